@@ -1,0 +1,80 @@
+-- The data of Lockhouse: one SQLite file, this schema, nothing else.
+--
+-- PRAGMA application_id is 0x4C4F434B ("LOCK") and PRAGMA user_version is the version of this schema, 1.
+-- A server refuses a file with another application_id, and one with a newer version than it knows.
+--
+-- Time. There are two kinds of instants, both INTEGER milliseconds:
+--   lease time  never jumps, decides whether a lease has ended. Columns of `locks`, and meta.last_seen_at.
+--   wall time   milliseconds since 1970 UTC, as shown to people: events.at.
+-- wall time = lease time + meta.wall_offset_ms. The offset is 0 until somebody sets the machine's clock, and then only
+-- the offset changes: what is left of each lease stays what it was, whether there is one or a million.
+
+-- One row: what must outlive every lock.
+CREATE TABLE meta (
+    id             INTEGER PRIMARY KEY CHECK (id = 1),
+    -- The highest fence ever given out. The next is max(last_fence + 1, microseconds since 1970): it grows over
+    -- restarts, and over the loss of this file too.
+    last_fence     INTEGER NOT NULL CHECK (last_fence >= 0),
+    -- The highest revision ever given to an event; revisions are not used again after the history was trimmed.
+    last_revision  INTEGER NOT NULL CHECK (last_revision >= 0),
+    -- Lease time when a server last wrote it down: with each sweep, about once a second while it writes, and at the
+    -- end. A lease that ends later was alive when the server stopped.
+    last_seen_at   INTEGER NOT NULL,
+    -- What is added to lease time to get wall time.
+    wall_offset_ms INTEGER NOT NULL
+) STRICT;
+
+-- The live locks, one a workspace, and those whose lease has ended but that nobody has come across yet. A row is a
+-- lock only while expires_at > now (lease time). Whoever reads a row inside a transaction deletes it first if its
+-- lease has ended, and writes `lock.expired` into `events`: each deletion leaves an event.
+CREATE TABLE locks (
+    workspace_id   TEXT    NOT NULL PRIMARY KEY,
+    user_id        TEXT    NOT NULL,
+    user_name      TEXT,
+    session_id     TEXT,
+    -- The fencing token of the lease. Never above meta.last_fence; no two leases have the same.
+    fence          INTEGER NOT NULL,
+    acquired_at    INTEGER NOT NULL,
+    renewed_at     INTEGER NOT NULL,
+    last_active_at INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    ttl_ms         INTEGER NOT NULL CHECK (ttl_ms >= 0),
+    note           TEXT,
+    -- A JSON object, encoded without white space.
+    metadata       TEXT    NOT NULL DEFAULT '{}'
+) STRICT, WITHOUT ROWID;
+
+-- For the sweeper, the restart grace and the number of live locks.
+CREATE INDEX locks_by_expiry ON locks (expires_at);
+-- For "the locks of this user".
+CREATE INDEX locks_by_user ON locks (user_id);
+
+-- What happened to the leases: the history, and the source of `lost`. Each lease begins with one event
+-- (lock.acquired, or the taken_over of the one before) and ends with one (all others). Heartbeats are no events.
+CREATE TABLE events (
+    revision       INTEGER PRIMARY KEY,
+    workspace_id   TEXT    NOT NULL,
+    -- lock.acquired, lock.released, lock.expired, lock.taken_over, lock.revoked
+    type           TEXT    NOT NULL,
+    -- Wall time. Of an expiry: the end of the lease, whenever it was noticed.
+    at             INTEGER NOT NULL,
+    -- Whose lease it was, from which session, and which. Of a takeover: the lease that ended.
+    user_id        TEXT    NOT NULL,
+    session_id     TEXT,
+    fence          INTEGER NOT NULL,
+    -- Of a takeover: the lease that followed at once.
+    next_fence     INTEGER,
+    -- Who did it, and how they are shown. NULL when it was time.
+    by_user_id     TEXT,
+    by_name        TEXT,
+    -- 1 when the holder came back to an expired lease that nobody else had come after: lock.acquired with the same
+    -- fence again.
+    reclaimed      INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1))
+) STRICT;
+
+-- For the history of a workspace, and for the lease that ended last on it.
+CREATE INDEX events_by_workspace ON events (workspace_id, revision);
+-- For `lost`: how somebody's last lease on a workspace ended.
+CREATE INDEX events_by_user ON events (workspace_id, user_id, revision);
+-- For trimming what is older than history.keep.
+CREATE INDEX events_by_age ON events (at);

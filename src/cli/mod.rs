@@ -1,0 +1,112 @@
+//! The command line.
+
+mod check;
+mod logging;
+pub mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, ConfigError, Loaded, Sources};
+
+/// Workspace locks for web apps: who is editing, and a safe way to take over.
+///
+/// A lock is a lease: it ends by itself unless its holder renews it, so a holder who has gone away never blocks the
+/// next one. Everything is kept in one SQLite file; there is nothing else to install.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lockhouse",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Start with:  lockhouse serve\n\
+                  Then try:    curl -X POST http://127.0.0.1:7311/api/v1/workspaces/demo/lock -H 'X-User-Id: alice'\n\n\
+                  Every setting of the file (see config.example.toml) is also an environment variable,\n\
+                  LOCKHOUSE_<SECTION>_<NAME>. A flag goes before the environment, the environment before the file."
+)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the server until SIGTERM or SIGINT.
+    ///
+    /// Needs no settings: it listens on 127.0.0.1:7311 and keeps lockhouse.db in the working directory, which it makes
+    /// if it is not there. When it is ready it prints one line on standard output; the log goes to standard error.
+    ///
+    /// On SIGTERM or SIGINT it takes no more requests, finishes those it has, folds the write-ahead log into the
+    /// database and exits with 0. A second signal ends it at once, which loses nothing that was answered.
+    Serve(Settings),
+    /// Check the settings and print those in force, without starting anything.
+    ///
+    /// Exits with 0 and prints TOML when the settings can be used, without secrets; else says on standard error which
+    /// one cannot and what is allowed, and exits with 1.
+    Check(Settings),
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// Read settings from this TOML file (see config.example.toml).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here [default: 127.0.0.1:7311]. Port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Keep the locks in this SQLite file [default: lockhouse.db].
+    #[arg(long, value_name = "FILE")]
+    database: Option<String>,
+}
+
+impl Settings {
+    fn load(self) -> Result<Loaded, ConfigError> {
+        let flags =
+            [("server.listen", self.listen, "--listen"), ("database.path", self.database, "--database")]
+                .into_iter()
+                .filter_map(|(key, value, flag)| value.map(|value| (key, value, flag)))
+                .collect();
+        // What is not UTF-8 cannot be the name of a setting; a value that is not is refused as it looks.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+            })
+            .collect();
+        config::load(&Sources { file: self.config, environment, flags })
+    }
+}
+
+/// Runs the program: 0 when it went well, 1 when it did not, 2 when the command line cannot be understood.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Command::parse().verb {
+        Verb::Serve(settings) => settings
+            .load()
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| serve::run(&loaded).map_err(|error| error.to_string())),
+        Verb::Check(settings) => {
+            settings.load().map(|loaded| check::run(&loaded)).map_err(|error| error.to_string())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("lockhouse: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Command::command().debug_assert();
+    }
+}

@@ -1,0 +1,390 @@
+//! The settings: file + environment + flags → one checked [`Config`].
+//!
+//! A flag goes before the environment, the environment before the file, the file before the default. Each setting
+//! stands once, in the table [`SETTINGS`]: it feeds the file, the environment, `lockhouse check` and
+//! `config.example.toml`.
+
+mod settings;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::lock::policy::{Rules, SameUser, Takeover};
+use crate::time::Ttl;
+pub use settings::{SETTINGS, Setting, effective, example, sections};
+pub use values::Given;
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[database]`
+    pub database: Database,
+    /// `[locks]`
+    pub locks: Locks,
+    /// `[sweeper]`
+    pub sweeper: Sweeper,
+    /// `[history]`
+    pub history: History,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens: a loopback address.
+    pub listen: SocketAddr,
+    /// Web origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// How long a write waits for another process that holds the database.
+    pub busy_timeout: Duration,
+    /// Most bytes that the file may grow to; nothing means as far as the disk goes.
+    pub max_size: Option<u64>,
+}
+
+/// `[locks]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locks {
+    /// What [`crate::lock::decide`] goes by.
+    pub rules: Rules,
+    /// What a lease that was alive when the server stopped has left at least when it starts again.
+    pub restart_grace: Duration,
+}
+
+/// `[sweeper]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweeper {
+    /// How often it comes by; nothing means never.
+    pub interval: Option<Duration>,
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// How long events are kept; nothing means for ever.
+    pub keep: Option<Duration>,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// How callers say who they are.
+    pub mode: AuthMode,
+}
+
+/// `auth.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// `X-User-Id` is believed; everybody is an administrator.
+    None,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// What is less important than this is not logged.
+    pub level: log::LevelFilter,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server { listen: SocketAddr::from(([127, 0, 0, 1], 7311)), cors_origins: Vec::new() },
+            database: Database {
+                path: PathBuf::from("lockhouse.db"),
+                busy_timeout: Duration::from_secs(5),
+                max_size: None,
+            },
+            locks: Locks {
+                rules: Rules {
+                    default_ttl: Ttl::from_millis(10 * 60 * 1_000),
+                    min_ttl: Ttl::from_millis(1_000),
+                    max_ttl: Ttl::from_millis(24 * 60 * 60 * 1_000),
+                    same_user: SameUser::Share,
+                    takeover: Takeover::Anyone,
+                },
+                restart_grace: Duration::from_secs(30),
+            },
+            sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
+            history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
+            auth: Auth { mode: AuthMode::None },
+            log: Log { level: log::LevelFilter::Info, format: LogFormat::Text },
+        }
+    }
+}
+
+/// A setting that cannot be used: where it was given, what it was, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// What was typed, before it is understood.
+#[derive(Debug, Default, Clone)]
+pub struct Sources {
+    /// `--config`
+    pub file: Option<PathBuf>,
+    /// The environment, as pairs.
+    pub environment: Vec<(String, String)>,
+    /// Flags, as (`section.name`, value, how the flag is written).
+    pub flags: Vec<(&'static str, String, &'static str)>,
+}
+
+/// A [`Config`], and what deserves a warning about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file, then the environment, then the flags, and checks what comes out.
+///
+/// # Errors
+/// A [`ConfigError`] that names the source, the key, the value and what is allowed.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut config = Config::default();
+    let mut warnings = Vec::new();
+    if let Some(path) = &sources.file {
+        read_file(path, &mut config)?;
+    }
+    for (name, value) in &sources.environment {
+        read_variable(name, value, &mut config, &mut warnings)?;
+    }
+    for (key, value, flag) in &sources.flags {
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| setting.key() == *key)
+            .ok_or_else(|| ConfigError::new(format!("{flag} sets nothing: there is no setting {key}")))?;
+        apply(setting, Given::Text(value.clone()), flag, &mut config)?;
+    }
+    check(&config)?;
+    Ok(Loaded { config, warnings })
+}
+
+fn apply(setting: &Setting, given: Given, source: &str, config: &mut Config) -> Result<(), ConfigError> {
+    let shown = if setting.secret { "(not shown)".to_owned() } else { given.to_string() };
+    (setting.read)(config, given).map_err(|()| {
+        ConfigError::new(format!(
+            "{source}: {key} = {shown} cannot be used; {allowed}",
+            key = setting.key(),
+            allowed = setting.allowed
+        ))
+    })
+}
+
+fn read_file(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(format!("cannot read the settings in {file}: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        ConfigError::new(format!("{file} is not TOML: {}", error.to_string().trim_end()))
+    })?;
+    for (section, entries) in table {
+        if !sections().any(|known| known == section) {
+            let known: Vec<_> = sections().map(|known| format!("[{known}]")).collect();
+            return Err(ConfigError::new(format!(
+                "{file}: there is no section [{section}]; there are {}",
+                known.join(", ")
+            )));
+        }
+        let toml::Value::Table(entries) = entries else {
+            return Err(ConfigError::new(format!("{file}: {section} is a section: write [{section}]")));
+        };
+        for (name, value) in entries {
+            let setting = settings::find(&section, &name)
+                .ok_or_else(|| unknown(&file.to_string(), &section, &format!("{section}.{name}")))?;
+            let given = Given::from_toml(&value).ok_or_else(|| {
+                ConfigError::new(format!(
+                    "{file}: {section}.{name} = {} cannot be used; {}",
+                    values::shown(&value),
+                    setting.allowed
+                ))
+            })?;
+            apply(setting, given, &file.to_string(), config)?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown(source: &str, section: &str, asked: &str) -> ConfigError {
+    let known: Vec<_> =
+        SETTINGS.iter().filter(|setting| setting.section == section).map(|setting| setting.name).collect();
+    ConfigError::new(format!("{source}: there is no setting {asked}; [{section}] has {}", known.join(", ")))
+}
+
+/// Begins the name of every environment variable that sets something.
+const PREFIX: &str = "LOCKHOUSE_";
+
+fn read_variable(
+    name: &str,
+    value: &str,
+    config: &mut Config,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(()) };
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+        return apply(setting, Given::Text(value.to_owned()), name, config);
+    }
+    // Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST beside a service of that name: not ours to refuse.
+    match sections().find(|section| {
+        rest.to_ascii_lowercase().strip_prefix(section).is_some_and(|rest| rest.starts_with('_'))
+    }) {
+        Some(section) => Err(unknown("environment", section, name)),
+        None => {
+            warnings.push(format!("the environment variable {name} sets nothing; it is ignored"));
+            Ok(())
+        }
+    }
+}
+
+/// What one setting cannot say alone.
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let rules = &config.locks.rules;
+    if rules.min_ttl > rules.default_ttl || rules.default_ttl > rules.max_ttl {
+        return Err(ConfigError::new(
+            "locks.min_ttl, locks.default_ttl and locks.max_ttl must come in this order, each at least as long as the one before",
+        ));
+    }
+    if !config.server.listen.ip().is_loopback() {
+        return Err(ConfigError::new(format!(
+            "server.listen = \"{}\" cannot be used: this version listens on loopback only, since auth.mode = \"none\" believes everybody; use 127.0.0.1 or [::1], and a reverse proxy that knows its users in front",
+            config.server.listen
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+        let environment =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        load(&Sources { environment, ..Sources::default() })
+    }
+
+    fn file(text: &str) -> Result<Loaded, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lockhouse.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&Sources { file: Some(path), ..Sources::default() })
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lockhouse.toml");
+        std::fs::write(
+            &path,
+            "[locks]\ndefault_ttl = \"1m\"\nmin_ttl = \"5s\"\n[database]\npath = \"a.db\"\n",
+        )
+        .unwrap();
+        let loaded = load(&Sources {
+            file: Some(path),
+            environment: vec![
+                ("LOCKHOUSE_LOCKS_DEFAULT_TTL".into(), "2m".into()),
+                ("LOCKHOUSE_DATABASE_PATH".into(), "b.db".into()),
+                ("HOME".into(), "/".into()),
+            ],
+            flags: vec![("database.path", "c.db".into(), "--database")],
+        })
+        .unwrap();
+        assert_eq!(loaded.config.locks.rules.min_ttl, Ttl::from_millis(5_000));
+        assert_eq!(loaded.config.locks.rules.default_ttl, Ttl::from_millis(120_000));
+        assert_eq!(loaded.config.database.path, PathBuf::from("c.db"));
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_source_key_value_and_what_is_allowed() {
+        for (text, parts) in [
+            ("[locks]\ndefault_ttl = \"soon\"\n", vec!["lockhouse.toml", "locks.default_ttl", "soon", "10m"]),
+            ("[locks]\ndefault_ttl = 600\n", vec!["locks.default_ttl", "600", "10m"]),
+            ("[locks]\ntakeover = \"dogs\"\n", vec!["locks.takeover", "dogs", "anyone", "admins", "nobody"]),
+            ("[locks]\ntll = \"1m\"\n", vec!["lockhouse.toml", "locks.tll", "default_ttl", "restart_grace"]),
+            ("[lock]\nttl = \"1m\"\n", vec!["[lock]", "[locks]"]),
+            ("locks = 3\n", vec!["[locks]"]),
+            ("[locks\n", vec!["lockhouse.toml", "TOML"]),
+            ("[server]\nlisten = \"7311\"\n", vec!["server.listen", "7311", "127.0.0.1:7311"]),
+            ("[server]\nlisten = \"0.0.0.0:7311\"\n", vec!["server.listen", "0.0.0.0:7311", "loopback"]),
+            ("[server]\ncors_origins = [1]\n", vec!["server.cors_origins", "1"]),
+            ("[locks]\nmin_ttl = \"2h\"\n", vec!["locks.min_ttl", "locks.default_ttl"]),
+        ] {
+            let message = file(text).unwrap_err().to_string();
+            for part in parts {
+                assert!(message.contains(part), "{part:?} is missing in: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_refused_and_those_of_kubernetes_are_not() {
+        let message = environment(&[("LOCKHOUSE_LOCKS_TTL", "1m")]).unwrap_err().to_string();
+        assert!(message.contains("LOCKHOUSE_LOCKS_TTL") && message.contains("default_ttl"), "{message}");
+        let loaded =
+            environment(&[("LOCKHOUSE_SERVICE_HOST", "10.0.0.1"), ("LOCKHOUSE_PORT", "tcp://x")]).unwrap();
+        assert_eq!(loaded.config, Config::default());
+        assert_eq!(loaded.warnings.len(), 2);
+    }
+
+    #[test]
+    fn lists_and_never_can_be_given_in_the_environment() {
+        let loaded = environment(&[
+            ("LOCKHOUSE_SERVER_CORS_ORIGINS", "https://a.example, https://b.example"),
+            ("LOCKHOUSE_SWEEPER_INTERVAL", "never"),
+            ("LOCKHOUSE_DATABASE_MAX_SIZE", "64MiB"),
+        ])
+        .unwrap();
+        assert_eq!(loaded.config.server.cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(loaded.config.sweeper.interval, None);
+        assert_eq!(loaded.config.database.max_size, Some(64 * 1024 * 1024));
+    }
+
+    #[test]
+    fn what_is_shown_of_each_setting_reads_back_as_itself() {
+        let config = Config::default();
+        for setting in SETTINGS {
+            let shown = format!("[{}]\n{} = {}\n", setting.section, setting.name, (setting.show)(&config));
+            assert_eq!(file(&shown).unwrap().config, config, "{shown}");
+        }
+    }
+}

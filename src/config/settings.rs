@@ -1,0 +1,332 @@
+//! The table of all settings.
+
+use super::values::{
+    Given, choice, duration, duration_or, show_choice, show_duration, show_duration_or, show_size, size,
+};
+use super::{AuthMode, Config, LogFormat};
+use crate::lock::policy::{SameUser, Takeover};
+use crate::time::Ttl;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One setting.
+pub struct Setting {
+    /// The TOML table.
+    pub section: &'static str,
+    /// The key in it.
+    pub name: &'static str,
+    /// What it is for, in sentences.
+    pub about: &'static str,
+    /// What may be given, as the end of an error message.
+    pub allowed: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+    /// Puts what was typed into the configuration.
+    pub read: fn(&mut Config, Given) -> Result<(), ()>,
+    /// The value as TOML.
+    pub show: fn(&Config) -> String,
+}
+
+impl Setting {
+    /// `section.name`
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// `LOCKHOUSE_SECTION_NAME`
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("LOCKHOUSE_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+const SAME_USER: &[(&str, SameUser)] = &[("share", SameUser::Share), ("separate", SameUser::Separate)];
+const TAKEOVER: &[(&str, Takeover)] =
+    &[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)];
+const AUTH_MODE: &[(&str, AuthMode)] = &[("none", AuthMode::None)];
+const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+fn show_ttl(ttl: Ttl) -> String {
+    show_duration(Duration::from_millis(ttl.as_millis().unsigned_abs()))
+}
+
+const A_DURATION: &str = "it takes a duration such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"30d\"";
+
+/// All settings, in the order in which they are shown.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        section: "server",
+        name: "listen",
+        about: "The address and port to listen on. Port 0 picks a free one. Only loopback addresses for now:\n\
+                with auth.mode = \"none\" everybody is believed.",
+        allowed: "it takes ADDRESS:PORT on loopback, such as \"127.0.0.1:7311\" or \"[::1]:7311\"",
+        secret: false,
+        read: |config, given| {
+            config.server.listen = given.text()?.parse().map_err(drop)?;
+            Ok(())
+        },
+        show: |config| format!("\"{}\"", config.server.listen),
+    },
+    Setting {
+        section: "server",
+        name: "cors_origins",
+        about: "The web origins whose pages may call the API from a browser, such as \"https://app.example\".\n\
+                In the environment separated by commas.",
+        allowed: "it takes a list of origins (scheme, host and port, no path), such as [\"https://app.example\"]",
+        secret: false,
+        read: |config, given| {
+            let origins = given.list();
+            let fine = |origin: &String| {
+                origin.split_once("://").is_some_and(|(scheme, host)| {
+                    matches!(scheme, "http" | "https")
+                        && !host.is_empty()
+                        && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b'"')
+                })
+            };
+            if origins.iter().all(fine) {
+                config.server.cors_origins = origins;
+                Ok(())
+            } else {
+                Err(())
+            }
+        },
+        show: |config| format!("{:?}", config.server.cors_origins),
+    },
+    Setting {
+        section: "database",
+        name: "path",
+        about: "The SQLite file. It is made if it is not there, readable by its owner only.",
+        allowed: "it takes the path of a file, such as \"lockhouse.db\"",
+        secret: false,
+        read: |config, given| {
+            let text = given.text()?;
+            // SQLite would take these for a database in memory, or for a URI.
+            if text.is_empty() || text == ":memory:" || text.starts_with("file:") || text.contains('\0') {
+                return Err(());
+            }
+            config.database.path = PathBuf::from(text);
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.database.path),
+    },
+    Setting {
+        section: "database",
+        name: "busy_timeout",
+        about: "How long a write waits while another process holds the database, a backup say, before it is\n\
+                answered with 503.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.database.busy_timeout = duration(given)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.database.busy_timeout),
+    },
+    Setting {
+        section: "database",
+        name: "max_size",
+        about: "The size that the database file may grow to, so that it leaves room on the disk. Once it is\n\
+                reached, what needs more room is answered with 507; reads go on.",
+        allowed: "it takes a size of at least \"64KiB\", such as \"512MiB\" or \"2GiB\", or \"unlimited\"",
+        secret: false,
+        read: |config, given| {
+            config.database.max_size = size(given)?;
+            Ok(())
+        },
+        show: |config| show_size(config.database.max_size),
+    },
+    Setting {
+        section: "locks",
+        name: "default_ttl",
+        about: "How long a lease runs when an acquire does not say.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.default_ttl = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.default_ttl),
+    },
+    Setting {
+        section: "locks",
+        name: "min_ttl",
+        about: "A lease that is asked to be shorter becomes this long.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.min_ttl = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.min_ttl),
+    },
+    Setting {
+        section: "locks",
+        name: "max_ttl",
+        about: "A lease that is asked to be longer becomes this long.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.max_ttl = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.max_ttl),
+    },
+    Setting {
+        section: "locks",
+        name: "same_user",
+        about: "What a second session (tab, device) of the holder is: \"share\" lets all sessions of one person\n\
+                share the lock, \"separate\" makes them compete like different people.",
+        allowed: "it takes \"share\" or \"separate\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.same_user = choice(given, SAME_USER)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.locks.rules.same_user, SAME_USER),
+    },
+    Setting {
+        section: "locks",
+        name: "takeover",
+        about: "Who may take a live lock over with force: \"anyone\", \"admins\" or \"nobody\". An administrator can\n\
+                always end a lock with a forced release.",
+        allowed: "it takes \"anyone\", \"admins\" or \"nobody\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.takeover = choice(given, TAKEOVER)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.locks.rules.takeover, TAKEOVER),
+    },
+    Setting {
+        section: "locks",
+        name: "restart_grace",
+        about: "A lease that was alive when the server stopped has at least this much left when it starts again,\n\
+                because its holder had nobody to send a heartbeat to.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.restart_grace = duration(given)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.locks.restart_grace),
+    },
+    Setting {
+        section: "sweeper",
+        name: "interval",
+        about: "How often expired locks are cleared from the file and old history is trimmed. Nothing depends on\n\
+                it but the size of the file: an expired lock is gone for everybody at once. \"never\" turns it off.",
+        allowed: "it takes a duration such as \"30s\", or \"never\"",
+        secret: false,
+        read: |config, given| {
+            config.sweeper.interval = duration_or("never", given)?;
+            Ok(())
+        },
+        show: |config| show_duration_or("never", config.sweeper.interval),
+    },
+    Setting {
+        section: "history",
+        name: "keep",
+        about: "How long the history of the locks is kept, or \"forever\".",
+        allowed: "it takes a duration such as \"30d\", or \"forever\"",
+        secret: false,
+        read: |config, given| {
+            config.history.keep = duration_or("forever", given)?;
+            Ok(())
+        },
+        show: |config| show_duration_or("forever", config.history.keep),
+    },
+    Setting {
+        section: "auth",
+        name: "mode",
+        about: "How callers say who they are. \"none\": the header X-User-Id is believed and everybody is an\n\
+                administrator; only for a loopback address.",
+        allowed: "it takes \"none\"",
+        secret: false,
+        read: |config, given| {
+            config.auth.mode = choice(given, AUTH_MODE)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.auth.mode, AUTH_MODE),
+    },
+    Setting {
+        section: "log",
+        name: "level",
+        about: "What is logged to standard error: \"error\", \"warn\", \"info\" (one line a request), \"debug\",\n\
+                \"trace\" or \"off\".",
+        allowed: "it takes \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+        secret: false,
+        read: |config, given| {
+            config.log.level = given.text()?.parse().map_err(drop)?;
+            Ok(())
+        },
+        show: |config| format!("\"{}\"", config.log.level).to_ascii_lowercase(),
+    },
+    Setting {
+        section: "log",
+        name: "format",
+        about: "How a line of the log looks: \"text\" for people, \"json\" for programs.",
+        allowed: "it takes \"text\" or \"json\"",
+        secret: false,
+        read: |config, given| {
+            config.log.format = choice(given, LOG_FORMAT)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.log.format, LOG_FORMAT),
+    },
+];
+
+/// The setting `section.name`.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.section == section && setting.name == name)
+}
+
+/// The sections, in the order in which they are shown.
+pub fn sections() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    SETTINGS.iter().filter_map(move |setting| {
+        let new = setting.section != last;
+        last = setting.section;
+        new.then_some(setting.section)
+    })
+}
+
+/// `config.example.toml`: every setting with its default and what it is for.
+#[must_use]
+pub fn example() -> String {
+    let config = Config::default();
+    let mut text = String::from(
+        "# Lockhouse needs no configuration. These are all settings with their defaults; keep what you change.\n\
+         # Start it with `lockhouse serve --config FILE`; `lockhouse check --config FILE` shows what it makes of it.\n\
+         # Each is also an environment variable, LOCKHOUSE_<SECTION>_<NAME>, which goes before the file.\n",
+    );
+    for section in sections() {
+        text.push_str("\n[");
+        text.push_str(section);
+        text.push_str("]\n");
+        for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+            for line in setting.about.lines() {
+                text.push_str("# ");
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.push_str(&format!("{} = {}\n", setting.name, (setting.show)(&config)));
+        }
+    }
+    text
+}
+
+/// The settings as they are in force, as TOML; secrets are not shown.
+#[must_use]
+pub fn effective(config: &Config) -> String {
+    let mut text = String::new();
+    for section in sections() {
+        text.push_str(&format!("[{section}]\n"));
+        for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+            let shown = if setting.secret { "\"(not shown)\"".to_owned() } else { (setting.show)(config) };
+            text.push_str(&format!("{} = {shown}\n", setting.name));
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! How single values are read and shown: durations, sizes, choices.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A value as it was typed, before it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// A text; all that the environment and the flags can give.
+    Text(String),
+    /// A list of texts, from the file.
+    List(Vec<String>),
+}
+
+impl Given {
+    pub(super) fn from_toml(value: &toml::Value) -> Option<Self> {
+        if let Some(text) = value.as_str() {
+            return Some(Self::Text(text.to_owned()));
+        }
+        value
+            .as_array()?
+            .iter()
+            .map(|entry| entry.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .map(Self::List)
+    }
+
+    pub(super) fn text(self) -> Result<String, ()> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::List(_) => Err(()),
+        }
+    }
+
+    /// A list from the file, or a text with commas from elsewhere.
+    pub(super) fn list(self) -> Vec<String> {
+        match self {
+            Self::List(entries) => entries,
+            Self::Text(text) => {
+                text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(formatter, "{text:?}"),
+            Self::List(entries) => write!(formatter, "{entries:?}"),
+        }
+    }
+}
+
+/// A value of the file that is neither a text nor a list of texts, as it was typed or nearly so.
+pub(super) fn shown(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(yes) => yes.to_string(),
+        toml::Value::Datetime(instant) => instant.to_string(),
+        toml::Value::Table(_) => "{…}".to_owned(),
+        toml::Value::Array(entries) => {
+            format!("[{}]", entries.iter().map(shown).collect::<Vec<_>>().join(", "))
+        }
+        toml::Value::String(text) => format!("{text:?}"),
+    }
+}
+
+/// `"10m"`: longer than nothing and shorter than a hundred years.
+pub(super) fn duration(given: Given) -> Result<Duration, ()> {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let parsed = humantime::parse_duration(&given.text()?).map_err(drop)?;
+    (parsed >= Duration::from_millis(1) && parsed <= CENTURY).then_some(parsed).ok_or(())
+}
+
+/// A duration, or `word` for none.
+pub(super) fn duration_or(word: &str, given: Given) -> Result<Option<Duration>, ()> {
+    if given == Given::Text(word.to_owned()) { Ok(None) } else { duration(given).map(Some) }
+}
+
+/// A duration in the largest unit that shows it whole.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+        .into_iter()
+        .find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("\"{milliseconds}ms\""),
+            |(name, unit)| format!("\"{}{name}\"", milliseconds / unit),
+        )
+}
+
+pub(super) fn show_duration_or(word: &str, duration: Option<Duration>) -> String {
+    duration.map_or_else(|| format!("{word:?}"), show_duration)
+}
+
+const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// `"64MiB"`, at least 64 KiB; or `"unlimited"`.
+pub(super) fn size(given: Given) -> Result<Option<u64>, ()> {
+    let text = given.text()?;
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    let (number, unit) = UNITS
+        .into_iter()
+        .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, unit)))
+        .ok_or(())?;
+    let bytes = number.trim().parse::<u64>().map_err(drop)?.checked_mul(unit).ok_or(())?;
+    (bytes >= 64 * 1024).then_some(Some(bytes)).ok_or(())
+}
+
+pub(super) fn show_size(size: Option<u64>) -> String {
+    let Some(bytes) = size else { return "\"unlimited\"".to_owned() };
+    UNITS
+        .into_iter()
+        .find(|(_, unit)| bytes.is_multiple_of(*unit))
+        .map_or_else(|| format!("\"{bytes}\""), |(name, unit)| format!("\"{}{name}\"", bytes / unit))
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(given: Given, words: &[(&str, T)]) -> Result<T, ()> {
+    let text = given.text()?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or(())
+}
+
+pub(super) fn show_choice<T: PartialEq>(chosen: &T, words: &[(&str, T)]) -> String {
+    words
+        .iter()
+        .find(|(_, meaning)| meaning == chosen)
+        .map_or_else(String::new, |(word, _)| format!("{word:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_shown_in_the_largest_unit_that_shows_them_whole() {
+        for (milliseconds, shown) in
+            [(86_400_000, "\"1d\""), (90_000_000, "\"25h\""), (90_000, "\"90s\""), (1_500, "\"1500ms\"")]
+        {
+            assert_eq!(show_duration(Duration::from_millis(milliseconds)), shown);
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_unit_and_a_least() {
+        assert_eq!(size(Given::Text("10MiB".into())), Ok(Some(10 << 20)));
+        for bad in ["10", "10MB", "1KiB", "-1GiB", "99999999999GiB", ""] {
+            assert_eq!(size(Given::Text(bad.into())), Err(()), "{bad}");
+        }
+    }
+}

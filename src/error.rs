@@ -1,0 +1,47 @@
+//! What can go wrong inside. Knows no HTTP.
+//!
+//! That somebody else has the lock is never an error: contention is an outcome of the use case (see [`crate::lock`]).
+
+use std::fmt;
+
+/// Why a use case could not be carried out. Nothing was changed when one of these is returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// What was asked for cannot be meant. `field` names the part of the request that is wrong.
+    Invalid {
+        /// The field, header or parameter, as the caller wrote it.
+        field: String,
+        /// What is wrong with it and what is allowed: the end of a sentence that begins with the field.
+        reason: String,
+    },
+    /// The store could not take the write in time: the queue is full, or somebody else holds the database. The same
+    /// request may succeed in a moment.
+    Busy,
+    /// The disk, or the size that the settings allow, is full. Reads go on.
+    StorageFull,
+    /// The server is stopping.
+    Stopping,
+    /// A defect or a broken database. The text is for the log, never for the caller.
+    Internal(String),
+}
+
+impl Error {
+    /// `field` is not as it must be; `reason` says what is allowed.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { field, reason } => write!(formatter, "{field} {reason}"),
+            Self::Busy => formatter.write_str("the store could not take the write in time"),
+            Self::StorageFull => formatter.write_str("the disk is full"),
+            Self::Stopping => formatter.write_str("the server is stopping"),
+            Self::Internal(cause) => formatter.write_str(cause),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,299 @@
+//! Takes a request through the table of routes: which operation it is, what it says, who sent it, what they may.
+
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::exchange::{Body, Reply, Request, Response};
+use super::fields::Values;
+use super::problem::{Code, Problem};
+use super::routes::{Answer, BodyKind, PATH_PARAMETERS, ROUTES, Right, Route};
+use crate::auth::{self, Caller, Credentials};
+use crate::config::AuthMode;
+use crate::lock::UserId;
+use crate::service::Service;
+
+/// A call that was checked.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The request's id.
+    pub request_id: String,
+    /// Who is calling.
+    pub caller: Caller,
+    /// What the path, the query and the body say.
+    pub values: Values,
+}
+
+impl Call {
+    /// The caller, who is somebody where the route asks for [`Right::Lock`].
+    ///
+    /// # Errors
+    /// A 401 where it does not.
+    pub fn user(&self) -> Result<&UserId, Problem> {
+        self.caller.user_id.as_ref().ok_or_else(|| Problem::new(Code::Unauthenticated))
+    }
+}
+
+/// What a request is answered with.
+pub struct App {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// How callers say who they are.
+    pub auth: AuthMode,
+    /// Web origins whose pages may call.
+    pub cors_origins: Vec<String>,
+}
+
+/// What a path names.
+enum Matched {
+    Route(&'static Route, Vec<(&'static str, String)>),
+    OtherMethods(Vec<&'static str>),
+    Nothing,
+}
+
+impl App {
+    /// Answers a request, now or later.
+    pub fn handle(&self, request: &Request, mut reply: Reply) {
+        let (route, path) = match find(&request.method, &request.path) {
+            Matched::Route(route, path) => (route, path),
+            Matched::OtherMethods(allowed) => return self.without_operation(request, reply, &allowed),
+            Matched::Nothing => {
+                let problem = Problem::new(Code::NotFound)
+                    .detail("There is nothing at this path. The API is described at /api/v1/openapi.json.");
+                return reply.refuse(&problem);
+            }
+        };
+        reply.is_for(route.name);
+        let call = match self.check(route, path, request) {
+            Ok(call) => call,
+            Err(problem) => return reply.refuse(&problem),
+        };
+        if let Some(user_id) = &call.caller.user_id {
+            reply.is_by(user_id.as_str());
+        }
+        match (route.handler)(&self.service, &call) {
+            Ok(Answer::Now(response)) => reply.send(response),
+            Ok(Answer::Later(promise)) => promise(reply),
+            Err(problem) => reply.refuse(&problem),
+        }
+    }
+
+    /// The path is known, the method is not.
+    fn without_operation(&self, request: &Request, reply: Reply, allowed: &[&str]) {
+        let allow = allowed.join(", ");
+        if request.method == "OPTIONS" {
+            let mut response = Response::empty(204).with("Allow", allow.clone());
+            if self.allowed_origin(request).is_some() {
+                response = response
+                    .with("Access-Control-Allow-Methods", allow)
+                    .with(
+                        "Access-Control-Allow-Headers",
+                        "Authorization, Content-Type, X-Request-Id, X-User-Id, X-User-Name",
+                    )
+                    .with("Access-Control-Max-Age", "600");
+            }
+            return reply.send(response);
+        }
+        let problem = Problem::new(Code::MethodNotAllowed)
+            .detail(format!("This path takes {allow}."))
+            .header("Allow", allow);
+        reply.refuse(&problem);
+    }
+
+    /// The request's origin, if its pages may call.
+    #[must_use]
+    pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        let origin = request.headers.origin.as_deref()?;
+        self.cors_origins.iter().any(|allowed| allowed == origin).then_some(origin)
+    }
+
+    fn check(
+        &self,
+        route: &Route,
+        path: Vec<(&'static str, String)>,
+        request: &Request,
+    ) -> Result<Call, Problem> {
+        // A beacon cannot have headers: its credentials stand in the body, which is read first.
+        let (body, caller) = match route.body {
+            BodyKind::Beacon(_) => {
+                let body = body(route, request)?;
+                let caller = self.authenticate(route, request, body.text("access_token"))?;
+                (body, caller)
+            }
+            BodyKind::None | BodyKind::Json(_) => {
+                let caller = self.authenticate(route, request, None)?;
+                (body(route, request)?, caller)
+            }
+        };
+        let mut values = body.and(Values::from_query(&request.query, route.query)?)?;
+        for (name, text) in path {
+            if let Some(field) = PATH_PARAMETERS.iter().find(|field| field.name == name) {
+                values = values.with_path(field.name, &text, &field.kind)?;
+            }
+        }
+        Ok(Call { request_id: request.id.clone(), caller, values })
+    }
+
+    fn authenticate(
+        &self,
+        route: &Route,
+        request: &Request,
+        access_token: Option<&str>,
+    ) -> Result<Caller, Problem> {
+        let credentials = Credentials {
+            user_id: request.headers.user_id.as_deref(),
+            user_name: request.headers.user_name.as_deref(),
+            access_token,
+        };
+        let caller =
+            auth::identify(self.auth, &credentials).map_err(|error| Problem::of(&error, &request.id))?;
+        match (route.right, &caller.user_id) {
+            (Right::Open | Right::Read, _) | (Right::Lock, Some(_)) => Ok(caller),
+            (Right::Lock, None) => Err(Problem::new(Code::Unauthenticated)
+                .detail(auth::how_to(self.auth))
+                .header("WWW-Authenticate", auth::challenge(self.auth))),
+        }
+    }
+}
+
+/// What the body says.
+fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
+    let bytes = match (&request.body, route.body) {
+        (Body::Whole(bytes), BodyKind::None) if bytes.is_empty() => return Ok(Values::default()),
+        (Body::Whole(_) | Body::TooLarge | Body::Broken, BodyKind::None) => {
+            return Err(Problem::invalid("body", "must be empty: this call takes none"));
+        }
+        (Body::TooLarge, BodyKind::Json(_) | BodyKind::Beacon(_)) => {
+            return Err(Problem::new(Code::BodyTooLarge)
+                .detail(format!("The body must have at most {} bytes.", super::server::BODY_BYTES)));
+        }
+        (Body::Broken, BodyKind::Json(_) | BodyKind::Beacon(_)) => {
+            return Err(Problem::invalid("body", "did not arrive whole"));
+        }
+        (Body::Whole(bytes), BodyKind::Json(_) | BodyKind::Beacon(_)) => bytes,
+    };
+    let fields = route.body.fields();
+    if bytes.is_empty() {
+        return Values::from_object(serde_json::Map::new(), fields, "");
+    }
+    media_type(route, request)?;
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Values::from_object(object, fields, ""),
+        Ok(_) => Err(Problem::invalid("body", "must be a JSON object")),
+        Err(error) => Err(Problem::invalid("body", &format!("must be JSON: {error}"))),
+    }
+}
+
+/// A body without a type is taken for JSON.
+fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
+    let Some(given) = &request.headers.content_type else { return Ok(()) };
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    let beacon = matches!(route.body, BodyKind::Beacon(_));
+    if essence.eq_ignore_ascii_case("application/json")
+        || (beacon && essence.eq_ignore_ascii_case("text/plain"))
+    {
+        return Ok(());
+    }
+    let takes = if beacon { "application/json or text/plain" } else { "application/json" };
+    Err(Problem::new(Code::UnsupportedMediaType)
+        .detail(format!("Send the body as JSON, with the header Content-Type: {takes}.")))
+}
+
+/// Finds the operation. `HEAD` is a `GET`.
+fn find(method: &str, path: &str) -> Matched {
+    let method = if method == "HEAD" { "GET" } else { method };
+    let mut others = Vec::new();
+    for route in ROUTES {
+        let Some(parameters) = parameters(route.path, path) else { continue };
+        if route.method == method {
+            return Matched::Route(route, parameters);
+        }
+        others.push(route.method);
+        if route.method == "GET" {
+            others.push("HEAD");
+        }
+    }
+    if others.is_empty() {
+        Matched::Nothing
+    } else {
+        others.push("OPTIONS");
+        Matched::OtherMethods(others)
+    }
+}
+
+/// The parameters of `path`, if it is one of `template`. What is not percent-encoded UTF-8 matches nothing.
+fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    let mut parameters = Vec::new();
+    let mut segments = path.split('/');
+    for expected in template.split('/') {
+        let segment = segments.next()?;
+        match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) if !segment.is_empty() => parameters.push((name, decode(segment)?)),
+            Some(_) => return None,
+            None if segment == expected => {}
+            None => return None,
+        }
+    }
+    segments.next().is_none().then_some(parameters)
+}
+
+fn decode(segment: &str) -> Option<String> {
+    let mut escapes = segment.split('%');
+    escapes.next();
+    let whole = escapes.all(|escape| {
+        escape.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    whole.then(|| percent_decode_str(segment).decode_utf8().ok().map(std::borrow::Cow::into_owned)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &str, path: &str) -> Option<(&'static str, Vec<String>)> {
+        match find(method, path) {
+            Matched::Route(route, parameters) => {
+                Some((route.name, parameters.into_iter().map(|(_, text)| text).collect()))
+            }
+            Matched::OtherMethods(_) | Matched::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_part_of_an_id() {
+        let path = "/api/v1/workspaces/team%2Fdesign%2042/lock";
+        assert_eq!(found("HEAD", path), Some(("readLock", vec!["team/design 42".to_owned()])));
+        assert_eq!(found("GET", "/api/v1/workspaces/team/design/lock"), None);
+    }
+
+    #[test]
+    fn a_path_that_is_not_percent_encoded_utf_8_names_nothing() {
+        for bad in ["%", "%2", "%zz", "a%", "%ff", "%c3", ""] {
+            assert_eq!(found("GET", &format!("/api/v1/workspaces/{bad}/lock")), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_a_path_does_not_have_is_told_those_it_has() {
+        match find("PUT", "/api/v1/workspaces/w/lock") {
+            Matched::OtherMethods(allowed) => {
+                assert_eq!(allowed, ["POST", "GET", "HEAD", "DELETE", "OPTIONS"]);
+            }
+            Matched::Route(..) | Matched::Nothing => panic!("PUT is no method of it"),
+        }
+    }
+
+    #[test]
+    fn every_operation_has_a_name_and_a_path_of_its_own() {
+        for (index, route) in ROUTES.iter().enumerate() {
+            for other in &ROUTES[index + 1..] {
+                assert_ne!(route.name, other.name);
+                assert_ne!((route.method, route.path), (other.method, other.path));
+            }
+            for name in route.path.split('/').filter_map(|segment| segment.strip_prefix('{')) {
+                assert!(PATH_PARAMETERS.iter().any(|field| name.strip_suffix('}') == Some(field.name)));
+            }
+        }
+    }
+}

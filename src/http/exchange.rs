@@ -1,0 +1,161 @@
+//! A request and its reply, without sockets.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::problem::{Code, Problem};
+
+/// A complete request.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The caller's if it sent a plausible one, else one of ours.
+    pub id: String,
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// The path, still percent-encoded.
+    pub path: String,
+    /// What follows the question mark, if there is one.
+    pub query: String,
+    /// The headers that anybody here reads.
+    pub headers: Headers,
+    /// The body, or how much too large it is.
+    pub body: Body,
+}
+
+/// The headers that anybody here reads.
+#[derive(Debug, Clone, Default)]
+pub struct Headers {
+    /// `Content-Type`
+    pub content_type: Option<String>,
+    /// `Origin`
+    pub origin: Option<String>,
+    /// `X-User-Id`
+    pub user_id: Option<String>,
+    /// `X-User-Name`
+    pub user_name: Option<String>,
+}
+
+/// A request's body.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// All of it; empty when there is none.
+    Whole(Vec<u8>),
+    /// More than is allowed.
+    TooLarge,
+    /// It did not come, or not all of it.
+    Broken,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Whole(Vec::new())
+    }
+}
+
+/// A complete response. The headers that every response has are added when it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The media type of the body, if there is one.
+    pub content_type: Option<&'static str>,
+    /// Further headers. What comes from a request must not get here unchecked.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// A body of type `content_type`.
+    #[must_use]
+    pub const fn of(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status, content_type: Some(content_type), headers: Vec::new(), body }
+    }
+
+    /// No body.
+    #[must_use]
+    pub const fn empty(status: u16) -> Self {
+        Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// What is known of a request when it is answered, for the log and the metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The operation's name in the OpenAPI document; `none` if it is no operation.
+    pub route: Option<&'static str>,
+    /// Who called, if that was found out.
+    pub user_id: Option<String>,
+}
+
+type Sink = Box<dyn FnOnce(Response, &Seen) + Send>;
+
+/// The duty to answer one request, once. Whoever drops it answers 500.
+pub struct Reply {
+    request_id: String,
+    seen: Seen,
+    sink: Option<Sink>,
+}
+
+impl Reply {
+    /// `sink` gets the response, once.
+    pub fn new(request_id: String, sink: impl FnOnce(Response, &Seen) + Send + 'static) -> Self {
+        Self { request_id, seen: Seen::default(), sink: Some(Box::new(sink)) }
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Notes which operation it is.
+    pub const fn is_for(&mut self, route: &'static str) {
+        self.seen.route = Some(route);
+    }
+
+    /// Notes who called.
+    pub fn is_by(&mut self, user_id: &str) {
+        self.seen.user_id = Some(user_id.to_owned());
+    }
+
+    /// Answers.
+    pub fn send(mut self, response: Response) {
+        if let Some(sink) = self.sink.take() {
+            sink(response, &self.seen);
+        }
+    }
+
+    /// Answers with a problem.
+    pub fn refuse(self, problem: &Problem) {
+        let response = problem.to_response(&self.request_id);
+        self.send(response);
+    }
+
+    /// Answers with what `make` makes; with 500 should it panic.
+    pub fn send_with(self, make: impl FnOnce() -> Response) {
+        // On a panic `self` is dropped, and answers 500.
+        if let Ok(response) = catch_unwind(AssertUnwindSafe(make)) {
+            self.send(response);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            log::error!(
+                "request {} was dropped unanswered: a handler panicked, or forgot it",
+                self.request_id
+            );
+            let problem = Problem::new(Code::Internal);
+            sink(problem.to_response(&self.request_id), &self.seen);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! More than one lock, or more than one event.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::answer;
+use super::locks::{activity, beaten, claim};
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::problem::{Code, Problem};
+use crate::http::routes::Answer;
+use crate::http::wire::{EventOut, LockOut, ok};
+use crate::lock::event::{Event, Lost};
+use crate::lock::{Beat, Heartbeat, WorkspaceId};
+use crate::service::Service;
+use crate::store::At;
+use crate::store::events::By;
+use crate::store::locks::Listing;
+use crate::time::LeaseClock;
+
+/// Entries of a page when the caller does not say.
+const PAGE: i64 = 100;
+
+/// `GET /locks`
+pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let values = &call.values;
+    let listing = Listing {
+        user_id: values.user_id()?,
+        prefix: values.text("prefix").unwrap_or_default().to_owned(),
+        after: values.text("cursor").unwrap_or_default().to_owned(),
+        limit: usize::try_from(values.integer("limit").unwrap_or(PAGE)).unwrap_or_default(),
+    };
+    let found = service.locks(&listing).map_err(|error| Problem::of(&error, &call.request_id))?;
+    let (locks, more) = &found.value;
+    let next_cursor = locks.last().filter(|_| *more).map(|lock| lock.workspace_id.as_str());
+    let shown: Vec<_> = locks.iter().map(|lock| LockOut::of(lock, found.now, service.clock())).collect();
+    Ok(Answer::Now(ok(&json!({ "locks": shown, "next_cursor": next_cursor }))))
+}
+
+/// `GET …/history`
+pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let workspace_id = call.values.workspace_id()?;
+    let before = call.values.integer("cursor").unwrap_or(i64::MAX);
+    let page = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        // One more than is shown tells whether there are more.
+        let show = answer(reply, move |events: &Vec<Event>| {
+            let shown = events.get(..usize::try_from(page).unwrap_or_default()).unwrap_or(events);
+            let next_cursor =
+                shown.last().filter(|_| events.len() > shown.len()).map(|event| event.revision.to_string());
+            let shown: Vec<_> = shown.iter().map(EventOut::of).collect();
+            Ok(ok(&json!({ "events": shown, "next_cursor": next_cursor })))
+        });
+        service.history(workspace_id, before, page.saturating_add(1), show);
+    }))
+}
+
+/// `POST /locks/heartbeat`
+pub fn heartbeats(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let ttl = call.values.ttl();
+    let requests = call
+        .values
+        .list("locks")
+        .iter()
+        .map(|entry| Ok(Heartbeat { claim: claim(call, entry)?, ttl, activity: activity(entry) }))
+        .collect::<Result<Vec<_>, Problem>>()?;
+    let workspace_ids: Vec<_> = requests.iter().map(|request| request.claim.workspace_id.clone()).collect();
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let shown = Arc::clone(&service);
+        let show = answer(reply, move |at| Ok(beats(&workspace_ids, at, shown.clock())));
+        service.heartbeats(requests, show);
+    }))
+}
+
+fn beats(
+    workspace_ids: &[WorkspaceId],
+    At { now, value }: &At<Vec<(Beat, Option<Lost>)>>,
+    clock: &LeaseClock,
+) -> Response {
+    let results: Vec<Value> = workspace_ids
+        .iter()
+        .zip(value)
+        .map(|(workspace_id, (beat, lost))| {
+            let (status, mut result) = match beaten(beat, lost.as_ref(), *now, clock) {
+                Ok(renewed) => (200, json!(renewed)),
+                Err(problem) => (problem.status(), Value::Object(problem.inner())),
+            };
+            if let Value::Object(members) = &mut result {
+                members.insert("workspace_id".to_owned(), workspace_id.as_str().into());
+                members.insert("status".to_owned(), status.into());
+            }
+            result
+        })
+        .collect();
+    ok(&json!({ "results": results }))
+}
+
+/// `DELETE /users/{user_id}/locks`
+pub fn release_user(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let user_id = call.values.user_id()?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let by = By { user_id: call.user()?.clone(), name: call.caller.name.clone() };
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, |released: &u32| Ok(ok(&json!({ "released": released }))));
+        service.release_user(user_id, by, show);
+    }))
+}

@@ -1,0 +1,221 @@
+//! The lock of one workspace: acquire, read, renew, release.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::answer;
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::fields::Values;
+use crate::http::problem::{Code, Problem};
+use crate::http::routes::Answer;
+use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok};
+use crate::lock::event::Lost;
+use crate::lock::policy::Standing;
+use crate::lock::{
+    Acquire, Acquired, Activity, Authority, Beat, Claim, DisplayName, Force, Heartbeat, Lock, Release,
+    Released, UserId,
+};
+use crate::service::Service;
+use crate::store::At;
+use crate::time::{LeaseClock, Timestamp};
+
+#[derive(Serialize)]
+struct AcquiredOut<'a> {
+    outcome: &'static str,
+    lock: LockOut<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<LockOut<'a>>,
+}
+
+/// `POST …/lock`
+pub fn acquire(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let request = wanted(call)?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let shown = Arc::clone(&service);
+        service.acquire(
+            request,
+            answer(reply, move |at: &At<Acquired>| acquired(&at.value, at.now, shown.clock())),
+        );
+    }))
+}
+
+fn wanted(call: &Call) -> Result<Acquire, Problem> {
+    let Call { caller, values, .. } = call;
+    let force = match (values.is_true("force"), values.fence("expected_fence")) {
+        (false, None) => Force::No,
+        (true, None) => Force::Anyone,
+        (true, Some(fence)) => Force::Seen(fence),
+        (false, Some(_)) => {
+            return Err(Problem::invalid("expected_fence", "goes with force, which is not true"));
+        }
+    };
+    Ok(Acquire {
+        workspace_id: values.workspace_id()?,
+        user_id: call.user()?.clone(),
+        user_name: values.display_name()?.or_else(|| caller.name.clone()),
+        session_id: values.session_id()?,
+        standing: caller.standing,
+        ttl: values.ttl(),
+        force,
+        note: values.text("note").map(str::to_owned),
+        metadata: values.text("metadata").map(str::to_owned),
+    })
+}
+
+fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+    let granted = |outcome, lock, previous: Option<&Lock>| {
+        Ok(ok(&AcquiredOut {
+            outcome,
+            lock: LockOut::of(lock, now, clock),
+            previous: previous.map(|lock| LockOut::of(lock, now, clock)),
+        }))
+    };
+    match outcome {
+        Acquired::Acquired(lock) => granted("acquired", lock, None),
+        Acquired::Renewed(lock) => granted("renewed", lock, None),
+        Acquired::Reclaimed(lock) => granted("reclaimed", lock, None),
+        Acquired::TakenOver { lock, previous } => granted("taken_over", lock, Some(previous)),
+        Acquired::Held { lock, same_user, takeover_allowed } => Err(Problem::new(Code::LockHeld)
+            .detail(who_has_it(lock, *same_user, now))
+            .member("lock", shown(lock, now, clock))
+            .member("same_user", *same_user)
+            .member("takeover_allowed", *takeover_allowed)
+            .header("Retry-After", seconds_left(lock, now).to_string())),
+        Acquired::FenceMismatch(lock) => Err(Problem::new(Code::FenceMismatch)
+            .detail(format!("The lock is no longer the one you saw: {}", who_has_it(lock, false, now)))
+            .member("lock", shown(lock, now, clock))),
+        Acquired::TakeoverForbidden(lock) => Err(Problem::new(Code::TakeoverForbidden)
+            .detail(format!("You may not take this lock over. {}", who_has_it(lock, false, now)))
+            .member("lock", shown(lock, now, clock))),
+    }
+}
+
+/// `GET …/lock`
+pub fn read(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let found =
+        service.lock(&call.values.workspace_id()?).map_err(|error| Problem::of(&error, &call.request_id))?;
+    let lock = found.value.as_ref().map(|lock| LockOut::of(lock, found.now, service.clock()));
+    Ok(Answer::Now(ok(&json!({ "locked": lock.is_some(), "lock": lock }))))
+}
+
+/// `POST …/lock/heartbeat`
+pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let request = Heartbeat {
+        claim: claim(call, &call.values)?,
+        ttl: call.values.ttl(),
+        activity: activity(&call.values),
+    };
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let shown = Arc::clone(&service);
+        service.heartbeat(
+            request,
+            answer(reply, move |at: &At<(Beat, Option<Lost>)>| {
+                let (beat, lost) = &at.value;
+                beaten(beat, lost.as_ref(), at.now, shown.clock()).map(|renewed| ok(&renewed))
+            }),
+        );
+    }))
+}
+
+/// What became of a heartbeat.
+pub(super) fn beaten(
+    beat: &Beat,
+    lost: Option<&Lost>,
+    now: Timestamp,
+    clock: &LeaseClock,
+) -> Result<RenewedOut, Problem> {
+    match beat {
+        Beat::Renewed(lock) => Ok(RenewedOut::of(lock, now, clock)),
+        Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost, now, clock)),
+        Beat::NoLock => Err(Problem::new(Code::LockNotFound)
+            .detail("You do not have this lock any more, and nobody else has it. Acquire it again before you save.")
+            .member("lost", ended(lost))),
+    }
+}
+
+/// Which lease a call claims.
+pub(super) fn claim(call: &Call, values: &Values) -> Result<Claim, Problem> {
+    Ok(Claim {
+        workspace_id: values.workspace_id()?,
+        user_id: call.user()?.clone(),
+        session_id: values.session_id()?,
+        fence: values.fence("fence"),
+    })
+}
+
+/// What a heartbeat says of the person.
+pub(super) fn activity(values: &Values) -> Activity {
+    if values.is_true("active") { Activity::Active } else { Activity::Idle }
+}
+
+/// `DELETE …/lock` and `POST …/lock/release`
+pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let authority = match (call.values.is_true("force"), call.caller.standing) {
+        (true, Standing::Administrator) => Authority::Administrator,
+        (true, Standing::Ordinary) | (false, _) => Authority::Holder,
+    };
+    let request =
+        Release { claim: claim(call, &call.values)?, user_name: call.caller.name.clone(), authority };
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let shown = Arc::clone(&service);
+        service.release(
+            request,
+            answer(reply, move |at: &At<(Released, Option<Lost>)>| {
+                let (released, lost) = &at.value;
+                match released {
+                    Released::Released(_) => Ok(ok(&json!({ "released": true }))),
+                    Released::Nothing => Ok(ok(&json!({ "released": false }))),
+                    Released::NotHolder { lock, same_user } => {
+                        Err(not_holder(lock, *same_user, lost.as_ref(), at.now, shown.clock()))
+                    }
+                }
+            }),
+        );
+    }))
+}
+
+fn not_holder(
+    lock: &Lock,
+    same_user: bool,
+    lost: Option<&Lost>,
+    now: Timestamp,
+    clock: &LeaseClock,
+) -> Problem {
+    Problem::new(Code::NotHolder)
+        .detail(format!("This lock is not yours. {}", who_has_it(lock, same_user, now)))
+        .member("lock", shown(lock, now, clock))
+        .member("same_user", same_user)
+        .member("lost", ended(lost))
+}
+
+fn shown(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Value {
+    json!(LockOut::of(lock, now, clock))
+}
+
+fn ended(lost: Option<&Lost>) -> Value {
+    json!(lost.map(LostOut::of))
+}
+
+/// A sentence for a dialog.
+fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
+    let left = humantime::format_duration(Duration::from_secs(seconds_left(lock, now)));
+    let who = match (same_user, &lock.user_name) {
+        (true, _) => "You, from another session,",
+        (false, Some(name)) => DisplayName::as_str(name),
+        (false, None) => UserId::as_str(&lock.user_id),
+    };
+    let (has, renew) = if same_user { ("have", "you renew") } else { ("has", "they renew") };
+    format!("{who} {has} this workspace for another {left}, and longer if {renew} the lock.")
+}
+
+/// Rounded up, so that nobody comes back too early.
+fn seconds_left(lock: &Lock, now: Timestamp) -> u64 {
+    left_ms(lock, now).unsigned_abs().div_ceil(1_000)
+}

@@ -1,0 +1,43 @@
+//! About the server itself.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::answer;
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::openapi;
+use crate::http::problem::Problem;
+use crate::http::routes::{Answer, JSON};
+use crate::http::wire::ok;
+use crate::metrics::Metrics;
+use crate::service::Service;
+
+/// `GET /healthz`
+pub fn health(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::Now(ok(&json!({ "status": "up", "version": env!("CARGO_PKG_VERSION") }))))
+}
+
+/// `GET /readyz`
+pub fn ready(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show =
+            answer(reply, |()| Ok(ok(&json!({ "status": "ready", "version": env!("CARGO_PKG_VERSION") }))));
+        service.ready(show);
+    }))
+}
+
+/// `GET /metrics`
+pub fn metrics(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let live = service.count_live().map_err(|error| Problem::of(&error, &call.request_id))?;
+    service.metrics().live_locks.set(live);
+    let text = service.metrics().to_text();
+    Ok(Answer::Now(Response::of(200, Metrics::CONTENT_TYPE, text.into_bytes())))
+}
+
+/// `GET /api/v1/openapi.json`
+pub fn openapi(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::Now(Response::of(200, JSON, openapi::document().to_string().into_bytes())))
+}

@@ -1,0 +1,178 @@
+//! Refusals: the only place where an error becomes a status.
+//!
+//! Every refusal is a problem document (RFC 9457) with a stable `code` for programs and a `detail` fit to show a
+//! person.
+
+use serde_json::{Map, Value, json};
+
+use super::exchange::Response;
+use crate::error::Error;
+
+/// The media type of a problem document.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// Seconds after which a store that is busy is worth another try.
+const BUSY_RETRY_SECONDS: &str = "1";
+
+macro_rules! codes {
+    ($($(#[$about:meta])* $variant:ident = ($status:literal, $name:literal, $title:literal),)+) => {
+        /// The stable codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code {
+            $($(#[$about])* $variant,)+
+        }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The status code.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)+ }
+            }
+
+            /// The name in the document.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The title in the document.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Malformed JSON, a field out of range, an unknown field.
+    InvalidRequest = (400, "invalid_request", "The request cannot be understood"),
+    /// No or bad credentials.
+    Unauthenticated = (401, "unauthenticated", "Who are you?"),
+    /// The caller does not hold the live lock.
+    NotHolder = (403, "not_holder", "You do not hold this lock"),
+    /// The takeover policy does not allow it.
+    TakeoverForbidden = (403, "takeover_forbidden", "Taking over is not allowed"),
+    /// There is no live lock.
+    LockNotFound = (404, "lock_not_found", "There is no lock"),
+    /// There is nothing at this path.
+    NotFound = (404, "not_found", "There is nothing here"),
+    /// The path has no such method.
+    MethodNotAllowed = (405, "method_not_allowed", "This cannot be done here"),
+    /// Another holder has the lock.
+    LockHeld = (409, "lock_held", "Somebody else is editing"),
+    /// The lock has moved on.
+    FenceMismatch = (409, "fence_mismatch", "The lock has moved on"),
+    /// The body is larger than allowed.
+    BodyTooLarge = (413, "body_too_large", "The body is too large"),
+    /// The body is not of a type that is understood.
+    UnsupportedMediaType = (415, "unsupported_media_type", "The body is of the wrong type"),
+    /// A defect; the cause is in the log.
+    Internal = (500, "internal", "Something is broken here"),
+    /// The store could not take the write in time.
+    Busy = (503, "busy", "Too busy just now"),
+    /// The disk is full.
+    StorageFull = (507, "storage_full", "The disk is full"),
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    members: Map<String, Value>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Problem {
+    /// A refusal with its general sentence.
+    #[must_use]
+    pub fn new(code: Code) -> Self {
+        Self { code, detail: format!("{}.", code.title()), members: Map::new(), headers: Vec::new() }
+    }
+
+    /// The sentence to show.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// One more member of the document.
+    #[must_use]
+    pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// One more header of the response.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// `field` is not as it must be; `reason` is the rest of the sentence.
+    #[must_use]
+    pub fn invalid(field: &str, reason: &str) -> Self {
+        Self::new(Code::InvalidRequest).detail(format!("{field} {reason}.")).member("field", field)
+    }
+
+    /// The status code.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.code.status()
+    }
+
+    /// The document without its `status` and `request_id`: what stands in for it inside a batch.
+    #[must_use]
+    pub fn inner(&self) -> Map<String, Value> {
+        let mut document = self.members.clone();
+        document.insert("code".to_owned(), self.code.name().into());
+        document.insert("detail".to_owned(), self.detail.clone().into());
+        document
+    }
+
+    /// The whole response.
+    #[must_use]
+    pub fn to_response(&self, request_id: &str) -> Response {
+        let mut document = self.inner();
+        document.insert("type".to_owned(), format!("urn:lockhouse:problem:{}", self.code.name()).into());
+        document.insert("title".to_owned(), self.code.title().into());
+        document.insert("status".to_owned(), json!(self.code.status()));
+        document.insert("request_id".to_owned(), request_id.into());
+        let mut response =
+            Response::of(self.status(), CONTENT_TYPE, Value::Object(document).to_string().into_bytes());
+        response.headers.clone_from(&self.headers);
+        response
+    }
+
+    /// What the caller is told of an error, and the log of its cause.
+    #[must_use]
+    pub fn of(error: &Error, request_id: &str) -> Self {
+        match error {
+            Error::Invalid { field, reason } => Self::invalid(field, reason),
+            Error::Busy => Self::new(Code::Busy)
+                .detail("The server could not take this in time. Nothing was changed; try again in a moment.")
+                .header("Retry-After", BUSY_RETRY_SECONDS),
+            Error::Stopping => Self::new(Code::Busy)
+                .detail("The server is stopping. Nothing was changed; try again in a moment.")
+                .header("Retry-After", BUSY_RETRY_SECONDS),
+            Error::StorageFull => {
+                log::warn!(
+                    "request {request_id} could not be written: the disk, or database.max_size, is full"
+                );
+                Self::new(Code::StorageFull)
+                    .detail("The server has no room left to write this down. Nothing was changed; its operator must make room.")
+            }
+            Error::Internal(cause) => {
+                log::error!("request {request_id} failed: {cause}");
+                Self::new(Code::Internal)
+                    .detail("Something went wrong on the server. Its log tells what, under this request_id.")
+            }
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The API as one table. It feeds the router, the check of what comes in, the authorisation and the OpenAPI document.
+
+use std::sync::Arc;
+
+use super::dispatch::Call;
+use super::exchange::{Reply, Response};
+use super::fields::{Field, GREATEST, Kind, Need};
+use super::handlers::{bulk, locks, service as about};
+use super::problem::{Code, Problem};
+use crate::lock::{ID_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
+use crate::service::Service;
+
+/// One operation.
+#[derive(Debug)]
+pub struct Route {
+    /// `GET`, `POST`, …
+    pub method: &'static str,
+    /// The path, with parameters in braces.
+    pub path: &'static str,
+    /// Its name in the OpenAPI document, the log and the metrics.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub summary: &'static str,
+    /// What else is good to know.
+    pub about: &'static str,
+    /// What the caller must be allowed.
+    pub right: Right,
+    /// What carries it out.
+    pub handler: Handler,
+    /// Its query parameters.
+    pub query: &'static [Field],
+    /// Its body.
+    pub body: BodyKind,
+    /// The status, media type and schema of the answer when it goes well.
+    pub answer: (u16, &'static str, &'static str),
+    /// The refusals that are its own. Others follow from the rest of the row: see [`Route::refusals`].
+    pub problems: &'static [Code],
+    /// What it does to the store.
+    pub store: Touches,
+}
+
+/// Carries out a call that was checked.
+pub type Handler = fn(&Arc<Service>, &Call) -> Result<Answer, Problem>;
+
+/// How a call is answered.
+pub enum Answer {
+    /// At once.
+    Now(Response),
+    /// By whoever gets the duty to.
+    Later(Box<dyn FnOnce(Reply)>),
+}
+
+impl Answer {
+    /// `promise` gets the duty to answer.
+    pub fn later(promise: impl FnOnce(Reply) + 'static) -> Self {
+        Self::Later(Box::new(promise))
+    }
+}
+
+/// What the caller must be allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Nothing: it says nothing about locks.
+    Open,
+    /// To see locks.
+    Read,
+    /// To have locks: the caller must be somebody.
+    Lock,
+}
+
+/// What a body may be.
+#[derive(Debug, Clone, Copy)]
+pub enum BodyKind {
+    /// None.
+    None,
+    /// JSON with these fields; it may be missing when all of them may.
+    Json(&'static [Field]),
+    /// The same, also as `text/plain`, as `navigator.sendBeacon` sends it; may hold the credentials.
+    Beacon(&'static [Field]),
+}
+
+impl BodyKind {
+    /// Its fields.
+    #[must_use]
+    pub const fn fields(self) -> &'static [Field] {
+        match self {
+            Self::None => &[],
+            Self::Json(fields) | Self::Beacon(fields) => fields,
+        }
+    }
+}
+
+/// What an operation does to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touches {
+    /// Nothing.
+    Nothing,
+    /// It reads.
+    Reads,
+    /// It writes.
+    Writes,
+}
+
+impl Route {
+    /// Every code that it can be refused with.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Code> {
+        let mut codes = vec![Code::InvalidRequest];
+        if self.right == Right::Lock {
+            codes.push(Code::Unauthenticated);
+        }
+        if !matches!(self.body, BodyKind::None) {
+            codes.extend([Code::BodyTooLarge, Code::UnsupportedMediaType]);
+        }
+        match self.store {
+            Touches::Nothing => {}
+            Touches::Reads => codes.push(Code::Internal),
+            Touches::Writes => codes.extend([Code::Internal, Code::Busy, Code::StorageFull]),
+        }
+        codes.extend(self.problems);
+        codes.sort_unstable();
+        codes
+    }
+}
+
+/// The parameters that stand in paths.
+pub const PATH_PARAMETERS: &[Field] = &[
+    Field {
+        name: "workspace_id",
+        kind: Kind::Identifier(ID_BYTES),
+        need: Need::Required,
+        about: "Names the workspace; percent-encoded, so that `team%2Fdesign` is one id.",
+    },
+    Field {
+        name: "user_id",
+        kind: Kind::Identifier(ID_BYTES),
+        need: Need::Required,
+        about: "Names the user; percent-encoded.",
+    },
+];
+
+/// The media type of most answers.
+pub const JSON: &str = "application/json";
+
+const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field { name, kind, need: Need::Optional, about }
+}
+
+const SESSION: Field =
+    optional("session_id", Kind::Identifier(SESSION_BYTES), "Tells the tabs or devices of one person apart.");
+const FENCE: Field = optional("fence", Kind::Integer(1, GREATEST), "Means that lease only.");
+const TTL: Field = optional(
+    "ttl_ms",
+    Kind::Integer(1, GREATEST),
+    "How long the lease shall run from now, in milliseconds; brought between locks.min_ttl and locks.max_ttl.",
+);
+const FORCE: Field = optional("force", Kind::Boolean, "Take the lock over from whoever has it.");
+const REVOKE: Field = optional("force", Kind::Boolean, "End the lease whoever has it, as an administrator.");
+const ACTIVE: Field = optional(
+    "active",
+    Kind::Boolean,
+    "The person did something since the last heartbeat: `last_active_at` moves.",
+);
+const CURSOR: &str = "The `next_cursor` of the page before.";
+const LIMIT: Field = optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
+
+const ACQUIRE: &[Field] = &[
+    SESSION,
+    TTL,
+    FORCE,
+    optional(
+        "expected_fence",
+        Kind::Integer(1, GREATEST),
+        "With `force`: take over only the lease with this fence, the one that the person saw.",
+    ),
+    optional("name", Kind::Identifier(NAME_BYTES), "How the holder is shown; else `X-User-Name`."),
+    optional("note", Kind::Text(NOTE_BYTES), "What the holder says about it."),
+    optional("metadata", Kind::Object(METADATA_BYTES), "Whatever the app wants to keep with the lock."),
+];
+
+const HEARTBEAT: &[Field] = &[FENCE, SESSION, TTL, ACTIVE];
+
+const RELEASE: &[Field] = &[
+    FENCE,
+    SESSION,
+    REVOKE,
+    optional(
+        "access_token",
+        Kind::Text(8192),
+        "Credentials of a caller that cannot send headers. With auth.mode = \"none\" the user's id.",
+    ),
+];
+
+const HEARTBEATS: &[Field] = &[
+    Field {
+        name: "locks",
+        kind: Kind::List(
+            100,
+            &[
+                Field {
+                    name: "workspace_id",
+                    kind: Kind::Identifier(ID_BYTES),
+                    need: Need::Required,
+                    about: "Names the workspace.",
+                },
+                FENCE,
+                SESSION,
+                ACTIVE,
+            ],
+        ),
+        need: Need::Required,
+        about: "The leases to renew.",
+    },
+    TTL,
+];
+
+/// All operations.
+pub const ROUTES: &[Route] = &[
+    Route {
+        method: "POST",
+        path: "/api/v1/workspaces/{workspace_id}/lock",
+        name: "acquireLock",
+        summary: "Acquire the lock of a workspace",
+        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back if nobody came between. Idempotent: a client that lost the response sends the same request again and gets the same lease.",
+        right: Right::Lock,
+        handler: locks::acquire,
+        query: &[FORCE],
+        body: BodyKind::Json(ACQUIRE),
+        answer: (200, JSON, "Acquired"),
+        problems: &[Code::TakeoverForbidden, Code::LockHeld, Code::FenceMismatch],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/workspaces/{workspace_id}/lock",
+        name: "readLock",
+        summary: "Who has the lock of a workspace",
+        about: "Never shows an expired lock.",
+        right: Right::Read,
+        handler: locks::read,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "LockState"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/workspaces/{workspace_id}/lock",
+        name: "releaseLock",
+        summary: "Release the lock of a workspace",
+        about: "A repeat is harmless. With `force` an administrator ends anyone's.",
+        right: Right::Lock,
+        handler: locks::release,
+        query: &[FENCE, SESSION, REVOKE],
+        body: BodyKind::Json(RELEASE),
+        answer: (200, JSON, "Released"),
+        problems: &[Code::NotHolder],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/workspaces/{workspace_id}/lock/release",
+        name: "releaseLockByBeacon",
+        summary: "Release the lock of a workspace, from a closing page",
+        about: "The same as DELETE, as a request that `navigator.sendBeacon` can send: it takes `text/plain` too, and needs no CORS preflight.",
+        right: Right::Lock,
+        handler: locks::release,
+        query: &[FENCE, SESSION, REVOKE],
+        body: BodyKind::Beacon(RELEASE),
+        answer: (200, JSON, "Released"),
+        problems: &[Code::NotHolder],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/workspaces/{workspace_id}/lock/heartbeat",
+        name: "renewLock",
+        summary: "Renew one's lease",
+        about: "A late heartbeat never revives a lease and never lengthens somebody else's.",
+        right: Right::Lock,
+        handler: locks::heartbeat,
+        query: &[],
+        body: BodyKind::Json(HEARTBEAT),
+        answer: (200, JSON, "Renewed"),
+        problems: &[Code::NotHolder, Code::LockNotFound],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/workspaces/{workspace_id}/history",
+        name: "readHistory",
+        summary: "What happened to the lock of a workspace",
+        about: "Newest first. Every lease begins with one event and ends with one. An event's `user_id`, `session_id` and `fence` are those of the lease that it is about; for `lock.taken_over` that is the lease that ended, and `detail.new_fence` is the one that followed.",
+        right: Right::Read,
+        handler: bulk::history,
+        query: &[LIMIT, optional("cursor", Kind::Integer(1, i64::MAX), CURSOR)],
+        body: BodyKind::None,
+        answer: (200, JSON, "History"),
+        problems: &[],
+        // It writes an expiry down that nobody has come across yet.
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/locks",
+        name: "listLocks",
+        summary: "The live locks",
+        about: "By workspace id.",
+        right: Right::Read,
+        handler: bulk::list,
+        query: &[
+            optional("user_id", Kind::Identifier(ID_BYTES), "Only those of this user."),
+            optional("prefix", Kind::Text(ID_BYTES), "Only workspaces whose id begins like this."),
+            LIMIT,
+            optional("cursor", Kind::Identifier(ID_BYTES), CURSOR),
+        ],
+        body: BodyKind::None,
+        answer: (200, JSON, "LockPage"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/locks/heartbeat",
+        name: "renewLocks",
+        summary: "Renew many leases",
+        about: "All in one transaction; each with its own status.",
+        right: Right::Lock,
+        handler: bulk::heartbeats,
+        query: &[],
+        body: BodyKind::Json(HEARTBEATS),
+        answer: (200, JSON, "RenewedMany"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/users/{user_id}/locks",
+        name: "releaseLocksOfUser",
+        summary: "Release all locks of a user",
+        about: "One's own, or anyone's as an administrator. For logout, and for \"she is on holiday\".",
+        right: Right::Lock,
+        handler: bulk::release_user,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "ReleasedMany"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/openapi.json",
+        name: "readOpenApi",
+        summary: "This document",
+        about: "OpenAPI 3.1.",
+        right: Right::Open,
+        handler: about::openapi,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "OpenApi"),
+        problems: &[],
+        store: Touches::Nothing,
+    },
+    Route {
+        method: "GET",
+        path: "/healthz",
+        name: "isUp",
+        summary: "Whether the process is up",
+        about: "Asks nothing of the store.",
+        right: Right::Open,
+        handler: about::health,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Status"),
+        problems: &[],
+        store: Touches::Nothing,
+    },
+    Route {
+        method: "GET",
+        path: "/readyz",
+        name: "isReady",
+        summary: "Whether the store takes a write",
+        about: "Writes, to the disk.",
+        right: Right::Open,
+        handler: about::ready,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Status"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/metrics",
+        name: "readMetrics",
+        summary: "What is counted, for Prometheus",
+        about: "OpenMetrics text.",
+        right: Right::Open,
+        handler: about::metrics,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, crate::metrics::Metrics::CONTENT_TYPE, "Metrics"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+];

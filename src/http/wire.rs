@@ -1,0 +1,167 @@
+//! What goes out: the JSON of locks, events and endings. Field names are fixed: people build on them.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::exchange::Response;
+use super::routes::JSON;
+use crate::lock::event::{Event, EventType, Lost};
+use crate::lock::{DisplayName, Lock, SessionId, UserId};
+use crate::time::{LeaseClock, Timestamp};
+
+/// A lock as it is shown at `now`.
+#[derive(Debug, Serialize)]
+pub struct LockOut<'a> {
+    workspace_id: &'a str,
+    locked_by_user_id: &'a str,
+    locked_by_name: Option<&'a str>,
+    session_id: Option<&'a str>,
+    fence: i64,
+    acquired_at: String,
+    renewed_at: String,
+    last_active_at: String,
+    expires_at: String,
+    expires_in_ms: i64,
+    ttl_ms: i64,
+    note: Option<&'a str>,
+    metadata: &'a RawValue,
+    knock: (),
+}
+
+impl<'a> LockOut<'a> {
+    /// Shows `lock`.
+    #[must_use]
+    pub fn of(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Self {
+        let shown = |at| clock.wall_at(at).to_rfc3339();
+        Self {
+            workspace_id: lock.workspace_id.as_str(),
+            locked_by_user_id: lock.user_id.as_str(),
+            locked_by_name: lock.user_name.as_ref().map(DisplayName::as_str),
+            session_id: lock.session_id.as_ref().map(SessionId::as_str),
+            fence: lock.fence.0,
+            acquired_at: shown(lock.acquired_at),
+            renewed_at: shown(lock.renewed_at),
+            last_active_at: shown(lock.last_active_at),
+            expires_at: shown(lock.expires_at),
+            expires_in_ms: left_ms(lock, now),
+            ttl_ms: lock.ttl.as_millis(),
+            note: lock.note.as_deref(),
+            // What is in the store was JSON when it came in.
+            metadata: serde_json::from_str(&lock.metadata).unwrap_or(RawValue::NULL),
+            knock: (),
+        }
+    }
+}
+
+/// How much of the lease is left at `now`, in milliseconds; nothing when it is over.
+#[must_use]
+pub fn left_ms(lock: &Lock, now: Timestamp) -> i64 {
+    lock.expires_at.since(now).max(0)
+}
+
+/// A renewal.
+#[derive(Debug, Serialize)]
+pub struct RenewedOut {
+    success: bool,
+    expires_at: String,
+    expires_in_ms: i64,
+    fence: i64,
+    knock: (),
+}
+
+impl RenewedOut {
+    /// Shows what became of the lease.
+    #[must_use]
+    pub fn of(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Self {
+        Self {
+            success: true,
+            expires_at: clock.wall_at(lock.expires_at).to_rfc3339(),
+            expires_in_ms: left_ms(lock, now),
+            fence: lock.fence.0,
+            knock: (),
+        }
+    }
+}
+
+/// How somebody's last lease ended.
+#[derive(Debug, Serialize)]
+pub struct LostOut<'a> {
+    reason: &'static str,
+    fence: i64,
+    at: String,
+    by_user_id: Option<&'a str>,
+    by_name: Option<&'a str>,
+}
+
+impl<'a> LostOut<'a> {
+    /// Shows it.
+    #[must_use]
+    pub fn of(lost: &'a Lost) -> Self {
+        Self {
+            reason: lost.ending.reason(),
+            fence: lost.fence.0,
+            at: lost.at.to_rfc3339(),
+            by_user_id: lost.by_user_id.as_ref().map(UserId::as_str),
+            by_name: lost.by_name.as_ref().map(DisplayName::as_str),
+        }
+    }
+}
+
+/// An event of the history.
+#[derive(Debug, Serialize)]
+pub struct EventOut<'a> {
+    revision: i64,
+    #[serde(rename = "type")]
+    event_type: &'static str,
+    at: String,
+    user_id: &'a str,
+    session_id: Option<&'a str>,
+    by_user_id: Option<&'a str>,
+    by_name: Option<&'a str>,
+    fence: i64,
+    detail: DetailOut,
+}
+
+/// What only some events have.
+#[derive(Debug, Serialize)]
+struct DetailOut {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_fence: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+}
+
+impl<'a> EventOut<'a> {
+    /// Shows it.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Self {
+        let outcome = match event.event_type {
+            EventType::Acquired if event.reclaimed => Some("reclaimed"),
+            EventType::Acquired => Some("acquired"),
+            EventType::Ended(_) => None,
+        };
+        Self {
+            revision: event.revision,
+            event_type: event.event_type.as_str(),
+            at: event.at.to_rfc3339(),
+            user_id: event.user_id.as_str(),
+            session_id: event.session_id.as_ref().map(SessionId::as_str),
+            by_user_id: event.by_user_id.as_ref().map(UserId::as_str),
+            by_name: event.by_name.as_ref().map(DisplayName::as_str),
+            fence: event.fence.0,
+            detail: DetailOut { new_fence: event.next_fence.map(|fence| fence.0), outcome },
+        }
+    }
+}
+
+/// 200 with `value` as JSON.
+#[must_use]
+pub fn ok(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => Response::of(200, JSON, body),
+        Err(error) => {
+            log::error!("an answer cannot be written as JSON: {error}");
+            Response::empty(500)
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Lockhouse: a self-hosted server for workspace locks. One binary, SQLite inside, nothing else to run.
+//!
+//! A workspace lock is a lease. It heals itself: a holder who goes away loses it when the lease ends, because the
+//! server decides, inside the transaction that reads the lock, and never because a client or a timer cleaned up.
+//!
+//! # Layout
+//!
+//! In reading order; each module uses only those above it, which `tests/architecture.rs` checks.
+//!
+//! | Module | What lives there |
+//! | --- | --- |
+//! | [`time`] | instants, durations, and the only place that reads a clock |
+//! | [`error`] | what can go wrong inside; knows no HTTP |
+//! | [`lock`] | the domain; [`lock::decide`] has the rules of the product, pure |
+//! | [`config`] | file + environment + flags → one checked `Config` |
+//! | [`metrics`] | what is counted |
+//! | [`store`] | SQLite and the only SQL: one writer with group commit, pooled readers |
+//! | [`service`] | the use cases that HTTP, the sweeper and the command line share |
+//! | [`sweeper`] | keeps the file small; nothing that a client can see depends on it |
+//! | [`auth`] | who is calling |
+//! | [`http`] | the API as one table, and what carries it out; [`http::server`] is the only user of `tiny_http` |
+//! | [`cli`] | the program: `serve`, `check` |
+//!
+//! The data is defined in `schema.sql`, the settings in [`config::SETTINGS`], the API in [`http::routes`].
+//!
+//! # The life of a heartbeat
+//!
+//! [`http::server`] reads the request whole → [`http::dispatch`] finds the operation in [`http::routes`], checks what
+//! came in ([`http::fields`]) and who sent it ([`auth`]) → [`http::handlers`] call [`service`] → the writer's queue →
+//! inside the transaction [`store::locks`] loads the lock and [`lock::decide`] decides → commit → the answer is
+//! written as JSON ([`http::wire`]) and sent. No step goes back, and nothing is answered before it is committed.
+
+pub mod time;
+
+pub mod error;
+
+pub mod lock;
+
+pub mod config;
+
+pub mod metrics;
+
+pub mod store;
+
+pub mod service;
+
+pub mod sweeper;
+
+pub mod auth;
+
+pub mod http;
+
+pub mod cli;

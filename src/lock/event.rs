@@ -1,0 +1,123 @@
+//! What is remembered: every lease begins with one event and ends with one.
+
+use super::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
+use crate::time::WallTime;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// A lease began. `detail.outcome` is `reclaimed` when the holder came back to an expired one.
+    Acquired,
+    /// A lease ended, and this is how.
+    Ended(Ending),
+}
+
+/// How a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The holder gave it back.
+    Released,
+    /// Nobody renewed it in time.
+    Expired,
+    /// Somebody took it over; `next_fence` is the lease that followed at once.
+    TakenOver,
+    /// An administrator ended it.
+    Revoked,
+}
+
+impl EventType {
+    /// Every type there is.
+    pub const ALL: [Self; 5] = [
+        Self::Acquired,
+        Self::Ended(Ending::Released),
+        Self::Ended(Ending::Expired),
+        Self::Ended(Ending::TakenOver),
+        Self::Ended(Ending::Revoked),
+    ];
+
+    /// The name in the API and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Acquired => "lock.acquired",
+            Self::Ended(Ending::Released) => "lock.released",
+            Self::Ended(Ending::Expired) => "lock.expired",
+            Self::Ended(Ending::TakenOver) => "lock.taken_over",
+            Self::Ended(Ending::Revoked) => "lock.revoked",
+        }
+    }
+
+    /// The type of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name)
+    }
+}
+
+impl Ending {
+    /// The `reason` in the API's `lost`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::TakenOver => "taken_over",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Something that happened to a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its place among all events of this database, from 1.
+    pub revision: i64,
+    /// Where.
+    pub workspace_id: WorkspaceId,
+    /// What.
+    pub event_type: EventType,
+    /// When, as the wall clock showed it. An expiry happened at the end of the lease, whenever it was noticed.
+    pub at: WallTime,
+    /// Whose lease it was.
+    pub user_id: UserId,
+    /// From which session it was held.
+    pub session_id: Option<SessionId>,
+    /// Which lease it was.
+    pub fence: Fence,
+    /// The lease that followed at once, after a takeover.
+    pub next_fence: Option<Fence>,
+    /// Who did it; nobody, when time did.
+    pub by_user_id: Option<UserId>,
+    /// How they are shown.
+    pub by_name: Option<DisplayName>,
+    /// Whether the lease is one that its holder came back to.
+    pub reclaimed: bool,
+}
+
+/// How the last lease that somebody had on a workspace ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// How.
+    pub ending: Ending,
+    /// Which lease.
+    pub fence: Fence,
+    /// When.
+    pub at: WallTime,
+    /// By whom, if it was a person.
+    pub by_user_id: Option<UserId>,
+    /// How they are shown.
+    pub by_name: Option<DisplayName>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_type_reads_back_as_itself() {
+        for event_type in EventType::ALL {
+            assert_eq!(EventType::parse(event_type.as_str()), Some(event_type));
+        }
+        assert_eq!(EventType::parse("lock.eaten"), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! The domain: what a lock is, who asks for it, and what the answers can be. No SQL, no HTTP, no clock.
+//!
+//! Read [`decide`] for the rules of the product, [`policy`] for what the settings can change about them, and
+//! [`event`] for what is remembered.
+
+pub mod decide;
+pub mod event;
+pub mod policy;
+
+use crate::error::Error;
+use crate::time::{Timestamp, Ttl};
+
+/// Most bytes of a workspace or user id.
+pub const ID_BYTES: usize = 255;
+/// Most bytes of a session id.
+pub const SESSION_BYTES: usize = 128;
+/// Most bytes of a display name.
+pub const NAME_BYTES: usize = 200;
+/// Most bytes of a note.
+pub const NOTE_BYTES: usize = 500;
+/// Most bytes of the metadata, encoded as JSON without white space.
+pub const METADATA_BYTES: usize = 4096;
+
+/// A text of 1 to `most` bytes of UTF-8 without control characters.
+///
+/// # Errors
+/// [`Error::Invalid`] names `field` and says what is allowed.
+fn identifier(field: &str, raw: &str, most: usize) -> Result<String, Error> {
+    if raw.is_empty() || raw.len() > most {
+        return Err(Error::invalid(field, format!("must have 1 to {most} bytes; this has {}", raw.len())));
+    }
+    if raw.chars().any(char::is_control) {
+        return Err(Error::invalid(field, "must not contain control characters"));
+    }
+    Ok(raw.to_owned())
+}
+
+macro_rules! identifier {
+    ($(#[$about:meta])* $name:ident, $field:literal, $most:expr) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `raw`.
+            ///
+            /// # Errors
+            /// [`Error::Invalid`] when it is empty, too long or contains a control character.
+            pub fn parse(raw: &str) -> Result<Self, Error> {
+                identifier($field, raw, $most).map(Self)
+            }
+
+            /// What [`Self::parse`] once checked: for reading it back from the store.
+            pub(crate) const fn trusted(stored: String) -> Self {
+                Self(stored)
+            }
+
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+identifier!(
+    /// Names the thing that people edit: 1 to 255 bytes of UTF-8 without control characters.
+    WorkspaceId, "workspace_id", ID_BYTES
+);
+identifier!(
+    /// Names a person: 1 to 255 bytes of UTF-8 without control characters.
+    UserId, "user_id", ID_BYTES
+);
+identifier!(
+    /// Tells the tabs, devices or processes of one person apart: 1 to 128 bytes without control characters.
+    SessionId, "session_id", SESSION_BYTES
+);
+identifier!(
+    /// How a person is shown: 1 to 200 bytes without control characters.
+    DisplayName, "name", NAME_BYTES
+);
+
+/// The fencing token of a lease. Greater than every fence that was given out before, of any workspace, over release,
+/// expiry and restart. A storage system that keeps the highest fence it has seen can refuse a late write.
+///
+/// Not below the microseconds since 1970 when it was given out, so that it also grows when an older backup is restored
+/// or the database is lost; below 2^53 until the year 2255, so that it fits a JavaScript number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence(pub i64);
+
+/// The one live claim on a workspace: a lease, which ends by itself at `expires_at` unless it is renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// What is locked.
+    pub workspace_id: WorkspaceId,
+    /// Who has it: the holder.
+    pub user_id: UserId,
+    /// How the holder is shown, if known.
+    pub user_name: Option<DisplayName>,
+    /// From which tab, device or process.
+    pub session_id: Option<SessionId>,
+    /// The token of this lease.
+    pub fence: Fence,
+    /// When the lease was granted.
+    pub acquired_at: Timestamp,
+    /// When the lease was last renewed.
+    pub renewed_at: Timestamp,
+    /// When the holder last did something, as far as is known.
+    pub last_active_at: Timestamp,
+    /// The end of the lease. Exactly then the lock is already gone.
+    pub expires_at: Timestamp,
+    /// How long a renewal lasts.
+    pub ttl: Ttl,
+    /// What the holder says about it, to 500 bytes.
+    pub note: Option<String>,
+    /// A JSON object, encoded without white space, to 4 KiB.
+    pub metadata: String,
+}
+
+impl Lock {
+    /// Whether the lease has not ended yet.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expires_at
+    }
+}
+
+/// What the store knows of a workspace when a use case begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// There is a row; its lease may have ended.
+    Lock(Lock),
+    /// There is none. `last` is the lease that ended last, if that is still remembered.
+    None {
+        /// The lease that ended last.
+        last: Option<LastLease>,
+    },
+}
+
+/// The lease that ended last on a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastLease {
+    /// Whose it was.
+    pub user_id: UserId,
+    /// From which session.
+    pub session_id: Option<SessionId>,
+    /// Its token.
+    pub fence: Fence,
+    /// How it ended.
+    pub ending: event::Ending,
+}
+
+/// Whether an acquire may end somebody else's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It waits its turn.
+    No,
+    /// Whoever has it.
+    Anyone,
+    /// Only the lease that the caller saw.
+    Seen(Fence),
+}
+
+/// Somebody wants the lock of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acquire {
+    /// What is to be locked.
+    pub workspace_id: WorkspaceId,
+    /// For whom.
+    pub user_id: UserId,
+    /// How they are shown.
+    pub user_name: Option<DisplayName>,
+    /// From which session.
+    pub session_id: Option<SessionId>,
+    /// What they may do besides.
+    pub standing: policy::Standing,
+    /// How long they want it; the default if they do not say.
+    pub ttl: Option<Ttl>,
+    /// Whether they take it over.
+    pub force: Force,
+    /// What they say about it.
+    pub note: Option<String>,
+    /// A JSON object, encoded.
+    pub metadata: Option<String>,
+}
+
+/// What became of an [`Acquire`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquired {
+    /// The workspace was free: a new lease.
+    Acquired(Lock),
+    /// It was the caller's own: the lease starts over, with the same fence.
+    Renewed(Lock),
+    /// The caller's own lease had expired and nobody came between: the same fence.
+    Reclaimed(Lock),
+    /// Somebody else's lease was ended for it.
+    TakenOver {
+        /// The new lease.
+        lock: Lock,
+        /// The lease that ended.
+        previous: Lock,
+    },
+    /// Somebody else has it.
+    Held {
+        /// Theirs.
+        lock: Lock,
+        /// Whether it is the same person, from another session.
+        same_user: bool,
+        /// Whether the caller might take it over.
+        takeover_allowed: bool,
+    },
+    /// A takeover named a fence that is no longer the live one.
+    FenceMismatch(Lock),
+    /// A takeover by somebody whom the policy does not allow.
+    TakeoverForbidden(Lock),
+}
+
+/// Who says that a live lease is theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Of which workspace.
+    pub workspace_id: WorkspaceId,
+    /// Who says so.
+    pub user_id: UserId,
+    /// From which session, if they say.
+    pub session_id: Option<SessionId>,
+    /// Which lease, if they say.
+    pub fence: Option<Fence>,
+}
+
+/// The holder renews the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Which lease.
+    pub claim: Claim,
+    /// How long from now; as before if they do not say.
+    pub ttl: Option<Ttl>,
+    /// What the holder did since the last one.
+    pub activity: Activity,
+}
+
+/// What the holder did since the last heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Something.
+    Active,
+    /// Nothing, or they do not say.
+    Idle,
+}
+
+/// What became of a [`Heartbeat`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beat {
+    /// The lease runs on.
+    Renewed(Lock),
+    /// There is a live lock and it is not the one that was claimed.
+    NotHolder {
+        /// The live one.
+        lock: Lock,
+        /// Whether the same person has it, by another lease or session.
+        same_user: bool,
+    },
+    /// There is no live lock.
+    NoLock,
+}
+
+/// A lease is given back, or ended for somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Which lease.
+    pub claim: Claim,
+    /// How the caller is shown in the history.
+    pub user_name: Option<DisplayName>,
+    /// By which right.
+    pub authority: Authority,
+}
+
+/// By which right a lease is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// One's own.
+    Holder,
+    /// Anyone's.
+    Administrator,
+}
+
+/// What became of a [`Release`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// The lease ended.
+    Released(Lock),
+    /// There was nothing to release.
+    Nothing,
+    /// There is a live lock and it is not the one that was claimed.
+    NotHolder {
+        /// The live one.
+        lock: Lock,
+        /// Whether the same person has it, by another lease or session.
+        same_user: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_bounded_and_have_no_control_characters() {
+        assert!(WorkspaceId::parse("team/design 42 🎨").is_ok());
+        assert!(WorkspaceId::parse(&"w".repeat(255)).is_ok());
+        assert!(WorkspaceId::parse(&"w".repeat(256)).is_err());
+        assert!(SessionId::parse(&"s".repeat(129)).is_err());
+        for bad in ["", "a\nb", "a\u{7f}", "a\u{85}", "\0"] {
+            assert!(UserId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

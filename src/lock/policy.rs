@@ -1,0 +1,66 @@
+//! What the settings can change about the rules.
+
+use crate::time::Ttl;
+
+/// `locks.same_user`: what a second session of the holder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameUser {
+    /// The holder: the sessions of one person share the lock.
+    Share,
+    /// Somebody else.
+    Separate,
+}
+
+/// `locks.takeover`: who may end somebody else's live lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// Whoever may lock.
+    Anyone,
+    /// Administrators.
+    Admins,
+    /// Nobody. An administrator can still revoke a lock.
+    Nobody,
+}
+
+/// What the caller may do besides locking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Ordinary,
+    /// Administers the server.
+    Administrator,
+}
+
+impl Takeover {
+    /// Whether somebody of this standing may take over.
+    #[must_use]
+    pub const fn allows(self, standing: Standing) -> bool {
+        match (self, standing) {
+            (Self::Anyone, _) | (Self::Admins, Standing::Administrator) => true,
+            (Self::Admins, Standing::Ordinary) | (Self::Nobody, _) => false,
+        }
+    }
+}
+
+/// The settings under `[locks]` that decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The lease of an acquire that does not say how long.
+    pub default_ttl: Ttl,
+    /// A shorter one becomes this.
+    pub min_ttl: Ttl,
+    /// A longer one becomes this.
+    pub max_ttl: Ttl,
+    /// What a second session of the holder is.
+    pub same_user: SameUser,
+    /// Who may take over.
+    pub takeover: Takeover,
+}
+
+impl Rules {
+    /// `asked` within what is allowed, or `otherwise` if nothing was asked.
+    #[must_use]
+    pub fn ttl(&self, asked: Option<Ttl>, otherwise: Ttl) -> Ttl {
+        asked.unwrap_or(otherwise).clamp(self.min_ttl, self.max_ttl)
+    }
+}

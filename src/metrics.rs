@@ -1,0 +1,158 @@
+//! What is counted, and how Prometheus reads it.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of a request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The operation's name in the OpenAPI document, or `none`.
+    pub route: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+/// Labels of a request's duration.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RouteLabels {
+    /// The operation's name in the OpenAPI document, or `none`.
+    pub route: &'static str,
+}
+
+/// Labels of an acquisition.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// `acquired`, `renewed`, `reclaimed`, `taken_over`, `held`, `fence_mismatch` or `takeover_forbidden`.
+    pub outcome: &'static str,
+}
+
+/// Everything that is counted since the server started.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Seconds from a request's head to its answer.
+    pub request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Locks whose lease has not ended, when last asked.
+    pub live_locks: Gauge<i64, AtomicI64>,
+    /// What became of the attempts to acquire a lock.
+    pub acquisitions: Family<OutcomeLabels, Counter>,
+    /// Leases that ended because nobody renewed them, as far as somebody came across it.
+    pub expiries: Counter<u64, AtomicU64>,
+    /// Leases that somebody took over.
+    pub takeovers: Counter<u64, AtomicU64>,
+    /// Use cases in one transaction.
+    pub batch_size: Histogram,
+    /// Seconds that a commit took.
+    pub commit_seconds: Histogram,
+    /// Use cases that wait for the writer.
+    pub queue_depth: Gauge<i64, AtomicI64>,
+    /// How often somebody set the wall clock while the server ran.
+    pub clock_corrections: Counter<u64, AtomicU64>,
+}
+
+fn durations() -> Histogram {
+    Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("lockhouse"),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(durations),
+            live_locks: Gauge::default(),
+            acquisitions: Family::default(),
+            expiries: Counter::default(),
+            takeovers: Counter::default(),
+            batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
+            commit_seconds: durations(),
+            queue_depth: Gauge::default(),
+            clock_corrections: Counter::default(),
+        };
+        metrics.register()
+    }
+}
+
+impl Metrics {
+    fn register(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "http_requests",
+            "Requests answered, by operation and status",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to its answer, by operation",
+            Unit::Seconds,
+            self.request_seconds.clone(),
+        );
+        registry.register("live_locks", "Locks whose lease has not ended", self.live_locks.clone());
+        registry.register(
+            "acquisitions",
+            "Attempts to acquire a lock, by outcome",
+            self.acquisitions.clone(),
+        );
+        registry.register(
+            "expiries",
+            "Leases that ended because nobody renewed them, counted when noticed",
+            self.expiries.clone(),
+        );
+        registry.register("takeovers", "Live leases that somebody took over", self.takeovers.clone());
+        registry.register("writer_batch_size", "Use cases in one transaction", self.batch_size.clone());
+        registry.register_with_unit(
+            "writer_commit_duration",
+            "Time of a commit, to the disk",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        registry.register(
+            "writer_queue_depth",
+            "Use cases that wait for the writer",
+            self.queue_depth.clone(),
+        );
+        registry.register(
+            "clock_corrections",
+            "Times that somebody set the wall clock while the server ran",
+            self.clock_corrections.clone(),
+        );
+        self
+    }
+
+    /// One attempt to acquire, with what became of it.
+    pub fn acquisition(&self, outcome: &'static str) {
+        self.acquisitions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One request, answered with `status` after `seconds`.
+    pub fn request(&self, route: &'static str, status: u16, seconds: f64) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+        self.request_seconds.get_or_create(&RouteLabels { route }).observe(seconds);
+    }
+
+    /// The OpenMetrics text, of type [`Self::CONTENT_TYPE`].
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The media type of [`Self::to_text`].
+    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}

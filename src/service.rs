@@ -1,0 +1,290 @@
+//! The use cases, as HTTP, the sweeper and the command line share them.
+//!
+//! A mutation is submitted to the writer with what is to be done with its outcome: `reply` is called once, on another
+//! thread, after the commit. Nothing here waits.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::lock::event::{Event, Lost};
+use crate::lock::policy::Rules;
+use crate::lock::{Acquire, Acquired, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
+use crate::metrics::Metrics;
+use crate::store::events::By;
+use crate::store::locks::{Found, Listing, ReleasedSome};
+use crate::store::{At, Store, events, locks};
+use crate::time::{LeaseClock, Ttl, WallTime};
+
+/// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
+pub const STEP: u32 = 500;
+
+/// Why the sweeper is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Somebody came across an expired row.
+    Sweep,
+    /// The server stops.
+    Stop,
+}
+
+/// The use cases.
+#[derive(Debug)]
+pub struct Service {
+    store: Store,
+    rules: Arc<Rules>,
+    history_keep: Option<Duration>,
+    metrics: Arc<Metrics>,
+    wake: SyncSender<Wake>,
+}
+
+impl Service {
+    /// The use cases on `store`, and what wakes the sweeper.
+    #[must_use]
+    pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<Wake>) {
+        // One wake-up is enough, however many ask for it.
+        let (wake, woken) = sync_channel(1);
+        let service = Self {
+            store,
+            rules: Arc::new(config.locks.rules.clone()),
+            history_keep: config.history.keep,
+            metrics,
+            wake,
+        };
+        (Arc::new(service), woken)
+    }
+
+    /// The lease clock, for showing instants.
+    #[must_use]
+    pub fn clock(&self) -> &LeaseClock {
+        self.store.clock()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Somebody wants the lock of a workspace.
+    pub fn acquire(
+        &self,
+        request: Acquire,
+        reply: impl FnOnce(Result<At<Acquired>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        let metrics = Arc::clone(&self.metrics);
+        self.store.submit(
+            move |write| locks::acquire(write, &request, &rules),
+            move |answer| {
+                if let Ok(acquired) = &answer {
+                    metrics.acquisition(outcome_name(&acquired.value));
+                }
+                reply(answer);
+            },
+        );
+    }
+
+    /// Holders renew their leases, all in one transaction. The answers come in the order of the requests.
+    pub fn heartbeats(
+        &self,
+        requests: Vec<Heartbeat>,
+        reply: impl FnOnce(Result<At<Vec<(Beat, Option<Lost>)>>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(
+            move |write| requests.iter().map(|request| locks::heartbeat(write, request, &rules)).collect(),
+            reply,
+        );
+    }
+
+    /// The holder renews the lease.
+    pub fn heartbeat(
+        &self,
+        request: Heartbeat,
+        reply: impl FnOnce(Result<At<(Beat, Option<Lost>)>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| locks::heartbeat(write, &request, &rules), reply);
+    }
+
+    /// A lease is given back, or ended by an administrator.
+    pub fn release(
+        &self,
+        request: Release,
+        reply: impl FnOnce(Result<At<(Released, Option<Lost>)>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| locks::release(write, &request, &rules), reply);
+    }
+
+    /// Ends all leases of a user, [`STEP`] a transaction. The reply is how many; when one step fails, those before it
+    /// stay done and the error is the answer.
+    pub fn release_user(
+        self: &Arc<Self>,
+        user_id: UserId,
+        by: By,
+        reply: impl FnOnce(Result<u32, Error>) + Send + 'static,
+    ) {
+        self.release_user_step(user_id, by, 0, reply);
+    }
+
+    fn release_user_step(
+        self: &Arc<Self>,
+        user_id: UserId,
+        by: By,
+        before: u32,
+        reply: impl FnOnce(Result<u32, Error>) + Send + 'static,
+    ) {
+        let service = Arc::clone(self);
+        let rules = Arc::clone(&self.rules);
+        let (of, on_behalf) = (user_id.clone(), by.clone());
+        self.store.submit(
+            move |write| locks::release_user(write, &of, &on_behalf, &rules, STEP),
+            move |answer| match answer.map(|answer| answer.value) {
+                Ok(ReleasedSome { released, more: true }) => {
+                    let reply: Box<dyn FnOnce(Result<u32, Error>) + Send> = Box::new(reply);
+                    service.release_user_step(user_id, by, before.saturating_add(released), reply);
+                }
+                Ok(ReleasedSome { released, more: false }) => reply(Ok(before.saturating_add(released))),
+                Err(error) => reply(Err(error)),
+            },
+        );
+    }
+
+    /// The live lock of a workspace, if there is one.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn lock(&self, workspace_id: &WorkspaceId) -> Result<At<Option<Lock>>, Error> {
+        let At { now, value } =
+            self.store.read(|connection, now| locks::get(connection, workspace_id, now))?;
+        let value = match value {
+            Found::Live(lock) => Some(lock),
+            Found::Expired => {
+                self.ask_for_a_sweep();
+                None
+            }
+            Found::Free => None,
+        };
+        Ok(At { now, value })
+    }
+
+    /// Live locks, by workspace id, and whether there are more.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn locks(&self, listing: &Listing) -> Result<At<(Vec<Lock>, bool)>, Error> {
+        self.store.read(|connection, now| locks::list(connection, listing, now))
+    }
+
+    /// The history of a workspace before revision `before`, newest first. An expiry that nobody has come across yet
+    /// is written down first, so that it is not missing.
+    pub fn history(
+        self: &Arc<Self>,
+        workspace_id: WorkspaceId,
+        before: i64,
+        limit: u32,
+        reply: impl FnOnce(Result<Vec<Event>, Error>) + Send + 'static,
+    ) {
+        let found = self.store.read(|connection, now| locks::get(connection, &workspace_id, now));
+        let service = Arc::clone(self);
+        let of = workspace_id.clone();
+        let read = move |settled: Result<(), Error>| {
+            reply(settled.and_then(|()| {
+                service
+                    .store
+                    .read(|connection, _| events::history(connection, &workspace_id, before, limit))
+                    .map(|events| events.value)
+            }));
+        };
+        match found.map(|found| found.value) {
+            Ok(Found::Expired) => {
+                self.store.submit(move |write| locks::settle(write, &of), |done| read(done.map(|_| ())));
+            }
+            Ok(Found::Live(_) | Found::Free) => read(Ok(())),
+            Err(error) => read(Err(error)),
+        }
+    }
+
+    /// Whether the store takes a write.
+    pub fn ready(&self, reply: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        self.store.submit(
+            |write| {
+                write.touch();
+                Ok(())
+            },
+            |done| reply(done.map(|_| ())),
+        );
+    }
+
+    /// How many live locks there are.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn count_live(&self) -> Result<i64, Error> {
+        self.store.read(locks::count_live).map(|count| count.value)
+    }
+
+    /// One step of the sweeper: clears away at most [`STEP`] expired leases. Returns how many.
+    ///
+    /// # Errors
+    /// What keeps the store from writing.
+    pub fn sweep_step(&self) -> Result<usize, Error> {
+        self.store.write(|write| locks::sweep(write, STEP)).map(|swept| swept.value)
+    }
+
+    /// One step of the sweeper: forgets at most [`STEP`] events older than `history.keep`. Returns how many.
+    ///
+    /// # Errors
+    /// What keeps the store from writing.
+    pub fn trim_step(&self) -> Result<usize, Error> {
+        let Some(keep) = self.history_keep else { return Ok(0) };
+        let keep = Ttl::from_duration(keep).as_millis();
+        self.store
+            .write(move |write| {
+                let before = WallTime(write.wall_at(write.now()).0.saturating_sub(keep));
+                events::trim(write, before, STEP)
+            })
+            .map(|trimmed| trimmed.value)
+    }
+
+    /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
+    ///
+    /// # Errors
+    /// What SQLite cannot do.
+    pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
+        self.store.fold_log_over(bytes)
+    }
+
+    fn ask_for_a_sweep(&self) {
+        // Full: somebody has asked already. Disconnected: there is no sweeper.
+        let _ = self.wake.try_send(Wake::Sweep);
+    }
+
+    /// Tells the sweeper to stop.
+    pub fn stop_sweeping(&self) {
+        // Disconnected: there is no sweeper.
+        let _ = self.wake.send(Wake::Stop);
+    }
+
+    /// Finishes what was submitted and answers it; takes no more.
+    pub fn close(&self) {
+        self.store.close();
+    }
+}
+
+/// The label in the metrics.
+const fn outcome_name(acquired: &Acquired) -> &'static str {
+    match acquired {
+        Acquired::Acquired(_) => "acquired",
+        Acquired::Renewed(_) => "renewed",
+        Acquired::Reclaimed(_) => "reclaimed",
+        Acquired::TakenOver { .. } => "taken_over",
+        Acquired::Held { .. } => "held",
+        Acquired::FenceMismatch(_) => "fence_mismatch",
+        Acquired::TakeoverForbidden(_) => "takeover_forbidden",
+    }
+}

@@ -1,0 +1,164 @@
+//! The history: what is written into `events`, and what is read from it.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::Write;
+use crate::error::Error;
+use crate::lock::event::{Ending, Event, EventType, Lost};
+use crate::lock::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
+use crate::time::WallTime;
+
+/// Who did something, for the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// Their id.
+    pub user_id: UserId,
+    /// How they are shown.
+    pub name: Option<DisplayName>,
+}
+
+/// What is written of an event; its revision is given by [`record`].
+pub(super) struct Happened<'a> {
+    pub event_type: EventType,
+    pub at: WallTime,
+    pub lock: &'a Lock,
+    pub next_fence: Option<Fence>,
+    pub by: Option<&'a By>,
+    pub reclaimed: bool,
+}
+
+/// Writes an event down.
+pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), Error> {
+    let lock = happened.lock;
+    write
+        .connection()
+        .prepare_cached(
+            "INSERT INTO events (revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, reclaimed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            write.next_revision(),
+            lock.workspace_id.as_str(),
+            happened.event_type.as_str(),
+            happened.at.0,
+            lock.user_id.as_str(),
+            lock.session_id.as_ref().map(SessionId::as_str),
+            lock.fence.0,
+            happened.next_fence.map(|fence| fence.0),
+            happened.by.map(|by| by.user_id.as_str()),
+            happened.by.and_then(|by| by.name.as_ref()).map(DisplayName::as_str),
+            happened.reclaimed,
+        ])?;
+    Ok(())
+}
+
+/// The lease that ended last on a workspace without a lock, as far as the history goes back.
+pub(super) fn last_lease(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+) -> Result<Option<LastLease>, Error> {
+    let event = connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM events WHERE workspace_id = ?1 ORDER BY revision DESC LIMIT 1"
+        ))?
+        .query_row([workspace_id.as_str()], read_event)
+        .optional()?
+        .transpose()?;
+    Ok(event.and_then(|event| match event.event_type {
+        EventType::Acquired => None,
+        EventType::Ended(ending) => Some(LastLease {
+            user_id: event.user_id,
+            session_id: event.session_id,
+            fence: event.fence,
+            ending,
+        }),
+    }))
+}
+
+/// How the last lease that `user_id` had on a workspace ended. Nothing if they never had one, or it is forgotten, or
+/// it is the live one.
+pub(super) fn lost(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+) -> Result<Option<Lost>, Error> {
+    // The newest that is not a beginning: at most one beginning comes after it.
+    let event = connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM events WHERE workspace_id = ?1 AND user_id = ?2 AND type <> 'lock.acquired'
+             ORDER BY revision DESC LIMIT 1"
+        ))?
+        .query_row([workspace_id.as_str(), user_id.as_str()], read_event)
+        .optional()?
+        .transpose()?;
+    Ok(event.and_then(|event| match event.event_type {
+        EventType::Acquired => None,
+        EventType::Ended(ending) => Some(Lost {
+            ending,
+            fence: event.fence,
+            at: event.at,
+            by_user_id: event.by_user_id,
+            by_name: event.by_name,
+        }),
+    }))
+}
+
+/// The events of a workspace before revision `before`, newest first, at most `limit`.
+///
+/// # Errors
+/// [`Error::Internal`] when SQLite cannot, or a row is not what this program writes.
+pub fn history(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<Event>, Error> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM events WHERE workspace_id = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3"
+        ))?
+        .query_map(params![workspace_id.as_str(), before, limit], read_event)?
+        .map(|row| row?)
+        .collect()
+}
+
+/// Forgets events that happened before `before`, the oldest first, at most `limit`. Returns how many.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn trim(write: &Write<'_>, before: WallTime, limit: u32) -> Result<usize, Error> {
+    Ok(write
+        .connection()
+        .prepare_cached(
+            "DELETE FROM events WHERE revision IN (SELECT revision FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        )?
+        .execute(params![before.0, limit])?)
+}
+
+const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, reclaimed";
+
+/// A row of [`COLUMNS`].
+fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
+    let name: String = row.get(2)?;
+    let Some(event_type) = EventType::parse(&name) else {
+        return Ok(Err(Error::Internal(format!("the database has an event of the unknown type {name:?}"))));
+    };
+    Ok(Ok(Event {
+        revision: row.get(0)?,
+        workspace_id: WorkspaceId::trusted(row.get(1)?),
+        event_type,
+        at: WallTime(row.get(3)?),
+        user_id: UserId::trusted(row.get(4)?),
+        session_id: row.get::<_, Option<String>>(5)?.map(SessionId::trusted),
+        fence: Fence(row.get(6)?),
+        next_fence: row.get::<_, Option<i64>>(7)?.map(Fence),
+        by_user_id: row.get::<_, Option<String>>(8)?.map(UserId::trusted),
+        by_name: row.get::<_, Option<String>>(9)?.map(DisplayName::trusted),
+        reclaimed: row.get(10)?,
+    }))
+}
+
+/// The event that tells of an ending.
+pub(super) const fn ended(ending: Ending) -> EventType {
+    EventType::Ended(ending)
+}

@@ -1,0 +1,157 @@
+//! The store: SQLite, and the only SQL there is.
+//!
+//! Every mutation is one function of [`locks`] or [`events`] that runs inside one IMMEDIATE transaction of the one
+//! writer ([`writer`]). Reads go through a pool of read-only connections and see what is committed.
+
+pub mod events;
+mod guard;
+pub mod locks;
+mod open;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, ErrorCode};
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::time::{Clock, LeaseClock, Timestamp};
+pub use open::{APPLICATION_ID, SCHEMA_VERSION};
+pub use writer::{At, Write};
+
+/// A pool of connections to one file.
+type Pool = r2d2::Pool<SqliteConnectionManager>;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The SQLite file; made if it is not there.
+    pub path: PathBuf,
+    /// How long a write waits for another process that holds the database.
+    pub busy_timeout: Duration,
+    /// Most bytes that the file may grow to.
+    pub max_size: Option<u64>,
+    /// What a lease that was alive when the server stopped has left at least.
+    pub restart_grace: Duration,
+    /// Most reads at a time. A further one waits.
+    pub readers: u32,
+}
+
+/// An open database: one writer, some readers.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    // Dropped in this order: the last connection to close is one that may remove the write-ahead log.
+    readers: Pool,
+    writer: writer::Writer,
+    clock: Arc<LeaseClock>,
+    guard: guard::Guard,
+}
+
+impl Store {
+    /// Opens the database, and makes it if it is not there. What was alive when the last server stopped gets its
+    /// restart grace.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with a sentence for the operator: another server has the file, it is not Lockhouse's, it
+    /// was made by a newer version, it is damaged, or the disk refuses.
+    pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
+        let guard = guard::Guard::take(&options.path)?;
+        open::prepare(&options.path)?;
+        let (connection, clock) = open::writer(options, clock)?;
+        let readers = open::readers(options)?;
+        let clock = Arc::new(clock);
+        let writer = writer::Writer::start(connection, Arc::clone(&clock), Arc::clone(metrics))?;
+        Ok(Self { path: options.path.clone(), readers, writer, clock, guard })
+    }
+
+    /// Tells whoever tries to open the same file who has it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the note cannot be written.
+    pub fn announce(&self, address: &str) -> Result<(), Error> {
+        self.guard.announce(address)
+    }
+
+    /// The lease clock of this database.
+    #[must_use]
+    pub const fn clock(&self) -> &Arc<LeaseClock> {
+        &self.clock
+    }
+
+    /// Submits a use case. `work` runs inside an IMMEDIATE transaction together with others; should one of them fail,
+    /// it may run again in a transaction of its own. `reply` is called with what came of it, on another thread, once
+    /// that is on the disk.
+    ///
+    /// Never blocks. With a full queue `reply` is called at once with [`Error::Busy`].
+    pub fn submit<T, W, R>(&self, work: W, reply: R)
+    where
+        T: Send + 'static,
+        W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+        R: FnOnce(Result<At<T>, Error>) + Send + 'static,
+    {
+        self.writer.submit(work, reply);
+    }
+
+    /// [`Self::submit`], and waits for the answer. Not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// What `work` returns, and what can keep it from being committed.
+    pub fn write<T, W>(&self, work: W) -> Result<At<T>, Error>
+    where
+        T: Send + 'static,
+        W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.submit(work, move |answer| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(answer);
+        });
+        receiver.recv().unwrap_or(Err(Error::Stopping))
+    }
+
+    /// Reads what is committed.
+    ///
+    /// # Errors
+    /// What `read` returns, and [`Error::Busy`] when no connection came free in time.
+    pub fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection, Timestamp) -> Result<T, Error>,
+    ) -> Result<At<T>, Error> {
+        let connection = self.readers.get().map_err(|_| Error::Busy)?;
+        let now = self.clock.now();
+        Ok(At { now, value: read(&connection, now)? })
+    }
+
+    /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when SQLite cannot.
+    pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(&log).map_or(0, |log| log.len()) <= bytes {
+            return Ok(());
+        }
+        self.writer.checkpoint()
+    }
+
+    /// Finishes what is queued and answers it, writes down when, and folds the write-ahead log in. Whatever is
+    /// submitted later is answered with [`Error::Stopping`].
+    pub fn close(&self) {
+        self.writer.stop();
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DiskFull) => Self::StorageFull,
+            Some(_) | None => Self::Internal(format!("SQLite: {error}")),
+        }
+    }
+}

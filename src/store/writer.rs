@@ -1,0 +1,441 @@
+//! One writer, many use cases at a time.
+//!
+//! SQLite has one writer whatever one does. So one thread owns the one connection that writes: it drains a bounded
+//! channel, runs what it finds in one IMMEDIATE transaction, commits once, and only then lets the answers go. It never
+//! waits for more work to come: the time of a commit is the window in which the next batch gathers.
+//!
+//! A use case that fails, or panics, takes only itself down: its batch is rolled back and every use case of it runs
+//! again in a transaction of its own. That is why they are `Fn`.
+//!
+//! The answers are given by a second thread, so that turning them into bytes and sending them overlaps with the next
+//! commit, and so that no client can hold up a commit.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use r2d2::PooledConnection;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, params};
+
+use crate::error::Error;
+use crate::lock::Fence;
+use crate::metrics::Metrics;
+use crate::time::{LeaseClock, Timestamp, WallTime};
+
+/// Most use cases that wait for the writer; a further one is answered with [`Error::Busy`].
+const QUEUE: usize = 4096;
+/// Most use cases in one transaction, so that the first of them does not wait too long for the last.
+const BATCH: usize = 256;
+/// Most batches that are committed but not answered yet.
+const UNANSWERED_BATCHES: usize = 4;
+/// `meta.last_seen_at` is not written more often than this (milliseconds).
+const SEEN_EVERY_MS: i64 = 1_000;
+
+/// A value, and the lease time at which it was true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// Lease time.
+    pub now: Timestamp,
+    /// What was true.
+    pub value: T,
+}
+
+/// What a use case sees of the transaction that it runs in.
+#[derive(Debug)]
+pub struct Write<'c> {
+    connection: &'c Connection,
+    now: Timestamp,
+    wall_micros: i64,
+    meta: Cell<Meta>,
+    tally: Cell<Tally>,
+    must_write: Cell<bool>,
+}
+
+/// The row of the table `meta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Meta {
+    last_fence: i64,
+    last_revision: i64,
+    last_seen_at: i64,
+    wall_offset_ms: i64,
+}
+
+/// What a transaction adds to the metrics once it is committed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    expiries: u64,
+    takeovers: u64,
+}
+
+impl Write<'_> {
+    /// The connection, inside the transaction.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    /// Lease time, read once for the whole transaction.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// How `at` is shown to people.
+    #[must_use]
+    pub fn wall_at(&self, at: Timestamp) -> WallTime {
+        WallTime(at.0.saturating_add(self.meta.get().wall_offset_ms))
+    }
+
+    /// A fence above every other. It counts as given out only after [`Self::fence_given`].
+    #[must_use]
+    pub fn fresh_fence(&self) -> Fence {
+        Fence(self.meta.get().last_fence.saturating_add(1).max(self.wall_micros))
+    }
+
+    /// `fence` is out.
+    pub fn fence_given(&self, fence: Fence) {
+        let meta = self.meta.get();
+        self.meta.set(Meta { last_fence: meta.last_fence.max(fence.0), ..meta });
+    }
+
+    /// The revision of the next event.
+    #[must_use]
+    pub fn next_revision(&self) -> i64 {
+        let meta = self.meta.get();
+        let last_revision = meta.last_revision.saturating_add(1);
+        self.meta.set(Meta { last_revision, ..meta });
+        last_revision
+    }
+
+    /// The transaction writes, whatever else it does: so that a probe reaches the disk.
+    pub fn touch(&self) {
+        self.must_write.set(true);
+    }
+
+    /// A lease ended because nobody renewed it.
+    pub fn count_expiry(&self) {
+        let tally = self.tally.get();
+        self.tally.set(Tally { expiries: tally.expiries + 1, ..tally });
+    }
+
+    /// A lease was taken over.
+    pub fn count_takeover(&self) {
+        let tally = self.tally.get();
+        self.tally.set(Tally { takeovers: tally.takeovers + 1, ..tally });
+    }
+}
+
+/// A use case that was submitted.
+trait Job: Send {
+    /// Carries it out; may be called again after a rollback.
+    fn run(&mut self, write: &Write<'_>) -> Result<(), Error>;
+    /// Answers it: with what [`Self::run`] found, or with why that was not kept.
+    fn answer(self: Box<Self>, failure: Option<Error>);
+}
+
+struct UseCase<T, W, R> {
+    work: W,
+    found: Option<At<T>>,
+    reply: R,
+}
+
+impl<T, W, R> Job for UseCase<T, W, R>
+where
+    T: Send,
+    W: Fn(&Write<'_>) -> Result<T, Error> + Send,
+    R: FnOnce(Result<At<T>, Error>) + Send,
+{
+    fn run(&mut self, write: &Write<'_>) -> Result<(), Error> {
+        self.found = Some(At { now: write.now(), value: (self.work)(write)? });
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failure: Option<Error>) {
+        let answer = match (failure, self.found) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(found)) => Ok(found),
+            (None, None) => Err(Error::Internal("a use case was answered before it ran".to_owned())),
+        };
+        (self.reply)(answer);
+    }
+}
+
+enum Command {
+    Run(Box<dyn Job>),
+    Checkpoint(SyncSender<Result<(), Error>>),
+    Stop,
+}
+
+/// Use cases that are done, each with why it failed, if it did.
+type Done = Vec<(Box<dyn Job>, Option<Error>)>;
+
+/// The way to the writer.
+#[derive(Debug)]
+pub(super) struct Writer {
+    commands: SyncSender<Command>,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+/// The connection that writes.
+type Connected = PooledConnection<SqliteConnectionManager>;
+
+#[derive(Debug)]
+enum State {
+    /// The thread that writes has the connection; the other answers.
+    Running(JoinHandle<Connected>, JoinHandle<()>),
+    /// The connection is kept until the readers are closed.
+    Stopped { _connection: Option<Connected> },
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connected,
+        clock: Arc<LeaseClock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let (commands, received) = sync_channel(QUEUE);
+        let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
+        let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), done };
+        let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
+        let writer =
+            Builder::new().name("writer".to_owned()).spawn(move || thread.work(&received)).map_err(failed)?;
+        let answerer =
+            Builder::new().name("answers".to_owned()).spawn(move || answer(&to_answer)).map_err(failed)?;
+        Ok(Self { commands, metrics, state: Mutex::new(State::Running(writer, answerer)) })
+    }
+
+    pub(super) fn submit<T, W, R>(&self, work: W, reply: R)
+    where
+        T: Send + 'static,
+        W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+        R: FnOnce(Result<At<T>, Error>) + Send + 'static,
+    {
+        self.metrics.queue_depth.inc();
+        let job = Box::new(UseCase { work, found: None, reply });
+        let (command, error) = match self.commands.try_send(Command::Run(job)) {
+            Ok(()) => return,
+            Err(TrySendError::Full(command)) => (command, Error::Busy),
+            Err(TrySendError::Disconnected(command)) => (command, Error::Stopping),
+        };
+        self.metrics.queue_depth.dec();
+        if let Command::Run(job) = command {
+            job.answer(Some(error));
+        }
+    }
+
+    pub(super) fn checkpoint(&self) -> Result<(), Error> {
+        let (sender, receiver) = sync_channel(1);
+        self.commands.send(Command::Checkpoint(sender)).map_err(|_| Error::Stopping)?;
+        receiver.recv().unwrap_or(Err(Error::Stopping))
+    }
+
+    pub(super) fn stop(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State::Running(writer, answerer) =
+            std::mem::replace(&mut *state, State::Stopped { _connection: None })
+        else {
+            return;
+        };
+        // If the writer is gone already there is nothing to tell it.
+        let _ = self.commands.send(Command::Stop);
+        let (connection, answered) = (writer.join(), answerer.join());
+        if connection.is_err() || answered.is_err() {
+            log::error!("a thread of the store had panicked");
+        }
+        *state = State::Stopped { _connection: connection.ok() };
+    }
+}
+
+/// Lets the answers go. A reply that panics loses its own answer and no other.
+fn answer(to_answer: &Receiver<Done>) {
+    while let Ok(done) = to_answer.recv() {
+        for (job, failure) in done {
+            if catch_unwind(AssertUnwindSafe(|| job.answer(failure))).is_err() {
+                log::error!("an answer panicked");
+            }
+        }
+    }
+}
+
+/// The thread that owns the connection.
+struct Thread {
+    connection: Connected,
+    clock: Arc<LeaseClock>,
+    metrics: Arc<Metrics>,
+    done: SyncSender<Done>,
+}
+
+impl Thread {
+    fn work(mut self, commands: &Receiver<Command>) -> Connected {
+        let mut next = commands.recv().ok();
+        while let Some(command) = next.take() {
+            match command {
+                Command::Stop => break,
+                Command::Checkpoint(reply) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(self.checkpoint());
+                }
+                Command::Run(job) => {
+                    let mut jobs = vec![job];
+                    while jobs.len() < BATCH {
+                        match commands.try_recv() {
+                            Ok(Command::Run(job)) => jobs.push(job),
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.run(jobs);
+                }
+            }
+            if next.is_none() {
+                next = commands.recv().ok();
+            }
+        }
+        // Whoever still came after the end was asked for is told, not forgotten.
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Run(job) = command {
+                job.answer(Some(Error::Stopping));
+            }
+        }
+        self.finish()
+    }
+
+    /// Runs a batch and hands it on to be answered.
+    fn run(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let size = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        self.metrics.queue_depth.dec_by(i64::from(size));
+        self.metrics.batch_size.observe(f64::from(size));
+        let done = match self.transact(&mut jobs) {
+            Ok(()) => jobs.into_iter().map(|job| (job, None)).collect(),
+            // Alone it failed alone.
+            Err(error) if size == 1 => jobs.into_iter().map(|job| (job, Some(error.clone()))).collect(),
+            // Another process has the database: each of them would wait as long again.
+            Err(Error::Busy) => jobs.into_iter().map(|job| (job, Some(Error::Busy))).collect(),
+            Err(_) => jobs
+                .into_iter()
+                .map(|job| {
+                    let mut alone = [job];
+                    let failure = self.transact(&mut alone).err();
+                    let [job] = alone;
+                    (job, failure)
+                })
+                .collect(),
+        };
+        // The thread that answers ends after this one.
+        let _ = self.done.send(done);
+    }
+
+    /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does.
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
+        let Self { connection, clock, metrics, done: _ } = self;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let outcome = Self::inside(connection, clock, jobs).and_then(|write| {
+            let started = clock.clock().monotonic();
+            connection.prepare_cached("COMMIT")?.execute([])?;
+            metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
+            Ok(write)
+        });
+        match outcome {
+            Ok((meta, tally)) => {
+                metrics.expiries.inc_by(tally.expiries);
+                metrics.takeovers.inc_by(tally.takeovers);
+                let by = meta.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
+                if by != 0 {
+                    clock.set_wall_offset_ms(meta.wall_offset_ms);
+                    metrics.clock_corrections.inc();
+                    log::warn!(
+                        "the wall clock was set by {by} ms: what is left of each lease stays, what is shown moves along"
+                    );
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Some errors have rolled back already (a full disk, say).
+                if !connection.is_autocommit() {
+                    connection.execute_batch("ROLLBACK")?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What happens between BEGIN and COMMIT.
+    fn inside(
+        connection: &Connection,
+        clock: &LeaseClock,
+        jobs: &mut [Box<dyn Job>],
+    ) -> Result<(Meta, Tally), Error> {
+        let before = read_meta(connection)?;
+        let wall_offset_ms = clock.wall_was_set().unwrap_or(before.wall_offset_ms);
+        let write = Write {
+            connection,
+            now: clock.now(),
+            wall_micros: clock.clock().wall_micros(),
+            meta: Cell::new(Meta { wall_offset_ms, ..before }),
+            tally: Cell::default(),
+            must_write: Cell::new(false),
+        };
+        for job in jobs {
+            match catch_unwind(AssertUnwindSafe(|| job.run(&write))) {
+                Ok(result) => result?,
+                Err(_) => return Err(Error::Internal("a use case panicked".to_owned())),
+            }
+        }
+        let mut meta = write.meta.get();
+        if meta != before
+            || write.must_write.get()
+            || write.now.0.saturating_sub(before.last_seen_at) >= SEEN_EVERY_MS
+        {
+            meta.last_seen_at = write.now.0;
+            write_meta(connection, meta)?;
+        }
+        Ok((meta, write.tally.get()))
+    }
+
+    fn checkpoint(&self) -> Result<(), Error> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+
+    /// Writes down when the server stopped, and leaves one tidy file behind.
+    fn finish(self) -> Connected {
+        let seen = self.connection.execute(
+            "UPDATE meta SET last_seen_at = max(last_seen_at, ?1) WHERE id = 1",
+            params![self.clock.now().0],
+        );
+        if let Err(error) = seen.map_err(Error::from).and_then(|_| self.checkpoint()) {
+            log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
+        }
+        self.connection
+    }
+}
+
+fn read_meta(connection: &Connection) -> Result<Meta, Error> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT last_fence, last_revision, last_seen_at, wall_offset_ms FROM meta WHERE id = 1",
+        )?
+        .query_row([], |row| {
+            Ok(Meta {
+                last_fence: row.get(0)?,
+                last_revision: row.get(1)?,
+                last_seen_at: row.get(2)?,
+                wall_offset_ms: row.get(3)?,
+            })
+        })?)
+}
+
+fn write_meta(connection: &Connection, meta: Meta) -> Result<(), Error> {
+    connection
+        .prepare_cached(
+            "UPDATE meta SET last_fence = ?1, last_revision = ?2, last_seen_at = ?3, wall_offset_ms = ?4 WHERE id = 1",
+        )?
+        .execute(params![meta.last_fence, meta.last_revision, meta.last_seen_at, meta.wall_offset_ms])?;
+    Ok(())
+}

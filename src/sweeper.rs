@@ -1,0 +1,76 @@
+//! The sweeper: keeps the file small. Nothing that a client can see depends on it.
+//!
+//! It clears expired leases away, forgets old history and folds the write-ahead log in, in bounded steps that go
+//! through the writer like everybody's. Its writes also keep `meta.last_seen_at` fresh on an idle server, and notice a
+//! wall clock that was set.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::service::{STEP, Service, Wake};
+
+/// A write-ahead log larger than this is folded in (bytes).
+const LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// Most steps of one kind in one round, so that a round ends: 500,000 leases.
+const STEPS: usize = 1000;
+
+/// What one round did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Expired leases that were cleared away.
+    pub leases: usize,
+    /// Events that were forgotten.
+    pub events: usize,
+}
+
+/// One round.
+///
+/// # Errors
+/// What keeps the store from writing. What was done before stays done.
+pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
+    let swept =
+        Swept { leases: in_steps(|| service.sweep_step())?, events: in_steps(|| service.trim_step())? };
+    service.fold_log_over(LOG_BYTES)?;
+    Ok(swept)
+}
+
+fn in_steps(step: impl Fn() -> Result<usize, Error>) -> Result<usize, Error> {
+    let full = usize::try_from(STEP).unwrap_or(usize::MAX);
+    let mut total = 0;
+    for _ in 0..STEPS {
+        let done = step()?;
+        total += done;
+        if done < full {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+/// Sweeps every `interval`, and when woken, until it is told to stop.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(
+    service: &Arc<Service>,
+    interval: Duration,
+    woken: Receiver<Wake>,
+) -> io::Result<JoinHandle<()>> {
+    let service = Arc::clone(service);
+    Builder::new().name("sweeper".to_owned()).spawn(move || {
+        while let Ok(Wake::Sweep) | Err(RecvTimeoutError::Timeout) = woken.recv_timeout(interval) {
+            match sweep_once(&service) {
+                Ok(swept) => {
+                    log::debug!("swept {} expired leases and {} old events", swept.leases, swept.events)
+                }
+                Err(error) => {
+                    log::warn!("the sweeper could not write: {error}; it tries again in {interval:?}")
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,297 @@
+//! Time: the instants and durations that leases are made of, and the only place that reads a clock.
+//!
+//! Two clocks are kept apart, and so are their types:
+//!
+//! - The **lease clock** ([`Timestamp`]) only ever moves forward, at the speed of the monotonic clock. It decides
+//!   whether a lease has ended. What is stored of a lease is in its time.
+//! - The **wall clock** ([`WallTime`]) is how an instant is shown to people. NTP or a person may set it.
+//!
+//! The difference between the two is one number, the *wall offset*, kept in memory and in the database. When the wall
+//! clock is set, only that number changes, whether there is one lock or a million: what is *left* of every lease stays
+//! what it was, and what is shown is true again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// A wall clock that differs from the lease clock by more than this was set by somebody (milliseconds).
+///
+/// Below it, a difference is the ordinary slewing of NTP and the rounding of two clocks that are read one after the
+/// other.
+pub const WALL_TOLERANCE_MS: i64 = 1_000;
+
+/// An instant on the lease clock, in milliseconds. Comparable with any other instant of the same database, also across
+/// restarts; not to be shown to people: see [`LeaseClock::wall_at`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This instant plus `ttl`.
+    #[must_use]
+    pub const fn plus(self, ttl: Ttl) -> Self {
+        Self(self.0.saturating_add(ttl.0))
+    }
+
+    /// Milliseconds from `earlier` to this instant; negative when `earlier` is the later one.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// An instant of the wall clock: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub i64);
+
+impl WallTime {
+    /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:42:13.125Z`. An instant that no calendar has (a clock set to
+    /// the end of time) is shown as the start of 1970.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        DateTime::<Utc>::from_timestamp_millis(self.0)
+            .unwrap_or_default()
+            .to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+}
+
+/// How long a lease runs: whole milliseconds, never negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ttl(i64);
+
+impl Ttl {
+    /// A lease of `milliseconds`; what is negative becomes nothing.
+    #[must_use]
+    pub const fn from_millis(milliseconds: i64) -> Self {
+        Self(if milliseconds < 0 { 0 } else { milliseconds })
+    }
+
+    /// The whole milliseconds of `duration`, at most `i64::MAX`.
+    #[must_use]
+    pub fn from_duration(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Milliseconds.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+}
+
+/// Where time comes from: the machine, or a test.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The machine's monotonic and wall clocks.
+    System(Instant),
+    /// A clock that moves only when it is told to.
+    Manual(Arc<ManualClock>),
+}
+
+impl Clock {
+    /// The machine's clocks.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
+    pub fn system() -> Self {
+        Self::System(Instant::now())
+    }
+
+    /// Monotonic time since an arbitrary start. Never goes back, whatever happens to the wall clock.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
+    pub fn monotonic(&self) -> Duration {
+        match self {
+            Self::System(start) => start.elapsed(),
+            Self::Manual(clock) => {
+                Duration::from_millis(clock.monotonic_ms.load(Ordering::SeqCst).unsigned_abs())
+            }
+        }
+    }
+
+    /// The wall clock, now. A clock that is set before 1970 reads as 1970.
+    #[must_use]
+    pub fn wall(&self) -> WallTime {
+        WallTime(self.wall_micros() / 1_000)
+    }
+
+    /// The wall clock, now, in microseconds since 1970: the lower bound of the next fence.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
+    pub fn wall_micros(&self) -> i64 {
+        match self {
+            Self::System(_) => SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+            Self::Manual(clock) => clock.wall_ms.load(Ordering::SeqCst).saturating_mul(1_000),
+        }
+    }
+}
+
+/// The clocks of a test: they stand still until they are moved.
+#[derive(Debug)]
+pub struct ManualClock {
+    monotonic_ms: AtomicI64,
+    wall_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// Stands at `wall`.
+    #[must_use]
+    pub fn starting_at(wall: WallTime) -> Arc<Self> {
+        Arc::new(Self { monotonic_ms: AtomicI64::new(0), wall_ms: AtomicI64::new(wall.0) })
+    }
+
+    /// Time passes: both clocks move forward.
+    pub fn advance(&self, by: Duration) {
+        let milliseconds = Ttl::from_duration(by).as_millis();
+        self.monotonic_ms.fetch_add(milliseconds, Ordering::SeqCst);
+        self.wall_ms.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock forward (or back, when negative) by `milliseconds`; no time passes.
+    pub fn set_wall_by(&self, milliseconds: i64) {
+        self.wall_ms.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+}
+
+/// The lease clock: an anchor, read once when the store was opened, plus the monotonic time since.
+#[derive(Debug)]
+pub struct LeaseClock {
+    clock: Clock,
+    anchor: Timestamp,
+    anchored_at: Duration,
+    wall_offset_ms: AtomicI64,
+}
+
+/// Where the lease clock starts when a store is opened. See [`LeaseClock::resume`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// The time at which the lease clock starts.
+    pub now: Timestamp,
+    /// What is added to lease time to get wall time, in milliseconds.
+    pub wall_offset_ms: i64,
+}
+
+impl LeaseClock {
+    /// Where the lease clock goes on after the server was away, by the wall clock. It never goes back: a wall clock
+    /// that is behind what was last seen was set back meanwhile, so the lease clock stands at `last_seen` and what is
+    /// shown moves back instead.
+    #[must_use]
+    pub const fn resume(last_seen: Timestamp, wall_offset_ms: i64, wall: WallTime) -> Resumed {
+        let by_the_wall = wall.0.saturating_sub(wall_offset_ms);
+        if by_the_wall >= last_seen.0 {
+            Resumed { now: Timestamp(by_the_wall), wall_offset_ms }
+        } else {
+            Resumed { now: last_seen, wall_offset_ms: wall.0.saturating_sub(last_seen.0) }
+        }
+    }
+
+    /// Starts the lease clock at what [`LeaseClock::resume`] found.
+    #[must_use]
+    pub fn start(clock: Clock, resumed: Resumed) -> Self {
+        Self {
+            anchored_at: clock.monotonic(),
+            clock,
+            anchor: resumed.now,
+            wall_offset_ms: AtomicI64::new(resumed.wall_offset_ms),
+        }
+    }
+
+    /// Lease time, now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let since = self.clock.monotonic().saturating_sub(self.anchored_at);
+        self.anchor.plus(Ttl::from_duration(since))
+    }
+
+    /// How `at` is shown to people.
+    #[must_use]
+    pub fn wall_at(&self, at: Timestamp) -> WallTime {
+        WallTime(at.0.saturating_add(self.wall_offset_ms()))
+    }
+
+    /// What is added to lease time to get wall time, in milliseconds.
+    #[must_use]
+    pub fn wall_offset_ms(&self) -> i64 {
+        self.wall_offset_ms.load(Ordering::SeqCst)
+    }
+
+    /// The offset that the wall clock asks for, when somebody has set it since: when it differs from what would be
+    /// shown by more than [`WALL_TOLERANCE_MS`].
+    #[must_use]
+    pub fn wall_was_set(&self) -> Option<i64> {
+        let asked = self.clock.wall().0.saturating_sub(self.now().0);
+        let by = asked.saturating_sub(self.wall_offset_ms());
+        (by.saturating_abs() > WALL_TOLERANCE_MS).then_some(asked)
+    }
+
+    /// From now on instants are shown with this offset. It is to be stored before.
+    pub fn set_wall_offset_ms(&self, wall_offset_ms: i64) {
+        self.wall_offset_ms.store(wall_offset_ms, Ordering::SeqCst);
+    }
+
+    /// The clock below, for measuring how long something takes.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: WallTime = WallTime(1_795_435_200_000);
+
+    fn lease_clock(manual: &Arc<ManualClock>) -> LeaseClock {
+        let clock = Clock::Manual(Arc::clone(manual));
+        let resumed = LeaseClock::resume(Timestamp(0), 0, clock.wall());
+        LeaseClock::start(clock, resumed)
+    }
+
+    #[test]
+    fn lease_time_passes_with_the_monotonic_clock_only() {
+        let manual = ManualClock::starting_at(NOON);
+        let clock = lease_clock(&manual);
+        let start = clock.now();
+        manual.set_wall_by(3_600_000);
+        assert_eq!(clock.now(), start);
+        manual.set_wall_by(-7_200_000);
+        assert_eq!(clock.now(), start);
+        manual.advance(Duration::from_secs(2));
+        assert_eq!(clock.now().since(start), 2_000);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_noticed_and_one_that_drifts_is_not() {
+        let manual = ManualClock::starting_at(NOON);
+        let clock = lease_clock(&manual);
+        manual.set_wall_by(WALL_TOLERANCE_MS);
+        assert_eq!(clock.wall_was_set(), None);
+        manual.set_wall_by(1);
+        assert_eq!(clock.wall_was_set(), Some(WALL_TOLERANCE_MS + 1));
+        manual.set_wall_by(-1 - WALL_TOLERANCE_MS - 60_000);
+        let asked = clock.wall_was_set().unwrap();
+        clock.set_wall_offset_ms(asked);
+        assert_eq!(clock.wall_was_set(), None);
+        assert_eq!(clock.wall_at(clock.now()), WallTime(NOON.0 - 60_000));
+    }
+
+    #[test]
+    fn time_away_counts_and_a_clock_set_back_meanwhile_does_not_turn_it_back() {
+        let later = LeaseClock::resume(Timestamp(1_000), 0, WallTime(5_000));
+        assert_eq!(later, Resumed { now: Timestamp(5_000), wall_offset_ms: 0 });
+        let back = LeaseClock::resume(Timestamp(1_000), 0, WallTime(400));
+        assert_eq!(back, Resumed { now: Timestamp(1_000), wall_offset_ms: -600 });
+        // The wall clock is put right while the server is away again: that is an hour that passed, for all it knows.
+        let right = LeaseClock::resume(Timestamp(1_500), -600, WallTime(3_000));
+        assert_eq!(right, Resumed { now: Timestamp(3_600), wall_offset_ms: -600 });
+    }
+
+    #[test]
+    fn instants_are_shown_as_rfc_3339_with_milliseconds() {
+        assert_eq!(WallTime(1_795_430_533_125).to_rfc3339(), "2026-11-23T10:42:13.125Z");
+        assert_eq!(WallTime(i64::MAX).to_rfc3339(), "1970-01-01T00:00:00.000Z");
+    }
+}
