@@ -1,0 +1,197 @@
+//! A small HTTP client on one kept connection, which can also say what no good client says.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::contract;
+
+/// Connections are opened one at a time and proved by a ping: `tiny_http` leaves some of those that come together
+/// waiting behind others.
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// A test that waits longer than this for an answer has found a defect.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Client {
+    address: SocketAddr,
+    stream: BufReader<TcpStream>,
+    user: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The body as JSON; `null` when there is none.
+    pub fn json(&self) -> Value {
+        if self.body.is_empty() {
+            return Value::Null;
+        }
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The JSON, of an answer with this status.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        self.json()
+    }
+
+    /// The JSON, of a refusal with this status and code.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) -> Value {
+        let json = self.expect(status);
+        assert_eq!(json["code"], code, "{json}");
+        json
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..50 {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+            let mut client = Self { address, stream: BufReader::new(stream), user: None };
+            client.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n");
+            if client.receive("GET").is_ok_and(|answer| answer.status == 200) {
+                client.stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+                return client;
+            }
+        }
+        panic!("no connection to {address} was ever answered");
+    }
+
+    /// The same connection, for `user`.
+    pub fn by(mut self, user: &str) -> Self {
+        self.user = Some(user.to_owned());
+        self
+    }
+
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.call("GET", path, None)
+    }
+
+    pub fn delete(&mut self, path: &str) -> Answer {
+        self.call("DELETE", path, None)
+    }
+
+    pub fn post(&mut self, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, Some(body))
+    }
+
+    pub fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let headers: &[(&str, &str)] =
+            if body.is_empty() { &[] } else { &[("Content-Type", "application/json")] };
+        self.request(method, path, headers, body.as_bytes())
+    }
+
+    /// Acquires, without a body when there is nothing to say.
+    pub fn acquire(&mut self, workspace: &str, body: &Value) -> Answer {
+        self.post(&format!("/api/v1/workspaces/{workspace}/lock"), body)
+    }
+
+    pub fn heartbeat(&mut self, workspace: &str, body: &Value) -> Answer {
+        self.post(&format!("/api/v1/workspaces/{workspace}/lock/heartbeat"), body)
+    }
+
+    pub fn release(&mut self, workspace: &str, body: &Value) -> Answer {
+        self.post(&format!("/api/v1/workspaces/{workspace}/lock/release"), body)
+    }
+
+    pub fn lock(&mut self, workspace: &str) -> Value {
+        self.get(&format!("/api/v1/workspaces/{workspace}/lock")).expect(200)["lock"].clone()
+    }
+
+    /// The history, newest first: type and fence.
+    pub fn history(&mut self, workspace: &str) -> Vec<(String, i64)> {
+        let page = self.get(&format!("/api/v1/workspaces/{workspace}/history?limit=500")).expect(200);
+        assert_eq!(page["next_cursor"], Value::Null);
+        page["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| (event["type"].as_str().unwrap().to_owned(), event["fence"].as_i64().unwrap()))
+            .collect()
+    }
+
+    /// Says just this, and holds the answer against the contract.
+    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let answer = self.try_request(method, path, headers, body).unwrap_or_else(|error| {
+            panic!("{method} {path} at {} was not answered: {error}", self.address)
+        });
+        contract::check(method, path, &answer);
+        answer
+    }
+
+    /// The same, where the server may be gone.
+    pub fn try_request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Answer> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+        if let Some(user) = &self.user {
+            let _ = write!(head, "X-User-Id: {user}\r\n");
+        }
+        for (name, value) in headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            let _ = write!(head, "Content-Length: {}\r\n", body.len());
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        self.stream.get_mut().write_all(&bytes)?;
+        self.receive(method)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// The next answer on the connection, to a request with `method`.
+    pub fn receive(&mut self, method: &str) -> std::io::Result<Answer> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
+        let mut headers = Vec::new();
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        if method != "HEAD" {
+            let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+            answer.body = vec![0; length];
+            self.stream.read_exact(&mut answer.body)?;
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,114 @@
+//! Holds answers against the OpenAPI document: each must be declared there, in its status, its type and its shape.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{LazyLock, Mutex};
+
+use jsonschema::Validator;
+use lockhouse::http::openapi;
+use serde_json::{Value, json};
+
+use super::Answer;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
+
+/// The (operation, status) pairs that this process has met.
+pub static MET: Mutex<BTreeSet<(String, u16)>> = Mutex::new(BTreeSet::new());
+
+/// One validator for each answer that the document declares.
+static VALIDATORS: LazyLock<HashMap<(String, u16), Validator>> = LazyLock::new(|| {
+    declared()
+        .into_iter()
+        .filter_map(|(operation, status)| {
+            let content = response(&operation, status)["content"].as_object()?.clone();
+            let media = content.values().next()?;
+            let mut schema = media["schema"].clone();
+            if schema["$ref"] == "#/components/schemas/Metrics" {
+                return None;
+            }
+            schema["components"] = DOCUMENT["components"].clone();
+            Some(((operation, status), jsonschema::validator_for(&schema).unwrap()))
+        })
+        .collect()
+});
+
+fn operations() -> impl Iterator<Item = (&'static String, &'static String, &'static Value)> {
+    DOCUMENT["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, operation)| (method, path, operation))
+    })
+}
+
+/// Every answer that the document declares: the operation and the status.
+pub fn declared() -> BTreeSet<(String, u16)> {
+    operations()
+        .flat_map(|(_, _, operation)| {
+            let id = operation["operationId"].as_str().unwrap().to_owned();
+            operation["responses"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(move |status| (id.clone(), status.parse().unwrap()))
+        })
+        .collect()
+}
+
+fn response(operation_id: &str, status: u16) -> &'static Value {
+    let (_, _, operation) =
+        operations().find(|(_, _, operation)| operation["operationId"] == operation_id).unwrap();
+    &operation["responses"][status.to_string()]
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let path = path.split('?').next().unwrap();
+    let (mut template, mut path) = (template.split('/'), path.split('/'));
+    loop {
+        match (template.next(), path.next()) {
+            (None, None) => return true,
+            (Some(expected), Some(segment)) if expected == segment => {}
+            (Some(expected), Some(segment))
+                if expected.starts_with('{') && !segment.is_empty() && !segment.contains("%zz") => {}
+            _ => return false,
+        }
+    }
+}
+
+/// What every answer keeps to.
+#[track_caller]
+pub fn check(method: &str, path: &str, answer: &Answer) {
+    assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()), "{method} {path}: no X-Request-Id");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{method} {path}");
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
+    if answer.status >= 400 && method != "HEAD" {
+        let problem = answer.json();
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{problem}");
+        assert_eq!(problem["status"], json!(answer.status), "{problem}");
+        assert_eq!(problem["request_id"], json!(answer.header("x-request-id")), "{problem}");
+    }
+    let asked = if method == "HEAD" { "get".to_owned() } else { method.to_ascii_lowercase() };
+    let Some((_, _, operation)) =
+        operations().find(|(known, template, _)| **known == asked && matches(template, path))
+    else {
+        let known = operations().any(|(_, template, _)| matches(template, path));
+        // An empty id, or one that is not percent-encoded UTF-8, names nothing.
+        let expected: &[u16] = match (known, method) {
+            (true, "OPTIONS") => &[204],
+            (true, _) => &[405],
+            (false, _) => &[404],
+        };
+        assert!(expected.contains(&answer.status), "{method} {path} is no operation: {}", answer.status);
+        return;
+    };
+    let id = operation["operationId"].as_str().unwrap().to_owned();
+    let declared = &operation["responses"][answer.status.to_string()];
+    assert!(!declared.is_null(), "{id} answered {}, which is not declared: {}", answer.status, answer.text());
+    let media = declared["content"].as_object().unwrap().keys().next().unwrap();
+    assert_eq!(answer.header("content-type"), Some(media.as_str()), "{id} {}", answer.status);
+    let met = (id, answer.status);
+    if method != "HEAD"
+        && let Some(validator) = VALIDATORS.get(&met)
+    {
+        let json = answer.json();
+        let errors: Vec<_> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{} {}: {errors:?}\n{json:#}", met.0, met.1);
+    }
+    MET.lock().unwrap().insert(met);
+}

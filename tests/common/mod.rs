@@ -1,0 +1,117 @@
+//! A real server on a real socket and a real file, with a clock that moves only when it is told to; and a client that
+//! holds every answer against the OpenAPI document.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::missing_errors_doc,
+    reason = "each test uses what it needs, and a test may panic"
+)]
+
+pub mod client;
+pub mod contract;
+pub mod process;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockhouse::cli::serve::{self, Running};
+use lockhouse::config::Config;
+use lockhouse::sweeper::{Swept, sweep_once};
+use lockhouse::time::{Clock, ManualClock, WallTime};
+use tempfile::TempDir;
+
+pub use client::{Answer, Client};
+
+/// 2026-11-23T12:00:00Z
+pub const NOON: WallTime = WallTime(1_795_435_200_000);
+
+/// A server in this process.
+pub struct Server {
+    running: Option<Running>,
+    pub config: Config,
+    pub clock: Arc<ManualClock>,
+    directory: TempDir,
+}
+
+impl Server {
+    /// With the default settings, but for the port and the sweeper, which does not come by.
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With settings of one's own.
+    pub fn with(set: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.server.listen.set_port(0);
+        config.database.path = directory.path().join("lockhouse.db");
+        config.sweeper.interval = None;
+        set(&mut config);
+        let clock = ManualClock::starting_at(NOON);
+        let mut server = Self { running: None, config, clock, directory };
+        server.start_again();
+        server
+    }
+
+    /// Stops it as SIGTERM does.
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+
+    pub fn start_again(&mut self) {
+        self.running = Some(serve::start(&self.config, Clock::Manual(Arc::clone(&self.clock))).unwrap());
+    }
+
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    /// Time passes.
+    pub fn pass(&self, milliseconds: u64) {
+        self.clock.advance(Duration::from_millis(milliseconds));
+    }
+
+    /// The sweeper comes by.
+    pub fn sweep(&self) -> Swept {
+        sweep_once(self.running().service()).unwrap()
+    }
+
+    /// A connection of nobody in particular.
+    pub fn client(&self) -> Client {
+        Client::connect(self.running().address())
+    }
+
+    /// A connection of `user`.
+    pub fn user(&self, user: &str) -> Client {
+        self.client().by(user)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.config.database.path.clone()
+    }
+
+    /// The database as another process sees it.
+    pub fn sql(&self) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(self.database()).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        connection
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,93 @@
+//! The real program, as a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+
+use super::Client;
+
+pub struct Process {
+    child: Child,
+    pub address: SocketAddr,
+    log: Option<JoinHandle<String>>,
+}
+
+/// `lockhouse` with nothing of this machine's environment that could change it.
+pub fn lockhouse() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockhouse"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LOCKHOUSE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn read_all(mut stderr: ChildStderr) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stderr.read_to_string(&mut text);
+        text
+    })
+}
+
+impl Process {
+    /// Serves `database` on a free port.
+    pub fn serve(database: &Path) -> Self {
+        Self::start(&mut lockhouse(), database)
+    }
+
+    /// The same, with a command that was prepared.
+    pub fn start(command: &mut Command, database: &Path) -> Self {
+        let mut child = command
+            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+            .arg(database)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = read_all(child.stderr.take().unwrap());
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line
+            .strip_prefix("lockhouse is listening on http://")
+            .and_then(|address| address.trim_end().parse().ok());
+        let Some(address) = address else {
+            let _ = child.wait();
+            panic!("it did not start: {line:?} {}", log.join().unwrap());
+        };
+        Self { child, address, log: Some(log) }
+    }
+
+    pub fn user(&self, user: &str) -> Client {
+        Client::connect(self.address).by(user)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: no destructor runs, nothing is flushed.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns the exit code and the log.
+    pub fn terminate(mut self) -> (Option<i32>, String) {
+        let killed = Command::new("kill").arg(self.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        let code = self.child.wait().unwrap().code();
+        (code, self.log.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

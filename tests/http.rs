@@ -1,0 +1,242 @@
+//! HTTP around the API: what is refused, what is repeated, what is counted.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::{Client, Server};
+use serde_json::{Value, json};
+
+const LOCK: &str = "/api/v1/workspaces/w/lock";
+
+#[test]
+fn what_is_not_known_is_refused_by_its_name() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    for (method, path, body, field) in [
+        ("POST", LOCK, r#"{"tll_ms":1}"#, "tll_ms"),
+        ("POST", "/api/v1/workspaces/w/lock?forec=true", "", "forec"),
+        ("POST", "/api/v1/workspaces/w/lock?force=1", "", "force"),
+        ("POST", "/api/v1/workspaces/w/lock?force=true", r#"{"force":false}"#, "force"),
+        ("GET", "/api/v1/workspaces/w/lock?x=1", "", "x"),
+        ("GET", "/api/v1/locks?limit=0", "", "limit"),
+        ("GET", "/api/v1/locks?limit=501", "", "limit"),
+        ("GET", "/api/v1/locks?limit=5&limit=6", "", "limit"),
+        ("GET", "/api/v1/workspaces/w/history?cursor=abc", "", "cursor"),
+        ("POST", LOCK, r#"{"session_id":""}"#, "session_id"),
+        ("POST", LOCK, r#"{"session_id":7}"#, "session_id"),
+        ("POST", LOCK, r#"{"ttl_ms":0}"#, "ttl_ms"),
+        ("POST", LOCK, r#"{"ttl_ms":-1}"#, "ttl_ms"),
+        ("POST", LOCK, r#"{"metadata":[]}"#, "metadata"),
+        ("POST", LOCK, r#"{"name":"a\nb"}"#, "name"),
+        ("POST", LOCK, "[]", "body"),
+        ("POST", LOCK, "{", "body"),
+        ("POST", LOCK, "\u{1}", "body"),
+        ("POST", "/api/v1/workspaces/%00/lock", "", "workspace_id"),
+        ("GET", LOCK, "{}", "body"),
+        ("GET", "/healthz?x", "", "x"),
+    ] {
+        let problem = alice
+            .request(method, path, &[("Content-Type", "application/json")], body.as_bytes())
+            .refused(400, "invalid_request");
+        assert_eq!(problem["field"], field, "{method} {path} {body}");
+    }
+    let long = format!("/api/v1/workspaces/{}/lock", "w".repeat(256));
+    assert_eq!(alice.get(&long).refused(400, "invalid_request")["field"], "workspace_id");
+    assert!(alice.get(&long).json()["detail"].as_str().unwrap().contains("1 to 255 bytes; this has 256"));
+    assert_eq!(alice.lock("w"), Value::Null, "nothing of it was done");
+}
+
+#[test]
+fn a_body_is_json_of_a_bounded_size() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    for media in ["application/x-www-form-urlencoded", "text/plain", "application/json-seq", ""] {
+        alice.request("POST", LOCK, &[("Content-Type", media)], b"{}").refused(415, "unsupported_media_type");
+    }
+    for media in ["application/json", "Application/JSON; charset=utf-8"] {
+        alice.request("POST", LOCK, &[("Content-Type", media)], b"{}").expect(200);
+    }
+    alice.request("POST", LOCK, &[], b"{}").expect(200);
+    let large = format!(r#"{{"note":"{}"}}"#, "n".repeat(65_536));
+    alice.request("POST", LOCK, &[], large.as_bytes()).refused(413, "body_too_large");
+    // The connection still knows where the next request begins.
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
+    // Beyond what tiny_http reads at once, and still small enough.
+    let note = "n".repeat(500);
+    let body = json!({ "note": note, "metadata": { "blob": "m".repeat(4_000) } });
+    assert_eq!(alice.acquire("w", &body).expect(200)["lock"]["note"], note);
+    alice.send(b"POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: alice\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n");
+    alice.receive("POST").unwrap().expect(200);
+}
+
+#[test]
+fn whoever_does_not_say_who_they_are_can_look_but_not_lock() {
+    let server = Server::start();
+    let mut nobody = server.client();
+    let answer = nobody.call("POST", LOCK, None);
+    answer.refused(401, "unauthenticated");
+    assert!(answer.header("www-authenticate").unwrap().starts_with("X-User-Id"));
+    assert_eq!(nobody.lock("w"), Value::Null);
+    let bad = nobody.request("POST", LOCK, &[("X-User-Id", "%ff")], b"").refused(400, "invalid_request");
+    assert_eq!(bad["field"], "X-User-Id");
+}
+
+#[test]
+fn paths_and_methods_that_are_not_there_are_told_apart() {
+    let server = Server::start();
+    let mut client = server.client();
+    for path in ["/", "/api/v1", "/api/v2/locks", "/api/v1/locks/", "/api/v1/workspaces//lock", "/api/v1/workspaces/%zz/lock", "//healthz"] {
+        client.get(path).refused(404, "not_found");
+    }
+    let answer = client.call("PATCH", LOCK, None);
+    answer.refused(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), Some("POST, GET, HEAD, DELETE, OPTIONS"));
+    assert_eq!(client.call("OPTIONS", LOCK, None).header("allow"), Some("POST, GET, HEAD, DELETE, OPTIONS"));
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let server = Server::start();
+    let mut client = server.client();
+    for path in ["/healthz", "/metrics", "/api/v1/locks", "/api/v1/openapi.json", LOCK] {
+        let head = client.call("HEAD", path, None);
+        assert_eq!(head.status, 200, "{path}");
+        assert!(head.header("content-length").unwrap().parse::<usize>().unwrap() > 10);
+        assert_eq!(client.get(path).status, 200);
+    }
+    assert_eq!(client.call("HEAD", "/nowhere", None).status, 404);
+}
+
+#[test]
+fn a_plausible_request_id_is_repeated_and_any_other_replaced() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut id = |sent: &str| {
+        client.request("GET", "/healthz", &[("X-Request-Id", sent)], b"").header("x-request-id").unwrap().to_owned()
+    };
+    assert_eq!(id("7f3a-Trace_1.2:3"), "7f3a-Trace_1.2:3");
+    for bad in ["", "a b", "<script>", &"x".repeat(129)] {
+        assert_ne!(id(bad), bad);
+    }
+    assert_ne!(id(""), id(""), "each has its own");
+}
+
+#[test]
+fn pages_of_other_origins_may_call_when_the_settings_say_so() {
+    let server = Server::with(|config| config.server.cors_origins = vec!["https://app.example".to_owned()]);
+    let mut client = server.client();
+    let mut ask = |method: &str, origin: &str| {
+        let headers = [("Origin", origin), ("Access-Control-Request-Method", "POST"), ("X-User-Id", "alice")];
+        client.request(method, LOCK, &headers, b"")
+    };
+    let preflight = ask("OPTIONS", "https://app.example");
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("POST, GET, HEAD, DELETE, OPTIONS"));
+    assert!(preflight.header("access-control-allow-headers").unwrap().contains("X-User-Id"));
+    assert_eq!(preflight.header("vary"), Some("Origin"));
+    assert_eq!(ask("POST", "https://app.example").header("access-control-allow-origin"), Some("https://app.example"));
+    for origin in ["https://evil.example", "https://app.example.evil", "http://app.example", "null"] {
+        assert_eq!(ask("OPTIONS", origin).header("access-control-allow-origin"), None, "{origin}");
+        assert_eq!(ask("GET", origin).header("access-control-allow-origin"), None, "{origin}");
+    }
+    let server = Server::start();
+    let answer = server.client().request("GET", LOCK, &[("Origin", "https://app.example")], b"");
+    assert_eq!((answer.header("access-control-allow-origin"), answer.header("vary")), (None, None));
+}
+
+#[test]
+fn requests_sent_without_waiting_are_answered_in_their_order() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    // Reads are answered by another thread than writes, and sooner.
+    for round in 0..50 {
+        let requests = ["POST /api/v1/workspaces/w/lock", "GET /healthz", "GET /nowhere", "DELETE /api/v1/workspaces/w/lock", "GET /api/v1/workspaces/w/lock"];
+        for (number, request) in requests.iter().enumerate() {
+            let head = format!("{request} HTTP/1.1\r\nHost: t\r\nX-User-Id: alice\r\nX-Request-Id: {round}-{number}\r\n\r\n");
+            alice.send(head.as_bytes());
+        }
+        for number in 0..requests.len() {
+            let answer = alice.receive("GET").unwrap();
+            assert_eq!(answer.header("x-request-id"), Some(format!("{round}-{number}").as_str()));
+        }
+    }
+}
+
+#[test]
+fn http_1_0_and_close_end_the_connection_and_keep_alive_keeps_it() {
+    let server = Server::start();
+    for (head, connection) in [
+        ("GET /healthz HTTP/1.0\r\n\r\n", Some("close")),
+        ("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Some("keep-alive")),
+        ("GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", Some("close")),
+        ("GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", None),
+        ("GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", Some("close")),
+    ] {
+        let mut client = server.client();
+        client.send(head.as_bytes());
+        let answer = client.receive("GET").unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (200, connection), "{head}");
+        if connection == Some("close") {
+            assert!(client.receive("GET").is_err(), "the connection goes on: {head}");
+        } else {
+            assert_eq!(client.get("/healthz").status, 200);
+        }
+    }
+}
+
+#[test]
+fn what_is_counted_can_be_read() {
+    let server = Server::start();
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    for workspace in ["a", "b", "c"] {
+        alice.acquire(workspace, &json!({ "ttl_ms": if workspace == "c" { 1_000 } else { 60_000 } })).expect(200);
+    }
+    bob.acquire("a", &json!({})).refused(409, "lock_held");
+    bob.acquire("a", &json!({ "force": true })).expect(200);
+    server.pass(1_000);
+    server.sweep();
+    server.clock.set_wall_by(-60_000);
+    server.sweep();
+    let answer = bob.get("/metrics");
+    let text = answer.text();
+    for line in [
+        "lockhouse_live_locks 2",
+        "lockhouse_expiries_total 1",
+        "lockhouse_takeovers_total 1",
+        "lockhouse_clock_corrections_total 1",
+        "lockhouse_acquisitions_total{outcome=\"acquired\"} 3",
+        "lockhouse_acquisitions_total{outcome=\"held\"} 1",
+        "lockhouse_acquisitions_total{outcome=\"taken_over\"} 1",
+        "lockhouse_http_requests_total{route=\"acquireLock\",status=\"409\"} 1",
+        "lockhouse_http_request_duration_seconds_count{route=\"acquireLock\"} 5",
+        "lockhouse_writer_queue_depth 0",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is missing in\n{text}");
+    }
+    for name in ["lockhouse_writer_batch_size_count", "lockhouse_writer_commit_duration_seconds_count", "lockhouse_build_info"] {
+        assert!(text.contains(name), "{name}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn garbage_on_the_wire_costs_its_own_connection_only() {
+    let server = Server::start();
+    let mut good = server.user("alice");
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n\r\n\r\n",
+        b"POST /api/v1/workspaces/w/lock HTTP/1.1\r\nX-User-Id: a\r\nContent-Length: 10\r\n\r\n{}",
+        b"POST /api/v1/workspaces/w/lock HTTP/1.1\r\nX-User-Id: a\r\nContent-Length: -1\r\n\r\n{}",
+        b"GET /api/v1/workspaces/\xff/lock HTTP/1.1\r\n\r\n",
+    ] {
+        let mut bad = Client::connect(server.running().address());
+        bad.send(garbage);
+        drop(bad);
+        assert_eq!(good.acquire("w", &json!({})).status, 200);
+    }
+}
