@@ -77,9 +77,14 @@ impl Process {
     }
 
     /// SIGTERM; returns the exit code and the log.
-    pub fn terminate(mut self) -> (Option<i32>, String) {
+    pub fn terminate(self) -> (Option<i32>, String) {
         let killed = Command::new("kill").arg(self.id().to_string()).status().unwrap();
         assert!(killed.success());
+        self.wait()
+    }
+
+    /// Waits until it ends; returns the exit code and the log.
+    pub fn wait(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         (code, self.log.take().unwrap().join().unwrap())
     }

@@ -1,0 +1,173 @@
+//! The document and the server say the same: every answer that the document declares is met here, and every answer
+//! that any test meets is declared (see `common::contract`).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::{Answer, Client, Server, contract};
+use lockhouse::http::routes::{BodyKind, ROUTES, Right, Route, Touches};
+use lockhouse::lock::policy::Takeover;
+use serde_json::json;
+
+/// A call of an operation that goes well wherever the store is well.
+fn call(client: &mut Client, route: &Route, query: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let path = route.path.replace("{workspace_id}", "w").replace("{user_id}", "alice");
+    client.request(route.method, &format!("{path}{query}"), headers, body.as_bytes())
+}
+
+fn fine(client: &mut Client, route: &Route) -> Answer {
+    let body = if route.name == "renewLocks" { r#"{"locks":[{"workspace_id":"w"}]}"# } else { "" };
+    call(client, route, "", &[], body)
+}
+
+fn writes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(|route| route.store == Touches::Writes)
+}
+
+/// The answers that follow from what each row of the table says.
+fn every_row() {
+    let server = Server::start();
+    let (mut alice, mut nobody) = (server.user("alice"), server.client());
+    for route in ROUTES {
+        if route.name == "renewLock" {
+            alice.acquire("w", &json!({})).expect(200);
+        }
+        fine(&mut alice, route).expect_any(200);
+        call(&mut alice, route, "?what", &[], "").refused(400, "invalid_request");
+        if route.right == Right::Lock {
+            fine(&mut nobody, route).refused(401, "unauthenticated");
+        }
+        if !matches!(route.body, BodyKind::None) {
+            let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(70_000));
+            call(&mut alice, route, "", &[], &large).refused(413, "body_too_large");
+            call(&mut alice, route, "", &[("Content-Type", "text/html")], "{}")
+                .refused(415, "unsupported_media_type");
+        }
+    }
+}
+
+/// The refusals that are about locks.
+fn conflicts() {
+    let server = Server::with(|config| config.locks.rules.takeover = Takeover::Nobody);
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    alice.heartbeat("w", &json!({})).refused(404, "lock_not_found");
+    alice.acquire("w", &json!({})).expect(200);
+    bob.acquire("w", &json!({})).refused(409, "lock_held");
+    bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
+    bob.heartbeat("w", &json!({})).refused(403, "not_holder");
+    bob.release("w", &json!({})).refused(403, "not_holder");
+    bob.delete("/api/v1/workspaces/w/lock").refused(403, "not_holder");
+}
+
+/// Another process holds the database.
+fn busy() {
+    let server = Server::with(|config| config.database.busy_timeout = Duration::from_millis(5));
+    let mut alice = server.user("alice");
+    for route in writes() {
+        something_to_settle(&server);
+        let other = server.sql();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let answer = fine(&mut alice, route);
+        answer.refused(503, "busy");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+}
+
+/// There is no room: whatever is written needs more than the settings allow.
+fn full() {
+    let server = Server::with(|config| config.database.max_size = Some(1 << 20));
+    let triggers = ["locks", "events", "meta"].map(|table| {
+        ["INSERT", "UPDATE", "DELETE"].map(|event| {
+            format!(
+                "CREATE TRIGGER fill_{table}_{event} AFTER {event} ON {table}
+                 BEGIN INSERT INTO ballast VALUES (zeroblob(2000000)); END;"
+            )
+        })
+    });
+    let mut alice = server.user("alice");
+    for route in writes() {
+        something_to_settle(&server);
+        let sql = server.sql();
+        sql.execute_batch(&format!("CREATE TABLE ballast (weight); {}", triggers.concat().concat())).unwrap();
+        fine(&mut alice, route).refused(507, "storage_full");
+        for table in ["locks", "events", "meta"] {
+            for event in ["INSERT", "UPDATE", "DELETE"] {
+                sql.execute_batch(&format!("DROP TRIGGER fill_{table}_{event};")).unwrap();
+            }
+        }
+        sql.execute_batch("DROP TABLE ballast").unwrap();
+    }
+}
+
+/// A lease of alice's that is over and that nobody has come across: whatever writes has something to write.
+fn something_to_settle(server: &Server) {
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(2_000);
+}
+
+/// The database is broken in a way that nobody foresaw.
+fn broken() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    server.sql().execute_batch("ALTER TABLE locks RENAME TO lost_locks; ALTER TABLE meta RENAME TO lost_meta;").unwrap();
+    for route in ROUTES.iter().filter(|route| route.store != Touches::Nothing) {
+        let problem = fine(&mut alice, route).refused(500, "internal");
+        assert!(!problem.to_string().contains("lost_"), "the cause is in the log, not in the answer: {problem}");
+        assert!(!problem.to_string().contains("locks:"), "{problem}");
+    }
+    assert_eq!(alice.get("/healthz").status, 200, "and the server goes on");
+}
+
+trait Expect {
+    fn expect_any(&self, status: u16);
+}
+
+impl Expect for Answer {
+    #[track_caller]
+    fn expect_any(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.text());
+    }
+}
+
+#[test]
+fn every_answer_that_is_declared_is_met() {
+    every_row();
+    conflicts();
+    busy();
+    full();
+    broken();
+    let met = contract::MET.lock().unwrap();
+    let unmet: BTreeSet<_> = contract::declared().difference(&met).cloned().collect();
+    assert!(unmet.is_empty(), "declared and never met: {unmet:?}");
+}
+
+#[test]
+fn the_document_is_what_the_server_gives_out() {
+    let server = Server::start();
+    let served = server.client().get("/api/v1/openapi.json").expect(200);
+    assert_eq!(served, lockhouse::http::openapi::document());
+    assert_eq!(served["openapi"], "3.1.0");
+    let operations: usize =
+        served["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
+    assert_eq!(operations, ROUTES.len());
+}
+
+#[test]
+fn every_reference_of_the_document_leads_somewhere() {
+    let document = lockhouse::http::openapi::document();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let text = document.to_string();
+    let mut used = BTreeSet::new();
+    for rest in text.split("#/components/schemas/").skip(1) {
+        let name = rest.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name}");
+        used.insert(name);
+    }
+    // Those that belong to no operation: a path or a method that is not there.
+    let unused: Vec<_> = schemas.keys().filter(|name| !used.contains(name.as_str())).collect();
+    assert_eq!(unused, ["ProblemMethodNotAllowed", "ProblemNotFound"]);
+}

@@ -1,0 +1,302 @@
+//! The real program: started, stopped, killed, doubled, and lied to about the time.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::process::{Process, lockhouse};
+use serde_json::{Value, json};
+
+fn run(arguments: &[&str]) -> Output {
+    lockhouse().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn sigterm_and_sigint_stop_it_in_order() {
+    for signal in ["TERM", "INT"] {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("lockhouse.db");
+        let process = Process::serve(&database);
+        let fence = process.user("alice").acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
+        let (code, log) = if signal == "TERM" {
+            process.terminate()
+        } else {
+            Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
+            process.wait()
+        };
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains(&format!("SIG{signal}: stopping")) && log.contains("stopped"), "{log}");
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "the log is folded in: {left:?}");
+        let process = Process::serve(&database);
+        assert_eq!(process.user("bob").lock("w")["fence"], fence);
+    }
+}
+
+#[test]
+fn one_line_a_request_says_who_did_what_and_refusals_are_no_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::serve(&directory.path().join("lockhouse.db"));
+    let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
+    alice.request("POST", "/api/v1/workspaces/w/lock", &[("X-Request-Id", "trace-1")], b"").expect(200);
+    bob.acquire("w", &json!({})).refused(409, "lock_held");
+    bob.heartbeat("w", &json!({})).refused(403, "not_holder");
+    bob.get("/nowhere?token=secret").refused(404, "not_found");
+    let (_, log) = process.terminate();
+    let line = log.lines().find(|line| line.contains("trace-1")).unwrap();
+    for part in ["[INFO]", "POST /api/v1/workspaces/w/lock 200 ", " ms ", "user=\"alice\"", "id=trace-1"] {
+        assert!(line.contains(part), "{part} is missing in {line}");
+    }
+    assert!(!log.contains("[WARN]") && !log.contains("[ERROR]"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = lockhouse();
+    command.env("LOCKHOUSE_LOG_FORMAT", "json");
+    let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
+    process.user("alice").acquire("w", &json!({})).expect(200);
+    let (_, log) = process.terminate();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let request = lines.iter().find(|line| line["method"] == "POST").unwrap();
+    assert_eq!(
+        (&request["level"], &request["path"], &request["status"], &request["user"]),
+        (&json!("INFO"), &json!("/api/v1/workspaces/w/lock"), &json!(200), &json!("alice"))
+    );
+    assert!(request["duration_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_second_server_on_the_same_file_says_who_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let first = Process::serve(&database);
+    let second = run(&["serve", "--listen", "127.0.0.1:0", "--database", database.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(text(&second.stdout), "");
+    let message = text(&second.stderr);
+    for part in ["is in use by", &format!("process id {}", first.id()), &first.address.to_string(), "--database"] {
+        assert!(message.contains(part), "{part} is missing in {message}");
+    }
+    first.user("alice").acquire("w", &json!({})).expect(200);
+    // The system lets go of the lock when the process ends, however it ends.
+    first.kill();
+    Process::serve(&database).user("alice").acquire("w", &json!({})).expect(200);
+}
+
+#[test]
+fn an_address_that_is_taken_says_so_and_touches_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Process::serve(&directory.path().join("first.db"));
+    let other = directory.path().join("second.db");
+    let second = run(&["serve", "--listen", &first.address.to_string(), "--database", other.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1));
+    let message = text(&second.stderr);
+    assert!(message.contains(&first.address.to_string()) && message.contains("--listen"), "{message}");
+    assert!(!other.exists());
+}
+
+#[test]
+fn check_prints_the_settings_in_force_and_refuses_bad_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("lockhouse.toml");
+    std::fs::write(&file, "[locks]\ndefault_ttl = \"5m\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let checked = run(&["check", "--config", file, "--listen", "[::1]:9"]);
+    assert_eq!(checked.status.code(), Some(0));
+    let shown: toml::Table = text(&checked.stdout).parse().unwrap();
+    assert_eq!(shown["locks"]["default_ttl"].as_str(), Some("5m"));
+    assert_eq!(shown["server"]["listen"].as_str(), Some("[::1]:9"));
+    // What it prints is itself a file of settings that means the same.
+    let again = directory.path().join("again.toml");
+    std::fs::write(&again, &checked.stdout).unwrap();
+    assert_eq!(run(&["check", "--config", again.to_str().unwrap()]).stdout, checked.stdout);
+
+    for (arguments, says) in [
+        (vec!["check", "--listen", "0.0.0.0:7311"], "loopback"),
+        (vec!["serve", "--listen", "0.0.0.0:7311"], "loopback"),
+        (vec!["check", "--config", "/no/such/file.toml"], "/no/such/file.toml"),
+        (vec!["check", "--database", ":memory:"], "--database: database.path = \":memory:\""),
+    ] {
+        let refused = run(&arguments);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&refused.stderr).contains(says), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn help_says_what_there_is() {
+    let help = text(&run(&["--help"]).stdout);
+    for part in ["lease", "serve", "check", "LOCKHOUSE_<SECTION>_<NAME>", "curl -X POST"] {
+        assert!(help.contains(part), "{part} is missing in {help}");
+    }
+    let serve = text(&run(&["serve", "--help"]).stdout);
+    for part in ["--config", "--listen", "--database", "SIGTERM", "127.0.0.1:7311"] {
+        assert!(serve.contains(part), "{part} is missing in {serve}");
+    }
+    assert_eq!(run(&["serv"]).status.code(), Some(2));
+}
+
+/// What a client was told before the server died.
+#[derive(Default)]
+struct Told {
+    /// The last lease on each workspace, and whether its release was acknowledged.
+    leases: HashMap<String, (i64, bool)>,
+    fences: Vec<(String, i64)>,
+}
+
+/// Each client has workspaces of its own, so that it knows what must be there. Ends when the server is gone.
+fn load(process: &Process, number: usize, done: &AtomicUsize) -> Told {
+    let mut told = Told::default();
+    let mut client = process.user(&format!("user-{number}"));
+    for round in 0.. {
+        let workspace = format!("w{number}-{}", round % 3);
+        let path = format!("/api/v1/workspaces/{workspace}/lock");
+        let (method, path) = match round % 4 {
+            0 | 3 => ("POST", path),
+            1 => ("POST", format!("{path}/heartbeat")),
+            _ => ("DELETE", path),
+        };
+        let Ok(answer) = client.try_request(method, &path, &[], b"") else { return told };
+        done.fetch_add(1, Ordering::SeqCst);
+        let json = answer.json();
+        match (answer.status, method) {
+            (200, "POST") => {
+                let fence = json["lock"]["fence"].as_i64().or(json["fence"].as_i64()).unwrap();
+                told.leases.insert(workspace.clone(), (fence, false));
+                told.fences.push((workspace, fence));
+            }
+            (200, _) => {
+                if let Some(lease) = told.leases.get_mut(&workspace) {
+                    lease.1 = true;
+                }
+            }
+            (404, _) => {}
+            _ => panic!("{}", answer.text()),
+        }
+    }
+    told
+}
+
+fn acknowledged_and_kept(database: &Path, told: &[Told]) {
+    let process = Process::serve(database);
+    for told in told {
+        let mut client = process.user("auditor");
+        for (workspace, (fence, released)) in &told.leases {
+            let history = client.history(workspace);
+            let live = client.lock(workspace)["fence"].as_i64();
+            let ended = history.iter().any(|(event, of)| event != "lock.acquired" && of == fence);
+            // Something may have been done that nobody was told of; nothing that was told may be missing.
+            assert!(live == Some(*fence) || ended, "{workspace}: lease {fence} is gone without a trace");
+            assert!(!released || ended, "{workspace}: the release of {fence} was acknowledged and forgotten");
+        }
+        for (workspace, fence) in &told.fences {
+            let history = client.history(workspace);
+            assert!(history.contains(&("lock.acquired".to_owned(), *fence)), "{workspace}: no event for {fence}");
+        }
+    }
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let mut all = Vec::new();
+    for round in 0..8 {
+        let process = Process::serve(&database);
+        let done = AtomicUsize::new(0);
+        let told: Vec<Told> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..6)
+                .map(|number| {
+                    let (process, done) = (&process, &done);
+                    scope.spawn(move || load(process, number, done))
+                })
+                .collect();
+            // In the middle of the load, at another point each time.
+            while done.load(Ordering::SeqCst) < 150 + round * 37 {
+                std::thread::yield_now();
+            }
+            Command::new("kill").args(["-KILL", &process.id().to_string()]).status().unwrap();
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
+        acknowledged_and_kept(&database, &told);
+        let highest = |told: &[Told]| told.iter().flat_map(|told| &told.fences).map(|(_, fence)| *fence).max().unwrap();
+        all.push(highest(&told));
+    }
+    assert!(all.is_sorted_by(|before, after| before < after), "fences go on after each crash: {all:?}");
+    let check: String = rusqlite::Connection::open(&database)
+        .unwrap()
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// libfaketime, where the machine has it; `.ci/run` installs it.
+fn faketime_library() -> Option<String> {
+    let found = Command::new("sh")
+        .args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1"])
+        .output()
+        .ok()?;
+    let path = text(&found.stdout).trim().to_owned();
+    (!path.is_empty()).then_some(path)
+}
+
+#[test]
+fn the_real_program_keeps_what_is_left_of_a_lease_when_somebody_sets_the_clock() {
+    let Some(library) = faketime_library() else {
+        assert!(std::env::var_os("CI").is_none(), "libfaketime is missing in CI");
+        eprintln!("skipped: libfaketime is not installed");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let offset = directory.path().join("offset");
+    let set = |offset_text: &str| std::fs::write(&offset, format!("{offset_text}\n")).unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let start = || {
+        let mut command = lockhouse();
+        command
+            .env("LD_PRELOAD", &library)
+            .env("FAKETIME_TIMESTAMP_FILE", &offset)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Process::start(&mut command, &database)
+    };
+    set("+0");
+    let process = start();
+    let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
+    let before = alice.acquire("w", &json!({})).expect(200)["lock"].clone();
+    let day = |lock: &Value| lock["expires_at"].as_str().unwrap()[..10].to_owned();
+    let mut fence = before["fence"].as_i64();
+    for (set_to, moved) in [("+5d", true), ("-5d", true), ("+0", false)] {
+        set(set_to);
+        // The next write notices.
+        bob.acquire("w", &json!({})).refused(409, "lock_held");
+        let shown = alice.lock("w");
+        let left = shown["expires_in_ms"].as_i64().unwrap();
+        assert!((500_000..=600_000).contains(&left), "{set_to}: {left} ms are left");
+        assert_eq!(day(&shown) != day(&before), moved, "{set_to}: {shown}");
+        let other = bob.acquire(&format!("other{set_to}"), &json!({})).expect(200)["lock"]["fence"].as_i64();
+        assert!(other > fence, "{set_to}: a fence fell");
+        fence = other;
+    }
+    let (_, log) = process.terminate();
+    assert_eq!(log.matches("the wall clock was set by").count(), 3, "{log}");
+    // Set back while it is away.
+    set("-5d");
+    let process = start();
+    let shown = process.user("alice").lock("w");
+    assert!((500_000..=600_000).contains(&shown["expires_in_ms"].as_i64().unwrap()), "{shown}");
+    assert!(process.user("bob").acquire("last", &json!({})).expect(200)["lock"]["fence"].as_i64() > fence);
+}

@@ -1,0 +1,298 @@
+//! The store on real SQLite files: whose file it opens, what a failing use case does to the others, what is kept.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use common::{NOON, Server};
+use lockhouse::error::Error;
+use lockhouse::metrics::Metrics;
+use lockhouse::store::{APPLICATION_ID, Options, SCHEMA_VERSION, Store, Write};
+use lockhouse::time::{Clock, ManualClock};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+fn open(path: &Path) -> Result<Store, Error> {
+    let options = Options {
+        path: path.to_owned(),
+        busy_timeout: Duration::from_millis(50),
+        max_size: None,
+        restart_grace: Duration::from_secs(30),
+        readers: 1,
+    };
+    Store::open(&options, Clock::Manual(ManualClock::starting_at(NOON)), &Arc::new(Metrics::default()))
+}
+
+#[track_caller]
+fn refused(path: &Path, says: &str) {
+    let before = std::fs::read(path).unwrap();
+    let error = open(path).expect_err("it opened").to_string();
+    assert!(error.contains(says), "{error}");
+    assert!(std::fs::read(path).unwrap() == before, "what is not ours is left as it is");
+}
+
+#[test]
+fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+
+    let foreign = path("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    refused(&foreign, "not Lockhouse's; it was left as it is: give another file with --database");
+
+    let other_application = path("other.db");
+    Connection::open(&other_application).unwrap().pragma_update(None, "application_id", 7).unwrap();
+    refused(&other_application, "not Lockhouse's");
+
+    let text = path("notes.txt");
+    std::fs::write(&text, "This is not a database at all, but it is long enough to look at. ".repeat(20)).unwrap();
+    refused(&text, "is not a SQLite database");
+
+    let newer = path("newer.db");
+    open(&newer).unwrap().close();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+    refused(&newer, "was made by a newer Lockhouse (schema version 2; this one knows 1)");
+
+    let nowhere = path("no/such/folder.db");
+    let error = open(&nowhere).unwrap_err().to_string();
+    assert!(error.contains("no/such/folder.db"), "{error}");
+}
+
+#[test]
+fn a_damaged_database_is_refused_with_what_to_do() {
+    let server = Server::start();
+    for number in 0..200 {
+        server.user("alice").acquire(&format!("w{number}"), &json!({})).expect(200);
+    }
+    let path = server.database();
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("damaged.db");
+    server.sql().execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    drop(server);
+    assert!(!path.exists());
+    let mut bytes = std::fs::read(&copy).unwrap();
+    // The first page says how many pages there are and where the tables begin; the tables themselves are gone.
+    for byte in &mut bytes[4096..] {
+        *byte = 0xA5;
+    }
+    std::fs::write(&copy, bytes).unwrap();
+    let error = open(&copy).expect_err("it opened").to_string();
+    assert!(error.contains("is damaged") && error.contains("put a backup in its place"), "{error}");
+}
+
+#[test]
+fn a_new_database_is_marked_and_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lockhouse.db");
+    let store = open(&path).unwrap();
+    for name in ["lockhouse.db", "lockhouse.db-wal", "lockhouse.db-shm", "lockhouse.db.lock"] {
+        let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    store.close();
+    drop(store);
+    assert!(!directory.path().join("lockhouse.db-wal").exists(), "the log is folded in");
+    let connection = Connection::open(&path).unwrap();
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).unwrap();
+    assert_eq!((pragma("application_id"), pragma("user_version")), (APPLICATION_ID, SCHEMA_VERSION));
+    let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// Fills a batch: the writer is kept busy while `jobs` gather behind it.
+fn together(store: &Store, jobs: Vec<Box<dyn Fn(&Write<'_>) -> Result<i64, Error> + Send>>) -> Vec<Result<i64, Error>> {
+    let gate = Arc::new(Barrier::new(2));
+    let (opened, once) = (Arc::clone(&gate), AtomicBool::new(true));
+    store.submit(
+        move |_| {
+            // It may be in the same batch as those that follow, and run again with them.
+            if once.swap(false, Ordering::SeqCst) {
+                opened.wait();
+            }
+            Ok(())
+        },
+        |_| {},
+    );
+    let (sender, receiver) = mpsc::channel();
+    let count = jobs.len();
+    for (number, job) in jobs.into_iter().enumerate() {
+        let sender = sender.clone();
+        store.submit(job, move |answer| sender.send((number, answer.map(|at| at.value))).unwrap());
+    }
+    gate.wait();
+    let mut answers: Vec<_> = receiver.into_iter().take(count).collect();
+    answers.sort_by_key(|(number, _)| *number);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+fn note(write: &Write<'_>, number: i64) -> Result<i64, Error> {
+    write.connection().execute("INSERT INTO notes (number) VALUES (?1)", [number])?;
+    Ok(number)
+}
+
+#[test]
+fn a_use_case_that_fails_or_panics_in_a_batch_takes_only_itself_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("lockhouse.db")).unwrap();
+    store
+        .write(|write| Ok(write.connection().execute_batch("CREATE TABLE notes (number INTEGER UNIQUE)")?))
+        .unwrap();
+    let answers = together(&store, vec![
+        Box::new(|write| note(write, 1)),
+        Box::new(|write| note(write, 2).and_then(|_| note(write, 2))),
+        Box::new(|write| note(write, 3)),
+        Box::new(|write| {
+            note(write, 4)?;
+            panic!("a defect in a use case (this line belongs to a test)")
+        }),
+        Box::new(|write| note(write, 5)),
+    ]);
+    assert_eq!((&answers[0], &answers[2], &answers[4]), (&Ok(1), &Ok(3), &Ok(5)));
+    assert!(matches!(&answers[1], Err(Error::Internal(cause)) if cause.contains("UNIQUE")), "{:?}", answers[1]);
+    assert!(matches!(&answers[3], Err(Error::Internal(_))), "{:?}", answers[3]);
+    let kept = store
+        .read(|connection, _| {
+            Ok(connection.query_row("SELECT group_concat(number) FROM notes", [], |row| row.get::<_, String>(0))?)
+        })
+        .unwrap();
+    assert_eq!(kept.value, "1,3,5", "each is there once, and nothing of those that failed");
+}
+
+#[test]
+fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("lockhouse.db")).unwrap();
+    let given = |write: &Write<'_>| {
+        let fence = write.fresh_fence();
+        write.fence_given(fence);
+        Ok(fence.0)
+    };
+    let answers = together(&store, vec![
+        Box::new(given),
+        Box::new(move |write| {
+            given(write)?;
+            Err(Error::Internal("rolled back".to_owned()))
+        }),
+        Box::new(given),
+    ]);
+    let (first, third) = (answers[0].clone().unwrap(), answers[2].clone().unwrap());
+    assert!(third > first, "{first} {third}");
+    let next = store.write(given).unwrap().value;
+    assert!(next > third);
+}
+
+#[test]
+fn a_reader_cannot_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("lockhouse.db")).unwrap();
+    let refused = store.read(|connection, _| Ok(connection.execute("DELETE FROM locks", [])?));
+    assert!(matches!(refused, Err(Error::Internal(_))), "{refused:?}");
+}
+
+#[test]
+fn a_database_that_another_process_holds_is_busy_not_lost() {
+    let server = Server::with(|config| config.database.busy_timeout = Duration::from_millis(20));
+    let mut alice = server.user("alice");
+    let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = alice.heartbeat("w", &json!({ "fence": fence }));
+    answer.refused(503, "busy");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(alice.lock("w")["fence"], fence, "reads go on");
+    other.execute_batch("ROLLBACK").unwrap();
+    alice.heartbeat("w", &json!({ "fence": fence })).expect(200);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_goes_on_reading() {
+    let server = Server::with(|config| config.database.max_size = Some(256 * 1024));
+    let mut alice = server.user("alice");
+    let metadata = json!({ "blob": "m".repeat(4_000) });
+    let mut granted = 0;
+    let full = loop {
+        let answer = alice.acquire(&format!("w{granted}"), &json!({ "metadata": metadata }));
+        if answer.status != 200 {
+            break answer;
+        }
+        granted += 1;
+        assert!(granted < 200, "it never gets full");
+    };
+    full.refused(507, "storage_full");
+    assert!(granted > 10, "{granted}");
+    assert_eq!(alice.lock(&format!("w{granted}")), Value::Null, "what was refused is not there");
+    assert_eq!(alice.lock("w3")["locked_by_user_id"], "alice");
+    // Room is made by whoever releases, and then there is room again.
+    assert_eq!(alice.delete("/api/v1/users/alice/locks").expect(200)["released"], granted);
+    alice.acquire("again", &json!({ "metadata": metadata })).expect(200);
+    assert!(std::fs::metadata(server.database()).unwrap().len() <= 256 * 1024);
+}
+
+#[test]
+fn history_is_kept_as_long_as_the_settings_say() {
+    let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(3_600)));
+    let mut alice = server.user("alice");
+    for number in 0..600 {
+        alice.acquire(&format!("old{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
+    }
+    server.pass(1_000);
+    assert_eq!((server.sweep().leases, server.sweep().events), (600, 0));
+    server.pass(3_599_000);
+    alice.acquire("young", &json!({})).expect(200);
+    assert_eq!(server.sweep().events, 0);
+    server.pass(1_001);
+    assert_eq!(server.sweep().events, 1_200, "more than one step, and the expiries too");
+    assert_eq!(alice.history("old3"), []);
+    assert_eq!(alice.history("young").len(), 1);
+    let revision = |client: &mut common::Client| {
+        client.get("/api/v1/workspaces/young/history").expect(200)["events"][0]["revision"].as_i64().unwrap()
+    };
+    assert_eq!(revision(&mut alice), 1_201);
+    server.pass(7_200_000);
+    server.sweep();
+    assert_eq!(alice.history("young"), []);
+    alice.acquire("young", &json!({})).expect(200);
+    assert_eq!(revision(&mut alice), 1_203, "a revision is never used twice, even when nothing is left");
+}
+
+#[test]
+fn a_disabled_sweeper_is_not_missed() {
+    let server = Server::start();
+    assert_eq!(server.config.sweeper.interval, None);
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    for number in 0..20 {
+        alice.acquire(&format!("w{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
+    }
+    server.pass(1_000);
+    assert_eq!(bob.get("/api/v1/locks").expect(200)["locks"], json!([]));
+    assert!(bob.get("/metrics").text().contains("lockhouse_live_locks 0\n"));
+    alice.heartbeat("w1", &json!({})).refused(404, "lock_not_found");
+    assert_eq!(alice.release("w2", &json!({})).expect(200)["released"], false);
+    bob.acquire("w3", &json!({ "force": true })).expect(200);
+    let left: i64 = server.sql().query_row("SELECT count(*) FROM locks", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 18, "the rows that nobody touched lie there, and nobody sees them");
+}
+
+#[test]
+fn the_sweeper_is_woken_by_whoever_meets_an_expired_lock() {
+    let server = Server::with(|config| config.sweeper.interval = Some(Duration::from_secs(3_600)));
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
+    alice.acquire("x", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(1_000);
+    let sql = server.sql();
+    let rows = || sql.query_row("SELECT count(*) FROM locks", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(rows(), 2);
+    assert_eq!(alice.lock("w"), Value::Null);
+    let swept = (0..10_000).any(|_| {
+        std::thread::yield_now();
+        rows() == 0
+    });
+    assert!(swept, "nobody came");
+}

@@ -1,0 +1,138 @@
+//! Time: the wall clock is set while the server runs and while it is away, and what is left of a lease stays.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::Server;
+use serde_json::{Value, json};
+
+const HOUR: i64 = 3_600_000;
+
+#[test]
+fn a_wall_clock_that_is_set_while_the_server_runs_changes_what_is_shown_and_nothing_else() {
+    for by in [HOUR, -HOUR, 400 * 24 * HOUR, -400 * 24 * HOUR] {
+        let server = Server::start();
+        let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+        let before = alice.acquire("w", &json!({})).expect(200)["lock"].clone();
+        server.pass(60_000);
+        server.clock.set_wall_by(by);
+        bob.acquire("w", &json!({})).refused(409, "lock_held");
+        let shown = alice.lock("w");
+        assert_eq!(shown["expires_in_ms"], 540_000, "what is left stays ({by} ms)");
+        let at = |instant: &Value| {
+            chrono::DateTime::parse_from_rfc3339(instant.as_str().unwrap()).unwrap().timestamp_millis()
+        };
+        assert_eq!(at(&shown["expires_at"]), at(&before["expires_at"]) + by, "what is shown is true again");
+        let next = bob.acquire("other", &json!({})).expect(200)["lock"].clone();
+        assert!(next["fence"].as_i64() > before["fence"].as_i64(), "a fence never falls ({by} ms)");
+        server.pass(540_000 - 1);
+        bob.acquire("w", &json!({})).refused(409, "lock_held");
+        server.pass(1);
+        assert_eq!(bob.acquire("w", &json!({})).expect(200)["outcome"], "acquired");
+        assert!(bob.get("/metrics").text().contains("lockhouse_clock_corrections_total 1\n"));
+    }
+}
+
+#[test]
+fn a_wall_clock_that_drifts_a_little_is_left_alone() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    server.clock.set_wall_by(1_000);
+    server.sweep();
+    assert_eq!(alice.lock("w")["expires_at"], "2026-11-23T12:10:00.000Z");
+    assert!(alice.get("/metrics").text().contains("lockhouse_clock_corrections_total 0\n"));
+}
+
+#[test]
+fn time_that_the_server_was_away_counts_but_for_the_grace() {
+    let mut server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("long", &json!({})).expect(200);
+    let short = alice.acquire("short", &json!({ "ttl_ms": 20_000 })).expect(200)["lock"]["fence"].clone();
+    alice.acquire("over", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(1_000);
+    server.stop();
+    server.pass(60_000);
+    server.start_again();
+    let mut alice = server.user("alice");
+    assert_eq!(alice.lock("long")["expires_in_ms"], 600_000 - 61_000);
+    assert_eq!(alice.lock("short")["expires_in_ms"], 30_000, "its holder had nobody to send a heartbeat to");
+    assert_eq!(alice.lock("over"), Value::Null, "what was over when the server stopped stays over");
+    server.pass(29_999);
+    alice.heartbeat("short", &json!({ "fence": short })).expect(200);
+    assert_eq!(alice.lock("short")["expires_in_ms"], 20_000);
+    server.pass(20_000);
+    assert_eq!(alice.lock("short"), Value::Null);
+}
+
+#[test]
+fn the_grace_is_a_setting() {
+    let mut server = Server::with(|config| config.locks.restart_grace = Duration::from_secs(5));
+    server.user("alice").acquire("w", &json!({ "ttl_ms": 10_000 })).expect(200);
+    server.stop();
+    server.pass(3_600_000);
+    server.start_again();
+    assert_eq!(server.user("alice").lock("w")["expires_in_ms"], 5_000);
+}
+
+#[test]
+fn a_wall_clock_set_back_while_the_server_is_away_costs_nobody_their_lease() {
+    let mut server = Server::start();
+    let before = server.user("alice").acquire("w", &json!({})).expect(200)["lock"].clone();
+    server.pass(60_000);
+    server.stop();
+    server.clock.set_wall_by(-24 * HOUR);
+    server.start_again();
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    let shown = alice.lock("w");
+    assert_eq!(shown["expires_in_ms"], 540_000);
+    assert_eq!(shown["expires_at"], "2026-11-22T12:10:00.000Z");
+    let taken = bob.acquire("w", &json!({ "force": true })).expect(200)["lock"].clone();
+    assert!(taken["fence"].as_i64() > before["fence"].as_i64(), "the fence goes on though the clock went back");
+    // Put right again while it is away: a day has passed, for all it knows; who was alive has the grace.
+    server.stop();
+    server.clock.set_wall_by(24 * HOUR);
+    server.start_again();
+    assert_eq!(server.user("bob").lock("w")["expires_in_ms"], 30_000);
+}
+
+#[test]
+fn a_correction_is_remembered_over_a_restart() {
+    let mut server = Server::start();
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    server.clock.set_wall_by(HOUR);
+    server.sweep();
+    server.restart();
+    let shown = server.user("alice").lock("w");
+    assert_eq!((&shown["expires_in_ms"], &shown["expires_at"]), (&json!(600_000), &json!("2026-11-23T13:10:00.000Z")));
+}
+
+#[test]
+fn fences_grow_when_the_database_is_lost_or_an_older_one_is_put_in_its_place() {
+    let mut server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let backup = server.database().with_extension("backup");
+    server.sql().execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    let mut highest = 0;
+    for _ in 0..3 {
+        server.pass(1);
+        alice.delete("/api/v1/workspaces/w/lock").expect(200);
+        highest = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
+    }
+    for older in [Some(&backup), None] {
+        server.stop();
+        std::fs::remove_file(server.database()).unwrap();
+        if let Some(older) = older {
+            std::fs::copy(older, server.database()).unwrap();
+        }
+        server.pass(1);
+        server.start_again();
+        let fence = server.user("bob").acquire("w", &json!({ "force": true })).expect(200)["lock"]["fence"].as_i64().unwrap();
+        assert!(fence > highest, "{fence} after {highest}");
+        highest = fence;
+    }
+}
