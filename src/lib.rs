@@ -26,7 +26,7 @@
 //! # The life of a heartbeat
 //!
 //! [`http::server`] reads the request whole → [`http::dispatch`] finds the operation in [`http::routes`], checks what
-//! came in ([`http::fields`]) and who sent it ([`auth`]) → [`http::handlers`] call [`service`] → the writer's queue →
+//! came in ([`http::fields`]) and who sent it ([`auth`]) → `http::handlers` call [`service`] → the writer's queue →
 //! inside the transaction [`store::locks`] loads the lock and [`lock::decide`] decides → commit → the answer is
 //! written as JSON ([`http::wire`]) and sent. No step goes back, and nothing is answered before it is committed.
 

@@ -64,11 +64,11 @@ pub fn start(
     Builder::new().name("sweeper".to_owned()).spawn(move || {
         while let Ok(Wake::Sweep) | Err(RecvTimeoutError::Timeout) = woken.recv_timeout(interval) {
             match sweep_once(&service) {
-                Ok(swept) => {
-                    log::debug!("swept {} expired leases and {} old events", swept.leases, swept.events)
+                Ok(Swept { leases, events }) => {
+                    log::debug!("swept {leases} expired leases and {events} old events");
                 }
                 Err(error) => {
-                    log::warn!("the sweeper could not write: {error}; it tries again in {interval:?}")
+                    log::warn!("the sweeper could not write: {error}; it tries again in {interval:?}");
                 }
             }
         }

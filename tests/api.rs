@@ -51,7 +51,11 @@ fn an_expired_lock_never_blocks_the_next_user() {
     assert!(second > first);
     assert_eq!(
         bob.history("w"),
-        [("lock.acquired".to_owned(), second), ("lock.expired".to_owned(), first), ("lock.acquired".to_owned(), first)]
+        [
+            ("lock.acquired".to_owned(), second),
+            ("lock.expired".to_owned(), first),
+            ("lock.acquired".to_owned(), first)
+        ]
     );
 }
 
@@ -81,7 +85,10 @@ fn a_lock_that_is_held_says_who_until_when_and_whether_it_may_be_taken() {
     assert_eq!((&held["same_user"], &held["takeover_allowed"]), (&json!(false), &json!(true)));
     assert_eq!(answer.header("retry-after"), Some("91"));
     let detail = held["detail"].as_str().unwrap();
-    assert_eq!(detail, "Alice Martin has this workspace for another 1m 31s, and longer if they renew the lock.");
+    assert_eq!(
+        detail,
+        "Alice Martin has this workspace for another 1m 31s, and longer if they renew the lock."
+    );
 }
 
 #[test]
@@ -103,7 +110,13 @@ fn a_takeover_ends_one_lease_and_begins_another_and_the_loser_learns_who_and_whe
     let event = bob.get("/api/v1/workspaces/w/history").expect(200)["events"][0].clone();
     assert_eq!(
         (&event["type"], &event["user_id"], &event["by_user_id"], &event["fence"], &event["detail"]),
-        (&json!("lock.taken_over"), &json!("alice"), &json!("bob"), &old, &json!({ "new_fence": taken["lock"]["fence"] }))
+        (
+            &json!("lock.taken_over"),
+            &json!("alice"),
+            &json!("bob"),
+            &old,
+            &json!({ "new_fence": taken["lock"]["fence"] })
+        )
     );
     // The query says it too.
     let back = alice.call("POST", "/api/v1/workspaces/w/lock?force=true", None).expect(200);
@@ -116,7 +129,8 @@ fn a_takeover_can_be_limited_to_the_lease_that_was_seen() {
     let (mut alice, mut bob, mut carol) = (server.user("alice"), server.user("bob"), server.user("carol"));
     let seen = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
     bob.acquire("w", &json!({ "force": true, "expected_fence": seen })).expect(200);
-    let moved = carol.acquire("w", &json!({ "force": true, "expected_fence": seen })).refused(409, "fence_mismatch");
+    let moved =
+        carol.acquire("w", &json!({ "force": true, "expected_fence": seen })).refused(409, "fence_mismatch");
     assert_eq!(moved["lock"]["locked_by_user_id"], "bob");
     assert_eq!(carol.lock("w")["locked_by_user_id"], "bob");
     // The lost response: the same request again renews what it got.
@@ -183,7 +197,10 @@ fn a_late_heartbeat_neither_revives_a_lease_nor_lengthens_another() {
     alice.heartbeat("w", &json!({ "fence": bobs["fence"] })).refused(403, "not_holder");
     bob.heartbeat("w", &json!({ "fence": fence })).refused(403, "not_holder");
     assert_eq!(bob.lock("w")["expires_at"], bobs["expires_at"]);
-    assert_eq!(server.user("carol").heartbeat("w", &json!({})).refused(403, "not_holder")["lost"], Value::Null);
+    assert_eq!(
+        server.user("carol").heartbeat("w", &json!({})).refused(403, "not_holder")["lost"],
+        Value::Null
+    );
 }
 
 #[test]
@@ -200,7 +217,10 @@ fn a_heartbeat_renews_for_as_long_as_before_or_as_asked() {
     assert_eq!(alice.lock("w")["last_active_at"], "2026-11-23T12:00:00.000Z");
     alice.heartbeat("w", &json!({ "ttl_ms": 120_000, "active": true })).expect(200);
     let lock = alice.lock("w");
-    assert_eq!((&lock["ttl_ms"], &lock["last_active_at"]), (&json!(120_000), &json!("2026-11-23T12:00:30.000Z")));
+    assert_eq!(
+        (&lock["ttl_ms"], &lock["last_active_at"]),
+        (&json!(120_000), &json!("2026-11-23T12:00:30.000Z"))
+    );
 }
 
 #[test]
@@ -208,7 +228,10 @@ fn a_lease_is_brought_between_the_shortest_and_the_longest() {
     let server = Server::start();
     let mut alice = server.user("alice");
     assert_eq!(alice.acquire("w", &json!({ "ttl_ms": 1 })).expect(200)["lock"]["ttl_ms"], 1_000);
-    assert_eq!(alice.acquire("w", &json!({ "ttl_ms": 9_007_199_254_740_991_i64 })).expect(200)["lock"]["ttl_ms"], 86_400_000);
+    assert_eq!(
+        alice.acquire("w", &json!({ "ttl_ms": 9_007_199_254_740_991_i64 })).expect(200)["lock"]["ttl_ms"],
+        86_400_000
+    );
     assert_eq!(alice.heartbeat("w", &json!({ "ttl_ms": 5 })).expect(200)["expires_in_ms"], 1_000);
 }
 
@@ -218,8 +241,14 @@ fn a_release_is_repeatable_and_ends_only_the_lease_it_names() {
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
     bob.delete("/api/v1/workspaces/w/lock").refused(403, "not_holder");
-    assert_eq!(alice.delete(&format!("/api/v1/workspaces/w/lock?fence={fence}")).expect(200), json!({ "released": true }));
-    assert_eq!(alice.delete(&format!("/api/v1/workspaces/w/lock?fence={fence}")).expect(200), json!({ "released": false }));
+    assert_eq!(
+        alice.delete(&format!("/api/v1/workspaces/w/lock?fence={fence}")).expect(200),
+        json!({ "released": true })
+    );
+    assert_eq!(
+        alice.delete(&format!("/api/v1/workspaces/w/lock?fence={fence}")).expect(200),
+        json!({ "released": false })
+    );
     let newer = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
     assert!(newer.as_i64() > fence.as_i64());
     // The repeat comes late: her newer lease stays.
@@ -242,7 +271,8 @@ fn a_closing_page_releases_with_a_beacon() {
     page.request("POST", path, &text, beacon("bob").as_bytes()).refused(403, "not_holder");
     assert_eq!(page.request("POST", path, &text, beacon("alice").as_bytes()).expect(200)["released"], true);
     // Only where a page that closes needs it.
-    page.request("POST", "/api/v1/workspaces/w/lock", &text, beacon("alice").as_bytes()).refused(401, "unauthenticated");
+    page.request("POST", "/api/v1/workspaces/w/lock", &text, beacon("alice").as_bytes())
+        .refused(401, "unauthenticated");
 }
 
 #[test]
@@ -281,13 +311,23 @@ fn many_leases_are_renewed_in_one_go_each_with_its_own_answer() {
         }))
         .expect(200)["results"]
         .clone();
-    let statuses: Vec<_> = results.as_array().unwrap().iter().map(|result| result["status"].clone()).collect();
+    let statuses: Vec<_> =
+        results.as_array().unwrap().iter().map(|result| result["status"].clone()).collect();
     assert_eq!(statuses, [200, 403, 404]);
-    assert_eq!((&results[0]["expires_in_ms"], &results[1]["code"], &results[2]["code"]), (&json!(5_000), &json!("not_holder"), &json!("lock_not_found")));
+    assert_eq!(
+        (&results[0]["expires_in_ms"], &results[1]["code"], &results[2]["code"]),
+        (&json!(5_000), &json!("not_holder"), &json!("lock_not_found"))
+    );
     let many: Vec<_> = (0..101).map(|number| json!({ "workspace_id": format!("w{number}") })).collect();
-    assert_eq!(alice.post("/api/v1/locks/heartbeat", &json!({ "locks": many })).refused(400, "invalid_request")["field"], "locks");
+    assert_eq!(
+        alice.post("/api/v1/locks/heartbeat", &json!({ "locks": many })).refused(400, "invalid_request")["field"],
+        "locks"
+    );
     let bad = json!({ "locks": [{ "workspace_id": "a" }, { "workspace_id": "" }] });
-    assert_eq!(alice.post("/api/v1/locks/heartbeat", &bad).refused(400, "invalid_request")["field"], "locks[1].workspace_id");
+    assert_eq!(
+        alice.post("/api/v1/locks/heartbeat", &bad).refused(400, "invalid_request")["field"],
+        "locks[1].workspace_id"
+    );
 }
 
 #[test]

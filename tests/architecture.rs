@@ -63,10 +63,16 @@ fn each_module_uses_only_those_above_it() {
             continue;
         };
         for line in code(&text) {
-            assert!(!line.contains("crate::{"), "src/{file}: one `use crate::module` a line, so that it can be read off: {line}");
+            assert!(
+                !line.contains("crate::{"),
+                "src/{file}: one `use crate::module` a line, so that it can be read off: {line}"
+            );
             for name in used(line) {
                 let used_place = place(name);
-                assert!(used_place.is_some_and(|used| used <= own_place), "src/{file} uses crate::{name}, which stands below {own}: {line}");
+                assert!(
+                    used_place.is_some_and(|used| used <= own_place),
+                    "src/{file} uses crate::{name}, which stands below {own}: {line}"
+                );
             }
         }
     }
@@ -89,7 +95,10 @@ fn sql_tiny_http_and_the_log_stay_where_they_belong() {
         for (file, text) in sources(&root().join("src")) {
             let at_home = homes.iter().any(|home| file.starts_with(home));
             let uses = code(&text).find(|line| line.contains(crate_name));
-            assert!(at_home || uses.is_none(), "src/{file} uses {crate_name}, which belongs to {homes:?}: {uses:?}");
+            assert!(
+                at_home || uses.is_none(),
+                "src/{file} uses {crate_name}, which belongs to {homes:?}: {uses:?}"
+            );
         }
     }
 }
@@ -119,7 +128,9 @@ fn every_file_is_small_enough_to_be_read() {
 fn the_project_stands_alone() {
     let listed = std::process::Command::new("git").arg("ls-files").current_dir(root()).output();
     let Ok(listed) = listed else { return };
-    for file in String::from_utf8_lossy(&listed.stdout).lines().filter(|file| *file != "tests/architecture.rs") {
+    for file in
+        String::from_utf8_lossy(&listed.stdout).lines().filter(|file| *file != "tests/architecture.rs")
+    {
         let Ok(text) = std::fs::read_to_string(root().join(file)) else { continue };
         assert!(!text.contains("../shared"), "{file} refers to what only its authors have");
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const THREADS: usize = 32;
 const WORKSPACES: u64 = 8;
-const ROUNDS: usize = 250;
+const ROUNDS: usize = 500;
 
 /// A storage system that refuses what is older than the newest it has seen.
 #[derive(Default)]
@@ -30,7 +30,13 @@ impl Guarded {
 /// What a client was told: a lease it was given, with the fence.
 type Grant = (u64, i64, String);
 
-fn fight(mut client: Client, user: &str, number: usize, pass: impl Fn(u64), storage: &[Guarded]) -> Vec<Grant> {
+fn fight(
+    mut client: Client,
+    user: &str,
+    number: usize,
+    pass: impl Fn(u64),
+    storage: &[Guarded],
+) -> Vec<Grant> {
     let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[u8::try_from(number).unwrap(); 32]);
     let mut granted = Vec::new();
     let mut mine: HashMap<u64, i64> = HashMap::new();
@@ -39,7 +45,10 @@ fn fight(mut client: Client, user: &str, number: usize, pass: impl Fn(u64), stor
         let name = format!("w{at}");
         match random.next_u64() % 10 {
             0..4 => {
-                let answer = client.acquire(&name, &json!({ "ttl_ms": 1_000, "force": random.next_u64().is_multiple_of(8) }));
+                let answer = client.acquire(
+                    &name,
+                    &json!({ "ttl_ms": 1_000, "force": random.next_u64().is_multiple_of(8) }),
+                );
                 assert!([200, 409].contains(&answer.status), "{}", answer.text());
                 if answer.status == 200 {
                     let json = answer.json();
@@ -47,8 +56,11 @@ fn fight(mut client: Client, user: &str, number: usize, pass: impl Fn(u64), stor
                     assert_eq!(json["lock"]["locked_by_user_id"], user);
                     granted.push((at, fence, json["outcome"].as_str().unwrap().to_owned()));
                     mine.insert(at, fence);
-                    assert!(storage[usize::try_from(at).unwrap()].write(fence) || client.lock(&name)["fence"] != json!(fence),
-                        "the live lease was refused by the storage");
+                    assert!(
+                        storage[usize::try_from(at).unwrap()].write(fence)
+                            || client.lock(&name)["fence"] != json!(fence),
+                        "the live lease was refused by the storage"
+                    );
                 } else {
                     assert_ne!(answer.json()["lock"]["locked_by_user_id"], user);
                 }
@@ -77,7 +89,7 @@ fn replay(events: &[Value]) -> HashSet<i64> {
     let mut begun = HashSet::new();
     for event in events {
         let fence = event["fence"].as_i64().unwrap();
-        let mut begin = |fence: i64| {
+        let mut starts = |fence: i64| {
             assert!(fence > highest, "a fence fell: {event}");
             highest = fence;
             begun.insert(fence);
@@ -87,14 +99,14 @@ fn replay(events: &[Value]) -> HashSet<i64> {
             if event["detail"]["outcome"] == "reclaimed" {
                 assert!(ended.remove(&fence) && fence == highest, "reclaimed by somebody else: {event}");
             } else {
-                begin(fence);
+                starts(fence);
             }
             live = Some(json!(fence));
         } else {
             assert_eq!(live, Some(json!(fence)), "what was not held ended: {event}");
             assert!(ended.insert(fence), "a lease ended twice: {event}");
             live = event["detail"]["new_fence"].as_i64().map(|next| {
-                begin(next);
+                starts(next);
                 json!(next)
             });
         }

@@ -85,7 +85,15 @@ fn whoever_does_not_say_who_they_are_can_look_but_not_lock() {
 fn paths_and_methods_that_are_not_there_are_told_apart() {
     let server = Server::start();
     let mut client = server.client();
-    for path in ["/", "/api/v1", "/api/v2/locks", "/api/v1/locks/", "/api/v1/workspaces//lock", "/api/v1/workspaces/%zz/lock", "//healthz"] {
+    for path in [
+        "/",
+        "/api/v1",
+        "/api/v2/locks",
+        "/api/v1/locks/",
+        "/api/v1/workspaces//lock",
+        "/api/v1/workspaces/%zz/lock",
+        "//healthz",
+    ] {
         client.get(path).refused(404, "not_found");
     }
     let answer = client.call("PATCH", LOCK, None);
@@ -112,7 +120,11 @@ fn a_plausible_request_id_is_repeated_and_any_other_replaced() {
     let server = Server::start();
     let mut client = server.client();
     let mut id = |sent: &str| {
-        client.request("GET", "/healthz", &[("X-Request-Id", sent)], b"").header("x-request-id").unwrap().to_owned()
+        client
+            .request("GET", "/healthz", &[("X-Request-Id", sent)], b"")
+            .header("x-request-id")
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(id("7f3a-Trace_1.2:3"), "7f3a-Trace_1.2:3");
     for bad in ["", "a b", "<script>", &"x".repeat(129)] {
@@ -135,7 +147,10 @@ fn pages_of_other_origins_may_call_when_the_settings_say_so() {
     assert_eq!(preflight.header("access-control-allow-methods"), Some("POST, GET, HEAD, DELETE, OPTIONS"));
     assert!(preflight.header("access-control-allow-headers").unwrap().contains("X-User-Id"));
     assert_eq!(preflight.header("vary"), Some("Origin"));
-    assert_eq!(ask("POST", "https://app.example").header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(
+        ask("POST", "https://app.example").header("access-control-allow-origin"),
+        Some("https://app.example")
+    );
     for origin in ["https://evil.example", "https://app.example.evil", "http://app.example", "null"] {
         assert_eq!(ask("OPTIONS", origin).header("access-control-allow-origin"), None, "{origin}");
         assert_eq!(ask("GET", origin).header("access-control-allow-origin"), None, "{origin}");
@@ -151,9 +166,17 @@ fn requests_sent_without_waiting_are_answered_in_their_order() {
     let mut alice = server.user("alice");
     // Reads are answered by another thread than writes, and sooner.
     for round in 0..50 {
-        let requests = ["POST /api/v1/workspaces/w/lock", "GET /healthz", "GET /nowhere", "DELETE /api/v1/workspaces/w/lock", "GET /api/v1/workspaces/w/lock"];
+        let requests = [
+            "POST /api/v1/workspaces/w/lock",
+            "GET /healthz",
+            "GET /nowhere",
+            "DELETE /api/v1/workspaces/w/lock",
+            "GET /api/v1/workspaces/w/lock",
+        ];
         for (number, request) in requests.iter().enumerate() {
-            let head = format!("{request} HTTP/1.1\r\nHost: t\r\nX-User-Id: alice\r\nX-Request-Id: {round}-{number}\r\n\r\n");
+            let head = format!(
+                "{request} HTTP/1.1\r\nHost: t\r\nX-User-Id: alice\r\nX-Request-Id: {round}-{number}\r\n\r\n"
+            );
             alice.send(head.as_bytes());
         }
         for number in 0..requests.len() {
@@ -190,7 +213,9 @@ fn what_is_counted_can_be_read() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     for workspace in ["a", "b", "c"] {
-        alice.acquire(workspace, &json!({ "ttl_ms": if workspace == "c" { 1_000 } else { 60_000 } })).expect(200);
+        alice
+            .acquire(workspace, &json!({ "ttl_ms": if workspace == "c" { 1_000 } else { 60_000 } }))
+            .expect(200);
     }
     bob.acquire("a", &json!({})).refused(409, "lock_held");
     bob.acquire("a", &json!({ "force": true })).expect(200);
@@ -214,7 +239,11 @@ fn what_is_counted_can_be_read() {
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is missing in\n{text}");
     }
-    for name in ["lockhouse_writer_batch_size_count", "lockhouse_writer_commit_duration_seconds_count", "lockhouse_build_info"] {
+    for name in [
+        "lockhouse_writer_batch_size_count",
+        "lockhouse_writer_commit_duration_seconds_count",
+        "lockhouse_build_info",
+    ] {
         assert!(text.contains(name), "{name}");
     }
     assert!(text.ends_with("# EOF\n"));

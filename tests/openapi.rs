@@ -113,10 +113,16 @@ fn something_to_settle(server: &Server) {
 fn broken() {
     let server = Server::start();
     let mut alice = server.user("alice");
-    server.sql().execute_batch("ALTER TABLE locks RENAME TO lost_locks; ALTER TABLE meta RENAME TO lost_meta;").unwrap();
+    server
+        .sql()
+        .execute_batch("ALTER TABLE locks RENAME TO lost_locks; ALTER TABLE meta RENAME TO lost_meta;")
+        .unwrap();
     for route in ROUTES.iter().filter(|route| route.store != Touches::Nothing) {
         let problem = fine(&mut alice, route).refused(500, "internal");
-        assert!(!problem.to_string().contains("lost_"), "the cause is in the log, not in the answer: {problem}");
+        assert!(
+            !problem.to_string().contains("lost_"),
+            "the cause is in the log, not in the answer: {problem}"
+        );
         assert!(!problem.to_string().contains("locks:"), "{problem}");
     }
     assert_eq!(alice.get("/healthz").status, 200, "and the server goes on");

@@ -34,7 +34,8 @@ fn sigterm_and_sigint_stop_it_in_order() {
         };
         assert_eq!(code, Some(0), "{log}");
         assert!(log.contains(&format!("SIG{signal}: stopping")) && log.contains("stopped"), "{log}");
-        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "the log is folded in: {left:?}");
         let process = Process::serve(&database);
         assert_eq!(process.user("bob").lock("w")["fence"], fence);
@@ -85,7 +86,9 @@ fn a_second_server_on_the_same_file_says_who_has_it() {
     assert_eq!(second.status.code(), Some(1));
     assert_eq!(text(&second.stdout), "");
     let message = text(&second.stderr);
-    for part in ["is in use by", &format!("process id {}", first.id()), &first.address.to_string(), "--database"] {
+    for part in
+        ["is in use by", &format!("process id {}", first.id()), &first.address.to_string(), "--database"]
+    {
         assert!(message.contains(part), "{part} is missing in {message}");
     }
     first.user("alice").acquire("w", &json!({})).expect(200);
@@ -99,7 +102,8 @@ fn an_address_that_is_taken_says_so_and_touches_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let first = Process::serve(&directory.path().join("first.db"));
     let other = directory.path().join("second.db");
-    let second = run(&["serve", "--listen", &first.address.to_string(), "--database", other.to_str().unwrap()]);
+    let second =
+        run(&["serve", "--listen", &first.address.to_string(), "--database", other.to_str().unwrap()]);
     assert_eq!(second.status.code(), Some(1));
     let message = text(&second.stderr);
     assert!(message.contains(&first.address.to_string()) && message.contains("--listen"), "{message}");
@@ -202,7 +206,10 @@ fn acknowledged_and_kept(database: &Path, told: &[Told]) {
         }
         for (workspace, fence) in &told.fences {
             let history = client.history(workspace);
-            assert!(history.contains(&("lock.acquired".to_owned(), *fence)), "{workspace}: no event for {fence}");
+            assert!(
+                history.contains(&("lock.acquired".to_owned(), *fence)),
+                "{workspace}: no event for {fence}"
+            );
         }
     }
     let (code, log) = process.terminate();
@@ -232,7 +239,8 @@ fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again(
             clients.into_iter().map(|client| client.join().unwrap()).collect()
         });
         acknowledged_and_kept(&database, &told);
-        let highest = |told: &[Told]| told.iter().flat_map(|told| &told.fences).map(|(_, fence)| *fence).max().unwrap();
+        let highest =
+            |told: &[Told]| told.iter().flat_map(|told| &told.fences).map(|(_, fence)| *fence).max().unwrap();
         all.push(highest(&told));
     }
     assert!(all.is_sorted_by(|before, after| before < after), "fences go on after each crash: {all:?}");

@@ -25,13 +25,34 @@ const MAX_TTL: i64 = 100;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Acquire { by: Who, at: usize, ttl: Option<i64>, force: ForceStep, admin: bool },
-    Heartbeat { by: Who, at: usize, ttl: Option<i64>, fence: FenceStep, session: bool },
-    Release { by: Who, at: usize, fence: FenceStep, session: bool, admin: bool },
+    Acquire {
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        force: ForceStep,
+        admin: bool,
+    },
+    Heartbeat {
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        fence: FenceStep,
+        session: bool,
+    },
+    Release {
+        by: Who,
+        at: usize,
+        fence: FenceStep,
+        session: bool,
+        admin: bool,
+    },
     /// Time passes.
     Pass(i64),
     /// A server that was away for so long starts again, with this grace.
-    Restart { away: i64, grace: i64 },
+    Restart {
+        away: i64,
+        grace: i64,
+    },
     Sweep,
 }
 
@@ -92,7 +113,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let same_user = prop_oneof![Just(SameUser::Share), Just(SameUser::Separate)];
-    let takeover = prop_oneof![3 => Just(Takeover::Anyone), 1 => Just(Takeover::Admins), 1 => Just(Takeover::Nobody)];
+    let takeover =
+        prop_oneof![3 => Just(Takeover::Anyone), 1 => Just(Takeover::Admins), 1 => Just(Takeover::Nobody)];
     (same_user, takeover).prop_map(|(same_user, takeover)| Rules {
         default_ttl: Ttl::from_millis(50),
         min_ttl: Ttl::from_millis(MIN_TTL),
@@ -219,7 +241,12 @@ struct Play {
 
 impl Play {
     fn new(rules: Rules) -> Self {
-        Self { world: World::default(), model: Model { rules, leases: HashMap::new() }, now: 1_000, last_seen: 0 }
+        Self {
+            world: World::default(),
+            model: Model { rules, leases: HashMap::new() },
+            now: 1_000,
+            last_seen: 0,
+        }
     }
 
     fn fence(&self, at: usize, fence: FenceStep) -> Option<i64> {
@@ -253,7 +280,12 @@ impl Play {
             let shown = self.world.rows.get(&at).filter(|lock| lock.is_live(Timestamp(self.now)));
             let expected = self.model.live(at, self.now);
             assert_eq!(
-                shown.map(|lock| (lock.user_id.clone(), lock.session_id.clone(), lock.fence.0, lock.expires_at.0)),
+                shown.map(|lock| (
+                    lock.user_id.clone(),
+                    lock.session_id.clone(),
+                    lock.fence.0,
+                    lock.expires_at.0
+                )),
                 expected.map(|lease| (user(lease.user), session(lease.session), lease.fence, lease.ends)),
             );
         }
@@ -280,7 +312,9 @@ impl Play {
         let force = match force {
             ForceStep::No => Force::No,
             ForceStep::Anyone => Force::Anyone,
-            ForceStep::Seen(ago) => self.model.ago(at, ago).map_or(Force::Anyone, |fence| Force::Seen(Fence(fence))),
+            ForceStep::Seen(ago) => {
+                self.model.ago(at, ago).map_or(Force::Anyone, |fence| Force::Seen(Fence(fence)))
+            }
         };
         let standing = if admin { Standing::Administrator } else { Standing::Ordinary };
         let request = Acquire {
@@ -328,7 +362,9 @@ impl Play {
             }
             Some(lease) => match (force, may) {
                 (Force::No, _) => {
-                    let Acquired::Held { lock, same_user, takeover_allowed } = &outcome else { panic!("{outcome:?}") };
+                    let Acquired::Held { lock, same_user, takeover_allowed } = &outcome else {
+                        panic!("{outcome:?}")
+                    };
                     assert_eq!(granted(lock), (lease.fence, lease.ends));
                     assert_eq!((*same_user, *takeover_allowed), (lease.user == by.user, may));
                 }
@@ -374,7 +410,11 @@ impl Play {
             }
             Some(lease) => {
                 let Beat::NotHolder { lock, same_user } = &outcome else { panic!("{outcome:?}") };
-                assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, lease.ends), "nothing is lengthened");
+                assert_eq!(
+                    (lock.fence.0, lock.expires_at.0),
+                    (lease.fence, lease.ends),
+                    "nothing is lengthened"
+                );
                 assert_eq!(*same_user, lease.user == by.user);
             }
         }

@@ -50,7 +50,8 @@ fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
     refused(&other_application, "not Lockhouse's");
 
     let text = path("notes.txt");
-    std::fs::write(&text, "This is not a database at all, but it is long enough to look at. ".repeat(20)).unwrap();
+    std::fs::write(&text, "This is not a database at all, but it is long enough to look at. ".repeat(20))
+        .unwrap();
     refused(&text, "is not a SQLite database");
 
     let newer = path("newer.db");
@@ -106,7 +107,10 @@ fn a_new_database_is_marked_and_readable_by_its_owner_only() {
 }
 
 /// Fills a batch: the writer is kept busy while `jobs` gather behind it.
-fn together(store: &Store, jobs: Vec<Box<dyn Fn(&Write<'_>) -> Result<i64, Error> + Send>>) -> Vec<Result<i64, Error>> {
+fn together(
+    store: &Store,
+    jobs: Vec<Box<dyn Fn(&Write<'_>) -> Result<i64, Error> + Send>>,
+) -> Vec<Result<i64, Error>> {
     let gate = Arc::new(Barrier::new(2));
     let (opened, once) = (Arc::clone(&gate), AtomicBool::new(true));
     store.submit(
@@ -143,22 +147,30 @@ fn a_use_case_that_fails_or_panics_in_a_batch_takes_only_itself_down() {
     store
         .write(|write| Ok(write.connection().execute_batch("CREATE TABLE notes (number INTEGER UNIQUE)")?))
         .unwrap();
-    let answers = together(&store, vec![
-        Box::new(|write| note(write, 1)),
-        Box::new(|write| note(write, 2).and_then(|_| note(write, 2))),
-        Box::new(|write| note(write, 3)),
-        Box::new(|write| {
-            note(write, 4)?;
-            panic!("a defect in a use case (this line belongs to a test)")
-        }),
-        Box::new(|write| note(write, 5)),
-    ]);
+    let answers = together(
+        &store,
+        vec![
+            Box::new(|write| note(write, 1)),
+            Box::new(|write| note(write, 2).and_then(|_| note(write, 2))),
+            Box::new(|write| note(write, 3)),
+            Box::new(|write| {
+                note(write, 4)?;
+                panic!("a defect in a use case (this line belongs to a test)")
+            }),
+            Box::new(|write| note(write, 5)),
+        ],
+    );
     assert_eq!((&answers[0], &answers[2], &answers[4]), (&Ok(1), &Ok(3), &Ok(5)));
-    assert!(matches!(&answers[1], Err(Error::Internal(cause)) if cause.contains("UNIQUE")), "{:?}", answers[1]);
+    assert!(
+        matches!(&answers[1], Err(Error::Internal(cause)) if cause.contains("UNIQUE")),
+        "{:?}",
+        answers[1]
+    );
     assert!(matches!(&answers[3], Err(Error::Internal(_))), "{:?}", answers[3]);
     let kept = store
         .read(|connection, _| {
-            Ok(connection.query_row("SELECT group_concat(number) FROM notes", [], |row| row.get::<_, String>(0))?)
+            Ok(connection
+                .query_row("SELECT group_concat(number) FROM notes", [], |row| row.get::<_, String>(0))?)
         })
         .unwrap();
     assert_eq!(kept.value, "1,3,5", "each is there once, and nothing of those that failed");
@@ -173,14 +185,17 @@ fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
         write.fence_given(fence);
         Ok(fence.0)
     };
-    let answers = together(&store, vec![
-        Box::new(given),
-        Box::new(move |write| {
-            given(write)?;
-            Err(Error::Internal("rolled back".to_owned()))
-        }),
-        Box::new(given),
-    ]);
+    let answers = together(
+        &store,
+        vec![
+            Box::new(given),
+            Box::new(move |write| {
+                given(write)?;
+                Err(Error::Internal("rolled back".to_owned()))
+            }),
+            Box::new(given),
+        ],
+    );
     let (first, third) = (answers[0].clone().unwrap(), answers[2].clone().unwrap());
     assert!(third > first, "{first} {third}");
     let next = store.write(given).unwrap().value;

@@ -91,7 +91,10 @@ fn a_wall_clock_set_back_while_the_server_is_away_costs_nobody_their_lease() {
     assert_eq!(shown["expires_in_ms"], 540_000);
     assert_eq!(shown["expires_at"], "2026-11-22T12:10:00.000Z");
     let taken = bob.acquire("w", &json!({ "force": true })).expect(200)["lock"].clone();
-    assert!(taken["fence"].as_i64() > before["fence"].as_i64(), "the fence goes on though the clock went back");
+    assert!(
+        taken["fence"].as_i64() > before["fence"].as_i64(),
+        "the fence goes on though the clock went back"
+    );
     // Put right again while it is away: a day has passed, for all it knows; who was alive has the grace.
     server.stop();
     server.clock.set_wall_by(24 * HOUR);
@@ -107,7 +110,10 @@ fn a_correction_is_remembered_over_a_restart() {
     server.sweep();
     server.restart();
     let shown = server.user("alice").lock("w");
-    assert_eq!((&shown["expires_in_ms"], &shown["expires_at"]), (&json!(600_000), &json!("2026-11-23T13:10:00.000Z")));
+    assert_eq!(
+        (&shown["expires_in_ms"], &shown["expires_at"]),
+        (&json!(600_000), &json!("2026-11-23T13:10:00.000Z"))
+    );
 }
 
 #[test]
@@ -131,7 +137,9 @@ fn fences_grow_when_the_database_is_lost_or_an_older_one_is_put_in_its_place() {
         }
         server.pass(1);
         server.start_again();
-        let fence = server.user("bob").acquire("w", &json!({ "force": true })).expect(200)["lock"]["fence"].as_i64().unwrap();
+        let fence = server.user("bob").acquire("w", &json!({ "force": true })).expect(200)["lock"]["fence"]
+            .as_i64()
+            .unwrap();
         assert!(fence > highest, "{fence} after {highest}");
         highest = fence;
     }

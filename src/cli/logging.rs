@@ -5,7 +5,7 @@ use std::io::{Write, stderr};
 
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
-use simplelog::{CombinedLogger, Config, ConfigBuilder, SharedLogger, WriteLogger};
+use simplelog::{CombinedLogger, Config, ConfigBuilder, SharedLogger, WriteLogger, format_description};
 
 use crate::config::LogFormat;
 use crate::time::Clock;
@@ -18,7 +18,9 @@ pub(super) fn start(level: LevelFilter, format: LogFormat) -> Result<(), log::Se
     let logger: Box<dyn SharedLogger> = match format {
         LogFormat::Text => {
             let config = ConfigBuilder::new()
-                .set_time_format_rfc3339()
+                .set_time_format_custom(format_description!(
+                    "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+                ))
                 .set_target_level(LevelFilter::Off)
                 .set_thread_level(LevelFilter::Off)
                 .set_location_level(LevelFilter::Off)

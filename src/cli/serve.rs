@@ -12,6 +12,7 @@ use super::logging;
 use crate::config::{Config, Loaded};
 use crate::error::Error;
 use crate::http::dispatch::App;
+use crate::http::routes::ROUTES;
 use crate::http::server::{Server, WORKERS};
 use crate::metrics::Metrics;
 use crate::service::Service;
@@ -97,6 +98,7 @@ pub fn start(config: &Config, clock: Clock) -> Result<Running, Error> {
         .transpose()
         .map_err(no_thread)?;
     let app = App {
+        routes: ROUTES,
         service: Arc::clone(&service),
         auth: config.auth.mode,
         cors_origins: config.server.cors_origins.clone(),

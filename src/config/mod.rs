@@ -265,15 +265,14 @@ fn read_variable(
         return apply(setting, Given::Text(value.to_owned()), name, config);
     }
     // Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST beside a service of that name: not ours to refuse.
-    match sections().find(|section| {
-        rest.to_ascii_lowercase().strip_prefix(section).is_some_and(|rest| rest.starts_with('_'))
-    }) {
-        Some(section) => Err(unknown("environment", section, name)),
-        None => {
-            warnings.push(format!("the environment variable {name} sets nothing; it is ignored"));
-            Ok(())
-        }
+    let rest = rest.to_ascii_lowercase();
+    let meant =
+        sections().find(|section| rest.strip_prefix(section).is_some_and(|rest| rest.starts_with('_')));
+    if let Some(section) = meant {
+        return Err(unknown("environment", section, name));
     }
+    warnings.push(format!("the environment variable {name} sets nothing; it is ignored"));
+    Ok(())
 }
 
 /// What one setting cannot say alone.

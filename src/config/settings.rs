@@ -6,6 +6,7 @@ use super::values::{
 use super::{AuthMode, Config, LogFormat};
 use crate::lock::policy::{SameUser, Takeover};
 use crate::time::Ttl;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,7 +109,7 @@ pub const SETTINGS: &[Setting] = &[
             config.database.path = PathBuf::from(text);
             Ok(())
         },
-        show: |config| format!("{:?}", config.database.path),
+        show: |config| format!("{:?}", config.database.path.to_string_lossy()),
     },
     Setting {
         section: "database",
@@ -310,7 +311,7 @@ pub fn example() -> String {
                 text.push_str(line);
                 text.push('\n');
             }
-            text.push_str(&format!("{} = {}\n", setting.name, (setting.show)(&config)));
+            let _ = writeln!(text, "{} = {}", setting.name, (setting.show)(&config));
         }
     }
     text
@@ -321,10 +322,10 @@ pub fn example() -> String {
 pub fn effective(config: &Config) -> String {
     let mut text = String::new();
     for section in sections() {
-        text.push_str(&format!("[{section}]\n"));
+        let _ = writeln!(text, "[{section}]");
         for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
             let shown = if setting.secret { "\"(not shown)\"".to_owned() } else { (setting.show)(config) };
-            text.push_str(&format!("{} = {shown}\n", setting.name));
+            let _ = writeln!(text, "{} = {shown}", setting.name);
         }
         text.push('\n');
     }

@@ -79,15 +79,15 @@ pub(super) fn duration_or(word: &str, given: Given) -> Result<Option<Duration>, 
     if given == Given::Text(word.to_owned()) { Ok(None) } else { duration(given).map(Some) }
 }
 
-/// A duration in the largest unit that shows it whole.
+/// A duration in the largest unit that shows it whole; in days from two of them.
 pub(super) fn show_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+    [("d", 86_400_000, 2), ("h", 3_600_000, 1), ("m", 60_000, 1), ("s", 1_000, 1)]
         .into_iter()
-        .find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit))
+        .find(|(_, unit, least)| milliseconds >= unit * least && milliseconds.is_multiple_of(*unit))
         .map_or_else(
             || format!("\"{milliseconds}ms\""),
-            |(name, unit)| format!("\"{}{name}\"", milliseconds / unit),
+            |(name, unit, _)| format!("\"{}{name}\"", milliseconds / unit),
         )
 }
 
@@ -138,9 +138,13 @@ mod tests {
 
     #[test]
     fn durations_are_shown_in_the_largest_unit_that_shows_them_whole() {
-        for (milliseconds, shown) in
-            [(86_400_000, "\"1d\""), (90_000_000, "\"25h\""), (90_000, "\"90s\""), (1_500, "\"1500ms\"")]
-        {
+        for (milliseconds, shown) in [
+            (86_400_000, "\"24h\""),
+            (172_800_000, "\"2d\""),
+            (90_000_000, "\"25h\""),
+            (90_000, "\"90s\""),
+            (1_500, "\"1500ms\""),
+        ] {
             assert_eq!(show_duration(Duration::from_millis(milliseconds)), shown);
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::exchange::{Body, Reply, Request, Response};
 use super::fields::Values;
 use super::problem::{Code, Problem};
-use super::routes::{Answer, BodyKind, PATH_PARAMETERS, ROUTES, Right, Route};
+use super::routes::{Answer, BodyKind, PATH_PARAMETERS, Right, Route};
 use crate::auth::{self, Caller, Credentials};
 use crate::config::AuthMode;
 use crate::lock::UserId;
@@ -37,6 +37,8 @@ impl Call {
 
 /// What a request is answered with.
 pub struct App {
+    /// What there is: [`super::routes::ROUTES`].
+    pub routes: &'static [Route],
     /// The use cases.
     pub service: Arc<Service>,
     /// How callers say who they are.
@@ -55,7 +57,7 @@ enum Matched {
 impl App {
     /// Answers a request, now or later.
     pub fn handle(&self, request: &Request, mut reply: Reply) {
-        let (route, path) = match find(&request.method, &request.path) {
+        let (route, path) = match find(self.routes, &request.method, &request.path) {
             Matched::Route(route, path) => (route, path),
             Matched::OtherMethods(allowed) => return self.without_operation(request, reply, &allowed),
             Matched::Nothing => {
@@ -201,10 +203,10 @@ fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
 }
 
 /// Finds the operation. `HEAD` is a `GET`.
-fn find(method: &str, path: &str) -> Matched {
+fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
     let method = if method == "HEAD" { "GET" } else { method };
     let mut others = Vec::new();
-    for route in ROUTES {
+    for route in routes {
         let Some(parameters) = parameters(route.path, path) else { continue };
         if route.method == method {
             return Matched::Route(route, parameters);
@@ -230,9 +232,8 @@ fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, S
         let segment = segments.next()?;
         match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
             Some(name) if !segment.is_empty() => parameters.push((name, decode(segment)?)),
-            Some(_) => return None,
             None if segment == expected => {}
-            None => return None,
+            Some(_) | None => return None,
         }
     }
     segments.next().is_none().then_some(parameters)
@@ -249,10 +250,11 @@ fn decode(segment: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::routes::ROUTES;
     use super::*;
 
     fn found(method: &str, path: &str) -> Option<(&'static str, Vec<String>)> {
-        match find(method, path) {
+        match find(ROUTES, method, path) {
             Matched::Route(route, parameters) => {
                 Some((route.name, parameters.into_iter().map(|(_, text)| text).collect()))
             }
@@ -276,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_method_that_a_path_does_not_have_is_told_those_it_has() {
-        match find("PUT", "/api/v1/workspaces/w/lock") {
+        match find(ROUTES, "PUT", "/api/v1/workspaces/w/lock") {
             Matched::OtherMethods(allowed) => {
                 assert_eq!(allowed, ["POST", "GET", "HEAD", "DELETE", "OPTIONS"]);
             }

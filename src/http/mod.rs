@@ -2,13 +2,13 @@
 //!
 //! [`routes`] declares it as one table, which feeds the router, the check of bodies and parameters, the authorisation
 //! and the OpenAPI document. [`exchange`] is a request and its reply without sockets, [`dispatch`] takes one through
-//! the table, [`handlers`] do what it says, [`wire`] turns JSON into values and back, [`problem`] is the only place
+//! the table, `handlers` do what it says, [`wire`] turns JSON into values and back, [`problem`] is the only place
 //! where an error becomes a status. [`server`] is the only user of `tiny_http`.
 
 pub mod dispatch;
 pub mod exchange;
 pub mod fields;
-pub mod handlers;
+mod handlers;
 pub mod openapi;
 pub mod problem;
 pub mod routes;

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{Field, Kind, Need};
+use super::fields::{Field, GREATEST, Kind, Need};
 use super::problem::{self, Code};
 use super::routes::{BodyKind, JSON, PATH_PARAMETERS, ROUTES, Right, Route};
 use crate::lock::event::EventType;
@@ -134,30 +134,22 @@ fn schema_of(kind: &Kind) -> Value {
 fn responses(route: &Route) -> Map<String, Value> {
     let (status, media_type, schema) = route.answer;
     let mut responses = Map::new();
-    responses.insert(
-        status.to_string(),
-        json!({
-            "description": "It went well.",
-            "content": { media_type: { "schema": reference(schema) } },
-        }),
-    );
-    for code in route.refusals() {
-        let response = responses.entry(code.status().to_string()).or_insert_with(|| {
-            json!({
-                "description": "",
-                "content": { problem::CONTENT_TYPE: { "schema": { "oneOf": [] } } },
-            })
+    let fine = json!({
+        "description": "It went well.",
+        "content": { media_type: { "schema": reference(schema) } },
+    });
+    responses.insert(status.to_string(), fine);
+    let refusals = route.refusals();
+    for same_status in refusals.chunk_by(|one, other| one.status() == other.status()) {
+        let descriptions: Vec<_> =
+            same_status.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
+        let shapes: Vec<_> = same_status.iter().map(|code| reference(&problem_schema(*code))).collect();
+        let refused = json!({
+            "description": descriptions.join(" "),
+            "content": { problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } },
         });
-        let before = response["description"].as_str().unwrap_or_default();
-        let description = if before.is_empty() {
-            format!("`{}`: {}.", code.name(), code.title())
-        } else {
-            format!("{before} `{}`: {}.", code.name(), code.title())
-        };
-        response["description"] = description.into();
-        let one_of = &mut response["content"][problem::CONTENT_TYPE]["schema"]["oneOf"];
-        if let Value::Array(one_of) = one_of {
-            one_of.push(reference(&problem_schema(code)));
+        if let Some(code) = same_status.first() {
+            responses.insert(code.status().to_string(), refused);
         }
     }
     responses
@@ -179,136 +171,191 @@ fn problem_schema(code: Code) -> String {
 }
 
 /// An object with just these members, all of them there.
-fn exactly(members: Value) -> Value {
-    let names: Vec<_> =
-        members.as_object().map(|members| members.keys().cloned().collect()).unwrap_or_default();
-    json!({ "type": "object", "properties": members, "required": names, "additionalProperties": false })
+fn object(members: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    at_most(members, None)
+}
+
+/// An object with these members, and perhaps those.
+fn at_most(
+    members: impl IntoIterator<Item = (&'static str, Value)>,
+    more: impl IntoIterator<Item = (&'static str, Value)>,
+) -> Value {
+    let named = |(name, schema): (&str, Value)| (name.to_owned(), schema);
+    let mut properties: Map<_, _> = members.into_iter().map(named).collect();
+    let required: Vec<_> = properties.keys().cloned().collect();
+    properties.extend(more.into_iter().map(named));
+    json!({
+        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+    })
 }
 
 fn nullable(schema: &str) -> Value {
     json!({ "oneOf": [reference(schema), { "type": "null" }] })
 }
 
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn maybe_text() -> Value {
+    json!({ "type": ["string", "null"] })
+}
+
+fn boolean() -> Value {
+    json!({ "type": "boolean" })
+}
+
+fn instant() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+fn milliseconds() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn fence() -> Value {
+    json!({ "type": "integer", "minimum": 1, "maximum": GREATEST })
+}
+
+fn list(of: &str) -> Value {
+    json!({ "type": "array", "items": reference(of) })
+}
+
 fn schemas() -> Map<String, Value> {
-    let instant = json!({ "type": "string", "format": "date-time" });
-    let text = json!({ "type": "string" });
-    let maybe_text = json!({ "type": ["string", "null"] });
-    let boolean = json!({ "type": "boolean" });
-    let fence = json!({ "type": "integer", "minimum": 1, "maximum": super::fields::GREATEST });
-    let milliseconds = json!({ "type": "integer", "minimum": 0 });
-    let list = |of: &str| json!({ "type": "array", "items": reference(of) });
-    let event_types: Vec<_> = EventType::ALL.into_iter().map(EventType::as_str).collect();
-    let endings: Vec<_> = EventType::ALL
+    let page = |name: &'static str, of| object([(name, list(of)), ("next_cursor", maybe_text())]);
+    let own = [
+        ("Lock", lock()),
+        ("Lost", lost()),
+        ("Event", event()),
+        (
+            "Acquired",
+            at_most(
+                [
+                    ("outcome", json!({ "enum": ["acquired", "renewed", "reclaimed", "taken_over"] })),
+                    ("lock", reference("Lock")),
+                ],
+                [("previous", reference("Lock"))],
+            ),
+        ),
+        ("LockState", object([("locked", boolean()), ("lock", nullable("Lock"))])),
+        ("Renewed", object(renewed())),
+        ("RenewedMany", object([("results", json!({ "type": "array", "items": { "oneOf": in_batch() } }))])),
+        ("Released", object([("released", boolean())])),
+        ("ReleasedMany", object([("released", json!({ "type": "integer", "minimum": 0 }))])),
+        ("LockPage", page("locks", "Lock")),
+        ("History", page("events", "Event")),
+        ("Status", object([("status", json!({ "enum": ["up", "ready"] })), ("version", text())])),
+        ("Metrics", text()),
+        ("OpenApi", json!({ "type": "object", "required": ["openapi", "info", "paths"] })),
+    ];
+    let own = own.into_iter().map(|(name, schema)| (name.to_owned(), schema));
+    let problems = Code::ALL.iter().map(|code| (problem_schema(*code), problem_of(*code)));
+    own.chain(problems).collect()
+}
+
+fn lock() -> Value {
+    object([
+        ("workspace_id", text()),
+        ("locked_by_user_id", text()),
+        ("locked_by_name", maybe_text()),
+        ("session_id", maybe_text()),
+        ("fence", fence()),
+        ("acquired_at", instant()),
+        ("renewed_at", instant()),
+        ("last_active_at", instant()),
+        ("expires_at", instant()),
+        ("expires_in_ms", milliseconds()),
+        ("ttl_ms", milliseconds()),
+        ("note", maybe_text()),
+        ("metadata", json!({ "type": "object" })),
+        ("knock", json!({ "type": "null" })),
+    ])
+}
+
+fn lost() -> Value {
+    let reasons: Vec<_> = EventType::ALL
         .into_iter()
         .filter_map(|event| match event {
             EventType::Ended(ending) => Some(ending.reason()),
             EventType::Acquired => None,
         })
         .collect();
-    let renewed = exactly(json!({
-        "success": { "const": true }, "expires_at": instant, "expires_in_ms": milliseconds, "fence": fence,
-        "knock": { "type": "null" },
-    }));
-    let mut acquired = exactly(json!({
-        "outcome": { "enum": ["acquired", "renewed", "reclaimed", "taken_over"] }, "lock": reference("Lock"),
-    }));
-    acquired["properties"]["previous"] = reference("Lock");
-    let mut schemas = Map::new();
-    let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
-    add(
-        "Lock",
-        exactly(json!({
-            "workspace_id": text, "locked_by_user_id": text, "locked_by_name": maybe_text,
-            "session_id": maybe_text, "fence": fence, "acquired_at": instant, "renewed_at": instant,
-            "last_active_at": instant, "expires_at": instant, "expires_in_ms": milliseconds,
-            "ttl_ms": milliseconds, "note": maybe_text, "metadata": { "type": "object" },
-            "knock": { "type": "null" },
-        })),
-    );
-    add(
-        "Lost",
-        exactly(json!({
-            "reason": { "enum": endings }, "fence": fence, "at": instant, "by_user_id": maybe_text,
-            "by_name": maybe_text,
-        })),
-    );
-    add(
-        "Event",
-        exactly(json!({
-            "revision": { "type": "integer", "minimum": 1 }, "type": { "enum": event_types }, "at": instant,
-            "user_id": text, "session_id": maybe_text, "by_user_id": maybe_text, "by_name": maybe_text,
-            "fence": fence,
-            "detail": {
-                "type": "object", "additionalProperties": false,
-                "properties": { "new_fence": fence, "outcome": { "enum": ["acquired", "reclaimed"] } },
-            },
-        })),
-    );
-    add("Acquired", acquired);
-    add("LockState", exactly(json!({ "locked": boolean, "lock": nullable("Lock") })));
-    add(
-        "RenewedMany",
-        exactly(json!({ "results": { "type": "array", "items": { "oneOf": [
-        in_batch(&renewed, json!({ "const": 200 })),
-        in_batch(
-            &exactly(json!({
-                "code": { "const": "not_holder" }, "detail": text, "lock": reference("Lock"),
-                "same_user": boolean, "lost": nullable("Lost"),
-            })),
-            json!({ "const": 403 }),
-        ),
-        in_batch(
-            &exactly(json!({ "code": { "const": "lock_not_found" }, "detail": text, "lost": nullable("Lost") })),
-            json!({ "const": 404 }),
-        ),
-    ] } } })),
-    );
-    add("Renewed", renewed);
-    add("Released", exactly(json!({ "released": boolean })));
-    add("ReleasedMany", exactly(json!({ "released": { "type": "integer", "minimum": 0 } })));
-    add("LockPage", exactly(json!({ "locks": list("Lock"), "next_cursor": maybe_text })));
-    add("History", exactly(json!({ "events": list("Event"), "next_cursor": maybe_text })));
-    add("Status", exactly(json!({ "status": { "enum": ["up", "ready"] }, "version": text })));
-    add("Metrics", json!({ "type": "string" }));
-    add("OpenApi", json!({ "type": "object", "required": ["openapi", "info", "paths"] }));
-    for code in Code::ALL {
-        add(&problem_schema(*code), problem_of(*code));
-    }
-    schemas
+    object([
+        ("reason", json!({ "enum": reasons })),
+        ("fence", fence()),
+        ("at", instant()),
+        ("by_user_id", maybe_text()),
+        ("by_name", maybe_text()),
+    ])
 }
 
-/// An entry of a batch.
-fn in_batch(schema: &Value, status: Value) -> Value {
-    let mut members = schema["properties"].clone();
-    members["workspace_id"] = json!({ "type": "string" });
-    members["status"] = status;
-    exactly(members)
+fn event() -> Value {
+    let types: Vec<_> = EventType::ALL.into_iter().map(EventType::as_str).collect();
+    object([
+        ("revision", json!({ "type": "integer", "minimum": 1 })),
+        ("type", json!({ "enum": types })),
+        ("at", instant()),
+        ("user_id", text()),
+        ("session_id", maybe_text()),
+        ("by_user_id", maybe_text()),
+        ("by_name", maybe_text()),
+        ("fence", fence()),
+        (
+            "detail",
+            at_most(
+                None,
+                [("new_fence", fence()), ("outcome", json!({ "enum": ["acquired", "reclaimed"] }))],
+            ),
+        ),
+    ])
 }
 
-/// The problem document of a code, with the members that are its own.
+fn renewed() -> [(&'static str, Value); 5] {
+    [
+        ("success", json!({ "const": true })),
+        ("expires_at", instant()),
+        ("expires_in_ms", milliseconds()),
+        ("fence", fence()),
+        ("knock", json!({ "type": "null" })),
+    ]
+}
+
+/// What an entry of a batch may be.
+fn in_batch() -> [Value; 3] {
+    let entry = |status: u16| [("workspace_id", text()), ("status", json!({ "const": status }))];
+    let refusal = |code: Code| {
+        let same = [("code", json!({ "const": code.name() })), ("detail", text())];
+        object(entry(code.status()).into_iter().chain(same).chain(members_of(code)))
+    };
+    let renewal = object(entry(200).into_iter().chain(renewed()));
+    [renewal, refusal(Code::NotHolder), refusal(Code::LockNotFound)]
+}
+
+/// The problem document of a code.
 fn problem_of(code: Code) -> Value {
-    let mut members = json!({
-        "type": { "const": format!("urn:lockhouse:problem:{}", code.name()) },
-        "title": { "const": code.title() },
-        "status": { "const": code.status() },
-        "code": { "const": code.name() },
-        "detail": { "type": "string", "description": "A sentence fit to show a person." },
-        "request_id": { "type": "string" },
-    });
-    let own: &[(&str, Value)] = &match code {
-        Code::InvalidRequest => vec![("field", json!({ "type": "string" }))],
-        Code::NotHolder => vec![
-            ("lock", reference("Lock")),
-            ("same_user", json!({ "type": "boolean" })),
-            ("lost", nullable("Lost")),
-        ],
+    let same = [
+        ("type", json!({ "const": format!("urn:lockhouse:problem:{}", code.name()) })),
+        ("title", json!({ "const": code.title() })),
+        ("status", json!({ "const": code.status() })),
+        ("code", json!({ "const": code.name() })),
+        ("detail", json!({ "type": "string", "description": "A sentence fit to show a person." })),
+        ("request_id", text()),
+    ];
+    object(same.into_iter().chain(members_of(code)))
+}
+
+/// The members that are a code's own.
+fn members_of(code: Code) -> Vec<(&'static str, Value)> {
+    match code {
+        Code::InvalidRequest => vec![("field", text())],
+        Code::NotHolder => {
+            vec![("lock", reference("Lock")), ("same_user", boolean()), ("lost", nullable("Lost"))]
+        }
         Code::TakeoverForbidden | Code::FenceMismatch => vec![("lock", reference("Lock"))],
         Code::LockNotFound => vec![("lost", nullable("Lost"))],
-        Code::LockHeld => vec![
-            ("lock", reference("Lock")),
-            ("same_user", json!({ "type": "boolean" })),
-            ("takeover_allowed", json!({ "type": "boolean" })),
-        ],
+        Code::LockHeld => {
+            vec![("lock", reference("Lock")), ("same_user", boolean()), ("takeover_allowed", boolean())]
+        }
         Code::Unauthenticated
         | Code::NotFound
         | Code::MethodNotAllowed
@@ -317,9 +364,5 @@ fn problem_of(code: Code) -> Value {
         | Code::Internal
         | Code::Busy
         | Code::StorageFull => vec![],
-    };
-    for (name, schema) in own {
-        members[*name] = schema.clone();
     }
-    exactly(members)
 }

@@ -51,7 +51,7 @@ pub struct Write<'c> {
     wall_micros: i64,
     meta: Cell<Meta>,
     tally: Cell<Tally>,
-    must_write: Cell<bool>,
+    touched: Cell<bool>,
 }
 
 /// The row of the table `meta`.
@@ -112,7 +112,7 @@ impl Write<'_> {
 
     /// The transaction writes, whatever else it does: so that a probe reaches the disk.
     pub fn touch(&self) {
-        self.must_write.set(true);
+        self.touched.set(true);
     }
 
     /// A lease ended because nobody renewed it.
@@ -242,8 +242,8 @@ impl Writer {
         };
         // If the writer is gone already there is nothing to tell it.
         let _ = self.commands.send(Command::Stop);
-        let (connection, answered) = (writer.join(), answerer.join());
-        if connection.is_err() || answered.is_err() {
+        let (connection, rest) = (writer.join(), answerer.join());
+        if connection.is_err() || rest.is_err() {
             log::error!("a thread of the store had panicked");
         }
         *state = State::Stopped { _connection: connection.ok() };
@@ -380,7 +380,7 @@ impl Thread {
             wall_micros: clock.clock().wall_micros(),
             meta: Cell::new(Meta { wall_offset_ms, ..before }),
             tally: Cell::default(),
-            must_write: Cell::new(false),
+            touched: Cell::new(false),
         };
         for job in jobs {
             match catch_unwind(AssertUnwindSafe(|| job.run(&write))) {
@@ -390,7 +390,7 @@ impl Thread {
         }
         let mut meta = write.meta.get();
         if meta != before
-            || write.must_write.get()
+            || write.touched.get()
             || write.now.0.saturating_sub(before.last_seen_at) >= SEEN_EVERY_MS
         {
             meta.last_seen_at = write.now.0;

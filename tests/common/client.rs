@@ -136,9 +136,9 @@ impl Client {
 
     /// Says just this, and holds the answer against the contract.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let answer = self.try_request(method, path, headers, body).unwrap_or_else(|error| {
-            panic!("{method} {path} at {} was not answered: {error}", self.address)
-        });
+        let answer = self
+            .try_request(method, path, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path} at {} was not answered: {error}", self.address));
         contract::check(method, path, &answer);
         answer
     }

@@ -74,7 +74,10 @@ fn matches(template: &str, path: &str) -> bool {
 /// What every answer keeps to.
 #[track_caller]
 pub fn check(method: &str, path: &str, answer: &Answer) {
-    assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()), "{method} {path}: no X-Request-Id");
+    assert!(
+        answer.header("x-request-id").is_some_and(|id| !id.is_empty()),
+        "{method} {path}: no X-Request-Id"
+    );
     assert_eq!(answer.header("cache-control"), Some("no-store"), "{method} {path}");
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
     if answer.status >= 400 && method != "HEAD" {

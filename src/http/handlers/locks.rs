@@ -134,7 +134,10 @@ pub(super) fn beaten(
         Beat::Renewed(lock) => Ok(RenewedOut::of(lock, now, clock)),
         Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost, now, clock)),
         Beat::NoLock => Err(Problem::new(Code::LockNotFound)
-            .detail("You do not have this lock any more, and nobody else has it. Acquire it again before you save.")
+            .detail(match lost {
+                Some(_) => "You do not have this lock any more, and nobody else has it. Acquire it again before you save.",
+                None => "Nobody has locked this workspace. Acquire the lock first.",
+            })
             .member("lost", ended(lost))),
     }
 }

@@ -1,0 +1,134 @@
+//! What is written for people is true: the example configuration, the settings and the stories of the README.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Answer, Server};
+use lockhouse::config::{self, Config, SETTINGS, Sources};
+use lockhouse::http::routes::ROUTES;
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+#[test]
+fn the_example_configuration_has_every_setting_with_its_default() {
+    let expected = config::example();
+    assert!(read("config.example.toml") == expected, "config.example.toml should be:\n{expected}");
+    let file = Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config.example.toml"));
+    let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
+    assert_eq!(loaded.config, Config::default());
+}
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default_and_no_other() {
+    let readme = read("README.md");
+    let rows: Vec<_> =
+        readme.lines().filter(|line| line.starts_with("| `") && line.contains("`LOCKHOUSE_")).collect();
+    for (row, setting) in rows.iter().zip(SETTINGS) {
+        let begins = format!(
+            "| `{}` | `{}` | `{}` |",
+            setting.key(),
+            (setting.show)(&Config::default()),
+            setting.variable()
+        );
+        assert!(row.starts_with(&begins), "the row of the README should begin {begins}\nit is {row}");
+    }
+    assert_eq!(rows.len(), SETTINGS.len());
+}
+
+#[test]
+fn the_readme_lists_every_operation() {
+    let readme = read("README.md");
+    for route in ROUTES {
+        let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
+        assert!(
+            readme.contains(&format!("| `{} {path}` |", route.method)),
+            "{} {path} is missing",
+            route.method
+        );
+    }
+}
+
+/// The words of a line of shell, as far as the README goes: spaces and single quotes.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for letter in line.chars() {
+        match letter {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            _ => word.push(letter),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// What `curl` would do.
+fn curl(server: &Server, words: &[String]) -> Answer {
+    let (mut method, mut headers, mut body, mut url) = ("GET".to_owned(), Vec::new(), String::new(), None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-s" | "-i" => {}
+            "-X" => method.clone_from(words.next().unwrap()),
+            "-H" => headers.push(words.next().unwrap().split_once(": ").unwrap()),
+            "--json" => {
+                body.clone_from(words.next().unwrap());
+                if method == "GET" {
+                    "POST".clone_into(&mut method);
+                }
+                headers.push(("Content-Type", "application/json"));
+            }
+            _ => {
+                assert!(!word.starts_with('-') && url.is_none(), "the test does not know curl's {word}");
+                url = Some(word.clone());
+            }
+        }
+    }
+    let url = url.unwrap();
+    let path = url.strip_prefix("http://127.0.0.1:7311").unwrap_or_else(|| panic!("{url}"));
+    server.client().request(&method, path, &headers, body.as_bytes())
+}
+
+/// Each command of the README's stories is carried out, `sleep` by moving the clock, and the comment that follows it
+/// says what must be in the answer.
+#[test]
+fn the_stories_of_the_readme_go_as_they_are_told() {
+    let readme = read("README.md");
+    let stories = readme.split("## Four stories").nth(1).unwrap().split("\n## ").next().unwrap();
+    let server = Server::start();
+    let mut last: Option<Answer> = None;
+    let (mut commands, mut promises, mut in_code) = (0, 0, false);
+    let lines = stories.replace("\\\n", " ");
+    for line in lines.lines() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code || line.trim().is_empty() {
+        } else if let Some(promise) = line.strip_prefix("# → ") {
+            let answer = last.as_ref().unwrap_or_else(|| panic!("nothing was asked before {line}"));
+            let (status, parts) = promise.split_once(' ').unwrap();
+            assert_eq!(answer.status.to_string(), status, "{line}\n{}", answer.text());
+            for part in parts.split(" … ") {
+                assert!(answer.text().contains(part.trim()), "{part} is missing in {}", answer.text());
+            }
+            promises += 1;
+        } else if let Some(seconds) = line.strip_prefix("sleep ") {
+            server.pass(seconds.trim().parse::<u64>().unwrap() * 1_000);
+        } else {
+            let words = words(line);
+            assert_eq!(words[0], "curl", "{line}");
+            last = Some(curl(&server, &words[1..]));
+            commands += 1;
+        }
+    }
+    assert!(commands >= 8 && promises >= commands, "{commands} commands, {promises} promises");
+}
+
+#[test]
+fn the_changelog_has_this_version() {
+    assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
+}

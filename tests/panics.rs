@@ -1,0 +1,93 @@
+//! A defect in a handler costs one 500, and nothing else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unnecessary_wraps,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use common::{Client, Server};
+use lockhouse::config::AuthMode;
+use lockhouse::http::dispatch::{App, Call};
+use lockhouse::http::exchange::Response;
+use lockhouse::http::problem::Problem;
+use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
+use lockhouse::http::server;
+use lockhouse::service::Service;
+use lockhouse::time::Clock;
+
+fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    panic!("a defect before the answer (this line belongs to a test)")
+}
+
+fn later(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        service.ready(move |_| {
+            reply.send_with(|| panic!("a defect after the commit (this line belongs to a test)"))
+        });
+    }))
+}
+
+fn forgotten(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::later(drop))
+}
+
+fn fine(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::Now(Response::empty(204)))
+}
+
+const fn route(path: &'static str, handler: fn(&Arc<Service>, &Call) -> Result<Answer, Problem>) -> Route {
+    Route {
+        method: "GET",
+        path,
+        name: "test",
+        summary: "",
+        about: "",
+        right: Right::Open,
+        handler,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, "application/json", "Status"),
+        problems: &[],
+        store: Touches::Nothing,
+    }
+}
+
+static ROUTES: [Route; 5] = [
+    route("/at-once", at_once),
+    route("/later", later),
+    route("/forgotten", forgotten),
+    route("/fine", fine),
+    route("/healthz", fine_200),
+];
+
+fn fine_200(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::Now(Response::of(200, "text/plain", b"up".to_vec())))
+}
+
+#[test]
+fn a_handler_that_panics_costs_one_500() {
+    let whole = Server::start();
+    let service = Arc::clone(whole.running().service());
+    let app = App { routes: &ROUTES, service, auth: AuthMode::None, cors_origins: Vec::new() };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = server::Server::start(listener, app, Clock::system()).unwrap();
+    let mut client = Client::connect(server.address());
+    // More often than there are workers.
+    for round in 0..3 * server::WORKERS {
+        for path in ["/at-once", "/later", "/forgotten"] {
+            let answer = client.try_request("GET", path, &[], b"").unwrap();
+            let problem = answer.refused(500, "internal");
+            assert!(!problem.to_string().contains("defect"), "{problem}");
+            assert_eq!(problem["request_id"].as_str(), answer.header("x-request-id"), "round {round}");
+            assert_eq!(client.try_request("GET", "/fine", &[], b"").unwrap().status, 204);
+        }
+    }
+    server.stop();
+}
