@@ -80,7 +80,7 @@ fn a_handler_that_panics_costs_one_500() {
     let server = server::Server::start(listener, app, Clock::system()).unwrap();
     let mut client = Client::connect(server.address());
     // More often than there are workers.
-    for round in 0..3 * server::WORKERS {
+    for round in 0..3 * server::READERS {
         for path in ["/at-once", "/later", "/forgotten"] {
             let answer = client.try_request("GET", path, &[], b"").unwrap();
             let problem = answer.refused(500, "internal");

@@ -13,21 +13,28 @@ use crate::config::{Config, Loaded};
 use crate::error::Error;
 use crate::http::dispatch::App;
 use crate::http::routes::ROUTES;
-use crate::http::server::{Server, WORKERS};
+use crate::http::server::{READERS, Server};
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::store::{Options, Store};
 use crate::sweeper;
 use crate::time::Clock;
 
-/// Reads beside those of the workers: the answers' thread, which reads histories, and one to spare.
+/// Reads beside those of the server's readers: the answers' thread, which reads histories, and one to spare.
 const MORE_READERS: u32 = 2;
 
 /// Runs a server until a signal ends it.
 pub(super) fn run(loaded: &Loaded) -> Result<(), Error> {
     let config = &loaded.config;
-    logging::start(config.log.level, config.log.format)
+    let log = logging::start(config.log.level, config.log.format)
         .map_err(|error| Error::Internal(format!("cannot start the log: {error}")))?;
+    let outcome = run_logged(loaded);
+    log.finish();
+    outcome
+}
+
+fn run_logged(loaded: &Loaded) -> Result<(), Error> {
+    let config = &loaded.config;
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
@@ -84,7 +91,7 @@ pub fn start(config: &Config, clock: Clock) -> Result<Running, Error> {
         busy_timeout: config.database.busy_timeout,
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,
-        readers: WORKERS + MORE_READERS,
+        readers: READERS + MORE_READERS,
     };
     let store = Store::open(&options, clock.clone(), &metrics)?;
     let no_thread = |error: io::Error| Error::Internal(format!("cannot start the server: {error}"));

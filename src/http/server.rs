@@ -1,7 +1,8 @@
 //! The server: the only user of `tiny_http`.
 //!
-//! It listens on loopback. A few workers take requests one by one, read them whole, and hand them to the [`App`]. An
-//! answer is one buffer, written when its turn comes, by whoever completed it.
+//! It listens on loopback. One thread receives the requests and hands those that write to the writer, which takes it
+//! no time; what reads, or comes with a body that has not arrived yet, goes to a few others. An answer is one buffer,
+//! written when its turn comes, by whoever completed it.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -12,6 +13,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use chrono::DateTime;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::dispatch::App;
 use super::exchange::{Body, Headers, Reply, Request, Response, Seen};
@@ -20,18 +22,25 @@ use crate::time::Clock;
 
 /// Most bytes of a body.
 pub const BODY_BYTES: usize = 64 * 1024;
-/// Threads that read requests and carry out what only reads; what writes does not keep them.
-pub const WORKERS: u32 = 4;
+/// Threads that carry out what only reads.
+pub const READERS: u32 = 4;
+/// Most requests that wait for one of them; then the others wait too.
+const WAITING: usize = 1024;
+/// `tiny_http` has read a body up to here before it hands the request over (bytes).
+const ARRIVED_BYTES: usize = 1024;
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
 
 /// The address that stands for every client of one `tiny_http` connection.
 type Client = Option<SocketAddr>;
 
+/// A request that was received, and its place among those of its connection.
+type Received = (tiny_http::Request, Turn<Client>);
+
 /// A server that runs.
 pub struct Server {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     address: SocketAddr,
 }
 
@@ -40,12 +49,12 @@ struct Shared {
     app: App,
     clock: Clock,
     turns: Turns<Client>,
-    /// Held while a request is received, so that the turns are taken in the order of arrival.
-    receiving: Mutex<()>,
     stopping: AtomicBool,
     /// Begins the ids of this run.
     run: i64,
     next_id: AtomicU64,
+    /// The second that was shown last, and how.
+    date: Mutex<(i64, String)>,
 }
 
 impl Server {
@@ -62,17 +71,20 @@ impl Server {
             run: clock.wall_micros(),
             clock,
             turns: Turns::default(),
-            receiving: Mutex::default(),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
+            date: Mutex::default(),
         });
-        let workers = (0..WORKERS)
-            .map(|number| {
-                let shared = Arc::clone(&shared);
-                Builder::new().name(format!("worker {number}")).spawn(move || shared.work())
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { shared, workers, address })
+        let (sender, waiting) = bounded(WAITING);
+        let receiver = Arc::clone(&shared);
+        let mut threads =
+            vec![Builder::new().name("requests".to_owned()).spawn(move || receiver.receive(&sender))?];
+        for number in 0..READERS {
+            let (shared, waiting) = (Arc::clone(&shared), waiting.clone());
+            let reader = Builder::new().name(format!("reads {number}"));
+            threads.push(reader.spawn(move || shared.read_on(&waiting))?);
+        }
+        Ok(Self { shared, threads, address })
     }
 
     /// Where it listens.
@@ -84,46 +96,56 @@ impl Server {
     /// Takes no more requests, and waits until those that were taken are with whoever answers them.
     pub fn stop(self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Only one worker receives at a time, and those after it see that it is over.
         self.shared.http.unblock();
-        for worker in self.workers {
-            if worker.join().is_err() {
-                log::error!("a worker had panicked");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a thread of the server had panicked");
             }
         }
     }
 }
 
 impl Shared {
-    fn work(self: &Arc<Self>) {
-        while let Some((request, turn)) = self.receive() {
-            // A request whose head alone cannot be dealt with costs itself and not the worker.
-            if catch_unwind(AssertUnwindSafe(|| self.take(request, turn))).is_err() {
-                log::error!("a handler panicked");
+    /// Receives until it is over, and hands on what takes time. When it returns, the readers finish what waits.
+    fn receive(self: Arc<Self>, readers: &Sender<Received>) {
+        while let Some(request) = self.next() {
+            let turn = self.turns.take(request.remote_addr().copied());
+            let arrived = request.body_length().unwrap_or(0) <= ARRIVED_BYTES
+                && !request.headers().iter().any(|header| header.field.equiv("Transfer-Encoding"));
+            if arrived && !matches!(request.method(), tiny_http::Method::Get | tiny_http::Method::Head) {
+                self.serve((request, turn));
+            } else if let Err(unsent) = readers.send((request, turn)) {
+                // They end after this thread.
+                self.serve(unsent.into_inner());
             }
         }
     }
 
     /// The next request, or nothing when it is over.
-    fn receive(&self) -> Option<(tiny_http::Request, Turn<Client>)> {
-        let _one_at_a_time = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+    fn next(&self) -> Option<tiny_http::Request> {
         loop {
-            let request = if self.stopping.load(Ordering::SeqCst) {
+            if self.stopping.load(Ordering::SeqCst) {
                 // What had arrived by then is still answered.
-                self.http.try_recv().ok().flatten()?
-            } else {
-                match self.http.recv() {
-                    Ok(request) => request,
-                    Err(error) => {
-                        if !self.stopping.load(Ordering::SeqCst) {
-                            log::warn!("a connection could not be accepted: {error}");
-                        }
-                        continue;
-                    }
-                }
-            };
-            let turn = self.turns.take(request.remote_addr().copied());
-            return Some((request, turn));
+                return self.http.try_recv().ok().flatten();
+            }
+            match self.http.recv() {
+                Ok(request) => return Some(request),
+                Err(_) if self.stopping.load(Ordering::SeqCst) => {}
+                Err(error) => log::warn!("a connection could not be accepted: {error}"),
+            }
+        }
+    }
+
+    fn read_on(self: Arc<Self>, waiting: &Receiver<Received>) {
+        while let Ok(received) = waiting.recv() {
+            self.serve(received);
+        }
+    }
+
+    /// Answers a request, now or later. A handler that panics costs this request and not the thread.
+    fn serve(self: &Arc<Self>, (request, turn): Received) {
+        if catch_unwind(AssertUnwindSafe(|| self.take(request, turn))).is_err() {
+            log::error!("a handler panicked");
         }
     }
 
@@ -195,7 +217,7 @@ impl Shared {
             "HTTP/1.1 {} {}\r\nDate: {}\r\nX-Request-Id: {id}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
             response.status,
             status.default_reason_phrase(),
-            http_date(&self.clock),
+            self.http_date(),
         );
         let mut header = |name: &str, value: &str| {
             for part in [name, ": ", value, "\r\n"] {
@@ -229,6 +251,17 @@ impl Shared {
             bytes.extend_from_slice(&response.body);
         }
         bytes
+    }
+
+    /// The `Date` of an answer (RFC 9110 §5.6.7), made once a second.
+    fn http_date(&self) -> String {
+        let second = self.clock.wall().0.div_euclid(1_000);
+        let mut date = self.date.lock().unwrap_or_else(PoisonError::into_inner);
+        if date.0 != second || date.1.is_empty() {
+            let now = DateTime::from_timestamp_secs(second).unwrap_or_default();
+            *date = (second, now.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        }
+        date.1.clone()
     }
 
     /// Counts a request that was answered, and writes its line into the log. Not the query, which may hold more than
@@ -299,12 +332,4 @@ fn plausible(id: &str) -> Option<String> {
     let fine = (1..=REQUEST_ID_BYTES).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte));
     fine.then(|| id.to_owned())
-}
-
-/// RFC 9110 §5.6.7.
-fn http_date(clock: &Clock) -> String {
-    DateTime::from_timestamp_millis(clock.wall().0)
-        .unwrap_or_default()
-        .format("%a, %d %b %Y %H:%M:%S GMT")
-        .to_string()
 }

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Where an answer goes: `tiny_http`'s writer for one request.
+/// Where an answer goes: the writer for one request.
 pub(super) type Outlet = Box<dyn Write + Send>;
 
 /// The place of a request among those of its connection.
