@@ -55,7 +55,7 @@ done
 
 for round in $(seq "$rounds"); do
   for count in $connections; do
-    for job in heartbeats pairs; do
+    for job in ${JOBS:-heartbeats pairs}; do
       for server in $servers; do
         warm "$(port "$server")"
         threads=$((count < 2 ? 1 : 2))

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode};
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -61,8 +62,9 @@ impl Store {
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
         let guard = guard::Guard::take(&options.path)?;
         open::prepare(&options.path)?;
-        let (connection, clock) = open::writer(options, clock)?;
-        let readers = open::readers(options)?;
+        let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        let (connection, clock) = open::writer(options, clock, &housekeeping)?;
+        let readers = open::readers(options, &housekeeping)?;
         let clock = Arc::new(clock);
         let writer = writer::Writer::start(connection, Arc::clone(&clock), Arc::clone(metrics))?;
         Ok(Self { path: options.path.clone(), readers, writer, clock, guard })

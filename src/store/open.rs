@@ -4,11 +4,13 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{Options, Pool};
 use crate::error::Error;
@@ -90,6 +92,7 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
 pub(super) fn writer(
     options: &Options,
     clock: Clock,
+    housekeeping: &Arc<ScheduledThreadPool>,
 ) -> Result<(PooledConnection<SqliteConnectionManager>, LeaseClock), Error> {
     let busy_timeout = options.busy_timeout;
     let max_size = options.max_size;
@@ -111,7 +114,7 @@ pub(super) fn writer(
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(())
         });
-    let mut connection = pool(manager, 1, &options.path)?
+    let mut connection = pool(manager, 1, &options.path, housekeeping)?
         .get()
         .map_err(|error| Error::Internal(format!("cannot open {}: {error}", options.path.display())))?;
     let resumed =
@@ -120,7 +123,7 @@ pub(super) fn writer(
 }
 
 /// Connections that cannot write.
-pub(super) fn readers(options: &Options) -> Result<Pool, Error> {
+pub(super) fn readers(options: &Options, housekeeping: &Arc<ScheduledThreadPool>) -> Result<Pool, Error> {
     let manager = SqliteConnectionManager::file(&options.path)
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .with_init(|connection| {
@@ -129,11 +132,17 @@ pub(super) fn readers(options: &Options) -> Result<Pool, Error> {
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(())
         });
-    pool(manager, options.readers, &options.path)
+    pool(manager, options.readers, &options.path, housekeeping)
 }
 
-fn pool(manager: SqliteConnectionManager, size: u32, path: &Path) -> Result<Pool, Error> {
+fn pool(
+    manager: SqliteConnectionManager,
+    size: u32,
+    path: &Path,
+    housekeeping: &Arc<ScheduledThreadPool>,
+) -> Result<Pool, Error> {
     r2d2::Pool::builder()
+        .thread_pool(Arc::clone(housekeeping))
         .max_size(size)
         .test_on_check_out(false)
         .idle_timeout(None)
