@@ -29,7 +29,7 @@ fn later(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         service.ready(move |_| {
-            reply.send_with(|| panic!("a defect after the commit (this line belongs to a test)"))
+            reply.send_with(|| panic!("a defect after the commit (this line belongs to a test)"));
         });
     }))
 }

@@ -31,7 +31,7 @@ fn open(path: &Path) -> Result<Store, Error> {
 #[track_caller]
 fn refused(path: &Path, says: &str) {
     let before = std::fs::read(path).unwrap();
-    let error = open(path).expect_err("it opened").to_string();
+    let error = open(path).unwrap_err().to_string();
     assert!(error.contains(says), "{error}");
     assert!(std::fs::read(path).unwrap() == before, "what is not ours is left as it is");
 }
@@ -82,7 +82,7 @@ fn a_damaged_database_is_refused_with_what_to_do() {
         *byte = 0xA5;
     }
     std::fs::write(&copy, bytes).unwrap();
-    let error = open(&copy).expect_err("it opened").to_string();
+    let error = open(&copy).unwrap_err().to_string();
     assert!(error.contains("is damaged") && error.contains("put a backup in its place"), "{error}");
 }
 
@@ -106,11 +106,10 @@ fn a_new_database_is_marked_and_readable_by_its_owner_only() {
     assert_eq!(check, "ok");
 }
 
+type Job = Box<dyn Fn(&Write<'_>) -> Result<i64, Error> + Send>;
+
 /// Fills a batch: the writer is kept busy while `jobs` gather behind it.
-fn together(
-    store: &Store,
-    jobs: Vec<Box<dyn Fn(&Write<'_>) -> Result<i64, Error> + Send>>,
-) -> Vec<Result<i64, Error>> {
+fn together(store: &Store, jobs: Vec<Job>) -> Vec<Result<i64, Error>> {
     let gate = Arc::new(Barrier::new(2));
     let (opened, once) = (Arc::clone(&gate), AtomicBool::new(true));
     store.submit(

@@ -1,7 +1,7 @@
 //! The store: SQLite, and the only SQL there is.
 //!
 //! Every mutation is one function of [`locks`] or [`events`] that runs inside one IMMEDIATE transaction of the one
-//! writer ([`writer`]). Reads go through a pool of read-only connections and see what is committed.
+//! writer (`writer.rs`). Reads go through a pool of read-only connections and see what is committed.
 
 pub mod events;
 mod guard;
