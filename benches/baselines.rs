@@ -1,6 +1,6 @@
 //! What Lockhouse is measured against (see `benches/http.sh`):
 //!
-//! - `raw`: tiny_http alone, four threads, a constant answer as large as that to a heartbeat.
+//! - `raw`: `tiny_http` alone, four threads, a constant answer as large as that to a heartbeat.
 //! - `pooled`: the obvious way to do it: 64 threads, a pool of 64 connections, each request in an IMMEDIATE
 //!   transaction of its own, on the same schema with the same pragmas.
 #![allow(

@@ -154,11 +154,11 @@ fn every_answer_that_is_declared_is_met() {
 #[test]
 fn the_document_is_what_the_server_gives_out() {
     let server = Server::start();
-    let served = server.client().get("/api/v1/openapi.json").expect(200);
-    assert_eq!(served, lockhouse::http::openapi::document());
-    assert_eq!(served["openapi"], "3.1.0");
+    let document = server.client().get("/api/v1/openapi.json").expect(200);
+    assert_eq!(document, lockhouse::http::openapi::document());
+    assert_eq!(document["openapi"], "3.1.0");
     let operations: usize =
-        served["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
+        document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
     assert_eq!(operations, ROUTES.len());
 }
 

@@ -358,7 +358,7 @@ impl Play {
                 let Acquired::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 assert_eq!(granted(lock), (lease.fence, ends));
                 let session = by.session.or(lease.session);
-                *self.model.last(at) = Lease { ends, ttl, session, ..lease };
+                *self.model.last(at) = Lease { session, ends, ttl, ..lease };
             }
             Some(lease) => match (force, may) {
                 (Force::No, _) => {

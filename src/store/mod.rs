@@ -7,6 +7,7 @@ pub mod events;
 mod guard;
 pub mod locks;
 mod open;
+mod write;
 mod writer;
 
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 pub use open::{APPLICATION_ID, SCHEMA_VERSION};
-pub use writer::{At, Write};
+pub use write::{At, Write};
 
 /// A pool of connections to one file.
 type Pool = r2d2::Pool<SqliteConnectionManager>;

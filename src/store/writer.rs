@@ -10,7 +10,6 @@
 //! The answers are given by a second thread, so that turning them into bytes and sending them overlaps with the next
 //! commit, and so that no client can hold up a commit.
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +19,10 @@ use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, params};
 
+use super::write::{At, Write, Written};
 use crate::error::Error;
-use crate::lock::Fence;
 use crate::metrics::Metrics;
-use crate::time::{LeaseClock, Timestamp, WallTime};
+use crate::time::LeaseClock;
 
 /// Most use cases that wait for the writer; a further one is answered with [`Error::Busy`].
 const QUEUE: usize = 4096;
@@ -31,102 +30,6 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 /// Most batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
-/// `meta.last_seen_at` is not written more often than this (milliseconds).
-const SEEN_EVERY_MS: i64 = 1_000;
-
-/// A value, and the lease time at which it was true.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct At<T> {
-    /// Lease time.
-    pub now: Timestamp,
-    /// What was true.
-    pub value: T,
-}
-
-/// What a use case sees of the transaction that it runs in.
-#[derive(Debug)]
-pub struct Write<'c> {
-    connection: &'c Connection,
-    now: Timestamp,
-    wall_micros: i64,
-    meta: Cell<Meta>,
-    tally: Cell<Tally>,
-    touched: Cell<bool>,
-}
-
-/// The row of the table `meta`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Meta {
-    last_fence: i64,
-    last_revision: i64,
-    last_seen_at: i64,
-    wall_offset_ms: i64,
-}
-
-/// What a transaction adds to the metrics once it is committed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    expiries: u64,
-    takeovers: u64,
-}
-
-impl Write<'_> {
-    /// The connection, inside the transaction.
-    #[must_use]
-    pub const fn connection(&self) -> &Connection {
-        self.connection
-    }
-
-    /// Lease time, read once for the whole transaction.
-    #[must_use]
-    pub const fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    /// How `at` is shown to people.
-    #[must_use]
-    pub fn wall_at(&self, at: Timestamp) -> WallTime {
-        WallTime(at.0.saturating_add(self.meta.get().wall_offset_ms))
-    }
-
-    /// A fence above every other. It counts as given out only after [`Self::fence_given`].
-    #[must_use]
-    pub fn fresh_fence(&self) -> Fence {
-        Fence(self.meta.get().last_fence.saturating_add(1).max(self.wall_micros))
-    }
-
-    /// `fence` is out.
-    pub fn fence_given(&self, fence: Fence) {
-        let meta = self.meta.get();
-        self.meta.set(Meta { last_fence: meta.last_fence.max(fence.0), ..meta });
-    }
-
-    /// The revision of the next event.
-    #[must_use]
-    pub fn next_revision(&self) -> i64 {
-        let meta = self.meta.get();
-        let last_revision = meta.last_revision.saturating_add(1);
-        self.meta.set(Meta { last_revision, ..meta });
-        last_revision
-    }
-
-    /// The transaction writes, whatever else it does: so that a probe reaches the disk.
-    pub fn touch(&self) {
-        self.touched.set(true);
-    }
-
-    /// A lease ended because nobody renewed it.
-    pub fn count_expiry(&self) {
-        let tally = self.tally.get();
-        self.tally.set(Tally { expiries: tally.expiries + 1, ..tally });
-    }
-
-    /// A lease was taken over.
-    pub fn count_takeover(&self) {
-        let tally = self.tally.get();
-        self.tally.set(Tally { takeovers: tally.takeovers + 1, ..tally });
-    }
-}
 
 /// A use case that was submitted.
 trait Job: Send {
@@ -336,19 +239,19 @@ impl Thread {
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
         let Self { connection, clock, metrics, done: _ } = self;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let outcome = Self::inside(connection, clock, jobs).and_then(|write| {
+        let outcome = Self::inside(connection, clock, jobs).and_then(|written| {
             let started = clock.clock().monotonic();
             connection.prepare_cached("COMMIT")?.execute([])?;
             metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
-            Ok(write)
+            Ok(written)
         });
         match outcome {
-            Ok((meta, tally)) => {
-                metrics.expiries.inc_by(tally.expiries);
-                metrics.takeovers.inc_by(tally.takeovers);
-                let by = meta.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
+            Ok(written) => {
+                metrics.expiries.inc_by(written.expiries);
+                metrics.takeovers.inc_by(written.takeovers);
+                let by = written.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
                 if by != 0 {
-                    clock.set_wall_offset_ms(meta.wall_offset_ms);
+                    clock.set_wall_offset_ms(written.wall_offset_ms);
                     metrics.clock_corrections.inc();
                     log::warn!(
                         "the wall clock was set by {by} ms: what is left of each lease stays, what is shown moves along"
@@ -371,32 +274,15 @@ impl Thread {
         connection: &Connection,
         clock: &LeaseClock,
         jobs: &mut [Box<dyn Job>],
-    ) -> Result<(Meta, Tally), Error> {
-        let before = read_meta(connection)?;
-        let wall_offset_ms = clock.wall_was_set().unwrap_or(before.wall_offset_ms);
-        let write = Write {
-            connection,
-            now: clock.now(),
-            wall_micros: clock.clock().wall_micros(),
-            meta: Cell::new(Meta { wall_offset_ms, ..before }),
-            tally: Cell::default(),
-            touched: Cell::new(false),
-        };
+    ) -> Result<Written, Error> {
+        let write = Write::begin(connection, clock)?;
         for job in jobs {
             match catch_unwind(AssertUnwindSafe(|| job.run(&write))) {
                 Ok(result) => result?,
                 Err(_) => return Err(Error::Internal("a use case panicked".to_owned())),
             }
         }
-        let mut meta = write.meta.get();
-        if meta != before
-            || write.touched.get()
-            || write.now.0.saturating_sub(before.last_seen_at) >= SEEN_EVERY_MS
-        {
-            meta.last_seen_at = write.now.0;
-            write_meta(connection, meta)?;
-        }
-        Ok((meta, write.tally.get()))
+        write.end()
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
@@ -414,28 +300,4 @@ impl Thread {
         }
         self.connection
     }
-}
-
-fn read_meta(connection: &Connection) -> Result<Meta, Error> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT last_fence, last_revision, last_seen_at, wall_offset_ms FROM meta WHERE id = 1",
-        )?
-        .query_row([], |row| {
-            Ok(Meta {
-                last_fence: row.get(0)?,
-                last_revision: row.get(1)?,
-                last_seen_at: row.get(2)?,
-                wall_offset_ms: row.get(3)?,
-            })
-        })?)
-}
-
-fn write_meta(connection: &Connection, meta: Meta) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "UPDATE meta SET last_fence = ?1, last_revision = ?2, last_seen_at = ?3, wall_offset_ms = ?4 WHERE id = 1",
-        )?
-        .execute(params![meta.last_fence, meta.last_revision, meta.last_seen_at, meta.wall_offset_ms])?;
-    Ok(())
 }
