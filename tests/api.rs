@@ -133,6 +133,8 @@ fn a_takeover_can_be_limited_to_the_lease_that_was_seen() {
         carol.acquire("w", &json!({ "force": true, "expected_fence": seen })).refused(409, "fence_mismatch");
     assert_eq!(moved["lock"]["locked_by_user_id"], "bob");
     assert_eq!(carol.lock("w")["locked_by_user_id"], "bob");
+    let unseen = json!({ "force": true, "expected_fence": 9_007_199_254_740_991_i64 });
+    carol.acquire("w", &unseen).refused(409, "fence_mismatch");
     // The lost response: the same request again renews what it got.
     assert_eq!(
         bob.acquire("w", &json!({ "force": true, "expected_fence": seen })).expect(200)["outcome"],

@@ -33,8 +33,6 @@ struct Connection {
     leaving: u64,
     /// Answers that are complete and not written.
     complete: BTreeMap<u64, (Outlet, Vec<u8>)>,
-    /// Whether somebody is writing.
-    writing: bool,
 }
 
 impl<K: Copy + Eq + Hash> Turns<K> {
@@ -53,14 +51,10 @@ impl<K: Copy + Eq + Hash> Turns<K> {
         let mut connections = self.lock();
         let Some(entry) = connections.get_mut(&turn.connection) else { return };
         entry.complete.insert(turn.number, (outlet, answer));
-        if entry.writing {
-            return;
-        }
-        entry.writing = true;
         loop {
             let Some(entry) = connections.get_mut(&turn.connection) else { return };
+            // Nothing to write, or somebody is writing just that answer and comes by here again.
             let Some((mut outlet, answer)) = entry.complete.remove(&entry.leaving) else {
-                entry.writing = false;
                 if entry.leaving == entry.arriving {
                     connections.remove(&turn.connection);
                 }
@@ -119,5 +113,22 @@ mod tests {
         turns.complete(first, Box::new(one.clone()), b"1".to_vec());
         assert_eq!(*one.0.lock().unwrap(), b"123");
         assert!(turns.connections.lock().unwrap().is_empty(), "nothing is kept of what is answered");
+    }
+
+    #[test]
+    fn answers_that_are_completed_at_the_same_time_leave_in_order_and_none_is_left() {
+        let (turns, wire) = (Turns::default(), Wire::default());
+        for _ in 0..200 {
+            let taken: Vec<_> = (0..8_u8).map(|number| (number, turns.take(1))).collect();
+            std::thread::scope(|scope| {
+                for (number, turn) in taken {
+                    let (turns, outlet) = (&turns, wire.clone());
+                    scope.spawn(move || turns.complete(turn, Box::new(outlet), vec![number]));
+                }
+            });
+            assert_eq!(*wire.0.lock().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
+            wire.0.lock().unwrap().clear();
+        }
+        assert!(turns.connections.lock().unwrap().is_empty());
     }
 }
