@@ -4,7 +4,7 @@
 -- A server refuses a file with another application_id, and one with a newer version than it knows.
 --
 -- Time. There are two kinds of instants, both INTEGER milliseconds:
---   lease time  never jumps, decides whether a lease has ended. Columns of `locks`, and meta.last_seen_at.
+--   lease time  never jumps, decides whether a lease has ended. Columns of `locks`, meta.last_seen_at, events.lease_at.
 --   wall time   milliseconds since 1970 UTC, as shown to people: events.at.
 -- wall time = lease time + meta.wall_offset_ms. The offset is 0 until somebody sets the machine's clock, and then only
 -- the offset changes: what is left of each lease stays what it was, whether there is one or a million.
@@ -17,8 +17,8 @@ CREATE TABLE meta (
     last_fence     INTEGER NOT NULL CHECK (last_fence >= 0),
     -- The highest revision ever given to an event; revisions are not used again after the history was trimmed.
     last_revision  INTEGER NOT NULL CHECK (last_revision >= 0),
-    -- Lease time when a server last wrote it down: with each sweep, about once a second while it writes, and at the
-    -- end. A lease that ends later was alive when the server stopped.
+    -- Lease time when a server last wrote it down: about once a second while it writes or while leases end, with each
+    -- sweep, and at the end. A lease that ends later was alive when the server stopped.
     last_seen_at   INTEGER NOT NULL,
     -- What is added to lease time to get wall time.
     wall_offset_ms INTEGER NOT NULL
@@ -56,8 +56,10 @@ CREATE TABLE events (
     workspace_id   TEXT    NOT NULL,
     -- lock.acquired, lock.released, lock.expired, lock.taken_over, lock.revoked
     type           TEXT    NOT NULL,
-    -- Wall time. Of an expiry: the end of the lease, whenever it was noticed.
+    -- When, in wall time as it was then shown, and in lease time. Of an expiry: the end of the lease, whenever it was
+    -- noticed. Of one workspace, later revisions never have an earlier lease_at.
     at             INTEGER NOT NULL,
+    lease_at       INTEGER NOT NULL,
     -- Whose lease it was, from which session, and which. Of a takeover: the lease that ended.
     user_id        TEXT    NOT NULL,
     session_id     TEXT,
@@ -76,5 +78,3 @@ CREATE TABLE events (
 CREATE INDEX events_by_workspace ON events (workspace_id, revision);
 -- For `lost`: how somebody's last lease on a workspace ended.
 CREATE INDEX events_by_user ON events (workspace_id, user_id, revision);
--- For trimming what is older than history.keep.
-CREATE INDEX events_by_age ON events (at);

@@ -4,8 +4,8 @@
 //! thread, after the commit. Nothing here waits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -16,10 +16,13 @@ use crate::metrics::Metrics;
 use crate::store::events::By;
 use crate::store::locks::{Found, Listing, ReleasedSome};
 use crate::store::{At, Store, events, locks};
-use crate::time::{LeaseClock, Ttl, WallTime};
+use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
 pub const STEP: u32 = 500;
+
+/// A lease can be reclaimed as long as the history is kept.
+const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
 
 /// Why the sweeper is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +38,10 @@ pub enum Wake {
 pub struct Service {
     store: Store,
     rules: Arc<Rules>,
-    history_keep: Option<Duration>,
+    history_keep: Option<Ttl>,
     metrics: Arc<Metrics>,
     wake: SyncSender<Wake>,
+    stopping: AtomicBool,
 }
 
 impl Service {
@@ -47,11 +51,16 @@ impl Service {
         // One wake-up is enough, however many ask for it.
         let (wake, woken) = sync_channel(1);
         let service = Self {
-            store,
-            rules: Arc::new(config.locks.rules.clone()),
-            history_keep: config.history.keep,
+            rules: Arc::new(Rules {
+                reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
+                reclaim_from: store.opened_at(),
+                ..config.locks.rules.clone()
+            }),
+            stopping: AtomicBool::new(false),
+            history_keep: config.history.keep.map(Ttl::from_duration),
             metrics,
             wake,
+            store,
         };
         (Arc::new(service), woken)
     }
@@ -154,22 +163,27 @@ impl Service {
         );
     }
 
-    /// The live lock of a workspace, if there is one.
-    ///
-    /// # Errors
-    /// What the store cannot read.
-    pub fn lock(&self, workspace_id: &WorkspaceId) -> Result<At<Option<Lock>>, Error> {
-        let At { now, value } =
-            self.store.read(|connection, now| locks::get(connection, workspace_id, now))?;
-        let value = match value {
-            Found::Live(lock) => Some(lock),
-            Found::Expired => {
+    /// The live lock of a workspace, if there is one. A lease that has ended is cleared away before anybody is told that
+    /// it has, so that no crash can bring it back.
+    pub fn lock(
+        &self,
+        workspace_id: WorkspaceId,
+        reply: impl FnOnce(Result<At<Option<Lock>>, Error>) + Send + 'static,
+    ) {
+        let found = self.store.read(|connection, now| locks::get(connection, &workspace_id, now));
+        match found {
+            Ok(At { now, value: Found::Live(lock) }) => reply(Ok(At { now, value: Some(lock) })),
+            Ok(At { now, value: Found::Free }) => reply(Ok(At { now, value: None })),
+            Ok(At { now, value: Found::Expired }) => {
                 self.ask_for_a_sweep();
-                None
+                // It has ended even if that cannot be written down just now.
+                self.store.submit(
+                    move |write| locks::settle(write, &workspace_id),
+                    move |_| reply(Ok(At { now, value: None })),
+                );
             }
-            Found::Free => None,
-        };
-        Ok(At { now, value })
+            Err(error) => reply(Err(error)),
+        }
     }
 
     /// Live locks, by workspace id, and whether there are more.
@@ -202,7 +216,8 @@ impl Service {
         };
         match found.map(|found| found.value) {
             Ok(Found::Expired) => {
-                self.store.submit(move |write| locks::settle(write, &of), |done| read(done.map(|_| ())));
+                // Reads go on even if nothing can be written.
+                self.store.submit(move |write| locks::settle(write, &of), |_| read(Ok(())));
             }
             Ok(Found::Live(_) | Found::Free) => read(Ok(())),
             Err(error) => read(Err(error)),
@@ -242,10 +257,9 @@ impl Service {
     /// What keeps the store from writing.
     pub fn trim_step(&self) -> Result<usize, Error> {
         let Some(keep) = self.history_keep else { return Ok(0) };
-        let keep = Ttl::from_duration(keep).as_millis();
         self.store
             .write(move |write| {
-                let before = WallTime(write.wall_at(write.now()).0.saturating_sub(keep));
+                let before = Timestamp(write.now().0.saturating_sub(keep.as_millis()));
                 events::trim(write, before, STEP)
             })
             .map(|trimmed| trimmed.value)
@@ -264,10 +278,17 @@ impl Service {
         let _ = self.wake.try_send(Wake::Sweep);
     }
 
-    /// Tells the sweeper to stop.
+    /// Tells the sweeper to stop, in the middle of a round if need be.
     pub fn stop_sweeping(&self) {
-        // Disconnected: there is no sweeper.
-        let _ = self.wake.send(Wake::Stop);
+        self.stopping.store(true, Ordering::SeqCst);
+        // Full: it is woken already, and sees that it is over. Disconnected: there is no sweeper.
+        let _ = self.wake.try_send(Wake::Stop);
+    }
+
+    /// Whether the sweeper was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Finishes what was submitted and answers it; takes no more.

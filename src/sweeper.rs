@@ -32,19 +32,21 @@ pub struct Swept {
 /// # Errors
 /// What keeps the store from writing. What was done before stays done.
 pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
-    let swept =
-        Swept { leases: in_steps(|| service.sweep_step())?, events: in_steps(|| service.trim_step())? };
+    let swept = Swept {
+        leases: in_steps(service, Service::sweep_step)?,
+        events: in_steps(service, Service::trim_step)?,
+    };
     service.fold_log_over(LOG_BYTES)?;
     Ok(swept)
 }
 
-fn in_steps(step: impl Fn() -> Result<usize, Error>) -> Result<usize, Error> {
+fn in_steps(service: &Service, step: fn(&Service) -> Result<usize, Error>) -> Result<usize, Error> {
     let full = usize::try_from(STEP).unwrap_or(usize::MAX);
     let mut total = 0;
     for _ in 0..STEPS {
-        let done = step()?;
+        let done = step(service)?;
         total += done;
-        if done < full {
+        if done < full || service.is_stopping() {
             break;
         }
     }
@@ -63,6 +65,9 @@ pub fn start(
     let service = Arc::clone(service);
     Builder::new().name("sweeper".to_owned()).spawn(move || {
         while let Ok(Wake::Sweep) | Err(RecvTimeoutError::Timeout) = woken.recv_timeout(interval) {
+            if service.is_stopping() {
+                break;
+            }
             match sweep_once(&service) {
                 Ok(Swept { leases, events }) => {
                     log::debug!("swept {leases} expired leases and {events} old events");

@@ -28,6 +28,9 @@ fn what_is_not_known_is_refused_by_its_name() {
         ("POST", LOCK, r#"{"ttl_ms":-1}"#, "ttl_ms"),
         ("POST", LOCK, r#"{"metadata":[]}"#, "metadata"),
         ("POST", LOCK, r#"{"name":"a\nb"}"#, "name"),
+        ("POST", LOCK, r#"{"ttl_ms":1000,"ttl_ms":60000}"#, "body"),
+        ("DELETE", LOCK, r#"{"access_token":"alice"}"#, "access_token"),
+        ("GET", "/api/v1/locks?user_id=%ff", "", "query"),
         ("POST", LOCK, "[]", "body"),
         ("POST", LOCK, "{", "body"),
         ("POST", LOCK, "\u{1}", "body"),
@@ -79,6 +82,16 @@ fn whoever_does_not_say_who_they_are_can_look_but_not_lock() {
     assert_eq!(nobody.lock("w"), Value::Null);
     let bad = nobody.request("POST", LOCK, &[("X-User-Id", "%ff")], b"").refused(400, "invalid_request");
     assert_eq!(bad["field"], "X-User-Id");
+    let twice = [("X-User-Id", "alice"), ("X-User-Id", "bob")];
+    let bad = nobody.request("POST", LOCK, &twice, b"").refused(400, "invalid_request");
+    assert_eq!(bad["field"], "X-User-Id");
+    let other = nobody.by("alice").request(
+        "POST",
+        "/api/v1/workspaces/w/lock/release",
+        &[],
+        br#"{"access_token":"bob"}"#,
+    );
+    assert_eq!(other.refused(400, "invalid_request")["field"], "access_token");
 }
 
 #[test]
@@ -151,12 +164,24 @@ fn pages_of_other_origins_may_call_when_the_settings_say_so() {
         ask("POST", "https://app.example").header("access-control-allow-origin"),
         Some("https://app.example")
     );
-    for origin in ["https://evil.example", "https://app.example.evil", "http://app.example", "null"] {
+    for origin in [
+        "https://evil.example",
+        "https://app.example.evil",
+        "http://app.example",
+        "null",
+        "http://localhost.evil",
+    ] {
         assert_eq!(ask("OPTIONS", origin).header("access-control-allow-origin"), None, "{origin}");
-        assert_eq!(ask("GET", origin).header("access-control-allow-origin"), None, "{origin}");
+        let refused = ask("DELETE", origin);
+        refused.refused(403, "forbidden");
+        assert_eq!(refused.header("access-control-allow-origin"), None, "{origin}");
     }
-    let server = Server::start();
-    let answer = server.client().request("GET", LOCK, &[("Origin", "https://app.example")], b"");
+    // Pages of the developer's own machine may send, but what they get is for those that the settings name.
+    for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
+        let answer = ask("GET", origin);
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{origin}");
+    }
+    let answer = Server::start().client().request("GET", LOCK, &[], b"");
     assert_eq!((answer.header("access-control-allow-origin"), answer.header("vary")), (None, None));
 }
 
@@ -247,6 +272,28 @@ fn what_is_counted_can_be_read() {
         assert!(text.contains(name), "{name}");
     }
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_client_that_does_not_send_what_it_announced_keeps_nobody_from_writing_or_stopping() {
+    let mut server = Server::start();
+    let mut good = server.user("alice");
+    let mut waiting = Vec::new();
+    for head in [
+        "Expect: 100-continue\r\nContent-Length: 10",
+        "Content-Length: 2000",
+        "Connection: upgrade\r\nContent-Length: 10",
+    ] {
+        let mut bad = server.user("bob");
+        bad.send(format!("POST {LOCK} HTTP/1.1\r\nHost: t\r\nX-User-Id: bob\r\n{head}\r\n\r\n").as_bytes());
+        waiting.push(bad);
+    }
+    for _ in 0..10 {
+        good.acquire("w", &json!({})).expect(200);
+        assert_eq!(good.get("/healthz").status, 200);
+    }
+    server.stop();
+    drop(waiting);
 }
 
 #[test]

@@ -37,6 +37,9 @@ fn every_row() {
         }
         fine(&mut alice, route).expect_any(200);
         call(&mut alice, route, "?what", &[], "").refused(400, "invalid_request");
+        if route.right != Right::Open {
+            call(&mut alice, route, "", &[("Origin", "https://evil.example")], "").refused(403, "forbidden");
+        }
         if route.right == Right::Lock {
             fine(&mut nobody, route).refused(401, "unauthenticated");
         }

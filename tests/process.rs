@@ -251,6 +251,43 @@ fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again(
     assert_eq!(check, "ok");
 }
 
+#[test]
+fn an_expired_lease_that_somebody_saw_gone_stays_gone_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let mut command = lockhouse();
+    command.env("LOCKHOUSE_SWEEPER_INTERVAL", "never");
+    let process = Process::start(&mut command, &database);
+    let mut alice = process.user("alice");
+    let fence = alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200)["lock"]["fence"].clone();
+    while alice.lock("w") != Value::Null {
+        std::thread::yield_now();
+    }
+    process.kill();
+    let process = Process::serve(&database);
+    let mut alice = process.user("alice");
+    assert_eq!(alice.lock("w"), Value::Null);
+    alice.heartbeat("w", &json!({ "fence": fence })).refused(404, "lock_not_found");
+}
+
+#[test]
+fn it_serves_though_nobody_reads_what_it_prints() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = lockhouse()
+        .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+        .arg(directory.path().join("lockhouse.db"))
+        .stdout(std::fs::File::options().write(true).open("/dev/full").unwrap())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+    assert!(line.contains("is listening on http://127.0.0.1:"), "{line}");
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 /// libfaketime, where the machine has it; `.ci/run` installs it.
 fn faketime_library() -> Option<String> {
     let found = Command::new("sh")

@@ -65,6 +65,40 @@ fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
 }
 
 #[test]
+fn a_file_with_two_names_has_one_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let store = open(&path("lockhouse.db")).unwrap();
+    std::os::unix::fs::symlink(path("lockhouse.db"), path("link.db")).unwrap();
+    let error = open(&path("link.db")).unwrap_err().to_string();
+    assert!(error.contains("is in use by"), "{error}");
+    std::fs::hard_link(path("lockhouse.db"), path("hard.db")).unwrap();
+    let error = open(&path("hard.db")).unwrap_err().to_string();
+    assert!(error.contains("hard link"), "{error}");
+    store.close();
+}
+
+#[test]
+fn a_foreign_database_keeps_its_log_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("foreign.db");
+    let foreign = Connection::open(&path).unwrap();
+    foreign.pragma_update(None, "journal_mode", "WAL").unwrap();
+    foreign.execute_batch("CREATE TABLE notes (text); INSERT INTO notes VALUES ('kept')").unwrap();
+    let files = || {
+        let mut names: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| (entry.as_ref().unwrap().file_name(), entry.unwrap().metadata().unwrap().len()))
+            .collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    assert!(open(&path).unwrap_err().to_string().contains("not Lockhouse's"));
+    assert_eq!(files(), before);
+}
+
+#[test]
 fn a_damaged_database_is_refused_with_what_to_do() {
     let server = Server::start();
     for number in 0..200 {
@@ -242,6 +276,7 @@ fn a_full_disk_refuses_writes_and_goes_on_reading() {
     assert!(granted > 10, "{granted}");
     assert_eq!(alice.lock(&format!("w{granted}")), Value::Null, "what was refused is not there");
     assert_eq!(alice.lock("w3")["locked_by_user_id"], "alice");
+    assert_eq!(alice.history("w3").len(), 1);
     // Room is made by whoever releases, and then there is room again.
     assert_eq!(alice.delete("/api/v1/users/alice/locks").expect(200)["released"], granted);
     alice.acquire("again", &json!({ "metadata": metadata })).expect(200);
@@ -304,8 +339,8 @@ fn the_sweeper_is_woken_by_whoever_meets_an_expired_lock() {
     let rows = || sql.query_row("SELECT count(*) FROM locks", [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(rows(), 2);
     assert_eq!(alice.lock("w"), Value::Null);
-    let swept = (0..10_000).any(|_| {
-        std::thread::yield_now();
+    let swept = (0..1_000).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(10));
         rows() == 0
     });
     assert!(swept, "nobody came");

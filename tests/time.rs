@@ -144,3 +144,90 @@ fn fences_grow_when_the_database_is_lost_or_an_older_one_is_put_in_its_place() {
         highest = fence;
     }
 }
+
+#[test]
+fn what_ended_before_a_restart_is_not_reclaimed_so_that_a_restored_backup_turns_no_fence_back() {
+    let mut server = Server::start();
+    let alices =
+        server.user("alice").acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200)["lock"]["fence"].as_i64();
+    server.pass(1_000);
+    server.sweep();
+    let backup = server.database().with_extension("backup");
+    server.sql().execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    let mut bob = server.user("bob");
+    let bobs = bob.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64();
+    assert!(bobs > alices);
+    server.stop();
+    std::fs::remove_file(server.database()).unwrap();
+    std::fs::copy(&backup, server.database()).unwrap();
+    server.pass(1);
+    server.start_again();
+    let again = server.user("alice").acquire("w", &json!({})).expect(200);
+    assert_eq!(again["outcome"], "acquired");
+    assert!(again["lock"]["fence"].as_i64() > bobs, "{again}");
+}
+
+#[test]
+fn no_wrong_clock_makes_a_fence_fall_when_the_history_is_trimmed() {
+    let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(3_600)));
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    server.clock.set_wall_by(400 * 24 * HOUR);
+    alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(1_000);
+    server.sweep();
+    server.clock.set_wall_by(-400 * 24 * HOUR);
+    server.pass(1_000);
+    server.sweep();
+    assert_eq!(alice.history("w").len(), 2, "a clock that is set forgets nothing");
+    let bobs = bob.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64();
+    bob.delete("/api/v1/workspaces/w/lock").expect(200);
+    for _ in 0..4 {
+        server.pass(1_000_000);
+        server.sweep();
+    }
+    let again = alice.acquire("w", &json!({})).expect(200);
+    assert_eq!(again["outcome"], "acquired");
+    assert!(again["lock"]["fence"].as_i64() > bobs);
+}
+
+#[test]
+fn a_lease_is_reclaimed_as_long_as_its_history_is_kept_swept_or_not() {
+    for swept in [false, true] {
+        let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(60)));
+        let mut alice = server.user("alice");
+        alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
+        server.pass(61_000);
+        if swept {
+            server.sweep();
+        }
+        assert_eq!(
+            alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200)["outcome"],
+            "reclaimed",
+            "{swept}"
+        );
+        server.pass(61_001);
+        if swept {
+            server.sweep();
+        }
+        assert_eq!(alice.acquire("w", &json!({})).expect(200)["outcome"], "acquired", "{swept}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_just_before_the_end_costs_nobody_their_lease() {
+    let mut server = Server::start();
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    server.clock.set_wall_by(HOUR);
+    server.restart();
+    assert_eq!(server.user("alice").lock("w")["expires_in_ms"], 600_000);
+}
+
+#[test]
+fn a_clock_beyond_what_javascript_counts_is_not_followed() {
+    let server = Server::start();
+    server.clock.set_wall_by(230 * 365 * 24 * HOUR);
+    let mut alice = server.user("alice");
+    let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
+    assert!(fence.as_i64().unwrap() < 9_007_199_254_740_991, "{fence}");
+    alice.heartbeat("w", &json!({ "fence": fence })).expect(200);
+}

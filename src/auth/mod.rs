@@ -57,6 +57,9 @@ pub fn identify(mode: AuthMode, credentials: &Credentials<'_>) -> Result<Caller,
 /// `auth.mode = "none"`: whoever says so is, and is an administrator. A beacon's token is the user id.
 fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
     let user_id = match (credentials.user_id, credentials.access_token) {
+        (Some(header), Some(token)) if decode("X-User-Id", header)? != token => {
+            return Err(Error::invalid("access_token", "names another user than X-User-Id"));
+        }
         (Some(header), _) => Some(parse("X-User-Id", &decode("X-User-Id", header)?, UserId::parse)?),
         (None, Some(token)) => Some(parse("access_token", token, UserId::parse)?),
         (None, None) => None,

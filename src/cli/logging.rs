@@ -18,8 +18,11 @@ use crate::time::Clock;
 
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(5);
-/// Most bytes that wait; whoever logs then waits too, so that nothing is lost and nothing grows.
+/// Most bytes that wait. Beyond that lines are dropped, and counted in the log: whoever does not read it must not stop
+/// the server.
 const WAITING_BYTES: usize = 1 << 20;
+/// How long the end waits for the log to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts logging, for the whole process. What is logged last is on standard error once [`Gathered::finish`] returns.
 ///
@@ -58,6 +61,8 @@ struct Waiting {
     /// Whether the thread has taken bytes that it has not written.
     writing: bool,
     finishing: bool,
+    /// Lines that were dropped since the last were written.
+    dropped: u64,
 }
 
 impl Gathered {
@@ -71,8 +76,9 @@ impl Gathered {
 
     fn add(&self, line: &[u8]) {
         let mut waiting = self.lock();
-        while waiting.bytes.len() > WAITING_BYTES {
-            waiting = self.wait(waiting);
+        if waiting.bytes.len() > WAITING_BYTES {
+            waiting.dropped += 1;
+            return;
         }
         waiting.bytes.extend_from_slice(line);
         // The thread is woken by the first line, not by each.
@@ -93,9 +99,15 @@ impl Gathered {
                 });
                 waiting = gathering.unwrap_or_else(PoisonError::into_inner).0;
             }
-            let bytes = std::mem::take(&mut waiting.bytes);
+            let mut bytes = std::mem::take(&mut waiting.bytes);
+            let dropped = std::mem::take(&mut waiting.dropped);
             waiting.writing = true;
             drop(waiting);
+            if dropped > 0 {
+                bytes.extend_from_slice(
+                    format!("{dropped} lines were not logged: nobody read them in time\n").as_bytes(),
+                );
+            }
             // There is nobody to tell that the log cannot be written.
             let _ = stderr().lock().write_all(&bytes);
             waiting = self.lock();
@@ -104,14 +116,16 @@ impl Gathered {
         }
     }
 
-    /// Waits until everything that was logged is written.
+    /// Waits until everything that was logged is written, though not for ever.
     pub(super) fn finish(&self) {
         let mut waiting = self.lock();
         waiting.finishing = true;
         self.0.1.notify_all();
-        while waiting.writing || !waiting.bytes.is_empty() {
-            waiting = self.wait(waiting);
-        }
+        let written = self
+            .0
+            .1
+            .wait_timeout_while(waiting, PATIENCE, |waiting| waiting.writing || !waiting.bytes.is_empty());
+        drop(written);
     }
 }
 

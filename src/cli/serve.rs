@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,12 +23,17 @@ use crate::time::Clock;
 
 /// Reads beside those of the server's readers: the answers' thread, which reads histories, and one to spare.
 const MORE_READERS: u32 = 2;
+/// Signals that come within this are one.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Runs a server until a signal ends it.
 pub(super) fn run(loaded: &Loaded) -> Result<(), Error> {
     let config = &loaded.config;
     let log = logging::start(config.log.level, config.log.format)
         .map_err(|error| Error::Internal(format!("cannot start the log: {error}")))?;
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
+    }));
     let outcome = run_logged(loaded);
     log.finish();
     outcome
@@ -42,9 +48,9 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))?;
     let running = start(config, Clock::system())?;
-    println!("lockhouse is listening on http://{}", running.address());
     // Standard output may be closed; that is no reason not to serve.
-    let _ = io::stdout().flush();
+    let _ = writeln!(io::stdout(), "lockhouse is listening on http://{}", running.address())
+        .and_then(|()| io::stdout().flush());
     log::info!(
         "lockhouse {} is listening on http://{}, with {} and auth.mode = \"none\": whoever can reach this address is believed",
         env!("CARGO_PKG_VERSION"),
@@ -52,18 +58,28 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
         config.database.path.display(),
     );
     let signal = signals.forever().next();
+    end_at_a_second(signals)?;
     log::info!("{}: stopping", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
-    // A second signal ends the process at once.
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_default(
-            signal,
-            Arc::new(std::sync::atomic::AtomicBool::new(true)),
-        )
-        .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))?;
-    }
     running.stop();
     log::info!("stopped");
     Ok(())
+}
+
+/// A second signal ends the process at once; not one that comes along with the first, to the whole group of processes.
+fn end_at_a_second(mut signals: Signals) -> Result<(), Error> {
+    let clock = Clock::system();
+    Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if clock.monotonic() > TOGETHER {
+                    // Where the system does not end us, it was not asked to: nothing more can be done.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+            }
+        })
+        .map(drop)
+        .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))
 }
 
 /// A server that runs, in this process.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lock::policy::{Rules, SameUser, Takeover};
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 pub use settings::{SETTINGS, Setting, effective, example, sections};
 pub use values::Given;
 
@@ -127,6 +127,8 @@ impl Default for Config {
                     max_ttl: Ttl::from_millis(24 * 60 * 60 * 1_000),
                     same_user: SameUser::Share,
                     takeover: Takeover::Anyone,
+                    reclaim_within: Ttl::from_millis(i64::MAX),
+                    reclaim_from: Timestamp(i64::MIN),
                 },
                 restart_grace: Duration::from_secs(30),
             },
@@ -285,7 +287,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if !config.server.listen.ip().is_loopback() {
         return Err(ConfigError::new(format!(
-            "server.listen = \"{}\" cannot be used: this version listens on loopback only, since auth.mode = \"none\" believes everybody; use 127.0.0.1 or [::1], and a reverse proxy that knows its users in front",
+            "server.listen = \"{}\" cannot be used: this version listens on loopback only, since auth.mode = \"none\" believes everybody: use 127.0.0.1 or [::1]",
             config.server.listen
         )));
     }

@@ -64,7 +64,9 @@ pub const SETTINGS: &[Setting] = &[
         allowed: "it takes ADDRESS:PORT on loopback, such as \"127.0.0.1:7311\" or \"[::1]:7311\"",
         secret: false,
         read: |config, given| {
-            config.server.listen = given.text()?.parse().map_err(drop)?;
+            let text = given.text()?;
+            let address = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+            config.server.listen = address.unwrap_or(text).parse().map_err(drop)?;
             Ok(())
         },
         show: |config| format!("\"{}\"", config.server.listen),
@@ -116,11 +118,11 @@ pub const SETTINGS: &[Setting] = &[
         name: "busy_timeout",
         about: "How long a write waits while another process holds the database, a backup say, before it is\n\
                 answered with 503.",
-        allowed: A_DURATION,
+        allowed: "it takes a duration of up to an hour, such as \"500ms\" or \"5s\"",
         secret: false,
         read: |config, given| {
             config.database.busy_timeout = duration(given)?;
-            Ok(())
+            if config.database.busy_timeout > Duration::from_secs(3_600) { Err(()) } else { Ok(()) }
         },
         show: |config| show_duration(config.database.busy_timeout),
     },
@@ -204,10 +206,10 @@ pub const SETTINGS: &[Setting] = &[
         name: "restart_grace",
         about: "A lease that was alive when the server stopped has at least this much left when it starts again,\n\
                 because its holder had nobody to send a heartbeat to.",
-        allowed: A_DURATION,
+        allowed: "it takes a duration such as \"30s\", or \"0s\" for none",
         secret: false,
         read: |config, given| {
-            config.locks.restart_grace = duration(given)?;
+            config.locks.restart_grace = duration_or("0s", given)?.unwrap_or_default();
             Ok(())
         },
         show: |config| show_duration(config.locks.restart_grace),

@@ -1,12 +1,12 @@
 //! Takes a request through the table of routes: which operation it is, what it says, who sent it, what they may.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
 
 use super::exchange::{Body, Reply, Request, Response};
-use super::fields::Values;
+use super::fields::{Once, Values};
 use super::problem::{Code, Problem};
 use super::routes::{Answer, BodyKind, PATH_PARAMETERS, Right, Route};
 use crate::auth::{self, Caller, Credentials};
@@ -110,6 +110,24 @@ impl App {
         self.cors_origins.iter().any(|allowed| allowed == origin).then_some(origin)
     }
 
+    /// Whether a browser sends it for a page that was not let in by the settings and is not of this machine. Where
+    /// everybody is believed, such a page could release locks without anybody's knowing.
+    fn is_from_a_strange_page(&self, request: &Request) -> bool {
+        let local = |origin: &str| {
+            let host = origin.split_once("://").map_or("", |(_, host)| host);
+            let name =
+                host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
+            name == "localhost"
+                || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        };
+        match self.auth {
+            AuthMode::None => {
+                self.allowed_origin(request).is_none()
+                    && request.headers.origin.as_deref().is_some_and(|origin| !local(origin))
+            }
+        }
+    }
+
     fn check(
         &self,
         route: &Route,
@@ -143,6 +161,14 @@ impl App {
         request: &Request,
         access_token: Option<&str>,
     ) -> Result<Caller, Problem> {
+        if let Some(name) = request.headers.twice {
+            return Err(Problem::invalid(name, "must be given once"));
+        }
+        if route.right != Right::Open && self.is_from_a_strange_page(request) {
+            return Err(Problem::new(Code::Forbidden).detail(
+                "Pages of this origin may not call. If they should, add it to server.cors_origins.",
+            ));
+        }
         let credentials = Credentials {
             user_id: request.headers.user_id.as_deref(),
             user_name: request.headers.user_name.as_deref(),
@@ -181,9 +207,8 @@ fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
     }
     media_type(route, request)?;
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) => Values::from_object(object, fields, ""),
-        Ok(_) => Err(Problem::invalid("body", "must be a JSON object")),
-        Err(error) => Err(Problem::invalid("body", &format!("must be JSON: {error}"))),
+        Ok(Once(object)) => Values::from_object(object, fields, ""),
+        Err(error) => Err(Problem::invalid("body", &format!("must be a JSON object: {error}"))),
     }
 }
 

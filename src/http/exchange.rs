@@ -32,6 +32,8 @@ pub struct Headers {
     pub user_id: Option<String>,
     /// `X-User-Name`
     pub user_name: Option<String>,
+    /// One of those that stands twice: which is meant cannot be told.
+    pub twice: Option<&'static str>,
 }
 
 /// A request's body.

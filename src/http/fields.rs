@@ -2,8 +2,10 @@
 //!
 //! Nothing unknown gets through: a mistyped `tll_ms` is refused by its name, never silently ignored.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
+use percent_encoding::percent_decode_str;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
@@ -41,6 +43,8 @@ pub enum Need {
 pub enum Kind {
     /// A text of 1 to so many bytes without control characters.
     Identifier(usize),
+    /// A text of up to so many bytes without control characters; an empty one says nothing.
+    Line(usize),
     /// A text of up to so many bytes.
     Text(usize),
     /// A whole number, between these two.
@@ -95,7 +99,9 @@ impl Values {
     /// A 400 that names the parameter.
     pub fn from_query(query: &str, fields: &'static [Field]) -> Result<Self, Problem> {
         let mut values = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decoded(name)?, decoded(value)?);
             let field = known(&name, fields, "", "query parameter")?;
             let checked = from_text(&value, &field.kind, &name)?;
             if values.find(field.name).is_some() {
@@ -210,7 +216,8 @@ impl Values {
     /// # Errors
     /// A 400 that names it.
     pub fn display_name(&self) -> Result<Option<DisplayName>, Problem> {
-        self.text("name").map(DisplayName::parse).transpose().map_err(|error| refused(&error))
+        let name = self.text("name").filter(|name| !name.is_empty());
+        name.map(DisplayName::parse).transpose().map_err(|error| refused(&error))
     }
 
     /// A fence.
@@ -226,9 +233,47 @@ impl Values {
     }
 }
 
+/// Part of a query: percent-encoded UTF-8, with `+` for a space.
+fn decoded(part: &str) -> Result<String, Problem> {
+    percent_decode_str(&part.replace('+', " "))
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Problem::invalid("query", "must be percent-encoded UTF-8"))
+}
+
 /// A value that the domain does not take, though the table does.
 fn refused(error: &Error) -> Problem {
     Problem::of(error, "")
+}
+
+/// A JSON object in which no name stands twice: which of the two was meant cannot be told.
+pub struct Once(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Once;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Once, A::Error> {
+                let mut object = Map::new();
+                while let Some((name, value)) = members.next_entry::<String, Value>()? {
+                    if object.contains_key(&name) {
+                        return Err(A::Error::custom(format!("the name {name:?} stands twice")));
+                    }
+                    object.insert(name, value);
+                }
+                Ok(Once(object))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
 }
 
 fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result<&'static Field, Problem> {
@@ -249,8 +294,10 @@ fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result
 fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     let wrong = |what: &str| Problem::invalid(name, what);
     match (kind, value) {
-        (Kind::Identifier(_) | Kind::Text(_), Value::String(text)) => text_of(text, kind, name),
-        (Kind::Identifier(_) | Kind::Text(_), _) => Err(wrong("must be a text")),
+        (Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_), Value::String(text)) => {
+            text_of(text, kind, name)
+        }
+        (Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_), _) => Err(wrong("must be a text")),
         (Kind::Integer(least, most), Value::Number(number)) => {
             integer_of(number.as_i64(), *least, *most, name)
         }
@@ -292,7 +339,7 @@ fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked, Problem> 
 
 fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     match kind {
-        Kind::Identifier(_) | Kind::Text(_) => text_of(text.to_owned(), kind, name),
+        Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_) => text_of(text.to_owned(), kind, name),
         Kind::Integer(least, most) => {
             // Digits only: no sign, no white space.
             let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
@@ -310,7 +357,7 @@ fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {
 fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     let (least, most) = match kind {
         Kind::Identifier(most) => (1, *most),
-        Kind::Text(most) => (0, *most),
+        Kind::Line(most) | Kind::Text(most) => (0, *most),
         Kind::Integer(..) | Kind::Boolean | Kind::Object(_) | Kind::List(..) => (0, 0),
     };
     if text.len() < least || text.len() > most {
@@ -319,7 +366,7 @@ fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
             &format!("must have {least} to {most} bytes; this has {}", text.len()),
         ));
     }
-    if matches!(kind, Kind::Identifier(_)) && text.chars().any(char::is_control) {
+    if matches!(kind, Kind::Identifier(_) | Kind::Line(_)) && text.chars().any(char::is_control) {
         return Err(Problem::invalid(name, "must not contain control characters"));
     }
     Ok(Checked::Text(text))

@@ -119,6 +119,9 @@ fn schema_of(kind: &Kind) -> Value {
             "type": "string", "minLength": 1, "maxLength": most,
             "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]+$",
         }),
+        Kind::Line(most) => json!({
+            "type": "string", "maxLength": most, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
+        }),
         Kind::Text(most) => json!({ "type": "string", "maxLength": most }),
         Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Boolean => json!({ "type": "boolean" }),
@@ -357,6 +360,7 @@ fn members_of(code: Code) -> Vec<(&'static str, Value)> {
             vec![("lock", reference("Lock")), ("same_user", boolean()), ("takeover_allowed", boolean())]
         }
         Code::Unauthenticated
+        | Code::Forbidden
         | Code::NotFound
         | Code::MethodNotAllowed
         | Code::BodyTooLarge

@@ -56,6 +56,8 @@ codes! {
     NotHolder = (403, "not_holder", "You do not hold this lock"),
     /// The takeover policy does not allow it.
     TakeoverForbidden = (403, "takeover_forbidden", "Taking over is not allowed"),
+    /// The caller may not call this.
+    Forbidden = (403, "forbidden", "You may not do this"),
     /// There is no live lock.
     LockNotFound = (404, "lock_not_found", "There is no lock"),
     /// There is nothing at this path.
@@ -145,7 +147,7 @@ impl Problem {
         document.insert("status".to_owned(), json!(self.code.status()));
         document.insert("request_id".to_owned(), request_id.into());
         let mut response =
-            Response::of(self.status(), CONTENT_TYPE, Value::Object(document).to_string().into_bytes());
+            Response::of(self.status(), CONTENT_TYPE, format!("{}\n", Value::Object(document)).into_bytes());
         response.headers.clone_from(&self.headers);
         response
     }
@@ -156,17 +158,17 @@ impl Problem {
         match error {
             Error::Invalid { field, reason } => Self::invalid(field, reason),
             Error::Busy => Self::new(Code::Busy)
-                .detail("The server could not take this in time. Nothing was changed; try again in a moment.")
+                .detail("The server could not take this in time. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),
             Error::Stopping => Self::new(Code::Busy)
-                .detail("The server is stopping. Nothing was changed; try again in a moment.")
+                .detail("The server is stopping. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),
             Error::StorageFull => {
                 log::warn!(
                     "request {request_id} could not be written: the disk, or database.max_size, is full"
                 );
                 Self::new(Code::StorageFull)
-                    .detail("The server has no room left to write this down. Nothing was changed; its operator must make room.")
+                    .detail("The server has no room left to write this down; its operator must make room.")
             }
             Error::Internal(cause) => {
                 log::error!("request {request_id} failed: {cause}");

@@ -106,8 +106,10 @@ impl Route {
     #[must_use]
     pub fn refusals(&self) -> Vec<Code> {
         let mut codes = vec![Code::InvalidRequest];
-        if self.right == Right::Lock {
-            codes.push(Code::Unauthenticated);
+        match self.right {
+            Right::Open => {}
+            Right::Read => codes.push(Code::Forbidden),
+            Right::Lock => codes.extend([Code::Unauthenticated, Code::Forbidden]),
         }
         if !matches!(self.body, BodyKind::None) {
             codes.extend([Code::BodyTooLarge, Code::UnsupportedMediaType]);
@@ -173,14 +175,16 @@ const ACQUIRE: &[Field] = &[
         Kind::Integer(1, GREATEST),
         "With `force`: take over only the lease with this fence, the one that the person saw.",
     ),
-    optional("name", Kind::Identifier(NAME_BYTES), "How the holder is shown; else `X-User-Name`."),
+    optional("name", Kind::Line(NAME_BYTES), "How the holder is shown; else `X-User-Name`."),
     optional("note", Kind::Text(NOTE_BYTES), "What the holder says about it."),
     optional("metadata", Kind::Object(METADATA_BYTES), "Whatever the app wants to keep with the lock."),
 ];
 
 const HEARTBEAT: &[Field] = &[FENCE, SESSION, TTL, ACTIVE];
 
-const RELEASE: &[Field] = &[
+const RELEASE: &[Field] = &[FENCE, SESSION, REVOKE];
+
+const BEACON: &[Field] = &[
     FENCE,
     SESSION,
     REVOKE,
@@ -267,7 +271,7 @@ pub const ROUTES: &[Route] = &[
         right: Right::Lock,
         handler: locks::release,
         query: &[FENCE, SESSION, REVOKE],
-        body: BodyKind::Beacon(RELEASE),
+        body: BodyKind::Beacon(BEACON),
         answer: (200, JSON, "Released"),
         problems: &[Code::NotHolder],
         store: Touches::Writes,
@@ -298,8 +302,7 @@ pub const ROUTES: &[Route] = &[
         body: BodyKind::None,
         answer: (200, JSON, "History"),
         problems: &[],
-        // It writes an expiry down that nobody has come across yet.
-        store: Touches::Writes,
+        store: Touches::Reads,
     },
     Route {
         method: "GET",

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::time::Clock;
 pub const BODY_BYTES: usize = 64 * 1024;
 /// Threads that carry out what only reads.
 pub const READERS: u32 = 4;
+/// How long the end waits for clients that are in the middle of something.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Most requests that wait for one of them; then the others wait too.
 const WAITING: usize = 1024;
 /// `tiny_http` has read a body up to here before it hands the request over (bytes).
@@ -41,6 +44,8 @@ type Received = (tiny_http::Request, Turn<Client>);
 pub struct Server {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Says so when the last thread has ended.
+    ended: mpsc::Receiver<()>,
     address: SocketAddr,
 }
 
@@ -76,15 +81,21 @@ impl Server {
             date: Mutex::default(),
         });
         let (sender, waiting) = bounded(WAITING);
-        let receiver = Arc::clone(&shared);
-        let mut threads =
-            vec![Builder::new().name("requests".to_owned()).spawn(move || receiver.receive(&sender))?];
+        let (running, ended) = mpsc::channel::<()>();
+        let receiver = (Arc::clone(&shared), running.clone());
+        let mut threads = vec![Builder::new().name("requests".to_owned()).spawn(move || {
+            let (shared, _until_the_end) = receiver;
+            shared.receive(&sender);
+        })?];
         for number in 0..READERS {
-            let (shared, waiting) = (Arc::clone(&shared), waiting.clone());
+            let (shared, waiting, running) = (Arc::clone(&shared), waiting.clone(), running.clone());
             let reader = Builder::new().name(format!("reads {number}"));
-            threads.push(reader.spawn(move || shared.read_on(&waiting))?);
+            threads.push(reader.spawn(move || {
+                let _until_the_end = running;
+                shared.read_on(&waiting);
+            })?);
         }
-        Ok(Self { shared, threads, address })
+        Ok(Self { shared, threads, ended, address })
     }
 
     /// Where it listens.
@@ -97,6 +108,10 @@ impl Server {
     pub fn stop(self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.http.unblock();
+        if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("a client that does not send what it announced, or does not read, is left behind");
+            return;
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 log::error!("a thread of the server had panicked");
@@ -111,7 +126,10 @@ impl Shared {
         while let Some(request) = self.next() {
             let turn = self.turns.take(request.remote_addr().copied());
             let arrived = request.body_length().unwrap_or(0) <= ARRIVED_BYTES
-                && !request.headers().iter().any(|header| header.field.equiv("Transfer-Encoding"));
+                && !request.headers().iter().any(|header| {
+                    ["Transfer-Encoding", "Expect", "Upgrade"].iter().any(|name| header.field.equiv(name))
+                        || (header.field.equiv("Connection") && header.value != "close")
+                });
             if arrived && !matches!(request.method(), tiny_http::Method::Get | tiny_http::Method::Head) {
                 self.serve((request, turn));
             } else if let Err(unsent) = readers.send((request, turn)) {
@@ -131,7 +149,7 @@ impl Shared {
             match self.http.recv() {
                 Ok(request) => return Some(request),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => {}
-                Err(error) => log::warn!("a connection could not be accepted: {error}"),
+                Err(error) => log::error!("no more connections are accepted, restart the server: {error}"),
             }
         }
     }
@@ -169,22 +187,28 @@ impl Shared {
     /// The request, read whole: a body that stays behind would hold up what comes after it.
     fn read(&self, incoming: &mut tiny_http::Request) -> (Request, Connection) {
         let mut headers = Headers::default();
-        let mut id = None;
+        let (mut id, mut twice) = (None, None);
         let mut connection = Connection::of(incoming.http_version());
         let mut chunked = false;
         for header in incoming.headers() {
             let value = || Some(header.value.as_str().to_owned());
+            let mut once = |name: &'static str, place: &mut Option<String>| {
+                if place.replace(header.value.as_str().to_owned()).is_some() {
+                    twice = Some(name);
+                }
+            };
             match header.field.as_str().as_str().to_ascii_lowercase().as_str() {
                 "content-type" => headers.content_type = value(),
                 "origin" => headers.origin = value(),
-                "x-user-id" => headers.user_id = value(),
-                "x-user-name" => headers.user_name = value(),
+                "x-user-id" => once("X-User-Id", &mut headers.user_id),
+                "x-user-name" => once("X-User-Name", &mut headers.user_name),
                 "x-request-id" => id = plausible(header.value.as_str()),
                 "connection" => connection = connection.asked(header.value.as_str()),
                 "transfer-encoding" => chunked = true,
                 _ => {}
             }
         }
+        headers.twice = twice;
         let url = incoming.url();
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let request = Request {
@@ -270,6 +294,7 @@ impl Shared {
         let seconds = took.as_secs_f64();
         self.app.service.metrics().request(seen.route.unwrap_or("none"), status, seconds);
         let user = seen.user_id.as_deref().unwrap_or_default();
+        let (method, path) = (&printable(method), &printable(path));
         log::info!(
             target: "lockhouse::request",
             id = id, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
@@ -325,6 +350,11 @@ fn body(incoming: &mut tiny_http::Request, chunked: bool, connection: Connection
         Ok(_) => Body::Whole(bytes),
         Err(_) => Body::Broken,
     }
+}
+
+/// What may stand in a line of the log.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 /// A request id that may be repeated in a header and in the log.

@@ -158,7 +158,11 @@ impl<'a> EventOut<'a> {
 #[must_use]
 pub fn ok(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => Response::of(200, JSON, body),
+        Ok(mut body) => {
+            // So that the next prompt stands on a line of its own.
+            body.push(b'\n');
+            Response::of(200, JSON, body)
+        }
         Err(error) => {
             log::error!("an answer cannot be written as JSON: {error}");
             Response::empty(500)

@@ -65,6 +65,7 @@ fn at(stored: Stored, now: Timestamp) -> Now {
                 session_id: lock.session_id.clone(),
                 fence: lock.fence,
                 ending: Ending::Expired,
+                ended_at: lock.expires_at,
             }),
             expired: Some(lock),
         },
@@ -84,7 +85,7 @@ pub fn acquire(
     let Now { live, expired, last } = at(stored, now);
     let (change, outcome) = match live {
         None => match last {
-            Some(last) if comes_back(request, &last) => {
+            Some(last) if comes_back(request, &last, rules, now) => {
                 let lock = lease(request, rules, now, last.fence);
                 (Change::Reclaim(lock.clone()), Acquired::Reclaimed(lock))
             }
@@ -182,9 +183,13 @@ pub fn sweep(stored: Stored, now: Timestamp) -> Decision<()> {
     Decision { expired: at(stored, now).expired, change: Change::Nothing, outcome: () }
 }
 
-/// Whether the caller was the last to have a lease here and only lost it to time.
-fn comes_back(request: &Acquire, last: &LastLease) -> bool {
-    last.ending == Ending::Expired && last.user_id == request.user_id && last.session_id == request.session_id
+/// Whether the caller was the last to have a lease here and only lost it to time, not too long ago.
+fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, now: Timestamp) -> bool {
+    last.ending == Ending::Expired
+        && last.user_id == request.user_id
+        && last.session_id == request.session_id
+        && last.ended_at >= rules.reclaim_from
+        && now <= last.ended_at.plus(rules.reclaim_within)
 }
 
 /// Whether a live lease is that of whoever wants to acquire.

@@ -89,6 +89,11 @@ identifier!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub i64);
 
+impl Fence {
+    /// The microseconds since 1970 at the start of the year 2250: no clock is believed beyond.
+    pub const GREATEST_BY_CLOCK: i64 = 8_835_955_200_000_000;
+}
+
 /// The one live claim on a workspace: a lease, which ends by itself at `expires_at` unless it is renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
@@ -149,6 +154,8 @@ pub struct LastLease {
     pub fence: Fence,
     /// How it ended.
     pub ending: event::Ending,
+    /// When it ended.
+    pub ended_at: Timestamp,
 }
 
 /// Whether an acquire may end somebody else's lease.

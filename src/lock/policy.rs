@@ -1,6 +1,6 @@
 //! What the settings can change about the rules.
 
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 
 /// `locks.same_user`: what a second session of the holder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,11 @@ pub struct Rules {
     pub same_user: SameUser,
     /// Who may take over.
     pub takeover: Takeover,
+    /// How long after its end a lease can be reclaimed: as long as its history is kept.
+    pub reclaim_within: Ttl,
+    /// A lease that ended before this is not reclaimed: when the store was opened. What was granted in between is not
+    /// known if an older database was put in its place, and a fence must never go back.
+    pub reclaim_from: Timestamp,
 }
 
 impl Rules {

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Write;
 use crate::error::Error;
-use crate::lock::event::{Ending, Event, EventType, Lost};
+use crate::lock::event::{Event, EventType, Lost};
 use crate::lock::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
-use crate::time::WallTime;
+use crate::time::{Timestamp, WallTime};
 
 /// Who did something, for the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct By {
 /// What is written of an event; its revision is given by [`record`].
 pub(super) struct Happened<'a> {
     pub event_type: EventType,
-    pub at: WallTime,
+    pub at: Timestamp,
     pub lock: &'a Lock,
     pub next_fence: Option<Fence>,
     pub by: Option<&'a By>,
@@ -33,13 +33,14 @@ pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), E
     write
         .connection()
         .prepare_cached(
-            "INSERT INTO events (revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, reclaimed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, reclaimed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             write.next_revision(),
             lock.workspace_id.as_str(),
             happened.event_type.as_str(),
+            write.wall_at(happened.at).0,
             happened.at.0,
             lock.user_id.as_str(),
             lock.session_id.as_ref().map(SessionId::as_str),
@@ -57,38 +58,41 @@ pub(super) fn last_lease(
     connection: &Connection,
     workspace_id: &WorkspaceId,
 ) -> Result<Option<LastLease>, Error> {
-    let event = connection
+    let newest = connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM events WHERE workspace_id = ?1 ORDER BY revision DESC LIMIT 1"
+            "SELECT {COLUMNS}, lease_at FROM events WHERE workspace_id = ?1 ORDER BY revision DESC LIMIT 1"
         ))?
-        .query_row([workspace_id.as_str()], read_event)
-        .optional()?
-        .transpose()?;
-    Ok(event.and_then(|event| match event.event_type {
+        .query_row([workspace_id.as_str()], |row| Ok((read_event(row)?, Timestamp(row.get(11)?))))
+        .optional()?;
+    let Some((event, ended_at)) = newest else { return Ok(None) };
+    let event = event?;
+    Ok(match event.event_type {
         EventType::Acquired => None,
         EventType::Ended(ending) => Some(LastLease {
             user_id: event.user_id,
             session_id: event.session_id,
             fence: event.fence,
             ending,
+            ended_at,
         }),
-    }))
+    })
 }
 
-/// How the last lease that `user_id` had on a workspace ended. Nothing if they never had one, or it is forgotten, or
-/// it is the live one.
+/// How the last lease that `user_id` had on a workspace ended, other than the live one. Nothing if they never had
+/// one, or it is forgotten.
 pub(super) fn lost(
     connection: &Connection,
     workspace_id: &WorkspaceId,
     user_id: &UserId,
+    live: Option<Fence>,
 ) -> Result<Option<Lost>, Error> {
-    // The newest that is not a beginning: at most one beginning comes after it.
     let event = connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM events WHERE workspace_id = ?1 AND user_id = ?2 AND type <> 'lock.acquired'
+            "SELECT {COLUMNS} FROM events
+             WHERE workspace_id = ?1 AND user_id = ?2 AND type <> 'lock.acquired' AND fence IS NOT ?3
              ORDER BY revision DESC LIMIT 1"
         ))?
-        .query_row([workspace_id.as_str(), user_id.as_str()], read_event)
+        .query_row(params![workspace_id.as_str(), user_id.as_str(), live.map(|fence| fence.0)], read_event)
         .optional()?
         .transpose()?;
     Ok(event.and_then(|event| match event.event_type {
@@ -122,15 +126,18 @@ pub fn history(
         .collect()
 }
 
-/// Forgets events that happened before `before`, the oldest first, at most `limit`. Returns how many.
+/// Forgets events that happened before `before`, from the oldest on, at most `limit`. Returns how many.
+///
+/// What is newest of a workspace is forgotten last, so that who had it last is never mistaken.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn trim(write: &Write<'_>, before: WallTime, limit: u32) -> Result<usize, Error> {
+pub fn trim(write: &Write<'_>, before: Timestamp, limit: u32) -> Result<usize, Error> {
     Ok(write
         .connection()
         .prepare_cached(
-            "DELETE FROM events WHERE revision IN (SELECT revision FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)",
+            "DELETE FROM events WHERE lease_at < ?1
+             AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?2)",
         )?
         .execute(params![before.0, limit])?)
 }
@@ -156,9 +163,4 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
         by_name: row.get::<_, Option<String>>(9)?.map(DisplayName::trusted),
         reclaimed: row.get(10)?,
     }))
-}
-
-/// The event that tells of an ending.
-pub(super) const fn ended(ending: Ending) -> EventType {
-    EventType::Ended(ending)
 }

@@ -2,8 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
@@ -14,10 +14,29 @@ const NOTE_BYTES: u64 = 512;
 #[derive(Debug)]
 pub(super) struct Guard(File);
 
+/// The file itself, whatever links lead there: two names of one file are one database.
+fn whole(database: &Path) -> Result<PathBuf, Error> {
+    let cannot = |error: std::io::Error| {
+        Error::Internal(format!("cannot find the database {}: {error}", database.display()))
+    };
+    if let Ok(file) = database.metadata() {
+        if file.is_file() && file.nlink() > 1 {
+            return Err(Error::Internal(format!(
+                "{} has a second name (a hard link), under which another server could open it: remove that one",
+                database.display()
+            )));
+        }
+        return database.canonicalize().map_err(cannot);
+    }
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new(".")).canonicalize().map_err(cannot)?;
+    Ok(folder.join(database.file_name().unwrap_or_default()))
+}
+
 impl Guard {
     /// Takes the lock, or says who has it.
     pub(super) fn take(database: &Path) -> Result<Self, Error> {
-        let mut path = database.as_os_str().to_owned();
+        let mut path = whole(database)?.into_os_string();
         path.push(".lock");
         let shown = Path::new(&path).display();
         let mut file = OpenOptions::new()

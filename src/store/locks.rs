@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Write;
-use super::events::{self, By, Happened, ended};
+use super::events::{self, By, Happened};
 use crate::error::Error;
 use crate::lock::decide::{self, Change, Decision};
 use crate::lock::event::{Ending, EventType, Lost};
@@ -43,9 +43,8 @@ pub fn heartbeat(
     let beat = apply(write, decision, None)?;
     let lost = match &beat {
         Beat::Renewed(_) => None,
-        Beat::NotHolder { .. } | Beat::NoLock => {
-            events::lost(write.connection(), &claim.workspace_id, &claim.user_id)?
-        }
+        Beat::NotHolder { lock, .. } => lost(write, claim, Some(lock.fence))?,
+        Beat::NoLock => lost(write, claim, None)?,
     };
     Ok((beat, lost))
 }
@@ -66,9 +65,14 @@ pub fn release(
     let released = apply(write, decision, Some(&by))?;
     let lost = match &released {
         Released::Released(_) | Released::Nothing => None,
-        Released::NotHolder { .. } => events::lost(write.connection(), &claim.workspace_id, &claim.user_id)?,
+        Released::NotHolder { lock, .. } => lost(write, claim, Some(lock.fence))?,
     };
     Ok((released, lost))
+}
+
+/// How the last lease that the claimant had ended, other than the live one.
+fn lost(write: &Write<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
+    events::lost(write.connection(), &claim.workspace_id, &claim.user_id, live)
 }
 
 /// What [`release_user`] did.
@@ -223,14 +227,13 @@ fn stored(write: &Write<'_>, workspace_id: &WorkspaceId) -> Result<Stored, Error
 
 /// Writes what was decided, with the events that tell of it, and returns the outcome.
 fn apply<T>(write: &Write<'_>, decision: Decision<T>, by: Option<&By>) -> Result<T, Error> {
-    let now = write.wall_at(write.now());
+    let now = write.now();
     let tell = |event_type, lock: &Lock, at, next_fence, by, reclaimed| {
         events::record(write, &Happened { event_type, at, lock, next_fence, by, reclaimed })
     };
     if let Some(expired) = decision.expired {
         delete(write, &expired)?;
-        let at = write.wall_at(expired.expires_at);
-        tell(ended(Ending::Expired), &expired, at, None, None, false)?;
+        tell(EventType::Ended(Ending::Expired), &expired, expired.expires_at, None, None, false)?;
         write.count_expiry();
     }
     match decision.change {
@@ -247,12 +250,12 @@ fn apply<T>(write: &Write<'_>, decision: Decision<T>, by: Option<&By>) -> Result
         Change::Renew(lock) => update(write, &lock)?,
         Change::End(lock, ending) => {
             delete(write, &lock)?;
-            tell(ended(ending), &lock, now, None, by, false)?;
+            tell(EventType::Ended(ending), &lock, now, None, by, false)?;
         }
         Change::TakeOver { previous, lock } => {
             put(write, &lock)?;
             write.fence_given(lock.fence);
-            tell(ended(Ending::TakenOver), &previous, now, Some(lock.fence), by, false)?;
+            tell(EventType::Ended(Ending::TakenOver), &previous, now, Some(lock.fence), by, false)?;
             write.count_takeover();
         }
     }

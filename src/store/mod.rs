@@ -50,6 +50,7 @@ pub struct Store {
     readers: Pool,
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
+    opened_at: Timestamp,
     guard: guard::Guard,
 }
 
@@ -61,6 +62,7 @@ impl Store {
     /// [`Error::Internal`] with a sentence for the operator: another server has the file, it is not Lockhouse's, it
     /// was made by a newer version, it is damaged, or the disk refuses.
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
+        open::look(&options.path)?;
         let guard = guard::Guard::take(&options.path)?;
         open::prepare(&options.path)?;
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
@@ -68,7 +70,8 @@ impl Store {
         let readers = open::readers(options, &housekeeping)?;
         let clock = Arc::new(clock);
         let writer = writer::Writer::start(connection, Arc::clone(&clock), Arc::clone(metrics))?;
-        Ok(Self { path: options.path.clone(), readers, writer, clock, guard })
+        let opened_at = clock.now();
+        Ok(Self { path: options.path.clone(), readers, writer, clock, opened_at, guard })
     }
 
     /// Tells whoever tries to open the same file who has it.
@@ -77,6 +80,12 @@ impl Store {
     /// [`Error::Internal`] when the note cannot be written.
     pub fn announce(&self, address: &str) -> Result<(), Error> {
         self.guard.announce(address)
+    }
+
+    /// When this store was opened, in lease time.
+    #[must_use]
+    pub const fn opened_at(&self) -> Timestamp {
+        self.opened_at
     }
 
     /// The lease clock of this database.
@@ -119,12 +128,16 @@ impl Store {
     /// Reads what is committed.
     ///
     /// # Errors
-    /// What `read` returns, and [`Error::Busy`] when no connection came free in time.
+    /// What `read` returns, and [`Error::Internal`] when no connection came free in time: there is one for each thread
+    /// that reads.
     pub fn read<T>(
         &self,
         read: impl FnOnce(&Connection, Timestamp) -> Result<T, Error>,
     ) -> Result<At<T>, Error> {
-        let connection = self.readers.get().map_err(|_| Error::Busy)?;
+        let connection = self
+            .readers
+            .get()
+            .map_err(|error| Error::Internal(format!("no connection to read with: {error}")))?;
         let now = self.clock.now();
         Ok(At { now, value: read(&connection, now)? })
     }

@@ -1,7 +1,7 @@
 //! Opening a database: whose it is, what version it has, how SQLite is set, and where the lease clock goes on.
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,47 @@ const LOG_BYTES: i64 = 64 * 1024 * 1024;
 
 /// More than this program has different statements, so that none is prepared twice.
 const STATEMENTS: usize = 64;
+
+/// Looks at a file without opening it as a database: what is not ours is not touched at all.
+pub(super) fn look(path: &Path) -> Result<(), Error> {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    if Path::new(&journal).exists() {
+        // Somebody was making or changing it and did not finish: only SQLite can tell what it is.
+        return Ok(());
+    }
+    let mut header = [0; 72];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            let empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+            return if empty { Ok(()) } else { Err(no_database(path)) };
+        }
+        Err(error) => {
+            return Err(Error::Internal(format!("cannot read the database {}: {error}", path.display())));
+        }
+    }
+    // https://www.sqlite.org/fileformat.html, section 1.3: the magic string, and the application id at 68.
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(no_database(path));
+    }
+    if header.ends_with(&APPLICATION_ID.to_be_bytes()) { Ok(()) } else { Err(foreign(path)) }
+}
+
+fn no_database(path: &Path) -> Error {
+    Error::Internal(format!(
+        "{} is not a SQLite database; it was left as it is: give another file with --database",
+        path.display()
+    ))
+}
+
+fn foreign(path: &Path) -> Error {
+    Error::Internal(format!(
+        "{} is a SQLite database, but not Lockhouse's; it was left as it is: give another file with --database",
+        path.display()
+    ))
+}
 
 /// Sees to it that there is a database of ours, of this version. Nothing is written to any other.
 pub(super) fn prepare(path: &Path) -> Result<(), Error> {
@@ -58,9 +99,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), Error> {
             "{shown} was made by a newer Lockhouse (schema version {newer}; this one knows {SCHEMA_VERSION}): run that version, or give this one another file with --database"
         ))),
         (0, 0) if tables == 0 => create(&mut connection).map_err(|error| unusable(path, &error)),
-        _ => Err(Error::Internal(format!(
-            "{shown} is a SQLite database, but not Lockhouse's; it was left as it is: give another file with --database"
-        ))),
+        _ => Err(foreign(path)),
     }
 }
 
@@ -78,9 +117,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
 fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
     let shown = path.display();
     Error::Internal(match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => format!(
-            "{shown} is not a SQLite database; it was left as it is: give another file with --database"
-        ),
+        Some(ErrorCode::NotADatabase) => return no_database(path),
         Some(ErrorCode::DatabaseCorrupt) => format!(
             "{shown} is damaged ({error}): put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; fences go on growing either way"
         ),
@@ -108,7 +145,6 @@ pub(super) fn writer(
             if let Some(bytes) = max_size {
                 let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
                 let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
-                connection.pragma_query_value(None, "max_page_count", |_| Ok(()))?;
                 connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
             }
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -171,13 +207,13 @@ fn resume(connection: &mut Connection, options: &Options, clock: &Clock) -> rusq
         "UPDATE locks SET expires_at = ?1 WHERE expires_at > ?2 AND expires_at < ?1",
         params![grace_ends.0, last_seen.0],
     )?;
-    if prolonged > 0 {
-        log::info!("{prolonged} leases that were alive when the server stopped got the restart grace");
-    }
     transaction.execute(
         "UPDATE meta SET last_seen_at = ?1, wall_offset_ms = ?2 WHERE id = 1",
         params![resumed.now.0, resumed.wall_offset_ms],
     )?;
     transaction.commit()?;
+    if prolonged > 0 {
+        log::info!("restart grace: {prolonged} leases that were alive at the end have a while left");
+    }
     Ok(resumed)
 }

@@ -109,7 +109,9 @@ impl<'c> Write<'c> {
     /// A fence above every other. It counts as given out only after [`Self::fence_given`].
     #[must_use]
     pub fn fresh_fence(&self) -> Fence {
-        Fence(self.meta.get().last_fence.saturating_add(1).max(self.wall_micros))
+        // A clock that is set beyond what a JavaScript number can count is not followed.
+        let by_the_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
+        Fence(self.meta.get().last_fence.saturating_add(1).max(by_the_clock))
     }
 
     /// `fence` is out.

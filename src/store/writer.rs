@@ -8,16 +8,17 @@
 //! again in a transaction of its own. That is why they are `Fn`.
 //!
 //! The answers are given by a second thread, so that turning them into bytes and sending them overlaps with the next
-//! commit, and so that no client can hold up a commit.
+//! commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::write::{At, Write, Written};
 use crate::error::Error;
@@ -28,6 +29,8 @@ use crate::time::LeaseClock;
 const QUEUE: usize = 4096;
 /// Most use cases in one transaction, so that the first of them does not wait too long for the last.
 const BATCH: usize = 256;
+/// After so long without work the writer looks whether time is to be written down.
+const REST: Duration = Duration::from_secs(1);
 /// Most batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
 
@@ -174,8 +177,16 @@ struct Thread {
 
 impl Thread {
     fn work(mut self, commands: &Receiver<Command>) -> Connected {
-        let mut next = commands.recv().ok();
-        while let Some(command) = next.take() {
+        let mut next = None;
+        loop {
+            let command = match next.take().map_or_else(|| commands.recv_timeout(REST), Ok) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.rest();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match command {
                 Command::Stop => break,
                 Command::Checkpoint(reply) => {
@@ -197,14 +208,11 @@ impl Thread {
                     self.run(jobs);
                 }
             }
-            if next.is_none() {
-                next = commands.recv().ok();
-            }
         }
         // Whoever still came after the end was asked for is told, not forgotten.
         while let Ok(command) = commands.try_recv() {
             if let Command::Run(job) = command {
-                job.answer(Some(Error::Stopping));
+                let _ = self.done.send(vec![(job, Some(Error::Stopping))]);
             }
         }
         self.finish()
@@ -238,6 +246,10 @@ impl Thread {
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
         let Self { connection, clock, metrics, done: _ } = self;
+        if !connection.is_autocommit() {
+            // The last one could not even be rolled back.
+            connection.execute_batch("ROLLBACK")?;
+        }
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let outcome = Self::inside(connection, clock, jobs).and_then(|written| {
             let started = clock.clock().monotonic();
@@ -276,6 +288,9 @@ impl Thread {
         jobs: &mut [Box<dyn Job>],
     ) -> Result<Written, Error> {
         let write = Write::begin(connection, clock)?;
+        if jobs.is_empty() {
+            write.touch();
+        }
         for job in jobs {
             match catch_unwind(AssertUnwindSafe(|| job.run(&write))) {
                 Ok(result) => result?,
@@ -285,17 +300,36 @@ impl Thread {
         write.end()
     }
 
+    /// Folds the write-ahead log in, unless somebody is reading from it: nobody waits for that.
     fn checkpoint(&self) -> Result<(), Error> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        let milliseconds: u32 = self.connection.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let busy =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(Duration::from_millis(milliseconds.into()))?;
+        if busy? { Err(Error::Busy) } else { Ok(()) }
+    }
+
+    /// Nobody wants anything. If leases have ended since the time was last written down, it is written down now: after
+    /// a crash they must not be taken for leases that were alive.
+    fn rest(&mut self) {
+        let now = self.clock.now().0;
+        let ended = self
+            .connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM locks, meta WHERE expires_at > last_seen_at AND expires_at <= ?1)",
+            )
+            .and_then(|mut ended| ended.query_row([now], |row| row.get::<_, bool>(0)))
+            .map_err(Error::from);
+        let written = ended.and_then(|ended| if ended { self.transact(&mut []) } else { Ok(()) });
+        if let Err(error) = written {
+            log::warn!("the time could not be written down: {error}");
+        }
     }
 
     /// Writes down when the server stopped, and leaves one tidy file behind.
-    fn finish(self) -> Connected {
-        let seen = self.connection.execute(
-            "UPDATE meta SET last_seen_at = max(last_seen_at, ?1) WHERE id = 1",
-            params![self.clock.now().0],
-        );
-        if let Err(error) = seen.map_err(Error::from).and_then(|_| self.checkpoint()) {
+    fn finish(mut self) -> Connected {
+        if let Err(error) = self.transact(&mut []).and_then(|()| self.checkpoint()) {
             log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
         }
         self.connection

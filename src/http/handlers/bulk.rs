@@ -12,6 +12,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{EventOut, LockOut, ok};
 use crate::lock::event::{Event, Lost};
+use crate::lock::policy::Standing;
 use crate::lock::{Beat, Heartbeat, WorkspaceId};
 use crate::service::Service;
 use crate::store::At;
@@ -101,6 +102,11 @@ fn beats(
 /// `DELETE /users/{user_id}/locks`
 pub fn release_user(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let user_id = call.values.user_id()?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    match call.caller.standing {
+        Standing::Administrator => {}
+        Standing::Ordinary if *call.user()? == user_id => {}
+        Standing::Ordinary => return Err(Problem::new(Code::Forbidden)),
+    }
     let by = By { user_id: call.user()?.clone(), name: call.caller.name.clone() };
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {

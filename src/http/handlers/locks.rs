@@ -97,10 +97,16 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
 
 /// `GET …/lock`
 pub fn read(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let found =
-        service.lock(&call.values.workspace_id()?).map_err(|error| Problem::of(&error, &call.request_id))?;
-    let lock = found.value.as_ref().map(|lock| LockOut::of(lock, found.now, service.clock()));
-    Ok(Answer::Now(ok(&json!({ "locked": lock.is_some(), "lock": lock }))))
+    let workspace_id = call.values.workspace_id()?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let shown = Arc::clone(&service);
+        let show = answer(reply, move |at: &At<Option<Lock>>| {
+            let lock = at.value.as_ref().map(|lock| LockOut::of(lock, at.now, shown.clock()));
+            Ok(ok(&json!({ "locked": lock.is_some(), "lock": lock })))
+        });
+        service.lock(workspace_id, show);
+    }))
 }
 
 /// `POST …/lock/heartbeat`
@@ -192,7 +198,7 @@ fn not_holder(
     clock: &LeaseClock,
 ) -> Problem {
     Problem::new(Code::NotHolder)
-        .detail(format!("This lock is not yours. {}", who_has_it(lock, same_user, now)))
+        .detail(format!("This is not the live lock. {}", who_has_it(lock, same_user, now)))
         .member("lock", shown(lock, now, clock))
         .member("same_user", same_user)
         .member("lost", ended(lost))
@@ -210,12 +216,16 @@ fn ended(lost: Option<&Lost>) -> Value {
 fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
     let left = humantime::format_duration(Duration::from_secs(seconds_left(lock, now)));
     let who = match (same_user, &lock.user_name) {
-        (true, _) => "You, from another session,",
+        (true, _) => "You",
         (false, Some(name)) => DisplayName::as_str(name),
         (false, None) => UserId::as_str(&lock.user_id),
     };
-    let (has, renew) = if same_user { ("have", "you renew") } else { ("has", "they renew") };
-    format!("{who} {has} this workspace for another {left}, and longer if {renew} the lock.")
+    let (has, renew) = if same_user {
+        ("have this workspace, by another lease or session,", "you renew")
+    } else {
+        ("has this workspace", "they renew")
+    };
+    format!("{who} {has} for another {left}, and longer if {renew} the lock.")
 }
 
 /// Rounded up, so that nobody comes back too early.
