@@ -119,8 +119,8 @@ fn event(connection: &Connection, workspace: &str, name: &str, now: i64, fence: 
         .unwrap();
     connection
         .prepare_cached(
-            "INSERT INTO events (revision, workspace_id, type, at, user_id, fence)
-             SELECT last_revision, ?1, ?2, ?3, 'bench', ?4 FROM meta",
+            "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, fence)
+             SELECT last_revision, ?1, ?2, ?3, ?3, 'bench', ?4 FROM meta",
         )
         .unwrap()
         .execute(params![workspace, name, now, fence])

@@ -40,6 +40,12 @@ fn the_readme_lists_every_setting_with_its_default_and_no_other() {
 }
 
 #[test]
+fn the_gate_runs_the_command_of_the_readme() {
+    assert!(read("README.md").lines().any(|line| line == "cargo test"));
+    assert!(read(".ci/run").contains("grep -m 1 '^cargo test' README.md"));
+}
+
+#[test]
 fn the_readme_lists_every_operation() {
     let readme = read("README.md");
     for route in ROUTES {

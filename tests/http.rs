@@ -297,6 +297,21 @@ fn a_client_that_does_not_send_what_it_announced_keeps_nobody_from_writing_or_st
 }
 
 #[test]
+fn a_client_that_never_reads_its_answers_does_not_keep_the_server_from_stopping() {
+    let mut server = Server::start();
+    let mut alice = server.user("alice");
+    let metadata = json!({ "blob": "m".repeat(4_000) });
+    let fence = alice.acquire("w", &json!({ "metadata": metadata })).expect(200)["lock"]["fence"].clone();
+    let mut deaf = server.user("bob");
+    for _ in 0..2_000 {
+        deaf.send(format!("POST {LOCK} HTTP/1.1\r\nHost: t\r\nX-User-Id: bob\r\n\r\n").as_bytes());
+    }
+    server.stop();
+    let kept: i64 = server.sql().query_row("SELECT fence FROM locks", [], |row| row.get(0)).unwrap();
+    assert_eq!(json!(kept), fence);
+}
+
+#[test]
 fn garbage_on_the_wire_costs_its_own_connection_only() {
     let server = Server::start();
     let mut good = server.user("alice");

@@ -26,7 +26,7 @@ pub const BODY_BYTES: usize = 64 * 1024;
 /// Threads that carry out what only reads.
 pub const READERS: u32 = 4;
 /// How long the end waits for clients that are in the middle of something.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Most requests that wait for one of them; then the others wait too.
 const WAITING: usize = 1024;
 /// `tiny_http` has read a body up to here before it hands the request over (bytes).

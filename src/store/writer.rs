@@ -11,7 +11,7 @@
 //! commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -31,6 +31,8 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 /// After so long without work the writer looks whether time is to be written down.
 const REST: Duration = Duration::from_secs(1);
+/// How long the end waits for clients that do not read.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Most batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
 
@@ -91,8 +93,8 @@ type Connected = PooledConnection<SqliteConnectionManager>;
 
 #[derive(Debug)]
 enum State {
-    /// The thread that writes has the connection; the other answers.
-    Running(JoinHandle<Connected>, JoinHandle<()>),
+    /// The thread that writes has the connection; the second answers; the third says when both have ended.
+    Running(JoinHandle<Connected>, JoinHandle<()>, Receiver<()>),
     /// The connection is kept until the readers are closed.
     Stopped { _connection: Option<Connected> },
 }
@@ -107,11 +109,23 @@ impl Writer {
         let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
         let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), done };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
-        let writer =
-            Builder::new().name("writer".to_owned()).spawn(move || thread.work(&received)).map_err(failed)?;
-        let answerer =
-            Builder::new().name("answers".to_owned()).spawn(move || answer(&to_answer)).map_err(failed)?;
-        Ok(Self { commands, metrics, state: Mutex::new(State::Running(writer, answerer)) })
+        let (running, ended) = channel::<()>();
+        let until_the_end = running.clone();
+        let writer = Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || {
+                let _until_the_end = running;
+                thread.work(&received)
+            })
+            .map_err(failed)?;
+        let answerer = Builder::new()
+            .name("answers".to_owned())
+            .spawn(move || {
+                let _until_the_end = until_the_end;
+                answer(&to_answer);
+            })
+            .map_err(failed)?;
+        Ok(Self { commands, metrics, state: Mutex::new(State::Running(writer, answerer, ended)) })
     }
 
     pub(super) fn submit<T, W, R>(&self, work: W, reply: R)
@@ -141,13 +155,22 @@ impl Writer {
 
     pub(super) fn stop(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State::Running(writer, answerer) =
-            std::mem::replace(&mut *state, State::Stopped { _connection: None })
-        else {
+        let stopped = State::Stopped { _connection: None };
+        let State::Running(writer, answerer, ended) = std::mem::replace(&mut *state, stopped) else {
             return;
         };
-        // If the writer is gone already there is nothing to tell it.
-        let _ = self.commands.send(Command::Stop);
+        // A client that does not read can hold up the answers, and they the writer: nobody waits for it for ever.
+        let told = (0..100).any(|_| {
+            let full = matches!(self.commands.try_send(Command::Stop), Err(TrySendError::Full(_)));
+            if full {
+                std::thread::park_timeout(PATIENCE / 100);
+            }
+            !full
+        });
+        if !told || ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("a client that does not read its answers is left behind; what was answered is kept");
+            return;
+        }
         let (connection, rest) = (writer.join(), answerer.join());
         if connection.is_err() || rest.is_err() {
             log::error!("a thread of the store had panicked");
