@@ -6,9 +6,10 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use super::exchange::{Body, Reply, Request, Response};
-use super::fields::{Once, Values};
+use super::fields::Values;
 use super::problem::{Code, Problem};
 use super::routes::{Answer, BodyKind, PATH_PARAMETERS, Right, Route};
+use super::wire::Once;
 use crate::auth::{self, Caller, Credentials};
 use crate::config::AuthMode;
 use crate::lock::UserId;

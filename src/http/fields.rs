@@ -2,10 +2,9 @@
 //!
 //! Nothing unknown gets through: a mistyped `tll_ms` is refused by its name, never silently ignored.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use percent_encoding::percent_decode_str;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
@@ -244,36 +243,6 @@ fn decoded(part: &str) -> Result<String, Problem> {
 /// A value that the domain does not take, though the table does.
 fn refused(error: &Error) -> Problem {
     Problem::of(error, "")
-}
-
-/// A JSON object in which no name stands twice: which of the two was meant cannot be told.
-pub struct Once(pub Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Once {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Once;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Once, A::Error> {
-                let mut object = Map::new();
-                while let Some((name, value)) = members.next_entry::<String, Value>()? {
-                    if object.contains_key(&name) {
-                        return Err(A::Error::custom(format!("the name {name:?} stands twice")));
-                    }
-                    object.insert(name, value);
-                }
-                Ok(Once(object))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
 }
 
 fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result<&'static Field, Problem> {

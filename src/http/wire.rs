@@ -1,7 +1,12 @@
-//! What goes out: the JSON of locks, events and endings. Field names are fixed: people build on them.
+//! JSON: the objects that come in, and what goes out of locks, events and endings. Field names are fixed: people build
+//! on them.
+
+use std::fmt;
 
 use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::exchange::Response;
 use super::routes::JSON;
@@ -151,6 +156,36 @@ impl<'a> EventOut<'a> {
             fence: event.fence.0,
             detail: DetailOut { new_fence: event.next_fence.map(|fence| fence.0), outcome },
         }
+    }
+}
+
+/// A JSON object in which no name stands twice: which of the two was meant cannot be told.
+pub struct Once(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Once;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Once, A::Error> {
+                let mut object = Map::new();
+                while let Some((name, value)) = members.next_entry::<String, Value>()? {
+                    if object.contains_key(&name) {
+                        return Err(A::Error::custom(format!("the name {name:?} stands twice")));
+                    }
+                    object.insert(name, value);
+                }
+                Ok(Once(object))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
     }
 }
 
