@@ -77,4 +77,4 @@ CREATE TABLE events (
 -- For the history of a workspace, and for the lease that ended last on it.
 CREATE INDEX events_by_workspace ON events (workspace_id, revision);
 -- For `lost`: how somebody's last lease on a workspace ended.
-CREATE INDEX events_by_user ON events (workspace_id, user_id, revision);
+CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision) WHERE type <> 'lock.acquired';
