@@ -225,7 +225,7 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/lock",
         name: "acquireLock",
         summary: "Acquire the lock of a workspace",
-        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back if nobody came between. Idempotent: a client that lost the response sends the same request again and gets the same lease.",
+        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if nobody came between and the server has not restarted since it ended. Idempotent: a client that lost the response sends the same request again and gets the same lease.",
         right: Right::Lock,
         handler: locks::acquire,
         query: &[FORCE],
