@@ -42,7 +42,8 @@ impl Takeover {
     }
 }
 
-/// The settings under `[locks]` that decide.
+/// What the decisions go by: the settings under `[locks]`, and how far back a lease can be reclaimed, which the service
+/// fills in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// The lease of an acquire that does not say how long.
