@@ -231,3 +231,25 @@ fn a_clock_beyond_what_javascript_counts_is_not_followed() {
     assert!(fence.as_i64().unwrap() < 9_007_199_254_740_991, "{fence}");
     alice.heartbeat("w", &json!({ "fence": fence })).expect(200);
 }
+
+/// The README's way to restore: what was locked when the backup was made is ended by hand.
+#[test]
+fn a_backup_that_is_restored_as_the_readme_tells_has_no_locks_and_turns_no_fence_back() {
+    let mut server = Server::start();
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    alice.acquire("w", &json!({})).expect(200);
+    let backup = server.database().with_extension("backup");
+    server.sql().execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    server.pass(1);
+    let bobs = bob.acquire("w", &json!({ "force": true })).expect(200)["lock"]["fence"].as_i64();
+    server.stop();
+    std::fs::copy(&backup, server.database()).unwrap();
+    server.sql().execute("DELETE FROM locks", []).unwrap();
+    server.pass(1);
+    server.start_again();
+    let mut alice = server.user("alice");
+    assert_eq!(alice.lock("w"), Value::Null);
+    let again = alice.acquire("w", &json!({})).expect(200);
+    assert_eq!(again["outcome"], "acquired");
+    assert!(again["lock"]["fence"].as_i64() > bobs, "{again}");
+}
