@@ -344,6 +344,7 @@ mod tests {
             ("[locks]\ntll = \"1m\"\n", vec!["lockhouse.toml", "locks.tll", "default_ttl", "restart_grace"]),
             ("[lock]\nttl = \"1m\"\n", vec!["[lock]", "[locks]"]),
             ("locks = 3\n", vec!["[locks]"]),
+            ("[database]\nbusy_timeout = \"30d\"\n", vec!["database.busy_timeout", "30d", "up to an hour"]),
             ("[locks\n", vec!["lockhouse.toml", "TOML"]),
             ("[server]\nlisten = \"7311\"\n", vec!["server.listen", "7311", "127.0.0.1:7311"]),
             ("[server]\nlisten = \"0.0.0.0:7311\"\n", vec!["server.listen", "0.0.0.0:7311", "loopback"]),
