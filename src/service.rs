@@ -24,15 +24,6 @@ pub const STEP: u32 = 500;
 /// A lease can be reclaimed as long as the history is kept.
 const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
 
-/// Why the sweeper is woken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
-    /// Somebody came across an expired row.
-    Sweep,
-    /// The server stops.
-    Stop,
-}
-
 /// The use cases.
 #[derive(Debug)]
 pub struct Service {
@@ -40,14 +31,14 @@ pub struct Service {
     rules: Arc<Rules>,
     history_keep: Option<Ttl>,
     metrics: Arc<Metrics>,
-    wake: SyncSender<Wake>,
+    wake: SyncSender<()>,
     stopping: AtomicBool,
 }
 
 impl Service {
     /// The use cases on `store`, and what wakes the sweeper.
     #[must_use]
-    pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<Wake>) {
+    pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<()>) {
         // One wake-up is enough, however many ask for it.
         let (wake, woken) = sync_channel(1);
         let service = Self {
@@ -275,14 +266,14 @@ impl Service {
 
     fn ask_for_a_sweep(&self) {
         // Full: somebody has asked already. Disconnected: there is no sweeper.
-        let _ = self.wake.try_send(Wake::Sweep);
+        let _ = self.wake.try_send(());
     }
 
     /// Tells the sweeper to stop, in the middle of a round if need be.
     pub fn stop_sweeping(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         // Full: it is woken already, and sees that it is over. Disconnected: there is no sweeper.
-        let _ = self.wake.try_send(Wake::Stop);
+        let _ = self.wake.try_send(());
     }
 
     /// Whether the sweeper was told to stop.

@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::service::{STEP, Service, Wake};
+use crate::service::{STEP, Service};
 
 /// A write-ahead log larger than this is folded in (bytes).
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
@@ -57,17 +57,10 @@ fn in_steps(service: &Service, step: fn(&Service) -> Result<usize, Error>) -> Re
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(
-    service: &Arc<Service>,
-    interval: Duration,
-    woken: Receiver<Wake>,
-) -> io::Result<JoinHandle<()>> {
+pub fn start(service: &Arc<Service>, interval: Duration, woken: Receiver<()>) -> io::Result<JoinHandle<()>> {
     let service = Arc::clone(service);
     Builder::new().name("sweeper".to_owned()).spawn(move || {
-        while let Ok(Wake::Sweep) | Err(RecvTimeoutError::Timeout) = woken.recv_timeout(interval) {
-            if service.is_stopping() {
-                break;
-            }
+        while woken.recv_timeout(interval) != Err(RecvTimeoutError::Disconnected) && !service.is_stopping() {
             match sweep_once(&service) {
                 Ok(Swept { leases, events }) => {
                     log::debug!("swept {leases} expired leases and {events} old events");

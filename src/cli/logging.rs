@@ -99,17 +99,15 @@ impl Gathered {
                 });
                 waiting = gathering.unwrap_or_else(PoisonError::into_inner).0;
             }
-            let mut bytes = std::mem::take(&mut waiting.bytes);
+            let bytes = std::mem::take(&mut waiting.bytes);
             let dropped = std::mem::take(&mut waiting.dropped);
             waiting.writing = true;
             drop(waiting);
-            if dropped > 0 {
-                bytes.extend_from_slice(
-                    format!("{dropped} lines were not logged: nobody read them in time\n").as_bytes(),
-                );
-            }
             // There is nobody to tell that the log cannot be written.
             let _ = stderr().lock().write_all(&bytes);
+            if dropped > 0 {
+                log::warn!("{dropped} lines were not logged: nobody read them in time");
+            }
             waiting = self.lock();
             waiting.writing = false;
             self.0.1.notify_all();

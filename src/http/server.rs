@@ -162,9 +162,8 @@ impl Shared {
 
     /// Answers a request, now or later. A handler that panics costs this request and not the thread.
     fn serve(self: &Arc<Self>, (request, turn): Received) {
-        if catch_unwind(AssertUnwindSafe(|| self.take(request, turn))).is_err() {
-            log::error!("a handler panicked");
-        }
+        // The cause is logged by the panic hook, and the request by its reply.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.take(request, turn)));
     }
 
     fn take(self: &Arc<Self>, mut incoming: tiny_http::Request, turn: Turn<Client>) {

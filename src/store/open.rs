@@ -153,6 +153,15 @@ pub(super) fn writer(
     let mut connection = pool(manager, 1, &options.path, housekeeping)?
         .get()
         .map_err(|error| Error::Internal(format!("cannot open {}: {error}", options.path.display())))?;
+    let mode: String = connection
+        .pragma_query_value(None, "journal_mode", |row| row.get(0))
+        .map_err(|error| unusable(&options.path, &error))?;
+    if mode != "wal" {
+        return Err(Error::Internal(format!(
+            "{} lies where SQLite cannot keep a write-ahead log (journal mode {mode}): put it on a local disk",
+            options.path.display()
+        )));
+    }
     let resumed =
         resume(&mut connection, options, &clock).map_err(|error| unusable(&options.path, &error))?;
     Ok((connection, LeaseClock::start(clock, resumed)))
