@@ -33,6 +33,13 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of what the door turns away.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// Everything that is counted since the server started.
 #[derive(Debug)]
 pub struct Metrics {
@@ -41,6 +48,16 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     /// Seconds from a request's head to its answer.
     pub request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Clients that are connected.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Connections that were accepted.
+    pub connections_accepted: Counter<u64, AtomicU64>,
+    /// Requests that the door refused.
+    pub refusals: Family<ReasonLabels, Counter>,
+    /// Connections that the door ended without a word.
+    pub cuts: Family<ReasonLabels, Counter>,
+    /// Requests whose answer is put off.
+    pub held_requests: Gauge<i64, AtomicI64>,
     /// Locks whose lease has not ended, when last asked.
     pub live_locks: Gauge<i64, AtomicI64>,
     /// What became of the attempts to acquire a lock.
@@ -69,6 +86,11 @@ impl Default for Metrics {
             registry: Registry::with_prefix("lockhouse"),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(durations),
+            connections: Gauge::default(),
+            connections_accepted: Counter::default(),
+            refusals: Family::default(),
+            cuts: Family::default(),
+            held_requests: Gauge::default(),
             live_locks: Gauge::default(),
             acquisitions: Family::default(),
             expiries: Counter::default(),
@@ -101,6 +123,19 @@ impl Metrics {
             Unit::Seconds,
             self.request_seconds.clone(),
         );
+        registry.register("connections", "Clients that are connected", self.connections.clone());
+        registry.register(
+            "connections_accepted",
+            "Connections that were accepted",
+            self.connections_accepted.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Requests refused before they were understood, by reason",
+            self.refusals.clone(),
+        );
+        registry.register("cuts", "Connections ended without a word, by reason", self.cuts.clone());
+        registry.register("held_requests", "Requests that wait for something", self.held_requests.clone());
         registry.register("live_locks", "Locks whose lease has not ended", self.live_locks.clone());
         registry.register(
             "acquisitions",
@@ -136,6 +171,16 @@ impl Metrics {
     /// One attempt to acquire, with what became of it.
     pub fn acquisition(&self, outcome: &'static str) {
         self.acquisitions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One request that the door refused.
+    pub fn refusal(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// One connection that the door ended without a word.
+    pub fn cut(&self, reason: &'static str) {
+        self.cuts.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// One request, answered with `status` after `seconds`.

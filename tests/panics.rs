@@ -8,18 +8,15 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
-use common::{Client, Server};
-use lockhouse::config::AuthMode;
-use lockhouse::http::dispatch::{App, Call};
+use common::Server;
+use lockhouse::http::dispatch::Call;
 use lockhouse::http::exchange::Response;
 use lockhouse::http::problem::Problem;
 use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
-use lockhouse::http::server;
+use lockhouse::http::server::READERS;
 use lockhouse::service::Service;
-use lockhouse::time::Clock;
 
 fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     panic!("a defect before the answer (this line belongs to a test)")
@@ -59,28 +56,19 @@ const fn route(path: &'static str, handler: fn(&Arc<Service>, &Call) -> Result<A
     }
 }
 
-static ROUTES: [Route; 5] = [
+static ROUTES: [Route; 4] = [
     route("/at-once", at_once),
     route("/later", later),
     route("/forgotten", forgotten),
     route("/fine", fine),
-    route("/healthz", fine_200),
 ];
-
-fn fine_200(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::Now(Response::of(200, "text/plain", b"up".to_vec())))
-}
 
 #[test]
 fn a_handler_that_panics_costs_one_500() {
-    let whole = Server::start();
-    let service = Arc::clone(whole.running().service());
-    let app = App { routes: &ROUTES, service, auth: AuthMode::None, cors_origins: Vec::new() };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = server::Server::start(listener, app, Clock::system()).unwrap();
-    let mut client = Client::connect(server.address());
+    let server = Server::with_routes(&ROUTES, |_| {});
+    let mut client = server.client();
     // More often than there are workers.
-    for round in 0..3 * server::READERS {
+    for round in 0..3 * READERS {
         for path in ["/at-once", "/later", "/forgotten"] {
             let answer = client.try_request("GET", path, &[], b"").unwrap();
             let problem = answer.refused(500, "internal");
@@ -89,5 +77,4 @@ fn a_handler_that_panics_costs_one_500() {
             assert_eq!(client.try_request("GET", "/fine", &[], b"").unwrap().status, 204);
         }
     }
-    server.stop();
 }

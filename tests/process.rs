@@ -52,10 +52,12 @@ fn one_line_a_request_says_who_did_what_and_refusals_are_no_errors() {
     bob.heartbeat("w", &json!({})).refused(403, "not_holder");
     bob.get("/nowhere?token=secret").refused(404, "not_found");
     bob.send(b"GET /x\n2026-01-01T00:00:00.000Z[ERROR]forged\x1b[31m HTTP/1.1\r\nHost: t\r\n\r\n");
-    assert_eq!(bob.receive("GET").unwrap().status, 404);
+    bob.receive("GET").unwrap().refused(400, "invalid_request");
     let (_, log) = process.terminate();
     let line = log.lines().find(|line| line.contains("trace-1")).unwrap();
-    for part in ["[INFO]", "POST /api/v1/workspaces/w/lock 200 ", " ms ", "user=\"alice\"", "id=trace-1"] {
+    for part in
+        ["[INFO]", "127.0.0.1 POST /api/v1/workspaces/w/lock 200 ", " ms ", "user=\"alice\"", "id=trace-1"]
+    {
         assert!(line.contains(part), "{part} is missing in {line}");
     }
     assert!(log.lines().all(|line| line.contains("[INFO]")), "{log}");

@@ -1,19 +1,27 @@
 //! `lockhouse serve`: puts the parts together, runs them, and takes them apart again.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tempfile::TempDir;
 
 use super::logging;
 use crate::config::{Config, Loaded};
+use crate::door::listen::{Address, Bound};
+use crate::door::{self, Behind, Door};
 use crate::error::Error;
 use crate::http::dispatch::App;
-use crate::http::routes::ROUTES;
+use crate::http::exchange::WANTED;
+use crate::http::hold::Holds;
+use crate::http::routes::{ROUTES, Route};
 use crate::http::server::{READERS, Server};
 use crate::metrics::Metrics;
 use crate::service::Service;
@@ -47,16 +55,17 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     // Before anything is open: a signal that comes early is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))?;
-    let running = start(config, Clock::system())?;
+    let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
     // Standard output may be closed; that is no reason not to serve.
-    let _ = writeln!(io::stdout(), "lockhouse is listening on http://{}", running.address())
-        .and_then(|()| io::stdout().flush());
-    log::info!(
-        "lockhouse {} is listening on http://{}, with {} and auth.mode = \"none\": whoever can reach this address is believed",
-        env!("CARGO_PKG_VERSION"),
-        running.address(),
-        config.database.path.display(),
-    );
+    for address in running.addresses() {
+        let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
+        log::info!(
+            "lockhouse {} is listening on {address}, with {} and auth.mode = \"none\": whoever can reach this address is believed",
+            env!("CARGO_PKG_VERSION"),
+            config.database.path.display(),
+        );
+    }
+    let _ = io::stdout().flush();
     let signal = signals.forever().next();
     end_at_a_second(signals)?;
     log::info!("{}: stopping", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
@@ -84,24 +93,39 @@ fn end_at_a_second(mut signals: Signals) -> Result<(), Error> {
 
 /// A server that runs, in this process.
 pub struct Running {
-    service: Arc<Service>,
+    door: Door,
     server: Server,
+    service: Arc<Service>,
     sweeper: Option<JoinHandle<()>>,
+    /// Where the door and the server meet.
+    _meeting_place: TempDir,
+    grace: Duration,
 }
 
-/// Starts a server.
+/// Starts a server where the settings say.
 ///
 /// # Errors
 /// [`Error::Internal`] with a sentence for the operator: the address is taken, the database cannot be used.
 pub fn start(config: &Config, clock: Clock) -> Result<Running, Error> {
+    start_on(config, Vec::new(), clock, ROUTES)
+}
+
+/// Starts a server on sockets that listen already; where the settings say, if there are none.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_on(
+    config: &Config,
+    mut bound: Vec<Bound>,
+    clock: Clock,
+    routes: &'static [Route],
+) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::default());
-    let listen = config.server.listen;
-    // The port first: whoever starts a second server by mistake is told of the address, and no file is touched.
-    let listener = TcpListener::bind(listen).map_err(|error| {
-        Error::Internal(format!(
-            "cannot listen on {listen}: {error}; give another address with --listen, or --listen 127.0.0.1:0 for any free port"
-        ))
-    })?;
+    // The address first: whoever starts a second server by mistake is told of it, and no file is touched.
+    if bound.is_empty() {
+        bound.push(Bound::at(&config.server.listen, config.server.socket_mode)?);
+    }
+    believes_nobody_afar(&bound)?;
     let options = Options {
         path: config.database.path.clone(),
         busy_timeout: config.database.busy_timeout,
@@ -110,31 +134,69 @@ pub fn start(config: &Config, clock: Clock) -> Result<Running, Error> {
         readers: READERS + MORE_READERS,
     };
     let store = Store::open(&options, clock.clone(), &metrics)?;
-    let no_thread = |error: io::Error| Error::Internal(format!("cannot start the server: {error}"));
-    let address = listener.local_addr().map_err(no_thread)?;
-    store.announce(&format!("http://{address}"))?;
-    let (service, woken) = Service::new(store, config, metrics);
+    let cannot_start = |error: io::Error| Error::Internal(format!("cannot start the server: {error}"));
+    let addresses: Vec<_> = bound.iter().map(|bound| bound.address().to_string()).collect();
+    store.announce(&addresses.join(" "))?;
+    let (service, woken) = Service::new(store, config, Arc::clone(&metrics));
     let sweeper = config
         .sweeper
         .interval
         .map(|interval| sweeper::start(&service, interval, woken))
         .transpose()
-        .map_err(no_thread)?;
+        .map_err(cannot_start)?;
     let app = App {
-        routes: ROUTES,
+        routes,
         service: Arc::clone(&service),
         auth: config.auth.mode,
         cors_origins: config.server.cors_origins.clone(),
     };
-    let server = Server::start(listener, app, clock).map_err(no_thread)?;
-    Ok(Running { service, server, sweeper })
+    let meeting_place = meeting_place().map_err(cannot_start)?;
+    let socket = meeting_place.path().join("http");
+    let listener = UnixListener::bind(&socket).map_err(cannot_start)?;
+    let holds = Arc::new(Holds::default());
+    let server = Server::start(listener, app, Arc::clone(&holds), clock).map_err(cannot_start)?;
+    let behind = Behind { socket, wanted: WANTED, holds };
+    // Its deadlines are about the network, not about leases: they run on the machine's clock in tests too.
+    let door = Door::open(bound, behind, door::Settings::of(&config.server), metrics, Clock::system())
+        .map_err(cannot_start)?;
+    let grace = config.server.shutdown_grace;
+    Ok(Running { door, server, service, sweeper, _meeting_place: meeting_place, grace })
+}
+
+/// With `auth.mode = "none"`, whoever can reach the server is believed: no socket may be reached from other machines,
+/// wherever it comes from.
+fn believes_nobody_afar(bound: &[Bound]) -> Result<(), Error> {
+    for bound in bound {
+        if let Address::Tcp(address) = bound.address()
+            && !address.ip().is_loopback()
+        {
+            return Err(Error::Internal(format!(
+                "cannot serve on {address}: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A directory that only we can enter, for the socket between the door and the server. It is removed at the end.
+fn meeting_place() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("lockhouse-").permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
 impl Running {
     /// Where it listens.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.server.address()
+    pub fn addresses(&self) -> &[Address] {
+        self.door.addresses()
+    }
+
+    /// The address it listens on, if that is one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses().iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        })
     }
 
     /// The use cases, for whoever runs in the same process.
@@ -145,6 +207,7 @@ impl Running {
 
     /// Stops: no more requests, those that were taken are answered, the log is folded in, the file is closed.
     pub fn stop(self) {
+        self.door.close(self.grace);
         self.server.stop();
         self.service.stop_sweeping();
         if self.sweeper.is_some_and(|sweeper| sweeper.join().is_err()) {

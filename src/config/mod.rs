@@ -1,144 +1,20 @@
 //! The settings: file + environment + flags → one checked [`Config`].
 //!
 //! A flag goes before the environment, the environment before the file, the file before the default. Each setting
-//! stands once, in the table [`SETTINGS`]: it feeds the file, the environment, `lockhouse check` and
+//! stands once, in the table [`settings`]: it feeds the file, the environment, `lockhouse check` and
 //! `config.example.toml`.
 
+mod server;
 mod settings;
+mod types;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::lock::policy::{Rules, SameUser, Takeover};
-use crate::time::{Timestamp, Ttl};
-pub use settings::{SETTINGS, Setting, effective, example, sections};
+pub use settings::{Setting, effective, example, sections, settings};
+pub use types::*;
 pub use values::Given;
-
-/// Everything that can be set, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// `[server]`
-    pub server: Server,
-    /// `[database]`
-    pub database: Database,
-    /// `[locks]`
-    pub locks: Locks,
-    /// `[sweeper]`
-    pub sweeper: Sweeper,
-    /// `[history]`
-    pub history: History,
-    /// `[auth]`
-    pub auth: Auth,
-    /// `[log]`
-    pub log: Log,
-}
-
-/// `[server]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Where it listens: a loopback address.
-    pub listen: SocketAddr,
-    /// Web origins whose pages may call the API.
-    pub cors_origins: Vec<String>,
-}
-
-/// `[database]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Database {
-    /// The SQLite file.
-    pub path: PathBuf,
-    /// How long a write waits for another process that holds the database.
-    pub busy_timeout: Duration,
-    /// Most bytes that the file may grow to; nothing means as far as the disk goes.
-    pub max_size: Option<u64>,
-}
-
-/// `[locks]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Locks {
-    /// What [`crate::lock::decide`] goes by.
-    pub rules: Rules,
-    /// What a lease that was alive when the server stopped has left at least when it starts again.
-    pub restart_grace: Duration,
-}
-
-/// `[sweeper]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sweeper {
-    /// How often it comes by; nothing means never.
-    pub interval: Option<Duration>,
-}
-
-/// `[history]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// How long events are kept; nothing means for ever.
-    pub keep: Option<Duration>,
-}
-
-/// `[auth]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Auth {
-    /// How callers say who they are.
-    pub mode: AuthMode,
-}
-
-/// `auth.mode`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
-    /// `X-User-Id` is believed; everybody is an administrator.
-    None,
-}
-
-/// `[log]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// What is less important than this is not logged.
-    pub level: log::LevelFilter,
-    /// How a line looks.
-    pub format: LogFormat,
-}
-
-/// `log.format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line, for programs.
-    Json,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            server: Server { listen: SocketAddr::from(([127, 0, 0, 1], 7311)), cors_origins: Vec::new() },
-            database: Database {
-                path: PathBuf::from("lockhouse.db"),
-                busy_timeout: Duration::from_secs(5),
-                max_size: None,
-            },
-            locks: Locks {
-                rules: Rules {
-                    default_ttl: Ttl::from_millis(10 * 60 * 1_000),
-                    min_ttl: Ttl::from_millis(1_000),
-                    max_ttl: Ttl::from_millis(24 * 60 * 60 * 1_000),
-                    same_user: SameUser::Share,
-                    takeover: Takeover::Anyone,
-                    reclaim_within: Ttl::from_millis(i64::MAX),
-                    reclaim_from: Timestamp(i64::MIN),
-                },
-                restart_grace: Duration::from_secs(30),
-            },
-            sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
-            history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
-            auth: Auth { mode: AuthMode::None },
-            log: Log { level: log::LevelFilter::Info, format: LogFormat::Text },
-        }
-    }
-}
 
 /// A setting that cannot be used: where it was given, what it was, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,8 +68,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         read_variable(name, value, &mut config, &mut warnings)?;
     }
     for (key, value, flag) in &sources.flags {
-        let setting = SETTINGS
-            .iter()
+        let setting = settings()
             .find(|setting| setting.key() == *key)
             .ok_or_else(|| ConfigError::new(format!("{flag} sets nothing: there is no setting {key}")))?;
         apply(setting, Given::Text(value.clone()), flag, &mut config)?;
@@ -249,7 +124,7 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
 
 fn unknown(source: &str, section: &str, asked: &str) -> ConfigError {
     let known: Vec<_> =
-        SETTINGS.iter().filter(|setting| setting.section == section).map(|setting| setting.name).collect();
+        settings().filter(|setting| setting.section == section).map(|setting| setting.name).collect();
     ConfigError::new(format!("{source}: there is no setting {asked}; [{section}] has {}", known.join(", ")))
 }
 
@@ -263,7 +138,7 @@ fn read_variable(
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(()) };
-    if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+    if let Some(setting) = settings().find(|setting| setting.variable() == name) {
         return apply(setting, Given::Text(value.to_owned()), name, config);
     }
     // Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST beside a service of that name: not ours to refuse.
@@ -285,10 +160,11 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             "locks.min_ttl, locks.default_ttl and locks.max_ttl must come in this order, each at least as long as the one before",
         ));
     }
-    if !config.server.listen.ip().is_loopback() {
+    if let Listen::Tcp(address) = config.server.listen
+        && !address.ip().is_loopback()
+    {
         return Err(ConfigError::new(format!(
-            "server.listen = \"{}\" cannot be used: this version listens on loopback only, since auth.mode = \"none\" believes everybody: use 127.0.0.1 or [::1]",
-            config.server.listen
+            "server.listen = \"{address}\" cannot be used: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only: use 127.0.0.1, [::1] or unix:PATH"
         )));
     }
     Ok(())
@@ -297,6 +173,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Ttl;
 
     fn environment(pairs: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
         let environment =
@@ -384,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_shown_of_each_setting_reads_back_as_itself() {
         let config = Config::default();
-        for setting in SETTINGS {
+        for setting in settings() {
             let shown = format!("[{}]\n{} = {}\n", setting.section, setting.name, (setting.show)(&config));
             assert_eq!(file(&shown).unwrap().config, config, "{shown}");
         }

@@ -1,5 +1,6 @@
 //! The table of all settings.
 
+use super::server::SERVER;
 use super::values::{
     Given, choice, duration, duration_or, show_choice, show_duration, show_duration_or, show_size, size,
 };
@@ -55,47 +56,11 @@ fn show_ttl(ttl: Ttl) -> String {
 const A_DURATION: &str = "it takes a duration such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"30d\"";
 
 /// All settings, in the order in which they are shown.
-pub const SETTINGS: &[Setting] = &[
-    Setting {
-        section: "server",
-        name: "listen",
-        about: "The address and port to listen on. Port 0 picks a free one. Only loopback addresses for now:\n\
-                with auth.mode = \"none\" everybody is believed.",
-        allowed: "it takes ADDRESS:PORT on loopback, such as \"127.0.0.1:7311\" or \"[::1]:7311\"",
-        secret: false,
-        read: |config, given| {
-            let text = given.text()?;
-            let address = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-            config.server.listen = address.unwrap_or(text).parse().map_err(drop)?;
-            Ok(())
-        },
-        show: |config| format!("\"{}\"", config.server.listen),
-    },
-    Setting {
-        section: "server",
-        name: "cors_origins",
-        about: "The web origins whose pages may call the API from a browser, such as \"https://app.example\".\n\
-                In the environment separated by commas.",
-        allowed: "it takes a list of origins (scheme, host and port, no path), such as [\"https://app.example\"]",
-        secret: false,
-        read: |config, given| {
-            let origins = given.list();
-            let fine = |origin: &String| {
-                origin.split_once("://").is_some_and(|(scheme, host)| {
-                    matches!(scheme, "http" | "https")
-                        && !host.is_empty()
-                        && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b'"')
-                })
-            };
-            if origins.iter().all(fine) {
-                config.server.cors_origins = origins;
-                Ok(())
-            } else {
-                Err(())
-            }
-        },
-        show: |config| format!("{:?}", config.server.cors_origins),
-    },
+pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    SERVER.iter().chain(OTHERS)
+}
+
+const OTHERS: &[Setting] = &[
     Setting {
         section: "database",
         name: "path",
@@ -281,13 +246,13 @@ pub const SETTINGS: &[Setting] = &[
 
 /// The setting `section.name`.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.section == section && setting.name == name)
+    settings().find(|setting| setting.section == section && setting.name == name)
 }
 
 /// The sections, in the order in which they are shown.
 pub fn sections() -> impl Iterator<Item = &'static str> {
     let mut last = "";
-    SETTINGS.iter().filter_map(move |setting| {
+    settings().filter_map(move |setting| {
         let new = setting.section != last;
         last = setting.section;
         new.then_some(setting.section)
@@ -307,7 +272,7 @@ pub fn example() -> String {
         text.push_str("\n[");
         text.push_str(section);
         text.push_str("]\n");
-        for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+        for setting in settings().filter(|setting| setting.section == section) {
             for line in setting.about.lines() {
                 text.push_str("# ");
                 text.push_str(line);
@@ -325,7 +290,7 @@ pub fn effective(config: &Config) -> String {
     let mut text = String::new();
     for section in sections() {
         let _ = writeln!(text, "[{section}]");
-        for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+        for setting in settings().filter(|setting| setting.section == section) {
             let shown = if setting.secret { "\"(not shown)\"".to_owned() } else { (setting.show)(config) };
             let _ = writeln!(text, "{} = {shown}", setting.name);
         }

@@ -10,12 +10,17 @@ pub enum Given {
     Text(String),
     /// A list of texts, from the file.
     List(Vec<String>),
+    /// A whole number, from the file.
+    Number(i64),
 }
 
 impl Given {
     pub(super) fn from_toml(value: &toml::Value) -> Option<Self> {
         if let Some(text) = value.as_str() {
             return Some(Self::Text(text.to_owned()));
+        }
+        if let Some(number) = value.as_integer() {
+            return Some(Self::Number(number));
         }
         value
             .as_array()?
@@ -28,17 +33,28 @@ impl Given {
     pub(super) fn text(self) -> Result<String, ()> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::List(_) => Err(()),
+            Self::List(_) | Self::Number(_) => Err(()),
         }
     }
 
     /// A list from the file, or a text with commas from elsewhere.
-    pub(super) fn list(self) -> Vec<String> {
+    pub(super) fn list(self) -> Result<Vec<String>, ()> {
         match self {
-            Self::List(entries) => entries,
+            Self::List(entries) => Ok(entries),
             Self::Text(text) => {
-                text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+                let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+                Ok(entries.map(str::to_owned).collect())
             }
+            Self::Number(_) => Err(()),
+        }
+    }
+
+    /// A whole number from the file, or its digits from elsewhere.
+    fn number(self) -> Result<i64, ()> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Text(text) => text.parse().map_err(drop),
+            Self::List(_) => Err(()),
         }
     }
 }
@@ -48,6 +64,7 @@ impl fmt::Display for Given {
         match self {
             Self::Text(text) => write!(formatter, "{text:?}"),
             Self::List(entries) => write!(formatter, "{entries:?}"),
+            Self::Number(number) => write!(formatter, "{number}"),
         }
     }
 }
@@ -103,12 +120,16 @@ pub(super) fn size(given: Given) -> Result<Option<u64>, ()> {
     if text == "unlimited" {
         return Ok(None);
     }
+    let bytes = size_in_units(&text)?;
+    (bytes >= 64 * 1024).then_some(Some(bytes)).ok_or(())
+}
+
+fn size_in_units(text: &str) -> Result<u64, ()> {
     let (number, unit) = UNITS
         .into_iter()
         .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, unit)))
         .ok_or(())?;
-    let bytes = number.trim().parse::<u64>().map_err(drop)?.checked_mul(unit).ok_or(())?;
-    (bytes >= 64 * 1024).then_some(Some(bytes)).ok_or(())
+    number.trim().parse::<u64>().map_err(drop)?.checked_mul(unit).ok_or(())
 }
 
 pub(super) fn show_size(size: Option<u64>) -> String {
@@ -117,6 +138,23 @@ pub(super) fn show_size(size: Option<u64>) -> String {
         .into_iter()
         .find(|(_, unit)| bytes.is_multiple_of(*unit))
         .map_or_else(|| format!("\"{bytes}\""), |(name, unit)| format!("\"{}{name}\"", bytes / unit))
+}
+
+/// A size between `least` and `most` bytes.
+pub(super) fn size_within(given: Given, least: usize, most: usize) -> Result<usize, ()> {
+    let bytes = size_in_units(&given.text()?)?;
+    usize::try_from(bytes).ok().filter(|bytes| (least..=most).contains(bytes)).ok_or(())
+}
+
+/// A whole number within these bounds.
+pub(super) fn number_within(given: Given, least: usize, most: usize) -> Result<usize, ()> {
+    let number = given.number()?;
+    usize::try_from(number).ok().filter(|number| (least..=most).contains(number)).ok_or(())
+}
+
+/// A duration of up to a day.
+pub(super) fn timeout(given: Given) -> Result<Duration, ()> {
+    Some(duration(given)?).filter(|duration| *duration <= Duration::from_secs(24 * 60 * 60)).ok_or(())
 }
 
 /// One of a few words.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-use super::exchange::{Body, Reply, Request, Response};
+use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
 use super::problem::{Code, Problem};
 use super::routes::{Answer, BodyKind, PATH_PARAMETERS, Right, Route};
@@ -76,7 +76,7 @@ impl App {
             reply.is_by(user_id.as_str());
         }
         match (route.handler)(&self.service, &call) {
-            Ok(Answer::Now(response)) => reply.send(response),
+            Ok(Answer::Now(response)) => reply.send(&response),
             Ok(Answer::Later(promise)) => promise(reply),
             Err(problem) => reply.refuse(&problem),
         }
@@ -96,7 +96,7 @@ impl App {
                     )
                     .with("Access-Control-Max-Age", "600");
             }
-            return reply.send(response);
+            return reply.send(&response);
         }
         let problem = Problem::new(Code::MethodNotAllowed)
             .detail(format!("This path takes {allow}."))
@@ -188,20 +188,10 @@ impl App {
 
 /// What the body says.
 fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
-    let bytes = match (&request.body, route.body) {
-        (Body::Whole(bytes), BodyKind::None) if bytes.is_empty() => return Ok(Values::default()),
-        (Body::Whole(_) | Body::TooLarge | Body::Broken, BodyKind::None) => {
-            return Err(Problem::invalid("body", "must be empty: this call takes none"));
-        }
-        (Body::TooLarge, BodyKind::Json(_) | BodyKind::Beacon(_)) => {
-            return Err(Problem::new(Code::BodyTooLarge)
-                .detail(format!("The body must have at most {} bytes.", super::server::BODY_BYTES)));
-        }
-        (Body::Broken, BodyKind::Json(_) | BodyKind::Beacon(_)) => {
-            return Err(Problem::invalid("body", "did not arrive whole"));
-        }
-        (Body::Whole(bytes), BodyKind::Json(_) | BodyKind::Beacon(_)) => bytes,
-    };
+    let bytes = &request.body;
+    if matches!(route.body, BodyKind::None) && !bytes.is_empty() {
+        return Err(Problem::invalid("body", "must be empty: this call takes none"));
+    }
     let fields = route.body.fields();
     if bytes.is_empty() {
         return Values::from_object(serde_json::Map::new(), fields, "");

@@ -1,7 +1,9 @@
 //! A request and its reply, without sockets.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::hold::Ticket;
 use super::problem::{Code, Problem};
 
 /// A complete request.
@@ -17,9 +19,14 @@ pub struct Request {
     pub query: String,
     /// The headers that anybody here reads.
     pub headers: Headers,
-    /// The body, or how much too large it is.
-    pub body: Body,
+    /// The body; empty when there is none.
+    pub body: Vec<u8>,
+    /// Where it comes from, as far as the door can tell.
+    pub client: Option<IpAddr>,
 }
+
+/// The names of the headers that anybody here reads: those that the door lets through. See [`Headers`].
+pub const WANTED: &[&str] = &["Content-Type", "Origin", "X-Request-Id", "X-User-Id", "X-User-Name"];
 
 /// The headers that anybody here reads.
 #[derive(Debug, Clone, Default)]
@@ -34,23 +41,6 @@ pub struct Headers {
     pub user_name: Option<String>,
     /// One of those that stands twice: which is meant cannot be told.
     pub twice: Option<&'static str>,
-}
-
-/// A request's body.
-#[derive(Debug, Clone)]
-pub enum Body {
-    /// All of it; empty when there is none.
-    Whole(Vec<u8>),
-    /// More than is allowed.
-    TooLarge,
-    /// It did not come, or not all of it.
-    Broken,
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Whole(Vec::new())
-    }
 }
 
 /// A complete response. The headers that every response has are added when it is sent.
@@ -96,19 +86,27 @@ pub struct Seen {
     pub user_id: Option<String>,
 }
 
-type Sink = Box<dyn FnOnce(Response, &Seen) + Send>;
+/// Where an answer goes.
+pub trait Outlet: Send {
+    /// Sends it.
+    fn respond(self: Box<Self>, response: &Response, seen: &Seen);
+
+    /// Puts it off: the door keeps the client until the ticket is used.
+    fn hold(self: Box<Self>, seen: Seen) -> Ticket;
+}
 
 /// The duty to answer one request, once. Whoever drops it answers 500.
 pub struct Reply {
     request_id: String,
     seen: Seen,
-    sink: Option<Sink>,
+    outlet: Option<Box<dyn Outlet>>,
 }
 
 impl Reply {
-    /// `sink` gets the response, once.
-    pub fn new(request_id: String, sink: impl FnOnce(Response, &Seen) + Send + 'static) -> Self {
-        Self { request_id, seen: Seen::default(), sink: Some(Box::new(sink)) }
+    /// `outlet` gets the response, once.
+    #[must_use]
+    pub fn new(request_id: String, outlet: Box<dyn Outlet>) -> Self {
+        Self { request_id, seen: Seen::default(), outlet: Some(outlet) }
     }
 
     /// The request's id.
@@ -128,36 +126,43 @@ impl Reply {
     }
 
     /// Answers.
-    pub fn send(mut self, response: Response) {
-        if let Some(sink) = self.sink.take() {
-            sink(response, &self.seen);
+    pub fn send(mut self, response: &Response) {
+        if let Some(outlet) = self.outlet.take() {
+            outlet.respond(response, &self.seen);
         }
     }
 
     /// Answers with a problem.
     pub fn refuse(self, problem: &Problem) {
         let response = problem.to_response(&self.request_id);
-        self.send(response);
+        self.send(&response);
     }
 
     /// Answers with what `make` makes; with 500 should it panic.
     pub fn send_with(self, make: impl FnOnce() -> Response) {
         // On a panic `self` is dropped, and answers 500.
         if let Ok(response) = catch_unwind(AssertUnwindSafe(make)) {
-            self.send(response);
+            self.send(&response);
         }
+    }
+
+    /// Answers later, when what the client waits for has come, without keeping a thread waiting.
+    #[must_use]
+    pub fn hold(mut self) -> Ticket {
+        let seen = std::mem::take(&mut self.seen);
+        self.outlet.take().map_or_else(Ticket::of_nobody, |outlet| outlet.hold(seen))
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(sink) = self.sink.take() {
+        if let Some(outlet) = self.outlet.take() {
             log::error!(
                 "request {} was dropped unanswered: a handler panicked, or forgot it",
                 self.request_id
             );
             let problem = Problem::new(Code::Internal);
-            sink(problem.to_response(&self.request_id), &self.seen);
+            outlet.respond(&problem.to_response(&self.request_id), &self.seen);
         }
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{Field, GREATEST, Kind, Need};
-use super::problem::{self, Code};
+use super::problem::{self, Code, DOOR};
 use super::routes::{BodyKind, JSON, PATH_PARAMETERS, ROUTES, Right, Route};
 use crate::lock::event::EventType;
 
@@ -35,6 +35,7 @@ pub fn document() -> Value {
                     "description": "auth.mode = \"none\": the user's id, percent-encoded where it is not ASCII, is believed. `X-User-Name` says how they are shown.",
                 },
             },
+            "responses": { "RefusedAtTheDoor": refused_at_the_door() },
             "schemas": schemas(),
         },
     })
@@ -134,6 +135,27 @@ fn schema_of(kind: &Kind) -> Value {
     }
 }
 
+/// What any operation can be refused with before it is known which one is meant.
+fn refused_at_the_door() -> Value {
+    let mut refused = refused(DOOR);
+    if let Value::Object(refused) = &mut refused {
+        let about = "The request is not well-formed, too large, or did not arrive in time; or the server is too busy, or stopping. The connection is closed afterwards.";
+        refused.insert("description".to_owned(), about.into());
+    }
+    refused
+}
+
+/// A refusal with one of these codes.
+fn refused(codes: &[Code]) -> Value {
+    let descriptions: Vec<_> =
+        codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
+    let shapes: Vec<_> = codes.iter().map(|code| reference(&problem_schema(*code))).collect();
+    json!({
+        "description": descriptions.join(" "),
+        "content": { problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } },
+    })
+}
+
 fn responses(route: &Route) -> Map<String, Value> {
     let (status, media_type, schema) = route.answer;
     let mut responses = Map::new();
@@ -144,17 +166,11 @@ fn responses(route: &Route) -> Map<String, Value> {
     responses.insert(status.to_string(), fine);
     let refusals = route.refusals();
     for same_status in refusals.chunk_by(|one, other| one.status() == other.status()) {
-        let descriptions: Vec<_> =
-            same_status.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
-        let shapes: Vec<_> = same_status.iter().map(|code| reference(&problem_schema(*code))).collect();
-        let refused = json!({
-            "description": descriptions.join(" "),
-            "content": { problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } },
-        });
         if let Some(code) = same_status.first() {
-            responses.insert(code.status().to_string(), refused);
+            responses.insert(code.status().to_string(), refused(same_status));
         }
     }
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/RefusedAtTheDoor" }));
     responses
 }
 
@@ -363,10 +379,17 @@ fn members_of(code: Code) -> Vec<(&'static str, Value)> {
         | Code::Forbidden
         | Code::NotFound
         | Code::MethodNotAllowed
+        | Code::RequestTimeout
+        | Code::LengthRequired
         | Code::BodyTooLarge
+        | Code::UriTooLong
         | Code::UnsupportedMediaType
+        | Code::ExpectationFailed
+        | Code::HeadersTooLarge
         | Code::Internal
+        | Code::BadGateway
         | Code::Busy
+        | Code::VersionNotSupported
         | Code::StorageFull => vec![],
     }
 }

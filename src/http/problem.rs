@@ -64,21 +64,49 @@ codes! {
     NotFound = (404, "not_found", "There is nothing here"),
     /// The path has no such method.
     MethodNotAllowed = (405, "method_not_allowed", "This cannot be done here"),
+    /// The request did not arrive in time.
+    RequestTimeout = (408, "request_timeout", "The request did not arrive in time"),
     /// Another holder has the lock.
     LockHeld = (409, "lock_held", "Somebody else is editing"),
     /// The lock has moved on.
     FenceMismatch = (409, "fence_mismatch", "The lock has moved on"),
+    /// A body whose length is not said beforehand.
+    LengthRequired = (411, "length_required", "The body must have a Content-Length"),
     /// The body is larger than allowed.
     BodyTooLarge = (413, "body_too_large", "The body is too large"),
+    /// The target is longer than allowed.
+    UriTooLong = (414, "uri_too_long", "The path is too long"),
     /// The body is not of a type that is understood.
     UnsupportedMediaType = (415, "unsupported_media_type", "The body is of the wrong type"),
+    /// `Expect` asks for something that is not there.
+    ExpectationFailed = (417, "expectation_failed", "This cannot be expected here"),
+    /// The headers are larger than allowed.
+    HeadersTooLarge = (431, "headers_too_large", "The headers are too large"),
     /// A defect; the cause is in the log.
     Internal = (500, "internal", "Something is broken here"),
+    /// The answer was lost on its way through the server.
+    BadGateway = (502, "bad_gateway", "The answer was lost"),
     /// The store could not take the write in time.
     Busy = (503, "busy", "Too busy just now"),
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    VersionNotSupported = (505, "version_not_supported", "This version of HTTP is not spoken here"),
     /// The disk is full.
     StorageFull = (507, "storage_full", "The disk is full"),
 }
+
+/// The codes with which the door refuses what is no request that goes on, whatever operation was meant.
+pub const DOOR: &[Code] = &[
+    Code::InvalidRequest,
+    Code::RequestTimeout,
+    Code::LengthRequired,
+    Code::BodyTooLarge,
+    Code::UriTooLong,
+    Code::ExpectationFailed,
+    Code::HeadersTooLarge,
+    Code::BadGateway,
+    Code::Busy,
+    Code::VersionNotSupported,
+];
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,44 +1,39 @@
 //! The server: the only user of `tiny_http`.
 //!
-//! It listens on loopback. One thread receives the requests and hands those that write to the writer, which takes it
-//! no time; what reads, or comes with a body that has not arrived yet, goes to a few others. An answer is one buffer,
-//! written when its turn comes, by whoever completed it.
+//! It listens on a Unix socket that only the door knows (see `door`), so what it reads is complete, well-formed and
+//! small. One thread receives the requests and hands those that write to the writer, which takes it no time; what only
+//! reads goes to a few others. An answer is one buffer, written when its turn comes, by whoever completed it.
 
-use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use chrono::DateTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::dispatch::App;
-use super::exchange::{Body, Headers, Reply, Request, Response, Seen};
-use super::turns::{Turn, Turns};
+use super::exchange::{Headers, Outlet, Reply, Request, Response, Seen};
+use super::hold::{Extent, Holds, Ticket};
+use super::render::{Asked, Renderer};
+use super::tag::{self, Tag};
+use super::turns::{self, Turn, Turns};
 use crate::time::Clock;
 
-/// Most bytes of a body.
-pub const BODY_BYTES: usize = 64 * 1024;
 /// Threads that carry out what only reads.
 pub const READERS: u32 = 4;
-/// How long the end waits for clients that are in the middle of something.
+/// How long the end waits for what is being answered.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Most requests that wait for one of them; then the others wait too.
+/// Most requests that wait for one of the readers; then the others wait too.
 const WAITING: usize = 1024;
-/// `tiny_http` has read a body up to here before it hands the request over (bytes).
-const ARRIVED_BYTES: usize = 1024;
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
 
-/// The address that stands for every client of one `tiny_http` connection.
-type Client = Option<SocketAddr>;
-
 /// A request that was received, and its place among those of its connection.
-type Received = (tiny_http::Request, Turn<Client>);
+type Received = (tiny_http::Request, Tag, Turn<u64>);
 
 /// A server that runs.
 pub struct Server {
@@ -46,39 +41,36 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     /// Says so when the last thread has ended.
     ended: mpsc::Receiver<()>,
-    address: SocketAddr,
 }
 
 struct Shared {
     http: tiny_http::Server,
     app: App,
     clock: Clock,
-    turns: Turns<Client>,
+    renderer: Renderer,
+    holds: Arc<Holds>,
+    turns: Turns<u64>,
     stopping: AtomicBool,
     /// Begins the ids of this run.
     run: i64,
-    next_id: AtomicU64,
-    /// The second that was shown last, and how.
-    date: Mutex<(i64, String)>,
 }
 
 impl Server {
-    /// Listens on `listener` and answers with `app`.
+    /// Listens on `listener` for the door, and answers with `app`. What is put off goes through `holds`.
     ///
     /// # Errors
-    /// When the system gives no socket or no thread.
-    pub fn start(listener: TcpListener, app: App, clock: Clock) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+    /// When the system gives no thread.
+    pub fn start(listener: UnixListener, app: App, holds: Arc<Holds>, clock: Clock) -> io::Result<Self> {
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             http,
             app,
             run: clock.wall_micros(),
+            renderer: Renderer::new(clock.clone()),
             clock,
+            holds,
             turns: Turns::default(),
             stopping: AtomicBool::new(false),
-            next_id: AtomicU64::new(1),
-            date: Mutex::default(),
         });
         let (sender, waiting) = bounded(WAITING);
         let (running, ended) = mpsc::channel::<()>();
@@ -95,21 +87,16 @@ impl Server {
                 shared.read_on(&waiting);
             })?);
         }
-        Ok(Self { shared, threads, ended, address })
+        Ok(Self { shared, threads, ended })
     }
 
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Takes no more requests, and waits until those that were taken are with whoever answers them.
+    /// Takes no more requests, and waits until those that were taken are with whoever answers them. The door, which
+    /// stands before it, is to be stopped first.
     pub fn stop(self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.http.unblock();
         if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("a client that does not send what it announced, or does not read, is left behind");
+            log::error!("a request that takes very long is left behind");
             return;
         }
         for thread in self.threads {
@@ -124,15 +111,14 @@ impl Shared {
     /// Receives until it is over, and hands on what takes time. When it returns, the readers finish what waits.
     fn receive(self: Arc<Self>, readers: &Sender<Received>) {
         while let Some(request) = self.next() {
-            let turn = self.turns.take(request.remote_addr().copied());
-            let arrived = request.body_length().unwrap_or(0) <= ARRIVED_BYTES
-                && !request.headers().iter().any(|header| {
-                    ["Transfer-Encoding", "Expect", "Upgrade"].iter().any(|name| header.field.equiv(name))
-                        || (header.field.equiv("Connection") && header.value != "close")
-                });
-            if arrived && !matches!(request.method(), tiny_http::Method::Get | tiny_http::Method::Head) {
-                self.serve((request, turn));
-            } else if let Err(unsent) = readers.send((request, turn)) {
+            let Some(tag) = tag_of(&request) else {
+                log::error!("something that is not the door has sent a request; it is not answered");
+                continue;
+            };
+            let turn = self.turns.take(tag.connection);
+            if !matches!(request.method(), tiny_http::Method::Get | tiny_http::Method::Head) {
+                self.serve((request, tag, turn));
+            } else if let Err(unsent) = readers.send((request, tag, turn)) {
                 // They end after this thread.
                 self.serve(unsent.into_inner());
             }
@@ -149,7 +135,7 @@ impl Shared {
             match self.http.recv() {
                 Ok(request) => return Some(request),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => {}
-                Err(error) => log::error!("no more connections are accepted, restart the server: {error}"),
+                Err(error) => log::error!("the door can open no more connections: {error}"),
             }
         }
     }
@@ -161,34 +147,38 @@ impl Shared {
     }
 
     /// Answers a request, now or later. A handler that panics costs this request and not the thread.
-    fn serve(self: &Arc<Self>, (request, turn): Received) {
+    fn serve(self: &Arc<Self>, (request, tag, turn): Received) {
         // The cause is logged by the panic hook, and the request by its reply.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.take(request, turn)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.take(request, tag, turn)));
     }
 
-    fn take(self: &Arc<Self>, mut incoming: tiny_http::Request, turn: Turn<Client>) {
+    fn take(self: &Arc<Self>, mut incoming: tiny_http::Request, tag: Tag, turn: Turn<u64>) {
         let started = self.clock.monotonic();
-        let (request, connection) = self.read(&mut incoming);
-        let outlet = incoming.into_writer();
-        let shared = Arc::clone(self);
-        let (method, path) = (request.method.clone(), request.path.clone());
-        let id = request.id.clone();
-        let origin = self.app.allowed_origin(&request).map(str::to_owned);
-        let reply = Reply::new(id.clone(), move |response, seen| {
-            let answer = shared.render(&response, &method, &id, origin.as_deref(), connection);
-            shared.turns.complete(turn, outlet, answer);
-            let took = shared.clock.monotonic().saturating_sub(started);
-            shared.note(&id, &method, &path, response.status, took, seen);
-        });
-        self.app.handle(&request, reply);
+        let request = self.read(&mut incoming, &tag);
+        let writer = incoming.into_writer();
+        if request.method == tag::PING {
+            return self.turns.complete(turn, writer, tag::pong(tag.id));
+        }
+        let path = Path {
+            shared: Arc::clone(self),
+            turn,
+            writer,
+            line: Line {
+                tag,
+                id: request.id.clone(),
+                method: request.method.clone(),
+                path: request.path.clone(),
+                origin: self.app.allowed_origin(&request).map(str::to_owned),
+                started,
+            },
+        };
+        self.app.handle(&request, Reply::new(request.id.clone(), Box::new(path)));
     }
 
     /// The request, read whole: a body that stays behind would hold up what comes after it.
-    fn read(&self, incoming: &mut tiny_http::Request) -> (Request, Connection) {
+    fn read(&self, incoming: &mut tiny_http::Request, tag: &Tag) -> Request {
         let mut headers = Headers::default();
         let (mut id, mut twice) = (None, None);
-        let mut connection = Connection::of(incoming.http_version());
-        let mut chunked = false;
         for header in incoming.headers() {
             let value = || Some(header.value.as_str().to_owned());
             let mut once = |name: &'static str, place: &mut Option<String>| {
@@ -196,14 +186,12 @@ impl Shared {
                     twice = Some(name);
                 }
             };
-            match header.field.as_str().as_str().to_ascii_lowercase().as_str() {
-                "content-type" => headers.content_type = value(),
-                "origin" => headers.origin = value(),
-                "x-user-id" => once("X-User-Id", &mut headers.user_id),
-                "x-user-name" => once("X-User-Name", &mut headers.user_name),
-                "x-request-id" => id = plausible(header.value.as_str()),
-                "connection" => connection = connection.asked(header.value.as_str()),
-                "transfer-encoding" => chunked = true,
+            match header.field.as_str().as_str() {
+                "Content-Type" => headers.content_type = value(),
+                "Origin" => headers.origin = value(),
+                "X-User-Id" => once("X-User-Id", &mut headers.user_id),
+                "X-User-Name" => once("X-User-Name", &mut headers.user_name),
+                "X-Request-Id" => id = plausible(header.value.as_str()),
                 _ => {}
             }
         }
@@ -211,144 +199,106 @@ impl Shared {
         let url = incoming.url();
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let request = Request {
-            id: id.unwrap_or_else(|| self.fresh_id()),
+            id: id.unwrap_or_else(|| format!("{:x}-{:x}", self.run, tag.id)),
             method: incoming.method().as_str().to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
             headers,
-            body: Body::default(),
+            body: Vec::new(),
+            client: tag.client,
         };
-        let body = body(incoming, chunked, connection);
-        (Request { body, ..request }, connection)
+        Request { body: body(incoming), ..request }
+    }
+}
+
+/// The way back to the client of one request.
+struct Path {
+    shared: Arc<Shared>,
+    turn: Turn<u64>,
+    writer: turns::Outlet,
+    line: Line,
+}
+
+/// What an answer needs to know of its request, and the log's line about it.
+struct Line {
+    tag: Tag,
+    id: String,
+    method: String,
+    path: String,
+    origin: Option<String>,
+    started: Duration,
+}
+
+impl Outlet for Path {
+    fn respond(self: Box<Self>, response: &Response, seen: &Seen) {
+        let Self { shared, turn, writer, line } = *self;
+        let mut bytes = Vec::with_capacity(512 + response.body.len());
+        line.render(&shared, &mut bytes, &tag::answer(line.tag.id), response, Extent::Whole);
+        shared.turns.complete(turn, writer, bytes);
+        line.note(&shared, response.status, seen);
     }
 
-    fn fresh_id(&self) -> String {
-        format!("{:x}-{:x}", self.run, self.next_id.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The bytes of a response, with the headers that every response has.
-    fn render(
-        &self,
-        response: &Response,
-        method: &str,
-        id: &str,
-        origin: Option<&str>,
-        connection: Connection,
-    ) -> Vec<u8> {
-        let status = tiny_http::StatusCode(response.status);
-        let mut head = format!(
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nX-Request-Id: {id}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
-            response.status,
-            status.default_reason_phrase(),
-            self.http_date(),
+    fn hold(self: Box<Self>, seen: Seen) -> Ticket {
+        let Self { shared, turn, writer, line } = *self;
+        let (id, request_id) = (line.tag.id, line.id.clone());
+        let holds = Arc::clone(&shared.holds);
+        let later = Arc::clone(&shared);
+        // Before the door hears of it, so that it can tell at once that the client is gone.
+        let ticket = holds.ticket(
+            id,
+            request_id,
+            Box::new(move |response, extent| {
+                let mut bytes = Vec::with_capacity(512 + response.body.len());
+                line.render(&later, &mut bytes, "", response, extent);
+                line.note(&later, response.status, &seen);
+                bytes
+            }),
         );
-        let mut header = |name: &str, value: &str| {
-            for part in [name, ": ", value, "\r\n"] {
-                head.push_str(part);
-            }
-        };
-        if let Some(content_type) = response.content_type {
-            header("Content-Type", content_type);
-        }
-        if response.status != 204 {
-            header("Content-Length", &response.body.len().to_string());
-        }
-        for (name, value) in &response.headers {
-            header(name, value);
-        }
-        if !self.app.cors_origins.is_empty() {
-            header("Vary", "Origin");
-        }
-        if let Some(origin) = origin {
-            header("Access-Control-Allow-Origin", origin);
-            header("Access-Control-Expose-Headers", "Retry-After, X-Request-Id");
-        }
-        match connection {
-            Connection::KeepAlive => {}
-            Connection::KeepAliveAsked => header("Connection", "keep-alive"),
-            Connection::Close | Connection::Upgrade => header("Connection", "close"),
-        }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        if method != "HEAD" {
-            bytes.extend_from_slice(&response.body);
-        }
-        bytes
+        shared.turns.complete(turn, writer, tag::held(id));
+        ticket
     }
+}
 
-    /// The `Date` of an answer (RFC 9110 §5.6.7), made once a second.
-    fn http_date(&self) -> String {
-        let second = self.clock.wall().0.div_euclid(1_000);
-        let mut date = self.date.lock().unwrap_or_else(PoisonError::into_inner);
-        if date.0 != second || date.1.is_empty() {
-            let now = DateTime::from_timestamp_secs(second).unwrap_or_default();
-            *date = (second, now.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
-        }
-        date.1.clone()
+impl Line {
+    fn render(&self, shared: &Shared, bytes: &mut Vec<u8>, first: &str, response: &Response, extent: Extent) {
+        let asked = Asked {
+            request_id: &self.id,
+            is_head: self.method == "HEAD",
+            varies_by_origin: !shared.app.cors_origins.is_empty(),
+            origin: self.origin.as_deref(),
+        };
+        shared.renderer.render(bytes, first, response, &asked, extent);
     }
 
     /// Counts a request that was answered, and writes its line into the log. Not the query, which may hold more than
     /// a log should.
-    fn note(&self, id: &str, method: &str, path: &str, status: u16, took: Duration, seen: &Seen) {
-        let seconds = took.as_secs_f64();
-        self.app.service.metrics().request(seen.route.unwrap_or("none"), status, seconds);
+    fn note(&self, shared: &Shared, status: u16, seen: &Seen) {
+        let seconds = shared.clock.monotonic().saturating_sub(self.started).as_secs_f64();
+        shared.app.service.metrics().request(seen.route.unwrap_or("none"), status, seconds);
         let user = seen.user_id.as_deref().unwrap_or_default();
-        let (method, path) = (&printable(method), &printable(path));
+        let (id, method, path) = (&self.id, &printable(&self.method), &printable(&self.path));
+        let client = tag::Client(self.tag.client);
         log::info!(
             target: "lockhouse::request",
-            id = id, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
-            "{method} {path} {status} {:.2} ms user={user:?} id={id}", seconds * 1e3
+            id = id, client:% = client, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
+            "{client} {method} {path} {status} {:.2} ms user={user:?} id={id}", seconds * 1e3
         );
     }
 }
 
-/// What becomes of a connection after an answer (RFC 9112 §9.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Connection {
-    /// It stays: the rule in HTTP/1.1.
-    KeepAlive,
-    /// It stays because an HTTP/1.0 client asked for it.
-    KeepAliveAsked,
-    /// It ends: the rule in HTTP/1.0, or the client asked for it.
-    Close,
-    /// The client wants to talk something else, which we do not: it ends.
-    Upgrade,
+fn tag_of(request: &tiny_http::Request) -> Option<Tag> {
+    // The door writes it first.
+    let header = request.headers().first().filter(|header| header.field.as_str().as_str() == tag::HEADER)?;
+    Tag::parse(header.value.as_str())
 }
 
-impl Connection {
-    fn of(version: &tiny_http::HTTPVersion) -> Self {
-        if *version < tiny_http::HTTPVersion(1, 1) { Self::Close } else { Self::KeepAlive }
+fn body(incoming: &mut tiny_http::Request) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(incoming.body_length().unwrap_or_default());
+    if incoming.as_reader().read_to_end(&mut bytes).is_err() {
+        // The door is gone, and with it whoever asked.
+        bytes.clear();
     }
-
-    /// The same reading as `tiny_http`'s, which decides.
-    fn asked(self, header: &str) -> Self {
-        let asked = header.to_ascii_lowercase();
-        match self {
-            _ if asked.contains("close") => Self::Close,
-            _ if asked.contains("upgrade") => Self::Upgrade,
-            Self::Close if asked.contains("keep-alive") => Self::KeepAliveAsked,
-            same @ (Self::KeepAlive | Self::KeepAliveAsked | Self::Close | Self::Upgrade) => same,
-        }
-    }
-}
-
-fn body(incoming: &mut tiny_http::Request, chunked: bool, connection: Connection) -> Body {
-    let most = u64::try_from(BODY_BYTES).unwrap_or(u64::MAX);
-    let length = match (chunked, incoming.body_length()) {
-        (false, None | Some(0)) => return Body::default(),
-        (false, Some(length)) if length > BODY_BYTES => return Body::TooLarge,
-        (false, Some(length)) => u64::try_from(length).unwrap_or(most),
-        // Before an upgrade `tiny_http` hands the bare connection over, which has no end.
-        (true, _) if connection == Connection::Upgrade => return Body::Broken,
-        (true, _) => most + 1,
-    };
-    let mut bytes = Vec::new();
-    match incoming.as_reader().take(length).read_to_end(&mut bytes) {
-        Ok(_) if bytes.len() > BODY_BYTES => Body::TooLarge,
-        Ok(read) if !chunked && u64::try_from(read) != Ok(length) => Body::Broken,
-        Ok(_) => Body::Whole(bytes),
-        Err(_) => Body::Broken,
-    }
+    bytes
 }
 
 /// What may stand in a line of the log.

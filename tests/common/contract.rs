@@ -46,6 +46,7 @@ pub fn declared() -> BTreeSet<(String, u16)> {
                 .as_object()
                 .unwrap()
                 .keys()
+                .filter(|status| *status != "default")
                 .map(move |status| (id.clone(), status.parse().unwrap()))
         })
         .collect()
@@ -101,6 +102,9 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
         return;
     };
     let id = operation["operationId"].as_str().unwrap().to_owned();
+    if operation["responses"][answer.status.to_string()].is_null() {
+        return check_refusal(answer);
+    }
     let declared = &operation["responses"][answer.status.to_string()];
     assert!(!declared.is_null(), "{id} answered {}, which is not declared: {}", answer.status, answer.text());
     let media = declared["content"].as_object().unwrap().keys().next().unwrap();
@@ -114,4 +118,22 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
         assert!(errors.is_empty(), "{} {}: {errors:?}\n{json:#}", met.0, met.1);
     }
     MET.lock().unwrap().insert(met);
+}
+
+/// What the door refuses, whatever was meant: that is declared once, and the connection is closed afterwards.
+pub fn check_refusal(answer: &Answer) {
+    static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+        let refused = &DOCUMENT["components"]["responses"]["RefusedAtTheDoor"];
+        let mut schema = refused["content"]["application/problem+json"]["schema"].clone();
+        schema["components"] = DOCUMENT["components"].clone();
+        jsonschema::validator_for(&schema).unwrap()
+    });
+    let json = answer.json();
+    let errors: Vec<_> = VALIDATOR.iter_errors(&json).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{}: {errors:?}\n{json:#}", answer.status);
+    assert_eq!(answer.header("connection"), Some("close"), "{json:#}");
+    assert_eq!(json["status"], answer.status);
+    for name in ["date", "x-request-id", "cache-control", "x-content-type-options"] {
+        assert!(answer.header(name).is_some(), "{name} is missing");
+    }
 }

@@ -15,12 +15,14 @@ pub mod client;
 pub mod contract;
 pub mod process;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::Config;
+use lockhouse::http::routes::{ROUTES, Route};
 use lockhouse::sweeper::{Swept, sweep_once};
 use lockhouse::time::{Clock, ManualClock, WallTime};
 use tempfile::TempDir;
@@ -35,6 +37,7 @@ pub struct Server {
     running: Option<Running>,
     pub config: Config,
     pub clock: Arc<ManualClock>,
+    routes: &'static [Route],
     directory: TempDir,
 }
 
@@ -46,6 +49,11 @@ impl Server {
 
     /// With settings of one's own.
     pub fn with(set: impl FnOnce(&mut Config)) -> Self {
+        Self::with_routes(ROUTES, set)
+    }
+
+    /// With operations of one's own.
+    pub fn with_routes(routes: &'static [Route], set: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.server.listen.set_port(0);
@@ -53,7 +61,7 @@ impl Server {
         config.sweeper.interval = None;
         set(&mut config);
         let clock = ManualClock::starting_at(NOON);
-        let mut server = Self { running: None, config, clock, directory };
+        let mut server = Self { running: None, config, clock, routes, directory };
         server.start_again();
         server
     }
@@ -66,7 +74,8 @@ impl Server {
     }
 
     pub fn start_again(&mut self) {
-        self.running = Some(serve::start(&self.config, Clock::Manual(Arc::clone(&self.clock))).unwrap());
+        let clock = Clock::Manual(Arc::clone(&self.clock));
+        self.running = Some(serve::start_on(&self.config, Vec::new(), clock, self.routes).unwrap());
     }
 
     pub fn restart(&mut self) {
@@ -88,9 +97,13 @@ impl Server {
         sweep_once(self.running().service()).unwrap()
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.running().address().unwrap()
+    }
+
     /// A connection of nobody in particular.
     pub fn client(&self) -> Client {
-        Client::connect(self.running().address())
+        Client::connect(self.address())
     }
 
     /// A connection of `user`.

@@ -1,0 +1,259 @@
+//! What can be set, as the program has it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::lock::policy::{Rules, SameUser, Takeover};
+use crate::time::{Timestamp, Ttl};
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[database]`
+    pub database: Database,
+    /// `[locks]`
+    pub locks: Locks,
+    /// `[sweeper]`
+    pub sweeper: Sweeper,
+    /// `[history]`
+    pub history: History,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Who may connect to the Unix socket it listens on: its permissions.
+    pub socket_mode: u32,
+    /// Proxies that are believed when they say where a request comes from.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Web origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
+    /// How long the head of a request may take to arrive.
+    pub head_timeout: Duration,
+    /// How long a body may take.
+    pub body_timeout: Duration,
+    /// How long a connection is kept on which nothing is asked.
+    pub idle_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    pub write_timeout: Duration,
+    /// Most bytes of a head.
+    pub max_head: usize,
+    /// Most headers.
+    pub max_headers: usize,
+    /// Most bytes of a body.
+    pub max_body: usize,
+    /// Most connections.
+    pub max_connections: usize,
+    /// Most bytes that are kept for all clients together.
+    pub max_buffered: usize,
+    /// How long a stop waits for what runs.
+    pub shutdown_grace: Duration,
+}
+
+/// `server.listen`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket with this path.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// The same with this port, if it has one.
+    pub const fn set_port(&mut self, port: u16) {
+        if let Self::Tcp(address) = self {
+            address.set_port(port);
+        }
+    }
+}
+
+/// As it is typed.
+impl fmt::Display for Listen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() || path.contains('\0') {
+                Err(())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        local.as_deref().unwrap_or(text).parse().map(Self::Tcp).map_err(drop)
+    }
+}
+
+/// One of `server.trusted_proxies`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// Whoever connects to the Unix socket.
+    Local,
+    /// These addresses.
+    Network(IpNet),
+}
+
+impl TrustedProxy {
+    /// Whether it is this address.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        matches!(self, Self::Network(network) if network.contains(&address))
+    }
+}
+
+impl fmt::Display for TrustedProxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => formatter.write_str("unix"),
+            Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
+                write!(formatter, "{}", network.addr())
+            }
+            Self::Network(network) => write!(formatter, "{network}"),
+        }
+    }
+}
+
+impl FromStr for TrustedProxy {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "unix" {
+            return Ok(Self::Local);
+        }
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self::Network).map_err(drop)
+    }
+}
+
+/// `[database]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// How long a write waits for another process that holds the database.
+    pub busy_timeout: Duration,
+    /// Most bytes that the file may grow to; nothing means as far as the disk goes.
+    pub max_size: Option<u64>,
+}
+
+/// `[locks]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locks {
+    /// What [`crate::lock::decide`] goes by.
+    pub rules: Rules,
+    /// What a lease that was alive when the server stopped has left at least when it starts again.
+    pub restart_grace: Duration,
+}
+
+/// `[sweeper]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweeper {
+    /// How often it comes by; nothing means never.
+    pub interval: Option<Duration>,
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// How long events are kept; nothing means for ever.
+    pub keep: Option<Duration>,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// How callers say who they are.
+    pub mode: AuthMode,
+}
+
+/// `auth.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// `X-User-Id` is believed; everybody is an administrator.
+    None,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// What is less important than this is not logged.
+    pub level: log::LevelFilter,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server {
+                listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7311))),
+                socket_mode: 0o600,
+                trusted_proxies: Vec::new(),
+                cors_origins: Vec::new(),
+                head_timeout: Duration::from_secs(10),
+                body_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_secs(75),
+                write_timeout: Duration::from_secs(30),
+                max_head: 16 * 1024,
+                max_headers: 64,
+                max_body: 64 * 1024,
+                max_connections: 10_000,
+                max_buffered: 128 * 1024 * 1024,
+                shutdown_grace: Duration::from_secs(10),
+            },
+            database: Database {
+                path: PathBuf::from("lockhouse.db"),
+                busy_timeout: Duration::from_secs(5),
+                max_size: None,
+            },
+            locks: Locks {
+                rules: Rules {
+                    default_ttl: Ttl::from_millis(10 * 60 * 1_000),
+                    min_ttl: Ttl::from_millis(1_000),
+                    max_ttl: Ttl::from_millis(24 * 60 * 60 * 1_000),
+                    same_user: SameUser::Share,
+                    takeover: Takeover::Anyone,
+                    reclaim_within: Ttl::from_millis(i64::MAX),
+                    reclaim_from: Timestamp(i64::MIN),
+                },
+                restart_grace: Duration::from_secs(30),
+            },
+            sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
+            history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
+            auth: Auth { mode: AuthMode::None },
+            log: Log { level: log::LevelFilter::Info, format: LogFormat::Text },
+        }
+    }
+}

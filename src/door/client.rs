@@ -1,0 +1,246 @@
+//! One client's connection: what it is doing, what has come from it, what is on its way to it.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use super::Settings;
+use super::framing::{After, Framer, Version};
+use super::socket::{Output, Peer, Socket};
+use super::timers::Deadline;
+
+/// How long a connection that was finished waits for the other end to finish too, so that the last answer is not lost
+/// with what the client was still sending (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// Most bytes that are read and thrown away meanwhile.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// How long a request waits for room on the way to the server.
+const QUEUE: Duration = Duration::from_secs(5);
+/// Most bytes that are read ahead while a request is being answered.
+const AHEAD_BYTES: usize = 4 * 1024;
+
+/// What the client is doing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Saying nothing, or sending a request.
+    Reading(Part),
+    /// Waiting for room on the way to the server; the request is kept by the framer.
+    Queued,
+    /// Waiting for the answer.
+    Asked(Asked),
+    /// Waiting for the holder of a ticket.
+    Held(Asked, Hold),
+    /// Reading the last answer, after which the connection is finished.
+    Leaving,
+    /// The connection is finished on this side; this many bytes have been thrown away.
+    Lingering(usize),
+}
+
+/// Which part of a request is coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Nothing,
+    Head,
+    Body,
+}
+
+/// What the answer needs to know of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) version: Version,
+    pub(super) after: After,
+    pub(super) is_head: bool,
+}
+
+/// A held request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hold {
+    pub(super) id: u64,
+    /// Whether the head of the answer is out, and pieces follow.
+    pub(super) streams: bool,
+    /// Bytes of pieces in the output.
+    pub(super) pieces: usize,
+}
+
+/// Who is let go of first when there are too many: the lower the sooner; among equals the one that has been so longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    Finished,
+    Idle,
+    Unfinished,
+    Unread,
+}
+
+/// What came of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    Something,
+    Nothing,
+    /// The connection is broken.
+    Broken,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: Socket,
+    pub(super) serial: u64,
+    pub(super) peer: Peer,
+    pub(super) framer: Framer,
+    pub(super) state: State,
+    pub(super) output: Output,
+    pub(super) deadline: Deadline,
+    /// Since when it is in its state.
+    pub(super) since: Duration,
+    /// When it last took some of its output.
+    pub(super) moved: Duration,
+    /// There may be something to read.
+    pub(super) readable: bool,
+    /// The client has finished, or is gone: the end is to be read.
+    pub(super) hung_up: bool,
+    /// The end was read.
+    pub(super) ended: bool,
+    /// Whether it was told to send the body that it announced.
+    pub(super) continued: bool,
+    /// It is in the list of those with something to write.
+    pub(super) writes: bool,
+    /// What its buffers were last counted as.
+    pub(super) counted: usize,
+}
+
+impl Client {
+    pub(super) fn new(socket: Socket, peer: Peer, serial: u64, now: Duration) -> Self {
+        Self {
+            socket,
+            serial,
+            peer,
+            framer: Framer::default(),
+            state: State::Reading(Part::Nothing),
+            output: Output::default(),
+            deadline: Deadline::NEVER,
+            since: now,
+            moved: now,
+            readable: false,
+            hung_up: false,
+            ended: false,
+            continued: false,
+            writes: false,
+            counted: 0,
+        }
+    }
+
+    /// It is in this state from now on.
+    pub(super) fn enter(&mut self, state: State, now: Duration) {
+        self.state = state;
+        self.since = now;
+    }
+
+    /// This part of a request is coming, and has been, or begins to.
+    pub(super) fn is_sending(&mut self, part: Part, now: Duration) {
+        if self.state != State::Reading(part) {
+            self.enter(State::Reading(part), now);
+        }
+    }
+
+    /// When it has taken too long over what it is doing.
+    pub(super) fn due(&self, settings: &Settings) -> Option<Duration> {
+        if !self.output.is_empty() {
+            return Some(self.moved + settings.write_timeout);
+        }
+        match self.state {
+            State::Reading(Part::Nothing) => Some(self.since + settings.idle_timeout),
+            State::Reading(Part::Head) => Some(self.since + settings.head_timeout),
+            State::Reading(Part::Body) => Some(self.since + settings.body_timeout),
+            State::Queued => Some(self.since + QUEUE),
+            State::Asked(_) | State::Held(..) => None,
+            State::Leaving | State::Lingering(_) => Some(self.since + LINGER),
+        }
+    }
+
+    /// Whether it can be let go of when there are too many, and how soon.
+    pub(super) fn worth(&self) -> Option<(Worth, Duration)> {
+        let worth = match self.state {
+            State::Lingering(_) => Worth::Finished,
+            State::Reading(_) | State::Leaving if !self.output.is_empty() => {
+                return Some((Worth::Unread, self.moved));
+            }
+            State::Reading(Part::Nothing) => Worth::Idle,
+            State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Unfinished,
+            State::Queued | State::Asked(_) | State::Held(..) => return None,
+        };
+        Some((worth, self.since))
+    }
+
+    /// What its buffers take (bytes).
+    pub(super) const fn size(&self) -> usize {
+        self.framer.capacity() + self.output.capacity()
+    }
+
+    /// Whether more of what it sends is wanted just now.
+    fn wants_input(&self) -> bool {
+        match self.state {
+            State::Reading(_) | State::Lingering(_) => true,
+            // To notice that it is gone, and no more.
+            State::Queued | State::Asked(_) | State::Held(..) => self.framer.len() < AHEAD_BYTES,
+            State::Leaving => false,
+        }
+    }
+
+    /// Reads once, if there is anything that is wanted.
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Came {
+        if !self.readable || self.ended || !self.wants_input() {
+            return Came::Nothing;
+        }
+        match self.socket.read(scratch) {
+            Ok(0) => {
+                self.readable = false;
+                self.ended = true;
+                Came::Something
+            }
+            Ok(length) => {
+                // A short read has emptied the socket: the next bytes announce themselves, unless they are the end,
+                // which has.
+                self.readable = length == scratch.len() || self.hung_up;
+                if let State::Lingering(thrown_away) = &mut self.state {
+                    *thrown_away += length;
+                    return if *thrown_away > LINGER_BYTES { Came::Broken } else { Came::Something };
+                }
+                self.framer.push(scratch.get(..length).unwrap_or_default());
+                Came::Something
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Came::Nothing
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Came::Something,
+            Err(_) => Came::Broken,
+        }
+    }
+
+    /// Puts an answer into the output, with what it says of the connection.
+    pub(super) fn answer(&mut self, status_line: &[u8], rest: &[u8], asked: Asked, framing: &str) {
+        let connection = match (asked.after, asked.version) {
+            (After::Close, _) => "Connection: close\r\n",
+            (After::KeepAlive, Version::Http10) => "Connection: keep-alive\r\n",
+            (After::KeepAlive, Version::Http11) => "",
+        };
+        for part in [status_line, framing.as_bytes(), connection.as_bytes(), rest] {
+            self.output.bytes.extend_from_slice(part);
+        }
+    }
+
+    /// Puts a piece of a streamed answer into the output.
+    pub(super) fn piece(&mut self, piece: &[u8], asked: Asked) {
+        let before = self.output.bytes.len();
+        match asked.version {
+            Version::Http11 => {
+                self.output.bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                self.output.bytes.extend_from_slice(piece);
+                self.output.bytes.extend_from_slice(b"\r\n");
+            }
+            Version::Http10 => self.output.bytes.extend_from_slice(piece),
+        }
+        if let State::Held(_, hold) = &mut self.state {
+            hold.pieces += self.output.bytes.len() - before;
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Bytes → a request, or a refusal. Pure: no sockets, no clock.
+//!
+//! Where a request ends is the one thing that a server and whatever stands before it must never see differently
+//! (request smuggling). So there is one reading of the bytes, by the letter of RFC 9112, and what leaves room for
+//! another is refused: a line that does not end in CR LF, a length that is not one number, any `Transfer-Encoding`.
+
+use std::ops::Range;
+
+use super::refusal::Refusal;
+
+/// What a request may measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of the request line and the headers, with the empty line after them.
+    pub head_bytes: usize,
+    /// Most headers; at most [`MOST_HEADERS`].
+    pub headers: usize,
+    /// Most bytes of a body.
+    pub body_bytes: usize,
+}
+
+/// The most headers that [`Limits::headers`] may ask for.
+pub const MOST_HEADERS: usize = 256;
+
+/// Most bytes of a method. The longest registered one has 17.
+const METHOD_BYTES: usize = 32;
+
+/// The version of HTTP that the client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// What becomes of the connection after the answer (RFC 9112 §9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It stays open for the next request.
+    KeepAlive,
+    /// It is closed.
+    Close,
+}
+
+/// A request's head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path and the query, or `*`; visible ASCII.
+    pub target: &'a str,
+    /// What the client speaks.
+    pub version: Version,
+    /// Names and values as they came, without the white space around them.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+    /// Bytes of the body.
+    pub body_length: usize,
+    /// What becomes of the connection.
+    pub after: After,
+    /// Whether the client waits for a `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// A complete request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Its head.
+    pub head: Head<'a>,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// How far the bytes that have come are a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// Nothing has come.
+    Nothing,
+    /// A part of the head.
+    Head,
+    /// The head, and not all of the body.
+    Body {
+        /// Whether the client waits for a `100 Continue` before it sends the body.
+        expects_continue: bool,
+    },
+    /// All of it.
+    Complete(Request<'a>),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Stage {
+    /// Before a request: one empty line may stand here (RFC 9112 §2.2).
+    #[default]
+    Start,
+    /// The empty line was skipped.
+    AfterEmptyLine,
+    /// In the head; bytes up to here were looked at.
+    Head(usize),
+    /// The head ends here, and the body there.
+    Body(usize, usize),
+    Refused(Refusal),
+}
+
+/// The bytes of one client, as they come.
+#[derive(Debug, Default)]
+pub struct Framer {
+    input: Vec<u8>,
+    stage: Stage,
+}
+
+impl Framer {
+    /// More bytes have come.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Bytes that have come and were not consumed.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.input.is_empty()
+    }
+
+    /// What the buffer takes of the memory (bytes).
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.input.capacity()
+    }
+
+    /// Whether it is a `HEAD` that is coming, as far as can be seen.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.input.starts_with(b"HEAD ")
+    }
+
+    /// How far the next request has come.
+    ///
+    /// # Errors
+    /// Why it is none. The same from then on.
+    pub fn progress(&mut self, limits: &Limits) -> Result<Progress<'_>, Refusal> {
+        let head_end = match self.find_head(limits) {
+            Ok(Some(head_end)) => head_end,
+            Ok(None) if matches!(self.stage, Stage::Head(_)) => return Ok(Progress::Head),
+            Ok(None) => return Ok(Progress::Nothing),
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let head = match parse(part(&self.input, 0..head_end), limits) {
+            Ok(head) => head,
+            Err(refusal) => {
+                self.stage = Stage::Refused(refusal);
+                return Err(refusal);
+            }
+        };
+        let end = head_end + head.body_length;
+        self.stage = Stage::Body(head_end, end);
+        if self.input.len() < end {
+            return Ok(Progress::Body { expects_continue: head.expects_continue });
+        }
+        Ok(Progress::Complete(Request { head, body: part(&self.input, head_end..end) }))
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Result<Progress<'_>, Refusal> {
+        self.stage = Stage::Refused(refusal);
+        Err(refusal)
+    }
+
+    /// Whether the head has come and the body has not: [`Framer::progress`] has nothing new to tell before it has.
+    #[must_use]
+    pub const fn waits_for_body(&self) -> bool {
+        matches!(self.stage, Stage::Body(_, end) if self.input.len() < end)
+    }
+
+    /// Lets go of the request that was complete; what follows it stays.
+    pub fn consume(&mut self) {
+        if let Stage::Body(_, end) = self.stage
+            && end <= self.input.len()
+        {
+            if end == self.input.len() {
+                // A client that says nothing takes no memory.
+                self.input = Vec::new();
+            } else {
+                self.input.drain(..end);
+            }
+            self.stage = Stage::Start;
+        }
+    }
+
+    /// Lets go of all bytes, for a connection whose requests are of no more interest.
+    pub fn discard(&mut self) {
+        self.input = Vec::new();
+    }
+
+    /// Where the head ends, if all of it has come.
+    fn find_head(&mut self, limits: &Limits) -> Result<Option<usize>, Refusal> {
+        if matches!(self.stage, Stage::Start) && self.input.starts_with(b"\r\n") {
+            self.input.drain(..2);
+            self.stage = Stage::AfterEmptyLine;
+        }
+        let seen = match self.stage {
+            Stage::Start if self.input == b"\r" => return Ok(None),
+            Stage::Start | Stage::AfterEmptyLine if self.input.is_empty() => return Ok(None),
+            Stage::Start | Stage::AfterEmptyLine => 0,
+            Stage::Head(seen) => seen,
+            Stage::Body(head_end, _) => return Ok(Some(head_end)),
+            Stage::Refused(refusal) => return Err(refusal),
+        };
+        let found = head_end(&self.input, seen, limits)?;
+        self.stage = Stage::Head(self.input.len());
+        Ok(found)
+    }
+}
+
+fn part(bytes: &[u8], range: Range<usize>) -> &[u8] {
+    bytes.get(range).unwrap_or_default()
+}
+
+/// Where the head ends, looked for from `seen` on: each byte is looked at once, however slowly they come.
+fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    if input.first() == Some(&0x16) {
+        return Err(Refusal::Tls);
+    }
+    let mut before = seen.checked_sub(1).and_then(|index| input.get(index)).copied();
+    for (index, &byte) in input.iter().enumerate().skip(seen) {
+        let size = index + 1;
+        match (before, byte) {
+            (Some(b'\r'), b'\n') if size == 2 => return Err(Refusal::RequestLine),
+            (Some(b'\r'), b'\n') if part(input, 0..size).ends_with(b"\r\n\r\n") => return Ok(Some(size)),
+            (Some(b'\r'), b'\n') => {}
+            (Some(b'\r'), _) | (_, b'\n') => return Err(Refusal::LineEnd),
+            (_, b'\r' | b'\t') => {}
+            _ if byte.is_ascii_control() => return Err(Refusal::ControlCharacter),
+            _ => {}
+        }
+        if size >= limits.head_bytes {
+            return Err(too_large(input));
+        }
+        before = Some(byte);
+    }
+    Ok(None)
+}
+
+/// What of the head is too large.
+fn too_large(input: &[u8]) -> Refusal {
+    if input.contains(&b'\n') { Refusal::HeadersTooLarge } else { Refusal::UriTooLong }
+}
+
+/// The head of these bytes, which end with its empty line.
+fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
+    let mut space = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let space = space.get_mut(..limits.headers).unwrap_or_default();
+    let mut parsed = httparse::Request::new(space);
+    match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(Refusal::Header),
+        Err(error) => return Err(because(error, bytes)),
+    }
+    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+        return Err(Refusal::RequestLine);
+    };
+    if method.is_empty() || method.len() > METHOD_BYTES {
+        return Err(Refusal::RequestLine);
+    }
+    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    let headers: Vec<_> = parsed.headers.iter().map(|header| (header.name, header.value)).collect();
+    let fields = Fields(&headers);
+    host(&fields, version)?;
+    let body_length = body_length(&fields, limits)?;
+    Ok(Head {
+        method,
+        target: origin_form(method, target)?,
+        version,
+        body_length,
+        after: after(&fields, version)?,
+        expects_continue: expects_continue(&fields, version)? && body_length > 0,
+        headers,
+    })
+}
+
+fn because(error: httparse::Error, bytes: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::HeadersTooLarge,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::Header,
+        httparse::Error::Version if names_a_version(bytes) => Refusal::Version,
+        httparse::Error::Version
+        | httparse::Error::Token
+        | httparse::Error::NewLine
+        | httparse::Error::Status => Refusal::RequestLine,
+    }
+}
+
+/// Whether the request line ends in the name of another version, so that it is no nonsense.
+fn names_a_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let word = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit() && ![b"HTTP/1.0", b"HTTP/1.1"].iter().any(|known| word == *known))
+}
+
+/// The headers, by name.
+struct Fields<'h, 'a>(&'h [(&'a str, &'a [u8])]);
+
+impl<'a> Fields<'_, 'a> {
+    fn named(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+}
+
+/// The path and query of a target in origin-form or absolute-form (RFC 9112 §3.2.1, §3.2.2), or the `*` of `OPTIONS`.
+fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, Refusal> {
+    // A fragment is never sent; and what is beyond ASCII is percent-encoded (RFC 3986 §2.1).
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(Refusal::Target);
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(target);
+    }
+    let rest = ["http://", "https://"]
+        .iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)))
+        .and_then(|scheme| target.get(scheme.len()..))
+        .ok_or(Refusal::Target)?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    match path {
+        _ if authority.is_empty() || !is_host(authority.as_bytes()) => Err(Refusal::Target),
+        "" => Ok("/"),
+        _ if path.starts_with('/') => Ok(path),
+        // `http://host?query` has no path to begin with.
+        _ => Err(Refusal::Target),
+    }
+}
+
+fn host(fields: &Fields<'_, '_>, version: Version) -> Result<(), Refusal> {
+    let mut hosts = fields.named("Host");
+    match (hosts.next(), hosts.next(), version) {
+        (None, None, Version::Http10) => Ok(()),
+        (Some(host), None, _) if is_host(host) => Ok(()),
+        _ => Err(Refusal::Host),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), as far as its characters go.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%[]".contains(byte))
+}
+
+/// One number, given once, or nothing (RFC 9112 §6.3).
+fn body_length(fields: &Fields<'_, '_>, limits: &Limits) -> Result<usize, Refusal> {
+    if fields.named("Transfer-Encoding").next().is_some() {
+        return Err(Refusal::TransferEncoding);
+    }
+    let mut lengths = fields.named("Content-Length");
+    let digits = match (lengths.next(), lengths.next()) {
+        (None, _) => return Ok(0),
+        (Some(digits), None) => digits,
+        (Some(_), Some(_)) => return Err(Refusal::ContentLength),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::ContentLength);
+    }
+    let length = digits
+        .iter()
+        .fold(0_usize, |length, digit| length.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+    if length > limits.body_bytes { Err(Refusal::BodyTooLarge) } else { Ok(length) }
+}
+
+fn after(fields: &Fields<'_, '_>, version: Version) -> Result<After, Refusal> {
+    let (mut close, mut keep_alive) = (false, false);
+    for value in fields.named("Connection") {
+        let options = std::str::from_utf8(value).map_err(|_| Refusal::HeaderValue)?;
+        for option in options.split(',').map(|option| option.trim_matches([' ', '\t'])) {
+            close |= option.eq_ignore_ascii_case("close");
+            keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+        }
+    }
+    match version {
+        _ if close => Ok(After::Close),
+        Version::Http10 if !keep_alive => Ok(After::Close),
+        Version::Http10 | Version::Http11 => Ok(After::KeepAlive),
+    }
+}
+
+/// An HTTP/1.0 client does not know `100 Continue`: it must not get one (RFC 9110 §10.1.1).
+fn expects_continue(fields: &Fields<'_, '_>, version: Version) -> Result<bool, Refusal> {
+    let mut expects = false;
+    for value in fields.named("Expect") {
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refusal::Expectation);
+        }
+        expects = version == Version::Http11;
+    }
+    Ok(expects)
+}

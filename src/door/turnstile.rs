@@ -1,0 +1,470 @@
+//! The event loop: sockets that are ready, deadlines that are reached, connections that come.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use super::client::{Client, State, Worth};
+use super::journal::{Cut, Journal};
+use super::listen::Bound;
+use super::refusal::Refusal;
+use super::socket::{Acceptor, Peer, Socket};
+use super::timers::Timers;
+use super::upstream::{CONNECTIONS, ClientKey, Upstream};
+use super::{Behind, OPEN, Settings};
+use crate::http::hold::Letter;
+use crate::http::render::Renderer;
+use crate::http::tag;
+use crate::metrics::Metrics;
+use crate::time::Clock;
+
+/// The token of the waker; those of the listeners, the inner connections and the clients follow.
+const WAKER: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+const FIRST_INNER: usize = 1_000;
+const FIRST_CLIENT: usize = FIRST_INNER + CONNECTIONS;
+
+/// Most sockets that are attended to before the others are looked at again.
+const EVENTS: usize = 1024;
+/// Most connections that are accepted before those that are there get their turn.
+const ACCEPTS: usize = 256;
+/// How long to wait after the system had no room for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Open files that are not clients' connections: the database's, the inner connections, the log.
+const OTHER_FILES: usize = 48;
+/// The fewest connections that are worth listening for.
+const FEWEST: usize = 8;
+/// Which part of the connections is let go of at once, when there are too many.
+const LET_GO: usize = 64;
+/// Bytes read at a time.
+pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) bound: Vec<Bound>,
+    pub(super) behind: Behind,
+    pub(super) settings: Settings,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) grace: Arc<AtomicU64>,
+}
+
+pub(super) struct Turnstile {
+    poll: Poll,
+    bound: Vec<Bound>,
+    acceptors: Vec<Acceptor>,
+    /// Connections may be waiting to be accepted.
+    pub(super) waits_outside: bool,
+    accept_again_at: Duration,
+    pub(super) clients: Slab<Client>,
+    serials: u64,
+    timers: Timers<ClientKey>,
+    pub(super) upstream: Upstream,
+    /// Clients with a request for which there was no room.
+    pub(super) queue: VecDeque<ClientKey>,
+    /// Clients with something to write.
+    pub(super) writers: Vec<ClientKey>,
+    /// Clients with something to do.
+    pub(super) busy: Vec<ClientKey>,
+    /// The held requests, by their id.
+    pub(super) held: HashMap<u64, ClientKey>,
+    /// What was said about requests before the door heard that they are held.
+    pub(super) early: HashMap<u64, Vec<Letter>>,
+    /// What the clients' buffers take (bytes).
+    pub(super) buffered: usize,
+    pub(super) scratch: Vec<u8>,
+    pub(super) settings: Settings,
+    pub(super) behind: Behind,
+    pub(super) renderer: Renderer,
+    pub(super) journal: Journal,
+    /// Begins the ids of this run's refusals.
+    pub(super) run: i64,
+    pub(super) refusals: u64,
+    clock: Clock,
+    pub(super) now: Duration,
+    grace: Arc<AtomicU64>,
+    /// When a stop has taken too long.
+    pub(super) stop_by: Option<Duration>,
+}
+
+impl Turnstile {
+    pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
+        let Parts { mut bound, behind, mut settings, metrics, clock, grace } = parts;
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let wake = Arc::clone(&waker);
+        // A door that cannot be woken has been closed.
+        behind.holds.wake_with(move || drop(wake.wake()));
+        let mut acceptors = bound.iter_mut().map(Bound::acceptor).collect::<io::Result<Vec<_>>>()?;
+        for (number, acceptor) in acceptors.iter_mut().enumerate() {
+            poll.registry().register(
+                acceptor.source(),
+                Token(FIRST_LISTENER + number),
+                Interest::READABLE,
+            )?;
+        }
+        settings.connections = settings.connections.min(room(raise_file_limit())?);
+        let turnstile = Self {
+            poll,
+            bound,
+            acceptors,
+            waits_outside: true,
+            accept_again_at: Duration::ZERO,
+            clients: Slab::new(),
+            serials: 0,
+            timers: Timers::default(),
+            upstream: Upstream::new(behind.socket.clone(), FIRST_INNER),
+            queue: VecDeque::new(),
+            writers: Vec::new(),
+            busy: Vec::new(),
+            held: HashMap::new(),
+            early: HashMap::new(),
+            buffered: 0,
+            scratch: vec![0; SCRATCH_BYTES],
+            settings,
+            behind,
+            renderer: Renderer::new(clock.clone()),
+            journal: Journal::new(metrics),
+            run: clock.wall_micros(),
+            refusals: 0,
+            now: clock.monotonic(),
+            clock,
+            grace,
+            stop_by: None,
+        };
+        Ok((turnstile, waker))
+    }
+
+    /// Runs until it is closed.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_over() {
+            if let Err(error) = self.poll.poll(&mut events, self.patience())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("the door cannot wait for its sockets: {error}");
+                break;
+            }
+            self.now = self.clock.monotonic();
+            for event in &events {
+                self.notice(event);
+            }
+            self.turn();
+        }
+        self.leave();
+    }
+
+    /// How long nothing happens unless a socket is ready.
+    fn patience(&self) -> Option<Duration> {
+        if !self.busy.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let accept = self.waits_outside.then_some(self.accept_again_at);
+        let next = [self.timers.next(), self.upstream.next_deadline(), accept, self.stop_by];
+        // Rounded up: to wake just before is to wake twice.
+        let wait = next.into_iter().flatten().min()?.saturating_sub(self.now);
+        Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
+    }
+
+    fn notice(&mut self, event: &mio::event::Event) {
+        let token = event.token().0;
+        if let Some(slot) = token.checked_sub(FIRST_CLIENT) {
+            let Some(client) = self.clients.get_mut(slot) else { return };
+            // What it says of a client that had this place before does no harm: reading finds nothing.
+            client.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            client.hung_up |= event.is_read_closed() || event.is_error();
+            let key = ClientKey { slot, serial: client.serial };
+            if event.is_writable() && !client.output.is_empty() && !client.writes {
+                client.writes = true;
+                self.writers.push(key);
+            }
+            if client.readable {
+                self.busy.push(key);
+            }
+        } else if let Some(index) = token.checked_sub(FIRST_INNER) {
+            self.hear(index);
+        } else if token >= FIRST_LISTENER {
+            self.waits_outside = true;
+        }
+    }
+
+    /// Does what there is to do.
+    fn turn(&mut self) {
+        if self.stop_by.is_none() && self.grace.load(Ordering::SeqCst) != OPEN {
+            self.begin_to_stop();
+        }
+        self.read_letters();
+        self.accept();
+        self.attend();
+        while let Some((at, key)) = self.timers.pop(self.now) {
+            self.check_deadline(at, key);
+        }
+        if self.buffered > self.settings.buffered_bytes {
+            self.save_memory();
+        }
+        if let Some(index) = self.upstream.maintain(self.poll.registry(), self.now) {
+            self.lose(index, "a new connection was not answered");
+        }
+        self.attend();
+    }
+
+    /// Attends to the clients that have something to do, and writes what came of it.
+    fn attend(&mut self) {
+        // Those that are not done after this come after the others have had their turn.
+        for _ in 0..3 {
+            for key in std::mem::take(&mut self.busy) {
+                self.work(key);
+            }
+            for (index, broken) in self.upstream.flush() {
+                self.lose(index, broken.0);
+            }
+            for key in std::mem::take(&mut self.writers) {
+                self.write(key);
+            }
+            if self.busy.is_empty() && self.writers.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        if !self.waits_outside || self.stop_by.is_some() || self.now < self.accept_again_at {
+            return;
+        }
+        self.accept_again_at = self.now;
+        for _ in 0..ACCEPTS {
+            let mut accepted = None;
+            for acceptor in &self.acceptors {
+                match acceptor.accept() {
+                    Ok(found) => accepted = Some(found),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // The client has gone already, or something else that is its own.
+                    Err(error) if is_of_the_client(&error) => return,
+                    Err(error) => {
+                        // No file, or no memory, for another one. It is tried again, soon and not at once.
+                        log::warn!("a connection cannot be accepted just now: {error}");
+                        self.accept_again_at = self.now + PAUSE;
+                        self.make_room(Worth::Unread);
+                        return;
+                    }
+                }
+                if accepted.is_some() {
+                    break;
+                }
+            }
+            let Some((socket, peer)) = accepted else {
+                self.waits_outside = false;
+                return;
+            };
+            self.admit(socket, peer);
+        }
+    }
+
+    fn admit(&mut self, mut socket: Socket, peer: Peer) {
+        if self.clients.len() >= self.settings.connections {
+            self.make_room(Worth::Unread);
+        }
+        let is_full = self.clients.len() >= self.settings.connections;
+        self.serials += 1;
+        let entry = self.clients.vacant_entry();
+        let key = ClientKey { slot: entry.key(), serial: self.serials };
+        if let Err(error) = socket.register(self.poll.registry(), Token(FIRST_CLIENT + key.slot)) {
+            log::warn!("a connection cannot be watched: {error}");
+            return;
+        }
+        entry.insert(Client::new(socket, peer, key.serial, self.now));
+        self.journal.connected(self.clients.len());
+        if is_full {
+            self.refuse(key, Refusal::Connections);
+        } else {
+            self.arm(key);
+        }
+    }
+
+    /// Lets go of the connections that are worth least, up to `most`: some at once, so that it is not done for each.
+    fn make_room(&mut self, most: Worth) {
+        let mut worth: Vec<_> = self
+            .clients
+            .iter()
+            .filter_map(|(slot, client)| {
+                let (worth, since) = client.worth()?;
+                (worth <= most).then_some((worth, since, ClientKey { slot, serial: client.serial }))
+            })
+            .collect();
+        let count = (self.clients.len() / LET_GO).max(1);
+        if count < worth.len() {
+            worth.select_nth_unstable(count);
+            worth.truncate(count);
+        }
+        for (_, _, key) in worth {
+            self.cut(key, Cut::Room);
+        }
+    }
+
+    /// Cuts off those that take most of the memory, until there is enough.
+    fn save_memory(&mut self) {
+        let mut sizes: Vec<_> = self
+            .clients
+            .iter()
+            .map(|(slot, client)| (client.size(), ClientKey { slot, serial: client.serial }))
+            .collect();
+        sizes.sort_unstable();
+        while self.buffered > self.settings.buffered_bytes / 8 * 7
+            && let Some((_, key)) = sizes.pop()
+        {
+            self.cut(key, Cut::Memory);
+        }
+    }
+
+    fn check_deadline(&mut self, at: Duration, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial) else {
+            return;
+        };
+        if self.timers.is_due(at, key, &mut client.deadline, self.now) {
+            self.out_of_time(key);
+        }
+    }
+
+    /// Sets the deadline of a client by what it is doing now, and counts what it takes.
+    pub(super) fn arm(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial) else {
+            return;
+        };
+        let due = client.due(&self.settings);
+        if client.deadline.at() != due {
+            self.timers.set(key, &mut client.deadline, due);
+        }
+        let size = client.size();
+        self.buffered = self.buffered.saturating_sub(client.counted) + size;
+        client.counted = size;
+    }
+
+    /// Ends a connection, now.
+    pub(super) fn drop_client(&mut self, key: ClientKey) {
+        if self.clients.get(key.slot).is_none_or(|client| client.serial != key.serial) {
+            return;
+        }
+        let client = self.clients.remove(key.slot);
+        self.buffered = self.buffered.saturating_sub(client.counted);
+        if let State::Held(_, hold) = client.state {
+            self.forget_hold(hold.id);
+        }
+        self.journal.count(self.clients.len());
+        if self.clients.is_empty() {
+            // After ten thousand connections, their places need not be kept.
+            self.clients = Slab::new();
+        }
+    }
+
+    pub(super) fn cut(&mut self, key: ClientKey, cut: Cut) {
+        let Some(client) = self.clients.get(key.slot).filter(|client| client.serial == key.serial) else {
+            return;
+        };
+        self.journal.cut(cut, shown(client.peer), self.now);
+        self.drop_client(key);
+    }
+
+    fn begin_to_stop(&mut self) {
+        let grace = Duration::from_millis(self.grace.load(Ordering::SeqCst));
+        self.stop_by = Some(self.now.saturating_add(grace));
+        self.acceptors.clear();
+        self.bound.clear();
+        let keys: Vec<_> =
+            self.clients.iter().map(|(slot, client)| ClientKey { slot, serial: client.serial }).collect();
+        for key in keys {
+            self.stop_client(key);
+        }
+    }
+
+    /// Whether there is nothing left to finish, or no time left to finish it.
+    fn is_over(&self) -> bool {
+        let Some(stop_by) = self.stop_by else { return false };
+        let finished = |client: &Client| matches!(client.state, State::Lingering(_));
+        self.now >= stop_by
+            || (self.upstream.is_idle() && self.clients.iter().all(|(_, client)| finished(client)))
+    }
+
+    /// Whoever is still here has had time enough.
+    fn leave(&mut self) {
+        let left: Vec<_> = self
+            .clients
+            .iter()
+            .map(|(slot, client)| (ClientKey { slot, serial: client.serial }, &client.state))
+            .map(|(key, state)| (key, matches!(state, State::Lingering(_))))
+            .collect();
+        for (key, finished) in left {
+            if finished {
+                self.drop_client(key);
+            } else {
+                self.cut(key, Cut::Stopping);
+            }
+        }
+    }
+}
+
+/// How a client is named in the log before it has said anything.
+pub(super) const fn shown(peer: Peer) -> tag::Client {
+    match peer {
+        Peer::Ip(address) => tag::Client(Some(address)),
+        Peer::Local => tag::Client(None),
+    }
+}
+
+/// Errors of `accept` that are about the one that was to be accepted (accept(2)).
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// Raises the limit of open files as far as the system allows without asking, and returns it.
+fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted.clone()).is_ok() {
+        limit = wanted;
+    }
+    limit.current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many connections that leaves room for.
+fn room(files: usize) -> io::Result<usize> {
+    let room = files.saturating_sub(OTHER_FILES);
+    if room < FEWEST {
+        return Err(io::Error::other(format!(
+            "the limit of open files is {files}, which leaves room for no connections; raise it to {} at least, with ulimit -n or LimitNOFILE=",
+            OTHER_FILES + FEWEST
+        )));
+    }
+    Ok(room)
+}
+
+impl Drop for Turnstile {
+    fn drop(&mut self) {
+        // However it ends: whoever has a ticket is told.
+        for id in std::mem::take(&mut self.held).into_keys() {
+            self.behind.holds.gone(id);
+        }
+    }
+}
+
+/// For what is not there any more.
+impl Turnstile {
+    pub(super) fn client(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial)
+    }
+}
