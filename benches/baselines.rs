@@ -1,6 +1,8 @@
 //! What Lockhouse is measured against (see `benches/http.sh`):
 //!
 //! - `raw`: `tiny_http` alone, four threads, a constant answer as large as that to a heartbeat.
+//! - `door`: the front door before `tiny_http`, with the same constant answer; beside it, `/slow`, which takes 200 ms,
+//!   and `/hold`, which is never answered.
 //! - `pooled`: the obvious way to do it: 64 threads, a pool of 64 connections, each request in an IMMEDIATE
 //!   transaction of its own, on the same schema with the same pragmas.
 #![allow(
@@ -12,9 +14,15 @@
     reason = "a benchmark may panic and reads the clock"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lockhouse::cli::serve::start_on;
+use lockhouse::config::Config;
+use lockhouse::http;
+use lockhouse::http::hold::Ticket;
+use lockhouse::http::routes::{Answer as Reply, BodyKind, Handler, Right, Route, Touches};
+use lockhouse::time::Clock;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tiny_http::{Method, Request, Response, Server};
@@ -29,7 +37,8 @@ fn main() {
             let pool = pool(database);
             serve(address, 64, move |request| pooled(&mut pool.get().unwrap(), request));
         }
-        _ => eprintln!("baselines raw ADDRESS:PORT | pooled ADDRESS:PORT DATABASE"),
+        ["door", address] => door(address),
+        _ => eprintln!("baselines raw ADDRESS:PORT | door ADDRESS:PORT | pooled ADDRESS:PORT DATABASE"),
     }
 }
 
@@ -49,6 +58,56 @@ fn serve(address: &str, threads: usize, answer: impl Fn(&Request) -> (u16, Strin
         .collect();
     for thread in threads {
         thread.join().unwrap();
+    }
+}
+
+/// Tickets of `/hold`.
+static HELD: Mutex<Vec<Ticket>> = Mutex::new(Vec::new());
+
+const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
+    Route {
+        method: "GET",
+        path,
+        name: "bench",
+        summary: "",
+        about: "",
+        right: Right::Open,
+        handler,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, "application/json", "Status"),
+        problems: &[],
+        store,
+    }
+}
+
+const DOOR: &[Route] = &[
+    route("/healthz", Touches::Nothing, |_, _| Ok(Reply::Now(constant()))),
+    route("/slow", Touches::Reads, |_, _| {
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(Reply::Now(constant()))
+    }),
+    route("/hold", Touches::Nothing, |_, _| {
+        Ok(Reply::later(|reply| HELD.lock().unwrap().push(reply.hold())))
+    }),
+];
+
+fn constant() -> http::exchange::Response {
+    http::exchange::Response::of(200, "text/plain; charset=UTF-8", ANSWER.as_bytes().to_vec())
+}
+
+fn door(address: &str) {
+    let directory = std::env::temp_dir().join(format!("baselines-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let mut config = Config::default();
+    config.server.listen = address.parse().unwrap();
+    config.database.path = directory.join("lockhouse.db");
+    // Nothing is logged here: whoever measures `tiny_http` alone has no log either.
+    let running = start_on(&config, Vec::new(), Clock::system(), DOOR).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    println!("{}", running.addresses()[0]);
+    loop {
+        std::thread::park();
     }
 }
 

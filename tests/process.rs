@@ -243,6 +243,8 @@ fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again(
             Command::new("kill").args(["-KILL", &process.id().to_string()]).status().unwrap();
             clients.into_iter().map(|client| client.join().unwrap()).collect()
         });
+        // Its sockets are gone before it is.
+        process.kill();
         acknowledged_and_kept(&database, &told);
         let highest =
             |told: &[Told]| told.iter().flat_map(|told| &told.fences).map(|(_, fence)| *fence).max().unwrap();

@@ -7,6 +7,7 @@ use super::Settings;
 use super::framing::{After, Framer, Version};
 use super::socket::{Output, Peer, Socket};
 use super::timers::Deadline;
+use crate::http::exchange::PutOff;
 
 /// How long a connection that was finished waits for the other end to finish too, so that the last answer is not lost
 /// with what the client was still sending (RFC 9112 §9.6).
@@ -55,6 +56,7 @@ pub(super) struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hold {
     pub(super) id: u64,
+    pub(super) put_off: PutOff,
     /// Whether the head of the answer is out, and pieces follow.
     pub(super) streams: bool,
     /// Bytes of pieces in the output.
@@ -193,6 +195,7 @@ impl Client {
         match self.socket.read(scratch) {
             Ok(0) => {
                 self.readable = false;
+                self.hung_up = true;
                 self.ended = true;
                 Came::Something
             }

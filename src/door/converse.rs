@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::socket::Written;
 use super::turnstile::{Turnstile, shown};
 use super::upstream::{Answer, ClientKey, Flight};
+use crate::http::exchange::PutOff;
 use crate::http::hold::{Extent, Letter};
 use crate::http::render::Asked as Rendered;
 
@@ -47,7 +48,7 @@ impl Turnstile {
                     return step;
                 }
             }
-            State::Held(..) if client.hung_up => {
+            State::Held(_, hold) if client.hung_up && hold.put_off == PutOff::UntilItComes => {
                 self.drop_client(key);
                 return Step::Done;
             }
@@ -64,9 +65,7 @@ impl Turnstile {
             Came::Broken => self.drop_client(key),
             Came::Nothing => {
                 // Whoever has finished and is owed an answer gets it.
-                if client.ended
-                    && matches!(client.state, State::Reading(_) | State::Lingering(_) | State::Held(..))
-                {
+                if client.ended && matches!(client.state, State::Reading(_) | State::Lingering(_)) {
                     self.drop_client(key);
                 }
             }
@@ -256,14 +255,15 @@ impl Turnstile {
         let Some(key) = flight.client else { return };
         let now = self.now;
         let Some(client) = self.client(key) else {
-            if answer.held {
+            if answer.put_off.is_some() {
                 self.forget_hold(flight.id);
             }
             return;
         };
         let State::Asked(asked) = client.state else { return };
-        if answer.held {
-            client.enter(State::Held(asked, Hold { id: flight.id, streams: false, pieces: 0 }), now);
+        if let Some(put_off) = answer.put_off {
+            let hold = Hold { id: flight.id, put_off, streams: false, pieces: 0 };
+            client.enter(State::Held(asked, hold), now);
             self.held.insert(flight.id, key);
             self.journal.held(self.held.len());
             for letter in self.early.remove(&flight.id).unwrap_or_default() {
@@ -398,7 +398,7 @@ impl Turnstile {
             State::Reading(Part::Nothing) if client.output.is_empty() => self.drop_client(key),
             State::Reading(Part::Nothing) => client.enter(State::Leaving, now),
             State::Reading(Part::Head | Part::Body) => self.refuse(key, Refusal::Stopping),
-            State::Held(asked, hold) => {
+            State::Held(asked, hold) if hold.put_off == PutOff::UntilItComes => {
                 self.forget_hold(hold.id);
                 if hold.streams {
                     self.end_stream(key, asked);
@@ -406,7 +406,7 @@ impl Turnstile {
                     self.refuse(key, Refusal::Stopping);
                 }
             }
-            State::Queued | State::Asked(_) | State::Leaving | State::Lingering(_) => {}
+            State::Queued | State::Asked(_) | State::Held(..) | State::Leaving | State::Lingering(_) => {}
         }
         self.arm(key);
     }

@@ -17,6 +17,7 @@ use super::canonical;
 use super::framing::Request;
 use super::refusal::Refusal;
 use super::socket::Output;
+use crate::http::exchange::PutOff;
 use crate::http::tag::{self, Tag};
 
 /// Connections to `tiny_http`; each takes one of its threads.
@@ -60,7 +61,7 @@ pub(super) struct Answer<'a> {
     /// What follows the tag: headers, the empty line, the body.
     pub(super) rest: &'a [u8],
     /// Whether the request is put off, and this is no answer yet.
-    pub(super) held: bool,
+    pub(super) put_off: Option<PutOff>,
 }
 
 /// The connection has broken its word: what comes over it can be nobody's answer.
@@ -308,7 +309,7 @@ fn answer<'a>(bytes: &'a [u8], flight: &Flight) -> Result<Option<(Answer<'a>, us
     if words.next() != Some(format!("{:x}", flight.id).as_bytes()) {
         return Err(Broken("an answer is somebody else's"));
     }
-    let held = words.next() == Some(tag::HELD.as_bytes());
+    let put_off = words.next().and_then(tag::put_off);
     let bodiless = flight.is_head || matches!(parsed.code, Some(204 | 304));
     let length = parsed.headers.iter().find(|header| header.name == "Content-Length");
     let body_length = match length {
@@ -329,7 +330,7 @@ fn answer<'a>(bytes: &'a [u8], flight: &Flight) -> Result<Option<(Answer<'a>, us
         return Err(Broken("an answer is no HTTP"));
     };
     match (bytes.get(..status_end), bytes.get(tag_end..end)) {
-        (Some(status_line), Some(rest)) => Ok(Some((Answer { status_line, rest, held }, end))),
+        (Some(status_line), Some(rest)) => Ok(Some((Answer { status_line, rest, put_off }, end))),
         _ => Ok(None),
     }
 }
@@ -371,6 +372,7 @@ mod tests {
             assert!(answer(bad.as_bytes(), &flight(false)).is_err(), "{bad}");
         }
         let held = b"HTTP/1.1 204 No Content\r\nX-Lockhouse: 1f held\r\n\r\n";
-        assert!(answer(held, &flight(false)).unwrap().unwrap().0.held);
+        let (found, _) = answer(held, &flight(false)).unwrap().unwrap();
+        assert_eq!(found.put_off, Some(PutOff::UntilItComes));
     }
 }

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
 use super::problem::{Code, Problem};
-use super::routes::{Answer, BodyKind, PATH_PARAMETERS, Right, Route};
+use super::routes::{Answer, BodyKind, PATH_PARAMETERS, Right, Route, Touches};
 use super::wire::Once;
 use crate::auth::{self, Caller, Credentials};
 use crate::config::AuthMode;
@@ -48,17 +48,34 @@ pub struct App {
     pub cors_origins: Vec<String>,
 }
 
-/// What a path names.
-enum Matched {
+/// What a request names.
+pub enum Matched {
+    /// This operation, with these parameters of its path.
     Route(&'static Route, Vec<(&'static str, String)>),
+    /// A path, with other methods than this.
     OtherMethods(Vec<&'static str>),
+    /// Nothing.
     Nothing,
 }
 
+impl Matched {
+    /// Whether it may keep the thread that carries it out: it reads from the store.
+    #[must_use]
+    pub const fn takes_time(&self) -> bool {
+        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Reads))
+    }
+}
+
 impl App {
-    /// Answers a request, now or later.
-    pub fn handle(&self, request: &Request, mut reply: Reply) {
-        let (route, path) = match find(self.routes, &request.method, &request.path) {
+    /// What a request names.
+    #[must_use]
+    pub fn find(&self, request: &Request) -> Matched {
+        find(self.routes, &request.method, &request.path)
+    }
+
+    /// Answers a request that names this, now or later.
+    pub fn handle(&self, request: &Request, named: Matched, mut reply: Reply) {
+        let (route, path) = match named {
             Matched::Route(route, path) => (route, path),
             Matched::OtherMethods(allowed) => return self.without_operation(request, reply, &allowed),
             Matched::Nothing => {

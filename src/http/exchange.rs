@@ -92,7 +92,7 @@ pub trait Outlet: Send {
     fn respond(self: Box<Self>, response: &Response, seen: &Seen);
 
     /// Puts it off: the door keeps the client until the ticket is used.
-    fn hold(self: Box<Self>, seen: Seen) -> Ticket;
+    fn hold(self: Box<Self>, seen: Seen, put_off: PutOff) -> Ticket;
 }
 
 /// The duty to answer one request, once. Whoever drops it answers 500.
@@ -149,9 +149,30 @@ impl Reply {
     /// Answers later, when what the client waits for has come, without keeping a thread waiting.
     #[must_use]
     pub fn hold(mut self) -> Ticket {
-        let seen = std::mem::take(&mut self.seen);
-        self.outlet.take().map_or_else(Ticket::of_nobody, |outlet| outlet.hold(seen))
+        self.put_off(PutOff::UntilItComes)
     }
+
+    /// The same duty, for an answer that takes its time to make: it is put off, so that it does not hold up those
+    /// behind it.
+    #[must_use]
+    pub fn aside(mut self) -> Self {
+        let ticket = self.put_off(PutOff::UntilItIsMade);
+        Self::new(std::mem::take(&mut self.request_id), Box::new(ticket))
+    }
+
+    fn put_off(&mut self, put_off: PutOff) -> Ticket {
+        let seen = std::mem::take(&mut self.seen);
+        self.outlet.take().map_or_else(Ticket::of_nobody, |outlet| outlet.hold(seen, put_off))
+    }
+}
+
+/// How long an answer is put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOff {
+    /// Until what the client waits for has come.
+    UntilItComes,
+    /// Until it is made, which is under way.
+    UntilItIsMade,
 }
 
 impl Drop for Reply {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::exchange::Response;
+use super::exchange::{Outlet, PutOff, Response, Seen};
 use super::problem::{Code, Problem};
 
 /// Most bytes of pieces that wait for a client to read them; one that is further behind is cut off.
@@ -41,7 +41,7 @@ pub enum Extent {
 }
 
 /// Makes the bytes of a response. Called once.
-pub type Render = Box<dyn FnOnce(&Response, Extent) -> Vec<u8> + Send>;
+pub type Render = Box<dyn FnOnce(&Response, Extent, &Seen) -> Vec<u8> + Send>;
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -109,11 +109,17 @@ impl Holds {
     }
 
     /// A ticket for the request that the door knows as `id`.
-    pub(super) fn ticket(self: &Arc<Self>, id: u64, request_id: String, render: Render) -> Ticket {
+    pub(super) fn ticket(
+        self: &Arc<Self>,
+        id: u64,
+        request_id: String,
+        seen: Seen,
+        render: Render,
+    ) -> Ticket {
         let line = Arc::new(Line::default());
         lock(&self.lines).insert(id, Arc::clone(&line));
         let waiting = Waiting { holds: Arc::clone(self), id, line };
-        Ticket { waiting: Some(waiting), render: Some(render), request_id }
+        Ticket { waiting: Some(waiting), render: Some(render), request_id, seen }
     }
 
     fn post(&self, id: u64, letter: Letter) {
@@ -178,6 +184,7 @@ pub struct Ticket {
     waiting: Option<Waiting>,
     render: Option<Render>,
     request_id: String,
+    seen: Seen,
 }
 
 impl fmt::Debug for Ticket {
@@ -189,7 +196,12 @@ impl fmt::Debug for Ticket {
 impl Ticket {
     /// One whose client is gone.
     pub(super) const fn of_nobody() -> Self {
-        Self { waiting: None, render: None, request_id: String::new() }
+        Self {
+            waiting: None,
+            render: None,
+            request_id: String::new(),
+            seen: Seen { route: None, user_id: None },
+        }
     }
 
     /// The request's id.
@@ -228,7 +240,7 @@ impl Ticket {
     pub fn stream(mut self, response: &Response) -> Stream {
         let waiting = self.waiting.take();
         if let (Some(waiting), Some(render)) = (&waiting, self.render.take()) {
-            waiting.post(Letter::Begin(render(response, Extent::Stream)));
+            waiting.post(Letter::Begin(render(response, Extent::Stream, &self.seen)));
         }
         let stream = Stream { waiting };
         if !response.body.is_empty() {
@@ -239,8 +251,21 @@ impl Ticket {
 
     fn finish(&mut self, response: &Response) {
         if let (Some(waiting), Some(render)) = (self.waiting.take(), self.render.take()) {
-            waiting.post(Letter::Whole(render(response, Extent::Whole)));
+            waiting.post(Letter::Whole(render(response, Extent::Whole, &self.seen)));
         }
+    }
+}
+
+/// A request that was put off so that it holds up no other can be answered like any.
+impl Outlet for Ticket {
+    fn respond(mut self: Box<Self>, response: &Response, seen: &Seen) {
+        self.seen = seen.clone();
+        self.finish(response);
+    }
+
+    fn hold(mut self: Box<Self>, seen: Seen, _: PutOff) -> Ticket {
+        self.seen = seen;
+        *self
     }
 }
 
@@ -310,10 +335,10 @@ mod tests {
 
     fn held() -> (Arc<Holds>, Ticket) {
         let holds = Arc::new(Holds::default());
-        let render: Render = Box::new(|response, extent| {
+        let render: Render = Box::new(|response, extent, _| {
             format!("{} {extent:?} {}", response.status, response.body.len()).into_bytes()
         });
-        let ticket = holds.ticket(7, "r".to_owned(), render);
+        let ticket = holds.ticket(7, "r".to_owned(), Seen::default(), render);
         (holds, ticket)
     }
 

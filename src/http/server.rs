@@ -1,8 +1,9 @@
 //! The server: the only user of `tiny_http`.
 //!
 //! It listens on a Unix socket that only the door knows (see `door`), so what it reads is complete, well-formed and
-//! small. One thread receives the requests and hands those that write to the writer, which takes it no time; what only
-//! reads goes to a few others. An answer is one buffer, written when its turn comes, by whoever completed it.
+//! small. One thread receives the requests and hands those that write to the writer, which takes it no time. What only
+//! reads may take long: it goes to a few other threads, and is put aside, so that it holds up nothing behind it. An
+//! answer is one buffer, written when its turn comes, by whoever completed it.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -15,25 +16,27 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::dispatch::App;
-use super::exchange::{Headers, Outlet, Reply, Request, Response, Seen};
+use super::dispatch::{App, Matched};
+use super::exchange::{Headers, Outlet, PutOff, Reply, Request, Response, Seen};
 use super::hold::{Extent, Holds, Ticket};
+use super::problem::Problem;
 use super::render::{Asked, Renderer};
 use super::tag::{self, Tag};
 use super::turns::{self, Turn, Turns};
+use crate::error::Error;
 use crate::time::Clock;
 
 /// Threads that carry out what only reads.
 pub const READERS: u32 = 4;
 /// How long the end waits for what is being answered.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Most requests that wait for one of the readers; then the others wait too.
-const WAITING: usize = 1024;
+/// Most requests that wait for one of the readers; more are told to try again.
+const WAITING: usize = 16 * 1024;
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
 
-/// A request that was received, and its place among those of its connection.
-type Received = (tiny_http::Request, Tag, Turn<u64>);
+/// A request that was received, what it names, and the way back.
+type Received = (Request, Matched, Reply);
 
 /// A server that runs.
 pub struct Server {
@@ -111,16 +114,13 @@ impl Shared {
     /// Receives until it is over, and hands on what takes time. When it returns, the readers finish what waits.
     fn receive(self: Arc<Self>, readers: &Sender<Received>) {
         while let Some(request) = self.next() {
-            let Some(tag) = tag_of(&request) else {
-                log::error!("something that is not the door has sent a request; it is not answered");
-                continue;
-            };
-            let turn = self.turns.take(tag.connection);
-            if !matches!(request.method(), tiny_http::Method::Get | tiny_http::Method::Head) {
-                self.serve((request, tag, turn));
-            } else if let Err(unsent) = readers.send((request, tag, turn)) {
-                // They end after this thread.
-                self.serve(unsent.into_inner());
+            let Some((request, reply)) = self.take(request) else { continue };
+            let named = self.app.find(&request);
+            if !named.takes_time() {
+                self.serve((request, named, reply));
+            } else if let Err(unsent) = readers.try_send((request, named, reply.aside())) {
+                let (request, _, reply) = unsent.into_inner();
+                reply.refuse(&Problem::of(&Error::Busy, &request.id));
             }
         }
     }
@@ -147,32 +147,35 @@ impl Shared {
     }
 
     /// Answers a request, now or later. A handler that panics costs this request and not the thread.
-    fn serve(self: &Arc<Self>, (request, tag, turn): Received) {
+    fn serve(&self, (request, named, reply): Received) {
         // The cause is logged by the panic hook, and the request by its reply.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.take(request, tag, turn)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.app.handle(&request, named, reply)));
     }
 
-    fn take(self: &Arc<Self>, mut incoming: tiny_http::Request, tag: Tag, turn: Turn<u64>) {
+    /// A request, and the way back to whoever sent it; nothing if that is all there was to it.
+    fn take(self: &Arc<Self>, mut incoming: tiny_http::Request) -> Option<(Request, Reply)> {
         let started = self.clock.monotonic();
+        let Some(tag) = tag_of(&incoming) else {
+            log::error!("something that is not the door has sent a request; it is not answered");
+            return None;
+        };
+        let turn = self.turns.take(tag.connection);
         let request = self.read(&mut incoming, &tag);
         let writer = incoming.into_writer();
         if request.method == tag::PING {
-            return self.turns.complete(turn, writer, tag::pong(tag.id));
+            self.turns.complete(turn, writer, tag::pong(tag.id));
+            return None;
         }
-        let path = Path {
-            shared: Arc::clone(self),
-            turn,
-            writer,
-            line: Line {
-                tag,
-                id: request.id.clone(),
-                method: request.method.clone(),
-                path: request.path.clone(),
-                origin: self.app.allowed_origin(&request).map(str::to_owned),
-                started,
-            },
+        let line = Line {
+            tag,
+            id: request.id.clone(),
+            method: request.method.clone(),
+            path: request.path.clone(),
+            origin: self.app.allowed_origin(&request).map(str::to_owned),
+            started,
         };
-        self.app.handle(&request, Reply::new(request.id.clone(), Box::new(path)));
+        let path = Path { shared: Arc::clone(self), turn, writer, line };
+        Some((request, Reply::new(path.line.id.clone(), Box::new(path))))
     }
 
     /// The request, read whole: a body that stays behind would hold up what comes after it.
@@ -238,7 +241,7 @@ impl Outlet for Path {
         line.note(&shared, response.status, seen);
     }
 
-    fn hold(self: Box<Self>, seen: Seen) -> Ticket {
+    fn hold(self: Box<Self>, seen: Seen, put_off: PutOff) -> Ticket {
         let Self { shared, turn, writer, line } = *self;
         let (id, request_id) = (line.tag.id, line.id.clone());
         let holds = Arc::clone(&shared.holds);
@@ -247,14 +250,15 @@ impl Outlet for Path {
         let ticket = holds.ticket(
             id,
             request_id,
-            Box::new(move |response, extent| {
+            seen,
+            Box::new(move |response, extent, seen| {
                 let mut bytes = Vec::with_capacity(512 + response.body.len());
                 line.render(&later, &mut bytes, "", response, extent);
-                line.note(&later, response.status, &seen);
+                line.note(&later, response.status, seen);
                 bytes
             }),
         );
-        shared.turns.complete(turn, writer, tag::held(id));
+        shared.turns.complete(turn, writer, tag::held(id, put_off));
         ticket
     }
 }

@@ -6,12 +6,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::exchange::PutOff;
+
 /// The header of the tag: the first one, of a request and of a response.
 pub const HEADER: &str = "X-Lockhouse";
 /// The method of a request that only proves that a connection is answered.
 pub const PING: &str = "PING";
-/// Follows the id in the tag of a response that is put off.
-pub const HELD: &str = "held";
+/// Follows the id in the tag of a response that is put off until what the client waits for has come.
+const HELD: &str = "held";
+/// Follows the id in the tag of a response that is put off until it is made.
+const LATER: &str = "later";
 
 /// The tag of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +68,20 @@ pub(super) fn answer(id: u64) -> String {
 }
 
 /// What says that the answer is put off.
-pub(super) fn held(id: u64) -> Vec<u8> {
-    format!("HTTP/1.1 204 No Content\r\n{HEADER}: {id:x} {HELD}\r\n\r\n").into_bytes()
+pub(super) fn held(id: u64, put_off: PutOff) -> Vec<u8> {
+    let word = match put_off {
+        PutOff::UntilItComes => HELD,
+        PutOff::UntilItIsMade => LATER,
+    };
+    format!("HTTP/1.1 204 No Content\r\n{HEADER}: {id:x} {word}\r\n\r\n").into_bytes()
+}
+
+/// What the word after the id of an answer means.
+#[must_use]
+pub fn put_off(word: &[u8]) -> Option<PutOff> {
+    [(HELD, PutOff::UntilItComes), (LATER, PutOff::UntilItIsMade)]
+        .into_iter()
+        .find_map(|(known, put_off)| (known.as_bytes() == word).then_some(put_off))
 }
 
 /// The answer to a ping.

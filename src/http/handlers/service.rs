@@ -2,7 +2,7 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "the table of routes asks for one type of handler")]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::json;
 
@@ -41,5 +41,6 @@ pub fn metrics(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 
 /// `GET /api/v1/openapi.json`
 pub fn openapi(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::Now(Response::of(200, JSON, openapi::document().to_string().into_bytes())))
+    static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| openapi::document().to_string().into_bytes());
+    Ok(Answer::Now(Response::of(200, JSON, DOCUMENT.clone())))
 }
