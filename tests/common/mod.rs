@@ -14,6 +14,8 @@
 pub mod client;
 pub mod contract;
 pub mod process;
+pub mod raw;
+pub mod reading;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use lockhouse::time::{Clock, ManualClock, WallTime};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client};
+pub use raw::Raw;
 
 /// 2026-11-23T12:00:00Z
 pub const NOON: WallTime = WallTime(1_795_435_200_000);

@@ -95,7 +95,9 @@ fn one(bytes: &[u8], limits: &Limits) -> Result<(Read, usize), Rest> {
     }
     let text: String = within_limit.iter().map(|byte| char::from(*byte)).collect();
     let without_line_ends = text.replace("\r\n", "");
-    if without_line_ends.chars().any(|letter| letter.is_ascii_control() && letter != '\t') || text.starts_with("\r\n") {
+    if without_line_ends.chars().any(|letter| letter.is_ascii_control() && letter != '\t')
+        || text.starts_with("\r\n")
+    {
         return Err(Rest::Refused);
     }
     match end {
@@ -207,7 +209,8 @@ fn path_of(method: &str, target: &str) -> Option<String> {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter))
+    !text.is_empty()
+        && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter))
 }
 
 fn is_of_a_host(letter: char) -> bool {

@@ -1,0 +1,99 @@
+//! A connection on which anything can be said, and that reads whatever comes.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::Answer;
+
+pub struct Raw {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Raw {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        // Who waits longer has found a defect.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends nothing more, and goes on reading.
+    pub fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Whether the other end sends nothing more: reads up to there.
+    pub fn is_closed(&mut self) -> bool {
+        let _ = self.read_all();
+        true
+    }
+
+    /// All that comes, until the other end is closed. A reset is an end too.
+    pub fn read_all(&mut self) -> &[u8] {
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => self.read.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("nothing comes, and no end: {error}, after {}", self.text()),
+            }
+        }
+        &self.read
+    }
+
+    /// Reads until this has come.
+    pub fn read_until(&mut self, text: &str) -> String {
+        let mut buffer = [0; 4096];
+        while !self.text().contains(text) {
+            let length = self
+                .stream
+                .read(&mut buffer)
+                .unwrap_or_else(|error| panic!("{error}, after {}", self.text()));
+            assert!(length > 0, "the end, after {:?}, without {text:?}", self.text());
+            self.read.extend_from_slice(&buffer[..length]);
+        }
+        std::mem::take(&mut self.read).into_iter().map(char::from).collect()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
+    /// The answers until the other end is closed, without those that only say to go on.
+    pub fn answers(&mut self) -> Vec<Answer> {
+        let bytes = self.read_all().to_vec();
+        let mut answers = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = std::str::from_utf8(&rest[..end]).unwrap();
+            let mut lines = head.split("\r\n");
+            let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+            let headers: Vec<_> = lines
+                .map(|line| line.split_once(": ").unwrap())
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                .collect();
+            let mut answer = Answer { status, headers, body: Vec::new() };
+            let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+            rest = &rest[end + 4..];
+            answer.body = rest[..length].to_vec();
+            rest = &rest[length..];
+            if status != 100 {
+                answers.push(answer);
+            }
+        }
+        assert!(rest.is_empty(), "{:?} is left over", String::from_utf8_lossy(rest));
+        answers
+    }
+}
