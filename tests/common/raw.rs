@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::Answer;
 
+/// Who waits longer has found a defect.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub struct Raw {
     stream: TcpStream,
     read: Vec<u8>,
@@ -15,8 +18,7 @@ impl Raw {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        // Who waits longer has found a defect.
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, read: Vec::new() }
     }
 
@@ -37,6 +39,15 @@ impl Raw {
     pub fn is_closed(&mut self) -> bool {
         let _ = self.read_all();
         true
+    }
+
+    /// Whether something comes within this time, or the end.
+    pub fn has_something(&mut self, within: Duration) -> bool {
+        self.stream.set_read_timeout(Some(within)).unwrap();
+        let mut byte = [0];
+        let found = self.stream.peek(&mut byte);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        found.is_ok() || found.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
 
     /// All that comes, until the other end is closed. A reset is an end too.
@@ -69,6 +80,11 @@ impl Raw {
 
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.read).into_owned()
+    }
+
+    /// The answers, unless the connection was reset before they could be read.
+    pub fn answers_or_reset(&mut self) -> Vec<Answer> {
+        if self.read_all().is_empty() { Vec::new() } else { self.answers() }
     }
 
     /// The answers until the other end is closed, without those that only say to go on.

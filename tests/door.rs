@@ -1,0 +1,330 @@
+//! The door: whatever a stranger does costs the stranger, and nobody else.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Raw, Server, contract};
+use lockhouse::config::Config;
+use serde_json::json;
+
+const LOCK: &str = "/api/v1/workspaces/w/lock";
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Deadlines that a test can wait for.
+fn impatient(config: &mut Config) {
+    config.server.head_timeout = Duration::from_millis(150);
+    config.server.body_timeout = Duration::from_millis(150);
+    config.server.idle_timeout = Duration::from_millis(300);
+    config.server.write_timeout = Duration::from_millis(300);
+}
+
+/// Good clients are served: one that has been there, and one that comes.
+fn is_well(server: &Server) {
+    let mut client = server.user("good");
+    client.acquire("good", &json!({})).expect(200);
+    assert_eq!(client.get("/healthz").status, 200);
+}
+
+fn metric(server: &Server, line: &str) -> f64 {
+    let answer = server.client().get("/metrics");
+    let text = answer.text();
+    text.lines().find_map(|known| known.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0.0)
+}
+
+/// Sends a byte and another, as slowly as the door allows, until it has had enough.
+fn trickle(connection: &mut Raw, begin: &str, byte: &[u8]) -> Vec<common::Answer> {
+    connection.send(begin);
+    while !connection.has_something(Duration::from_millis(10)) {
+        if connection.try_send(byte).is_err() {
+            break;
+        }
+    }
+    connection.answers()
+}
+
+fn refused(answers: &[common::Answer], status: u16, code: &str) {
+    assert_eq!(answers.len(), 1);
+    answers[0].refused(status, code);
+    contract::check_refusal(&answers[0]);
+}
+
+#[test]
+fn a_head_has_to_arrive_in_time_however_it_trickles() {
+    let server = Server::with(impatient);
+    let mut slow = Raw::connect(server.address());
+    refused(&trickle(&mut slow, "GET / HTTP/1.1\r\nX: ", b"x"), 408, "request_timeout");
+    let mut silent = Raw::connect(server.address());
+    silent.send("G");
+    refused(&silent.answers(), 408, "request_timeout");
+    assert!(metric(&server, "lockhouse_refusals_total{reason=\"head_timeout\"}") >= 2.0);
+    is_well(&server);
+}
+
+#[test]
+fn a_body_has_to_arrive_in_time_however_it_trickles() {
+    let server = Server::with(impatient);
+    let head = format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: a\r\nContent-Length: 60000\r\n\r\n");
+    refused(&trickle(&mut Raw::connect(server.address()), &head, b" "), 408, "request_timeout");
+    let mut never = Raw::connect(server.address());
+    never.send(&head);
+    refused(&never.answers(), 408, "request_timeout");
+    let mut waits = Raw::connect(server.address());
+    waits.send(head.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n"));
+    refused(&waits.answers(), 408, "request_timeout");
+    is_well(&server);
+}
+
+#[test]
+fn a_connection_on_which_nothing_is_asked_is_closed_without_a_word() {
+    let server = Server::with(impatient);
+    let mut silent = Raw::connect(server.address());
+    assert_eq!(silent.read_all(), b"");
+    let mut was_busy = Raw::connect(server.address());
+    was_busy.send(HEALTH);
+    was_busy.read_until("}\n");
+    assert_eq!(was_busy.read_all(), b"");
+    assert!(metric(&server, "lockhouse_cuts_total{reason=\"idle\"}") >= 2.0);
+}
+
+#[test]
+fn an_endless_head_is_refused_when_it_is_too_large() {
+    let server = Server::start();
+    for (begin, more, status, code) in [
+        ("GET /", "x", 414, "uri_too_long"),
+        ("GET / HTTP/1.1\r\nX: ", "x", 431, "headers_too_large"),
+        ("GET / HTTP/1.1\r\n", "x: y\r\n", 431, "headers_too_large"),
+    ] {
+        let mut endless = Raw::connect(server.address());
+        endless.send(begin);
+        // Far more than is taken, and far more than the sockets between us hold.
+        for _ in 0..200 {
+            if endless.try_send(more.repeat(64 * 1024).as_bytes()).is_err() {
+                break;
+            }
+        }
+        endless.finish();
+        if let Some(answer) = endless.answers_or_reset().first() {
+            answer.refused(status, code);
+        }
+        // One that stops to listen hears why.
+        let mut listens = Raw::connect(server.address());
+        listens.send(format!("{begin}{}", more.repeat(17_000)));
+        listens.finish();
+        refused(&listens.answers(), status, code);
+    }
+    is_well(&server);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
+    let server = Server::start();
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let mut large = Raw::connect(server.address());
+        large.send(format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\n{expect}Content-Length: 65537\r\n\r\n"));
+        refused(&large.answers(), 413, "body_too_large");
+    }
+    // Who sends it all the same hears of it too.
+    let mut sent = Raw::connect(server.address());
+    sent.send(format!(
+        "POST {LOCK} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n{}",
+        "x".repeat(1_000_000)
+    ));
+    refused(&sent.answers(), 413, "body_too_large");
+    is_well(&server);
+}
+
+#[test]
+fn whoever_speaks_tls_is_told_that_this_is_plain_http() {
+    let server = Server::start();
+    let mut tls = Raw::connect(server.address());
+    tls.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    let answers = tls.answers();
+    refused(&answers, 400, "invalid_request");
+    assert!(answers[0].text().contains("TLS"), "{}", answers[0].text());
+}
+
+#[test]
+fn one_who_waits_before_sending_the_body_is_told_to_go_on() {
+    let server = Server::start();
+    let post = |version: &str| {
+        format!(
+            "POST {LOCK} HTTP/{version}\r\nHost: h\r\nX-User-Id: alice\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+    };
+    let mut client = Raw::connect(server.address());
+    for _ in 0..2 {
+        client.send(post("1.1"));
+        assert_eq!(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+        client.send("{}");
+        client.read_until("\"outcome\"");
+    }
+    // Not when the body is there already, nor to one who would not understand (RFC 9110 §10.1.1).
+    let mut ready = Raw::connect(server.address());
+    ready.send(post("1.1") + "{}");
+    assert!(ready.read_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+    let mut old = Raw::connect(server.address());
+    old.send(post("1.0"));
+    assert!(!old.has_something(Duration::from_millis(50)));
+    old.send("{}");
+    assert!(old.read_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_client_that_has_finished_sending_still_gets_its_answers() {
+    let server = Server::start();
+    for request in [HEALTH, "GET /api/v1/locks HTTP/1.1\r\nHost: h\r\n\r\n", "GET /metrics HTTP/1.0\r\n\r\n"]
+    {
+        let mut half_closed = Raw::connect(server.address());
+        half_closed.send(request.repeat(3));
+        half_closed.finish();
+        let answers = half_closed.answers();
+        // HTTP/1.0 closes after the first.
+        assert_eq!(answers.len(), if request.contains("1.0") { 1 } else { 3 }, "{request}");
+        assert!(answers.iter().all(|answer| answer.status == 200 && answer.header("date").is_some()));
+    }
+}
+
+#[test]
+fn the_six_connections_of_a_browser_are_all_served_every_time() {
+    let server = Server::start();
+    for _ in 0..50 {
+        let mut six: Vec<_> = (0..6).map(|_| Raw::connect(server.address())).collect();
+        for connection in &mut six {
+            connection.send(HEALTH);
+        }
+        for connection in &mut six {
+            connection.read_until("\"up\"");
+        }
+    }
+}
+
+#[test]
+fn a_burst_of_five_hundred_is_served() {
+    let server = Server::start();
+    for _ in 0..3 {
+        let mut burst: Vec<_> = (0..500).map(|_| Raw::connect(server.address())).collect();
+        for connection in &mut burst {
+            connection.send(HEALTH);
+        }
+        for connection in &mut burst {
+            connection.read_until("\"up\"");
+        }
+    }
+    assert!(metric(&server, "lockhouse_connections_accepted_total") >= 1_500.0);
+}
+
+#[test]
+fn a_reader_who_never_reads_is_cut_off_and_slows_nobody() {
+    let server = Server::with(impatient);
+    let mut owner = server.user("owner");
+    let metadata = json!({ "blob": "m".repeat(4_000) });
+    for number in 0..500 {
+        owner.acquire(&format!("w{number}"), &json!({ "metadata": metadata })).expect(200);
+    }
+    let mut deaf: Vec<_> = (0..8).map(|_| Raw::connect(server.address())).collect();
+    for connection in &mut deaf {
+        // Two megabytes each: more than the sockets hold.
+        connection.send("GET /api/v1/locks?limit=500 HTTP/1.1\r\nHost: h\r\n\r\n".repeat(5));
+    }
+    while metric(&server, "lockhouse_cuts_total{reason=\"unread\"}") < 8.0 {
+        is_well(&server);
+    }
+    let page = server.client().get("/api/v1/locks?limit=500").expect(200);
+    assert_eq!(page["locks"].as_array().unwrap().len(), 500, "who reads it gets all of it");
+}
+
+#[test]
+fn a_client_may_go_at_any_moment() {
+    let server = Server::start();
+    let post = format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: gone\r\nContent-Length: 2\r\n\r\n{{}}");
+    for length in (0..=post.len()).chain([post.len(); 50]) {
+        let mut goes = Raw::connect(server.address());
+        goes.send(&post[..length]);
+        drop(goes);
+    }
+    for _ in 0..50 {
+        // With answers on their way that nobody will read: the system resets the connection.
+        let mut goes = Raw::connect(server.address());
+        goes.send("GET /api/v1/openapi.json HTTP/1.1\r\nHost: h\r\n\r\n".repeat(10));
+        goes.read_until("openapi");
+    }
+    is_well(&server);
+    while metric(&server, "lockhouse_connections ") > 1.0 {}
+}
+
+#[test]
+fn when_there_are_too_many_the_idle_go_first_and_then_those_that_do_not_finish() {
+    let server = Server::with(|config| config.server.max_connections = 16);
+    let unfinished: Vec<_> = (0..8)
+        .map(|_| {
+            let mut connection = Raw::connect(server.address());
+            connection.send("GET / HT");
+            connection
+        })
+        .collect();
+    let mut idle: Vec<_> = (0..8)
+        .map(|_| {
+            let mut connection = Raw::connect(server.address());
+            connection.send(HEALTH);
+            connection.read_until("\"up\"");
+            connection
+        })
+        .collect();
+    // Each finds its place, and keeps it while there are others to take.
+    for _ in 0..8 {
+        is_well(&server);
+    }
+    assert!(idle[0].is_closed());
+    drop(unfinished);
+    let mut floods = Vec::new();
+    for _ in 0..200 {
+        let mut flood = Raw::connect(server.address());
+        flood.send("GET / HT");
+        is_well(&server);
+        floods.push(flood);
+    }
+    assert!(metric(&server, "lockhouse_cuts_total{reason=\"room\"}") >= 200.0);
+    assert!(metric(&server, "lockhouse_connections ") <= 16.0);
+}
+
+#[test]
+fn those_that_take_all_the_memory_lose_it_and_others_are_served() {
+    let server = Server::with(|config| config.server.max_buffered = 1 << 20);
+    let mut hoarders = Vec::new();
+    for _ in 0..64 {
+        let mut hoarder = Raw::connect(server.address());
+        let head = format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nContent-Length: 65536\r\n\r\n");
+        hoarder.send(head + &"x".repeat(60_000));
+        hoarders.push(hoarder);
+        is_well(&server);
+    }
+    assert!(metric(&server, "lockhouse_cuts_total{reason=\"memory\"}") >= 32.0);
+    assert!(metric(&server, "lockhouse_connections ") >= 8.0, "the others keep what they have");
+}
+
+#[test]
+fn a_stop_finishes_what_runs_and_tells_the_rest() {
+    let mut server = Server::start();
+    let mut idle = Raw::connect(server.address());
+    idle.send(HEALTH);
+    idle.read_until("}\n");
+    let mut unfinished = Raw::connect(server.address());
+    unfinished.send("GET / HT");
+    let mut body = Raw::connect(server.address());
+    body.send(format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{"));
+    let mut asked: Vec<_> = (0..20).map(|_| Raw::connect(server.address())).collect();
+    for connection in &mut asked {
+        connection.send(format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\n\r\n"));
+    }
+    is_well(&server);
+    server.stop();
+    assert_eq!(idle.read_all(), b"");
+    for connection in [&mut unfinished, &mut body] {
+        refused(&connection.answers(), 503, "busy");
+    }
+    for mut connection in asked {
+        assert_eq!(connection.answers()[0].status, 200);
+    }
+}

@@ -1,0 +1,281 @@
+//! Whoever waits, waits at the door: requests that are answered later, by one response or by pieces.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unnecessary_wraps,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use common::{Raw, Server};
+use lockhouse::http::dispatch::Call;
+use lockhouse::http::exchange::Response;
+use lockhouse::http::hold::{BEHIND_BYTES, Ticket};
+use lockhouse::http::problem::Problem;
+use lockhouse::http::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
+use lockhouse::service::Service;
+
+/// The tickets of all tests, by the name that the path gives.
+static TICKETS: Mutex<Option<HashMap<String, Ticket>>> = Mutex::new(None);
+static COME: Condvar = Condvar::new();
+
+fn put(name: &str, ticket: Ticket) {
+    TICKETS.lock().unwrap().get_or_insert_default().insert(name.to_owned(), ticket);
+    COME.notify_all();
+}
+
+/// The ticket of the request with this name, when it has come.
+fn ticket(name: &str) -> Ticket {
+    let mut tickets = TICKETS.lock().unwrap();
+    loop {
+        if let Some(ticket) = tickets.get_or_insert_default().remove(name) {
+            return ticket;
+        }
+        let (again, waited) = COME.wait_timeout(tickets, Duration::from_secs(20)).unwrap();
+        assert!(!waited.timed_out(), "{name} was not held");
+        tickets = again;
+    }
+}
+
+fn hold(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let name = call.values.workspace_id()?.as_str().to_owned();
+    Ok(Answer::later(move |reply| put(&name, reply.hold())))
+}
+
+/// Answers so soon that the door hears it before it hears that there is something to wait for.
+fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::later(|reply| reply.hold().respond(&said("at once"))))
+}
+
+fn forgets(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::later(|reply| drop(reply.hold())))
+}
+
+fn reads(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::Now(said("read")))
+}
+
+const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
+    Route {
+        method: "GET",
+        path,
+        name: "test",
+        summary: "",
+        about: "",
+        right: Right::Open,
+        handler,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, "application/json", "Status"),
+        problems: &[],
+        store,
+    }
+}
+
+static ROUTES: [Route; 4] = [
+    route("/hold/{workspace_id}", Touches::Nothing, hold),
+    route("/at-once", Touches::Nothing, at_once),
+    route("/forgets", Touches::Nothing, forgets),
+    route("/reads", Touches::Reads, reads),
+];
+
+fn server() -> Server {
+    Server::with_routes(&ROUTES, |_| {})
+}
+
+fn said(text: &str) -> Response {
+    Response::of(200, "text/plain", text.as_bytes().to_vec())
+}
+
+fn ask(server: &Server, name: &str, version: &str) -> Raw {
+    let mut connection = Raw::connect(server.address());
+    connection.send(format!("GET /hold/{name} HTTP/{version}\r\nHost: h\r\nX-Request-Id: {name}\r\n\r\n"));
+    connection
+}
+
+#[test]
+fn a_held_request_is_answered_when_its_ticket_is_used_and_not_before() {
+    let server = server();
+    let mut waits = ask(&server, "one", "1.1");
+    let one = ticket("one");
+    assert!(!one.is_gone() && !waits.has_something(Duration::from_millis(30)));
+    for _ in 0..20 {
+        assert_eq!(server.client().try_request("GET", "/at-once", &[], b"").unwrap().text(), "at once");
+    }
+    one.respond(&said("now"));
+    let answer = waits.read_until("now");
+    for part in ["HTTP/1.1 200 OK\r\n", "X-Request-Id: one\r\n", "Content-Length: 3\r\n", "Date: "] {
+        assert!(answer.contains(part), "{part} is missing in {answer}");
+    }
+    // The connection goes on.
+    waits.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(waits.answers()[0].text(), "read");
+}
+
+#[test]
+fn a_ticket_that_is_forgotten_answers_500() {
+    let server = server();
+    let answer = server.client().try_request("GET", "/forgets", &[], b"").unwrap();
+    answer.refused(500, "internal");
+}
+
+#[test]
+fn many_wait_and_each_gets_its_own() {
+    let server = server();
+    let mut waiting: Vec<_> = (0..300).map(|number| ask(&server, &format!("many-{number}"), "1.1")).collect();
+    // In another order than they came.
+    for number in (0..300).rev() {
+        ticket(&format!("many-{number}")).respond(&said(&format!("for {number};")));
+    }
+    for (number, connection) in waiting.iter_mut().enumerate() {
+        let answer = connection.read_until(";");
+        assert!(answer.ends_with(&format!("for {number};")), "{answer}");
+    }
+}
+
+#[test]
+fn what_was_sent_after_a_held_request_waits_for_its_answer() {
+    let server = server();
+    let mut connection = ask(&server, "first", "1.1");
+    connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let first = ticket("first");
+    assert!(!connection.has_something(Duration::from_millis(30)));
+    first.respond(&said("first"));
+    let texts: Vec<_> = connection.answers().iter().map(|answer| answer.text().to_owned()).collect();
+    assert_eq!(texts, ["first", "read"]);
+}
+
+#[test]
+fn pieces_arrive_as_they_are_sent_and_the_connection_goes_on_after_the_last() {
+    let server = server();
+    let mut connection = ask(&server, "stream", "1.1");
+    let stream = ticket("stream").stream(&Response::of(200, "text/event-stream", Vec::new()));
+    let head = connection.read_until("\r\n\r\n");
+    assert!(head.contains("Transfer-Encoding: chunked\r\n") && !head.contains("Content-Length"), "{head}");
+    for (piece, chunk) in [("one", "3\r\none\r\n"), ("and another", "b\r\nand another\r\n")] {
+        assert!(stream.push(piece.as_bytes().to_vec()));
+        assert_eq!(connection.read_until(chunk), chunk);
+    }
+    drop(stream);
+    assert_eq!(connection.read_until("0\r\n\r\n"), "0\r\n\r\n");
+    connection.send("GET /reads HTTP/1.1\r\nHost: h\r\n\r\n");
+    connection.read_until("read");
+}
+
+#[test]
+fn an_http_1_0_client_gets_the_pieces_as_they_are_and_then_the_end() {
+    let server = server();
+    let mut connection = ask(&server, "old", "1.0");
+    let stream = ticket("old").stream(&Response::of(200, "text/plain", b"a".to_vec()));
+    stream.push(b"b".to_vec());
+    drop(stream);
+    let all = String::from_utf8(connection.read_all().to_vec()).unwrap();
+    assert!(all.contains("Connection: close\r\n") && !all.contains("chunked"), "{all}");
+    assert!(all.ends_with("\r\n\r\nab"), "{all}");
+}
+
+#[test]
+fn head_gets_the_head_of_a_stream_and_no_more() {
+    let server = server();
+    let mut connection = Raw::connect(server.address());
+    connection.send("HEAD /hold/head HTTP/1.1\r\nHost: h\r\n\r\n");
+    let stream = ticket("head").stream(&Response::of(200, "text/plain", b"a".to_vec()));
+    connection.read_until("\r\n\r\n");
+    connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(connection.answers()[0].text(), "read");
+    assert!(stream.is_gone());
+}
+
+#[test]
+fn whoever_has_the_ticket_is_told_at_once_that_the_client_is_gone() {
+    let server = server();
+    for (name, begun) in [("gone", false), ("gone-reading", true)] {
+        let mut connection = ask(&server, name, "1.1");
+        let waiting = ticket(name);
+        let (tell, told) = channel();
+        if begun {
+            let stream = waiting.stream(&said("begun"));
+            connection.read_until("begun");
+            stream.when_gone(move || tell.send(()).unwrap());
+            drop(connection);
+            told.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert!(stream.is_gone() && !stream.push(b"x".to_vec()));
+        } else {
+            waiting.when_gone(move || tell.send(()).unwrap());
+            // It has more to say, and nobody reads it.
+            connection.send("x".repeat(30_000));
+            drop(connection);
+            told.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert!(waiting.is_gone());
+        }
+    }
+    while !server.client().try_request("GET", "/reads", &[], b"").is_ok_and(|answer| answer.status == 200) {}
+}
+
+#[test]
+fn one_who_went_away_before_the_ticket_was_made_is_gone_too() {
+    let server = server();
+    for round in 0..50 {
+        let name = format!("early-{round}");
+        drop(ask(&server, &name, "1.1"));
+        // It may have gone before its request was read; then there is no ticket.
+        let (tell, told) = channel();
+        let waiting = ask(&server, &format!("late-{round}"), "1.1");
+        let late = ticket(&format!("late-{round}"));
+        late.when_gone(move || tell.send(()).unwrap());
+        drop(waiting);
+        told.recv_timeout(Duration::from_secs(20)).unwrap();
+        let early = TICKETS.lock().unwrap().get_or_insert_default().remove(&name);
+        if let Some(early) = early {
+            let (tell, told) = channel();
+            early.when_gone(move || tell.send(()).unwrap());
+            told.recv_timeout(Duration::from_secs(20)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_who_does_not_read_the_pieces_is_cut_off() {
+    let server = server();
+    let connection = ask(&server, "deaf", "1.1");
+    let stream = ticket("deaf").stream(&Response::empty(200));
+    let (tell, told) = channel();
+    stream.when_gone(move || tell.send(()).unwrap());
+    let mut pieces = 0;
+    while stream.push(vec![b'x'; 16 * 1024]) {
+        pieces += 1;
+        assert!(pieces < 10_000, "so much cannot fit into the sockets and {BEHIND_BYTES} bytes");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    told.recv_timeout(Duration::from_secs(20)).unwrap();
+    drop(connection);
+    // One who reads gets as much, however long it takes.
+    let mut reads = ask(&server, "reads", "1.1");
+    let stream = ticket("reads").stream(&Response::empty(200));
+    for piece in 0..200 {
+        assert!(stream.push(format!("{piece:>16384}").into_bytes()));
+        reads.read_until(&format!("{piece}\r\n"));
+    }
+}
+
+#[test]
+fn a_stop_tells_those_who_wait() {
+    let mut server = server();
+    let mut waits = ask(&server, "stopped", "1.1");
+    let waiting = ticket("stopped");
+    let mut reads = ask(&server, "stopped-stream", "1.1");
+    let stream = ticket("stopped-stream").stream(&said("begun"));
+    reads.read_until("begun\r\n");
+    server.stop();
+    let answers = waits.answers();
+    answers[0].refused(503, "busy");
+    assert_eq!(answers[0].header("retry-after"), Some("1"));
+    assert_eq!(reads.read_all(), b"0\r\n\r\n", "the stream ends as it should");
+    assert!(waiting.is_gone() && stream.is_gone());
+}
