@@ -1,21 +1,18 @@
 //! `lockhouse serve`: puts the parts together, runs them, and takes them apart again.
 
-use std::fs::Permissions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tempfile::TempDir;
 
 use super::logging;
 use crate::config::{Config, Loaded};
 use crate::door::listen::{Address, Bound};
+use crate::door::meeting::MeetingPlace;
 use crate::door::{self, Behind, Door};
 use crate::error::Error;
 use crate::http::dispatch::App;
@@ -98,7 +95,7 @@ pub struct Running {
     service: Arc<Service>,
     sweeper: Option<JoinHandle<()>>,
     /// Where the door and the server meet.
-    _meeting_place: TempDir,
+    _meeting_place: MeetingPlace,
     grace: Duration,
 }
 
@@ -150,12 +147,10 @@ pub fn start_on(
         auth: config.auth.mode,
         cors_origins: config.server.cors_origins.clone(),
     };
-    let meeting_place = meeting_place().map_err(cannot_start)?;
-    let socket = meeting_place.path().join("http");
-    let listener = UnixListener::bind(&socket).map_err(cannot_start)?;
+    let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
     let holds = Arc::new(Holds::default());
     let server = Server::start(listener, app, Arc::clone(&holds), clock).map_err(cannot_start)?;
-    let behind = Behind { socket, wanted: WANTED, holds };
+    let behind = Behind { socket: meeting_place.socket(), wanted: WANTED, holds };
     // Its deadlines are about the network, not about leases: they run on the machine's clock in tests too.
     let door = Door::open(bound, behind, door::Settings::of(&config.server), metrics, Clock::system())
         .map_err(cannot_start)?;
@@ -176,11 +171,6 @@ fn believes_nobody_afar(bound: &[Bound]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// A directory that only we can enter, for the socket between the door and the server. It is removed at the end.
-fn meeting_place() -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix("lockhouse-").permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
 impl Running {

@@ -24,6 +24,7 @@ mod converse;
 pub mod framing;
 mod journal;
 pub mod listen;
+pub mod meeting;
 pub mod refusal;
 mod socket;
 mod timers;
