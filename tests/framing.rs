@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::reading::{Rest, by_the_book, by_the_door};
+use common::reading::{Rest, agree, by_the_book, by_the_door};
 use common::{Raw, Server};
 use lockhouse::door::framing::Limits;
 use proptest::prelude::*;
@@ -135,6 +135,18 @@ fn the_same_bytes_cut_anywhere_are_the_same_requests() {
             assert_eq!(by_the_door(&pieces, &LIMITS), whole, "cut at {one} and {other}");
         }
     }
+}
+
+/// What the fuzzer has found worth keeping: bytes that reach every corner of the reading.
+#[test]
+fn the_corpus_of_the_fuzzer_is_read_as_the_book_does() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/framing");
+    let mut files = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        agree(&std::fs::read(entry.unwrap().path()).unwrap());
+        files += 1;
+    }
+    assert!(files > 1_000, "{files}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! holds every answer against the OpenAPI document.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,

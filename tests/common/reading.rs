@@ -3,6 +3,17 @@
 
 use lockhouse::door::framing::{After, Framer, Limits, Progress, Version};
 
+/// Holds the two readings against each other, for bytes of which the first says where to cut the others. Limits are
+/// small, so that they are met.
+pub fn agree(data: &[u8]) {
+    let Some((cut, bytes)) = data.split_first() else { return };
+    let limits = Limits { head_bytes: 200, headers: 6, body_bytes: 40 };
+    let whole = by_the_door(&[bytes], &limits);
+    let (left, right) = bytes.split_at(bytes.len() * usize::from(*cut) / 256);
+    assert_eq!(whole, by_the_door(&[left, right], &limits));
+    assert_eq!(whole, by_the_book(bytes, &limits));
+}
+
 /// One request, as it was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {

@@ -1,0 +1,284 @@
+//! What docs/nginx.md says, with a real nginx.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unnecessary_wraps,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::Server;
+use common::process::lockhouse;
+use lockhouse::config::{self, Listen, Sources};
+use lockhouse::http::dispatch::Call;
+use lockhouse::http::exchange::Response;
+use lockhouse::http::hold::{Stream, Ticket};
+use lockhouse::http::problem::Problem;
+use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
+use lockhouse::service::Service;
+
+/// The block of this language on a page of `docs`.
+fn block(page: &str, language: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+    let page = fs::read_to_string(path).unwrap();
+    let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+/// nginx, and all that it needs, in a directory of its own.
+struct Nginx {
+    child: Child,
+    directory: PathBuf,
+    port: u16,
+}
+
+/// Whether nginx is on this machine; `.ci/run` installs it.
+fn is_missing() -> bool {
+    let missing = Command::new("nginx").arg("-v").output().is_err();
+    assert!(!missing || std::env::var_os("CI").is_none(), "nginx is missing in CI");
+    if missing {
+        eprintln!("skipped: nginx is not installed");
+    }
+    missing
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+impl Nginx {
+    /// Runs the server of the page before the socket that Lockhouse has in `directory`.
+    fn start(directory: &Path) -> Self {
+        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let (key, certificate) = (at("key"), at("certificate"));
+        run(
+            "openssl",
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=locks.example",
+                "-keyout",
+                &key,
+                "-out",
+                &certificate,
+            ],
+        );
+        let password = run("openssl", &["passwd", "-apr1", "secret"]);
+        fs::write(at("users"), format!("alice:{}", String::from_utf8_lossy(&password.stdout))).unwrap();
+        // It cannot pick a port itself; one that is free now may be taken before it is there.
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut page = block("nginx.md", "nginx");
+            for (shown, ours) in [
+                ("/run/lockhouse/lockhouse.sock", at("lockhouse.sock")),
+                ("443", format!("127.0.0.1:{port}")),
+                ("/etc/ssl/locks.example.crt", certificate.clone()),
+                ("/etc/ssl/locks.example.key", key.clone()),
+                ("/etc/nginx/lockhouse.htpasswd", at("users")),
+            ] {
+                assert!(page.contains(shown), "{shown} is not on the page");
+                page = page.replace(shown, &ours);
+            }
+            let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .iter()
+                .map(|name| format!("{name}_temp_path {};\n", at(name)))
+                .collect();
+            let whole = format!(
+                "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}{page}}}\n",
+                at("pid"),
+                at("errors")
+            );
+            fs::write(at("nginx.conf"), whole).unwrap();
+            let child = Command::new("nginx").args(["-p", &at(""), "-c", &at("nginx.conf")]).spawn().unwrap();
+            let mut nginx = Self { child, directory: directory.to_owned(), port };
+            if nginx.is_up() {
+                return nginx;
+            }
+        }
+        panic!("nginx does not start: {}", fs::read_to_string(at("errors")).unwrap_or_default());
+    }
+
+    fn is_up(&mut self) -> bool {
+        while self.child.try_wait().unwrap().is_none() {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        false
+    }
+
+    fn curl(&self, arguments: &[&str], path: &str) -> Command {
+        let mut command = Command::new("curl");
+        let to = format!("locks.example:{}:127.0.0.1", self.port);
+        command
+            .args(["-sS", "--max-time", "20", "--cacert"])
+            .arg(self.directory.join("certificate"))
+            .args(["--resolve", &to])
+            .args(arguments)
+            .arg(format!("https://locks.example:{}{path}", self.port));
+        command
+    }
+
+    fn ask(&self, arguments: &[&str], path: &str) -> String {
+        String::from_utf8_lossy(&self.curl(arguments, path).output().unwrap().stdout).into_owned()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it, when it is asked and not killed.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// The settings of the page, for a socket in `directory`.
+fn settings(page: &str, directory: &Path) -> PathBuf {
+    let socket = directory.join("lockhouse.sock").to_string_lossy().into_owned();
+    let file = directory.join("lockhouse.toml");
+    fs::write(&file, block(page, "toml").replace("/run/lockhouse/lockhouse.sock", &socket)).unwrap();
+    file
+}
+
+#[test]
+fn the_settings_of_both_pages_can_be_used() {
+    for page in ["nginx.md", "caddy.md"] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = Some(settings(page, directory.path()));
+        let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
+        assert_eq!(loaded.config.server.listen, Listen::Unix(directory.path().join("lockhouse.sock")));
+        assert_eq!(loaded.config.server.trusted_proxies.len(), 1);
+    }
+}
+
+#[test]
+fn the_page_of_nginx_gives_tls_http_2_and_the_clients_own_address() {
+    if is_missing() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = lockhouse()
+        .arg("serve")
+        .arg("--config")
+        .arg(settings("nginx.md", directory.path()))
+        .arg("--database")
+        .arg(directory.path().join("lockhouse.db"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(fs::File::create(directory.path().join("log")).unwrap()))
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("unix:"), "{line}");
+    {
+        let nginx = Nginx::start(directory.path());
+        let alice = ["-u", "alice:secret"];
+        let answer =
+            nginx.ask(&["-i", "--http2", "-X", "POST", alice[0], alice[1]], "/api/v1/workspaces/w/lock");
+        assert!(
+            answer.starts_with("HTTP/2 200") && answer.contains("\"locked_by_user_id\":\"alice\""),
+            "{answer}"
+        );
+        // Nobody can say that they are somebody else, or come from somewhere else.
+        let forged =
+            ["-H", "X-User-Id: bob", "-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Request-Id: forged"];
+        let answer =
+            nginx.ask(&[&alice[..], &forged[..], &["-X", "POST"]].concat(), "/api/v1/workspaces/v/lock");
+        assert!(answer.contains("\"locked_by_user_id\":\"alice\""), "{answer}");
+        assert!(nginx.ask(&["-i"], "/api/v1/locks").contains("401"));
+        assert!(
+            nginx.ask(&["-i", alice[0], alice[1], "-d", &"x".repeat(70_000)], "/healthz").contains("413")
+        );
+        let page = ["-i", alice[0], alice[1], "-H", "Origin: https://locks.example"];
+        assert!(
+            nginx.ask(&page, "/api/v1/locks").contains("access-control-allow-origin: https://locks.example")
+        );
+        for _ in 0..20 {
+            assert!(nginx.ask(&alice, "/healthz").contains("\"up\""));
+        }
+    }
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let log = fs::read_to_string(directory.path().join("log")).unwrap();
+    let forged = log.lines().find(|line| line.contains("forged")).unwrap();
+    assert!(forged.contains("127.0.0.1 POST") && !log.contains("203.0.113.9"), "{forged}");
+}
+
+static TICKET: Mutex<Option<Ticket>> = Mutex::new(None);
+
+fn hold(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::later(|reply| *TICKET.lock().unwrap() = Some(reply.hold())))
+}
+
+static EVENTS: [Route; 1] = [Route {
+    method: "GET",
+    path: "/api/v1/events",
+    name: "test",
+    summary: "",
+    about: "",
+    right: Right::Open,
+    handler: hold,
+    query: &[],
+    body: BodyKind::None,
+    answer: (200, "text/event-stream", "Status"),
+    problems: &[],
+    store: Touches::Nothing,
+}];
+
+fn says(stream: &Stream, reader: &mut BufReader<ChildStdout>, event: &str) {
+    assert!(stream.push(format!("data: {event}\n\n").into_bytes()));
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, format!("data: {event}\n"));
+    reader.read_line(&mut line).unwrap();
+}
+
+#[test]
+fn events_come_through_nginx_as_they_happen() {
+    if is_missing() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("lockhouse.sock");
+    let _server = Server::with_routes(&EVENTS, |config| config.server.listen = Listen::Unix(socket));
+    let nginx = Nginx::start(directory.path());
+    let mut command = nginx.curl(&["-N", "-u", "alice:secret"], "/api/v1/events");
+    let mut curl = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(curl.stdout.take().unwrap());
+    let ticket = loop {
+        assert!(curl.try_wait().unwrap().is_none(), "curl has ended");
+        if let Some(ticket) = TICKET.lock().unwrap().take() {
+            break ticket;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    };
+    let stream = ticket.stream(&Response::of(200, "text/event-stream", Vec::new()));
+    // Each is read before the next is sent: nobody keeps them back.
+    for event in ["one", "two", "three"] {
+        says(&stream, &mut reader, event);
+    }
+    // And the client's going away comes back through it.
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+    while !stream.is_gone() {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
