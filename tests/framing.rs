@@ -177,12 +177,18 @@ const NEXT: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\nX-Request-Id: own\r\n\r\
 /// What is sent, and the status of its answer. After a refusal nothing is answered any more; after any other answer
 /// comes that to the client's own next request, and none to what was smuggled.
 fn attacks() -> Vec<(String, u16)> {
-    let post =
-        |headers: &str, body: &str| format!("POST /healthz HTTP/1.1\r\nHost: h\r\n{headers}\r\n{body}");
+    [lengths(), encodings(), heads()].concat()
+}
+
+/// A request with these headers.
+fn post(headers: &str, body: &str) -> String {
+    format!("POST /healthz HTTP/1.1\r\nHost: h\r\n{headers}\r\n{body}")
+}
+
+fn lengths() -> Vec<(String, u16)> {
     let smuggled = |headers: &str| post(headers, SMUGGLED);
     let length = SMUGGLED.len();
-    let chunked = format!("{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n");
-    let mut attacks = vec![
+    vec![
         // Two lengths, and lengths that are none.
         (smuggled(&format!("Content-Length: 0\r\nContent-Length: {length}\r\n")), 400),
         (smuggled(&format!("Content-Length: {length}\r\nContent-Length: {length}\r\n")), 400),
@@ -211,8 +217,13 @@ fn attacks() -> Vec<(String, u16)> {
         (smuggled(&format!("Content-Length: 000{length}\r\n")), 405),
         (smuggled(&format!("cOnTeNt-LeNgTh:\t{length}\t\r\n")), 405),
         (format!("GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"), 400),
-    ];
-    // Every way to write Transfer-Encoding that somebody may understand.
+    ]
+}
+
+/// Every way to write Transfer-Encoding that somebody may understand.
+fn encodings() -> Vec<(String, u16)> {
+    let chunked = format!("{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len());
+    let mut attacks = Vec::new();
     for encoding in [
         "Transfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -244,8 +255,13 @@ fn attacks() -> Vec<(String, u16)> {
     ] {
         attacks.push((post(encoding, &chunked), 400));
     }
-    // Heads that end where another reader would not see it, and request lines that are none.
-    for (head, status) in [
+    attacks
+}
+
+/// Heads that end where another reader would not see it, and request lines that are none.
+fn heads() -> Vec<(String, u16)> {
+    let length = SMUGGLED.len();
+    vec![
         (format!("GET /healthz HTTP/1.1\nHost: h\n\n{SMUGGLED}"), 400),
         (format!("GET /healthz HTTP/1.1\r\nHost: h\r\n\n{SMUGGLED}"), 400),
         (format!("GET /healthz HTTP/1.1\r\nHost: h\n\r\n{SMUGGLED}"), 400),
@@ -282,10 +298,7 @@ fn attacks() -> Vec<(String, u16)> {
             417,
         ),
         (format!("GET /healthz HTTP/1.1\r\nHost: h\r\nX-User-Id: \u{e9}\r\n\r\n{SMUGGLED}"), 400),
-    ] {
-        attacks.push((head, status));
-    }
-    attacks
+    ]
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn what_is_no_socket_is_not_replaced_by_one() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
-/// Starts it as systemd does, with a socket that listens already as file 3 (sd_listen_fds(3)).
+/// Starts it as systemd does, with a socket that listens already as file 3 (`sd_listen_fds(3)`).
 fn handed_over(socket: OwnedFd, directory: &Path) -> Command {
     let mut command = Command::new("sh");
     command

@@ -80,9 +80,9 @@ fn serve(stream: &UnixStream) {
             match words[..] {
                 [] => break,
                 [method, target, "HTTP/1.1"] => {
-                    path = if method == "PING" { method } else { target }.to_owned()
+                    (if method == "PING" { method } else { target }).clone_into(&mut path);
                 }
-                ["X-Lockhouse:", _, tag, _] => id = tag.to_owned(),
+                ["X-Lockhouse:", _, tag, _] => tag.clone_into(&mut id),
                 _ => {}
             }
         }

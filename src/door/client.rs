@@ -83,6 +83,7 @@ pub(super) enum Came {
 
 /// A connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the socket or its lists")]
 pub(super) struct Client {
     pub(super) socket: Socket,
     pub(super) serial: u64,

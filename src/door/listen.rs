@@ -66,7 +66,7 @@ impl Bound {
         bound.map_err(Error::Internal)
     }
 
-    /// Takes over the sockets that systemd hands over (sd_listen_fds(3)); none when there are none.
+    /// Takes over the sockets that systemd hands over (`sd_listen_fds(3)`); none when there are none.
     ///
     /// # Errors
     /// [`Error::Internal`] when one is no socket that listens.

@@ -18,6 +18,7 @@
 //!
 //! The door knows nothing of locks, and handlers know nothing of sockets.
 
+mod admit;
 mod canonical;
 mod client;
 mod converse;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use super::client::{Client, State, Worth};
+use super::admit::{raise_file_limit, room};
+use super::client::{Client, State};
 use super::journal::{Cut, Journal};
 use super::listen::Bound;
-use super::refusal::Refusal;
-use super::socket::{Acceptor, Peer, Socket};
+use super::socket::{Acceptor, Peer};
 use super::timers::Timers;
 use super::upstream::{CONNECTIONS, ClientKey, Upstream};
 use super::{Behind, OPEN, Settings};
@@ -27,20 +27,10 @@ use crate::time::Clock;
 const WAKER: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
 const FIRST_INNER: usize = 1_000;
-const FIRST_CLIENT: usize = FIRST_INNER + CONNECTIONS;
+pub(super) const FIRST_CLIENT: usize = FIRST_INNER + CONNECTIONS;
 
 /// Most sockets that are attended to before the others are looked at again.
 const EVENTS: usize = 1024;
-/// Most connections that are accepted before those that are there get their turn.
-const ACCEPTS: usize = 256;
-/// How long to wait after the system had no room for a connection.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Open files that are not clients' connections: the database's, the inner connections, the log.
-const OTHER_FILES: usize = 48;
-/// The fewest connections that are worth listening for.
-const FEWEST: usize = 8;
-/// Which part of the connections is let go of at once, when there are too many.
-const LET_GO: usize = 64;
 /// Bytes read at a time.
 pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -55,15 +45,15 @@ pub(super) struct Parts {
 }
 
 pub(super) struct Turnstile {
-    poll: Poll,
-    bound: Vec<Bound>,
-    acceptors: Vec<Acceptor>,
+    pub(super) poll: Poll,
+    pub(super) bound: Vec<Bound>,
+    pub(super) acceptors: Vec<Acceptor>,
     /// Connections may be waiting to be accepted.
     pub(super) waits_outside: bool,
-    accept_again_at: Duration,
+    pub(super) accept_again_at: Duration,
     pub(super) clients: Slab<Client>,
-    serials: u64,
-    timers: Timers<ClientKey>,
+    pub(super) serials: u64,
+    pub(super) timers: Timers<ClientKey>,
     pub(super) upstream: Upstream,
     /// Clients with a request for which there was no room.
     pub(super) queue: VecDeque<ClientKey>,
@@ -85,9 +75,9 @@ pub(super) struct Turnstile {
     /// Begins the ids of this run's refusals.
     pub(super) run: i64,
     pub(super) refusals: u64,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) now: Duration,
-    grace: Arc<AtomicU64>,
+    pub(super) grace: Arc<AtomicU64>,
     /// When a stop has taken too long.
     pub(super) stop_by: Option<Duration>,
 }
@@ -232,95 +222,6 @@ impl Turnstile {
         }
     }
 
-    fn accept(&mut self) {
-        if !self.waits_outside || self.stop_by.is_some() || self.now < self.accept_again_at {
-            return;
-        }
-        self.accept_again_at = self.now;
-        for _ in 0..ACCEPTS {
-            let mut accepted = None;
-            for acceptor in &self.acceptors {
-                match acceptor.accept() {
-                    Ok(found) => accepted = Some(found),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // The client has gone already, or something else that is its own.
-                    Err(error) if is_of_the_client(&error) => return,
-                    Err(error) => {
-                        // No file, or no memory, for another one. It is tried again, soon and not at once.
-                        log::warn!("a connection cannot be accepted just now: {error}");
-                        self.accept_again_at = self.now + PAUSE;
-                        self.make_room(Worth::Unread);
-                        return;
-                    }
-                }
-                if accepted.is_some() {
-                    break;
-                }
-            }
-            let Some((socket, peer)) = accepted else {
-                self.waits_outside = false;
-                return;
-            };
-            self.admit(socket, peer);
-        }
-    }
-
-    fn admit(&mut self, mut socket: Socket, peer: Peer) {
-        if self.clients.len() >= self.settings.connections {
-            self.make_room(Worth::Unread);
-        }
-        let is_full = self.clients.len() >= self.settings.connections;
-        self.serials += 1;
-        let entry = self.clients.vacant_entry();
-        let key = ClientKey { slot: entry.key(), serial: self.serials };
-        if let Err(error) = socket.register(self.poll.registry(), Token(FIRST_CLIENT + key.slot)) {
-            log::warn!("a connection cannot be watched: {error}");
-            return;
-        }
-        entry.insert(Client::new(socket, peer, key.serial, self.now));
-        self.journal.connected(self.clients.len());
-        if is_full {
-            self.refuse(key, Refusal::Connections);
-        } else {
-            self.arm(key);
-        }
-    }
-
-    /// Lets go of the connections that are worth least, up to `most`: some at once, so that it is not done for each.
-    fn make_room(&mut self, most: Worth) {
-        let mut worth: Vec<_> = self
-            .clients
-            .iter()
-            .filter_map(|(slot, client)| {
-                let (worth, since) = client.worth()?;
-                (worth <= most).then_some((worth, since, ClientKey { slot, serial: client.serial }))
-            })
-            .collect();
-        let count = (self.clients.len() / LET_GO).max(1);
-        if count < worth.len() {
-            worth.select_nth_unstable(count);
-            worth.truncate(count);
-        }
-        for (_, _, key) in worth {
-            self.cut(key, Cut::Room);
-        }
-    }
-
-    /// Cuts off those that take most of the memory, until there is enough.
-    fn save_memory(&mut self) {
-        let mut sizes: Vec<_> = self
-            .clients
-            .iter()
-            .map(|(slot, client)| (client.size(), ClientKey { slot, serial: client.serial }))
-            .collect();
-        sizes.sort_unstable();
-        while self.buffered > self.settings.buffered_bytes / 8 * 7
-            && let Some((_, key)) = sizes.pop()
-        {
-            self.cut(key, Cut::Memory);
-        }
-    }
-
     fn check_deadline(&mut self, at: Duration, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial) else {
             return;
@@ -413,44 +314,6 @@ pub(super) const fn shown(peer: Peer) -> tag::Client {
         Peer::Ip(address) => tag::Client(Some(address)),
         Peer::Local => tag::Client(None),
     }
-}
-
-/// Errors of `accept` that are about the one that was to be accepted (accept(2)).
-fn is_of_the_client(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::TimedOut
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::PermissionDenied
-    )
-}
-
-/// Raises the limit of open files as far as the system allows without asking, and returns it.
-fn raise_file_limit() -> usize {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted.clone()).is_ok() {
-        limit = wanted;
-    }
-    limit.current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
-}
-
-/// How many connections that leaves room for.
-fn room(files: usize) -> io::Result<usize> {
-    let room = files.saturating_sub(OTHER_FILES);
-    if room < FEWEST {
-        return Err(io::Error::other(format!(
-            "the limit of open files is {files}, which leaves room for no connections; raise it to {} at least, with ulimit -n or LimitNOFILE=",
-            OTHER_FILES + FEWEST
-        )));
-    }
-    Ok(room)
 }
 
 impl Drop for Turnstile {

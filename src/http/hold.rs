@@ -90,9 +90,9 @@ impl Holds {
     /// The client has taken `bytes` of the pieces.
     pub fn delivered(&self, id: u64, bytes: usize) {
         if let Some(line) = lock(&self.lines).get(&id) {
-            let _ = line
-                .behind
-                .try_update(Ordering::SeqCst, Ordering::SeqCst, |behind| Some(behind.saturating_sub(bytes)));
+            let _ = line.behind.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |behind| {
+                Some(behind.saturating_sub(bytes))
+            });
         }
     }
 
@@ -292,6 +292,7 @@ impl fmt::Debug for Stream {
 
 impl Stream {
     /// Sends a piece, if the client is still there. One that is [`BEHIND_BYTES`] behind is cut off.
+    #[expect(clippy::must_use_candidate, reason = "who is told later that the client is gone need not look")]
     pub fn push(&self, piece: Vec<u8>) -> bool {
         let Some(waiting) = self.waiting.as_ref().filter(|waiting| !waiting.is_gone()) else { return false };
         if piece.is_empty() {

@@ -52,7 +52,7 @@ impl Raw {
 
     /// All that comes, until the other end is closed. A reset is an end too.
     pub fn read_all(&mut self) -> &[u8] {
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => break,

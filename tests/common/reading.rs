@@ -142,7 +142,7 @@ fn understood(text: &str, limits: &Limits) -> Option<(Read, usize)> {
             return None;
         }
         let value = value.trim_matches([' ', '\t']);
-        headers.push((name.to_owned(), value.chars().map(|letter| letter as u8).collect::<Vec<u8>>()));
+        headers.push((name.to_owned(), latin_1(value)));
     }
     if headers.len() > limits.headers {
         return None;
@@ -167,7 +167,10 @@ fn understood(text: &str, limits: &Limits) -> Option<(Read, usize)> {
         [digits] if !digits.is_empty() && digits.chars().all(|letter| letter.is_ascii_digit()) => {
             // A number beyond 64 bits is too large whatever it is.
             let significant = digits.trim_start_matches('0');
-            if significant.len() > 18 { return None } else { format!("0{significant}").parse().ok()? }
+            if significant.len() > 18 {
+                return None;
+            }
+            format!("0{significant}").parse().ok()?
         }
         _ => return None,
     };
@@ -175,13 +178,13 @@ fn understood(text: &str, limits: &Limits) -> Option<(Read, usize)> {
         return None;
     }
     let expectations = all("expect");
-    if expectations.iter().any(|expected| expected.to_ascii_lowercase() != "100-continue") {
+    if expectations.iter().any(|expected| !expected.eq_ignore_ascii_case("100-continue")) {
         return None;
     }
     let mut options = Vec::new();
     for value in all("connection") {
         // What is no UTF-8 is no list of names.
-        String::from_utf8(value.chars().map(|letter| letter as u8).collect()).ok()?;
+        String::from_utf8(latin_1(&value)).ok()?;
         options.extend(value.split(',').map(|option| option.trim_matches([' ', '\t']).to_ascii_lowercase()));
     }
     let has = |option: &str| options.iter().any(|known| known == option);
@@ -217,6 +220,11 @@ fn path_of(method: &str, target: &str) -> Option<String> {
         None => (rest, "/"),
     };
     (!host.is_empty() && host.chars().all(is_of_a_host)).then(|| path.to_owned())
+}
+
+/// The bytes of a text that has one character for each.
+fn latin_1(text: &str) -> Vec<u8> {
+    text.chars().map(|letter| u8::try_from(u32::from(letter)).unwrap()).collect()
 }
 
 fn is_token(text: &str) -> bool {

@@ -1,0 +1,154 @@
+//! Who comes in, and who has to go for it: connections that are accepted, and room that is made for them.
+
+use std::io;
+use std::time::Duration;
+
+use mio::Token;
+
+use super::client::{Client, Worth};
+use super::journal::Cut;
+use super::refusal::Refusal;
+use super::socket::{Peer, Socket};
+use super::turnstile::{FIRST_CLIENT, Turnstile};
+use super::upstream::ClientKey;
+
+/// Most connections that are accepted before those that are there get their turn.
+const ACCEPTS: usize = 256;
+/// How long to wait after the system had no room for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Open files that are not clients' connections: the database's, the inner connections, the log.
+const OTHER_FILES: usize = 48;
+/// The fewest connections that are worth listening for.
+const FEWEST: usize = 8;
+/// Which part of the connections is let go of at once, when there are too many.
+const LET_GO: usize = 64;
+
+impl Turnstile {
+    /// Accepts those that wait outside.
+    pub(super) fn accept(&mut self) {
+        if !self.waits_outside || self.stop_by.is_some() || self.now < self.accept_again_at {
+            return;
+        }
+        self.accept_again_at = self.now;
+        for _ in 0..ACCEPTS {
+            let mut accepted = None;
+            for acceptor in &self.acceptors {
+                match acceptor.accept() {
+                    Ok(found) => accepted = Some(found),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // The client has gone already, or something else that is its own.
+                    Err(error) if is_of_the_client(&error) => return,
+                    Err(error) => {
+                        // No file, or no memory, for another one. It is tried again, soon and not at once.
+                        log::warn!("a connection cannot be accepted just now: {error}");
+                        self.accept_again_at = self.now + PAUSE;
+                        self.make_room(Worth::Unread);
+                        return;
+                    }
+                }
+                if accepted.is_some() {
+                    break;
+                }
+            }
+            let Some((socket, peer)) = accepted else {
+                self.waits_outside = false;
+                return;
+            };
+            self.admit(socket, peer);
+        }
+    }
+
+    fn admit(&mut self, mut socket: Socket, peer: Peer) {
+        if self.clients.len() >= self.settings.connections {
+            self.make_room(Worth::Unread);
+        }
+        let is_full = self.clients.len() >= self.settings.connections;
+        self.serials += 1;
+        let entry = self.clients.vacant_entry();
+        let key = ClientKey { slot: entry.key(), serial: self.serials };
+        if let Err(error) = socket.register(self.poll.registry(), Token(FIRST_CLIENT + key.slot)) {
+            log::warn!("a connection cannot be watched: {error}");
+            return;
+        }
+        entry.insert(Client::new(socket, peer, key.serial, self.now));
+        self.journal.connected(self.clients.len());
+        if is_full {
+            self.refuse(key, Refusal::Connections);
+        } else {
+            self.arm(key);
+        }
+    }
+
+    /// Lets go of the connections that are worth least, up to `most`: some at once, so that it is not done for each.
+    fn make_room(&mut self, most: Worth) {
+        let mut worth: Vec<_> = self
+            .clients
+            .iter()
+            .filter_map(|(slot, client)| {
+                let (worth, since) = client.worth()?;
+                (worth <= most).then_some((worth, since, ClientKey { slot, serial: client.serial }))
+            })
+            .collect();
+        let count = (self.clients.len() / LET_GO).max(1);
+        if count < worth.len() {
+            worth.select_nth_unstable(count);
+            worth.truncate(count);
+        }
+        for (_, _, key) in worth {
+            self.cut(key, Cut::Room);
+        }
+    }
+
+    /// Cuts off those that take most of the memory, until there is enough.
+    pub(super) fn save_memory(&mut self) {
+        let mut sizes: Vec<_> = self
+            .clients
+            .iter()
+            .map(|(slot, client)| (client.size(), ClientKey { slot, serial: client.serial }))
+            .collect();
+        sizes.sort_unstable();
+        while self.buffered > self.settings.buffered_bytes / 8 * 7
+            && let Some((_, key)) = sizes.pop()
+        {
+            self.cut(key, Cut::Memory);
+        }
+    }
+}
+
+/// Errors of `accept` that are about the one that was to be accepted (accept(2)).
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// Raises the limit of open files as far as the system allows without asking, and returns it.
+pub(super) fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted).is_ok() {
+        limit = wanted;
+    }
+    limit.current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many connections that leaves room for.
+pub(super) fn room(files: usize) -> io::Result<usize> {
+    let room = files.saturating_sub(OTHER_FILES);
+    if room < FEWEST {
+        return Err(io::Error::other(format!(
+            "the limit of open files is {files}, which leaves room for no connections; raise it to {} at least, with ulimit -n or LimitNOFILE=",
+            OTHER_FILES + FEWEST
+        )));
+    }
+    Ok(room)
+}
