@@ -21,7 +21,7 @@
 //! | [`http`] | the API as one table, and what carries it out; [`http::server`] is the only user of `tiny_http` |
 //! | [`cli`] | the program: `serve`, `check` |
 //!
-//! The data is defined in `schema.sql`, the settings in [`config::settings`], the API in [`http::routes`].
+//! The data is defined in `schema.sql`, the settings in [`config::settings()`], the API in [`http::routes`].
 //!
 //! # The life of a heartbeat
 //!

@@ -96,12 +96,11 @@ impl Nginx {
                 assert!(page.contains(shown), "{shown} is not on the page");
                 page = page.replace(shown, &ours);
             }
-            let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .iter()
-                .map(|name| format!("{name}_temp_path {};\n", at(name)))
-                .collect();
+            let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|name| format!("{name}_temp_path {};", at(name)))
+                .join("\n");
             let whole = format!(
-                "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}{page}}}\n",
+                "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}\n{page}}}\n",
                 at("pid"),
                 at("errors")
             );

@@ -1,7 +1,7 @@
 //! The settings: file + environment + flags → one checked [`Config`].
 //!
 //! A flag goes before the environment, the environment before the file, the file before the default. Each setting
-//! stands once, in the table [`settings`]: it feeds the file, the environment, `lockhouse check` and
+//! stands once, in the table [`settings()`]: it feeds the file, the environment, `lockhouse check` and
 //! `config.example.toml`.
 
 mod server;
