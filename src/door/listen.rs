@@ -15,6 +15,11 @@ use crate::error::Error;
 /// How many connections may wait to be accepted; more are told to try again, which they do, a second later.
 const BACKLOG: i32 = 4096;
 
+/// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
+/// megabytes that it would give to each of thousands, until it has none left for the others. Accepted connections
+/// inherit it.
+const SEND_BYTES: usize = 64 * 1024;
+
 /// Where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -98,12 +103,14 @@ impl Bound {
 
     fn tcp(socket: TcpListener) -> io::Result<Self> {
         let address = Address::Tcp(socket.local_addr()?);
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES)?;
         rustix::net::listen(&socket, BACKLOG)?;
         Ok(Self { socket: Listener::Tcp(socket), address, path: None })
     }
 
     fn unix(socket: UnixListener, path: Option<PathBuf>) -> io::Result<Self> {
         let shown = socket.local_addr()?.as_pathname().map(Path::to_owned);
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES)?;
         rustix::net::listen(&socket, BACKLOG)?;
         let address = Address::Unix(path.clone().or(shown).unwrap_or_default());
         Ok(Self { socket: Listener::Unix(socket), address, path })

@@ -319,9 +319,7 @@ pub(super) const fn shown(peer: Peer) -> tag::Client {
 impl Drop for Turnstile {
     fn drop(&mut self) {
         // However it ends: whoever has a ticket is told.
-        for id in std::mem::take(&mut self.held).into_keys() {
-            self.behind.holds.gone(id);
-        }
+        self.behind.holds.close();
     }
 }
 

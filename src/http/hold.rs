@@ -8,13 +8,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::exchange::{Outlet, PutOff, Response, Seen};
 use super::problem::{Code, Problem};
 
 /// Most bytes of pieces that wait for a client to read them; one that is further behind is cut off.
 pub const BEHIND_BYTES: usize = 256 * 1024;
+
+/// Whoever makes large answers waits while so many bytes of letters are unread.
+const UNREAD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is said about a held request.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +32,22 @@ pub enum Letter {
     End,
     /// The client reads too slowly: no more of it.
     Cut,
+}
+
+impl Letter {
+    const fn size(&self) -> usize {
+        match self {
+            Self::Whole(bytes) | Self::Begin(bytes) | Self::Piece(bytes) => bytes.len(),
+            Self::End | Self::Cut => 0,
+        }
+    }
+}
+
+/// The letters that the door has not read yet.
+#[derive(Default)]
+struct Unread {
+    letters: Vec<(u64, Letter)>,
+    bytes: usize,
 }
 
 /// How a response is sent.
@@ -48,7 +67,10 @@ type Callback = Box<dyn FnOnce() + Send>;
 /// What is held, and the letters about it that the door has not read yet.
 #[derive(Default)]
 pub struct Holds {
-    letters: Mutex<Vec<(u64, Letter)>>,
+    unread: Mutex<Unread>,
+    read: Condvar,
+    /// The door reads no more.
+    closed: AtomicBool,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -76,7 +98,33 @@ impl Holds {
     /// The letters since the last time, in the order in which they were written, with the id of their request.
     #[must_use]
     pub fn collect(&self) -> Vec<(u64, Letter)> {
-        std::mem::take(&mut *lock(&self.letters))
+        let unread = std::mem::take(&mut *lock(&self.unread));
+        if unread.bytes > UNREAD_BYTES {
+            self.read.notify_all();
+        }
+        unread.letters
+    }
+
+    /// The door is closed: all clients are gone, and nobody waits for it to read.
+    pub fn close(&self) {
+        {
+            // Whoever is about to wait has either seen this, or is woken.
+            let _unread = lock(&self.unread);
+            self.closed.store(true, Ordering::SeqCst);
+        }
+        self.read.notify_all();
+        let ids: Vec<_> = lock(&self.lines).keys().copied().collect();
+        for id in ids {
+            self.gone(id);
+        }
+    }
+
+    /// Waits until the door has read what was written, if that is much.
+    pub(super) fn wait_for_room(&self) {
+        let mut unread = lock(&self.unread);
+        while unread.bytes > UNREAD_BYTES && !self.closed.load(Ordering::SeqCst) {
+            unread = self.read.wait(unread).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// The client of this request is gone: whoever has the ticket is told.
@@ -123,10 +171,14 @@ impl Holds {
     }
 
     fn post(&self, id: u64, letter: Letter) {
-        let mut letters = lock(&self.letters);
-        letters.push((id, letter));
-        let first = letters.len() == 1;
-        drop(letters);
+        let mut unread = lock(&self.unread);
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        unread.bytes += letter.size();
+        unread.letters.push((id, letter));
+        let first = unread.letters.len() == 1;
+        drop(unread);
         if first && let Some(wake) = self.wake.get() {
             wake();
         }
@@ -395,6 +447,22 @@ mod tests {
         assert_eq!(told.load(Ordering::SeqCst), 2, "whoever asks too late is told at once");
         drop(ticket);
         assert!(holds.collect().is_empty(), "nothing is said to nobody");
+    }
+
+    #[test]
+    fn whoever_waits_for_the_door_to_read_is_let_go_when_it_reads_and_when_it_is_closed() {
+        let (holds, ticket) = held();
+        holds.post(7, Letter::Whole(vec![0; UNREAD_BYTES + 1]));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| holds.wait_for_room());
+            assert_eq!(holds.collect().len(), 1);
+            waits.join().unwrap();
+            holds.post(7, Letter::Whole(vec![0; UNREAD_BYTES + 1]));
+            let waits = scope.spawn(|| holds.wait_for_room());
+            holds.close();
+            waits.join().unwrap();
+        });
+        assert!(ticket.is_gone(), "a door that is closed has no clients");
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl Shared {
 
     fn read_on(self: Arc<Self>, waiting: &Receiver<Received>) {
         while let Ok(received) = waiting.recv() {
+            self.holds.wait_for_room();
             self.serve(received);
         }
     }
