@@ -19,16 +19,22 @@
 //! | [`sweeper`] | keeps the file small; nothing that a client can see depends on it |
 //! | [`auth`] | who is calling |
 //! | [`http`] | the API as one table, and what carries it out; [`http::server`] is the only user of `tiny_http` |
+//! | [`door`] | the clients' connections: one event loop, through which only well-formed requests go on |
 //! | [`cli`] | the program: `serve`, `check` |
 //!
 //! The data is defined in `schema.sql`, the settings in [`config::settings()`], the API in [`http::routes`].
 //!
 //! # The life of a heartbeat
 //!
-//! [`http::server`] reads the request whole → [`http::dispatch`] finds the operation in [`http::routes`], checks what
-//! came in ([`http::fields`]) and who sent it ([`auth`]) → `http::handlers` call [`service`] → the writer's queue →
-//! inside the transaction [`store::locks`] loads the lock and [`lock::decide`] decides → commit → the answer is
-//! written as JSON ([`http::wire`]) and sent. No step goes back, and nothing is answered before it is committed.
+//! The [`door`] reads it, within limits and deadlines, and sends it on in canonical form when it is complete
+//! ([`door::framing`]) → [`http::server`] receives it → [`http::dispatch`] finds the operation in [`http::routes`],
+//! checks what came in ([`http::fields`]) and who sent it ([`auth`]) → `http::handlers` call [`service`] → the writer's
+//! queue → inside the transaction [`store::locks`] loads the lock and [`lock::decide`] decides → commit → the answer is
+//! written as JSON ([`http::wire`]) and goes back through the door, which knows by its id whose it is. No step goes
+//! back, and nothing is answered before it is committed.
+//!
+//! What takes its time is put off, so that it keeps neither a thread nor the requests behind it waiting: the door keeps
+//! the client's connection, and the answer follows as a letter ([`http::hold`]).
 
 pub mod time;
 

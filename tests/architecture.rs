@@ -79,11 +79,15 @@ fn each_module_uses_only_those_above_it() {
 }
 
 #[test]
-fn sql_tiny_http_and_the_log_stay_where_they_belong() {
+fn sql_sockets_and_the_log_stay_where_they_belong() {
     for (crate_name, homes) in [
         ("rusqlite", &["store/"][..]),
         ("r2d2", &["store/"]),
         ("tiny_http", &["http/server.rs"]),
+        ("mio::", &["door/"]),
+        ("httparse", &["door/"]),
+        ("std::net::Tcp", &["door/"]),
+        ("UnixStream", &["door/"]),
         ("simplelog", &["cli/logging.rs"]),
         ("signal_hook", &["cli/serve.rs"]),
         ("clap", &["cli/"]),
@@ -109,6 +113,17 @@ fn the_domain_knows_no_sql_no_http_and_no_clock() {
         for line in code(&text) {
             for foreign in ["std::", "serde", "Clock", "chrono"] {
                 assert!(!line.contains(foreign), "src/lock/{file} uses {foreign}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_door_knows_nothing_of_locks() {
+    for (file, text) in sources(&root().join("src/door")) {
+        for line in code(&text) {
+            for foreign in ["crate::lock", "crate::store", "crate::service", "crate::auth"] {
+                assert!(!line.contains(foreign), "src/door/{file} uses {foreign}: {line}");
             }
         }
     }

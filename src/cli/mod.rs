@@ -39,6 +39,8 @@ enum Verb {
     /// Needs no settings: it listens on 127.0.0.1:7311 and keeps lockhouse.db in the working directory, which it makes
     /// if it is not there. When it is ready it prints one line on standard output; the log goes to standard error.
     ///
+    /// A socket that systemd hands over (LISTEN_FDS) goes before --listen.
+    ///
     /// On SIGTERM or SIGINT it takes no more requests, finishes those it has, folds the write-ahead log into the
     /// database and exits with 0. A second signal ends it at once, which loses nothing that was answered.
     Serve(Settings),
@@ -54,8 +56,8 @@ struct Settings {
     /// Read settings from this TOML file (see config.example.toml).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Listen here [default: 127.0.0.1:7311]. Port 0 picks a free one.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    /// Listen here [default: 127.0.0.1:7311]. Port 0 picks a free one; unix:PATH is a Unix socket.
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
     listen: Option<String>,
     /// Keep the locks in this SQLite file [default: lockhouse.db].
     #[arg(long, value_name = "FILE")]
