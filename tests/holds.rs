@@ -16,7 +16,8 @@ use std::time::Duration;
 use common::{Raw, Server};
 use lockhouse::http::dispatch::Call;
 use lockhouse::http::exchange::Response;
-use lockhouse::http::hold::{BEHIND_BYTES, Ticket};
+use lockhouse::http::hold::Ticket;
+use lockhouse::http::letters::BEHIND_BYTES;
 use lockhouse::http::problem::Problem;
 use lockhouse::http::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::service::Service;
@@ -278,4 +279,29 @@ fn a_stop_tells_those_who_wait() {
     assert_eq!(answers[0].header("retry-after"), Some("1"));
     assert_eq!(reads.read_all(), b"0\r\n\r\n", "the stream ends as it should");
     assert!(waiting.is_gone() && stream.is_gone());
+}
+
+#[test]
+fn when_all_places_are_held_one_who_comes_is_told_so_and_those_who_wait_keep_theirs() {
+    let server = Server::with_routes(&ROUTES, |config| config.server.max_connections = 10);
+    let mut waiting: Vec<_> = (0..10).map(|number| ask(&server, &format!("full-{number}"), "1.1")).collect();
+    let tickets: Vec<_> = (0..10).map(|number| ticket(&format!("full-{number}"))).collect();
+    for _ in 0..5 {
+        let mut late = Raw::connect(server.address());
+        let answers = late.answers();
+        answers[0].refused(503, "busy");
+        assert_eq!(answers[0].header("retry-after"), Some("1"));
+    }
+    // Far more at once than are told: none of them costs those who wait their place.
+    drop((0..100).map(|_| Raw::connect(server.address())).collect::<Vec<_>>());
+    for ticket in tickets {
+        assert!(!ticket.is_gone());
+        ticket.respond(&said("at last"));
+    }
+    for connection in &mut waiting {
+        connection.read_until("at last");
+    }
+    let mut comes = Raw::connect(server.address());
+    comes.send("GET /reads HTTP/1.1\r\nHost: h\r\n\r\n");
+    comes.read_until("read");
 }

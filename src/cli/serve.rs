@@ -17,7 +17,7 @@ use crate::door::{self, Behind, Door};
 use crate::error::Error;
 use crate::http::dispatch::App;
 use crate::http::exchange::WANTED;
-use crate::http::hold::Holds;
+use crate::http::letters::Holds;
 use crate::http::routes::{ROUTES, Route};
 use crate::http::server::{READERS, Server};
 use crate::metrics::Metrics;

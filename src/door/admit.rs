@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::client::{Client, Worth};
+use super::client::Client;
 use super::journal::Cut;
 use super::refusal::Refusal;
 use super::socket::{Peer, Socket};
-use super::turnstile::{FIRST_CLIENT, Turnstile};
+use super::turnstile::{FIRST_CLIENT, Turnstile, shown};
 use super::upstream::ClientKey;
 
 /// Most connections that are accepted before those that are there get their turn.
@@ -18,6 +18,10 @@ const ACCEPTS: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Open files that are not clients' connections: the database's, the inner connections, the log.
 const OTHER_FILES: usize = 48;
+/// Connections beyond the most there may be: those that are told that there is no room.
+const SPARE: usize = 16;
+/// How long nobody is looked for who could go, after nobody was found.
+const SOON: Duration = Duration::from_millis(10);
 /// The fewest connections that are worth listening for.
 const FEWEST: usize = 8;
 /// Which part of the connections is let go of at once, when there are too many.
@@ -31,38 +35,44 @@ impl Turnstile {
         }
         self.accept_again_at = self.now;
         for _ in 0..ACCEPTS {
-            let mut accepted = None;
-            for acceptor in &self.acceptors {
+            let mut nobody = true;
+            for index in 0..self.acceptors.len() {
+                let Some(acceptor) = self.acceptors.get(index) else { continue };
                 match acceptor.accept() {
-                    Ok(found) => accepted = Some(found),
+                    Ok((socket, peer)) => {
+                        nobody = false;
+                        self.admit(socket, peer);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // The client has gone already, or something else that is its own.
-                    Err(error) if is_of_the_client(&error) => return,
+                    // It is gone already, or was never let through: that is its own affair.
+                    Err(error) if is_of_the_client(&error) => nobody = false,
                     Err(error) => {
                         // No file, or no memory, for another one. It is tried again, soon and not at once.
                         log::warn!("a connection cannot be accepted just now: {error}");
                         self.accept_again_at = self.now + PAUSE;
-                        self.make_room(Worth::Unread);
-                        return;
+                        return self.make_room();
                     }
                 }
-                if accepted.is_some() {
-                    break;
-                }
             }
-            let Some((socket, peer)) = accepted else {
+            if nobody {
+                // The next one announces itself.
                 self.waits_outside = false;
                 return;
-            };
-            self.admit(socket, peer);
+            }
         }
     }
 
     fn admit(&mut self, mut socket: Socket, peer: Peer) {
-        if self.clients.len() >= self.settings.connections {
-            self.make_room(Worth::Unread);
+        let most = self.settings.connections;
+        if self.clients.len() >= most && self.now >= self.no_room_until {
+            // What they have said already decides who can go.
+            self.attend();
+            self.make_room();
         }
-        let is_full = self.clients.len() >= self.settings.connections;
+        let is_full = self.clients.len() >= most;
+        if self.clients.len() >= most + SPARE {
+            return self.journal.cut(Cut::Room, shown(peer), self.now);
+        }
         self.serials += 1;
         let entry = self.clients.vacant_entry();
         let key = ClientKey { slot: entry.key(), serial: self.serials };
@@ -75,20 +85,24 @@ impl Turnstile {
         if is_full {
             self.refuse(key, Refusal::Connections);
         } else {
-            self.arm(key);
+            self.busy.push(key);
         }
     }
 
-    /// Lets go of the connections that are worth least, up to `most`: some at once, so that it is not done for each.
-    fn make_room(&mut self, most: Worth) {
+    /// Lets go of the connections that are worth least: some at once, so that it is not done for each.
+    fn make_room(&mut self) {
         let mut worth: Vec<_> = self
             .clients
             .iter()
             .filter_map(|(slot, client)| {
                 let (worth, since) = client.worth()?;
-                (worth <= most).then_some((worth, since, ClientKey { slot, serial: client.serial }))
+                Some((worth, since, ClientKey { slot, serial: client.serial }))
             })
             .collect();
+        if worth.is_empty() {
+            // All of them wait for an answer: that will not have changed at once.
+            self.no_room_until = self.now + SOON;
+        }
         let count = (self.clients.len() / LET_GO).max(1);
         if count < worth.len() {
             worth.select_nth_unstable(count);

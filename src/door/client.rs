@@ -106,6 +106,8 @@ pub(super) struct Client {
     pub(super) continued: bool,
     /// It is in the list of those with something to write.
     pub(super) writes: bool,
+    /// It takes nothing more until it says so.
+    pub(super) blocked: bool,
     /// What its buffers were last counted as.
     pub(super) counted: usize,
 }
@@ -122,11 +124,13 @@ impl Client {
             deadline: Deadline::NEVER,
             since: now,
             moved: now,
-            readable: false,
+            // Many have said something by the time they are let in.
+            readable: true,
             hung_up: false,
             ended: false,
             continued: false,
             writes: false,
+            blocked: false,
             counted: 0,
         }
     }
@@ -163,9 +167,11 @@ impl Client {
     pub(super) fn worth(&self) -> Option<(Worth, Duration)> {
         let worth = match self.state {
             State::Lingering(_) => Worth::Finished,
-            State::Reading(_) | State::Leaving if !self.output.is_empty() => {
+            State::Reading(_) | State::Leaving if self.blocked => {
                 return Some((Worth::Unread, self.moved));
             }
+            // It is about to be heard, or to be told something.
+            State::Reading(_) | State::Leaving if self.readable || !self.output.is_empty() => return None,
             State::Reading(Part::Nothing) => Worth::Idle,
             State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Unfinished,
             State::Queued | State::Asked(_) | State::Held(..) => return None,
@@ -193,6 +199,12 @@ impl Client {
         if !self.readable || self.ended || !self.wants_input() {
             return Came::Nothing;
         }
+        let scratch = match self.state {
+            State::Reading(_) | State::Lingering(_) | State::Leaving => scratch,
+            State::Queued | State::Asked(_) | State::Held(..) => {
+                scratch.get_mut(..AHEAD_BYTES).unwrap_or_default()
+            }
+        };
         match self.socket.read(scratch) {
             Ok(0) => {
                 self.readable = false;

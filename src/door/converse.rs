@@ -9,7 +9,8 @@ use super::socket::Written;
 use super::turnstile::{Turnstile, shown};
 use super::upstream::{Answer, ClientKey, Flight};
 use crate::http::exchange::PutOff;
-use crate::http::hold::{Extent, Letter};
+use crate::http::hold::Extent;
+use crate::http::letters::Letter;
 use crate::http::render::Asked as Rendered;
 
 /// Most steps with one client before the others get their turn.
@@ -123,8 +124,10 @@ impl Turnstile {
     /// The client has something in its output.
     fn writes(&mut self, key: ClientKey) {
         let now = self.now;
+        // One that takes nothing just now says when it does; until then its deadline stands.
         if let Some(client) = self.client(key)
             && !client.writes
+            && !client.blocked
         {
             client.writes = true;
             client.moved = now;
@@ -139,6 +142,7 @@ impl Turnstile {
         };
         client.writes = false;
         let Ok(written) = client.output.write_to(&mut client.socket) else { return self.drop_client(key) };
+        client.blocked = written != Written::All;
         if written != Written::Blocked(0) {
             client.moved = self.now;
         }
@@ -291,6 +295,8 @@ impl Turnstile {
 
     fn answered(&mut self, key: ClientKey, asked: Asked) {
         let now = self.now;
+        // This one could go, for another.
+        self.no_room_until = now;
         if let Some(client) = self.client(key) {
             let next = match asked.after {
                 After::KeepAlive => State::Reading(Part::Nothing),

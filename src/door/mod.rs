@@ -45,7 +45,7 @@ use self::framing::Limits;
 use self::listen::{Address, Bound};
 use self::turnstile::{Parts, Turnstile};
 use crate::config::{self, TrustedProxy};
-use crate::http::hold::Holds;
+use crate::http::letters::Holds;
 use crate::metrics::Metrics;
 use crate::time::Clock;
 

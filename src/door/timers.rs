@@ -19,6 +19,11 @@ pub(super) struct Deadline {
 impl Deadline {
     pub(super) const NEVER: Self = Self { at: None, entered: None };
 
+    /// Whether its entry in the heap is that for `at`.
+    pub(super) fn is_entered(&self, at: Duration) -> bool {
+        self.entered == Some(at)
+    }
+
     pub(super) const fn at(&self) -> Option<Duration> {
         self.at
     }
@@ -46,6 +51,17 @@ impl<K: Ord + Copy> Timers<K> {
             self.heap.push(Reverse((at, key)));
             deadline.entered = Some(at);
         }
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Removes entries that mean nothing any more: of connections that have ended, above all.
+    pub(super) fn forget(&mut self, is_void: impl Fn(Duration, K) -> bool) {
+        self.heap.retain(|Reverse((at, key))| !is_void(*at, *key));
+        self.heap.shrink_to(2 * self.heap.len());
     }
 
     /// When to look next.
@@ -111,6 +127,16 @@ mod tests {
         timers.set(1, &mut deadline, None);
         assert_eq!(due(&mut timers, &mut deadline, seconds(5)), 0);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn what_is_void_can_be_forgotten() {
+        let (mut timers, mut deadline) = (Timers::default(), Deadline::NEVER);
+        for second in (1..1_000).rev() {
+            timers.set(1, &mut deadline, Some(seconds(second)));
+        }
+        timers.forget(|at, _| !deadline.is_entered(at));
+        assert_eq!((timers.len(), timers.next()), (1, Some(seconds(1))));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::socket::{Acceptor, Peer};
 use super::timers::Timers;
 use super::upstream::{CONNECTIONS, ClientKey, Upstream};
 use super::{Behind, OPEN, Settings};
-use crate::http::hold::Letter;
+use crate::http::letters::Letter;
 use crate::http::render::Renderer;
 use crate::http::tag;
 use crate::metrics::Metrics;
@@ -31,6 +31,10 @@ pub(super) const FIRST_CLIENT: usize = FIRST_INNER + CONNECTIONS;
 
 /// Most sockets that are attended to before the others are looked at again.
 const EVENTS: usize = 1024;
+/// Entries of timers that are not worth tidying up.
+const FEW_TIMERS: usize = 4096;
+/// How long a stop waits for clients that were told to go to have read it.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// Bytes read at a time.
 pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -51,6 +55,8 @@ pub(super) struct Turnstile {
     /// Connections may be waiting to be accepted.
     pub(super) waits_outside: bool,
     pub(super) accept_again_at: Duration,
+    /// Nobody can be let go of before this.
+    pub(super) no_room_until: Duration,
     pub(super) clients: Slab<Client>,
     pub(super) serials: u64,
     pub(super) timers: Timers<ClientKey>,
@@ -98,13 +104,21 @@ impl Turnstile {
                 Interest::READABLE,
             )?;
         }
-        settings.connections = settings.connections.min(room(raise_file_limit())?);
+        let room = room(raise_file_limit())?;
+        if room < settings.connections {
+            log::warn!(
+                "the limit of open files leaves room for {room} connections, not {}: see ulimit -n, or LimitNOFILE=",
+                settings.connections
+            );
+            settings.connections = room;
+        }
         let turnstile = Self {
             poll,
             bound,
             acceptors,
             waits_outside: true,
             accept_again_at: Duration::ZERO,
+            no_room_until: Duration::ZERO,
             clients: Slab::new(),
             serials: 0,
             timers: Timers::default(),
@@ -155,7 +169,8 @@ impl Turnstile {
             return Some(Duration::ZERO);
         }
         let accept = self.waits_outside.then_some(self.accept_again_at);
-        let next = [self.timers.next(), self.upstream.next_deadline(), accept, self.stop_by];
+        let farewell = self.stop_by.map(|stop_by| stop_by.min(self.now + FAREWELL));
+        let next = [self.timers.next(), self.upstream.next_deadline(), accept, farewell];
         // Rounded up: to wake just before is to wake twice.
         let wait = next.into_iter().flatten().min()?.saturating_sub(self.now);
         Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
@@ -169,9 +184,12 @@ impl Turnstile {
             client.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             client.hung_up |= event.is_read_closed() || event.is_error();
             let key = ClientKey { slot, serial: client.serial };
-            if event.is_writable() && !client.output.is_empty() && !client.writes {
-                client.writes = true;
-                self.writers.push(key);
+            if event.is_writable() {
+                client.blocked = false;
+                if !client.output.is_empty() && !client.writes {
+                    client.writes = true;
+                    self.writers.push(key);
+                }
             }
             if client.readable {
                 self.busy.push(key);
@@ -194,6 +212,14 @@ impl Turnstile {
         while let Some((at, key)) = self.timers.pop(self.now) {
             self.check_deadline(at, key);
         }
+        if self.timers.len() > 4 * self.clients.len() + FEW_TIMERS {
+            let clients = &self.clients;
+            self.timers.forget(|at, key| {
+                clients
+                    .get(key.slot)
+                    .is_none_or(|client| client.serial != key.serial || !client.deadline.is_entered(at))
+            });
+        }
         if self.buffered > self.settings.buffered_bytes {
             self.save_memory();
         }
@@ -204,7 +230,7 @@ impl Turnstile {
     }
 
     /// Attends to the clients that have something to do, and writes what came of it.
-    fn attend(&mut self) {
+    pub(super) fn attend(&mut self) {
         // Those that are not done after this come after the others have had their turn.
         for _ in 0..3 {
             for key in std::mem::take(&mut self.busy) {
@@ -274,6 +300,7 @@ impl Turnstile {
         let grace = Duration::from_millis(self.grace.load(Ordering::SeqCst));
         self.stop_by = Some(self.now.saturating_add(grace));
         self.acceptors.clear();
+        self.waits_outside = false;
         self.bound.clear();
         let keys: Vec<_> =
             self.clients.iter().map(|(slot, client)| ClientKey { slot, serial: client.serial }).collect();
@@ -285,7 +312,9 @@ impl Turnstile {
     /// Whether there is nothing left to finish, or no time left to finish it.
     fn is_over(&self) -> bool {
         let Some(stop_by) = self.stop_by else { return false };
-        let finished = |client: &Client| matches!(client.state, State::Lingering(_));
+        let finished = |client: &Client| {
+            matches!(client.state, State::Lingering(_)) && self.now >= client.since + FAREWELL
+        };
         self.now >= stop_by
             || (self.upstream.is_idle() && self.clients.iter().all(|(_, client)| finished(client)))
     }

@@ -160,7 +160,9 @@ impl Upstream {
 
     /// Whether anybody waits for an answer.
     pub(super) fn is_idle(&self) -> bool {
-        self.connections.iter().all(|connection| connection.flights.is_empty())
+        self.connections
+            .iter()
+            .all(|connection| connection.flights.iter().all(|flight| flight.client.is_none()))
     }
 
     /// Writes what is to be written. Those of which it says so have failed.
@@ -258,7 +260,7 @@ impl Upstream {
         let absent = self.connections.iter().position(|connection| connection.state == State::Absent)?;
         if let Err(error) = self.open(absent, registry, now) {
             log::error!("the door cannot reach the server behind it: {error}");
-            self.try_again_at = now + PAUSE;
+            self.try_again_at = now + PROOF;
         }
         None
     }

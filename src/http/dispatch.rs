@@ -237,6 +237,10 @@ fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
 
 /// Finds the operation. `HEAD` is a `GET`.
 fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
+    if path == "*" {
+        // The server as a whole (RFC 9110 §9.3.7).
+        return Matched::OtherMethods(vec!["GET", "HEAD", "POST", "DELETE", "OPTIONS"]);
+    }
     let method = if method == "HEAD" { "GET" } else { method };
     let mut others = Vec::new();
     for route in routes {

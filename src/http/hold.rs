@@ -5,50 +5,12 @@
 //! response or with a stream of pieces. What they say travels as a [`Letter`]; the door reports back when the client
 //! is gone. A wait costs a socket, and no thread.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use super::exchange::{Outlet, PutOff, Response, Seen};
+use super::letters::{Holds, Letter, Waiting};
 use super::problem::{Code, Problem};
-
-/// Most bytes of pieces that wait for a client to read them; one that is further behind is cut off.
-pub const BEHIND_BYTES: usize = 256 * 1024;
-
-/// Whoever makes large answers waits while so many bytes of letters are unread.
-const UNREAD_BYTES: usize = 16 * 1024 * 1024;
-
-/// What is said about a held request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Letter {
-    /// The whole response.
-    Whole(Vec<u8>),
-    /// The head of a response that comes in pieces.
-    Begin(Vec<u8>),
-    /// A piece of it.
-    Piece(Vec<u8>),
-    /// It was the last one.
-    End,
-    /// The client reads too slowly: no more of it.
-    Cut,
-}
-
-impl Letter {
-    const fn size(&self) -> usize {
-        match self {
-            Self::Whole(bytes) | Self::Begin(bytes) | Self::Piece(bytes) => bytes.len(),
-            Self::End | Self::Cut => 0,
-        }
-    }
-}
-
-/// The letters that the door has not read yet.
-#[derive(Default)]
-struct Unread {
-    letters: Vec<(u64, Letter)>,
-    bytes: usize,
-}
 
 /// How a response is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,100 +24,7 @@ pub enum Extent {
 /// Makes the bytes of a response. Called once.
 pub type Render = Box<dyn FnOnce(&Response, Extent, &Seen) -> Vec<u8> + Send>;
 
-type Callback = Box<dyn FnOnce() + Send>;
-
-/// What is held, and the letters about it that the door has not read yet.
-#[derive(Default)]
-pub struct Holds {
-    unread: Mutex<Unread>,
-    read: Condvar,
-    /// The door reads no more.
-    closed: AtomicBool,
-    lines: Mutex<HashMap<u64, Arc<Line>>>,
-    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-/// What the two ends of a hold share.
-#[derive(Default)]
-struct Line {
-    gone: AtomicBool,
-    /// Bytes of pieces that the client has not taken.
-    behind: AtomicUsize,
-    when_gone: Mutex<Option<Callback>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while one of them is held.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Holds {
-    /// The door's end: `wake` makes it come and collect.
-    pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let _ = self.wake.set(Box::new(wake));
-    }
-
-    /// The letters since the last time, in the order in which they were written, with the id of their request.
-    #[must_use]
-    pub fn collect(&self) -> Vec<(u64, Letter)> {
-        let unread = std::mem::take(&mut *lock(&self.unread));
-        if unread.bytes > UNREAD_BYTES {
-            self.read.notify_all();
-        }
-        unread.letters
-    }
-
-    /// The door is closed: all clients are gone, and nobody waits for it to read.
-    pub fn close(&self) {
-        {
-            // Whoever is about to wait has either seen this, or is woken.
-            let _unread = lock(&self.unread);
-            self.closed.store(true, Ordering::SeqCst);
-        }
-        self.read.notify_all();
-        let ids: Vec<_> = lock(&self.lines).keys().copied().collect();
-        for id in ids {
-            self.gone(id);
-        }
-    }
-
-    /// Waits until the door has read what was written, if that is much.
-    pub(super) fn wait_for_room(&self) {
-        let mut unread = lock(&self.unread);
-        while unread.bytes > UNREAD_BYTES && !self.closed.load(Ordering::SeqCst) {
-            unread = self.read.wait(unread).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The client of this request is gone: whoever has the ticket is told.
-    pub fn gone(&self, id: u64) {
-        let line = lock(&self.lines).remove(&id);
-        if let Some(line) = line {
-            line.hang_up();
-        }
-    }
-
-    /// The client has taken `bytes` of the pieces.
-    pub fn delivered(&self, id: u64, bytes: usize) {
-        if let Some(line) = lock(&self.lines).get(&id) {
-            let _ = line.behind.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |behind| {
-                Some(behind.saturating_sub(bytes))
-            });
-        }
-    }
-
-    /// How many requests are held.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        lock(&self.lines).len()
-    }
-
-    /// Whether none is held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// A ticket for the request that the door knows as `id`.
     pub(super) fn ticket(
         self: &Arc<Self>,
@@ -164,70 +33,7 @@ impl Holds {
         seen: Seen,
         render: Render,
     ) -> Ticket {
-        let line = Arc::new(Line::default());
-        lock(&self.lines).insert(id, Arc::clone(&line));
-        let waiting = Waiting { holds: Arc::clone(self), id, line };
-        Ticket { waiting: Some(waiting), render: Some(render), request_id, seen }
-    }
-
-    fn post(&self, id: u64, letter: Letter) {
-        let mut unread = lock(&self.unread);
-        if self.closed.load(Ordering::SeqCst) {
-            return;
-        }
-        unread.bytes += letter.size();
-        unread.letters.push((id, letter));
-        let first = unread.letters.len() == 1;
-        drop(unread);
-        if first && let Some(wake) = self.wake.get() {
-            wake();
-        }
-    }
-}
-
-impl Line {
-    fn hang_up(&self) {
-        let callback = {
-            let mut when_gone = lock(&self.when_gone);
-            self.gone.store(true, Ordering::SeqCst);
-            when_gone.take()
-        };
-        if let Some(callback) = callback {
-            callback();
-        }
-    }
-
-    fn when_gone(&self, callback: Callback) {
-        let mut when_gone = lock(&self.when_gone);
-        if self.gone.load(Ordering::SeqCst) {
-            drop(when_gone);
-            callback();
-        } else {
-            *when_gone = Some(callback);
-        }
-    }
-}
-
-/// The place of a held request: leaves the register when it is dropped.
-struct Waiting {
-    holds: Arc<Holds>,
-    id: u64,
-    line: Arc<Line>,
-}
-
-impl Waiting {
-    fn post(&self, letter: Letter) {
-        self.holds.post(self.id, letter);
-    }
-
-    fn is_gone(&self) -> bool {
-        self.line.gone.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        lock(&self.holds.lines).remove(&self.id);
+        Ticket { waiting: Some(self.enter(id)), render: Some(render), request_id, seen }
     }
 }
 
@@ -272,7 +78,7 @@ impl Ticket {
     /// is answered before. It runs on the door's thread: it must not block.
     pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
         if let Some(waiting) = &self.waiting {
-            waiting.line.when_gone(Box::new(callback));
+            waiting.when_gone(Box::new(callback));
         }
     }
 
@@ -350,14 +156,7 @@ impl Stream {
         if piece.is_empty() {
             return true;
         }
-        let behind = waiting.line.behind.fetch_add(piece.len(), Ordering::SeqCst);
-        if behind.saturating_add(piece.len()) > BEHIND_BYTES {
-            waiting.post(Letter::Cut);
-            waiting.holds.gone(waiting.id);
-            return false;
-        }
-        waiting.post(Letter::Piece(piece));
-        true
+        waiting.post_piece(piece)
     }
 
     /// Whether the client has gone away. It stays gone.
@@ -369,7 +168,7 @@ impl Stream {
     /// As [`Ticket::when_gone`].
     pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
         if let Some(waiting) = &self.waiting {
-            waiting.line.when_gone(Box::new(callback));
+            waiting.when_gone(Box::new(callback));
         }
     }
 }
@@ -384,7 +183,10 @@ impl Drop for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::http::letters::BEHIND_BYTES;
 
     fn held() -> (Arc<Holds>, Ticket) {
         let holds = Arc::new(Holds::default());
@@ -447,22 +249,6 @@ mod tests {
         assert_eq!(told.load(Ordering::SeqCst), 2, "whoever asks too late is told at once");
         drop(ticket);
         assert!(holds.collect().is_empty(), "nothing is said to nobody");
-    }
-
-    #[test]
-    fn whoever_waits_for_the_door_to_read_is_let_go_when_it_reads_and_when_it_is_closed() {
-        let (holds, ticket) = held();
-        holds.post(7, Letter::Whole(vec![0; UNREAD_BYTES + 1]));
-        std::thread::scope(|scope| {
-            let waits = scope.spawn(|| holds.wait_for_room());
-            assert_eq!(holds.collect().len(), 1);
-            waits.join().unwrap();
-            holds.post(7, Letter::Whole(vec![0; UNREAD_BYTES + 1]));
-            let waits = scope.spawn(|| holds.wait_for_room());
-            holds.close();
-            waits.join().unwrap();
-        });
-        assert!(ticket.is_gone(), "a door that is closed has no clients");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod fields;
 mod handlers;
 pub mod hold;
+pub mod letters;
 pub mod openapi;
 pub mod problem;
 pub mod render;

@@ -18,7 +18,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::dispatch::{App, Matched};
 use super::exchange::{Headers, Outlet, PutOff, Reply, Request, Response, Seen};
-use super::hold::{Extent, Holds, Ticket};
+use super::hold::{Extent, Ticket};
+use super::letters::Holds;
 use super::problem::Problem;
 use super::render::{Asked, Renderer};
 use super::tag::{self, Tag};
@@ -163,7 +164,8 @@ impl Shared {
         let turn = self.turns.take(tag.connection);
         let request = self.read(&mut incoming, &tag);
         let writer = incoming.into_writer();
-        if request.method == tag::PING {
+        // No client can ask for this target with this method.
+        if request.method == tag::PING && request.path == "*" {
             self.turns.complete(turn, writer, tag::pong(tag.id));
             return None;
         }

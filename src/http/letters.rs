@@ -1,0 +1,244 @@
+//! What is said about held requests, on its way to the door: see [`super::hold`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Most bytes of pieces that wait for a client to read them; one that is further behind is cut off.
+pub const BEHIND_BYTES: usize = 256 * 1024;
+
+/// Whoever makes large answers waits while so many bytes of letters are unread.
+const UNREAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// What is said about a held request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Letter {
+    /// The whole response.
+    Whole(Vec<u8>),
+    /// The head of a response that comes in pieces.
+    Begin(Vec<u8>),
+    /// A piece of it.
+    Piece(Vec<u8>),
+    /// It was the last one.
+    End,
+    /// The client reads too slowly: no more of it.
+    Cut,
+}
+
+impl Letter {
+    const fn size(&self) -> usize {
+        match self {
+            Self::Whole(bytes) | Self::Begin(bytes) | Self::Piece(bytes) => bytes.len(),
+            Self::End | Self::Cut => 0,
+        }
+    }
+}
+
+/// The letters that the door has not read yet.
+#[derive(Default)]
+struct Unread {
+    letters: Vec<(u64, Letter)>,
+    bytes: usize,
+}
+
+pub(super) type Callback = Box<dyn FnOnce() + Send>;
+
+/// What is held, and the letters about it that the door has not read yet.
+#[derive(Default)]
+pub struct Holds {
+    unread: Mutex<Unread>,
+    read: Condvar,
+    /// The door reads no more.
+    closed: AtomicBool,
+    lines: Mutex<HashMap<u64, Arc<Line>>>,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What the two ends of a hold share.
+#[derive(Default)]
+struct Line {
+    gone: AtomicBool,
+    /// Bytes of pieces that the client has not taken.
+    behind: AtomicUsize,
+    when_gone: Mutex<Option<Callback>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while one of them is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Holds {
+    /// The door's end: `wake` makes it come and collect.
+    pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// The letters since the last time, in the order in which they were written, with the id of their request.
+    #[must_use]
+    pub fn collect(&self) -> Vec<(u64, Letter)> {
+        let unread = std::mem::take(&mut *lock(&self.unread));
+        if unread.bytes > UNREAD_BYTES {
+            self.read.notify_all();
+        }
+        unread.letters
+    }
+
+    /// The door is closed: all clients are gone, and nobody waits for it to read.
+    pub fn close(&self) {
+        {
+            // Whoever is about to wait has either seen this, or is woken.
+            let _unread = lock(&self.unread);
+            self.closed.store(true, Ordering::SeqCst);
+        }
+        self.read.notify_all();
+        let ids: Vec<_> = lock(&self.lines).keys().copied().collect();
+        for id in ids {
+            self.gone(id);
+        }
+    }
+
+    /// Waits until the door has read what was written, if that is much.
+    pub(super) fn wait_for_room(&self) {
+        let mut unread = lock(&self.unread);
+        while unread.bytes > UNREAD_BYTES && !self.closed.load(Ordering::SeqCst) {
+            unread = self.read.wait(unread).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The client of this request is gone: whoever has the ticket is told.
+    pub fn gone(&self, id: u64) {
+        let line = lock(&self.lines).remove(&id);
+        if let Some(line) = line {
+            line.hang_up();
+        }
+    }
+
+    /// The client has taken `bytes` of the pieces.
+    pub fn delivered(&self, id: u64, bytes: usize) {
+        if let Some(line) = lock(&self.lines).get(&id) {
+            let _ = line.behind.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |behind| {
+                Some(behind.saturating_sub(bytes))
+            });
+        }
+    }
+
+    /// How many requests are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.lines).len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A place for the request that the door knows as `id`.
+    pub(super) fn enter(self: &Arc<Self>, id: u64) -> Waiting {
+        let line = Arc::new(Line::default());
+        lock(&self.lines).insert(id, Arc::clone(&line));
+        Waiting { holds: Arc::clone(self), id, line }
+    }
+
+    fn post(&self, id: u64, letter: Letter) {
+        let mut unread = lock(&self.unread);
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        unread.bytes += letter.size();
+        unread.letters.push((id, letter));
+        let first = unread.letters.len() == 1;
+        drop(unread);
+        if first && let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+}
+
+impl Line {
+    fn hang_up(&self) {
+        let callback = {
+            let mut when_gone = lock(&self.when_gone);
+            self.gone.store(true, Ordering::SeqCst);
+            when_gone.take()
+        };
+        if let Some(callback) = callback {
+            callback();
+        }
+    }
+
+    fn when_gone(&self, callback: Callback) {
+        let mut when_gone = lock(&self.when_gone);
+        if self.gone.load(Ordering::SeqCst) {
+            drop(when_gone);
+            callback();
+        } else {
+            *when_gone = Some(callback);
+        }
+    }
+}
+
+/// The place of a held request: leaves the register when it is dropped.
+pub(super) struct Waiting {
+    holds: Arc<Holds>,
+    id: u64,
+    line: Arc<Line>,
+}
+
+impl Waiting {
+    pub(super) fn post(&self, letter: Letter) {
+        self.holds.post(self.id, letter);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.line.gone.load(Ordering::SeqCst)
+    }
+}
+
+impl Waiting {
+    /// Posts a piece, if the client is not too far behind; else it is cut off.
+    pub(super) fn post_piece(&self, piece: Vec<u8>) -> bool {
+        let behind = self.line.behind.fetch_add(piece.len(), Ordering::SeqCst);
+        if behind.saturating_add(piece.len()) > BEHIND_BYTES {
+            self.post(Letter::Cut);
+            self.holds.gone(self.id);
+            return false;
+        }
+        self.post(Letter::Piece(piece));
+        true
+    }
+
+    pub(super) fn when_gone(&self, callback: Callback) {
+        self.line.when_gone(callback);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&self.holds.lines).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_the_door_to_read_is_let_go_when_it_reads_and_when_it_is_closed() {
+        let holds = Arc::new(Holds::default());
+        let waiting = holds.enter(7);
+        holds.post(7, Letter::Whole(vec![0; UNREAD_BYTES + 1]));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| holds.wait_for_room());
+            assert_eq!(holds.collect().len(), 1);
+            waits.join().unwrap();
+            holds.post(7, Letter::Whole(vec![0; UNREAD_BYTES + 1]));
+            let waits = scope.spawn(|| holds.wait_for_room());
+            holds.close();
+            waits.join().unwrap();
+        });
+        assert!(waiting.is_gone(), "a door that is closed has no clients");
+    }
+}
