@@ -39,7 +39,7 @@ enum Verb {
     /// Needs no settings: it listens on 127.0.0.1:7311 and keeps lockhouse.db in the working directory, which it makes
     /// if it is not there. When it is ready it prints one line on standard output; the log goes to standard error.
     ///
-    /// A socket that systemd hands over (LISTEN_FDS) goes before --listen.
+    /// A socket that systemd hands over goes before --listen.
     ///
     /// On SIGTERM or SIGINT it takes no more requests, finishes those it has, folds the write-ahead log into the
     /// database and exits with 0. A second signal ends it at once, which loses nothing that was answered.
