@@ -180,7 +180,7 @@ impl Turnstile {
         let token = event.token().0;
         if let Some(slot) = token.checked_sub(FIRST_CLIENT) {
             let Some(client) = self.clients.get_mut(slot) else { return };
-            // What it says of a client that had this place before does no harm: reading finds nothing.
+            // It is still the same client: places are given again only after all events were noticed.
             client.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             client.hung_up |= event.is_read_closed() || event.is_error();
             let key = ClientKey { slot, serial: client.serial };
