@@ -305,6 +305,34 @@ fn those_that_take_all_the_memory_lose_it_and_others_are_served() {
 }
 
 #[test]
+fn writes_that_wait_hold_up_nobody_who_reads() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut waiting: Vec<_> = (0..300).map(|_| Raw::connect(server.address())).collect();
+    for connection in &mut waiting {
+        connection.send(format!(
+            "POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\nConnection: close\r\n\r\n"
+        ));
+    }
+    let mut ready = Raw::connect(server.address());
+    ready.send("GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    for _ in 0..20 {
+        assert_eq!(server.client().get("/healthz").status, 200);
+        assert_eq!(server.client().lock("w")["locked_by_user_id"], "alice");
+    }
+    assert!(
+        !waiting[0].has_something(Duration::from_millis(1)) && !ready.has_something(Duration::from_millis(1))
+    );
+    other.execute_batch("COMMIT").unwrap();
+    for connection in waiting.iter_mut().chain([&mut ready]) {
+        assert_eq!(connection.answers()[0].status, 200);
+    }
+}
+
+#[test]
 fn a_stop_finishes_what_runs_and_tells_the_rest() {
     let mut server = Server::start();
     let mut idle = Raw::connect(server.address());
@@ -314,17 +342,51 @@ fn a_stop_finishes_what_runs_and_tells_the_rest() {
     unfinished.send("GET / HT");
     let mut body = Raw::connect(server.address());
     body.send(format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{"));
+    is_well(&server);
+    // They cannot be answered before the stop has begun: the database is taken.
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut asked: Vec<_> = (0..20).map(|_| Raw::connect(server.address())).collect();
     for connection in &mut asked {
         connection.send(format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\n\r\n"));
     }
-    is_well(&server);
-    server.stop();
-    assert_eq!(idle.read_all(), b"");
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.stop());
+        // It has begun when the idle one is closed.
+        assert_eq!(idle.read_all(), b"");
+        assert!(!asked[0].has_something(Duration::from_millis(50)));
+        other.execute_batch("COMMIT").unwrap();
+    });
     for connection in [&mut unfinished, &mut body] {
         refused(&connection.answers(), 503, "busy");
     }
     for mut connection in asked {
-        assert_eq!(connection.answers()[0].status, 200);
+        let answers = connection.answers();
+        assert_eq!((answers[0].status, answers[0].header("connection")), (200, Some("close")));
     }
+}
+
+#[test]
+fn a_stop_takes_no_longer_than_its_grace() {
+    let mut server = Server::with(|config| config.server.shutdown_grace = Duration::from_millis(200));
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut asked = Raw::connect(server.address());
+    asked.send(format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\n\r\n"));
+    is_heard(&server);
+    std::thread::scope(|scope| {
+        let stops = scope.spawn(|| server.stop());
+        // Cut off, while what it asked still waits.
+        assert_eq!(asked.read_all(), b"");
+        assert!(!stops.is_finished());
+        other.execute_batch("COMMIT").unwrap();
+    });
+    drop(other);
+    let kept: i64 = server.sql().query_row("SELECT count(*) FROM locks", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 1, "it was carried out all the same");
+}
+
+/// What was sent before this has been read.
+fn is_heard(server: &Server) {
+    assert_eq!(server.client().get("/healthz").status, 200);
 }

@@ -79,7 +79,9 @@ const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
     }
 }
 
-static ROUTES: [Route; 4] = [
+static ROUTES: [Route; 5] = [
+    // It looks into the store before it waits.
+    route("/looks/{workspace_id}", Touches::Reads, hold),
     route("/hold/{workspace_id}", Touches::Nothing, hold),
     route("/at-once", Touches::Nothing, at_once),
     route("/forgets", Touches::Nothing, forgets),
@@ -263,6 +265,53 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
         assert!(stream.push(format!("{piece:>16384}").into_bytes()));
         reads.read_until(&format!("{piece}\r\n"));
     }
+}
+
+#[test]
+fn one_that_looks_before_it_waits_is_told_of_everything_too() {
+    let mut server = server();
+    let look = |name: &str| {
+        let mut connection = Raw::connect(server.address());
+        connection.send(format!("GET /looks/{name} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        connection
+    };
+    let gone = look("looks-gone");
+    let waiting = ticket("looks-gone");
+    let (tell, told) = channel();
+    waiting.when_gone(move || tell.send(()).unwrap());
+    drop(gone);
+    told.recv_timeout(Duration::from_secs(20)).unwrap();
+    let mut answered = look("looks-answered");
+    ticket("looks-answered").respond(&said("answered"));
+    answered.read_until("answered");
+    let mut stopped = look("looks-stopped");
+    let waiting = ticket("looks-stopped");
+    server.stop();
+    stopped.answers()[0].refused(503, "busy");
+    assert!(waiting.is_gone());
+}
+
+#[test]
+fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
+    let server = server();
+    let mut reads = ask(&server, "small", "1.1");
+    let stream = ticket("small").stream(&Response::empty(200));
+    assert!(stream.push(vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
+    reads.read_until(&"x".repeat(BEHIND_BYTES));
+    stream.push(b"the end".to_vec());
+    reads.read_until("the end");
+    // One byte at a time, and six bytes of framing with each: only the one counts, on both sides.
+    let deaf = ask(&server, "small-deaf", "1.1");
+    let stream = ticket("small-deaf").stream(&Response::empty(200));
+    let mut pieces = 0;
+    while stream.push(vec![b'x']) {
+        pieces += 1;
+        assert!(pieces < 10_000_000, "it is never cut off");
+        if pieces % 10_000 == 0 {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+    drop(deaf);
 }
 
 #[test]

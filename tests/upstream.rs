@@ -6,6 +6,7 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +20,17 @@ use lockhouse::http::letters::Holds;
 use lockhouse::metrics::Metrics;
 use lockhouse::time::Clock;
 use tempfile::TempDir;
+
+/// A server with this socket.
+fn behind(socket: PathBuf) -> Behind {
+    Behind {
+        socket,
+        wanted: WANTED,
+        holds: Arc::new(Holds::default()),
+        pages_may_call: true,
+        broken: Box::new(|| panic!("the door broke down")),
+    }
+}
 
 /// A door before a server that does as the path tells it.
 struct House {
@@ -46,10 +58,10 @@ impl House {
         config.server.listen.set_port(0);
         let bound = Bound::at(&config.server.listen, 0o600).unwrap();
         let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
-        let behind = Behind { socket, wanted: WANTED, holds: Arc::new(Holds::default()) };
+        let before = behind(socket);
         let settings = Settings::of(&config.server);
         let door =
-            Door::open(vec![bound], behind, settings, Arc::new(Metrics::default()), Clock::system()).unwrap();
+            Door::open(vec![bound], before, settings, Arc::new(Metrics::default()), Clock::system()).unwrap();
         Self { door: Some(door), address, opened, _directory: directory }
     }
 
@@ -136,6 +148,7 @@ fn an_answer_that_is_not_surely_ones_own_is_nobodys() {
         assert_eq!(answers.len(), 1, "{path}");
         answers[0].refused(502, "bad_gateway");
         contract::check_refusal(&answers[0]);
+        assert_eq!(answers[0].header("access-control-allow-origin"), Some("*"), "a page may read it");
         for (number, mut other) in others.into_iter().chain(more) {
             let answers = other.answers();
             match answers[0].status {
@@ -203,10 +216,10 @@ fn a_server_that_is_gone_is_waited_for_and_then_the_client_is_told() {
     let bound = Bound::at(&config.server.listen, 0o600).unwrap();
     let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
     let socket = directory.path().join("http");
-    let behind = Behind { socket: socket.clone(), wanted: WANTED, holds: Arc::new(Holds::default()) };
+    let before = behind(socket.clone());
     let settings = Settings::of(&config.server);
     let door =
-        Door::open(vec![bound], behind, settings, Arc::new(Metrics::default()), Clock::system()).unwrap();
+        Door::open(vec![bound], before, settings, Arc::new(Metrics::default()), Clock::system()).unwrap();
     let mut early = Raw::connect(address);
     early.send("GET /early HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert!(!early.has_something(Duration::from_millis(200)));

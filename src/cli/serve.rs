@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ use crate::time::Clock;
 
 /// Reads beside those of the server's readers: the answers' thread, which reads histories, and one to spare.
 const MORE_READERS: u32 = 2;
+/// How long a stop waits at least for what the server is making, after the door is closed.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Signals that come within this are one.
 const TOGETHER: Duration = Duration::from_millis(500);
 
@@ -66,8 +69,12 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     let signal = signals.forever().next();
     end_at_a_second(signals)?;
     log::info!("{}: stopping", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
+    let broke_down = running.broke_down();
     running.stop();
     log::info!("stopped");
+    if broke_down {
+        return Err(Error::Internal("the door broke down; the log says why".to_owned()));
+    }
     Ok(())
 }
 
@@ -97,6 +104,7 @@ pub struct Running {
     /// Where the door and the server meet.
     _meeting_place: MeetingPlace,
     grace: Duration,
+    broke_down: Arc<AtomicBool>,
 }
 
 /// Starts a server where the settings say.
@@ -150,12 +158,26 @@ pub fn start_on(
     let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
     let holds = Arc::new(Holds::default());
     let server = Server::start(listener, app, Arc::clone(&holds), clock).map_err(cannot_start)?;
-    let behind = Behind { socket: meeting_place.socket(), wanted: WANTED, holds };
+    let broke_down = Arc::new(AtomicBool::new(false));
+    let behind = Behind {
+        socket: meeting_place.socket(),
+        wanted: WANTED,
+        holds,
+        pages_may_call: !config.server.cors_origins.is_empty(),
+        broken: {
+            let broke_down = Arc::clone(&broke_down);
+            Box::new(move || {
+                broke_down.store(true, Ordering::SeqCst);
+                // What serves nobody must not look alive.
+                let _ = signal_hook::low_level::raise(SIGTERM);
+            })
+        },
+    };
     // Its deadlines are about the network, not about leases: they run on the machine's clock in tests too.
     let door = Door::open(bound, behind, door::Settings::of(&config.server), metrics, Clock::system())
         .map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
-    Ok(Running { door, server, service, sweeper, _meeting_place: meeting_place, grace })
+    Ok(Running { door, server, service, sweeper, _meeting_place: meeting_place, grace, broke_down })
 }
 
 /// With `auth.mode = "none"`, whoever can reach the server is believed: no socket may be reached from other machines,
@@ -189,6 +211,12 @@ impl Running {
         })
     }
 
+    /// Whether it serves nobody any more, because of a defect.
+    #[must_use]
+    pub fn broke_down(&self) -> bool {
+        self.broke_down.load(Ordering::SeqCst)
+    }
+
     /// The use cases, for whoever runs in the same process.
     #[must_use]
     pub const fn service(&self) -> &Arc<Service> {
@@ -197,8 +225,9 @@ impl Running {
 
     /// Stops: no more requests, those that were taken are answered, the log is folded in, the file is closed.
     pub fn stop(self) {
+        let clock = Clock::system();
         self.door.close(self.grace);
-        self.server.stop();
+        self.server.stop(self.grace.saturating_sub(clock.monotonic()).max(LEAST_PATIENCE));
         self.service.stop_sweeping();
         if self.sweeper.is_some_and(|sweeper| sweeper.join().is_err()) {
             log::error!("the sweeper had panicked");

@@ -160,6 +160,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             "locks.min_ttl, locks.default_ttl and locks.max_ttl must come in this order, each at least as long as the one before",
         ));
     }
+    let server = &config.server;
+    if server.max_buffered < 4 * (server.max_body + server.max_head) {
+        return Err(ConfigError::new(
+            "server.max_buffered must be at least four times as large as server.max_body and server.max_head together",
+        ));
+    }
     if let Listen::Tcp(address) = config.server.listen
         && !address.ip().is_loopback()
     {
@@ -226,6 +232,17 @@ mod tests {
             ("[server]\nlisten = \"7311\"\n", vec!["server.listen", "7311", "127.0.0.1:7311"]),
             ("[server]\nlisten = \"0.0.0.0:7311\"\n", vec!["server.listen", "0.0.0.0:7311", "loopback"]),
             ("[server]\ncors_origins = [1]\n", vec!["server.cors_origins", "1"]),
+            (
+                "[server]\nmax_body = \"16MiB\"\nmax_buffered = \"32MiB\"\n",
+                vec!["server.max_buffered", "server.max_body"],
+            ),
+            ("[server]\nmax_headers = 4\n", vec!["server.max_headers", "4", "8 to 256"]),
+            ("[server]\nmax_headers = \"many\"\n", vec!["server.max_headers", "many"]),
+            ("[server]\nmax_head = \"2MiB\"\n", vec!["server.max_head", "2MiB", "1MiB"]),
+            ("[server]\nsocket_mode = \"9\"\n", vec!["server.socket_mode", "0660"]),
+            ("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", vec!["server.trusted_proxies", "10.0.0.0/8"]),
+            ("[server]\nidle_timeout = \"2d\"\n", vec!["server.idle_timeout", "2d", "a day"]),
+            ("[server]\nlisten = \"unix:\"\n", vec!["server.listen", "unix:PATH"]),
             ("[locks]\nmin_ttl = \"2h\"\n", vec!["locks.min_ttl", "locks.default_ttl"]),
         ] {
             let message = file(text).unwrap_err().to_string();

@@ -140,7 +140,6 @@ fn is_of_the_client(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::PermissionDenied
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Settings;
 use super::framing::{After, Framer, Version};
-use super::socket::{Output, Peer, Socket};
+use super::socket::{Output, Peer, Socket, Written};
 use super::timers::Deadline;
 use crate::http::exchange::PutOff;
 
@@ -59,8 +59,35 @@ pub(super) struct Hold {
     pub(super) put_off: PutOff,
     /// Whether the head of the answer is out, and pieces follow.
     pub(super) streams: bool,
-    /// Bytes of pieces in the output.
-    pub(super) pieces: usize,
+    /// What is in the output of the pieces.
+    pub(super) pieces: Pieces,
+}
+
+/// Pieces in the output: what was sent, and what it takes with its framing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pieces {
+    bytes: usize,
+    framed: usize,
+}
+
+impl Pieces {
+    /// How many bytes of the pieces the client has taken with this.
+    pub(super) const fn taken(&mut self, written: Written) -> usize {
+        let framed = match written {
+            Written::Blocked(framed) if framed < self.framed => framed,
+            Written::Blocked(_) | Written::All => self.framed,
+        };
+        if framed == self.framed {
+            let bytes = self.bytes;
+            *self = Self { bytes: 0, framed: 0 };
+            return bytes;
+        }
+        // Its share; what is left of it is counted when all is out.
+        let bytes = self.bytes * framed / self.framed;
+        self.bytes -= bytes;
+        self.framed -= framed;
+        bytes
+    }
 }
 
 /// Who is let go of first when there are too many: the lower the sooner; among equals the one that has been so longest.
@@ -174,6 +201,8 @@ impl Client {
             State::Reading(_) | State::Leaving if self.readable || !self.output.is_empty() => return None,
             State::Reading(Part::Nothing) => Worth::Idle,
             State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Unfinished,
+            // It has hung up on us, or only finished sending: whoever has not comes first.
+            State::Queued | State::Asked(_) | State::Held(..) if self.hung_up => Worth::Finished,
             State::Queued | State::Asked(_) | State::Held(..) => return None,
         };
         Some((worth, self.since))
@@ -256,7 +285,8 @@ impl Client {
             Version::Http10 => self.output.bytes.extend_from_slice(piece),
         }
         if let State::Held(_, hold) = &mut self.state {
-            hold.pieces += self.output.bytes.len() - before;
+            hold.pieces.bytes += piece.len();
+            hold.pieces.framed += self.output.bytes.len() - before;
         }
     }
 }

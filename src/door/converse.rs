@@ -1,13 +1,13 @@
 //! What is said: requests that come, answers that go, refusals, and letters about what is held.
 
 use super::canonical;
-use super::client::{Asked, Came, Hold, Part, State};
+use super::client::{Asked, Came, Hold, Part, Pieces, State};
 use super::framing::{After, Progress, Version};
 use super::journal::Cut;
 use super::refusal::Refusal;
 use super::socket::Written;
 use super::turnstile::{Turnstile, shown};
-use super::upstream::{Answer, ClientKey, Flight};
+use super::upstream::{Answer, ClientKey, Flight, Lane};
 use crate::http::exchange::PutOff;
 use crate::http::hold::Extent;
 use crate::http::letters::Letter;
@@ -79,12 +79,13 @@ impl Turnstile {
         let client = self.clients.get_mut(key.slot)?;
         let refusal = match client.framer.progress(&self.settings.limits) {
             Ok(Progress::Complete(request)) => {
-                let Some(index) = self.upstream.pick(self.now) else {
+                let head = &request.head;
+                let lane = Lane::of(head.method);
+                let Some(index) = self.upstream.pick(lane, self.now) else {
                     client.enter(State::Queued, self.now);
-                    self.queue.push_back(key);
+                    self.queue_up(key, lane);
                     return Some(Step::Again);
                 };
-                let head = &request.head;
                 let asked =
                     Asked { version: head.version, after: head.after, is_head: head.method == "HEAD" };
                 let address = canonical::client_address(client.peer, head, &self.settings.trusted_proxies);
@@ -121,6 +122,32 @@ impl Turnstile {
         Some(Step::Done)
     }
 
+    fn queue_up(&mut self, key: ClientKey, lane: Lane) {
+        let queue = self.queues.of(lane);
+        if queue.len() > 2 * self.clients.len() {
+            let clients = &self.clients;
+            queue.retain(|key| clients.get(key.slot).is_some_and(|client| client.serial == key.serial));
+        }
+        queue.push_back(key);
+    }
+
+    /// Those for which there was no room go on, as far as there is now.
+    fn serve_the_queues(&mut self) {
+        for lane in Lane::ALL {
+            while self.upstream.pick(lane, self.now).is_some()
+                && let Some(key) = self.queues.of(lane).pop_front()
+            {
+                let now = self.now;
+                if let Some(client) = self.client(key)
+                    && client.state == State::Queued
+                {
+                    client.enter(State::Reading(Part::Nothing), now);
+                    self.work(key);
+                }
+            }
+        }
+    }
+
     /// The client has something in its output.
     fn writes(&mut self, key: ClientKey) {
         let now = self.now;
@@ -147,11 +174,7 @@ impl Turnstile {
             client.moved = self.now;
         }
         if let State::Held(_, hold) = &mut client.state {
-            let taken = match written {
-                Written::All => hold.pieces,
-                Written::Blocked(bytes) => bytes.min(hold.pieces),
-            };
-            hold.pieces -= taken;
+            let taken = hold.pieces.taken(written);
             self.behind.holds.delivered(hold.id, taken);
         }
         if written == Written::All {
@@ -192,7 +215,9 @@ impl Turnstile {
             }
         };
         let response = refusal.problem().to_response(&request_id);
-        let rendered = Rendered { request_id: &request_id, is_head, varies_by_origin: false, origin: None };
+        // There is nothing in it that a page should not read, whosever page it is.
+        let origin = self.behind.pages_may_call.then_some("*");
+        let rendered = Rendered { request_id: &request_id, is_head, varies_by_origin: false, origin };
         let mut bytes = Vec::new();
         self.renderer.render(&mut bytes, "", &response, &rendered, Extent::Whole);
         let (status_line, rest) = split_status_line(&bytes);
@@ -242,17 +267,7 @@ impl Turnstile {
             input.shrink_to(super::turnstile::SCRATCH_BYTES);
             self.upstream.keep(index, input);
         }
-        while self.upstream.pick(self.now).is_some()
-            && let Some(key) = self.queue.pop_front()
-        {
-            let now = self.now;
-            if let Some(client) = self.client(key)
-                && client.state == State::Queued
-            {
-                client.enter(State::Reading(Part::Nothing), now);
-                self.work(key);
-            }
-        }
+        self.serve_the_queues();
     }
 
     fn deliver(&mut self, answer: &Answer<'_>, flight: &Flight) {
@@ -266,15 +281,16 @@ impl Turnstile {
         };
         let State::Asked(asked) = client.state else { return };
         if let Some(put_off) = answer.put_off {
-            let hold = Hold { id: flight.id, put_off, streams: false, pieces: 0 };
+            let hold = Hold { id: flight.id, put_off, streams: false, pieces: Pieces::default() };
             client.enter(State::Held(asked, hold), now);
             self.held.insert(flight.id, key);
             self.journal.held(self.held.len());
             for letter in self.early.remove(&flight.id).unwrap_or_default() {
                 self.read_letter(key, letter);
             }
-            // It may be gone already.
-            return self.work(key);
+            // It may be gone already; or the server stops, and it has not been told.
+            self.work(key);
+            return self.tell_if_it_stops(key);
         }
         self.answer(key, answer.status_line, answer.rest, asked);
     }
@@ -316,6 +332,7 @@ impl Turnstile {
         );
         for flight in flights {
             self.forget_hold(flight.id);
+            self.behind.holds.lost(flight.id);
             if let Some(key) = flight.client
                 && self.client(key).is_some_and(|client| matches!(client.state, State::Asked(_)))
             {
@@ -380,6 +397,12 @@ impl Turnstile {
                 self.end_stream(key, asked);
             }
             Letter::Cut => return self.cut(key, Cut::Unread),
+            Letter::Waits => {
+                hold.put_off = PutOff::UntilItComes;
+                client.state = State::Held(asked, hold);
+                self.work(key);
+                self.tell_if_it_stops(key);
+            }
         }
         self.journal.held(self.held.len());
         self.arm(key);
@@ -393,6 +416,12 @@ impl Turnstile {
             client.output.bytes.extend_from_slice(b"0\r\n\r\n");
         }
         self.answered(key, asked);
+    }
+
+    fn tell_if_it_stops(&mut self, key: ClientKey) {
+        if self.stop_by.is_some() {
+            self.stop_client(key);
+        }
     }
 
     /// What becomes of a client when the server stops.

@@ -1,24 +1,25 @@
 //! Where the server can be reached: a TCP address, a Unix socket with a path, or sockets handed over by systemd.
 
 use std::fmt;
-use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::socket::Acceptor;
+use rustix::net::sockopt;
+
+use super::socket::{Acceptor, SEND_BYTES};
+use super::socket_path::SocketPath;
 use crate::config::Listen;
 use crate::error::Error;
 
 /// How many connections may wait to be accepted; more are told to try again, which they do, a second later.
 const BACKLOG: i32 = 4096;
 
-/// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
-/// megabytes that it would give to each of thousands, until it has none left for the others. Accepted connections
-/// inherit it.
-const SEND_BYTES: usize = 64 * 1024;
+/// A client that says nothing for so long is asked by the system whether it is still there, and as long again until it
+/// is given up: one that waits for an answer has no deadline here, and its machine may be gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +44,8 @@ impl fmt::Display for Address {
 pub struct Bound {
     socket: Listener,
     address: Address,
-    /// What we made and have to remove.
-    path: Option<PathBuf>,
+    /// What we made; it is removed in the end.
+    _path: Option<SocketPath>,
 }
 
 #[derive(Debug)]
@@ -65,7 +66,8 @@ impl Bound {
                     "cannot listen on {address}: {error}; give another address with --listen, or --listen 127.0.0.1:0 for any free port"
                 )
             }),
-            Listen::Unix(path) => Self::unix_at(path, socket_mode)
+            Listen::Unix(path) => SocketPath::listen(path, socket_mode)
+                .and_then(|(path, socket)| Self::unix(socket, Some(path)))
                 .map_err(|error| format!("cannot listen on {}: {error}", path.display())),
         };
         bound.map_err(Error::Internal)
@@ -103,43 +105,22 @@ impl Bound {
 
     fn tcp(socket: TcpListener) -> io::Result<Self> {
         let address = Address::Tcp(socket.local_addr()?);
-        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES)?;
+        // Accepted connections inherit both.
+        sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES)?;
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE)?;
+        sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE / 4)?;
+        sockopt::set_tcp_keepcnt(&socket, 4)?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { socket: Listener::Tcp(socket), address, path: None })
+        Ok(Self { socket: Listener::Tcp(socket), address, _path: None })
     }
 
-    fn unix(socket: UnixListener, path: Option<PathBuf>) -> io::Result<Self> {
+    fn unix(socket: UnixListener, path: Option<SocketPath>) -> io::Result<Self> {
         let shown = socket.local_addr()?.as_pathname().map(Path::to_owned);
-        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES)?;
         rustix::net::listen(&socket, BACKLOG)?;
-        let address = Address::Unix(path.clone().or(shown).unwrap_or_default());
-        Ok(Self { socket: Listener::Unix(socket), address, path })
-    }
-
-    /// A socket that nobody serves any more is replaced; one that is served, or is no socket, is not.
-    fn unix_at(path: &Path, mode: u32) -> io::Result<Self> {
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(io::Error::other("something that is no socket is there; give another path"));
-            }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
-                return Err(io::Error::other("another server listens there; stop it, or give another path"));
-            }
-            Ok(_) | Err(_) => {}
-        }
-        // It gets its name when it has its permissions: nobody comes in before.
-        let mut unnamed = path.as_os_str().to_owned();
-        unnamed.push(format!(".{}", std::process::id()));
-        let unnamed = PathBuf::from(unnamed);
-        let _ = fs::remove_file(&unnamed);
-        let socket = UnixListener::bind(&unnamed)?;
-        let named = fs::set_permissions(&unnamed, Permissions::from_mode(mode))
-            .and_then(|()| fs::rename(&unnamed, path));
-        if let Err(error) = named {
-            let _ = fs::remove_file(&unnamed);
-            return Err(error);
-        }
-        Self::unix(socket, Some(path.to_owned()))
+        let ours = path.as_ref().map(|path| path.as_path().to_owned());
+        let address = Address::Unix(ours.or(shown).unwrap_or_default());
+        Ok(Self { socket: Listener::Unix(socket), address, _path: path })
     }
 
     /// What the door accepts connections with.
@@ -155,14 +136,6 @@ impl Bound {
                 socket.set_nonblocking(true)?;
                 Ok(Acceptor::Unix(mio::net::UnixListener::from_std(socket)))
             }
-        }
-    }
-}
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
         }
     }
 }

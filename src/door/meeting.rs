@@ -1,17 +1,21 @@
 //! Where the door and the server meet: a Unix socket in a directory that only we can enter.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 /// Begins the name of the directory.
 const PREFIX: &str = "lockhouse-";
-/// The socket in it. It has this name only while somebody listens, or after they were killed.
+/// The socket in it.
 const SOCKET: &str = "http";
+/// A file in it that is locked as long as the server lives.
+const LOCK: &str = "lock";
+/// Its permissions.
+const MODE: u32 = 0o700;
 /// Most entries of the directory for temporary files that are looked at.
 const ENTRIES: usize = 10_000;
 
@@ -19,6 +23,7 @@ const ENTRIES: usize = 10_000;
 #[derive(Debug)]
 pub struct MeetingPlace {
     directory: TempDir,
+    _lock: File,
 }
 
 impl MeetingPlace {
@@ -29,18 +34,27 @@ impl MeetingPlace {
     pub fn make() -> io::Result<(Self, UnixListener)> {
         let folder = std::env::temp_dir();
         clear_away(&folder);
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("no socket can be made in {}: {error}", folder.display()))
-        };
+        Self::make_in(&folder).map_err(|error| {
+            let folder = folder.display();
+            io::Error::new(
+                error.kind(),
+                format!("no socket can be made in {folder}: {error}; set TMPDIR to another directory"),
+            )
+        })
+    }
+
+    fn make_in(folder: &Path) -> io::Result<(Self, UnixListener)> {
         let directory = tempfile::Builder::new()
             .prefix(PREFIX)
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(&folder)
-            .map_err(named)?;
-        let unnamed = directory.path().join("new");
-        let listener = UnixListener::bind(&unnamed).map_err(named)?;
-        fs::rename(&unnamed, directory.path().join(SOCKET)).map_err(named)?;
-        Ok((Self { directory }, listener))
+            .permissions(Permissions::from_mode(MODE))
+            .tempdir_in(folder)?;
+        let at = |name: &str| directory.path().join(name);
+        // It has its name only when it is locked: nobody takes it for that of one who was killed.
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(at("new"))?;
+        lock.try_lock().map_err(io::Error::other)?;
+        fs::rename(at("new"), at(LOCK))?;
+        let listener = UnixListener::bind(at(SOCKET))?;
+        Ok((Self { directory, _lock: lock }, listener))
     }
 
     /// The socket.
@@ -50,19 +64,58 @@ impl MeetingPlace {
     }
 }
 
-/// Removes the meeting places at which nobody listens any more.
+/// Removes the meeting places of those who live no more.
 fn clear_away(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.take(ENTRIES).flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            continue;
-        }
-        let socket = entry.path().join(SOCKET);
-        let nobody =
-            UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-        if nobody && fs::remove_file(&socket).is_ok() {
-            // If there is more in it than that, it was not ours.
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_ours_and_abandoned(&entry.path()) {
+            for name in [SOCKET, LOCK] {
+                let _ = fs::remove_file(entry.path().join(name));
+            }
+            // If there is more in it than that, it stays.
             let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Nobody else can have put anything into a directory of ours with these permissions.
+fn is_ours_and_abandoned(directory: &Path) -> bool {
+    let ours = fs::symlink_metadata(directory).is_ok_and(|found| {
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o7777 == MODE
+    });
+    let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let lock = directory.join(LOCK);
+    ours && is_file(&lock) && File::open(&lock).is_ok_and(|lock| lock.try_lock().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_ours_and_nobody_uses_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (used, _listener) = MeetingPlace::make_in(folder.path()).unwrap();
+        // As one leaves it who was killed.
+        let (killed, listener) = MeetingPlace::make_in(folder.path()).unwrap();
+        let killed_at = killed.directory.path().to_owned();
+        std::mem::forget(killed.directory);
+        drop((killed._lock, listener));
+        // Somebody's project, a link to somebody's files, and an open directory.
+        for name in ["lockhouse-project", "elsewhere", "lockhouse-open"] {
+            fs::create_dir(at(name)).unwrap();
+            for file in [SOCKET, LOCK] {
+                fs::write(at(name).join(file), "precious").unwrap();
+            }
+        }
+        fs::set_permissions(at("elsewhere"), Permissions::from_mode(MODE)).unwrap();
+        std::os::unix::fs::symlink(at("elsewhere"), at("lockhouse-link")).unwrap();
+        clear_away(folder.path());
+        assert!(used.socket().exists());
+        assert!(!killed_at.exists());
+        for name in ["lockhouse-project", "elsewhere", "lockhouse-open"] {
+            assert!(at(name).join(SOCKET).exists() && at(name).join(LOCK).exists(), "{name}");
         }
     }
 }

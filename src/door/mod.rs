@@ -28,6 +28,7 @@ pub mod listen;
 pub mod meeting;
 pub mod refusal;
 mod socket;
+mod socket_path;
 mod timers;
 mod turnstile;
 mod upstream;
@@ -99,6 +100,10 @@ pub struct Behind {
     pub wanted: &'static [&'static str],
     /// What it holds.
     pub holds: Arc<Holds>,
+    /// Whether pages of some origin may call: then pages may read refusals.
+    pub pages_may_call: bool,
+    /// Called when the door breaks down, which it never should.
+    pub broken: Box<dyn FnOnce() + Send>,
 }
 
 /// A door that is open.
@@ -130,7 +135,7 @@ impl Door {
         let grace = Arc::new(AtomicU64::new(OPEN));
         let parts = Parts { bound, behind, settings, metrics, clock, grace: Arc::clone(&grace) };
         let (turnstile, waker) = Turnstile::new(parts)?;
-        let thread = Builder::new().name("door".to_owned()).spawn(move || turnstile.run())?;
+        let thread = Builder::new().name("door".to_owned()).spawn(move || turnstile.run_to_the_end())?;
         Ok(Self { thread, waker, grace, addresses })
     }
 

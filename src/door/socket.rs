@@ -7,6 +7,10 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
+/// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
+/// megabytes that it would give to each of thousands, until it has none left for the others.
+pub(super) const SEND_BYTES: usize = 64 * 1024;
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -31,7 +35,11 @@ impl Acceptor {
                 let _ = stream.set_nodelay(true);
                 (Socket::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
             }),
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| (Socket::Unix(stream), Peer::Local)),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| {
+                // It does not inherit this, as a TCP connection does.
+                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BYTES);
+                (Socket::Unix(stream), Peer::Local)
+            }),
         }
     }
 
@@ -110,6 +118,11 @@ pub(super) struct Output {
 impl Output {
     pub(super) const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Bytes that are kept.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// What it takes of the memory (bytes).

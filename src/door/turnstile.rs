@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::journal::{Cut, Journal};
 use super::listen::Bound;
 use super::socket::{Acceptor, Peer};
 use super::timers::Timers;
-use super::upstream::{CONNECTIONS, ClientKey, Upstream};
+use super::upstream::{CONNECTIONS, ClientKey, Lane, Upstream};
 use super::{Behind, OPEN, Settings};
 use crate::http::letters::Letter;
 use crate::http::render::Renderer;
@@ -48,6 +49,22 @@ pub(super) struct Parts {
     pub(super) grace: Arc<AtomicU64>,
 }
 
+/// Clients that wait for room on the way to the server.
+#[derive(Default)]
+pub(super) struct Queues {
+    reads: VecDeque<ClientKey>,
+    writes: VecDeque<ClientKey>,
+}
+
+impl Queues {
+    pub(super) const fn of(&mut self, lane: Lane) -> &mut VecDeque<ClientKey> {
+        match lane {
+            Lane::Reads => &mut self.reads,
+            Lane::Writes => &mut self.writes,
+        }
+    }
+}
+
 pub(super) struct Turnstile {
     pub(super) poll: Poll,
     pub(super) bound: Vec<Bound>,
@@ -62,7 +79,7 @@ pub(super) struct Turnstile {
     pub(super) timers: Timers<ClientKey>,
     pub(super) upstream: Upstream,
     /// Clients with a request for which there was no room.
-    pub(super) queue: VecDeque<ClientKey>,
+    pub(super) queues: Queues,
     /// Clients with something to write.
     pub(super) writers: Vec<ClientKey>,
     /// Clients with something to do.
@@ -123,7 +140,7 @@ impl Turnstile {
             serials: 0,
             timers: Timers::default(),
             upstream: Upstream::new(behind.socket.clone(), FIRST_INNER),
-            queue: VecDeque::new(),
+            queues: Queues::default(),
             writers: Vec::new(),
             busy: Vec::new(),
             held: HashMap::new(),
@@ -144,8 +161,18 @@ impl Turnstile {
         Ok((turnstile, waker))
     }
 
-    /// Runs until it is closed.
-    pub(super) fn run(mut self) {
+    /// Runs until it is closed; should it break down, whoever has opened it is told.
+    pub(super) fn run_to_the_end(mut self) {
+        let broken = std::mem::replace(&mut self.behind.broken, Box::new(|| {}));
+        // The cause is logged by the panic hook.
+        let closed = catch_unwind(AssertUnwindSafe(|| self.run()));
+        if !matches!(closed, Ok(true)) {
+            broken();
+        }
+    }
+
+    /// Runs until it is closed. Returns whether it was.
+    fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_over() {
             if let Err(error) = self.poll.poll(&mut events, self.patience())
@@ -161,6 +188,7 @@ impl Turnstile {
             self.turn();
         }
         self.leave();
+        self.stop_by.is_some()
     }
 
     /// How long nothing happens unless a socket is ready.
@@ -298,6 +326,10 @@ impl Turnstile {
 
     fn begin_to_stop(&mut self) {
         let grace = Duration::from_millis(self.grace.load(Ordering::SeqCst));
+        // Those that have come by now are still heard.
+        self.waits_outside = true;
+        self.accept();
+        self.attend();
         self.stop_by = Some(self.now.saturating_add(grace));
         self.acceptors.clear();
         self.waits_outside = false;

@@ -22,8 +22,13 @@ use crate::http::tag::{self, Tag};
 
 /// Connections to `tiny_http`; each takes one of its threads.
 pub(super) const CONNECTIONS: usize = 4;
+/// How many of them are for requests that may write. Those wait for the disk, all for the same: on connections of
+/// their own they hold up nobody else.
+const FOR_WRITES: usize = 2;
 /// Most requests on their way on each.
-const DEPTH: usize = 64;
+const DEPTH: usize = 128;
+/// A connection with more bytes than this that it has not taken gets no more.
+const OUTPUT_BYTES: usize = 1024 * 1024;
 /// While the first answer due on a connection has taken longer than this, others are preferred.
 const SLOW: Duration = Duration::from_millis(5);
 /// A ping that is not answered within this has found a connection that is lost.
@@ -40,6 +45,23 @@ const ANSWER_HEADERS: usize = 48;
 pub(super) struct ClientKey {
     pub(super) slot: usize,
     pub(super) serial: u64,
+}
+
+/// Which connections a request goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// It only reads, by its method.
+    Reads,
+    /// It may write.
+    Writes,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 2] = [Self::Reads, Self::Writes];
+
+    pub(super) fn of(method: &str) -> Self {
+        if matches!(method, "GET" | "HEAD" | "OPTIONS") { Self::Reads } else { Self::Writes }
+    }
 }
 
 /// A request on its way.
@@ -119,16 +141,21 @@ impl Upstream {
         }
     }
 
-    /// The connection that a request should go over: one whose answers come, with the fewest before it. None when all
-    /// have as many as they may.
-    pub(super) fn pick(&self, now: Duration) -> Option<usize> {
+    /// The connection that a request of this lane should go over: one whose answers come, with the fewest before it.
+    /// None when all have as many as they may.
+    pub(super) fn pick(&self, lane: Lane, now: Duration) -> Option<usize> {
         let load = |connection: &Connection| {
             let slow = connection.flights.front().is_some_and(|first| now.saturating_sub(first.since) > SLOW);
             (slow, connection.flights.len())
         };
         (0..)
             .zip(&self.connections)
-            .filter(|(_, connection)| connection.state == State::Proved && connection.flights.len() < DEPTH)
+            .filter(|(index, connection)| {
+                (*index < FOR_WRITES) == (lane == Lane::Writes)
+                    && connection.state == State::Proved
+                    && connection.flights.len() < DEPTH
+                    && connection.output.len() < OUTPUT_BYTES
+            })
             .min_by_key(|(_, connection)| load(connection))
             .map(|(index, _)| index)
     }

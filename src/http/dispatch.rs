@@ -64,6 +64,13 @@ impl Matched {
     pub const fn takes_time(&self) -> bool {
         matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Reads))
     }
+
+    /// Whether it waits for the writer among those that need not (see `door::upstream`).
+    #[must_use]
+    pub fn writes_though_it_is_read(&self, method: &str) -> bool {
+        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Writes))
+            && matches!(method, "GET" | "HEAD")
+    }
 }
 
 impl App {

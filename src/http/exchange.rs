@@ -93,6 +93,11 @@ pub trait Outlet: Send {
 
     /// Puts it off: the door keeps the client until the ticket is used.
     fn hold(self: Box<Self>, seen: Seen, put_off: PutOff) -> Ticket;
+
+    /// Whether it is known that nobody is there to get the answer.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// The duty to answer one request, once. Whoever drops it answers 500.
@@ -158,6 +163,17 @@ impl Reply {
     pub fn aside(mut self) -> Self {
         let ticket = self.put_off(PutOff::UntilItIsMade);
         Self::new(std::mem::take(&mut self.request_id), Box::new(ticket))
+    }
+
+    /// Whether it is known that nobody is there to get the answer. Then it need not be made.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.outlet.as_ref().is_none_or(|outlet| outlet.is_gone())
+    }
+
+    /// Lets go of the duty, because nobody is there any more.
+    pub fn give_up(mut self) {
+        self.outlet = None;
     }
 
     fn put_off(&mut self, put_off: PutOff) -> Ticket {

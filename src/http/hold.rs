@@ -75,7 +75,7 @@ impl Ticket {
     }
 
     /// `callback` is called once when the client has gone away, at once if it is gone already, never if the request
-    /// is answered before. It runs on the door's thread: it must not block.
+    /// is answered before. It runs on the door's thread, or at once on this one: it must not block.
     pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
         if let Some(waiting) = &self.waiting {
             waiting.when_gone(Box::new(callback));
@@ -109,7 +109,7 @@ impl Ticket {
 
     fn finish(&mut self, response: &Response) {
         if let (Some(waiting), Some(render)) = (self.waiting.take(), self.render.take()) {
-            waiting.post(Letter::Whole(render(response, Extent::Whole, &self.seen)));
+            waiting.post_last(Letter::Whole(render(response, Extent::Whole, &self.seen)));
         }
     }
 }
@@ -121,9 +121,16 @@ impl Outlet for Ticket {
         self.finish(response);
     }
 
-    fn hold(mut self: Box<Self>, seen: Seen, _: PutOff) -> Ticket {
+    fn hold(mut self: Box<Self>, seen: Seen, put_off: PutOff) -> Ticket {
         self.seen = seen;
+        if let (PutOff::UntilItComes, Some(waiting)) = (put_off, &self.waiting) {
+            waiting.post(Letter::Waits);
+        }
         *self
+    }
+
+    fn is_gone(&self) -> bool {
+        Self::is_gone(self)
     }
 }
 
@@ -175,8 +182,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(waiting) = self.waiting.as_ref().filter(|waiting| !waiting.is_gone()) {
-            waiting.post(Letter::End);
+        if let Some(waiting) = self.waiting.take().filter(|waiting| !waiting.is_gone()) {
+            waiting.post_last(Letter::End);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is said about held requests, on its way to the door: see [`super::hold`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,6 +9,9 @@ pub const BEHIND_BYTES: usize = 256 * 1024;
 
 /// Whoever makes large answers waits while so many bytes of letters are unread.
 const UNREAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most requests of which it is remembered that they were lost: more than can be on their way.
+const LOST: usize = 1024;
 
 /// What is said about a held request.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,13 +26,15 @@ pub enum Letter {
     End,
     /// The client reads too slowly: no more of it.
     Cut,
+    /// The answer was being made, and now waits until what the client waits for has come.
+    Waits,
 }
 
 impl Letter {
     const fn size(&self) -> usize {
         match self {
             Self::Whole(bytes) | Self::Begin(bytes) | Self::Piece(bytes) => bytes.len(),
-            Self::End | Self::Cut => 0,
+            Self::End | Self::Cut | Self::Waits => 0,
         }
     }
 }
@@ -50,6 +55,8 @@ pub struct Holds {
     read: Condvar,
     /// The door reads no more.
     closed: AtomicBool,
+    /// The requests that were lost last, before or after they were put off.
+    lost: Mutex<VecDeque<u64>>,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -60,7 +67,7 @@ struct Line {
     gone: AtomicBool,
     /// Bytes of pieces that the client has not taken.
     behind: AtomicUsize,
-    when_gone: Mutex<Option<Callback>>,
+    when_gone: Mutex<Vec<Callback>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,10 +142,24 @@ impl Holds {
         self.len() == 0
     }
 
+    /// The door can take no answer to this request any more, whether it was put off already or will be.
+    pub fn lost(&self, id: u64) {
+        let mut lost = lock(&self.lost);
+        if lost.len() == LOST {
+            lost.pop_front();
+        }
+        lost.push_back(id);
+        drop(lost);
+        self.gone(id);
+    }
+
     /// A place for the request that the door knows as `id`.
     pub(super) fn enter(self: &Arc<Self>, id: u64) -> Waiting {
         let line = Arc::new(Line::default());
         lock(&self.lines).insert(id, Arc::clone(&line));
+        if self.closed.load(Ordering::SeqCst) || lock(&self.lost).contains(&id) {
+            self.gone(id);
+        }
         Waiting { holds: Arc::clone(self), id, line }
     }
 
@@ -159,12 +180,12 @@ impl Holds {
 
 impl Line {
     fn hang_up(&self) {
-        let callback = {
+        let callbacks = {
             let mut when_gone = lock(&self.when_gone);
             self.gone.store(true, Ordering::SeqCst);
-            when_gone.take()
+            std::mem::take(&mut *when_gone)
         };
-        if let Some(callback) = callback {
+        for callback in callbacks {
             callback();
         }
     }
@@ -175,7 +196,7 @@ impl Line {
             drop(when_gone);
             callback();
         } else {
-            *when_gone = Some(callback);
+            when_gone.push(callback);
         }
     }
 }
@@ -192,18 +213,24 @@ impl Waiting {
         self.holds.post(self.id, letter);
     }
 
+    /// Posts the last letter. From now on the client's going away concerns nobody.
+    pub(super) fn post_last(self, letter: Letter) {
+        lock(&self.holds.lines).remove(&self.id);
+        self.post(letter);
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.line.gone.load(Ordering::SeqCst)
     }
-}
 
-impl Waiting {
     /// Posts a piece, if the client is not too far behind; else it is cut off.
     pub(super) fn post_piece(&self, piece: Vec<u8>) -> bool {
         let behind = self.line.behind.fetch_add(piece.len(), Ordering::SeqCst);
-        if behind.saturating_add(piece.len()) > BEHIND_BYTES {
+        // Whoever has read all there was may get more at once.
+        if behind > 0 && behind.saturating_add(piece.len()) > BEHIND_BYTES {
+            // The door tells the others, on its own thread.
+            self.line.gone.store(true, Ordering::SeqCst);
             self.post(Letter::Cut);
-            self.holds.gone(self.id);
             return false;
         }
         self.post(Letter::Piece(piece));

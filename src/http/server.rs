@@ -29,10 +29,8 @@ use crate::time::Clock;
 
 /// Threads that carry out what only reads.
 pub const READERS: u32 = 4;
-/// How long the end waits for what is being answered.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Most requests that wait for one of the readers; more are told to try again.
-const WAITING: usize = 16 * 1024;
+const WAITING: usize = 1024;
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
 
@@ -94,12 +92,12 @@ impl Server {
         Ok(Self { shared, threads, ended })
     }
 
-    /// Takes no more requests, and waits until those that were taken are with whoever answers them. The door, which
-    /// stands before it, is to be stopped first.
-    pub fn stop(self) {
+    /// Takes no more requests, and waits for `patience` until those that were taken are with whoever answers them.
+    /// The door, which stands before it, is to be stopped first.
+    pub fn stop(self, patience: Duration) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.http.unblock();
-        if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             log::error!("a request that takes very long is left behind");
             return;
         }
@@ -117,7 +115,9 @@ impl Shared {
         while let Some(request) = self.next() {
             let Some((request, reply)) = self.take(request) else { continue };
             let named = self.app.find(&request);
-            if !named.takes_time() {
+            // A body where there is none to be is refused at once, and kept for nobody.
+            let reply = if named.writes_though_it_is_read(&request.method) { reply.aside() } else { reply };
+            if !named.takes_time() || !request.body.is_empty() {
                 self.serve((request, named, reply));
             } else if let Err(unsent) = readers.try_send((request, named, reply.aside())) {
                 let (request, _, reply) = unsent.into_inner();
@@ -144,7 +144,11 @@ impl Shared {
     fn read_on(self: Arc<Self>, waiting: &Receiver<Received>) {
         while let Ok(received) = waiting.recv() {
             self.holds.wait_for_room();
-            self.serve(received);
+            if received.2.is_gone() {
+                received.2.give_up();
+            } else {
+                self.serve(received);
+            }
         }
     }
 
