@@ -32,6 +32,16 @@ fn behind(socket: PathBuf) -> Behind {
     }
 }
 
+fn open(before: Behind) -> (Door, SocketAddr) {
+    let mut config = Config::default();
+    config.server.listen.set_port(0);
+    let bound = Bound::at(&config.server.listen, 0o600).unwrap();
+    let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
+    let settings = Settings::of(&config.server);
+    let metrics = Arc::new(Metrics::default());
+    (Door::open(vec![bound], before, settings, metrics, Clock::system()).unwrap(), address)
+}
+
 /// A door before a server that does as the path tells it.
 struct House {
     door: Option<Door>,
@@ -54,14 +64,7 @@ impl House {
                 std::thread::spawn(move || serve(&stream));
             }
         });
-        let mut config = Config::default();
-        config.server.listen.set_port(0);
-        let bound = Bound::at(&config.server.listen, 0o600).unwrap();
-        let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
-        let before = behind(socket);
-        let settings = Settings::of(&config.server);
-        let door =
-            Door::open(vec![bound], before, settings, Arc::new(Metrics::default()), Clock::system()).unwrap();
+        let (door, address) = open(behind(socket));
         Self { door: Some(door), address, opened, _directory: directory }
     }
 
@@ -209,23 +212,33 @@ fn answers_in_the_wrong_order_reach_nobody() {
 }
 
 #[test]
-fn a_server_that_is_gone_is_waited_for_and_then_the_client_is_told() {
+fn a_server_that_does_not_answer_yet_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
-    let mut config = Config::default();
-    config.server.listen.set_port(0);
-    let bound = Bound::at(&config.server.listen, 0o600).unwrap();
-    let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
     let socket = directory.path().join("http");
-    let before = behind(socket.clone());
-    let settings = Settings::of(&config.server);
-    let door =
-        Door::open(vec![bound], before, settings, Arc::new(Metrics::default()), Clock::system()).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (door, address) = open(behind(socket));
     let mut early = Raw::connect(address);
     early.send("GET /early HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    assert!(!early.has_something(Duration::from_millis(200)));
-    let listener = UnixListener::bind(&socket).unwrap();
-    let one = std::thread::spawn(move || serve(&listener.accept().unwrap().0));
+    assert!(!early.has_something(Duration::from_millis(100)));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(&stream));
+        }
+    });
     assert_eq!(early.answers()[0].text(), "/early");
     door.close(Duration::from_secs(1));
-    one.join().unwrap();
+}
+
+#[test]
+fn a_door_that_cannot_reach_the_server_says_so_and_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let lost = Behind {
+        broken: Box::new(move || tell.send(()).unwrap()),
+        ..behind(directory.path().join("nobody"))
+    };
+    let (door, address) = open(lost);
+    told.recv_timeout(Duration::from_secs(20)).unwrap();
+    door.close(Duration::from_secs(1));
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
 }

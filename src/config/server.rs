@@ -7,7 +7,7 @@ fn show_bytes(bytes: usize) -> String {
     show_size(u64::try_from(bytes).ok())
 }
 
-const A_TIMEOUT: &str = "it takes a duration of up to a day, such as \"500ms\" or \"30s\"";
+const A_TIMEOUT: &str = "it takes a duration from 1ms to a day, such as \"500ms\" or \"30s\"";
 
 pub(super) const SERVER: &[Setting] = &[
     Setting {
@@ -29,7 +29,7 @@ pub(super) const SERVER: &[Setting] = &[
         name: "socket_mode",
         about: "Who may connect to the Unix socket, as the permissions of a file in octal: \"0600\" its owner,\n\
                 \"0660\" the group too.",
-        allowed: "it takes three or four octal digits, such as \"0600\" or \"0660\"",
+        allowed: "it takes permissions in octal that let at least the owner read and write, such as \"0600\" or \"0660\"",
         secret: false,
         read: |config, given| {
             let text = given.text()?;
@@ -37,7 +37,11 @@ pub(super) const SERVER: &[Setting] = &[
             if digits.len() != 3 {
                 return Err(());
             }
-            config.server.socket_mode = u32::from_str_radix(digits, 8).map_err(drop)?;
+            let mode = u32::from_str_radix(digits, 8).map_err(drop)?;
+            if mode & 0o600 != 0o600 {
+                return Err(());
+            }
+            config.server.socket_mode = mode;
             Ok(())
         },
         show: |config| format!("\"{:04o}\"", config.server.socket_mode),
@@ -138,7 +142,7 @@ pub(super) const SERVER: &[Setting] = &[
         section: "server",
         name: "max_head",
         about: "The size that the request line and the headers of a request may have together.",
-        allowed: "it takes a size from \"1KiB\" to \"1MiB\", such as \"16KiB\"",
+        allowed: "it takes a whole number with a unit, from \"1KiB\" to \"1MiB\", such as \"16KiB\"",
         secret: false,
         read: |config, given| {
             config.server.max_head = size_within(given, 1 << 10, 1 << 20)?;
@@ -162,7 +166,7 @@ pub(super) const SERVER: &[Setting] = &[
         section: "server",
         name: "max_body",
         about: "The size that the body of a request may have.",
-        allowed: "it takes a size from \"8KiB\" to \"16MiB\", such as \"64KiB\"",
+        allowed: "it takes a whole number with a unit, from \"8KiB\" to \"16MiB\", such as \"64KiB\"",
         secret: false,
         read: |config, given| {
             config.server.max_body = size_within(given, 8 << 10, 16 << 20)?;
@@ -188,7 +192,7 @@ pub(super) const SERVER: &[Setting] = &[
         name: "max_buffered",
         about: "The memory that requests and answers on their way may take together. Beyond it, the clients that\n\
                 take most of it are cut off.",
-        allowed: "it takes a size from \"1MiB\" to \"64GiB\", such as \"128MiB\"",
+        allowed: "it takes a whole number with a unit, from \"1MiB\" to \"64GiB\", such as \"128MiB\"",
         secret: false,
         read: |config, given| {
             config.server.max_buffered = size_within(given, 1 << 20, 64 << 30)?;

@@ -48,7 +48,7 @@ impl Turnstile {
                     Err(error) if is_of_the_client(&error) => nobody = false,
                     Err(error) => {
                         // No file, or no memory, for another one. It is tried again, soon and not at once.
-                        log::warn!("a connection cannot be accepted just now: {error}");
+                        self.journal.cannot_accept(&error, self.now);
                         self.accept_again_at = self.now + PAUSE;
                         return self.make_room();
                     }
@@ -95,7 +95,7 @@ impl Turnstile {
             .clients
             .iter()
             .filter_map(|(slot, client)| {
-                let (worth, since) = client.worth()?;
+                let (worth, since) = client.worth(self.now)?;
                 Some((worth, since, ClientKey { slot, serial: client.serial }))
             })
             .collect();
@@ -115,15 +115,16 @@ impl Turnstile {
 
     /// Cuts off those that take most of the memory, until there is enough.
     pub(super) fn save_memory(&mut self) {
-        let mut sizes: Vec<_> = self
+        let mut burdens: Vec<_> = self
             .clients
             .iter()
-            .map(|(slot, client)| (client.size(), ClientKey { slot, serial: client.serial }))
+            .map(|(slot, client)| (client.burden(self.now), ClientKey { slot, serial: client.serial }))
             .collect();
-        sizes.sort_unstable();
-        while self.buffered > self.settings.buffered_bytes / 8 * 7
-            && let Some((_, key)) = sizes.pop()
-        {
+        burdens.sort_unstable();
+        for (_, key) in burdens {
+            if self.buffered <= self.settings.buffered_bytes / 8 * 7 {
+                return;
+            }
             self.cut(key, Cut::Memory);
         }
     }

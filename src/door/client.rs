@@ -1,5 +1,6 @@
 //! One client's connection: what it is doing, what has come from it, what is on its way to it.
 
+use std::cmp::Reverse;
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::http::exchange::PutOff;
 const LINGER: Duration = Duration::from_secs(2);
 /// Most bytes that are read and thrown away meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// A good client takes no longer than this to finish what it began, or to read some of what it asked for.
+const PROMPT: Duration = Duration::from_secs(1);
 /// How long a request waits for room on the way to the server.
 const QUEUE: Duration = Duration::from_secs(5);
 /// Most bytes that are read ahead while a request is being answered.
@@ -93,9 +96,17 @@ impl Pieces {
 /// Who is let go of first when there are too many: the lower the sooner; among equals the one that has been so longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
+    /// It was told all, or has hung up.
     Finished,
+    /// It does not finish what it began.
+    Slow,
+    /// It has never asked for anything.
+    Silent,
+    /// It has asked for something, and does so no more.
     Idle,
-    Unfinished,
+    /// It has just begun to ask.
+    Asking,
+    /// It does not read what it asked for.
     Unread,
 }
 
@@ -135,6 +146,8 @@ pub(super) struct Client {
     pub(super) writes: bool,
     /// It takes nothing more until it says so.
     pub(super) blocked: bool,
+    /// It was answered at least once.
+    pub(super) has_asked: bool,
     /// What its buffers were last counted as.
     pub(super) counted: usize,
 }
@@ -158,6 +171,7 @@ impl Client {
             continued: false,
             writes: false,
             blocked: false,
+            has_asked: false,
             counted: 0,
         }
     }
@@ -191,7 +205,7 @@ impl Client {
     }
 
     /// Whether it can be let go of when there are too many, and how soon.
-    pub(super) fn worth(&self) -> Option<(Worth, Duration)> {
+    pub(super) fn worth(&self, now: Duration) -> Option<(Worth, Duration)> {
         let worth = match self.state {
             State::Lingering(_) => Worth::Finished,
             State::Reading(_) | State::Leaving if self.blocked => {
@@ -199,13 +213,31 @@ impl Client {
             }
             // It is about to be heard, or to be told something.
             State::Reading(_) | State::Leaving if self.readable || !self.output.is_empty() => return None,
-            State::Reading(Part::Nothing) => Worth::Idle,
-            State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Unfinished,
+            State::Reading(Part::Nothing) if self.has_asked => Worth::Idle,
+            State::Reading(Part::Nothing) => Worth::Silent,
+            State::Reading(Part::Head | Part::Body) if now > self.since + PROMPT => Worth::Slow,
+            State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Asking,
             // It has hung up on us, or only finished sending: whoever has not comes first.
             State::Queued | State::Asked(_) | State::Held(..) if self.hung_up => Worth::Finished,
             State::Queued | State::Asked(_) | State::Held(..) => return None,
         };
         Some((worth, self.since))
+    }
+
+    /// Who is cut off first when there is too little memory: the lower the sooner, and the larger of equals. Whoever
+    /// reads what it asked for comes last.
+    pub(super) fn burden(&self, now: Duration) -> (u8, Reverse<usize>) {
+        let rank = match self.state {
+            State::Reading(_) | State::Leaving | State::Lingering(_) if self.output.is_empty() => 0,
+            _ if self.blocked && now > self.moved + PROMPT => 1,
+            State::Reading(_)
+            | State::Leaving
+            | State::Lingering(_)
+            | State::Queued
+            | State::Asked(_)
+            | State::Held(..) => 2,
+        };
+        (rank, Reverse(self.size()))
     }
 
     /// What its buffers take (bytes).

@@ -284,7 +284,7 @@ impl Turnstile {
             let hold = Hold { id: flight.id, put_off, streams: false, pieces: Pieces::default() };
             client.enter(State::Held(asked, hold), now);
             self.held.insert(flight.id, key);
-            self.journal.held(self.held.len());
+            self.waits(flight.id, put_off);
             for letter in self.early.remove(&flight.id).unwrap_or_default() {
                 self.read_letter(key, letter);
             }
@@ -314,6 +314,7 @@ impl Turnstile {
         // This one could go, for another.
         self.no_room_until = now;
         if let Some(client) = self.client(key) {
+            client.has_asked = true;
             let next = match asked.after {
                 After::KeepAlive => State::Reading(Part::Nothing),
                 After::Close => State::Leaving,
@@ -343,10 +344,24 @@ impl Turnstile {
 
     /// Nobody waits for the holder of this ticket any more.
     pub(super) fn forget_hold(&mut self, id: u64) {
-        self.held.remove(&id);
+        self.end_hold(id);
         self.early.remove(&id);
         self.behind.holds.gone(id);
-        self.journal.held(self.held.len());
+    }
+
+    /// The request is not held any more.
+    fn end_hold(&mut self, id: u64) {
+        self.held.remove(&id);
+        self.waiting.remove(&id);
+        self.journal.held(self.waiting.len());
+    }
+
+    /// The request waits until what it waits for has come, if that is so.
+    fn waits(&mut self, id: u64, put_off: PutOff) {
+        if put_off == PutOff::UntilItComes {
+            self.waiting.insert(id);
+            self.journal.held(self.waiting.len());
+        }
     }
 
     /// Reads what the holders of tickets have written.
@@ -366,7 +381,7 @@ impl Turnstile {
         let State::Held(mut asked, mut hold) = client.state else { return };
         match letter {
             Letter::Whole(bytes) => {
-                self.held.remove(&hold.id);
+                self.end_hold(hold.id);
                 let (status_line, rest) = split_status_line(&bytes);
                 self.answer(key, status_line, rest, asked);
             }
@@ -393,18 +408,18 @@ impl Turnstile {
                 self.writes(key);
             }
             Letter::End => {
-                self.held.remove(&hold.id);
+                self.end_hold(hold.id);
                 self.end_stream(key, asked);
             }
             Letter::Cut => return self.cut(key, Cut::Unread),
             Letter::Waits => {
                 hold.put_off = PutOff::UntilItComes;
                 client.state = State::Held(asked, hold);
+                self.waits(hold.id, PutOff::UntilItComes);
                 self.work(key);
                 self.tell_if_it_stops(key);
             }
         }
-        self.journal.held(self.held.len());
         self.arm(key);
     }
 

@@ -237,7 +237,7 @@ fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>,
             _ => {}
         }
         if size >= limits.head_bytes {
-            return Err(too_large(input));
+            return Err(too_large(part(input, 0..size)));
         }
         before = Some(byte);
     }

@@ -65,6 +65,12 @@ impl Journal {
         }
     }
 
+    pub(super) fn cannot_accept(&mut self, error: &std::io::Error, now: Duration) {
+        if self.may_log(now) {
+            log::warn!("a connection cannot be accepted just now: {error}");
+        }
+    }
+
     pub(super) fn connected(&self, connections: usize) {
         self.metrics.connections_accepted.inc();
         self.count(connections);

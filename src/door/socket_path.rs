@@ -28,16 +28,16 @@ impl SocketPath {
             let _ = fs::remove_file(&unnamed);
         }
         let socket = UnixListener::bind(&unnamed)?;
-        let named = fs::set_permissions(&unnamed, Permissions::from_mode(mode))
-            .and_then(|()| fs::rename(&unnamed, path))
-            .and_then(|()| fs::symlink_metadata(path));
-        match named {
-            Ok(found) => Ok((Self { path: path.to_owned(), file: (found.dev(), found.ino()) }, socket)),
-            Err(error) => {
-                let _ = fs::remove_file(&unnamed);
-                Err(error)
-            }
+        if path.exists() {
+            // Nobody serves it, as we have seen.
+            let _ = fs::remove_file(path);
         }
+        // A link, and no renaming: of two who start at once, one finds it taken.
+        let named = fs::set_permissions(&unnamed, Permissions::from_mode(mode))
+            .and_then(|()| fs::hard_link(&unnamed, path))
+            .and_then(|()| fs::symlink_metadata(path));
+        let _ = fs::remove_file(&unnamed);
+        named.map(|found| (Self { path: path.to_owned(), file: (found.dev(), found.ino()) }, socket))
     }
 
     pub(super) fn as_path(&self) -> &Path {

@@ -1,6 +1,6 @@
 //! The event loop: sockets that are ready, deadlines that are reached, connections that come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -86,6 +86,8 @@ pub(super) struct Turnstile {
     pub(super) busy: Vec<ClientKey>,
     /// The held requests, by their id.
     pub(super) held: HashMap<u64, ClientKey>,
+    /// Those of them that wait for something else than that their answer is made.
+    pub(super) waiting: HashSet<u64>,
     /// What was said about requests before the door heard that they are held.
     pub(super) early: HashMap<u64, Vec<Letter>>,
     /// What the clients' buffers take (bytes).
@@ -144,6 +146,7 @@ impl Turnstile {
             writers: Vec::new(),
             busy: Vec::new(),
             held: HashMap::new(),
+            waiting: HashSet::new(),
             early: HashMap::new(),
             buffered: 0,
             scratch: vec![0; SCRATCH_BYTES],
@@ -175,17 +178,29 @@ impl Turnstile {
     fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_over() {
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                log::error!("the door cannot wait for its sockets: {error}");
-                break;
+            match self.poll.poll(&mut events, self.patience()) {
+                Ok(()) => {}
+                // After a pause (SIGSTOP) what came meanwhile is heard before any deadline is looked at.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    log::error!("the door cannot wait for its sockets: {error}");
+                    break;
+                }
             }
             self.now = self.clock.monotonic();
             for event in &events {
                 self.notice(event);
             }
             self.turn();
+            if events.iter().count() < EVENTS {
+                self.look_at_the_time();
+            }
+            if self.is_cut_off() {
+                log::error!(
+                    "the door cannot reach the server behind it any more; was its directory in TMPDIR removed?"
+                );
+                break;
+            }
         }
         self.leave();
         self.stop_by.is_some()
@@ -237,6 +252,22 @@ impl Turnstile {
         self.read_letters();
         self.accept();
         self.attend();
+        if self.buffered > self.settings.buffered_bytes {
+            self.save_memory();
+        }
+        if let Some(index) = self.upstream.maintain(self.poll.registry(), self.now) {
+            self.lose(index, "a new connection was not answered");
+        }
+        self.attend();
+    }
+
+    /// Whether the way to the server is lost, and there is nothing left to finish.
+    fn is_cut_off(&self) -> bool {
+        self.upstream.is_cut_off() && self.stop_by.is_none()
+    }
+
+    /// Ends what has taken too long. Everything that has come was heard before.
+    fn look_at_the_time(&mut self) {
         while let Some((at, key)) = self.timers.pop(self.now) {
             self.check_deadline(at, key);
         }
@@ -247,12 +278,6 @@ impl Turnstile {
                     .get(key.slot)
                     .is_none_or(|client| client.serial != key.serial || !client.deadline.is_entered(at))
             });
-        }
-        if self.buffered > self.settings.buffered_bytes {
-            self.save_memory();
-        }
-        if let Some(index) = self.upstream.maintain(self.poll.registry(), self.now) {
-            self.lose(index, "a new connection was not answered");
         }
         self.attend();
     }

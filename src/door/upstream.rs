@@ -22,9 +22,6 @@ use crate::http::tag::{self, Tag};
 
 /// Connections to `tiny_http`; each takes one of its threads.
 pub(super) const CONNECTIONS: usize = 4;
-/// How many of them are for requests that may write. Those wait for the disk, all for the same: on connections of
-/// their own they hold up nobody else.
-const FOR_WRITES: usize = 2;
 /// Most requests on their way on each.
 const DEPTH: usize = 128;
 /// A connection with more bytes than this that it has not taken gets no more.
@@ -47,7 +44,8 @@ pub(super) struct ClientKey {
     pub(super) serial: u64,
 }
 
-/// Which connections a request goes over.
+/// Which connections a request goes over. What writes waits for the disk: on connections of its own it holds up
+/// nobody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     /// It only reads, by its method.
@@ -58,6 +56,11 @@ pub(super) enum Lane {
 
 impl Lane {
     pub(super) const ALL: [Self; 2] = [Self::Reads, Self::Writes];
+
+    /// Every other connection is of the same lane.
+    const fn of_connection(index: usize) -> Self {
+        if index.is_multiple_of(2) { Self::Reads } else { Self::Writes }
+    }
 
     pub(super) fn of(method: &str) -> Self {
         if matches!(method, "GET" | "HEAD" | "OPTIONS") { Self::Reads } else { Self::Writes }
@@ -117,6 +120,8 @@ pub(super) struct Upstream {
     opened: u64,
     requests: u64,
     try_again_at: Duration,
+    /// The last try to open one failed.
+    unreachable: bool,
     /// The token of the first.
     first_token: usize,
 }
@@ -137,6 +142,7 @@ impl Upstream {
             opened: 0,
             requests: 0,
             try_again_at: Duration::ZERO,
+            unreachable: false,
             first_token,
         }
     }
@@ -151,7 +157,7 @@ impl Upstream {
         (0..)
             .zip(&self.connections)
             .filter(|(index, connection)| {
-                (*index < FOR_WRITES) == (lane == Lane::Writes)
+                Lane::of_connection(*index) == lane
                     && connection.state == State::Proved
                     && connection.flights.len() < DEPTH
                     && connection.output.len() < OUTPUT_BYTES
@@ -261,6 +267,11 @@ impl Upstream {
         Ok(Some((answer, length, flight)))
     }
 
+    /// Whether the server cannot be reached, and nothing is left of what there was.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.unreachable && self.connections.iter().all(|connection| connection.state == State::Absent)
+    }
+
     /// Closes a connection. Whoever waits for an answer on it will not get it.
     pub(super) fn close(&mut self, index: usize, now: Duration) -> VecDeque<Flight> {
         let Some(connection) = self.connections.get_mut(index) else { return VecDeque::new() };
@@ -287,6 +298,7 @@ impl Upstream {
         let absent = self.connections.iter().position(|connection| connection.state == State::Absent)?;
         if let Err(error) = self.open(absent, registry, now) {
             log::error!("the door cannot reach the server behind it: {error}");
+            self.unreachable = true;
             self.try_again_at = now + PROOF;
         }
         None
@@ -305,6 +317,7 @@ impl Upstream {
     fn open(&mut self, index: usize, registry: &Registry, now: Duration) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
         let mut stream = UnixStream::connect(&self.path)?;
+        self.unreachable = false;
         registry.register(
             &mut stream,
             Token(self.first_token + index),

@@ -312,8 +312,12 @@ fn body(incoming: &mut tiny_http::Request) -> Vec<u8> {
     bytes
 }
 
-/// What may stand in a line of the log.
+/// What may stand in a line of the log: what is longer is cut short.
 fn printable(text: &str) -> String {
+    const SHOWN: usize = 300;
+    if text.chars().nth(SHOWN).is_some() {
+        return printable(&text.chars().take(SHOWN - 1).collect::<String>()) + "…";
+    }
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
