@@ -290,6 +290,50 @@ fn when_there_are_too_many_the_idle_go_first_and_then_those_that_do_not_finish()
 }
 
 #[test]
+fn one_who_has_asked_keeps_its_place_while_there_are_slow_ones_to_take() {
+    let server = Server::with(|config| config.server.max_connections = 16);
+    let mut kept = Raw::connect(server.address());
+    kept.send(HEALTH);
+    kept.read_until("}\n");
+    let mut slow: Vec<_> = (0..12).map(|_| Raw::connect(server.address())).collect();
+    for connection in &mut slow {
+        connection.send("GET / HT");
+    }
+    // Longer than any good client takes.
+    assert!(!slow[0].has_something(Duration::from_millis(1_200)));
+    let mut good: Vec<_> = (0..12).map(|_| Raw::connect(server.address())).collect();
+    for connection in good.iter_mut().chain([&mut kept]) {
+        connection.send(HEALTH);
+        connection.read_until("}\n");
+    }
+    assert!(slow[0].is_closed());
+}
+
+#[test]
+fn one_who_reads_what_it_asked_for_is_not_cut_off_for_those_who_hoard() {
+    let server = Server::with(|config| config.server.max_buffered = 2 << 20);
+    let mut owner = server.user("owner");
+    let metadata = json!({ "blob": "m".repeat(4_000) });
+    for number in 0..300 {
+        owner.acquire(&format!("w{number}"), &json!({ "metadata": metadata })).expect(200);
+    }
+    let mut reader = Raw::connect(server.address());
+    reader.send("GET /api/v1/locks?limit=500 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    reader.read_until("HTTP/1.1 200");
+    let mut hoarders = Vec::new();
+    for _ in 0..80 {
+        let mut hoarder = Raw::connect(server.address());
+        let head = format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nContent-Length: 65536\r\n\r\n");
+        let _ = hoarder.try_send((head + &"x".repeat(60_000)).as_bytes());
+        hoarders.push(hoarder);
+        // It reads on, slowly.
+        reader.read_some();
+    }
+    assert!(metric(&server, "lockhouse_cuts_total{reason=\"memory\"}") >= 32.0);
+    assert!(reader.read_all().ends_with(b"\"next_cursor\":null}\n"), "it has got all of it");
+}
+
+#[test]
 fn those_that_take_all_the_memory_lose_it_and_others_are_served() {
     let server = Server::with(|config| config.server.max_buffered = 1 << 20);
     let mut hoarders = Vec::new();

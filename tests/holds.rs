@@ -9,6 +9,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use lockhouse::http::hold::Ticket;
 use lockhouse::http::letters::BEHIND_BYTES;
 use lockhouse::http::problem::Problem;
 use lockhouse::http::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
+use lockhouse::http::server::READERS;
 use lockhouse::service::Service;
 
 /// The tickets of all tests, by the name that the path gives.
@@ -79,7 +81,19 @@ const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
     }
 }
 
-static ROUTES: [Route; 5] = [
+/// Closed while the readers are to be kept busy.
+static GATE: Mutex<()> = Mutex::new(());
+/// How often something was read behind the gate.
+static READ: AtomicUsize = AtomicUsize::new(0);
+
+fn behind_the_gate(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    READ.fetch_add(1, Ordering::SeqCst);
+    drop(GATE.lock());
+    Ok(Answer::Now(said("read")))
+}
+
+static ROUTES: [Route; 6] = [
+    route("/gate", Touches::Reads, behind_the_gate),
     // It looks into the store before it waits.
     route("/looks/{workspace_id}", Touches::Reads, hold),
     route("/hold/{workspace_id}", Touches::Nothing, hold),
@@ -312,6 +326,32 @@ fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
         }
     }
     drop(deaf);
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_read() {
+    let server = server();
+    let gate = GATE.lock().unwrap();
+    let ask = || {
+        let mut connection = Raw::connect(server.address());
+        connection.send("GET /gate HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        connection
+    };
+    let busy: Vec<_> = (0..READERS).map(|_| ask()).collect();
+    let gone: Vec<_> = (0..50).map(|_| ask()).collect();
+    // All of them have been heard: nobody is behind them.
+    while server.client().try_request("GET", "/at-once", &[], b"").unwrap().status != 200 {}
+    gone.into_iter().for_each(Raw::reset);
+    while server.running().service().metrics().connections.get() > 10 {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    drop(gate);
+    for mut connection in busy {
+        assert_eq!(connection.answers()[0].text(), "read");
+    }
+    assert_eq!(ask().answers()[0].text(), "read");
+    let read = READ.load(Ordering::SeqCst);
+    assert_eq!(read, usize::try_from(READERS).unwrap() + 1);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use common::Raw;
 use common::process::{Process, lockhouse};
 use serde_json::{Value, json};
 
@@ -51,6 +53,7 @@ fn one_line_a_request_says_who_did_what_and_refusals_are_no_errors() {
     bob.acquire("w", &json!({})).refused(409, "lock_held");
     bob.heartbeat("w", &json!({})).refused(403, "not_holder");
     bob.get("/nowhere?token=secret").refused(404, "not_found");
+    bob.get(&format!("/{}", "x".repeat(15_000))).refused(404, "not_found");
     bob.send(b"GET /x\n2026-01-01T00:00:00.000Z[ERROR]forged\x1b[31m HTTP/1.1\r\nHost: t\r\n\r\n");
     bob.receive("GET").unwrap().refused(400, "invalid_request");
     let (_, log) = process.terminate();
@@ -63,6 +66,32 @@ fn one_line_a_request_says_who_did_what_and_refusals_are_no_errors() {
     assert!(log.lines().all(|line| line.contains("[INFO]")), "{log}");
     assert!(!log.contains('\x1b'), "{log}");
     assert!(!log.contains("secret"), "{log}");
+    assert!(log.lines().all(|line| line.len() < 600), "nobody fills the disk with a long path: {log}");
+}
+
+#[test]
+fn after_a_pause_what_has_come_meanwhile_is_heard_before_anybody_is_out_of_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = lockhouse();
+    command.env("LOCKHOUSE_SERVER_HEAD_TIMEOUT", "400ms").env("LOCKHOUSE_SERVER_IDLE_TIMEOUT", "400ms");
+    let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
+    let signal = |name: &str| Command::new("kill").args([name, &process.id().to_string()]).status().unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let mut clients: Vec<_> = (0..20).map(|_| Raw::connect(process.address)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&request[..if number % 2 == 0 { 10 } else { 0 }]);
+    }
+    process.user("alice").lock("w");
+    signal("-STOP");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&request[if number % 2 == 0 { 10 } else { 0 }..]);
+    }
+    // Longer than all of its deadlines.
+    assert!(!clients[0].has_something(Duration::from_millis(700)));
+    signal("-CONT");
+    for client in &mut clients {
+        assert_eq!(client.answers()[0].status, 200);
+    }
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl Turnstile {
             // All of them wait for an answer: that will not have changed at once.
             self.no_room_until = self.now + SOON;
         }
-        let count = (self.clients.len() / LET_GO).max(1);
+        let too_many = (self.clients.len() + 1).saturating_sub(self.settings.connections);
+        let count = (self.clients.len() / LET_GO).max(too_many).max(1);
         if count < worth.len() {
             worth.select_nth_unstable(count);
             worth.truncate(count);

@@ -23,7 +23,8 @@ const ENTRIES: usize = 10_000;
 #[derive(Debug)]
 pub struct MeetingPlace {
     directory: TempDir,
-    _lock: File,
+    #[allow(dead_code, reason = "it is kept, and let go of when the process ends, however it does")]
+    lock: File,
 }
 
 impl MeetingPlace {
@@ -54,7 +55,7 @@ impl MeetingPlace {
         lock.try_lock().map_err(io::Error::other)?;
         fs::rename(at("new"), at(LOCK))?;
         let listener = UnixListener::bind(at(SOCKET))?;
-        Ok((Self { directory, _lock: lock }, listener))
+        Ok((Self { directory, lock }, listener))
     }
 
     /// The socket.
@@ -101,7 +102,7 @@ mod tests {
         let (killed, listener) = MeetingPlace::make_in(folder.path()).unwrap();
         let killed_at = killed.directory.path().to_owned();
         std::mem::forget(killed.directory);
-        drop((killed._lock, listener));
+        drop((killed.lock, listener));
         // Somebody's project, a link to somebody's files, and an open directory.
         for name in ["lockhouse-project", "elsewhere", "lockhouse-open"] {
             fs::create_dir(at(name)).unwrap();

@@ -68,10 +68,10 @@ fn is_free(path: &Path) -> io::Result<bool> {
     // One that does not wait: a server may be there and too busy to answer.
     match mio::net::UnixStream::connect(path) {
         Ok(_) => Ok(false),
-        Err(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(true),
-            io::ErrorKind::WouldBlock => Ok(false),
-            _ => Err(error),
-        },
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound].contains(&error.kind()) => {
+            Ok(true)
+        }
+        Err(error) => Err(error),
     }
 }

@@ -156,7 +156,7 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// Sends a piece, if the client is still there. One that is [`BEHIND_BYTES`] behind is cut off.
+    /// Sends a piece, if the client is still there. One that is [`BEHIND_BYTES`](super::letters::BEHIND_BYTES) behind is cut off.
     #[expect(clippy::must_use_candidate, reason = "who is told later that the client is gone need not look")]
     pub fn push(&self, piece: Vec<u8>) -> bool {
         let Some(waiting) = self.waiting.as_ref().filter(|waiting| !waiting.is_gone()) else { return false };

@@ -50,6 +50,18 @@ impl Raw {
         found.is_ok() || found.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
 
+    /// Some of what has come.
+    pub fn read_some(&mut self) {
+        let mut buffer = [0; 4096];
+        let length = self.stream.read(&mut buffer).unwrap();
+        self.read.extend_from_slice(&buffer[..length]);
+    }
+
+    /// Goes away without a word: the other end gets a reset (RST).
+    pub fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
+    }
+
     /// All that comes, until the other end is closed. A reset is an end too.
     pub fn read_all(&mut self) -> &[u8] {
         let mut buffer = vec![0; 64 * 1024];
