@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ten thousand connections that wait: what they cost, and how a request fares beside them.
+"""Ten thousand connections that wait (all but ten): what they cost, and how a request fares beside them.
 
 crowd.py PID ADDRESS:PORT idle|hold [COUNT]   idle: kept connections on which one request was answered
                                               hold: requests for /hold, which `baselines door` never answers
@@ -8,7 +8,8 @@ Prints memory and threads of the process before and with the crowd, and the late
 import select, socket, sys, time
 
 pid, address, kind = sys.argv[1:4]
-count = int(sys.argv[4]) if len(sys.argv) > 4 else 10_000
+# One place is left for the one that is timed.
+count = int(sys.argv[4]) if len(sys.argv) > 4 else 9_990
 host, port = address.rsplit(":", 1)
 
 

@@ -9,11 +9,12 @@
 //!   when all of it has come: in canonical form, with the headers that are used and a tag (`canonical`), over a few
 //!   kept connections (`upstream`). What is not well-formed is refused ([`refusal`]).
 //! - Each client has one request on its way at a time, so its answers come in its order whatever it pipelines. Many
-//!   clients' requests share an inner connection. Every answer must bring its request's id back; no answer can reach
-//!   another client.
+//!   clients' requests share an inner connection; what may write, and waits for the disk, goes over others than what
+//!   only reads. Every answer must bring its request's id back; no answer can reach another client.
 //! - A slow reader, a slow sender, one that goes away: each costs itself, and no other. The number of connections, of
-//!   requests on their way, and of the bytes kept for all of them are bounded; when there are too many, those that
-//!   are idle go first, then those that do not finish what they began.
+//!   requests on their way, and of the bytes kept for all of them are bounded. When there are too many connections,
+//!   those go first that do not finish what they began, then those that never asked for anything, then those that are
+//!   idle; when there is too little memory, those that hoard before those that read.
 //! - Whoever waits, waits here ([`crate::http::hold`]): a held request costs its socket and a few hundred bytes.
 //!
 //! The door knows nothing of locks, and handlers know nothing of sockets.
