@@ -187,6 +187,20 @@ fn a_client_that_has_finished_sending_still_gets_its_answers() {
 }
 
 #[test]
+fn one_that_finishes_with_its_last_request_is_answered_and_then_closed() {
+    let server = Server::start();
+    for _ in 0..50 {
+        let mut kept = Raw::connect(server.address());
+        kept.send(HEALTH);
+        kept.read_until("}\n");
+        // Both arrive together, more often than not.
+        kept.send(HEALTH);
+        kept.finish();
+        assert_eq!(kept.answers().len(), 1);
+    }
+}
+
+#[test]
 fn the_six_connections_of_a_browser_are_all_served_every_time() {
     let server = Server::start();
     for _ in 0..50 {
