@@ -15,6 +15,7 @@
 //! | [`config`] | file + environment + flags → one checked `Config` |
 //! | [`metrics`] | what is counted |
 //! | [`store`] | SQLite and the only SQL: one writer with group commit, pooled readers |
+//! | [`live`] | who follows the events, and the one thread that tells them |
 //! | [`service`] | the use cases that HTTP, the sweeper and the command line share |
 //! | [`sweeper`] | keeps the file small; nothing that a client can see depends on it |
 //! | [`auth`] | who is calling |
@@ -47,6 +48,8 @@ pub mod config;
 pub mod metrics;
 
 pub mod store;
+
+pub mod live;
 
 pub mod service;
 

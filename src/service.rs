@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::live::hub::Hub;
 use crate::lock::event::{Event, Lost};
 use crate::lock::policy::Rules;
 use crate::lock::{Acquire, Acquired, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
@@ -27,7 +28,8 @@ const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
 /// The use cases.
 #[derive(Debug)]
 pub struct Service {
-    store: Store,
+    store: Arc<Store>,
+    hub: Arc<Hub>,
     rules: Arc<Rules>,
     history_keep: Option<Ttl>,
     metrics: Arc<Metrics>,
@@ -41,6 +43,7 @@ impl Service {
     pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<()>) {
         // One wake-up is enough, however many ask for it.
         let (wake, woken) = sync_channel(1);
+        let store = Arc::new(store);
         let service = Self {
             rules: Arc::new(Rules {
                 reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
@@ -51,6 +54,7 @@ impl Service {
             history_keep: config.history.keep.map(Ttl::from_duration),
             metrics,
             wake,
+            hub: Hub::new(Arc::clone(&store)),
             store,
         };
         (Arc::new(service), woken)
@@ -66,6 +70,12 @@ impl Service {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Those who follow the events.
+    #[must_use]
+    pub const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Somebody wants the lock of a workspace.

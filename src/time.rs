@@ -10,8 +10,9 @@
 //! clock is set, only that number changes, whether there is one lock or a million: what is *left* of every lease stays
 //! what it was, and what is shown is true again.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -109,6 +110,16 @@ impl Clock {
         }
     }
 
+    /// Whoever waits for a time by the machine's clocks is to be woken when these are moved, which only a test does.
+    pub fn when_moved(&self, wake: impl Fn() + Send + 'static) {
+        match self {
+            Self::System(_) => {}
+            Self::Manual(clock) => {
+                clock.moved.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
+            }
+        }
+    }
+
     /// The wall clock, now. A clock that is set before 1970 reads as 1970.
     #[must_use]
     pub fn wall(&self) -> WallTime {
@@ -129,17 +140,27 @@ impl Clock {
 }
 
 /// The clocks of a test: they stand still until they are moved.
-#[derive(Debug)]
+#[derive(Default)]
 pub struct ManualClock {
     monotonic_ms: AtomicI64,
     wall_ms: AtomicI64,
+    moved: Mutex<Vec<Box<dyn Fn() + Send>>>,
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ManualClock")
+            .field("monotonic_ms", &self.monotonic_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ManualClock {
     /// Stands at `wall`.
     #[must_use]
     pub fn starting_at(wall: WallTime) -> Arc<Self> {
-        Arc::new(Self { monotonic_ms: AtomicI64::new(0), wall_ms: AtomicI64::new(wall.0) })
+        Arc::new(Self { wall_ms: AtomicI64::new(wall.0), ..Self::default() })
     }
 
     /// Time passes: both clocks move forward.
@@ -147,6 +168,9 @@ impl ManualClock {
         let milliseconds = Ttl::from_duration(by).as_millis();
         self.monotonic_ms.fetch_add(milliseconds, Ordering::SeqCst);
         self.wall_ms.fetch_add(milliseconds, Ordering::SeqCst);
+        for moved in self.moved.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            moved();
+        }
     }
 
     /// Somebody sets the wall clock forward (or back, when negative) by `milliseconds`; no time passes.

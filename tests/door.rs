@@ -157,7 +157,9 @@ fn one_who_waits_before_sending_the_body_is_told_to_go_on() {
     for _ in 0..2 {
         client.send(post("1.1"));
         assert_eq!(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
-        client.send("{}");
+        client.send("{");
+        assert!(!client.has_something(Duration::from_millis(20)), "it is told once");
+        client.send("}");
         client.read_until("\"outcome\"");
     }
     // Not when the body is there already, nor to one who would not understand (RFC 9110 §10.1.1).

@@ -358,6 +358,43 @@ fn what_nobody_waits_for_any_more_is_not_read() {
 }
 
 #[test]
+fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
+    let server =
+        Server::with_routes(&ROUTES, |config| config.server.write_timeout = Duration::from_millis(300));
+    let deaf = ask(&server, "stalled", "1.1");
+    let stream = ticket("stalled").stream(&Response::empty(200));
+    // As much as the sockets hold: until something stays behind.
+    let stays_behind = |_| {
+        std::thread::park_timeout(Duration::from_millis(10));
+        stream.behind() > 0
+    };
+    while !(0..10).all(stays_behind) {
+        assert!(stream.push(vec![b'x'; 32 * 1024]));
+    }
+    let mut added = 0;
+    while !stream.is_gone() {
+        stream.push(b"more".to_vec());
+        added += 1;
+        assert!(added < 4_000, "it is never cut off");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    drop(deaf);
+}
+
+#[test]
+fn what_one_sends_while_it_waits_is_not_kept() {
+    let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = 1 << 20);
+    let mut talks = ask(&server, "talks", "1.1");
+    let waiting = ticket("talks");
+    talks.set_patience(Duration::from_millis(50));
+    // Until the sockets are full: the door takes no more of it.
+    while talks.try_send(&[b'x'; 8 * 1024]).is_ok() {}
+    assert!(!waiting.is_gone(), "it has cost the door no memory to speak of");
+    waiting.respond(&said("answered"));
+    talks.read_until("answered");
+}
+
+#[test]
 fn a_stop_tells_those_who_wait() {
     let mut server = server();
     let mut waits = ask(&server, "stopped", "1.1");
@@ -392,6 +429,9 @@ fn when_all_places_are_held_one_who_comes_is_told_so_and_those_who_wait_keep_the
     }
     for connection in &mut waiting {
         connection.read_until("at last");
+    }
+    while server.running().service().metrics().connections.get() > 10 {
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     let mut comes = Raw::connect(server.address());
     comes.send("GET /reads HTTP/1.1\r\nHost: h\r\n\r\n");

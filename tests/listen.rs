@@ -96,6 +96,20 @@ fn it_listens_on_a_unix_socket_with_its_permissions_and_leaves_nothing_behind() 
 }
 
 #[test]
+fn a_path_that_somebody_else_has_by_then_is_left_to_them() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = one.path().join("lockhouse.sock");
+    let listen = format!("unix:{}", path.display());
+    let mut first = Serving::start(&mut on(&listen, one.path()));
+    fs::remove_file(&path).unwrap();
+    let mut second = Serving::start(&mut on(&listen, other.path()));
+    assert_eq!(first.terminate(), Some(0));
+    assert!(answers(&path));
+    assert_eq!(second.terminate(), Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
 fn what_is_no_socket_is_not_replaced_by_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("precious");

@@ -21,14 +21,16 @@ use crate::http::exchange::WANTED;
 use crate::http::letters::Holds;
 use crate::http::routes::{ROUTES, Route};
 use crate::http::server::{READERS, Server};
+use crate::http::wire::WORDS;
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::store::{Options, Store};
 use crate::sweeper;
 use crate::time::Clock;
 
-/// Reads beside those of the server's readers: the answers' thread, which reads histories, and one to spare.
-const MORE_READERS: u32 = 2;
+/// Reads beside those of the server's readers: the answers' thread, which reads histories, that which tells the
+/// events, and one to spare.
+const MORE_READERS: u32 = 3;
 /// How long a stop waits at least for what the server is making, after the door is closed.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Signals that come within this are one.
@@ -101,6 +103,7 @@ pub struct Running {
     server: Server,
     service: Arc<Service>,
     sweeper: Option<JoinHandle<()>>,
+    events: JoinHandle<()>,
     /// Where the door and the server meet.
     _meeting_place: MeetingPlace,
     grace: Duration,
@@ -149,6 +152,7 @@ pub fn start_on(
         .map(|interval| sweeper::start(&service, interval, woken))
         .transpose()
         .map_err(cannot_start)?;
+    let events = service.hub().start(WORDS).map_err(cannot_start)?;
     let app = App {
         routes,
         service: Arc::clone(&service),
@@ -177,7 +181,7 @@ pub fn start_on(
     let door = Door::open(bound, behind, door::Settings::of(&config.server), metrics, Clock::system())
         .map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
-    Ok(Running { door, server, service, sweeper, _meeting_place: meeting_place, grace, broke_down })
+    Ok(Running { door, server, service, sweeper, events, _meeting_place: meeting_place, grace, broke_down })
 }
 
 /// With `auth.mode = "none"`, whoever can reach the server is believed: no socket may be reached from other machines,
@@ -228,6 +232,10 @@ impl Running {
         let clock = Clock::system();
         self.door.close(self.grace);
         self.server.stop(self.grace.saturating_sub(clock.monotonic()).max(LEAST_PATIENCE));
+        self.service.hub().stop();
+        if self.events.join().is_err() {
+            log::error!("the thread that tells the events had panicked");
+        }
         self.service.stop_sweeping();
         if self.sweeper.is_some_and(|sweeper| sweeper.join().is_err()) {
             log::error!("the sweeper had panicked");

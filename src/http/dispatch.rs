@@ -24,6 +24,8 @@ pub struct Call {
     pub caller: Caller,
     /// What the path, the query and the body say.
     pub values: Values,
+    /// `Last-Event-ID`: the last event that a follower has heard of.
+    pub last_event_id: Option<String>,
 }
 
 impl Call {
@@ -116,7 +118,7 @@ impl App {
                     .with("Access-Control-Allow-Methods", allow)
                     .with(
                         "Access-Control-Allow-Headers",
-                        "Authorization, Content-Type, X-Request-Id, X-User-Id, X-User-Name",
+                        "Authorization, Content-Type, Last-Event-ID, X-Request-Id, X-User-Id, X-User-Name",
                     )
                     .with("Access-Control-Max-Age", "600");
             }
@@ -177,7 +179,8 @@ impl App {
                 values = values.with_path(field.name, &text, &field.kind)?;
             }
         }
-        Ok(Call { request_id: request.id.clone(), caller, values })
+        let last_event_id = request.headers.last_event_id.clone();
+        Ok(Call { request_id: request.id.clone(), caller, values, last_event_id })
     }
 
     fn authenticate(

@@ -26,13 +26,16 @@ pub struct Request {
 }
 
 /// The names of the headers that anybody here reads: those that the door lets through. See [`Headers`].
-pub const WANTED: &[&str] = &["Content-Type", "Origin", "X-Request-Id", "X-User-Id", "X-User-Name"];
+pub const WANTED: &[&str] =
+    &["Content-Type", "Last-Event-ID", "Origin", "X-Request-Id", "X-User-Id", "X-User-Name"];
 
 /// The headers that anybody here reads.
 #[derive(Debug, Clone, Default)]
 pub struct Headers {
     /// `Content-Type`
     pub content_type: Option<String>,
+    /// `Last-Event-ID`
+    pub last_event_id: Option<String>,
     /// `Origin`
     pub origin: Option<String>,
     /// `X-User-Id`

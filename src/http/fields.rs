@@ -54,6 +54,8 @@ pub enum Kind {
     Object(usize),
     /// Up to so many objects with these fields.
     List(usize, &'static [Field]),
+    /// Up to so many identifiers of so many bytes, in a query whose parameter is given as often.
+    Several(usize, usize),
 }
 
 /// A value that was checked.
@@ -64,6 +66,16 @@ enum Checked {
     Boolean(bool),
     Object(String),
     List(Vec<Values>),
+    Several(Vec<String>),
+}
+
+impl Checked {
+    fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) | Self::Object(text) => Some(text),
+            Self::Integer(_) | Self::Boolean(_) | Self::List(_) | Self::Several(_) => None,
+        }
+    }
 }
 
 /// Fields that were checked, by name.
@@ -103,12 +115,32 @@ impl Values {
             let (name, value) = (decoded(name)?, decoded(value)?);
             let field = known(&name, fields, "", "query parameter")?;
             let checked = from_text(&value, &field.kind, &name)?;
+            if let Kind::Several(most, _) = field.kind {
+                values.one_more(field.name, checked, most)?;
+                continue;
+            }
             if values.find(field.name).is_some() {
                 return Err(Problem::invalid(&name, "must be given once"));
             }
             values.0.push((field.name, checked));
         }
         values.complete(fields, "")
+    }
+
+    fn one_more(&mut self, name: &'static str, checked: Checked, most: usize) -> Result<(), Problem> {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, Checked::Several(several))) if several.len() == most => {
+                Err(Problem::invalid(name, &format!("may be given at most {most} times")))
+            }
+            Some((_, Checked::Several(several))) => {
+                several.extend(checked.into_text());
+                Ok(())
+            }
+            Some(_) | None => {
+                self.0.push((name, Checked::Several(checked.into_text().into_iter().collect())));
+                Ok(())
+            }
+        }
     }
 
     /// Adds what else the request says. What is said twice must be the same.
@@ -155,7 +187,8 @@ impl Values {
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.find(name) {
             Some(Checked::Text(text) | Checked::Object(text)) => Some(text),
-            Some(Checked::Integer(_) | Checked::Boolean(_) | Checked::List(_)) | None => None,
+            Some(Checked::Integer(_) | Checked::Boolean(_) | Checked::List(_) | Checked::Several(_))
+            | None => None,
         }
     }
 
@@ -164,9 +197,30 @@ impl Values {
     pub fn integer(&self, name: &str) -> Option<i64> {
         match self.find(name) {
             Some(Checked::Integer(number)) => Some(*number),
-            Some(Checked::Text(_) | Checked::Object(_) | Checked::Boolean(_) | Checked::List(_)) | None => {
-                None
-            }
+            Some(
+                Checked::Text(_)
+                | Checked::Object(_)
+                | Checked::Boolean(_)
+                | Checked::List(_)
+                | Checked::Several(_),
+            )
+            | None => None,
+        }
+    }
+
+    /// The values of a parameter that may be given several times.
+    #[must_use]
+    pub fn several(&self, name: &str) -> &[String] {
+        match self.find(name) {
+            Some(Checked::Several(several)) => several,
+            Some(
+                Checked::Text(_)
+                | Checked::Object(_)
+                | Checked::Integer(_)
+                | Checked::Boolean(_)
+                | Checked::List(_),
+            )
+            | None => &[],
         }
     }
 
@@ -181,7 +235,13 @@ impl Values {
     pub fn list(&self, name: &str) -> &[Self] {
         match self.find(name) {
             Some(Checked::List(entries)) => entries,
-            Some(Checked::Text(_) | Checked::Object(_) | Checked::Boolean(_) | Checked::Integer(_))
+            Some(
+                Checked::Text(_)
+                | Checked::Object(_)
+                | Checked::Boolean(_)
+                | Checked::Integer(_)
+                | Checked::Several(_),
+            )
             | None => &[],
         }
     }
@@ -303,12 +363,15 @@ fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked, Problem> 
                 .map(Checked::List)
         }
         (Kind::List(..), _) => Err(wrong("must be a list")),
+        (Kind::Several(..), _) => Err(wrong("must stand in the query")),
     }
 }
 
 fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     match kind {
-        Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_) => text_of(text.to_owned(), kind, name),
+        Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_) | Kind::Text(_) => {
+            text_of(text.to_owned(), kind, name)
+        }
         Kind::Integer(least, most) => {
             // Digits only: no sign, no white space.
             let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
@@ -325,7 +388,7 @@ fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {
 
 fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     let (least, most) = match kind {
-        Kind::Identifier(most) => (1, *most),
+        Kind::Identifier(most) | Kind::Several(_, most) => (1, *most),
         Kind::Line(most) | Kind::Text(most) => (0, *most),
         Kind::Integer(..) | Kind::Boolean | Kind::Object(_) | Kind::List(..) => (0, 0),
     };
@@ -335,7 +398,9 @@ fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
             &format!("must have {least} to {most} bytes; this has {}", text.len()),
         ));
     }
-    if matches!(kind, Kind::Identifier(_) | Kind::Line(_)) && text.chars().any(char::is_control) {
+    if matches!(kind, Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_))
+        && text.chars().any(char::is_control)
+    {
         return Err(Problem::invalid(name, "must not contain control characters"));
     }
     Ok(Checked::Text(text))

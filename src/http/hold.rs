@@ -172,6 +172,12 @@ impl Stream {
         self.waiting.as_ref().is_none_or(Waiting::is_gone)
     }
 
+    /// Bytes of pieces that the client has not taken.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        self.waiting.as_ref().map_or(0, Waiting::behind)
+    }
+
     /// As [`Ticket::when_gone`].
     pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
         if let Some(waiting) = &self.waiting {

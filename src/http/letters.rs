@@ -237,6 +237,10 @@ impl Waiting {
         true
     }
 
+    pub(super) fn behind(&self) -> usize {
+        self.line.behind.load(Ordering::SeqCst)
+    }
+
     pub(super) fn when_gone(&self, callback: Callback) {
         self.line.when_gone(callback);
     }
@@ -251,6 +255,19 @@ impl Drop for Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_was_lost_before_it_was_put_off_is_gone_at_once_and_so_is_one_that_comes_after_the_end() {
+        let holds = Arc::new(Holds::default());
+        holds.lost(7);
+        assert!(holds.enter(7).is_gone() && !holds.enter(8).is_gone());
+        for id in 100..100 + u64::try_from(LOST).unwrap() {
+            holds.lost(id);
+        }
+        assert!(!holds.enter(7).is_gone(), "it is not remembered for ever");
+        holds.close();
+        assert!(holds.enter(9).is_gone());
+    }
 
     #[test]
     fn whoever_waits_for_the_door_to_read_is_let_go_when_it_reads_and_when_it_is_closed() {

@@ -129,6 +129,9 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Object(most) => {
             json!({ "type": "object", "description": format!("At most {most} bytes as JSON.") })
         }
+        Kind::Several(most, bytes) => {
+            json!({ "type": "array", "maxItems": most, "items": { "type": "string", "minLength": 1, "maxLength": bytes } })
+        }
         Kind::List(most, fields) => {
             json!({ "type": "array", "maxItems": most, "items": object_of(fields) })
         }
@@ -265,6 +268,7 @@ fn schemas() -> Map<String, Value> {
         ("History", page("events", "Event")),
         ("Status", object([("status", json!({ "enum": ["up", "ready"] })), ("version", text())])),
         ("Metrics", text()),
+        ("EventStream", text()),
         ("OpenApi", json!({ "type": "object", "required": ["openapi", "info", "paths"] })),
     ];
     let own = own.into_iter().map(|(name, schema)| (name.to_owned(), schema));

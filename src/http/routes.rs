@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dispatch::Call;
 use super::exchange::{Reply, Response};
 use super::fields::{Field, GREATEST, Kind, Need};
-use super::handlers::{bulk, locks, service as about};
+use super::handlers::{bulk, events, locks, service as about};
 use super::problem::{Code, Problem};
 use crate::lock::{ID_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
 use crate::service::Service;
@@ -143,6 +143,8 @@ pub const PATH_PARAMETERS: &[Field] = &[
 
 /// The media type of most answers.
 pub const JSON: &str = "application/json";
+/// The media type of a stream of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
 
 const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, need: Need::Optional, about }
@@ -303,6 +305,27 @@ pub const ROUTES: &[Route] = &[
         answer: (200, JSON, "History"),
         problems: &[],
         store: Touches::Reads,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/events",
+        name: "followEvents",
+        summary: "What happens to the locks, as it happens",
+        about: "Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock that the event began, if it is still there. Heartbeats are no events. A connection that begins again with the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes at least every 15 seconds.",
+        right: Right::Read,
+        handler: events::follow,
+        query: &[
+            optional(
+                "workspace_id",
+                Kind::Several(100, ID_BYTES),
+                "Only what happens there; may be given up to 100 times. Without it: everywhere.",
+            ),
+            optional("since", Kind::Integer(0, i64::MAX), "Begin after this revision; without it, now."),
+        ],
+        body: BodyKind::None,
+        answer: (200, EVENT_STREAM, "EventStream"),
+        problems: &[],
+        store: Touches::Nothing,
     },
     Route {
         method: "GET",

@@ -198,6 +198,7 @@ impl Shared {
             };
             match header.field.as_str().as_str() {
                 "Content-Type" => headers.content_type = value(),
+                "Last-Event-ID" => once("Last-Event-ID", &mut headers.last_event_id),
                 "Origin" => headers.origin = value(),
                 "X-User-Id" => once("X-User-Id", &mut headers.user_id),
                 "X-User-Name" => once("X-User-Name", &mut headers.user_name),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::exchange::Response;
 use super::routes::JSON;
+use crate::live::hub::Words;
 use crate::lock::event::{Event, EventType, Lost};
 use crate::lock::{DisplayName, Lock, SessionId, UserId};
 use crate::time::{LeaseClock, Timestamp};
@@ -126,6 +127,29 @@ pub struct EventOut<'a> {
     fence: i64,
     detail: DetailOut,
 }
+
+/// How the followers of the events are told of them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+pub const WORDS: Words = Words {
+    event: |event, lock, now, clock| {
+        #[derive(Serialize)]
+        struct Told<'a> {
+            #[serde(flatten)]
+            event: EventOut<'a>,
+            workspace_id: &'a str,
+            lock: Option<LockOut<'a>>,
+        }
+        let told = Told {
+            event: EventOut::of(event),
+            workspace_id: event.workspace_id.as_str(),
+            lock: lock.map(|lock| LockOut::of(lock, now, clock)),
+        };
+        // JSON as it is written here has no line ends, which would end the line.
+        let data = serde_json::to_string(&told).unwrap_or_default();
+        format!("id: {}\nevent: {}\ndata: {data}\n\n", event.revision, event.event_type.as_str()).into_bytes()
+    },
+    reset: |revision| format!("id: {revision}\nevent: reset\ndata: {{}}\n\n").into_bytes(),
+    silence: b": still here\n\n",
+};
 
 /// What only some events have.
 #[derive(Debug, Serialize)]

@@ -126,6 +126,58 @@ pub fn history(
         .collect()
 }
 
+/// How far the history goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The first revision that is kept; the one after the last when none is.
+    pub first: i64,
+    /// The last revision that was given out.
+    pub last: i64,
+}
+
+/// How far the history goes.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn kept(connection: &Connection) -> Result<Kept, Error> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT min(revision) FROM events), last_revision + 1), last_revision FROM meta",
+        )?
+        .query_row([], |row| Ok(Kept { first: row.get(0)?, last: row.get(1)? }))?)
+}
+
+/// The events after revision `after`, of all workspaces, oldest first, at most `limit`; each with the lock that it
+/// began, if that is still there.
+///
+/// # Errors
+/// As [`history`].
+pub fn after(
+    connection: &Connection,
+    after: i64,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Vec<(Event, Option<Lock>)>, Error> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2"
+        ))?
+        .query_map(params![after, limit], read_event)?
+        .map(|row| {
+            let event = row??;
+            let began = match event.event_type {
+                EventType::Acquired => Some(event.fence),
+                EventType::Ended(_) => event.next_fence,
+            };
+            let lock = began
+                .map(|fence| super::locks::with_fence(connection, &event.workspace_id, fence, now))
+                .transpose()?
+                .flatten();
+            Ok((event, lock))
+        })
+        .collect()
+}
+
 /// Forgets events that happened before `before`, from the oldest on, at most `limit`. Returns how many.
 ///
 /// What is newest of a workspace is forgotten last, so that who had it last is never mistaken.

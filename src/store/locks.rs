@@ -220,6 +220,16 @@ pub fn count_live(connection: &Connection, now: Timestamp) -> Result<i64, Error>
         .query_row([now.0], |row| row.get(0))?)
 }
 
+/// When the next lease ends, or has ended and was not cleared away.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn next_end(connection: &Connection, _: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let end: Option<i64> =
+        connection.prepare_cached("SELECT min(expires_at) FROM locks")?.query_row([], |row| row.get(0))?;
+    Ok(end.map(Timestamp))
+}
+
 /// The lock of a workspace, for use cases that do not care who had it last.
 fn stored(write: &Write<'_>, workspace_id: &WorkspaceId) -> Result<Stored, Error> {
     Ok(load(write.connection(), workspace_id)?.map_or(Stored::None { last: None }, Stored::Lock))
@@ -271,6 +281,16 @@ fn load(connection: &Connection, workspace_id: &WorkspaceId) -> Result<Option<Lo
         .optional()?)
 }
 
+/// The live lock of this workspace with this fence, if there is one.
+pub(super) fn with_fence(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    fence: Fence,
+    now: Timestamp,
+) -> Result<Option<Lock>, Error> {
+    Ok(load(connection, workspace_id)?.filter(|lock| lock.fence == fence && lock.is_live(now)))
+}
+
 /// A row of [`COLUMNS`].
 fn read_lock(row: &Row<'_>) -> rusqlite::Result<Lock> {
     Ok(Lock {
@@ -291,6 +311,7 @@ fn read_lock(row: &Row<'_>) -> rusqlite::Result<Lock> {
 
 /// Writes a lease that begins, in place of the one before.
 fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
+    write.ends_at(lock.expires_at);
     write
         .connection()
         .prepare_cached(&format!(
@@ -315,6 +336,7 @@ fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
 
 /// Writes what a renewal can change.
 fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
+    write.ends_at(lock.expires_at);
     write
         .connection()
         .prepare_cached(

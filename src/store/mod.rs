@@ -7,6 +7,7 @@ pub mod events;
 mod guard;
 pub mod locks;
 mod open;
+pub mod watch;
 mod write;
 mod writer;
 
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 pub use open::{APPLICATION_ID, SCHEMA_VERSION};
+use watch::Watch;
 pub use write::{At, Write};
 
 /// A pool of connections to one file.
@@ -50,6 +52,7 @@ pub struct Store {
     readers: Pool,
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
+    watch: Arc<Watch>,
     opened_at: Timestamp,
     guard: guard::Guard,
 }
@@ -69,9 +72,14 @@ impl Store {
         let (connection, clock) = open::writer(options, clock, &housekeeping)?;
         let readers = open::readers(options, &housekeeping)?;
         let clock = Arc::new(clock);
-        let writer = writer::Writer::start(connection, Arc::clone(&clock), Arc::clone(metrics))?;
+        let watch = Arc::new(Watch::default());
+        let writer =
+            writer::Writer::start(connection, Arc::clone(&clock), Arc::clone(metrics), Arc::clone(&watch))?;
         let opened_at = clock.now();
-        Ok(Self { path: options.path.clone(), readers, writer, clock, opened_at, guard })
+        let store = Self { path: options.path.clone(), readers, writer, clock, watch, opened_at, guard };
+        let kept = store.read(|connection, _| events::kept(connection))?;
+        store.watch.committed(kept.value.last, store.read(locks::next_end)?.value);
+        Ok(store)
     }
 
     /// Tells whoever tries to open the same file who has it.
@@ -92,6 +100,12 @@ impl Store {
     #[must_use]
     pub const fn clock(&self) -> &Arc<LeaseClock> {
         &self.clock
+    }
+
+    /// What those who follow it are told.
+    #[must_use]
+    pub const fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     /// Submits a use case. `work` runs inside an IMMEDIATE transaction together with others; should one of them fail,

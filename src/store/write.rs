@@ -31,6 +31,7 @@ pub struct Write<'c> {
     meta: Cell<Meta>,
     tally: Cell<Tally>,
     touched: Cell<bool>,
+    first_end: Cell<Option<Timestamp>>,
 }
 
 /// The row of the table `meta`.
@@ -56,6 +57,10 @@ pub(super) struct Written {
     pub(super) takeovers: u64,
     /// What is added to lease time from now on to get wall time.
     pub(super) wall_offset_ms: i64,
+    /// The revision of the last event there is.
+    pub(super) last_revision: i64,
+    /// The first end of the leases that were written.
+    pub(super) first_end: Option<Timestamp>,
 }
 
 impl<'c> Write<'c> {
@@ -71,6 +76,7 @@ impl<'c> Write<'c> {
             meta: Cell::new(Meta { wall_offset_ms, ..before }),
             tally: Cell::default(),
             touched: Cell::new(false),
+            first_end: Cell::new(None),
         })
     }
 
@@ -85,7 +91,13 @@ impl<'c> Write<'c> {
             write_meta(self.connection, meta)?;
         }
         let Tally { expiries, takeovers } = self.tally.get();
-        Ok(Written { expiries, takeovers, wall_offset_ms: meta.wall_offset_ms })
+        Ok(Written {
+            expiries,
+            takeovers,
+            wall_offset_ms: meta.wall_offset_ms,
+            last_revision: meta.last_revision,
+            first_end: self.first_end.get(),
+        })
     }
 
     /// The connection, inside the transaction.
@@ -132,6 +144,12 @@ impl<'c> Write<'c> {
     /// The transaction writes, whatever else it does: so that a probe reaches the disk.
     pub fn touch(&self) {
         self.touched.set(true);
+    }
+
+    /// A lease was written that ends then.
+    pub fn ends_at(&self, end: Timestamp) {
+        let first = self.first_end.get().map_or(end, |first| first.min(end));
+        self.first_end.set(Some(first));
     }
 
     /// A lease ended because nobody renewed it.

@@ -20,6 +20,7 @@ use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
+use super::watch::Watch;
 use super::write::{At, Write, Written};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -104,10 +105,11 @@ impl Writer {
         connection: Connected,
         clock: Arc<LeaseClock>,
         metrics: Arc<Metrics>,
+        watch: Arc<Watch>,
     ) -> Result<Self, Error> {
         let (commands, received) = sync_channel(QUEUE);
         let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
-        let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), done };
+        let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), watch, done };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
         let (running, ended) = channel::<()>();
         let until_the_end = running.clone();
@@ -195,6 +197,7 @@ struct Thread {
     connection: Connected,
     clock: Arc<LeaseClock>,
     metrics: Arc<Metrics>,
+    watch: Arc<Watch>,
     done: SyncSender<Done>,
 }
 
@@ -268,7 +271,7 @@ impl Thread {
 
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
-        let Self { connection, clock, metrics, done: _ } = self;
+        let Self { connection, clock, metrics, watch, done: _ } = self;
         if !connection.is_autocommit() {
             // The last one could not even be rolled back.
             connection.execute_batch("ROLLBACK")?;
@@ -284,6 +287,7 @@ impl Thread {
             Ok(written) => {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
+                watch.committed(written.last_revision, written.first_end);
                 let by = written.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
                 if by != 0 {
                     clock.set_wall_offset_ms(written.wall_offset_ms);

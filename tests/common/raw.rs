@@ -30,6 +30,11 @@ impl Raw {
         self.stream.write_all(bytes)
     }
 
+    /// How long sending may take.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.stream.set_write_timeout(Some(patience)).unwrap();
+    }
+
     /// Sends nothing more, and goes on reading.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -1,0 +1,57 @@
+//! Following the events.
+
+use std::sync::Arc;
+
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::hold::Stream;
+use crate::http::problem::Problem;
+use crate::http::routes::{Answer, EVENT_STREAM};
+use crate::live::hub::{From, Outlet};
+use crate::lock::WorkspaceId;
+use crate::service::Service;
+
+impl Outlet for Stream {
+    fn push(&self, bytes: Vec<u8>) -> bool {
+        Self::push(self, bytes)
+    }
+
+    fn behind(&self) -> usize {
+        Self::behind(self)
+    }
+
+    fn is_gone(&self) -> bool {
+        Self::is_gone(self)
+    }
+}
+
+/// `GET /events`
+pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let from = from(call)?;
+    let workspaces = call
+        .values
+        .several("workspace_id")
+        .iter()
+        .map(|id| WorkspaceId::parse(id).map_err(|error| Problem::of(&error, &call.request_id)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        // nginx keeps an answer back until it is told not to.
+        let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
+        let stream = reply.hold().stream(&head);
+        service.hub().follow(from, workspaces, Box::new(stream));
+    }))
+}
+
+/// A browser that connects again says what it heard last in a header; that is later than what stands in the address.
+fn from(call: &Call) -> Result<From, Problem> {
+    let Some(last) = call.last_event_id.as_deref().filter(|last| !last.is_empty()) else {
+        return Ok(call.values.integer("since").map_or(From::Now, From::After));
+    };
+    let digits = last.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .then(|| last.parse().ok())
+        .flatten()
+        .map(From::After)
+        .ok_or_else(|| Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number"))
+}

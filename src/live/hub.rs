@@ -1,0 +1,321 @@
+//! Who follows the events, and the one thread that tells them.
+//!
+//! Everything that is told is read from the history, where each event has its revision, in the order in which it was
+//! committed; what is told of a commit is only that there is something to read. So there is no seam between what
+//! happened before somebody came and what happens while they are there: each follower has a place in the history, and
+//! goes on from there. Those who are at its end are told of what is new all together, from one read; one who is behind
+//! reads on its own, as fast as it takes what it gets, and keeps nobody waiting.
+//!
+//! A lease that ends is an event when it ends, as long as anybody follows: the thread knows when the next one does.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::lock::event::Event;
+use crate::lock::{Lock, WorkspaceId};
+use crate::store::events::Kept;
+use crate::store::{Store, events, locks};
+use crate::time::{LeaseClock, Timestamp};
+
+/// Something is said to a follower at least so often, so that nobody between takes the connection for dead.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Events that are read at a time.
+const PAGE: u32 = 200;
+/// Leases that are ended at a time.
+const STEP: u32 = 500;
+/// A follower with so many bytes that it has not taken gets no more until it has (bytes).
+const FULL: usize = 64 * 1024;
+/// One who has been at the end of the history, and is now so many events behind and takes no more, is told to begin
+/// anew.
+const LAG: i64 = 1_000;
+/// How often those who were full are looked at again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// How long to wait after the store could not be read or written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The way to a follower.
+pub trait Outlet: Send {
+    /// Says something. Returns whether anybody is still there.
+    fn push(&self, bytes: Vec<u8>) -> bool;
+    /// Bytes that were said and not taken.
+    fn behind(&self) -> usize;
+    /// Whether nobody is there any more.
+    fn is_gone(&self) -> bool;
+}
+
+/// How things are said.
+#[derive(Clone, Copy)]
+pub struct Words {
+    /// An event, with the lock that it began if that is still there, as seen now.
+    pub event: fn(&Event, Option<&Lock>, Timestamp, &LeaseClock) -> Vec<u8>,
+    /// What came before this revision is lost to the follower, who has to read the state anew.
+    pub reset: fn(i64) -> Vec<u8>,
+    /// Nothing, aloud.
+    pub silence: &'static [u8],
+}
+
+/// From where somebody follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// What happens from now on.
+    Now,
+    /// Everything after this revision.
+    After(i64),
+}
+
+struct Follower {
+    /// The revision of the last event that it was told of, or that does not concern it.
+    place: i64,
+    /// It has been at the end of the history.
+    caught_up: bool,
+    /// Only these; all when there are none.
+    workspaces: Vec<WorkspaceId>,
+    outlet: Box<dyn Outlet>,
+    /// When something was last said.
+    said_at: Duration,
+}
+
+/// Those who follow the events.
+pub struct Hub {
+    store: Arc<Store>,
+    joining: Mutex<Vec<(Follower, From)>>,
+    stopping: AtomicBool,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(store: Arc<Store>) -> Arc<Self> {
+        let watch = Arc::clone(store.watch());
+        store.clock().clock().when_moved(move || watch.ring());
+        Arc::new(Self { store, joining: Mutex::default(), stopping: AtomicBool::new(false) })
+    }
+
+    /// Starts the thread that tells the followers.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(self: &Arc<Self>, words: Words) -> io::Result<JoinHandle<()>> {
+        let hub = Arc::clone(self);
+        Builder::new().name("events".to_owned()).spawn(move || hub.run(words))
+    }
+
+    /// Somebody follows what happens on these workspaces, or on all when there are none, until they go away.
+    pub fn follow(&self, from: From, workspaces: Vec<WorkspaceId>, outlet: Box<dyn Outlet>) {
+        let said_at = self.store.clock().clock().monotonic();
+        let follower = Follower { place: 0, caught_up: false, workspaces, outlet, said_at };
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner).push((follower, from));
+        self.store.watch().ring();
+    }
+
+    /// Ends the thread. Whoever still follows is let go of.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.store.watch().ring();
+    }
+
+    fn run(&self, words: Words) {
+        let mut followers = Vec::new();
+        let mut end = self.store.watch().revision();
+        while !self.stopping.load(Ordering::SeqCst) {
+            let patience = match self.round(&mut followers, &mut end, words) {
+                Ok(patience) => patience,
+                Err(error) => {
+                    log::warn!("the followers of the events cannot be told just now: {error}");
+                    PAUSE
+                }
+            };
+            self.store.watch().listen(patience);
+        }
+    }
+
+    /// Tells everybody what there is to tell. Returns how long nothing happens unless the bell rings.
+    fn round(&self, followers: &mut Vec<Follower>, end: &mut i64, words: Words) -> Result<Duration, Error> {
+        followers.retain(|follower| !follower.outlet.is_gone());
+        if followers.is_empty() {
+            // Nobody is told, and nobody misses it: whoever comes reads from the history.
+            *end = self.store.watch().revision();
+        }
+        self.welcome(followers, *end, words)?;
+        self.store.watch().ring_for_all(!followers.is_empty());
+        if followers.is_empty() {
+            return Ok(SILENCE);
+        }
+        self.tell(followers, end, words)?;
+        let all_there = self.catch_up(followers, *end, words)?;
+        let next_word = self.break_the_silence(followers, words);
+        // What that brings about is told in the next round, for which the bell rings.
+        let next_end = self.end_leases()?;
+        Ok(if all_there { next_end.min(next_word) } else { AGAIN })
+    }
+
+    fn welcome(&self, followers: &mut Vec<Follower>, end: i64, words: Words) -> Result<(), Error> {
+        let joining = std::mem::take(&mut *self.joining.lock().unwrap_or_else(PoisonError::into_inner));
+        for (mut follower, from) in joining {
+            // So that whoever asked knows at once that it is heard.
+            let mut heard = follower.outlet.push(words.silence.to_vec());
+            follower.place = match from {
+                From::Now => end,
+                From::After(place) => {
+                    let Kept { first, last } = self.kept()?;
+                    // A revision beyond the last is of another database, or of one that was restored.
+                    if place > last || place + 1 < first {
+                        heard = follower.outlet.push((words.reset)(last));
+                        last
+                    } else {
+                        place
+                    }
+                }
+            };
+            if heard {
+                followers.push(follower);
+            }
+        }
+        Ok(())
+    }
+
+    fn kept(&self) -> Result<Kept, Error> {
+        self.store.read(|connection, _| events::kept(connection)).map(|kept| kept.value)
+    }
+
+    /// Ends the leases whose end has come. Returns how long it is until the next one does.
+    fn end_leases(&self) -> Result<Duration, Error> {
+        let watch = self.store.watch();
+        loop {
+            let next = watch.next_end();
+            let now = self.store.clock().now();
+            match next {
+                None => return Ok(SILENCE),
+                Some(end) if end > now => return Ok(until(end, now)),
+                Some(_) => {
+                    self.store.write(|write| locks::sweep(write, STEP))?;
+                    let found = self.store.read(locks::next_end)?.value;
+                    watch.looked_up(next, found);
+                }
+            }
+        }
+    }
+
+    /// Tells those who are at the end of the history what is new in it.
+    fn tell(&self, followers: &mut [Follower], end: &mut i64, words: Words) -> Result<(), Error> {
+        while *end < self.store.watch().revision() {
+            let page = self.page(*end, words)?;
+            let Some(last) = page.last().map(|said| said.revision) else { return Ok(()) };
+            for follower in followers.iter_mut().filter(|follower| follower.place >= *end) {
+                follower.tell(&page, self.store.clock().clock().monotonic());
+            }
+            *end = last;
+        }
+        Ok(())
+    }
+
+    /// Tells those who are behind what they have not heard, as far as they take it. Returns whether all are at the end.
+    fn catch_up(&self, followers: &mut [Follower], end: i64, words: Words) -> Result<bool, Error> {
+        let mut all_there = true;
+        for follower in followers.iter_mut() {
+            if follower.place >= end {
+                follower.caught_up = true;
+                continue;
+            }
+            if follower.outlet.behind() >= FULL {
+                if follower.caught_up && end - follower.place > LAG {
+                    follower.outlet.push((words.reset)(end));
+                    follower.outlet = Box::new(Nobody);
+                }
+                all_there = false;
+                continue;
+            }
+            if follower.place + 1 < self.kept()?.first {
+                follower.outlet.push((words.reset)(end));
+                follower.place = end;
+                continue;
+            }
+            let page = self.page(follower.place, words)?;
+            follower.tell(&page, self.store.clock().clock().monotonic());
+            all_there &= follower.place >= end;
+        }
+        Ok(all_there)
+    }
+
+    fn page(&self, after: i64, words: Words) -> Result<Vec<Said>, Error> {
+        let found = self.store.read(|connection, now| events::after(connection, after, PAGE, now))?;
+        let clock = self.store.clock();
+        let say = |(event, lock): (Event, Option<Lock>)| Said {
+            bytes: (words.event)(&event, lock.as_ref(), found.now, clock),
+            revision: event.revision,
+            workspace_id: event.workspace_id,
+        };
+        Ok(found.value.into_iter().map(say).collect())
+    }
+
+    /// Returns how long it is until somebody has heard nothing for too long.
+    fn break_the_silence(&self, followers: &mut [Follower], words: Words) -> Duration {
+        let now = self.store.clock().clock().monotonic();
+        let mut next = SILENCE;
+        for follower in followers {
+            let silent = now.saturating_sub(follower.said_at);
+            if silent >= SILENCE {
+                follower.outlet.push(words.silence.to_vec());
+                follower.said_at = now;
+            } else {
+                next = next.min(SILENCE.saturating_sub(silent));
+            }
+        }
+        next
+    }
+}
+
+/// An event, as it is said.
+struct Said {
+    revision: i64,
+    workspace_id: WorkspaceId,
+    bytes: Vec<u8>,
+}
+
+impl Follower {
+    /// Tells it of those events that it has not heard of and that concern it, as far as it takes them.
+    fn tell(&mut self, page: &[Said], now: Duration) {
+        for said in page {
+            if said.revision <= self.place {
+                continue;
+            }
+            if self.workspaces.is_empty() || self.workspaces.contains(&said.workspace_id) {
+                if self.outlet.behind() >= FULL {
+                    return;
+                }
+                self.outlet.push(said.bytes.clone());
+                self.said_at = now;
+            }
+            self.place = said.revision;
+        }
+    }
+}
+
+/// The way to one who was told to begin anew: its stream has ended.
+struct Nobody;
+
+impl Outlet for Nobody {
+    fn push(&self, _: Vec<u8>) -> bool {
+        false
+    }
+
+    fn behind(&self) -> usize {
+        0
+    }
+
+    fn is_gone(&self) -> bool {
+        true
+    }
+}
+
+fn until(end: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis(end.since(now).max(0).unsigned_abs())
+}

@@ -1,0 +1,3 @@
+//! What waits: nothing here takes a thread for each of those who do.
+
+pub mod hub;
