@@ -34,7 +34,7 @@ impl Follower {
         stream.write_all(head.as_bytes()).unwrap();
         let mut follower = Self { reader: BufReader::new(stream) };
         let mut lines = Vec::new();
-        while lines.last().is_none_or(|line| !line.is_empty()) {
+        while lines.last().is_none_or(|line: &String| !line.is_empty()) {
             lines.push(follower.line().unwrap());
         }
         assert_eq!(lines[0], "HTTP/1.1 200 OK");

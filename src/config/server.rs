@@ -178,7 +178,9 @@ pub(super) const SERVER: &[Setting] = &[
         section: "server",
         name: "max_connections",
         about: "How many clients may be connected at a time. The limit of open files, which is raised as far as\n\
-                the system allows, can make it fewer. When there are as many, those that are idle go first.",
+                the system allows, can make it fewer. When there are as many, new ones take the place of\n\
+                those that do not finish what they began, then of those that never asked for anything, then of\n\
+                idle ones.",
         allowed: "it takes a number from 1 to 1000000",
         secret: false,
         read: |config, given| {
@@ -190,8 +192,8 @@ pub(super) const SERVER: &[Setting] = &[
     Setting {
         section: "server",
         name: "max_buffered",
-        about: "The memory that requests and answers on their way may take together. Beyond it, the clients that\n\
-                take most of it are cut off.",
+        about: "The memory that requests and answers on their way may take together. Beyond it, clients that do\n\
+                not read, or do not finish what they began, are cut off.",
         allowed: "it takes a whole number with a unit, from \"1MiB\" to \"64GiB\", such as \"128MiB\"",
         secret: false,
         read: |config, given| {

@@ -119,7 +119,9 @@ impl Turnstile {
         let mut burdens: Vec<_> = self
             .clients
             .iter()
-            .map(|(slot, client)| (client.burden(self.now), ClientKey { slot, serial: client.serial }))
+            .filter_map(|(slot, client)| {
+                Some((client.burden(self.now)?, ClientKey { slot, serial: client.serial }))
+            })
             .collect();
         burdens.sort_unstable();
         for (_, key) in burdens {

@@ -98,15 +98,15 @@ impl Pieces {
 pub(super) enum Worth {
     /// It was told all, or has hung up.
     Finished,
-    /// It does not finish what it began.
+    /// It does not finish what it began, or does not read what it asked for.
     Slow,
-    /// It has never asked for anything.
+    /// It has never asked for anything, or is only about to.
     Silent,
     /// It has asked for something, and does so no more.
     Idle,
-    /// It has just begun to ask.
+    /// It is about to ask for more.
     Asking,
-    /// It does not read what it asked for.
+    /// It has not read all that it asked for yet.
     Unread,
 }
 
@@ -190,9 +190,10 @@ impl Client {
     }
 
     /// When it has taken too long over what it is doing.
-    pub(super) fn due(&self, settings: &Settings) -> Option<Duration> {
+    pub(super) fn due(&self, settings: &Settings, server_stops: bool) -> Option<Duration> {
         if !self.output.is_empty() {
-            return Some(self.moved + settings.write_timeout);
+            let timeout = settings.write_timeout;
+            return Some(self.moved + if server_stops { timeout.min(PROMPT) } else { timeout });
         }
         match self.state {
             State::Reading(Part::Nothing) => Some(self.since + settings.idle_timeout),
@@ -209,13 +210,16 @@ impl Client {
         let worth = match self.state {
             State::Lingering(_) => Worth::Finished,
             State::Reading(_) | State::Leaving if self.blocked => {
-                return Some((Worth::Unread, self.moved));
+                let worth = if now > self.moved + PROMPT { Worth::Slow } else { Worth::Unread };
+                return Some((worth, self.moved));
             }
             // It is about to be heard, or to be told something.
             State::Reading(_) | State::Leaving if self.readable || !self.output.is_empty() => return None,
             State::Reading(Part::Nothing) if self.has_asked => Worth::Idle,
             State::Reading(Part::Nothing) => Worth::Silent,
             State::Reading(Part::Head | Part::Body) if now > self.since + PROMPT => Worth::Slow,
+            // A byte is soon said.
+            State::Reading(Part::Head | Part::Body) if !self.has_asked => Worth::Silent,
             State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Asking,
             // It has hung up on us, or only finished sending: whoever has not comes first.
             State::Queued | State::Asked(_) | State::Held(..) if self.hung_up => Worth::Finished,
@@ -224,20 +228,24 @@ impl Client {
         Some((worth, self.since))
     }
 
-    /// Who is cut off first when there is too little memory: the lower the sooner, and the larger of equals. Whoever
-    /// reads what it asked for comes last.
-    pub(super) fn burden(&self, now: Duration) -> (u8, Reverse<usize>) {
-        let rank = match self.state {
-            State::Reading(_) | State::Leaving | State::Lingering(_) if self.output.is_empty() => 0,
-            _ if self.blocked && now > self.moved + PROMPT => 1,
-            State::Reading(_)
-            | State::Leaving
-            | State::Lingering(_)
-            | State::Queued
-            | State::Asked(_)
-            | State::Held(..) => 2,
-        };
-        (rank, Reverse(self.size()))
+    /// Who is cut off first when there is too little memory: the lower the sooner. Nobody who takes none; those that
+    /// do not read, and those that do not finish what they began, the largest first; then those that have just begun;
+    /// and those that read what they asked for last.
+    pub(super) fn burden(&self, now: Duration) -> Option<(u8, Duration, Reverse<usize>)> {
+        let size = Reverse(self.size());
+        if self.size() == 0 {
+            return None;
+        }
+        let sends = matches!(self.state, State::Reading(_) | State::Lingering(_)) && self.output.is_empty();
+        Some(if self.blocked && now > self.moved + PROMPT {
+            (0, Duration::ZERO, size)
+        } else if sends && now > self.since + PROMPT {
+            (1, Duration::ZERO, size)
+        } else if sends {
+            (2, Duration::ZERO, size)
+        } else {
+            (3, self.moved, size)
+        })
     }
 
     /// What its buffers take (bytes).

@@ -53,6 +53,7 @@ impl Turnstile {
                 self.drop_client(key);
                 return Step::Done;
             }
+            State::Held(_, hold) if client.hung_up => self.behind.holds.doubt(hold.id),
             State::Reading(_)
             | State::Queued
             | State::Asked(_)

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -82,11 +82,16 @@ fn clear_away(folder: &Path) {
 /// Nobody else can have put anything into a directory of ours with these permissions.
 fn is_ours_and_abandoned(directory: &Path) -> bool {
     let ours = fs::symlink_metadata(directory).is_ok_and(|found| {
-        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o7777 == MODE
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o777 == MODE
     });
-    let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let is_ours = |path: &Path| {
+        fs::symlink_metadata(path)
+            .is_ok_and(|found| found.is_file() && found.len() == 0 && found.mode() & 0o777 == 0o600)
+    };
+    let is_no_socket =
+        fs::symlink_metadata(directory.join(SOCKET)).is_ok_and(|found| !found.file_type().is_socket());
     let lock = directory.join(LOCK);
-    ours && is_file(&lock) && File::open(&lock).is_ok_and(|lock| lock.try_lock().is_ok())
+    ours && is_ours(&lock) && !is_no_socket && File::open(&lock).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
 #[cfg(test)]
@@ -104,18 +109,20 @@ mod tests {
         std::mem::forget(killed.directory);
         drop((killed.lock, listener));
         // Somebody's project, a link to somebody's files, and an open directory.
-        for name in ["lockhouse-project", "elsewhere", "lockhouse-open"] {
+        for name in ["lockhouse-project", "elsewhere", "lockhouse-open", "lockhouse-backup"] {
             fs::create_dir(at(name)).unwrap();
             for file in [SOCKET, LOCK] {
                 fs::write(at(name).join(file), "precious").unwrap();
             }
         }
-        fs::set_permissions(at("elsewhere"), Permissions::from_mode(MODE)).unwrap();
+        for name in ["elsewhere", "lockhouse-backup"] {
+            fs::set_permissions(at(name), Permissions::from_mode(MODE)).unwrap();
+        }
         std::os::unix::fs::symlink(at("elsewhere"), at("lockhouse-link")).unwrap();
         clear_away(folder.path());
         assert!(used.socket().exists());
         assert!(!killed_at.exists());
-        for name in ["lockhouse-project", "elsewhere", "lockhouse-open"] {
+        for name in ["lockhouse-project", "elsewhere", "lockhouse-open", "lockhouse-backup"] {
             assert!(at(name).join(SOCKET).exists() && at(name).join(LOCK).exists(), "{name}");
         }
     }

@@ -1,10 +1,15 @@
 //! A Unix socket that has a path: how it gets it, and how it is given up.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often, and how far apart, another is waited for that starts at the same time.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The path of a socket of ours. It is removed with this, unless somebody else has it by then.
 #[derive(Debug)]
@@ -18,26 +23,41 @@ impl SocketPath {
     /// Listens on a socket with this path and these permissions. A socket that nobody serves any more is replaced;
     /// one that is served, or is no socket, is not.
     pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(Self, UnixListener)> {
+        SocketAddr::from_pathname(path).map_err(|_| {
+            io::Error::other(format!(
+                "the path of a socket has 1 to 107 bytes, and this has {}",
+                path.as_os_str().len()
+            ))
+        })?;
+        // Two that start at once take turns, as long as nobody holds them up.
+        let _turn = turn(path);
         if !is_free(path)? {
             return Err(io::Error::other("another server listens there; stop it, or give another path"));
         }
-        // It gets its name when it has its permissions: nobody comes in before.
+        let _ = fs::remove_file(path);
+        // It gets its name when it has its permissions, so that nobody comes in before; unless there is no room for
+        // another name.
         let unnamed = path.with_file_name(format!(".{:x}", std::process::id()));
+        if SocketAddr::from_pathname(&unnamed).is_err() {
+            let socket = UnixListener::bind(path)?;
+            return Ok((Self::named(path, mode)?, socket));
+        }
         if is_free(&unnamed)? {
             // Left by one with our process id who was killed just here.
             let _ = fs::remove_file(&unnamed);
         }
         let socket = UnixListener::bind(&unnamed)?;
-        if path.exists() {
-            // Nobody serves it, as we have seen.
-            let _ = fs::remove_file(path);
-        }
-        // A link, and no renaming: of two who start at once, one finds it taken.
         let named = fs::set_permissions(&unnamed, Permissions::from_mode(mode))
             .and_then(|()| fs::hard_link(&unnamed, path))
-            .and_then(|()| fs::symlink_metadata(path));
+            .and_then(|()| Self::named(path, mode));
         let _ = fs::remove_file(&unnamed);
-        named.map(|found| (Self { path: path.to_owned(), file: (found.dev(), found.ino()) }, socket))
+        Ok((named?, socket))
+    }
+
+    fn named(path: &Path, mode: u32) -> io::Result<Self> {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), file: (found.dev(), found.ino()) })
     }
 
     pub(super) fn as_path(&self) -> &Path {
@@ -53,6 +73,19 @@ impl Drop for SocketPath {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Locks the directory of a path, unless somebody else keeps it locked for long.
+fn turn(path: &Path) -> Option<File> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = File::open(directory).ok()?;
+    for _ in 0..TRIES {
+        if directory.try_lock().is_ok() {
+            return Some(directory);
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+    None
 }
 
 /// Whether nothing is there, or a socket that nobody serves any more.

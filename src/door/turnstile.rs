@@ -32,6 +32,8 @@ pub(super) const FIRST_CLIENT: usize = FIRST_INNER + CONNECTIONS;
 
 /// Most sockets that are attended to before the others are looked at again.
 const EVENTS: usize = 1024;
+/// How often in turn deadlines are put off because there is more to hear.
+const HURRIED: u32 = 8;
 /// Entries of timers that are not worth tidying up.
 const FEW_TIMERS: usize = 4096;
 /// How long a stop waits for clients that were told to go to have read it.
@@ -177,6 +179,7 @@ impl Turnstile {
     /// Runs until it is closed. Returns whether it was.
     fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
+        let mut hurried = 0;
         while !self.is_over() {
             match self.poll.poll(&mut events, self.patience()) {
                 Ok(()) => {}
@@ -192,8 +195,12 @@ impl Turnstile {
                 self.notice(event);
             }
             self.turn();
-            if events.iter().count() < EVENTS {
+            // With more to hear, that comes first; but not for ever.
+            let heard_all = events.iter().count() < EVENTS;
+            hurried = if heard_all { 0 } else { hurried + 1 };
+            if heard_all || hurried > HURRIED {
                 self.look_at_the_time();
+                hurried = 0;
             }
             if self.is_cut_off() {
                 log::error!(
@@ -315,7 +322,7 @@ impl Turnstile {
         let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial) else {
             return;
         };
-        let due = client.due(&self.settings);
+        let due = client.due(&self.settings, self.stop_by.is_some());
         if client.deadline.at() != due {
             self.timers.set(key, &mut client.deadline, due);
         }

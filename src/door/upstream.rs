@@ -267,9 +267,14 @@ impl Upstream {
         Ok(Some((answer, length, flight)))
     }
 
-    /// Whether the server cannot be reached, and nothing is left of what there was.
+    /// Whether the server cannot be reached, and nothing is left of what there was of one lane or the other.
     pub(super) fn is_cut_off(&self) -> bool {
-        self.unreachable && self.connections.iter().all(|connection| connection.state == State::Absent)
+        let has_none = |lane| {
+            let all = (0..).zip(&self.connections);
+            let mut of_lane = all.filter(|(index, _)| Lane::of_connection(*index) == lane);
+            of_lane.all(|(_, connection)| connection.state == State::Absent)
+        };
+        self.unreachable && Lane::ALL.into_iter().any(has_none)
     }
 
     /// Closes a connection. Whoever waits for an answer on it will not get it.

@@ -101,6 +101,11 @@ pub trait Outlet: Send {
     fn is_gone(&self) -> bool {
         false
     }
+
+    /// Whether it may be that nobody is there.
+    fn is_doubtful(&self) -> bool {
+        false
+    }
 }
 
 /// The duty to answer one request, once. Whoever drops it answers 500.
@@ -172,6 +177,12 @@ impl Reply {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.outlet.as_ref().is_none_or(|outlet| outlet.is_gone())
+    }
+
+    /// Whether it may be that nobody is there to get the answer. Others come first.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.outlet.as_ref().is_some_and(|outlet| outlet.is_doubtful())
     }
 
     /// Lets go of the duty, because nobody is there any more.

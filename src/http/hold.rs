@@ -132,6 +132,10 @@ impl Outlet for Ticket {
     fn is_gone(&self) -> bool {
         Self::is_gone(self)
     }
+
+    fn is_doubtful(&self) -> bool {
+        self.waiting.as_ref().is_some_and(Waiting::is_doubtful)
+    }
 }
 
 impl Drop for Ticket {

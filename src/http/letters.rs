@@ -65,6 +65,8 @@ pub struct Holds {
 #[derive(Default)]
 struct Line {
     gone: AtomicBool,
+    /// The client has finished sending: it may be gone, or wait.
+    doubtful: AtomicBool,
     /// Bytes of pieces that the client has not taken.
     behind: AtomicUsize,
     when_gone: Mutex<Vec<Callback>>,
@@ -118,6 +120,13 @@ impl Holds {
         let line = lock(&self.lines).remove(&id);
         if let Some(line) = line {
             line.hang_up();
+        }
+    }
+
+    /// The client of this request may be gone: what takes long to make for it can wait.
+    pub fn doubt(&self, id: u64) {
+        if let Some(line) = lock(&self.lines).get(&id) {
+            line.doubtful.store(true, Ordering::SeqCst);
         }
     }
 
@@ -211,6 +220,10 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn post(&self, letter: Letter) {
         self.holds.post(self.id, letter);
+    }
+
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.line.doubtful.load(Ordering::SeqCst)
     }
 
     /// Posts the last letter. From now on the client's going away concerns nobody.

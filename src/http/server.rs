@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
 use super::dispatch::{App, Matched};
 use super::exchange::{Headers, Outlet, PutOff, Reply, Request, Response, Seen};
@@ -36,6 +36,8 @@ const REQUEST_ID_BYTES: usize = 128;
 
 /// A request that was received, what it names, and the way back.
 type Received = (Request, Matched, Reply);
+/// What waits for the readers.
+type Lane = (Sender<Received>, Receiver<Received>);
 
 /// A server that runs.
 pub struct Server {
@@ -75,6 +77,7 @@ impl Server {
             stopping: AtomicBool::new(false),
         });
         let (sender, waiting) = bounded(WAITING);
+        let doubtful: Lane = bounded(WAITING);
         let (running, ended) = mpsc::channel::<()>();
         let receiver = (Arc::clone(&shared), running.clone());
         let mut threads = vec![Builder::new().name("requests".to_owned()).spawn(move || {
@@ -83,10 +86,11 @@ impl Server {
         })?];
         for number in 0..READERS {
             let (shared, waiting, running) = (Arc::clone(&shared), waiting.clone(), running.clone());
+            let doubtful = doubtful.clone();
             let reader = Builder::new().name(format!("reads {number}"));
             threads.push(reader.spawn(move || {
                 let _until_the_end = running;
-                shared.read_on(&waiting);
+                shared.read_on(&waiting, &doubtful);
             })?);
         }
         Ok(Self { shared, threads, ended })
@@ -141,11 +145,17 @@ impl Shared {
         }
     }
 
-    fn read_on(self: Arc<Self>, waiting: &Receiver<Received>) {
-        while let Ok(received) = waiting.recv() {
+    /// Carries out what waits. What is for one who may be gone comes after the rest.
+    fn read_on(self: Arc<Self>, waiting: &Receiver<Received>, doubtful: &Lane) {
+        while let Some(received) = next_read(waiting, &doubtful.1) {
             self.holds.wait_for_room();
             if received.2.is_gone() {
                 received.2.give_up();
+            } else if received.2.is_doubtful() && !waiting.is_empty() {
+                if let Err(unsent) = doubtful.0.try_send(received) {
+                    let (request, _, reply) = unsent.into_inner();
+                    reply.refuse(&Problem::of(&Error::Busy, &request.id));
+                }
             } else {
                 self.serve(received);
             }
@@ -295,6 +305,14 @@ impl Line {
             id = id, client:% = client, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
             "{client} {method} {path} {status} {:.2} ms user={user:?} id={id}", seconds * 1e3
         );
+    }
+}
+
+/// What is to be read next; nothing when it is over.
+fn next_read(waiting: &Receiver<Received>, doubtful: &Receiver<Received>) -> Option<Received> {
+    select_biased! {
+        recv(waiting) -> received => received.ok().or_else(|| doubtful.try_recv().ok()),
+        recv(doubtful) -> received => received.ok(),
     }
 }
 

@@ -170,7 +170,7 @@ impl Writer {
             !full
         });
         if !told || ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("a client that does not read its answers is left behind; what was answered is kept");
+            log::warn!("a write that waits for the database is left behind; what was answered is kept");
             return;
         }
         let (connection, rest) = (writer.join(), answerer.join());
