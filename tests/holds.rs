@@ -9,7 +9,6 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -83,17 +82,17 @@ const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
 
 /// Closed while the readers are to be kept busy.
 static GATE: Mutex<()> = Mutex::new(());
-/// How often something was read behind the gate.
-static READ: AtomicUsize = AtomicUsize::new(0);
+/// What was read behind the gate, in this order.
+static READ: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn behind_the_gate(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    READ.fetch_add(1, Ordering::SeqCst);
+fn behind_the_gate(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    READ.lock().unwrap().push(call.values.workspace_id()?.as_str().to_owned());
     drop(GATE.lock());
     Ok(Answer::Now(said("read")))
 }
 
 static ROUTES: [Route; 6] = [
-    route("/gate", Touches::Reads, behind_the_gate),
+    route("/gate/{workspace_id}", Touches::Reads, behind_the_gate),
     // It looks into the store before it waits.
     route("/looks/{workspace_id}", Touches::Reads, hold),
     route("/hold/{workspace_id}", Touches::Nothing, hold),
@@ -329,32 +328,37 @@ fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
 }
 
 #[test]
-fn what_nobody_waits_for_any_more_is_not_read() {
+fn what_nobody_waits_for_any_more_is_not_read_and_what_may_be_for_nobody_comes_last() {
     let server = server();
     let gate = GATE.lock().unwrap();
-    let ask = || {
+    let ask = |name: &str| {
         let mut connection = Raw::connect(server.address());
-        connection.send("GET /gate HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        connection.send(format!("GET /gate/{name} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
         connection
     };
-    let busy: Vec<_> = (0..READERS).map(|_| ask()).collect();
     let all = usize::try_from(READERS).unwrap();
-    while READ.load(Ordering::SeqCst) < all {
+    let busy: Vec<_> = (0..READERS).map(|_| ask("busy")).collect();
+    while READ.lock().unwrap().len() < all {
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    let gone: Vec<_> = (0..50).map(|_| ask()).collect();
+    let gone: Vec<_> = (0..50).map(|_| ask("gone")).collect();
+    // They have finished sending: they may be gone, and are not.
+    let mut half_closed: Vec<_> = (0..20).map(|_| ask("half-closed")).collect();
+    half_closed.iter_mut().for_each(Raw::finish);
+    let good = ask("good");
     // All of them have been heard: nobody is behind them.
     while server.client().try_request("GET", "/at-once", &[], b"").unwrap().status != 200 {}
     gone.into_iter().for_each(Raw::reset);
-    while server.running().service().metrics().connections.get() > 10 {
+    while server.running().service().metrics().connections.get() > 4 + 20 + 1 + 2 {
         std::thread::park_timeout(Duration::from_millis(1));
     }
     drop(gate);
-    for mut connection in busy {
+    for connection in busy.into_iter().chain(half_closed).chain([good]).collect::<Vec<_>>().iter_mut() {
         assert_eq!(connection.answers()[0].text(), "read");
     }
-    assert_eq!(ask().answers()[0].text(), "read");
-    assert_eq!(READ.load(Ordering::SeqCst), all + 1);
+    let read = READ.lock().unwrap().clone();
+    assert_eq!(read.len(), all + 20 + 1, "nothing for those who are gone: {read:?}");
+    assert_eq!(read[all], "good", "{read:?}");
 }
 
 #[test]
