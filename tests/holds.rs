@@ -353,7 +353,7 @@ fn what_nobody_waits_for_any_more_is_not_read_and_what_may_be_for_nobody_comes_l
         std::thread::park_timeout(Duration::from_millis(1));
     }
     drop(gate);
-    for connection in busy.into_iter().chain(half_closed).chain([good]).collect::<Vec<_>>().iter_mut() {
+    for mut connection in busy.into_iter().chain(half_closed).chain([good]) {
         assert_eq!(connection.answers()[0].text(), "read");
     }
     let read = READ.lock().unwrap().clone();
