@@ -41,7 +41,13 @@ CREATE TABLE locks (
     ttl_ms         INTEGER NOT NULL CHECK (ttl_ms >= 0),
     note           TEXT,
     -- A JSON object, encoded without white space.
-    metadata       TEXT    NOT NULL DEFAULT '{}'
+    metadata       TEXT    NOT NULL DEFAULT '{}',
+    -- 0 until the holder of a lease that was given to them (they waited, knocked, or were handed it) first renews it.
+    claimed        INTEGER NOT NULL DEFAULT 1 CHECK (claimed IN (0, 1)),
+    -- How many rows of `knocks` are about this lease.
+    knocks         INTEGER NOT NULL DEFAULT 0,
+    -- When the lock passes to whoever knocked first, unless the holder answers.
+    grant_at       INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- For the sweeper, the restart grace and the number of live locks.
@@ -49,26 +55,50 @@ CREATE INDEX locks_by_expiry ON locks (expires_at);
 -- For "the locks of this user".
 CREATE INDEX locks_by_user ON locks (user_id);
 
+-- For the next lock that passes to somebody who knocked.
+CREATE INDEX locks_by_grant ON locks (grant_at) WHERE grant_at IS NOT NULL;
+
+-- Who asked the holder of a live lease for it. They go with the lease.
+CREATE TABLE knocks (
+    workspace_id   TEXT    NOT NULL,
+    -- The order in which they came; 0 for those that were declined.
+    place          INTEGER NOT NULL,
+    user_id        TEXT    NOT NULL,
+    user_name      TEXT,
+    session_id     TEXT,
+    message        TEXT,
+    -- When they knocked or, for those that were declined, when that was: they cannot knock again just now.
+    at             INTEGER NOT NULL,
+    PRIMARY KEY (workspace_id, place, user_id)
+) STRICT, WITHOUT ROWID;
+
 -- What happened to the leases: the history, and the source of `lost`. Each lease begins with one event
--- (lock.acquired, or the taken_over of the one before) and ends with one (all others). Heartbeats are no events.
+-- (lock.acquired, or the taken_over or handed_over of the one before) and ends with one (all others but lock.knocked and
+-- lock.knock_declined, which come between). Heartbeats are no events.
 CREATE TABLE events (
     revision       INTEGER PRIMARY KEY,
     workspace_id   TEXT    NOT NULL,
-    -- lock.acquired, lock.released, lock.expired, lock.taken_over, lock.revoked
+    -- lock.acquired, lock.knocked, lock.knock_declined, lock.released, lock.expired, lock.taken_over, lock.handed_over,
+    -- lock.revoked
     type           TEXT    NOT NULL,
     -- When, in wall time as it was then shown, and in lease time. Of an expiry: the end of the lease, whenever it was
     -- noticed. Of one workspace, later revisions never have an earlier lease_at.
     at             INTEGER NOT NULL,
     lease_at       INTEGER NOT NULL,
-    -- Whose lease it was, from which session, and which. Of a takeover: the lease that ended.
+    -- Whose lease it was, from which session, and which. Of a takeover or a handover: the lease that ended.
     user_id        TEXT    NOT NULL,
     session_id     TEXT,
     fence          INTEGER NOT NULL,
-    -- Of a takeover: the lease that followed at once.
+    -- Of a takeover or a handover: the lease that followed at once.
     next_fence     INTEGER,
-    -- Who did it, and how they are shown. NULL when it was time.
+    -- Who did it, and how they are shown. NULL when it was time. Of a handover because the holder did not answer: who had
+    -- knocked.
     by_user_id     TEXT,
     by_name        TEXT,
+    -- Of a handover: who has it next. Of a knock that was declined: who had knocked.
+    to_user_id     TEXT,
+    -- What was said with it: by whoever knocked.
+    message        TEXT,
     -- 1 when the holder came back to an expired lease that nobody else had come after: lock.acquired with the same
     -- fence again.
     reclaimed      INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1))
@@ -77,4 +107,5 @@ CREATE TABLE events (
 -- For the history of a workspace, and for the lease that ended last on it.
 CREATE INDEX events_by_workspace ON events (workspace_id, revision);
 -- For `lost`: how somebody's last lease on a workspace ended.
-CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision) WHERE type <> 'lock.acquired';
+CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
+    WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');

@@ -19,6 +19,8 @@ pub enum Error {
     Busy,
     /// The disk, or the size that the settings allow, is full. Reads go on.
     StorageFull,
+    /// A limit is reached, by this caller or by all together: a sentence to show.
+    TooMany(&'static str),
     /// The server is stopping.
     Stopping,
     /// A defect or a broken database. The text is for the log, never for the caller.
@@ -38,6 +40,7 @@ impl fmt::Display for Error {
             Self::Invalid { field, reason } => write!(formatter, "{field} {reason}"),
             Self::Busy => formatter.write_str("the store could not take the write in time"),
             Self::StorageFull => formatter.write_str("the disk is full"),
+            Self::TooMany(what) => formatter.write_str(what),
             Self::Stopping => formatter.write_str("the server is stopping"),
             Self::Internal(cause) => formatter.write_str(cause),
         }

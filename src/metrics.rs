@@ -58,6 +58,10 @@ pub struct Metrics {
     pub cuts: Family<ReasonLabels, Counter>,
     /// Requests whose answer is put off.
     pub held_requests: Gauge<i64, AtomicI64>,
+    /// Clients that wait for a lock.
+    pub waiters: Gauge<i64, AtomicI64>,
+    /// Clients that follow the events.
+    pub followers: Gauge<i64, AtomicI64>,
     /// Locks whose lease has not ended, when last asked.
     pub live_locks: Gauge<i64, AtomicI64>,
     /// What became of the attempts to acquire a lock.
@@ -91,6 +95,8 @@ impl Default for Metrics {
             refusals: Family::default(),
             cuts: Family::default(),
             held_requests: Gauge::default(),
+            waiters: Gauge::default(),
+            followers: Gauge::default(),
             live_locks: Gauge::default(),
             acquisitions: Family::default(),
             expiries: Counter::default(),
@@ -136,6 +142,8 @@ impl Metrics {
         );
         registry.register("cuts", "Connections ended without a word, by reason", self.cuts.clone());
         registry.register("held_requests", "Requests that wait for something", self.held_requests.clone());
+        registry.register("waiters", "Clients that wait for a lock", self.waiters.clone());
+        registry.register("followers", "Clients that follow the events", self.followers.clone());
         registry.register("live_locks", "Locks whose lease has not ended", self.live_locks.clone());
         registry.register(
             "acquisitions",

@@ -9,18 +9,25 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::live::faces::Face;
 use crate::live::hub::Hub;
 use crate::lock::event::{Event, Lost};
+use crate::lock::knock::{Ask, Asked, Replied, Reply};
 use crate::lock::policy::Rules;
 use crate::lock::{Acquire, Acquired, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
 use crate::metrics::Metrics;
 use crate::store::events::By;
 use crate::store::locks::{Found, Listing, ReleasedSome};
-use crate::store::{At, Store, events, locks};
+use crate::store::queue::{Client, Place, Waiter};
+use crate::store::waiting::{self, Came};
+use crate::store::{At, Store, asking, events, locks};
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
 pub const STEP: u32 = 500;
+
+/// Most people who follow a workspace that are shown.
+pub const FACES: usize = 500;
 
 /// A lease can be reclaimed as long as the history is kept.
 const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
@@ -37,6 +44,17 @@ pub struct Service {
     stopping: AtomicBool,
 }
 
+/// Who is there on a workspace.
+#[derive(Debug)]
+pub struct Presence {
+    /// The live lock, with its holder and who knocked.
+    pub lock: Option<Lock>,
+    /// Who waits for it, in the order in which they will get it.
+    pub waiting: Vec<Place>,
+    /// Who follows its events by its name, at most [`FACES`].
+    pub followers: Vec<Face>,
+}
+
 impl Service {
     /// The use cases on `store`, and what wakes the sweeper.
     #[must_use]
@@ -44,17 +62,18 @@ impl Service {
         // One wake-up is enough, however many ask for it.
         let (wake, woken) = sync_channel(1);
         let store = Arc::new(store);
+        let rules = Arc::new(Rules {
+            reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
+            reclaim_from: store.opened_at(),
+            ..config.locks.rules.clone()
+        });
         let service = Self {
-            rules: Arc::new(Rules {
-                reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
-                reclaim_from: store.opened_at(),
-                ..config.locks.rules.clone()
-            }),
             stopping: AtomicBool::new(false),
             history_keep: config.history.keep.map(Ttl::from_duration),
-            metrics,
             wake,
-            hub: Hub::new(Arc::clone(&store)),
+            hub: Hub::new(Arc::clone(&store), Arc::clone(&rules), Arc::clone(&metrics)),
+            metrics,
+            rules,
             store,
         };
         (Arc::new(service), woken)
@@ -95,6 +114,68 @@ impl Service {
                 reply(answer);
             },
         );
+    }
+
+    /// Somebody wants the lock of a workspace, and waits for it if somebody else has it.
+    pub fn acquire_waiting(
+        self: &Arc<Self>,
+        request: Acquire,
+        wait: Ttl,
+        client: Box<dyn Client>,
+    ) {
+        let store = Arc::clone(&self.store);
+        client.when_gone(Box::new(move || {
+            store.queue().somebody_left();
+            store.watch().ring();
+        }));
+        let waiter = Waiter::new(request, wait, client);
+        let rules = Arc::clone(&self.rules);
+        let metrics = Arc::clone(&self.metrics);
+        let asks = Arc::clone(&waiter);
+        self.store.submit(
+            move |write| waiting::acquire(write, &asks, &rules),
+            move |came| {
+                waiter.answer(match came {
+                    Ok(At { value: Came::Waits, .. }) => return,
+                    Ok(At { now, value: Came::Answered(value) }) => {
+                        metrics.acquisition(outcome_name(&value));
+                        Ok(At { now, value })
+                    }
+                    Ok(At { value: Came::TooMany, .. }) => {
+                        Err(Error::TooMany("Too many are waiting for this lock, or in all. Try again in a moment."))
+                    }
+                    Err(error) => Err(error),
+                });
+            },
+        );
+    }
+
+    /// Somebody asks the holder for the lock.
+    pub fn knock(&self, request: Ask, reply: impl FnOnce(Result<At<Asked>, Error>) + Send + 'static) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| asking::ask(write, &request, &rules), reply);
+    }
+
+    /// The holder gives the lock to somebody.
+    pub fn hand_over(
+        &self,
+        request: Reply,
+        by: By,
+        reply: impl FnOnce(Result<At<(Replied, Option<Lost>)>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| asking::hand_over(write, &request, &by, &rules), reply);
+    }
+
+    /// The holder keeps the lock.
+    pub fn decline(
+        &self,
+        request: Reply,
+        by: By,
+        reply: impl FnOnce(Result<At<(Replied, Option<Lost>)>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| asking::decline(write, &request, &by, &rules), reply);
     }
 
     /// Holders renew their leases, all in one transaction. The answers come in the order of the requests.
@@ -164,8 +245,8 @@ impl Service {
         );
     }
 
-    /// The live lock of a workspace, if there is one. A lease that has ended is cleared away before anybody is told that
-    /// it has, so that no crash can bring it back.
+    /// The live lock of a workspace, if there is one. What time has done to it is written down before anybody is told,
+    /// so that no crash can undo it.
     pub fn lock(
         &self,
         workspace_id: WorkspaceId,
@@ -175,16 +256,40 @@ impl Service {
         match found {
             Ok(At { now, value: Found::Live(lock) }) => reply(Ok(At { now, value: Some(lock) })),
             Ok(At { now, value: Found::Free }) => reply(Ok(At { now, value: None })),
-            Ok(At { now, value: Found::Expired }) => {
+            Ok(At { now, value: Found::Due(lock) }) => {
                 self.ask_for_a_sweep();
-                // It has ended even if that cannot be written down just now.
+                let rules = Arc::clone(&self.rules);
                 self.store.submit(
-                    move |write| locks::settle(write, &workspace_id),
-                    move |_| reply(Ok(At { now, value: None })),
+                    move |write| locks::settled(write, &workspace_id, &rules),
+                    move |settled| {
+                        reply(match settled {
+                            // It has ended even if that cannot be written down just now.
+                            Err(_) if !lock.is_live(now) => Ok(At { now, value: None }),
+                            settled => settled,
+                        });
+                    },
                 );
             }
             Err(error) => reply(Err(error)),
         }
+    }
+
+    /// Who is there on a workspace.
+    pub fn presence(
+        self: &Arc<Self>,
+        workspace_id: WorkspaceId,
+        reply: impl FnOnce(Result<At<Presence>, Error>) + Send + 'static,
+    ) {
+        let service = Arc::clone(self);
+        let of = workspace_id.clone();
+        self.lock(workspace_id, move |found| {
+            reply(found.map(|At { now, value: lock }| {
+                let mut waiting = service.store.queue().line(&of);
+                waiting.retain(|place| place.is_there(now));
+                let followers = service.hub.faces(&of, FACES);
+                At { now, value: Presence { lock, waiting, followers } }
+            }));
+        });
     }
 
     /// Live locks, by workspace id, and whether there are more.
@@ -216,9 +321,10 @@ impl Service {
             }));
         };
         match found.map(|found| found.value) {
-            Ok(Found::Expired) => {
+            Ok(Found::Due(_)) => {
+                let rules = Arc::clone(&self.rules);
                 // Reads go on even if nothing can be written.
-                self.store.submit(move |write| locks::settle(write, &of), |_| read(Ok(())));
+                self.store.submit(move |write| locks::settled(write, &of, &rules), |_| read(Ok(())));
             }
             Ok(Found::Live(_) | Found::Free) => read(Ok(())),
             Err(error) => read(Err(error)),
@@ -249,7 +355,8 @@ impl Service {
     /// # Errors
     /// What keeps the store from writing.
     pub fn sweep_step(&self) -> Result<usize, Error> {
-        self.store.write(|write| locks::sweep(write, STEP)).map(|swept| swept.value)
+        let rules = Arc::clone(&self.rules);
+        self.store.write(move |write| locks::sweep(write, &rules, STEP)).map(|swept| swept.value)
     }
 
     /// One step of the sweeper: forgets at most [`STEP`] events older than `history.keep`. Returns how many.

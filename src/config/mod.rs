@@ -4,6 +4,7 @@
 //! stands once, in the table [`settings()`]: it feeds the file, the environment, `lockhouse check` and
 //! `config.example.toml`.
 
+mod locks;
 mod server;
 mod settings;
 mod types;

@@ -1,12 +1,11 @@
 //! The table of all settings.
 
+use super::locks::LOCKS;
 use super::server::SERVER;
 use super::values::{
     Given, choice, duration, duration_or, show_choice, show_duration, show_duration_or, show_size, size,
 };
 use super::{AuthMode, Config, LogFormat};
-use crate::lock::policy::{SameUser, Takeover};
-use crate::time::Ttl;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,24 +42,15 @@ impl Setting {
     }
 }
 
-const SAME_USER: &[(&str, SameUser)] = &[("share", SameUser::Share), ("separate", SameUser::Separate)];
-const TAKEOVER: &[(&str, Takeover)] =
-    &[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)];
 const AUTH_MODE: &[(&str, AuthMode)] = &[("none", AuthMode::None)];
 const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-fn show_ttl(ttl: Ttl) -> String {
-    show_duration(Duration::from_millis(ttl.as_millis().unsigned_abs()))
-}
-
-const A_DURATION: &str = "it takes a duration such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"30d\"";
-
 /// All settings, in the order in which they are shown.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    SERVER.iter().chain(OTHERS)
+    SERVER.iter().chain(DATABASE).chain(LOCKS).chain(OTHERS)
 }
 
-const OTHERS: &[Setting] = &[
+const DATABASE: &[Setting] = &[
     Setting {
         section: "database",
         name: "path",
@@ -104,81 +94,9 @@ const OTHERS: &[Setting] = &[
         },
         show: |config| show_size(config.database.max_size),
     },
-    Setting {
-        section: "locks",
-        name: "default_ttl",
-        about: "How long a lease runs when an acquire does not say.",
-        allowed: A_DURATION,
-        secret: false,
-        read: |config, given| {
-            config.locks.rules.default_ttl = Ttl::from_duration(duration(given)?);
-            Ok(())
-        },
-        show: |config| show_ttl(config.locks.rules.default_ttl),
-    },
-    Setting {
-        section: "locks",
-        name: "min_ttl",
-        about: "A lease that is asked to be shorter becomes this long.",
-        allowed: A_DURATION,
-        secret: false,
-        read: |config, given| {
-            config.locks.rules.min_ttl = Ttl::from_duration(duration(given)?);
-            Ok(())
-        },
-        show: |config| show_ttl(config.locks.rules.min_ttl),
-    },
-    Setting {
-        section: "locks",
-        name: "max_ttl",
-        about: "A lease that is asked to be longer becomes this long.",
-        allowed: A_DURATION,
-        secret: false,
-        read: |config, given| {
-            config.locks.rules.max_ttl = Ttl::from_duration(duration(given)?);
-            Ok(())
-        },
-        show: |config| show_ttl(config.locks.rules.max_ttl),
-    },
-    Setting {
-        section: "locks",
-        name: "same_user",
-        about: "What a second session (tab, device) of the holder is: \"share\" lets all sessions of one person\n\
-                share the lock, \"separate\" makes them compete like different people.",
-        allowed: "it takes \"share\" or \"separate\"",
-        secret: false,
-        read: |config, given| {
-            config.locks.rules.same_user = choice(given, SAME_USER)?;
-            Ok(())
-        },
-        show: |config| show_choice(&config.locks.rules.same_user, SAME_USER),
-    },
-    Setting {
-        section: "locks",
-        name: "takeover",
-        about: "Who may take a live lock over with force: \"anyone\", \"admins\" or \"nobody\". An administrator can\n\
-                always end a lock with a forced release.",
-        allowed: "it takes \"anyone\", \"admins\" or \"nobody\"",
-        secret: false,
-        read: |config, given| {
-            config.locks.rules.takeover = choice(given, TAKEOVER)?;
-            Ok(())
-        },
-        show: |config| show_choice(&config.locks.rules.takeover, TAKEOVER),
-    },
-    Setting {
-        section: "locks",
-        name: "restart_grace",
-        about: "A lease that was alive when the server stopped has at least this much left when it starts again,\n\
-                because its holder had nobody to send a heartbeat to.",
-        allowed: "it takes a duration such as \"30s\", or \"0s\" for none",
-        secret: false,
-        read: |config, given| {
-            config.locks.restart_grace = duration_or("0s", given)?.unwrap_or_default();
-            Ok(())
-        },
-        show: |config| show_duration(config.locks.restart_grace),
-    },
+];
+
+const OTHERS: &[Setting] = &[
     Setting {
         section: "sweeper",
         name: "interval",

@@ -20,6 +20,8 @@ pub struct Config {
     pub database: Database,
     /// `[locks]`
     pub locks: Locks,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[sweeper]`
     pub sweeper: Sweeper,
     /// `[history]`
@@ -168,6 +170,15 @@ pub struct Locks {
     pub restart_grace: Duration,
 }
 
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Most clients that wait for one lock.
+    pub waiters_per_workspace: usize,
+    /// Most clients that wait for locks.
+    pub waiters: usize,
+}
+
 /// `[sweeper]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweeper {
@@ -245,11 +256,16 @@ impl Default for Config {
                     max_ttl: Ttl::from_millis(24 * 60 * 60 * 1_000),
                     same_user: SameUser::Share,
                     takeover: Takeover::Anyone,
+                    claim_within: Ttl::from_millis(15_000),
+                    knock_grant_after: Some(Ttl::from_millis(30_000)),
+                    knock_again_after: Ttl::from_millis(60_000),
+                    idle_takeover_after: None,
                     reclaim_within: Ttl::from_millis(i64::MAX),
                     reclaim_from: Timestamp(i64::MIN),
                 },
                 restart_grace: Duration::from_secs(30),
             },
+            limits: Limits { waiters_per_workspace: 100, waiters: 10_000 },
             sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
             history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
             auth: Auth { mode: AuthMode::None },

@@ -12,6 +12,7 @@ mod handlers;
 pub mod hold;
 pub mod letters;
 pub mod openapi;
+pub mod parameters;
 pub mod problem;
 pub mod render;
 pub mod routes;

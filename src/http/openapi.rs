@@ -4,9 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{Field, GREATEST, Kind, Need};
+use super::parameters::PATH_PARAMETERS;
 use super::problem::{self, Code, DOOR};
-use super::routes::{BodyKind, JSON, PATH_PARAMETERS, ROUTES, Right, Route};
+use super::routes::{BodyKind, JSON, ROUTES, Right, Route};
 use crate::lock::event::EventType;
+use crate::service::FACES;
 
 /// The document.
 #[must_use]
@@ -266,6 +268,14 @@ fn schemas() -> Map<String, Value> {
         ("ReleasedMany", object([("released", json!({ "type": "integer", "minimum": 0 }))])),
         ("LockPage", page("locks", "Lock")),
         ("History", page("events", "Event")),
+        (
+            "Heard",
+            object([("knock", reference("Knock")), ("lock", reference("Lock"))]),
+        ),
+        ("HandedOver", object([("handed_over", json!({ "const": true })), ("lock", reference("Lock"))])),
+        ("Declined", object([("declined", boolean())])),
+        ("Knock", knock()),
+        ("Presence", presence()),
         ("Status", object([("status", json!({ "enum": ["up", "ready"] })), ("version", text())])),
         ("Metrics", text()),
         ("EventStream", text()),
@@ -291,7 +301,29 @@ fn lock() -> Value {
         ("ttl_ms", milliseconds()),
         ("note", maybe_text()),
         ("metadata", json!({ "type": "object" })),
-        ("knock", json!({ "type": "null" })),
+        ("knock", nullable("Knock")),
+    ])
+}
+
+fn knock() -> Value {
+    object([
+        ("user_id", text()),
+        ("name", maybe_text()),
+        ("message", maybe_text()),
+        ("knocked_at", instant()),
+        ("auto_grant_at", json!({ "type": ["string", "null"], "format": "date-time" })),
+        ("auto_grant_in_ms", json!({ "type": ["integer", "null"], "minimum": 0 })),
+    ])
+}
+
+fn presence() -> Value {
+    let person = || [("user_id", text()), ("name", maybe_text()), ("since_at", instant())];
+    let waiter = object(person().into_iter().chain([("session_id", maybe_text())]));
+    object([
+        ("lock", nullable("Lock")),
+        ("knocks", list("Knock")),
+        ("waiting", json!({ "type": "array", "items": waiter })),
+        ("followers", json!({ "type": "array", "maxItems": FACES, "items": object(person()) })),
     ])
 }
 
@@ -300,7 +332,7 @@ fn lost() -> Value {
         .into_iter()
         .filter_map(|event| match event {
             EventType::Ended(ending) => Some(ending.reason()),
-            EventType::Acquired => None,
+            EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
         })
         .collect();
     object([
@@ -327,7 +359,12 @@ fn event() -> Value {
             "detail",
             at_most(
                 None,
-                [("new_fence", fence()), ("outcome", json!({ "enum": ["acquired", "reclaimed"] }))],
+                [
+                    ("new_fence", fence()),
+                    ("to_user_id", text()),
+                    ("message", text()),
+                    ("outcome", json!({ "enum": ["acquired", "reclaimed"] })),
+                ],
             ),
         ),
     ])
@@ -339,7 +376,7 @@ fn renewed() -> [(&'static str, Value); 5] {
         ("expires_at", instant()),
         ("expires_in_ms", milliseconds()),
         ("fence", fence()),
-        ("knock", json!({ "type": "null" })),
+        ("knock", nullable("Knock")),
     ]
 }
 
@@ -374,10 +411,10 @@ fn members_of(code: Code) -> Vec<(&'static str, Value)> {
         Code::NotHolder => {
             vec![("lock", reference("Lock")), ("same_user", boolean()), ("lost", nullable("Lost"))]
         }
-        Code::TakeoverForbidden | Code::FenceMismatch => vec![("lock", reference("Lock"))],
+        Code::TakeoverForbidden | Code::FenceMismatch | Code::KnockOnOwnLock => vec![("lock", reference("Lock"))],
         Code::LockNotFound => vec![("lost", nullable("Lost"))],
         Code::LockHeld => {
-            vec![("lock", reference("Lock")), ("same_user", boolean()), ("takeover_allowed", boolean())]
+            vec![("lock", reference("Lock")), ("same_user", boolean()), ("takeover_allowed", boolean()), ("idle_for_ms", milliseconds())]
         }
         Code::Unauthenticated
         | Code::Forbidden
@@ -389,6 +426,7 @@ fn members_of(code: Code) -> Vec<(&'static str, Value)> {
         | Code::UriTooLong
         | Code::UnsupportedMediaType
         | Code::ExpectationFailed
+        | Code::RateLimited
         | Code::HeadersTooLarge
         | Code::Internal
         | Code::BadGateway

@@ -70,6 +70,8 @@ codes! {
     LockHeld = (409, "lock_held", "Somebody else is editing"),
     /// The lock has moved on.
     FenceMismatch = (409, "fence_mismatch", "The lock has moved on"),
+    /// The caller asks the holder for a lock, and is the holder.
+    KnockOnOwnLock = (409, "knock_on_own_lock", "You have this lock"),
     /// A body whose length is not said beforehand.
     LengthRequired = (411, "length_required", "The body must have a Content-Length"),
     /// The body is larger than allowed.
@@ -80,6 +82,8 @@ codes! {
     UnsupportedMediaType = (415, "unsupported_media_type", "The body is of the wrong type"),
     /// `Expect` asks for something that is not there.
     ExpectationFailed = (417, "expectation_failed", "This cannot be expected here"),
+    /// More than is allowed, in all or to this caller.
+    RateLimited = (429, "rate_limited", "Too much at once"),
     /// The headers are larger than allowed.
     HeadersTooLarge = (431, "headers_too_large", "The headers are too large"),
     /// A defect; the cause is in the log.
@@ -188,6 +192,9 @@ impl Problem {
             Error::Busy => Self::new(Code::Busy)
                 .detail("The server could not take this in time. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),
+            Error::TooMany(what) => {
+                Self::new(Code::RateLimited).detail(*what).header("Retry-After", BUSY_RETRY_SECONDS)
+            }
             Error::Stopping => Self::new(Code::Busy)
                 .detail("The server is stopping. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use super::dispatch::Call;
 use super::exchange::{Reply, Response};
-use super::fields::{Field, GREATEST, Kind, Need};
-use super::handlers::{bulk, events, locks, service as about};
+use super::fields::{Field, Kind};
+use super::handlers::{asking, bulk, events, locks, service as about};
+use super::parameters::{
+    ACQUIRE, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT, RELEASE, REVOKE,
+    SESSION, optional,
+};
 use super::problem::{Code, Problem};
-use crate::lock::{ID_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
+use crate::lock::ID_BYTES;
 use crate::service::Service;
 
 /// One operation.
@@ -125,100 +129,10 @@ impl Route {
     }
 }
 
-/// The parameters that stand in paths.
-pub const PATH_PARAMETERS: &[Field] = &[
-    Field {
-        name: "workspace_id",
-        kind: Kind::Identifier(ID_BYTES),
-        need: Need::Required,
-        about: "Names the workspace; percent-encoded, so that `team%2Fdesign` is one id.",
-    },
-    Field {
-        name: "user_id",
-        kind: Kind::Identifier(ID_BYTES),
-        need: Need::Required,
-        about: "Names the user; percent-encoded.",
-    },
-];
-
 /// The media type of most answers.
 pub const JSON: &str = "application/json";
 /// The media type of a stream of events.
 pub const EVENT_STREAM: &str = "text/event-stream";
-
-const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
-    Field { name, kind, need: Need::Optional, about }
-}
-
-const SESSION: Field =
-    optional("session_id", Kind::Identifier(SESSION_BYTES), "Tells the tabs or devices of one person apart.");
-const FENCE: Field = optional("fence", Kind::Integer(1, GREATEST), "Means that lease only.");
-const TTL: Field = optional(
-    "ttl_ms",
-    Kind::Integer(1, GREATEST),
-    "How long the lease shall run from now, in milliseconds; brought between locks.min_ttl and locks.max_ttl.",
-);
-const FORCE: Field = optional("force", Kind::Boolean, "Take the lock over from whoever has it.");
-const REVOKE: Field = optional("force", Kind::Boolean, "End the lease whoever has it, as an administrator.");
-const ACTIVE: Field = optional(
-    "active",
-    Kind::Boolean,
-    "The person did something since the last heartbeat: `last_active_at` moves.",
-);
-const CURSOR: &str = "The `next_cursor` of the page before.";
-const LIMIT: Field = optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
-
-const ACQUIRE: &[Field] = &[
-    SESSION,
-    TTL,
-    FORCE,
-    optional(
-        "expected_fence",
-        Kind::Integer(1, GREATEST),
-        "With `force`: take over only the lease with this fence, the one that the person saw.",
-    ),
-    optional("name", Kind::Line(NAME_BYTES), "How the holder is shown; else `X-User-Name`."),
-    optional("note", Kind::Text(NOTE_BYTES), "What the holder says about it."),
-    optional("metadata", Kind::Object(METADATA_BYTES), "Whatever the app wants to keep with the lock."),
-];
-
-const HEARTBEAT: &[Field] = &[FENCE, SESSION, TTL, ACTIVE];
-
-const RELEASE: &[Field] = &[FENCE, SESSION, REVOKE];
-
-const BEACON: &[Field] = &[
-    FENCE,
-    SESSION,
-    REVOKE,
-    optional(
-        "access_token",
-        Kind::Text(8192),
-        "Credentials of a caller that cannot send headers. With auth.mode = \"none\" the user's id.",
-    ),
-];
-
-const HEARTBEATS: &[Field] = &[
-    Field {
-        name: "locks",
-        kind: Kind::List(
-            100,
-            &[
-                Field {
-                    name: "workspace_id",
-                    kind: Kind::Identifier(ID_BYTES),
-                    need: Need::Required,
-                    about: "Names the workspace.",
-                },
-                FENCE,
-                SESSION,
-                ACTIVE,
-            ],
-        ),
-        need: Need::Required,
-        about: "The leases to renew.",
-    },
-    TTL,
-];
 
 /// All operations.
 pub const ROUTES: &[Route] = &[
@@ -227,13 +141,13 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/lock",
         name: "acquireLock",
         summary: "Acquire the lock of a workspace",
-        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if nobody came between and the server has not restarted since it ended. Idempotent: a client that lost the response sends the same request again and gets the same lease.",
+        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if nobody came between and the server has not restarted since it ended. Idempotent: a client that lost the response sends the same request again and gets the same lease. With `wait_ms` the request waits, in the order of arrival, until the lock is free, and then gets it; the same user and session waits once, and what it asked before is answered with 409. A lease that was granted after a wait ends after locks.claim_within unless a heartbeat claims it.",
         right: Right::Lock,
         handler: locks::acquire,
         query: &[FORCE],
         body: BodyKind::Json(ACQUIRE),
         answer: (200, JSON, "Acquired"),
-        problems: &[Code::TakeoverForbidden, Code::LockHeld, Code::FenceMismatch],
+        problems: &[Code::TakeoverForbidden, Code::LockHeld, Code::FenceMismatch, Code::RateLimited],
         store: Touches::Writes,
     },
     Route {
@@ -293,11 +207,67 @@ pub const ROUTES: &[Route] = &[
         store: Touches::Writes,
     },
     Route {
+        method: "POST",
+        path: "/api/v1/workspaces/{workspace_id}/lock/knock",
+        name: "knock",
+        summary: "Ask the holder for the lock",
+        about: "The holder sees it in the answer to its next heartbeat, in the lock and in the events, and hands the lock over or declines. If it does neither until `auto_grant_at` (locks.knock_grant_after), the lock passes to whoever knocked, for locks.claim_within unless a heartbeat claims it. The holder answers one at a time: `auto_grant_at` is null as long as others knocked before. A repeat changes the words and nothing else. A knock ends with the lease that it is about. 429 when the holder has just declined (locks.knock_again_after), or 20 have knocked.",
+        right: Right::Lock,
+        handler: asking::knock,
+        query: &[],
+        body: BodyKind::Json(KNOCK),
+        answer: (202, JSON, "Heard"),
+        problems: &[Code::LockNotFound, Code::KnockOnOwnLock, Code::RateLimited],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/workspaces/{workspace_id}/lock/knock/decline",
+        name: "declineKnock",
+        summary: "Keep the lock, though somebody asks for it",
+        about: "For the holder. The next who knocked is shown then. `declined` is false when nobody had knocked, so a repeat is harmless.",
+        right: Right::Lock,
+        handler: asking::decline,
+        query: &[],
+        body: BodyKind::Json(DECLINE),
+        answer: (200, JSON, "Declined"),
+        problems: &[Code::NotHolder, Code::LockNotFound],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/workspaces/{workspace_id}/lock/handover",
+        name: "handOverLock",
+        summary: "Give the lock to somebody",
+        about: "For the holder. To whoever knocked first, or anybody else. One transaction, with a new fence; the lease ends after locks.claim_within unless a heartbeat of the new holder claims it.",
+        right: Right::Lock,
+        handler: asking::hand_over,
+        query: &[],
+        body: BodyKind::Json(HANDOVER),
+        answer: (200, JSON, "HandedOver"),
+        problems: &[Code::NotHolder, Code::LockNotFound],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/workspaces/{workspace_id}/presence",
+        name: "readPresence",
+        summary: "Who is there on a workspace",
+        about: "Who has the lock, who knocked, who waits for it (in the order in which they will get it), and who follows the events of this workspace by its name (each person once, at most 500, not those who do not say who they are).",
+        right: Right::Read,
+        handler: asking::presence,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Presence"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
         method: "GET",
         path: "/api/v1/workspaces/{workspace_id}/history",
         name: "readHistory",
         summary: "What happened to the lock of a workspace",
-        about: "Newest first. Every lease begins with one event and ends with one. An event's `user_id`, `session_id` and `fence` are those of the lease that it is about; for `lock.taken_over` that is the lease that ended, and `detail.new_fence` is the one that followed.",
+        about: "Newest first. Every lease begins with one event and ends with one. An event's `user_id`, `session_id` and `fence` are those of the lease that it is about; for `lock.taken_over` and `lock.handed_over` that is the lease that ended, and `detail.new_fence` is the one that followed. A handover because the holder did not answer is by whoever knocked.",
         right: Right::Read,
         handler: bulk::history,
         query: &[LIMIT, optional("cursor", Kind::Integer(1, i64::MAX), CURSOR)],
@@ -311,7 +281,7 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/events",
         name: "followEvents",
         summary: "What happens to the locks, as it happens",
-        about: "Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock that the event began, if it is still there. Heartbeats are no events. A connection that begins again with the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes at least every 15 seconds.",
+        about: "Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock that the event began or is about, if it is still there. Heartbeats are no events. A connection that begins again with the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes at least every 15 seconds.",
         right: Right::Read,
         handler: events::follow,
         query: &[

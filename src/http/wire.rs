@@ -12,6 +12,7 @@ use super::exchange::Response;
 use super::routes::JSON;
 use crate::live::hub::Words;
 use crate::lock::event::{Event, EventType, Lost};
+use crate::lock::knock::Knock;
 use crate::lock::{DisplayName, Lock, SessionId, UserId};
 use crate::time::{LeaseClock, Timestamp};
 
@@ -31,7 +32,7 @@ pub struct LockOut<'a> {
     ttl_ms: i64,
     note: Option<&'a str>,
     metadata: &'a RawValue,
-    knock: (),
+    knock: Option<KnockOut<'a>>,
 }
 
 impl<'a> LockOut<'a> {
@@ -54,7 +55,7 @@ impl<'a> LockOut<'a> {
             note: lock.note.as_deref(),
             // What is in the store was JSON when it came in.
             metadata: serde_json::from_str(&lock.metadata).unwrap_or(RawValue::NULL),
-            knock: (),
+            knock: KnockOut::first(lock, now, clock),
         }
     }
 }
@@ -65,26 +66,62 @@ pub fn left_ms(lock: &Lock, now: Timestamp) -> i64 {
     lock.expires_at.since(now).max(0)
 }
 
+/// Somebody who asks the holder for the lock.
+#[derive(Debug, Serialize)]
+pub struct KnockOut<'a> {
+    user_id: &'a str,
+    name: Option<&'a str>,
+    message: Option<&'a str>,
+    knocked_at: String,
+    auto_grant_at: Option<String>,
+    auto_grant_in_ms: Option<i64>,
+}
+
+impl<'a> KnockOut<'a> {
+    /// Those who ask for this lock, in the order in which they came.
+    pub fn all(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> impl Iterator<Item = Self> {
+        let shown = |at| clock.wall_at(at).to_rfc3339();
+        lock.knocks.pending.iter().enumerate().map(move |(place, knock)| {
+            // The holder answers one at a time.
+            let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
+            let Knock { user_id, name, session_id: _, message, knocked_at } = knock;
+            Self {
+                user_id: user_id.as_str(),
+                name: name.as_ref().map(DisplayName::as_str),
+                message: message.as_deref(),
+                knocked_at: shown(*knocked_at),
+                auto_grant_at: grant_at.map(shown),
+                auto_grant_in_ms: grant_at.map(|grant_at| grant_at.since(now).max(0)),
+            }
+        })
+    }
+
+    /// The one that the holder is to answer.
+    fn first(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Option<Self> {
+        Self::all(lock, now, clock).next()
+    }
+}
+
 /// A renewal.
 #[derive(Debug, Serialize)]
-pub struct RenewedOut {
+pub struct RenewedOut<'a> {
     success: bool,
     expires_at: String,
     expires_in_ms: i64,
     fence: i64,
-    knock: (),
+    knock: Option<KnockOut<'a>>,
 }
 
-impl RenewedOut {
+impl<'a> RenewedOut<'a> {
     /// Shows what became of the lease.
     #[must_use]
-    pub fn of(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Self {
+    pub fn of(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Self {
         Self {
             success: true,
             expires_at: clock.wall_at(lock.expires_at).to_rfc3339(),
             expires_in_ms: left_ms(lock, now),
             fence: lock.fence.0,
-            knock: (),
+            knock: KnockOut::first(lock, now, clock),
         }
     }
 }
@@ -125,7 +162,7 @@ pub struct EventOut<'a> {
     by_user_id: Option<&'a str>,
     by_name: Option<&'a str>,
     fence: i64,
-    detail: DetailOut,
+    detail: DetailOut<'a>,
 }
 
 /// How the followers of the events are told of them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
@@ -153,9 +190,13 @@ pub const WORDS: Words = Words {
 
 /// What only some events have.
 #[derive(Debug, Serialize)]
-struct DetailOut {
+struct DetailOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     new_fence: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
 }
@@ -167,7 +208,7 @@ impl<'a> EventOut<'a> {
         let outcome = match event.event_type {
             EventType::Acquired if event.reclaimed => Some("reclaimed"),
             EventType::Acquired => Some("acquired"),
-            EventType::Ended(_) => None,
+            EventType::Knocked | EventType::KnockDeclined | EventType::Ended(_) => None,
         };
         Self {
             revision: event.revision,
@@ -178,7 +219,12 @@ impl<'a> EventOut<'a> {
             by_user_id: event.by_user_id.as_ref().map(UserId::as_str),
             by_name: event.by_name.as_ref().map(DisplayName::as_str),
             fence: event.fence.0,
-            detail: DetailOut { new_fence: event.next_fence.map(|fence| fence.0), outcome },
+            detail: DetailOut {
+                new_fence: event.next_fence.map(|fence| fence.0),
+                to_user_id: event.to_user_id.as_ref().map(UserId::as_str),
+                message: event.message.as_deref(),
+                outcome,
+            },
         }
     }
 }
@@ -216,11 +262,17 @@ impl<'de> Deserialize<'de> for Once {
 /// 200 with `value` as JSON.
 #[must_use]
 pub fn ok(value: &impl Serialize) -> Response {
+    with_status(200, value)
+}
+
+/// This status with `value` as JSON.
+#[must_use]
+pub fn with_status(status: u16, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             // So that the next prompt stands on a line of its own.
             body.push(b'\n');
-            Response::of(200, JSON, body)
+            Response::of(status, JSON, body)
         }
         Err(error) => {
             log::error!("an answer cannot be written as JSON: {error}");

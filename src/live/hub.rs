@@ -6,7 +6,8 @@
 //! goes on from there. Those who are at its end are told of what is new all together, from one read; one who is behind
 //! reads on its own, as fast as it takes what it gets, and keeps nobody waiting.
 //!
-//! A lease that ends is an event when it ends, as long as anybody follows: the thread knows when the next one does.
+//! The same thread sees to it that what is due happens on time ([`super::dues`]): a lease that ends is an event when it
+//! ends, as long as anybody follows.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,19 +15,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use super::dues::Dues;
+use super::faces::{Face, Faces};
 use crate::error::Error;
 use crate::lock::event::Event;
+use crate::lock::policy::Rules;
 use crate::lock::{Lock, WorkspaceId};
+use crate::metrics::Metrics;
 use crate::store::events::Kept;
-use crate::store::{Store, events, locks};
+use crate::store::{Store, events};
 use crate::time::{LeaseClock, Timestamp};
 
 /// Something is said to a follower at least so often, so that nobody between takes the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Events that are read at a time.
 const PAGE: u32 = 200;
-/// Leases that are ended at a time.
-const STEP: u32 = 500;
 /// A follower with so many bytes that it has not taken gets no more until it has (bytes).
 const FULL: usize = 64 * 1024;
 /// One who has been at the end of the history, and is now so many events behind and takes no more, is told to begin
@@ -45,6 +48,8 @@ pub trait Outlet: Send {
     fn behind(&self) -> usize;
     /// Whether nobody is there any more.
     fn is_gone(&self) -> bool;
+    /// `callback` is called when nobody is there any more, and dropped when nothing more is to be said.
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>);
 }
 
 /// How things are said.
@@ -82,6 +87,9 @@ struct Follower {
 /// Those who follow the events.
 pub struct Hub {
     store: Arc<Store>,
+    dues: Dues,
+    faces: Arc<Faces>,
+    metrics: Arc<Metrics>,
     joining: Mutex<Vec<(Follower, From)>>,
     stopping: AtomicBool,
 }
@@ -93,10 +101,17 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Arc<Store>) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<Store>, rules: Arc<Rules>, metrics: Arc<Metrics>) -> Arc<Self> {
         let watch = Arc::clone(store.watch());
         store.clock().clock().when_moved(move || watch.ring());
-        Arc::new(Self { store, joining: Mutex::default(), stopping: AtomicBool::new(false) })
+        Arc::new(Self {
+            dues: Dues::new(Arc::clone(&store), rules),
+            faces: Arc::default(),
+            metrics,
+            store,
+            joining: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// Starts the thread that tells the followers.
@@ -108,12 +123,29 @@ impl Hub {
         Builder::new().name("events".to_owned()).spawn(move || hub.run(words))
     }
 
-    /// Somebody follows what happens on these workspaces, or on all when there are none, until they go away.
-    pub fn follow(&self, from: From, workspaces: Vec<WorkspaceId>, outlet: Box<dyn Outlet>) {
+    /// Somebody follows what happens on these workspaces, or on all when there are none, until they go away. Who they
+    /// are is shown on the workspaces that they named.
+    pub fn follow(
+        &self,
+        from: From,
+        workspaces: Vec<WorkspaceId>,
+        face: Option<&Face>,
+        outlet: Box<dyn Outlet>,
+    ) {
+        if let Some(face) = face {
+            let presence = self.faces.enter(face, workspaces.clone());
+            outlet.when_gone(Box::new(move || drop(presence)));
+        }
         let said_at = self.store.clock().clock().monotonic();
         let follower = Follower { place: 0, caught_up: false, workspaces, outlet, said_at };
         self.joining.lock().unwrap_or_else(PoisonError::into_inner).push((follower, from));
         self.store.watch().ring();
+    }
+
+    /// Who follows this workspace by its name, each person once, at most `limit`.
+    #[must_use]
+    pub fn faces(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<Face> {
+        self.faces.of(workspace_id, limit)
     }
 
     /// Ends the thread. Whoever still follows is let go of.
@@ -133,7 +165,9 @@ impl Hub {
                     PAUSE
                 }
             };
-            self.store.watch().listen(patience);
+            // What that brings about is told in the next round, for which the bell rings.
+            let due = self.dues.see_to(!followers.is_empty());
+            self.store.watch().listen(patience.min(due));
         }
     }
 
@@ -145,16 +179,15 @@ impl Hub {
             *end = self.store.watch().revision();
         }
         self.welcome(followers, *end, words)?;
-        self.store.watch().ring_for_all(!followers.is_empty());
+        self.metrics.followers.set(i64::try_from(followers.len()).unwrap_or(i64::MAX));
+        self.store.watch().ring_for_all(!followers.is_empty() || !self.store.queue().is_empty());
         if followers.is_empty() {
             return Ok(SILENCE);
         }
         self.tell(followers, end, words)?;
         let all_there = self.catch_up(followers, *end, words)?;
         let next_word = self.break_the_silence(followers, words);
-        // What that brings about is told in the next round, for which the bell rings.
-        let next_end = self.end_leases()?;
-        Ok(if all_there { next_end.min(next_word) } else { AGAIN })
+        Ok(if all_there { next_word } else { AGAIN })
     }
 
     fn welcome(&self, followers: &mut Vec<Follower>, end: i64, words: Words) -> Result<(), Error> {
@@ -184,24 +217,6 @@ impl Hub {
 
     fn kept(&self) -> Result<Kept, Error> {
         self.store.read(|connection, _| events::kept(connection)).map(|kept| kept.value)
-    }
-
-    /// Ends the leases whose end has come. Returns how long it is until the next one does.
-    fn end_leases(&self) -> Result<Duration, Error> {
-        let watch = self.store.watch();
-        loop {
-            let next = watch.next_end();
-            let now = self.store.clock().now();
-            match next {
-                None => return Ok(SILENCE),
-                Some(end) if end > now => return Ok(until(end, now)),
-                Some(_) => {
-                    self.store.write(|write| locks::sweep(write, STEP))?;
-                    let found = self.store.read(locks::next_end)?.value;
-                    watch.looked_up(next, found);
-                }
-            }
-        }
     }
 
     /// Tells those who are at the end of the history what is new in it.
@@ -314,8 +329,6 @@ impl Outlet for Nobody {
     fn is_gone(&self) -> bool {
         true
     }
-}
 
-fn until(end: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis(end.since(now).max(0).unsigned_abs())
+    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 }

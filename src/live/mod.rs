@@ -1,3 +1,5 @@
 //! What waits: nothing here takes a thread for each of those who do.
 
+pub mod dues;
+pub mod faces;
 pub mod hub;

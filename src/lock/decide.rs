@@ -2,25 +2,26 @@
 //! be stored and what is to be answered. Nothing else is read and nothing is done: the store loads before and writes
 //! after, inside one transaction.
 //!
-//! 1. A lease whose end has come is gone, whoever asks and whatever for.
-//! 2. A free workspace goes to whoever asks first, with a fence above every other.
+//! 1. Time speaks first ([`settle`]): a lease whose end has come is gone, whoever asks and whatever for.
+//! 2. A free workspace goes to whoever waits longest, else to whoever asks first, with a fence above every other.
 //! 3. One's own live lease starts over; one's own expired lease comes back with its fence if nobody came between.
-//! 4. Somebody else's live lease is never renewed, lengthened or ended but by a takeover or an administrator.
+//! 4. Somebody else's live lease is never renewed, lengthened or ended but by a takeover or an administrator, by its
+//!    holder's handing it over, or by its holder's leaving a knock unanswered ([`super::knock`]).
+//! 5. Whoever is given a lease while they are not asking for it claims it with a first renewal, soon, or it ends.
 
 use super::event::Ending;
+use super::knock::Knocks;
 use super::policy::{Rules, SameUser};
 use super::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, LastLease, Lock, Release,
-    Released, Stored,
+    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, LastLease, Lock, Now, Release,
+    Released, SessionId, UserId,
 };
-use crate::time::Timestamp;
+use crate::time::{Timestamp, Ttl};
 
 /// What is to be stored, and what is to be answered once it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<T> {
-    /// A lease that had ended and is still in the way: to be deleted first, and remembered as expired.
-    pub expired: Option<Lock>,
-    /// What changes then.
+    /// What changes.
     pub change: Change,
     /// The answer.
     pub outcome: T,
@@ -46,94 +47,119 @@ pub enum Change {
         /// What begins.
         lock: Lock,
     },
+    /// The live lease ends and another begins, as its holder wanted, or did not say otherwise.
+    HandOver {
+        /// What ends.
+        previous: Lock,
+        /// What begins.
+        lock: Lock,
+        /// Whether the holder said so.
+        asked: bool,
+    },
+    /// Somebody asks the holder of this lease for it, the last of its [`Knocks::pending`].
+    Knock(Lock),
+    /// Somebody who has asked for this lease says it in other words.
+    Reword(Lock),
+    /// The holder of this lease keeps it, though this user asked for it.
+    Decline(Lock, UserId),
 }
 
-/// What is stored, as it is at `now`: the live lease, the one that is over but still there, and the last that ended.
-struct Now {
-    live: Option<Lock>,
-    expired: Option<Lock>,
-    last: Option<LastLease>,
-}
-
-fn at(stored: Stored, now: Timestamp) -> Now {
-    match stored {
-        Stored::Lock(lock) if lock.is_live(now) => Now { live: Some(lock), expired: None, last: None },
-        Stored::Lock(lock) => Now {
-            live: None,
-            last: Some(LastLease {
-                user_id: lock.user_id.clone(),
-                session_id: lock.session_id.clone(),
-                fence: lock.fence,
-                ending: Ending::Expired,
-                ended_at: lock.expires_at,
-            }),
-            expired: Some(lock),
+/// What time has done to a lock since it was written, at the time when it did: whoever notices late finds what they
+/// would have found then. Comes before everything else, as often as it changes something.
+#[must_use]
+pub fn settle(lock: &Lock, rules: &Rules, now: Timestamp, fresh: Fence) -> Change {
+    match (lock.knocks.grant_at, lock.knocks.pending.first()) {
+        (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
+            previous: lock.clone(),
+            lock: given(&knock.wish(&lock.workspace_id), rules, grant_at, fresh),
+            asked: false,
         },
-        Stored::None { last } => Now { live: None, expired: None, last },
+        _ if lock.is_live(now) => Change::Nothing,
+        _ => Change::End(lock.clone(), Ending::Expired),
     }
 }
 
 /// Somebody wants the lock. `fresh` is a fence above every other, should a new lease begin.
 #[must_use]
 pub fn acquire(
-    stored: Stored,
+    found: Now,
     request: &Acquire,
     rules: &Rules,
     now: Timestamp,
     fresh: Fence,
 ) -> Decision<Acquired> {
-    let Now { live, expired, last } = at(stored, now);
-    let (change, outcome) = match live {
-        None => match last {
-            Some(last) if comes_back(request, &last, rules, now) => {
-                let lock = lease(request, rules, now, last.fence);
-                (Change::Reclaim(lock.clone()), Acquired::Reclaimed(lock))
-            }
-            Some(_) | None => {
-                let lock = lease(request, rules, now, fresh);
-                (Change::Grant(lock.clone()), Acquired::Acquired(lock))
-            }
-        },
-        Some(lock) if owns(request, &lock, rules) => {
+    let (change, outcome) = match found {
+        Now::Free { last: Some(last) } if comes_back(request, &last, rules, now) => {
+            let lock = lease(request, rules, now, last.fence);
+            (Change::Reclaim(lock.clone()), Acquired::Reclaimed(lock))
+        }
+        Now::Free { last: _ } => {
+            let lock = lease(request, rules, now, fresh);
+            (Change::Grant(lock.clone()), Acquired::Acquired(lock))
+        }
+        Now::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
             let lock = start_over(lock, request, rules, now);
             (Change::Renew(lock.clone()), Acquired::Renewed(lock))
         }
-        Some(lock) => contend(lock, request, rules, now, fresh),
+        Now::Locked(lock) => contend(lock, request, rules, now, fresh),
     };
-    Decision { expired, change, outcome }
+    Decision { change, outcome }
 }
 
 /// Somebody else has it.
-fn contend(held: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: Fence) -> (Change, Acquired) {
-    let takeover_allowed = rules.takeover.allows(request.standing);
+fn contend(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: Fence) -> (Change, Acquired) {
+    let may = rules.may_take_over(request.standing, idle(&lock, now));
     match request.force {
-        Force::No => {
-            let same_user = held.user_id == request.user_id;
-            (Change::Nothing, Acquired::Held { lock: held, same_user, takeover_allowed })
-        }
-        Force::Anyone | Force::Seen(_) if !takeover_allowed => {
-            (Change::Nothing, Acquired::TakeoverForbidden(held))
-        }
-        Force::Seen(fence) if fence != held.fence => (Change::Nothing, Acquired::FenceMismatch(held)),
+        Force::No => (Change::Nothing, held(lock, request, rules, now)),
+        Force::Anyone | Force::Seen(_) if !may => (Change::Nothing, Acquired::TakeoverForbidden(lock)),
+        Force::Seen(fence) if fence != lock.fence => (Change::Nothing, Acquired::FenceMismatch(lock)),
         Force::Anyone | Force::Seen(_) => {
-            let lock = lease(request, rules, now, fresh);
+            let (previous, lock) = (lock, lease(request, rules, now, fresh));
             (
-                Change::TakeOver { previous: held.clone(), lock: lock.clone() },
-                Acquired::TakenOver { lock, previous: held },
+                Change::TakeOver { previous: previous.clone(), lock: lock.clone() },
+                Acquired::TakenOver { lock, previous },
             )
         }
     }
 }
 
+/// What somebody is told who cannot have it.
+#[must_use]
+pub fn held(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Acquired {
+    let idle = idle(&lock, now);
+    Acquired::Held {
+        same_user: lock.user_id == request.user_id,
+        takeover_allowed: rules.may_take_over(request.standing, idle),
+        lock,
+        idle,
+    }
+}
+
+/// For how long the holder has done nothing.
+fn idle(lock: &Lock, now: Timestamp) -> Ttl {
+    Ttl::from_millis(now.since(lock.last_active_at))
+}
+
+/// The lease of somebody who waited for it, or was given it: it ends soon unless they claim it.
+#[must_use]
+pub fn given(request: &Acquire, rules: &Rules, now: Timestamp, fresh: Fence) -> Lock {
+    let lease = lease(request, rules, now, fresh);
+    Lock { expires_at: now.plus(lease.ttl.min(rules.claim_within)), claimed: false, ..lease }
+}
+
 /// The holder renews the lease.
 #[must_use]
-pub fn heartbeat(stored: Stored, request: &Heartbeat, rules: &Rules, now: Timestamp) -> Decision<Beat> {
-    let Now { live, expired, last: _ } = at(stored, now);
-    let (change, outcome) = match live {
-        None => (Change::Nothing, Beat::NoLock),
-        Some(lock) if holds(&request.claim, &lock, rules) => {
+pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp) -> Decision<Beat> {
+    let (change, outcome) = match found {
+        Now::Free { .. } => (Change::Nothing, Beat::NoLock),
+        Now::Locked(lock) if holds(&request.claim, &lock, rules) => {
             let ttl = rules.ttl(request.ttl, lock.ttl);
             let lock = Lock {
+                session_id: if lock.claimed {
+                    lock.session_id
+                } else {
+                    lock.session_id.or_else(|| request.claim.session_id.clone())
+                },
                 renewed_at: now,
                 last_active_at: match request.activity {
                     Activity::Active => now,
@@ -141,46 +167,40 @@ pub fn heartbeat(stored: Stored, request: &Heartbeat, rules: &Rules, now: Timest
                 },
                 expires_at: now.plus(ttl),
                 ttl,
+                claimed: true,
                 ..lock
             };
             (Change::Renew(lock.clone()), Beat::Renewed(lock))
         }
-        Some(lock) => {
+        Now::Locked(lock) => {
             let same_user = lock.user_id == request.claim.user_id;
             (Change::Nothing, Beat::NotHolder { lock, same_user })
         }
     };
-    Decision { expired, change, outcome }
+    Decision { change, outcome }
 }
 
 /// A lease is given back, or ended by an administrator.
 #[must_use]
-pub fn release(stored: Stored, request: &Release, rules: &Rules, now: Timestamp) -> Decision<Released> {
-    let Now { live, expired, last: _ } = at(stored, now);
+pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Released> {
     let claim = &request.claim;
-    let (change, outcome) = match live {
-        None => (Change::Nothing, Released::Nothing),
-        Some(lock) if holds(claim, &lock, rules) => {
+    let (change, outcome) = match found {
+        Now::Free { .. } => (Change::Nothing, Released::Nothing),
+        Now::Locked(lock) if holds(claim, &lock, rules) => {
             (Change::End(lock.clone(), Ending::Released), Released::Released(lock))
         }
-        Some(lock)
+        Now::Locked(lock)
             if request.authority == Authority::Administrator
                 && claim.fence.is_none_or(|fence| fence == lock.fence) =>
         {
             (Change::End(lock.clone(), Ending::Revoked), Released::Released(lock))
         }
-        Some(lock) => {
+        Now::Locked(lock) => {
             let same_user = lock.user_id == claim.user_id;
             (Change::Nothing, Released::NotHolder { lock, same_user })
         }
     };
-    Decision { expired, change, outcome }
-}
-
-/// Nobody asks for anything; a lease whose end has come is cleared away.
-#[must_use]
-pub fn sweep(stored: Stored, now: Timestamp) -> Decision<()> {
-    Decision { expired: at(stored, now).expired, change: Change::Nothing, outcome: () }
+    Decision { change, outcome }
 }
 
 /// Whether the caller was the last to have a lease here and only lost it to time, not too long ago.
@@ -192,26 +212,32 @@ fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, now: Timestamp
         && now <= last.ended_at.plus(rules.reclaim_within)
 }
 
-/// Whether a live lease is that of whoever wants to acquire.
-fn owns(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
-    lock.user_id == request.user_id
+/// Whether a live lease is that of this user, in this session.
+#[must_use]
+pub fn owns(user_id: &UserId, session_id: Option<&SessionId>, lock: &Lock, rules: &Rules) -> bool {
+    lock.user_id == *user_id
         && match rules.same_user {
             SameUser::Share => true,
-            SameUser::Separate => lock.session_id == request.session_id,
+            SameUser::Separate => lock.session_id.as_ref() == session_id || is_of_any_session(lock),
         }
 }
 
 /// Whether a live lease is the one that is claimed. A fence names it for sure; where the sessions of one person are
 /// separate and no fence is given, the session must be the lease's.
-fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
+pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == claim.user_id
         && claim.fence.is_none_or(|fence| fence == lock.fence)
         && match (rules.same_user, &claim.session_id, claim.fence) {
             (SameUser::Share, _, _) | (SameUser::Separate, None, Some(_)) => true,
             (SameUser::Separate, session_id @ Some(_), _) | (SameUser::Separate, session_id @ None, None) => {
-                lock.session_id == *session_id
+                lock.session_id == *session_id || is_of_any_session(lock)
             }
         }
+}
+
+/// Whether it was given to a person, and none of their sessions has claimed it yet: the first that does has it.
+fn is_of_any_session(lock: &Lock) -> bool {
+    !lock.claimed && lock.session_id.is_none()
 }
 
 /// The lease that `request` gets.
@@ -230,6 +256,8 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
         ttl,
         note: request.note.clone(),
         metadata: request.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
+        claimed: true,
+        knocks: Knocks::default(),
     }
 }
 
@@ -245,6 +273,7 @@ fn start_over(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> L
         ttl,
         note: request.note.clone().or(lock.note),
         metadata: request.metadata.clone().unwrap_or(lock.metadata),
+        claimed: true,
         ..lock
     }
 }

@@ -1,4 +1,4 @@
-//! What is remembered: every lease begins with one event and ends with one.
+//! What is remembered: every lease begins with one event and ends with one; what is asked of its holder comes between.
 
 use super::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
 use crate::time::WallTime;
@@ -8,6 +8,10 @@ use crate::time::WallTime;
 pub enum EventType {
     /// A lease began. `detail.outcome` is `reclaimed` when the holder came back to an expired one.
     Acquired,
+    /// Somebody asked the holder for the lock.
+    Knocked,
+    /// The holder keeps it.
+    KnockDeclined,
     /// A lease ended, and this is how.
     Ended(Ending),
 }
@@ -21,17 +25,23 @@ pub enum Ending {
     Expired,
     /// Somebody took it over; `next_fence` is the lease that followed at once.
     TakenOver,
+    /// The holder gave it to somebody else, or did not answer one who had knocked; `next_fence` is the lease that
+    /// followed at once.
+    HandedOver,
     /// An administrator ended it.
     Revoked,
 }
 
 impl EventType {
     /// Every type there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Acquired,
+        Self::Knocked,
+        Self::KnockDeclined,
         Self::Ended(Ending::Released),
         Self::Ended(Ending::Expired),
         Self::Ended(Ending::TakenOver),
+        Self::Ended(Ending::HandedOver),
         Self::Ended(Ending::Revoked),
     ];
 
@@ -40,9 +50,12 @@ impl EventType {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Acquired => "lock.acquired",
+            Self::Knocked => "lock.knocked",
+            Self::KnockDeclined => "lock.knock_declined",
             Self::Ended(Ending::Released) => "lock.released",
             Self::Ended(Ending::Expired) => "lock.expired",
             Self::Ended(Ending::TakenOver) => "lock.taken_over",
+            Self::Ended(Ending::HandedOver) => "lock.handed_over",
             Self::Ended(Ending::Revoked) => "lock.revoked",
         }
     }
@@ -62,6 +75,7 @@ impl Ending {
             Self::Released => "released",
             Self::Expired => "expired",
             Self::TakenOver => "taken_over",
+            Self::HandedOver => "handed_over",
             Self::Revoked => "revoked",
         }
     }
@@ -84,12 +98,16 @@ pub struct Event {
     pub session_id: Option<SessionId>,
     /// Which lease it was.
     pub fence: Fence,
-    /// The lease that followed at once, after a takeover.
+    /// The lease that followed at once, after a takeover or a handover.
     pub next_fence: Option<Fence>,
     /// Who did it; nobody, when time did.
     pub by_user_id: Option<UserId>,
     /// How they are shown.
     pub by_name: Option<DisplayName>,
+    /// Of a handover, who has it next; of a knock that was declined, who had knocked.
+    pub to_user_id: Option<UserId>,
+    /// What was said with it.
+    pub message: Option<String>,
     /// Whether the lease is one that its holder came back to.
     pub reclaimed: bool,
 }

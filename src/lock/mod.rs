@@ -1,10 +1,11 @@
 //! The domain: what a lock is, who asks for it, and what the answers can be. No SQL, no HTTP, no clock.
 //!
-//! Read [`decide`] for the rules of the product, [`policy`] for what the settings can change about them, and
-//! [`event`] for what is remembered.
+//! Read [`decide`] for the rules of the product, [`knock`] for asking the holder, [`policy`] for what the settings can
+//! change about them, and [`event`] for what is remembered.
 
 pub mod decide;
 pub mod event;
+pub mod knock;
 pub mod policy;
 
 use crate::error::Error;
@@ -18,6 +19,8 @@ pub const SESSION_BYTES: usize = 128;
 pub const NAME_BYTES: usize = 200;
 /// Most bytes of a note.
 pub const NOTE_BYTES: usize = 500;
+/// Most bytes of the message of a knock.
+pub const MESSAGE_BYTES: usize = 500;
 /// Most bytes of the metadata, encoded as JSON without white space.
 pub const METADATA_BYTES: usize = 4096;
 
@@ -121,6 +124,11 @@ pub struct Lock {
     pub note: Option<String>,
     /// A JSON object, encoded without white space, to 4 KiB.
     pub metadata: String,
+    /// Whether the holder has said a word since it was granted: one to whom it was given while they waited may have
+    /// gone away.
+    pub claimed: bool,
+    /// Who asks the holder for it.
+    pub knocks: knock::Knocks,
 }
 
 impl Lock {
@@ -129,16 +137,22 @@ impl Lock {
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires_at
     }
+
+    /// The first instant at which time changes something about the lock.
+    #[must_use]
+    pub fn due_at(&self) -> Timestamp {
+        self.knocks.grant_at.map_or(self.expires_at, |grant| grant.min(self.expires_at))
+    }
 }
 
-/// What the store knows of a workspace when a use case begins.
+/// What a workspace is when a use case begins, once time has had its say ([`decide::settle`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// There is a row; its lease may have ended.
-    Lock(Lock),
-    /// There is none. `last` is the lease that ended last, if that is still remembered.
-    None {
-        /// The lease that ended last.
+pub enum Now {
+    /// It has a lock.
+    Locked(Lock),
+    /// It has none.
+    Free {
+        /// The lease that ended last, if that is still remembered.
         last: Option<LastLease>,
     },
 }
@@ -216,6 +230,8 @@ pub enum Acquired {
         same_user: bool,
         /// Whether the caller might take it over.
         takeover_allowed: bool,
+        /// For how long the holder has done nothing, as far as is known.
+        idle: Ttl,
     },
     /// A takeover named a fence that is no longer the live one.
     FenceMismatch(Lock),

@@ -56,6 +56,15 @@ pub struct Rules {
     pub same_user: SameUser,
     /// Who may take over.
     pub takeover: Takeover,
+    /// What a lease that was given to somebody who was not asking just then lasts until they first renew it: they may
+    /// have gone away.
+    pub claim_within: Ttl,
+    /// After how long without an answer a lock passes to whoever knocked; nothing means never.
+    pub knock_grant_after: Option<Ttl>,
+    /// How long after they were declined somebody can knock on the same lease again.
+    pub knock_again_after: Ttl,
+    /// After how long without activity a holder's live lock can be taken over by anybody; nothing means never.
+    pub idle_takeover_after: Option<Ttl>,
     /// How long after its end a lease can be reclaimed: as long as its history is kept.
     pub reclaim_within: Ttl,
     /// A lease that ended before this is not reclaimed: when the store was opened. What was granted in between is not
@@ -68,5 +77,11 @@ impl Rules {
     #[must_use]
     pub fn ttl(&self, asked: Option<Ttl>, otherwise: Ttl) -> Ttl {
         asked.unwrap_or(otherwise).clamp(self.min_ttl, self.max_ttl)
+    }
+
+    /// Whether somebody of this standing may end a lease whose holder has done nothing for `idle`.
+    #[must_use]
+    pub fn may_take_over(&self, standing: Standing, idle: Ttl) -> bool {
+        self.takeover.allows(standing) || self.idle_takeover_after.is_some_and(|after| idle >= after)
     }
 }

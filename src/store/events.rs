@@ -24,7 +24,16 @@ pub(super) struct Happened<'a> {
     pub lock: &'a Lock,
     pub next_fence: Option<Fence>,
     pub by: Option<&'a By>,
+    pub to: Option<&'a UserId>,
+    pub message: Option<&'a str>,
     pub reclaimed: bool,
+}
+
+impl<'a> Happened<'a> {
+    /// Something that happened to this lease.
+    pub(super) const fn to(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
+        Self { event_type, at, lock, next_fence: None, by: None, to: None, message: None, reclaimed: false }
+    }
 }
 
 /// Writes an event down.
@@ -33,8 +42,8 @@ pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), E
     write
         .connection()
         .prepare_cached(
-            "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, reclaimed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             write.next_revision(),
@@ -48,6 +57,8 @@ pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), E
             happened.next_fence.map(|fence| fence.0),
             happened.by.map(|by| by.user_id.as_str()),
             happened.by.and_then(|by| by.name.as_ref()).map(DisplayName::as_str),
+            happened.to.map(UserId::as_str),
+            happened.message,
             happened.reclaimed,
         ])?;
     Ok(())
@@ -62,12 +73,12 @@ pub(super) fn last_lease(
         .prepare_cached(&format!(
             "SELECT {COLUMNS}, lease_at FROM events WHERE workspace_id = ?1 ORDER BY revision DESC LIMIT 1"
         ))?
-        .query_row([workspace_id.as_str()], |row| Ok((read_event(row)?, Timestamp(row.get(11)?))))
+        .query_row([workspace_id.as_str()], |row| Ok((read_event(row)?, Timestamp(row.get(13)?))))
         .optional()?;
     let Some((event, ended_at)) = newest else { return Ok(None) };
     let event = event?;
     Ok(match event.event_type {
-        EventType::Acquired => None,
+        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
         EventType::Ended(ending) => Some(LastLease {
             user_id: event.user_id,
             session_id: event.session_id,
@@ -89,14 +100,15 @@ pub(super) fn lost(
     let event = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM events
-             WHERE workspace_id = ?1 AND user_id = ?2 AND type <> 'lock.acquired' AND fence IS NOT ?3
+             WHERE workspace_id = ?1 AND user_id = ?2
+             AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT ?3
              ORDER BY revision DESC LIMIT 1"
         ))?
         .query_row(params![workspace_id.as_str(), user_id.as_str(), live.map(|fence| fence.0)], read_event)
         .optional()?
         .transpose()?;
     Ok(event.and_then(|event| match event.event_type {
-        EventType::Acquired => None,
+        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
         EventType::Ended(ending) => Some(Lost {
             ending,
             fence: event.fence,
@@ -148,7 +160,7 @@ pub fn kept(connection: &Connection) -> Result<Kept, Error> {
 }
 
 /// The events after revision `after`, of all workspaces, oldest first, at most `limit`; each with the lock that it
-/// began, if that is still there.
+/// began, or is asked for with it, if that is still there.
 ///
 /// # Errors
 /// As [`history`].
@@ -166,11 +178,11 @@ pub fn after(
         .map(|row| {
             let event = row??;
             let began = match event.event_type {
-                EventType::Acquired => Some(event.fence),
+                EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => Some(event.fence),
                 EventType::Ended(_) => event.next_fence,
             };
             let lock = began
-                .map(|fence| super::locks::with_fence(connection, &event.workspace_id, fence, now))
+                .map(|fence| super::rows::with_fence(connection, &event.workspace_id, fence, now))
                 .transpose()?
                 .flatten();
             Ok((event, lock))
@@ -194,7 +206,7 @@ pub fn trim(write: &Write<'_>, before: Timestamp, limit: u32) -> Result<usize, E
         .execute(params![before.0, limit])?)
 }
 
-const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, reclaimed";
+const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed";
 
 /// A row of [`COLUMNS`].
 fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
@@ -213,6 +225,8 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
         next_fence: row.get::<_, Option<i64>>(7)?.map(Fence),
         by_user_id: row.get::<_, Option<String>>(8)?.map(UserId::trusted),
         by_name: row.get::<_, Option<String>>(9)?.map(DisplayName::trusted),
-        reclaimed: row.get(10)?,
+        to_user_id: row.get::<_, Option<String>>(10)?.map(UserId::trusted),
+        message: row.get(11)?,
+        reclaimed: row.get(12)?,
     }))
 }

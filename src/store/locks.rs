@@ -1,32 +1,32 @@
 //! The locks: each function that takes a [`Write`] is one use case. It loads, lets [`decide`] decide, and writes what
 //! was decided, with the events that tell of it.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, params};
 
-use super::Write;
 use super::events::{self, By, Happened};
+use super::{Write, rows, waiting};
 use crate::error::Error;
-use crate::lock::decide::{self, Change, Decision};
+use crate::lock::decide::{self, Change};
 use crate::lock::event::{Ending, EventType, Lost};
 use crate::lock::policy::Rules;
 use crate::lock::{
-    Acquire, Acquired, Authority, Beat, Claim, DisplayName, Fence, Heartbeat, Lock, Release, Released,
-    SessionId, Stored, UserId, WorkspaceId,
+    Acquire, Acquired, Authority, Beat, Claim, Fence, Heartbeat, Lock, Now, Release, Released, UserId, WorkspaceId,
 };
-use crate::time::{Timestamp, Ttl};
+use crate::time::Timestamp;
 
 /// Somebody wants the lock.
 ///
 /// # Errors
 /// What SQLite refuses.
 pub fn acquire(write: &Write<'_>, request: &Acquire, rules: &Rules) -> Result<Acquired, Error> {
-    let stored = match load(write.connection(), &request.workspace_id)? {
-        Some(lock) => Stored::Lock(lock),
-        None => Stored::None { last: events::last_lease(write.connection(), &request.workspace_id)? },
+    let found = match settled(write, &request.workspace_id, rules)? {
+        Some(lock) => Now::Locked(lock),
+        None => Now::Free { last: events::last_lease(write.connection(), &request.workspace_id)? },
     };
-    let decision = decide::acquire(stored, request, rules, write.now(), write.fresh_fence());
+    let decision = decide::acquire(found, request, rules, write.now(), write.fresh_fence());
     let by = By { user_id: request.user_id.clone(), name: request.user_name.clone() };
-    apply(write, decision, Some(&by))
+    apply(write, decision.change, Some(&by), rules)?;
+    Ok(decision.outcome)
 }
 
 /// The holder renews the lease. When it cannot be renewed, the answer comes with how the caller's last lease ended.
@@ -39,8 +39,9 @@ pub fn heartbeat(
     rules: &Rules,
 ) -> Result<(Beat, Option<Lost>), Error> {
     let claim = &request.claim;
-    let decision = decide::heartbeat(stored(write, &claim.workspace_id)?, request, rules, write.now());
-    let beat = apply(write, decision, None)?;
+    let decision = decide::heartbeat(now(write, &claim.workspace_id, rules)?, request, rules, write.now());
+    apply(write, decision.change, None, rules)?;
+    let beat = decision.outcome;
     let lost = match &beat {
         Beat::Renewed(_) => None,
         Beat::NotHolder { lock, .. } => lost(write, claim, Some(lock.fence))?,
@@ -60,9 +61,10 @@ pub fn release(
     rules: &Rules,
 ) -> Result<(Released, Option<Lost>), Error> {
     let claim = &request.claim;
-    let decision = decide::release(stored(write, &claim.workspace_id)?, request, rules, write.now());
+    let decision = decide::release(now(write, &claim.workspace_id, rules)?, request, rules);
     let by = By { user_id: claim.user_id.clone(), name: request.user_name.clone() };
-    let released = apply(write, decision, Some(&by))?;
+    apply(write, decision.change, Some(&by), rules)?;
+    let released = decision.outcome;
     let lost = match &released {
         Released::Released(_) | Released::Nothing => None,
         Released::NotHolder { lock, .. } => lost(write, claim, Some(lock.fence))?,
@@ -71,7 +73,7 @@ pub fn release(
 }
 
 /// How the last lease that the claimant had ended, other than the live one.
-fn lost(write: &Write<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
+pub(super) fn lost(write: &Write<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
     events::lost(write.connection(), &claim.workspace_id, &claim.user_id, live)
 }
 
@@ -95,11 +97,7 @@ pub fn release_user(
     rules: &Rules,
     limit: u32,
 ) -> Result<ReleasedSome, Error> {
-    let locks: Vec<Lock> = write
-        .connection()
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM locks WHERE user_id = ?1 LIMIT ?2"))?
-        .query_map(params![user_id.as_str(), limit], read_lock)?
-        .collect::<rusqlite::Result<_>>()?;
+    let locks = rows::of_user(write.connection(), user_id, limit)?;
     let more = locks.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let mut released = 0;
     for lock in locks {
@@ -110,8 +108,9 @@ pub fn release_user(
             fence: Some(lock.fence),
         };
         let request = Release { claim, user_name: by.name.clone(), authority: Authority::Administrator };
-        let decision = decide::release(Stored::Lock(lock), &request, rules, write.now());
-        match apply(write, decision, Some(by))? {
+        let decision = decide::release(now(write, &lock.workspace_id, rules)?, &request, rules);
+        apply(write, decision.change, Some(by), rules)?;
+        match decision.outcome {
             Released::Released(_) => released += 1,
             Released::Nothing | Released::NotHolder { .. } => {}
         }
@@ -119,29 +118,16 @@ pub fn release_user(
     Ok(ReleasedSome { released, more })
 }
 
-/// Clears a lease of `workspace_id` away if its end has come.
+/// Clears leases away whose end has come, and lets locks pass on to those whose knock was not answered; at most `limit`
+/// of each. Returns how many.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn settle(write: &Write<'_>, workspace_id: &WorkspaceId) -> Result<(), Error> {
-    apply(write, decide::sweep(stored(write, workspace_id)?, write.now()), None)
-}
-
-/// Clears leases away whose end has come, the oldest first, at most `limit`. Returns how many.
-///
-/// # Errors
-/// What SQLite refuses.
-pub fn sweep(write: &Write<'_>, limit: u32) -> Result<usize, Error> {
-    let expired: Vec<Lock> = write
-        .connection()
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM locks WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
-        ))?
-        .query_map(params![write.now().0, limit], read_lock)?
-        .collect::<rusqlite::Result<_>>()?;
-    let count = expired.len();
-    for lock in expired {
-        apply(write, decide::sweep(Stored::Lock(lock), write.now()), None)?;
+pub fn sweep(write: &Write<'_>, rules: &Rules, limit: u32) -> Result<usize, Error> {
+    let due = rows::due(write.connection(), write.now(), limit)?;
+    let count = due.len();
+    for lock in due {
+        settled(write, &lock.workspace_id, rules)?;
     }
     Ok(count)
 }
@@ -151,8 +137,8 @@ pub fn sweep(write: &Write<'_>, limit: u32) -> Result<usize, Error> {
 pub enum Found {
     /// A live lock.
     Live(Lock),
-    /// A lease whose end has come, which nobody has cleared away yet. For clients there is no lock.
-    Expired,
+    /// A lock with which time has not had its say yet: it has ended, or passed to somebody else.
+    Due(Lock),
     /// No lock.
     Free,
 }
@@ -162,9 +148,9 @@ pub enum Found {
 /// # Errors
 /// What SQLite refuses.
 pub fn get(connection: &Connection, workspace_id: &WorkspaceId, now: Timestamp) -> Result<Found, Error> {
-    Ok(match load(connection, workspace_id)? {
-        Some(lock) if lock.is_live(now) => Found::Live(lock),
-        Some(_) => Found::Expired,
+    Ok(match rows::load(connection, workspace_id)? {
+        Some(lock) if now < lock.due_at() => Found::Live(lock),
+        Some(lock) => Found::Due(lock),
         None => Found::Free,
     })
 }
@@ -193,12 +179,13 @@ pub fn list(connection: &Connection, listing: &Listing, now: Timestamp) -> Resul
         None => ("?4 = '' AND", ""),
     };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM locks WHERE {by_user} workspace_id > ?1 AND workspace_id >= ?2 AND expires_at > ?3 ORDER BY workspace_id"
+        "SELECT {} FROM locks WHERE {by_user} workspace_id > ?1 AND workspace_id >= ?2 AND expires_at > ?3 ORDER BY workspace_id",
+        rows::COLUMNS
     ))?;
     let mut rows = statement.query(params![listing.after, listing.prefix, now.0, user_id])?;
     let mut locks = Vec::new();
     while let Some(row) = rows.next()? {
-        let lock = read_lock(row)?;
+        let lock = rows::read(connection, row)?;
         if !lock.workspace_id.as_str().starts_with(&listing.prefix) {
             break;
         }
@@ -224,143 +211,107 @@ pub fn count_live(connection: &Connection, now: Timestamp) -> Result<i64, Error>
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn next_end(connection: &Connection, _: Timestamp) -> Result<Option<Timestamp>, Error> {
-    let end: Option<i64> =
-        connection.prepare_cached("SELECT min(expires_at) FROM locks")?.query_row([], |row| row.get(0))?;
-    Ok(end.map(Timestamp))
+pub fn next_end(connection: &Connection) -> Result<Option<Timestamp>, Error> {
+    rows::least(connection, "SELECT min(expires_at) FROM locks")
 }
 
-/// The lock of a workspace, for use cases that do not care who had it last.
-fn stored(write: &Write<'_>, workspace_id: &WorkspaceId) -> Result<Stored, Error> {
-    Ok(load(write.connection(), workspace_id)?.map_or(Stored::None { last: None }, Stored::Lock))
+/// When the next lock passes to somebody whose knock is not answered.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn next_grant(connection: &Connection) -> Result<Option<Timestamp>, Error> {
+    rows::least(connection, "SELECT min(grant_at) FROM locks WHERE grant_at IS NOT NULL")
 }
 
-/// Writes what was decided, with the events that tell of it, and returns the outcome.
-fn apply<T>(write: &Write<'_>, decision: Decision<T>, by: Option<&By>) -> Result<T, Error> {
-    let now = write.now();
-    let tell = |event_type, lock: &Lock, at, next_fence, by, reclaimed| {
-        events::record(write, &Happened { event_type, at, lock, next_fence, by, reclaimed })
-    };
-    if let Some(expired) = decision.expired {
-        delete(write, &expired)?;
-        tell(EventType::Ended(Ending::Expired), &expired, expired.expires_at, None, None, false)?;
-        write.count_expiry();
+/// The lock of a workspace, once time has had its say: what has ended is gone, and whoever is next has it.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Option<Lock>, Error> {
+    while let Some(lock) = rows::load(write.connection(), workspace_id)? {
+        match decide::settle(&lock, rules, write.now(), write.fresh_fence()) {
+            Change::Nothing => return Ok(Some(lock)),
+            // What follows is later each time: it passes on, ends, goes to one who waits.
+            change => apply(write, change, None, rules)?,
+        }
     }
-    match decision.change {
+    Ok(None)
+}
+
+/// A workspace, for use cases that do not care who had it last.
+pub(super) fn now(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Now, Error> {
+    Ok(settled(write, workspace_id, rules)?.map_or(Now::Free { last: None }, Now::Locked))
+}
+
+/// Writes what was decided, with the events that tell of it. A lock that comes free goes to whoever is next in line.
+pub(super) fn apply(
+    write: &Write<'_>,
+    change: Change,
+    by: Option<&By>,
+    rules: &Rules,
+) -> Result<(), Error> {
+    let now = write.now();
+    match change {
         Change::Nothing => {}
         Change::Grant(lock) => {
-            put(write, &lock)?;
+            rows::put(write, &lock)?;
             write.fence_given(lock.fence);
-            tell(EventType::Acquired, &lock, now, None, by, false)?;
+            events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Acquired, now) })?;
+            waiting::arrived(write, &lock, rules);
         }
         Change::Reclaim(lock) => {
-            put(write, &lock)?;
-            tell(EventType::Acquired, &lock, now, None, by, true)?;
+            rows::put(write, &lock)?;
+            let happened = Happened { by, reclaimed: true, ..Happened::to(&lock, EventType::Acquired, now) };
+            events::record(write, &happened)?;
         }
-        Change::Renew(lock) => update(write, &lock)?,
+        Change::Renew(lock) => rows::update(write, &lock)?,
+        Change::Reword(lock) => rows::update_knocks(write, &lock)?,
         Change::End(lock, ending) => {
-            delete(write, &lock)?;
-            tell(EventType::Ended(ending), &lock, now, None, by, false)?;
+            rows::delete(write, &lock)?;
+            // An expiry happened at the end of the lease, whenever it was noticed.
+            let at = if ending == Ending::Expired { lock.expires_at } else { now };
+            events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Ended(ending), at) })?;
+            if ending == Ending::Expired {
+                write.count_expiry();
+            }
+            waiting::next_in_line(write, &lock.workspace_id, rules)?;
         }
         Change::TakeOver { previous, lock } => {
-            put(write, &lock)?;
-            write.fence_given(lock.fence);
-            tell(EventType::Ended(Ending::TakenOver), &previous, now, Some(lock.fence), by, false)?;
+            replace(write, &previous, &lock)?;
+            let happened = Happened::to(&previous, EventType::Ended(Ending::TakenOver), now);
+            events::record(write, &Happened { by, next_fence: Some(lock.fence), ..happened })?;
             write.count_takeover();
+            waiting::arrived(write, &lock, rules);
+        }
+        Change::HandOver { previous, lock, asked } => {
+            replace(write, &previous, &lock)?;
+            let silence = By { user_id: lock.user_id.clone(), name: lock.user_name.clone() };
+            let by = if asked { by } else { Some(&silence) };
+            let at = lock.acquired_at;
+            let happened = Happened::to(&previous, EventType::Ended(Ending::HandedOver), at);
+            let (next_fence, to) = (Some(lock.fence), Some(&lock.user_id));
+            events::record(write, &Happened { by, next_fence, to, ..happened })?;
+            waiting::arrived(write, &lock, rules);
+        }
+        Change::Knock(lock) => {
+            rows::update_knocks(write, &lock)?;
+            let message = lock.knocks.pending.last().and_then(|knock| knock.message.as_deref());
+            let happened = Happened::to(&lock, EventType::Knocked, now);
+            events::record(write, &Happened { by, message, ..happened })?;
+        }
+        Change::Decline(lock, user_id) => {
+            rows::update_knocks(write, &lock)?;
+            let happened = Happened::to(&lock, EventType::KnockDeclined, now);
+            events::record(write, &Happened { by, to: Some(&user_id), ..happened })?;
         }
     }
-    Ok(decision.outcome)
-}
-
-const COLUMNS: &str = "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata";
-
-fn load(connection: &Connection, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
-    Ok(connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM locks WHERE workspace_id = ?1"))?
-        .query_row([workspace_id.as_str()], read_lock)
-        .optional()?)
-}
-
-/// The live lock of this workspace with this fence, if there is one.
-pub(super) fn with_fence(
-    connection: &Connection,
-    workspace_id: &WorkspaceId,
-    fence: Fence,
-    now: Timestamp,
-) -> Result<Option<Lock>, Error> {
-    Ok(load(connection, workspace_id)?.filter(|lock| lock.fence == fence && lock.is_live(now)))
-}
-
-/// A row of [`COLUMNS`].
-fn read_lock(row: &Row<'_>) -> rusqlite::Result<Lock> {
-    Ok(Lock {
-        workspace_id: WorkspaceId::trusted(row.get(0)?),
-        user_id: UserId::trusted(row.get(1)?),
-        user_name: row.get::<_, Option<String>>(2)?.map(DisplayName::trusted),
-        session_id: row.get::<_, Option<String>>(3)?.map(SessionId::trusted),
-        fence: Fence(row.get(4)?),
-        acquired_at: Timestamp(row.get(5)?),
-        renewed_at: Timestamp(row.get(6)?),
-        last_active_at: Timestamp(row.get(7)?),
-        expires_at: Timestamp(row.get(8)?),
-        ttl: Ttl::from_millis(row.get(9)?),
-        note: row.get(10)?,
-        metadata: row.get(11)?,
-    })
-}
-
-/// Writes a lease that begins, in place of the one before.
-fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    write.ends_at(lock.expires_at);
-    write
-        .connection()
-        .prepare_cached(&format!(
-            "INSERT OR REPLACE INTO locks ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
-        ))?
-        .execute(params![
-            lock.workspace_id.as_str(),
-            lock.user_id.as_str(),
-            lock.user_name.as_ref().map(DisplayName::as_str),
-            lock.session_id.as_ref().map(SessionId::as_str),
-            lock.fence.0,
-            lock.acquired_at.0,
-            lock.renewed_at.0,
-            lock.last_active_at.0,
-            lock.expires_at.0,
-            lock.ttl.as_millis(),
-            lock.note,
-            lock.metadata,
-        ])?;
     Ok(())
 }
 
-/// Writes what a renewal can change.
-fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    write.ends_at(lock.expires_at);
-    write
-        .connection()
-        .prepare_cached(
-            "UPDATE locks SET user_name = ?2, session_id = ?3, renewed_at = ?4, last_active_at = ?5, expires_at = ?6,
-             ttl_ms = ?7, note = ?8, metadata = ?9 WHERE workspace_id = ?1",
-        )?
-        .execute(params![
-            lock.workspace_id.as_str(),
-            lock.user_name.as_ref().map(DisplayName::as_str),
-            lock.session_id.as_ref().map(SessionId::as_str),
-            lock.renewed_at.0,
-            lock.last_active_at.0,
-            lock.expires_at.0,
-            lock.ttl.as_millis(),
-            lock.note,
-            lock.metadata,
-        ])?;
-    Ok(())
-}
-
-fn delete(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    write
-        .connection()
-        .prepare_cached("DELETE FROM locks WHERE workspace_id = ?1")?
-        .execute([lock.workspace_id.as_str()])?;
+/// One lease ends and another begins.
+fn replace(write: &Write<'_>, previous: &Lock, lock: &Lock) -> Result<(), Error> {
+    rows::delete(write, previous)?;
+    rows::put(write, lock)?;
+    write.fence_given(lock.fence);
     Ok(())
 }

@@ -3,10 +3,14 @@
 //! Every mutation is one function of [`locks`] or [`events`] that runs inside one IMMEDIATE transaction of the one
 //! writer (`writer.rs`). Reads go through a pool of read-only connections and see what is committed.
 
+pub mod asking;
 pub mod events;
 mod guard;
 pub mod locks;
 mod open;
+pub mod queue;
+mod rows;
+pub mod waiting;
 pub mod watch;
 mod write;
 mod writer;
@@ -23,8 +27,9 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 pub use open::{APPLICATION_ID, SCHEMA_VERSION};
+use queue::{Limits, Queue};
 use watch::Watch;
-pub use write::{At, Write};
+pub use write::{At, Dues, Write};
 
 /// A pool of connections to one file.
 type Pool = r2d2::Pool<SqliteConnectionManager>;
@@ -42,6 +47,8 @@ pub struct Options {
     pub restart_grace: Duration,
     /// Most reads at a time. A further one waits.
     pub readers: u32,
+    /// How many may wait for locks.
+    pub waiters: Limits,
 }
 
 /// An open database: one writer, some readers.
@@ -53,6 +60,7 @@ pub struct Store {
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
     watch: Arc<Watch>,
+    queue: Arc<Queue>,
     opened_at: Timestamp,
     guard: guard::Guard,
 }
@@ -73,12 +81,18 @@ impl Store {
         let readers = open::readers(options, &housekeeping)?;
         let clock = Arc::new(clock);
         let watch = Arc::new(Watch::default());
-        let writer =
-            writer::Writer::start(connection, Arc::clone(&clock), Arc::clone(metrics), Arc::clone(&watch))?;
+        let queue = Arc::new(Queue::new(options.waiters));
+        let writer = writer::Writer::start(
+            connection,
+            Arc::clone(&clock),
+            Arc::clone(metrics),
+            Arc::clone(&watch),
+            Arc::clone(&queue),
+        )?;
         let opened_at = clock.now();
-        let store = Self { path: options.path.clone(), readers, writer, clock, watch, opened_at, guard };
+        let store = Self { path: options.path.clone(), readers, writer, clock, watch, queue, opened_at, guard };
         let kept = store.read(|connection, _| events::kept(connection))?;
-        store.watch.committed(kept.value.last, store.read(locks::next_end)?.value);
+        store.watch.committed(kept.value.last, store.dues()?);
         Ok(store)
     }
 
@@ -106,6 +120,23 @@ impl Store {
     #[must_use]
     pub const fn watch(&self) -> &Arc<Watch> {
         &self.watch
+    }
+
+    /// Who waits for locks.
+    #[must_use]
+    pub const fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// When time has its say next.
+    ///
+    /// # Errors
+    /// What SQLite refuses.
+    pub fn dues(&self) -> Result<Dues, Error> {
+        self.read(|connection, _| {
+            Ok(Dues { end: locks::next_end(connection)?, grant: locks::next_grant(connection)? })
+        })
+        .map(|dues| dues.value)
     }
 
     /// Submits a use case. `work` runs inside an IMMEDIATE transaction together with others; should one of them fail,

@@ -216,6 +216,11 @@ fn resume(connection: &mut Connection, options: &Options, clock: &Clock) -> rusq
         "UPDATE locks SET expires_at = ?1 WHERE expires_at > ?2 AND expires_at < ?1",
         params![grace_ends.0, last_seen.0],
     )?;
+    // Nor could they answer whoever knocked.
+    transaction.execute(
+        "UPDATE locks SET grant_at = ?1 WHERE grant_at > ?2 AND grant_at < ?1",
+        params![grace_ends.0, last_seen.0],
+    )?;
     transaction.execute(
         "UPDATE meta SET last_seen_at = ?1, wall_offset_ms = ?2 WHERE id = 1",
         params![resumed.now.0, resumed.wall_offset_ms],

@@ -1,9 +1,9 @@
-//! What those who follow the store are told without asking it: how far the history goes, and when the next lease ends.
+//! What those who follow the store are told without asking it: how far the history goes, and when time has its say next.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::time::Timestamp;
+use super::write::Dues;
 
 /// What has changed, and a bell.
 #[derive(Debug, Default)]
@@ -16,22 +16,24 @@ pub struct Watch {
 struct Watched {
     /// The revision of the last event that was committed.
     revision: i64,
-    /// No lease ends before this; nothing is known when it is missing.
-    next_end: Option<Timestamp>,
+    /// Nothing is due before this.
+    dues: Dues,
     rung: bool,
     /// Somebody wants to hear the bell for every commit.
     for_all: bool,
 }
 
 impl Watch {
-    /// The history goes as far as `revision`, and leases were written of which the first ends at `first_end`.
-    pub(super) fn committed(&self, revision: i64, first_end: Option<Timestamp>) {
+    /// The history goes as far as `revision`, and locks were written about which time has its say then.
+    pub(super) fn committed(&self, revision: i64, dues: Dues) {
         let mut watched = self.lock();
-        let earlier = first_end.filter(|end| watched.next_end.is_none_or(|next| *end < next));
-        if revision > watched.revision || earlier.is_some() {
+        let all = watched.dues.or(dues);
+        if revision > watched.revision || all != watched.dues {
+            // Whoever knocked gets an answer, whether somebody listens or not.
+            let ring = watched.for_all || all.grant != watched.dues.grant;
             watched.revision = watched.revision.max(revision);
-            watched.next_end = earlier.or(watched.next_end);
-            if watched.for_all {
+            watched.dues = all;
+            if ring {
                 watched.rung = true;
                 drop(watched);
                 self.bell.notify_all();
@@ -45,20 +47,16 @@ impl Watch {
         self.lock().revision
     }
 
-    /// Whether a lease may have ended by `now`. Then it is to be looked up which is the next.
+    /// Nothing is due before this. When it comes, it is to be looked up what is due next.
     #[must_use]
-    pub fn next_end(&self) -> Option<Timestamp> {
-        self.lock().next_end
+    pub fn dues(&self) -> Dues {
+        self.lock().dues
     }
 
-    /// No lease ends before this, by what is in the store. What was written meanwhile counts if it is earlier.
-    pub fn looked_up(&self, before: Option<Timestamp>, found: Option<Timestamp>) {
+    /// Nothing is due before `found`, by what is in the store. What was written since `before` counts if it is earlier.
+    pub fn looked_up(&self, before: Dues, found: Dues) {
         let mut watched = self.lock();
-        if watched.next_end == before {
-            watched.next_end = found;
-        } else if let Some(found) = found {
-            watched.next_end = Some(watched.next_end.map_or(found, |next| next.min(found)));
-        }
+        watched.dues = if watched.dues == before { found } else { watched.dues.or(found) };
     }
 
     /// Whether the bell is rung for what is committed.

@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use rusqlite::{Connection, params};
 
+use super::queue::{Lines, Moved, Queue};
 use crate::error::Error;
-use crate::lock::Fence;
+use crate::lock::{Fence, Lock};
 use crate::time::{LeaseClock, Timestamp, WallTime};
 
 /// `meta.last_seen_at` is not written more often than this (milliseconds).
@@ -31,7 +32,8 @@ pub struct Write<'c> {
     meta: Cell<Meta>,
     tally: Cell<Tally>,
     touched: Cell<bool>,
-    first_end: Cell<Option<Timestamp>>,
+    dues: Cell<Dues>,
+    lines: Lines<'c>,
 }
 
 /// The row of the table `meta`.
@@ -43,6 +45,28 @@ struct Meta {
     wall_offset_ms: i64,
 }
 
+/// When time has its say about the locks that were written, at the earliest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dues {
+    /// The first end of a lease.
+    pub end: Option<Timestamp>,
+    /// The first time that a lock passes to somebody whose knock was not answered.
+    pub grant: Option<Timestamp>,
+}
+
+impl Dues {
+    /// The earlier of both.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { end: first(self.end, other.end), grant: first(self.grant, other.grant) }
+    }
+}
+
+/// The earlier of those that there are.
+fn first(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}
+
 /// What is counted of a transaction.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
@@ -51,21 +75,29 @@ struct Tally {
 }
 
 /// What follows from a transaction once it is committed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Written {
+    /// Lease time.
+    pub(super) now: Timestamp,
     pub(super) expiries: u64,
     pub(super) takeovers: u64,
     /// What is added to lease time from now on to get wall time.
     pub(super) wall_offset_ms: i64,
     /// The revision of the last event there is.
     pub(super) last_revision: i64,
-    /// The first end of the leases that were written.
-    pub(super) first_end: Option<Timestamp>,
+    /// When time has its say about the locks that were written.
+    pub(super) dues: Dues,
+    /// Those who waited and wait no more, and those who do now.
+    pub(super) moved: Moved,
 }
 
 impl<'c> Write<'c> {
     /// The transaction has begun: the time is read, once, and a wall clock that was set is noticed.
-    pub(super) fn begin(connection: &'c Connection, clock: &LeaseClock) -> Result<Self, Error> {
+    pub(super) fn begin(
+        connection: &'c Connection,
+        clock: &LeaseClock,
+        queue: &'c Queue,
+    ) -> Result<Self, Error> {
         let before = read_meta(connection)?;
         let wall_offset_ms = clock.wall_was_set().unwrap_or(before.wall_offset_ms);
         Ok(Self {
@@ -76,7 +108,8 @@ impl<'c> Write<'c> {
             meta: Cell::new(Meta { wall_offset_ms, ..before }),
             tally: Cell::default(),
             touched: Cell::new(false),
-            first_end: Cell::new(None),
+            dues: Cell::default(),
+            lines: Lines::of(queue),
         })
     }
 
@@ -92,11 +125,13 @@ impl<'c> Write<'c> {
         }
         let Tally { expiries, takeovers } = self.tally.get();
         Ok(Written {
+            now: self.now,
             expiries,
             takeovers,
             wall_offset_ms: meta.wall_offset_ms,
             last_revision: meta.last_revision,
-            first_end: self.first_end.get(),
+            dues: self.dues.get(),
+            moved: self.lines.into_moved(),
         })
     }
 
@@ -146,10 +181,16 @@ impl<'c> Write<'c> {
         self.touched.set(true);
     }
 
-    /// A lease was written that ends then.
-    pub fn ends_at(&self, end: Timestamp) {
-        let first = self.first_end.get().map_or(end, |first| first.min(end));
-        self.first_end.set(Some(first));
+    /// A lock was written: time will have its say.
+    pub fn due_at(&self, lock: &Lock) {
+        let dues = Dues { end: Some(lock.expires_at), grant: lock.knocks.grant_at };
+        self.dues.set(self.dues.get().or(dues));
+    }
+
+    /// Who waits for a lock.
+    #[must_use]
+    pub const fn lines(&self) -> &Lines<'c> {
+        &self.lines
     }
 
     /// A lease ended because nobody renewed it.

@@ -20,9 +20,11 @@ use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
+use super::queue::{Queue, Waiter};
 use super::watch::Watch;
 use super::write::{At, Write, Written};
 use crate::error::Error;
+use crate::lock::Acquired;
 use crate::metrics::Metrics;
 use crate::time::LeaseClock;
 
@@ -78,8 +80,17 @@ enum Command {
     Stop,
 }
 
-/// Use cases that are done, each with why it failed, if it did.
-type Done = Vec<(Box<dyn Job>, Option<Error>)>;
+/// Who is to be told of what was committed.
+#[derive(Default)]
+struct Done {
+    /// Those who submitted the use cases, each with why it failed, if it did.
+    jobs: Vec<(Box<dyn Job>, Option<Error>)>,
+    /// Those who waited.
+    told: Vec<Told>,
+}
+
+/// What became of somebody who waited.
+type Told = (Arc<Waiter>, Result<At<Acquired>, Error>);
 
 /// The way to the writer.
 #[derive(Debug)]
@@ -106,10 +117,11 @@ impl Writer {
         clock: Arc<LeaseClock>,
         metrics: Arc<Metrics>,
         watch: Arc<Watch>,
+        queue: Arc<Queue>,
     ) -> Result<Self, Error> {
         let (commands, received) = sync_channel(QUEUE);
         let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
-        let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), watch, done };
+        let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), watch, queue, done };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
         let (running, ended) = channel::<()>();
         let until_the_end = running.clone();
@@ -184,11 +196,18 @@ impl Writer {
 /// Lets the answers go. A reply that panics loses its own answer and no other.
 fn answer(to_answer: &Receiver<Done>) {
     while let Ok(done) = to_answer.recv() {
-        for (job, failure) in done {
-            if catch_unwind(AssertUnwindSafe(|| job.answer(failure))).is_err() {
-                log::error!("an answer panicked");
-            }
+        for (job, failure) in done.jobs {
+            in_peace(|| job.answer(failure));
         }
+        for (waiter, answer) in done.told {
+            in_peace(|| waiter.answer(answer));
+        }
+    }
+}
+
+fn in_peace(answer: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(answer)).is_err() {
+        log::error!("an answer panicked");
     }
 }
 
@@ -198,6 +217,7 @@ struct Thread {
     clock: Arc<LeaseClock>,
     metrics: Arc<Metrics>,
     watch: Arc<Watch>,
+    queue: Arc<Queue>,
     done: SyncSender<Done>,
 }
 
@@ -238,7 +258,8 @@ impl Thread {
         // Whoever still came after the end was asked for is told, not forgotten.
         while let Ok(command) = commands.try_recv() {
             if let Command::Run(job) = command {
-                let _ = self.done.send(vec![(job, Some(Error::Stopping))]);
+                let jobs = vec![(job, Some(Error::Stopping))];
+                let _ = self.done.send(Done { jobs, ..Done::default() });
             }
         }
         self.finish()
@@ -249,35 +270,41 @@ impl Thread {
         let size = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
         self.metrics.queue_depth.dec_by(i64::from(size));
         self.metrics.batch_size.observe(f64::from(size));
+        let same = |jobs: Vec<_>, failure: Option<Error>| -> Vec<_> {
+            jobs.into_iter().map(|job| (job, failure.clone())).collect()
+        };
         let done = match self.transact(&mut jobs) {
-            Ok(()) => jobs.into_iter().map(|job| (job, None)).collect(),
-            // Alone it failed alone.
-            Err(error) if size == 1 => jobs.into_iter().map(|job| (job, Some(error.clone()))).collect(),
-            // Another process has the database: each of them would wait as long again.
-            Err(Error::Busy) => jobs.into_iter().map(|job| (job, Some(Error::Busy))).collect(),
-            Err(_) => jobs
-                .into_iter()
-                .map(|job| {
+            Ok(told) => Done { jobs: same(jobs, None), told },
+            // Alone it failed alone. When another process has the database, each of them would wait as long again.
+            Err(error) if size == 1 || error == Error::Busy => {
+                Done { jobs: same(jobs, Some(error)), told: Vec::new() }
+            }
+            Err(_) => {
+                let mut done = Done::default();
+                for job in jobs {
                     let mut alone = [job];
-                    let failure = self.transact(&mut alone).err();
+                    let told = self.transact(&mut alone);
                     let [job] = alone;
-                    (job, failure)
-                })
-                .collect(),
+                    done.jobs.push((job, told.as_ref().err().cloned()));
+                    done.told.extend(told.into_iter().flatten());
+                }
+                done
+            }
         };
         // The thread that answers ends after this one.
         let _ = self.done.send(done);
     }
 
-    /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does.
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
-        let Self { connection, clock, metrics, watch, done: _ } = self;
+    /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
+    /// those who waited is to be told what.
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
+        let Self { connection, clock, metrics, watch, queue, done: _ } = self;
         if !connection.is_autocommit() {
             // The last one could not even be rolled back.
             connection.execute_batch("ROLLBACK")?;
         }
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let outcome = Self::inside(connection, clock, jobs).and_then(|written| {
+        let outcome = Self::inside(connection, clock, queue, jobs).and_then(|written| {
             let started = clock.clock().monotonic();
             connection.prepare_cached("COMMIT")?.execute([])?;
             metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
@@ -287,7 +314,11 @@ impl Thread {
             Ok(written) => {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
-                watch.committed(written.last_revision, written.first_end);
+                watch.committed(written.last_revision, written.dues);
+                if queue.commit(written.moved.changed) {
+                    metrics.waiters.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+                    watch.ring();
+                }
                 let by = written.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
                 if by != 0 {
                     clock.set_wall_offset_ms(written.wall_offset_ms);
@@ -296,7 +327,9 @@ impl Thread {
                         "the wall clock was set by {by} ms: what is left of each lease stays, what is shown moves along"
                     );
                 }
-                Ok(())
+                let now = written.now;
+                let told = |outcome: Option<Acquired>| outcome.map_or(Err(Error::Busy), |value| Ok(At { now, value }));
+                Ok(written.moved.told.into_iter().map(|(waiter, outcome)| (waiter, told(outcome))).collect())
             }
             Err(error) => {
                 // Some errors have rolled back already (a full disk, say).
@@ -312,9 +345,10 @@ impl Thread {
     fn inside(
         connection: &Connection,
         clock: &LeaseClock,
+        queue: &Queue,
         jobs: &mut [Box<dyn Job>],
     ) -> Result<Written, Error> {
-        let write = Write::begin(connection, clock)?;
+        let write = Write::begin(connection, clock, queue)?;
         if jobs.is_empty() {
             write.touch();
         }
@@ -348,7 +382,7 @@ impl Thread {
             )
             .and_then(|mut ended| ended.query_row([now], |row| row.get::<_, bool>(0)))
             .map_err(Error::from);
-        let written = ended.and_then(|ended| if ended { self.transact(&mut []) } else { Ok(()) });
+        let written = ended.and_then(|ended| if ended { self.transact(&mut []).map(drop) } else { Ok(()) });
         if let Err(error) = written {
             log::warn!("the time could not be written down: {error}");
         }
@@ -356,7 +390,7 @@ impl Thread {
 
     /// Writes down when the server stopped, and leaves one tidy file behind.
     fn finish(mut self) -> Connected {
-        if let Err(error) = self.transact(&mut []).and_then(|()| self.checkpoint()) {
+        if let Err(error) = self.transact(&mut []).and_then(|_| self.checkpoint()) {
             log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
         }
         self.connection

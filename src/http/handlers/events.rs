@@ -7,6 +7,7 @@ use crate::http::exchange::Response;
 use crate::http::hold::Stream;
 use crate::http::problem::Problem;
 use crate::http::routes::{Answer, EVENT_STREAM};
+use crate::live::faces::Face;
 use crate::live::hub::{From, Outlet};
 use crate::lock::WorkspaceId;
 use crate::service::Service;
@@ -23,6 +24,10 @@ impl Outlet for Stream {
     fn is_gone(&self) -> bool {
         Self::is_gone(self)
     }
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        Self::when_gone(self, callback);
+    }
 }
 
 /// `GET /events`
@@ -34,12 +39,17 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         .iter()
         .map(|id| WorkspaceId::parse(id).map_err(|error| Problem::of(&error, &call.request_id)))
         .collect::<Result<Vec<_>, _>>()?;
+    let face = call.caller.user_id.clone().map(|user_id| Face {
+        user_id,
+        name: call.caller.name.clone(),
+        since: service.clock().wall_at(service.clock().now()),
+    });
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         // nginx keeps an answer back until it is told not to.
         let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
         let stream = reply.hold().stream(&head);
-        service.hub().follow(from, workspaces, Box::new(stream));
+        service.hub().follow(from, workspaces, face.as_ref(), Box::new(stream));
     }))
 }
 

@@ -10,9 +10,11 @@ use super::answer;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::fields::Values;
+use crate::http::hold::Ticket;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok};
+use crate::error::Error;
 use crate::lock::event::Lost;
 use crate::lock::policy::Standing;
 use crate::lock::{
@@ -21,7 +23,8 @@ use crate::lock::{
 };
 use crate::service::Service;
 use crate::store::At;
-use crate::time::{LeaseClock, Timestamp};
+use crate::store::queue::Client;
+use crate::time::{LeaseClock, Timestamp, Ttl};
 
 #[derive(Serialize)]
 struct AcquiredOut<'a> {
@@ -34,14 +37,46 @@ struct AcquiredOut<'a> {
 /// `POST …/lock`
 pub fn acquire(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let request = wanted(call)?;
+    let wait = call.values.integer("wait_ms").filter(|wait| *wait > 0);
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
+        if let Some(wait) = wait {
+            let client = Waits { ticket: reply.hold(), service: Arc::clone(&service) };
+            return service.acquire_waiting(request, Ttl::from_millis(wait), Box::new(client));
+        }
         let shown = Arc::clone(&service);
         service.acquire(
             request,
             answer(reply, move |at: &At<Acquired>| acquired(&at.value, at.now, shown.clock())),
         );
     }))
+}
+
+/// Somebody who waits for a lock, at the door.
+struct Waits {
+    ticket: Ticket,
+    service: Arc<Service>,
+}
+
+impl Client for Waits {
+    fn is_gone(&self) -> bool {
+        self.ticket.is_gone()
+    }
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.ticket.when_gone(callback);
+    }
+
+    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
+        let Self { ticket, service } = *self;
+        let answer = answer
+            .map_err(|error| Problem::of(&error, ticket.request_id()))
+            .and_then(|at| acquired(&at.value, at.now, service.clock()));
+        match answer {
+            Ok(response) => ticket.respond(&response),
+            Err(problem) => ticket.refuse(&problem),
+        }
+    }
 }
 
 fn wanted(call: &Call) -> Result<Acquire, Problem> {
@@ -80,11 +115,12 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
         Acquired::Renewed(lock) => granted("renewed", lock, None),
         Acquired::Reclaimed(lock) => granted("reclaimed", lock, None),
         Acquired::TakenOver { lock, previous } => granted("taken_over", lock, Some(previous)),
-        Acquired::Held { lock, same_user, takeover_allowed } => Err(Problem::new(Code::LockHeld)
+        Acquired::Held { lock, same_user, takeover_allowed, idle } => Err(Problem::new(Code::LockHeld)
             .detail(who_has_it(lock, *same_user, now))
             .member("lock", shown(lock, now, clock))
             .member("same_user", *same_user)
             .member("takeover_allowed", *takeover_allowed)
+            .member("idle_for_ms", idle.as_millis())
             .header("Retry-After", seconds_left(lock, now).to_string())),
         Acquired::FenceMismatch(lock) => Err(Problem::new(Code::FenceMismatch)
             .detail(format!("The lock is no longer the one you saw: {}", who_has_it(lock, false, now)))
@@ -130,22 +166,26 @@ pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
 }
 
 /// What became of a heartbeat.
-pub(super) fn beaten(
-    beat: &Beat,
+pub(super) fn beaten<'a>(
+    beat: &'a Beat,
     lost: Option<&Lost>,
     now: Timestamp,
     clock: &LeaseClock,
-) -> Result<RenewedOut, Problem> {
+) -> Result<RenewedOut<'a>, Problem> {
     match beat {
         Beat::Renewed(lock) => Ok(RenewedOut::of(lock, now, clock)),
         Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost, now, clock)),
-        Beat::NoLock => Err(Problem::new(Code::LockNotFound)
-            .detail(match lost {
-                Some(_) => "You do not have this lock any more, and nobody else has it. Acquire it again before you save.",
-                None => "Nobody has locked this workspace. Acquire the lock first.",
-            })
-            .member("lost", ended(lost))),
+        Beat::NoLock => Err(no_lock(lost)),
     }
+}
+
+/// There is no live lock, and the caller would have it.
+pub(super) fn no_lock(lost: Option<&Lost>) -> Problem {
+    let detail = match lost {
+        Some(_) => "You do not have this lock any more, and nobody else has it. Acquire it again before you save.",
+        None => "Nobody has locked this workspace. Acquire the lock first.",
+    };
+    Problem::new(Code::LockNotFound).detail(detail).member("lost", ended(lost))
 }
 
 /// Which lease a call claims.
@@ -190,7 +230,7 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     }))
 }
 
-fn not_holder(
+pub(super) fn not_holder(
     lock: &Lock,
     same_user: bool,
     lost: Option<&Lost>,
@@ -204,11 +244,11 @@ fn not_holder(
         .member("lost", ended(lost))
 }
 
-fn shown(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Value {
+pub(super) fn shown(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Value {
     json!(LockOut::of(lock, now, clock))
 }
 
-fn ended(lost: Option<&Lost>) -> Value {
+pub(super) fn ended(lost: Option<&Lost>) -> Value {
     json!(lost.map(LostOut::of))
 }
 

@@ -1,0 +1,174 @@
+//! The settings of the sections `[locks]` and `[limits]`.
+
+use super::settings::Setting;
+use super::values::{choice, duration, duration_or, number_within, show_choice, show_duration};
+use crate::lock::policy::{SameUser, Takeover};
+use crate::time::Ttl;
+use std::time::Duration;
+
+const SAME_USER: &[(&str, SameUser)] = &[("share", SameUser::Share), ("separate", SameUser::Separate)];
+const TAKEOVER: &[(&str, Takeover)] =
+    &[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)];
+
+fn show_ttl(ttl: Ttl) -> String {
+    show_duration(Duration::from_millis(ttl.as_millis().unsigned_abs()))
+}
+
+fn show_ttl_or_never(ttl: Option<Ttl>) -> String {
+    ttl.map_or_else(|| "\"never\"".to_owned(), show_ttl)
+}
+
+const A_DURATION: &str = "it takes a duration such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"30d\"";
+
+pub(super) const LOCKS: &[Setting] = &[
+    Setting {
+        section: "locks",
+        name: "default_ttl",
+        about: "How long a lease runs when an acquire does not say.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.default_ttl = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.default_ttl),
+    },
+    Setting {
+        section: "locks",
+        name: "min_ttl",
+        about: "A lease that is asked to be shorter becomes this long.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.min_ttl = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.min_ttl),
+    },
+    Setting {
+        section: "locks",
+        name: "max_ttl",
+        about: "A lease that is asked to be longer becomes this long.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.max_ttl = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.max_ttl),
+    },
+    Setting {
+        section: "locks",
+        name: "same_user",
+        about: "What a second session (tab, device) of the holder is: \"share\" lets all sessions of one person\n\
+                share the lock, \"separate\" makes them compete like different people.",
+        allowed: "it takes \"share\" or \"separate\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.same_user = choice(given, SAME_USER)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.locks.rules.same_user, SAME_USER),
+    },
+    Setting {
+        section: "locks",
+        name: "takeover",
+        about: "Who may take a live lock over with force: \"anyone\", \"admins\" or \"nobody\". An administrator can\n\
+                always end a lock with a forced release.",
+        allowed: "it takes \"anyone\", \"admins\" or \"nobody\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.takeover = choice(given, TAKEOVER)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.locks.rules.takeover, TAKEOVER),
+    },
+    Setting {
+        section: "locks",
+        name: "claim_within",
+        about: "What a lease lasts that was given to somebody who waited, knocked or was handed it, until they first\n\
+                renew it: should they have gone away, they block nobody.",
+        allowed: A_DURATION,
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.claim_within = Ttl::from_duration(duration(given)?);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.claim_within),
+    },
+    Setting {
+        section: "locks",
+        name: "knock_grant_after",
+        about: "A lock passes to whoever knocked when its holder has not answered for so long. \"never\" turns it off.",
+        allowed: "it takes a duration such as \"30s\", or \"never\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.knock_grant_after = duration_or("never", given)?.map(Ttl::from_duration);
+            Ok(())
+        },
+        show: |config| show_ttl_or_never(config.locks.rules.knock_grant_after),
+    },
+    Setting {
+        section: "locks",
+        name: "knock_again_after",
+        about: "How long somebody whose knock was declined has to wait until they can knock on the same lease again.",
+        allowed: "it takes a duration such as \"1m\", or \"0s\" for no wait",
+        secret: false,
+        read: |config, given| {
+            let after = duration_or("0s", given)?.unwrap_or_default();
+            config.locks.rules.knock_again_after = Ttl::from_duration(after);
+            Ok(())
+        },
+        show: |config| show_ttl(config.locks.rules.knock_again_after),
+    },
+    Setting {
+        section: "locks",
+        name: "idle_takeover_after",
+        about: "A live lock whose holder has not been active for so long (heartbeats say `active`) may be taken over\n\
+                by anybody who may lock, whatever locks.takeover says. \"never\" turns it off.",
+        allowed: "it takes a duration such as \"15m\", or \"never\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.idle_takeover_after = duration_or("never", given)?.map(Ttl::from_duration);
+            Ok(())
+        },
+        show: |config| show_ttl_or_never(config.locks.rules.idle_takeover_after),
+    },
+    Setting {
+        section: "locks",
+        name: "restart_grace",
+        about: "A lease that was alive when the server stopped has at least this much left when it starts again,\n\
+                because its holder had nobody to send a heartbeat to.",
+        allowed: "it takes a duration such as \"30s\", or \"0s\" for none",
+        secret: false,
+        read: |config, given| {
+            config.locks.restart_grace = duration_or("0s", given)?.unwrap_or_default();
+            Ok(())
+        },
+        show: |config| show_duration(config.locks.restart_grace),
+    },
+    Setting {
+        section: "limits",
+        name: "waiters_per_workspace",
+        about: "Most clients that can wait for one lock (wait_ms); a further one is answered with 429.",
+        allowed: "it takes a whole number from 1 to 10000",
+        secret: false,
+        read: |config, given| {
+            config.limits.waiters_per_workspace = number_within(given, 1, 10_000)?;
+            Ok(())
+        },
+        show: |config| config.limits.waiters_per_workspace.to_string(),
+    },
+    Setting {
+        section: "limits",
+        name: "waiters",
+        about: "Most clients that can wait for locks in all; a further one is answered with 429.",
+        allowed: "it takes a whole number from 1 to 1000000",
+        secret: false,
+        read: |config, given| {
+            config.limits.waiters = number_within(given, 1, 1_000_000)?;
+            Ok(())
+        },
+        show: |config| config.limits.waiters.to_string(),
+    },
+];

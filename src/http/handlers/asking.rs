@@ -1,0 +1,181 @@
+//! Asking the holder, the holder's answer, and who is there.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::answer;
+use super::locks::{claim, no_lock, not_holder, shown};
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::problem::{Code, Problem};
+use crate::http::routes::Answer;
+use crate::http::wire::{KnockOut, LockOut, ok, with_status};
+use crate::live::faces::Face;
+use crate::lock::event::Lost;
+use crate::lock::knock::{Ask, Asked, Replied, Reply};
+use crate::lock::{DisplayName, SessionId, UserId};
+use crate::service::{Presence, Service};
+use crate::store::At;
+use crate::store::events::By;
+use crate::store::queue::Place;
+use crate::time::{LeaseClock, Timestamp, Ttl};
+
+/// `POST …/lock/knock`
+pub fn knock(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let Call { caller, values, .. } = call;
+    let request = Ask {
+        workspace_id: values.workspace_id()?,
+        user_id: call.user()?.clone(),
+        name: values.display_name()?.or_else(|| caller.name.clone()),
+        session_id: values.session_id()?,
+        message: values.text("message").filter(|message| !message.is_empty()).map(str::to_owned),
+    };
+    let by = request.user_id.clone();
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let clock = Arc::clone(&service);
+        service.knock(
+            request,
+            answer(reply, move |at: &At<Asked>| asked(&at.value, &by, at.now, clock.clock())),
+        );
+    }))
+}
+
+fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+    match outcome {
+        Asked::Heard(lock) => {
+            let knocks = KnockOut::all(lock, now, clock);
+            let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| knock.user_id == *by);
+            let heard = json!({ "knock": knock.map(|(_, shown)| shown), "lock": shown(lock, now, clock) });
+            Ok(with_status(202, &heard))
+        }
+        Asked::NoLock => Err(Problem::new(Code::LockNotFound)
+            .detail("Nobody has locked this workspace: there is nobody to ask. Acquire the lock.")
+            .member("lost", Value::Null)),
+        Asked::Own(lock) => Err(Problem::new(Code::KnockOnOwnLock)
+            .detail("You have this lock yourself: there is nobody to ask.")
+            .member("lock", shown(lock, now, clock))),
+        Asked::TooSoon(again) => Err(Problem::new(Code::RateLimited)
+            .detail("The holder has just declined. Give them a moment.")
+            .header("Retry-After", seconds(*again).to_string())),
+        Asked::TooMany => Err(Problem::new(Code::RateLimited)
+            .detail("Too many are asking for this lock already.")
+            .header("Retry-After", "30")),
+    }
+}
+
+/// Rounded up, so that nobody comes back too early.
+fn seconds(ttl: Ttl) -> u64 {
+    ttl.as_millis().unsigned_abs().div_ceil(1_000)
+}
+
+/// `POST …/lock/handover`
+pub fn hand_over(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let to = call.values.text("to_user_id").map(UserId::parse).transpose();
+    let user_id = to.map_err(|error| Problem::of(&error, &call.request_id))?;
+    let request = Reply { claim: claim(call, &call.values)?, user_id };
+    let by = by(call)?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let clock = Arc::clone(&service);
+        service.hand_over(request, by, answer(reply, move |at| replied(at, clock.clock())));
+    }))
+}
+
+/// `POST …/lock/knock/decline`
+pub fn decline(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let request = Reply { claim: claim(call, &call.values)?, user_id: call.values.user_id()? };
+    let by = by(call)?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let clock = Arc::clone(&service);
+        let show = answer(reply, move |at: &At<(Replied, Option<Lost>)>| match &at.value.0 {
+            // A repeat is harmless.
+            Replied::Nobody => Ok(ok(&json!({ "declined": false }))),
+            _ => replied(at, clock.clock()),
+        });
+        service.decline(request, by, show);
+    }))
+}
+
+fn by(call: &Call) -> Result<By, Problem> {
+    Ok(By { user_id: call.user()?.clone(), name: call.caller.name.clone() })
+}
+
+fn replied(
+    At { now, value: (replied, lost) }: &At<(Replied, Option<Lost>)>,
+    clock: &LeaseClock,
+) -> Result<Response, Problem> {
+    match replied {
+        Replied::HandedOver(lock) => Ok(ok(&json!({ "handed_over": true, "lock": shown(lock, *now, clock) }))),
+        Replied::Declined(_) => Ok(ok(&json!({ "declined": true }))),
+        Replied::Nobody => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
+        Replied::Own => Err(Problem::invalid("to_user_id", "is the holder")),
+        Replied::NotHolder { lock, same_user } => {
+            Err(not_holder(lock, *same_user, lost.as_ref(), *now, clock))
+        }
+        Replied::NoLock => Err(no_lock(lost.as_ref())),
+    }
+}
+
+#[derive(Serialize)]
+struct PresenceOut<'a> {
+    lock: Option<LockOut<'a>>,
+    knocks: Vec<KnockOut<'a>>,
+    waiting: Vec<PersonOut<'a>>,
+    followers: Vec<PersonOut<'a>>,
+}
+
+/// Somebody who is there.
+#[derive(Serialize)]
+struct PersonOut<'a> {
+    user_id: &'a str,
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<Option<&'a str>>,
+    since_at: String,
+}
+
+/// `GET …/presence`
+pub fn presence(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let workspace_id = call.values.workspace_id()?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let clock = Arc::clone(&service);
+        let show = answer(reply, move |at: &At<Presence>| Ok(present(&at.value, at.now, clock.clock())));
+        service.presence(workspace_id, show);
+    }))
+}
+
+fn present(presence: &Presence, now: Timestamp, clock: &LeaseClock) -> Response {
+    let lock = presence.lock.as_ref();
+    ok(&PresenceOut {
+        lock: lock.map(|lock| LockOut::of(lock, now, clock)),
+        knocks: lock.into_iter().flat_map(|lock| KnockOut::all(lock, now, clock)).collect(),
+        waiting: presence.waiting.iter().map(|place| PersonOut::who_waits(place, clock)).collect(),
+        followers: presence.followers.iter().map(PersonOut::who_follows).collect(),
+    })
+}
+
+impl<'a> PersonOut<'a> {
+    fn who_waits(place: &'a Place, clock: &LeaseClock) -> Self {
+        let request = &place.waiter.request;
+        Self {
+            user_id: request.user_id.as_str(),
+            name: request.user_name.as_ref().map(DisplayName::as_str),
+            session_id: Some(request.session_id.as_ref().map(SessionId::as_str)),
+            since_at: clock.wall_at(place.since).to_rfc3339(),
+        }
+    }
+
+    fn who_follows(face: &'a Face) -> Self {
+        Self {
+            user_id: face.user_id.as_str(),
+            name: face.name.as_ref().map(DisplayName::as_str),
+            session_id: None,
+            since_at: face.since.to_rfc3339(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the operations take: the fields of their paths, queries and bodies.
+
+use super::fields::{Field, GREATEST, Kind, Need};
+use crate::lock::{ID_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
+
+/// The parameters that stand in paths.
+pub const PATH_PARAMETERS: &[Field] = &[
+    Field {
+        name: "workspace_id",
+        kind: Kind::Identifier(ID_BYTES),
+        need: Need::Required,
+        about: "Names the workspace; percent-encoded, so that `team%2Fdesign` is one id.",
+    },
+    Field {
+        name: "user_id",
+        kind: Kind::Identifier(ID_BYTES),
+        need: Need::Required,
+        about: "Names the user; percent-encoded.",
+    },
+];
+
+pub(super) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field { name, kind, need: Need::Optional, about }
+}
+
+pub(super) const SESSION: Field =
+    optional("session_id", Kind::Identifier(SESSION_BYTES), "Tells the tabs or devices of one person apart.");
+pub(super) const FENCE: Field = optional("fence", Kind::Integer(1, GREATEST), "Means that lease only.");
+pub(super) const TTL: Field = optional(
+    "ttl_ms",
+    Kind::Integer(1, GREATEST),
+    "How long the lease shall run from now, in milliseconds; brought between locks.min_ttl and locks.max_ttl.",
+);
+pub(super) const FORCE: Field = optional("force", Kind::Boolean, "Take the lock over from whoever has it.");
+pub(super) const REVOKE: Field = optional("force", Kind::Boolean, "End the lease whoever has it, as an administrator.");
+pub(super) const ACTIVE: Field = optional(
+    "active",
+    Kind::Boolean,
+    "The person did something since the last heartbeat: `last_active_at` moves.",
+);
+pub(super) const CURSOR: &str = "The `next_cursor` of the page before.";
+pub(super) const LIMIT: Field = optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
+
+pub(super) const ACQUIRE: &[Field] = &[
+    SESSION,
+    TTL,
+    FORCE,
+    optional(
+        "expected_fence",
+        Kind::Integer(1, GREATEST),
+        "With `force`: take over only the lease with this fence, the one that the person saw.",
+    ),
+    optional(
+        "wait_ms",
+        Kind::Integer(0, 60_000),
+        "How long to wait for the lock, in milliseconds, if somebody else has it.",
+    ),
+    NAME,
+    optional("note", Kind::Text(NOTE_BYTES), "What the holder says about it."),
+    optional("metadata", Kind::Object(METADATA_BYTES), "Whatever the app wants to keep with the lock."),
+];
+
+pub(super) const NAME: Field =
+    optional("name", Kind::Line(NAME_BYTES), "How the caller is shown; else `X-User-Name`.");
+
+pub(super) const KNOCK: &[Field] =
+    &[NAME, optional("message", Kind::Text(MESSAGE_BYTES), "What the holder is told."), SESSION];
+
+pub(super) const HANDOVER: &[Field] = &[
+    optional(
+        "to_user_id",
+        Kind::Identifier(ID_BYTES),
+        "Who gets the lock; without it whoever knocked first.",
+    ),
+    FENCE,
+    SESSION,
+];
+
+pub(super) const DECLINE: &[Field] = &[
+    optional(
+        "user_id",
+        Kind::Identifier(ID_BYTES),
+        "Whose knock it is about; without it that of whoever knocked first.",
+    ),
+    FENCE,
+    SESSION,
+];
+
+pub(super) const HEARTBEAT: &[Field] = &[FENCE, SESSION, TTL, ACTIVE];
+
+pub(super) const RELEASE: &[Field] = &[FENCE, SESSION, REVOKE];
+
+pub(super) const BEACON: &[Field] = &[
+    FENCE,
+    SESSION,
+    REVOKE,
+    optional(
+        "access_token",
+        Kind::Text(8192),
+        "Credentials of a caller that cannot send headers. With auth.mode = \"none\" the user's id.",
+    ),
+];
+
+pub(super) const HEARTBEATS: &[Field] = &[
+    Field {
+        name: "locks",
+        kind: Kind::List(
+            100,
+            &[
+                Field {
+                    name: "workspace_id",
+                    kind: Kind::Identifier(ID_BYTES),
+                    need: Need::Required,
+                    about: "Names the workspace.",
+                },
+                FENCE,
+                SESSION,
+                ACTIVE,
+            ],
+        ),
+        need: Need::Required,
+        about: "The leases to renew.",
+    },
+    TTL,
+];

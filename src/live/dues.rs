@@ -1,0 +1,82 @@
+//! What is to happen at a certain time, and does, whether anybody asks or not: a lease that ends while somebody waits
+//! for it or watches it, a lock that passes to whoever knocked, a wait that is over.
+//!
+//! Nothing that a client is told depends on it but *when* they are told: every transaction lets time have its say first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::lock::policy::Rules;
+use crate::store::{Store, locks, waiting};
+use crate::time::Timestamp;
+
+/// Locks that time has its say about in one transaction, and lines that are looked through in one.
+const STEP: u32 = 500;
+/// How long to wait after the store could not be read or written.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait when nothing is due.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Sees to it that what is due happens.
+#[derive(Debug)]
+pub(super) struct Dues {
+    store: Arc<Store>,
+    rules: Arc<Rules>,
+}
+
+impl Dues {
+    pub(super) const fn new(store: Arc<Store>, rules: Arc<Rules>) -> Self {
+        Self { store, rules }
+    }
+
+    /// Lets happen what is due. Leases end on time if somebody is `watched`ing or waits; else whoever comes next finds
+    /// them ended. Returns how long it is until there is something to do again.
+    pub(super) fn see_to(&self, watched: bool) -> Duration {
+        let next = self.leave().and_then(|leave| {
+            let prompt = watched || !self.store.queue().is_empty();
+            Ok(leave.min(self.settle(prompt)?))
+        });
+        next.unwrap_or_else(|error| {
+            log::warn!("what is due cannot be done just now: {error}");
+            self.store.queue().give_up(self.store.clock().now(), &error);
+            PAUSE
+        })
+    }
+
+    /// Those who wait and cannot get what they wait for any more are told.
+    fn leave(&self) -> Result<Duration, Error> {
+        let queue = self.store.queue();
+        let leaving = queue.with_leavers(self.store.clock().now());
+        for step in leaving.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
+            let (step, rules) = (step.to_vec(), Arc::clone(&self.rules));
+            if let Err(error) = self.store.write(move |write| waiting::leave(write, &step, &rules)) {
+                // They are looked for again.
+                queue.somebody_left();
+                return Err(error);
+            }
+        }
+        Ok(self.until(queue.soonest()))
+    }
+
+    /// Ends the leases whose end has come, and lets locks pass on.
+    fn settle(&self, prompt: bool) -> Result<Duration, Error> {
+        let watch = self.store.watch();
+        loop {
+            let before = watch.dues();
+            let due = if prompt { [before.end, before.grant].into_iter().flatten().min() } else { before.grant };
+            if due.is_none_or(|due| due > self.store.clock().now()) {
+                return Ok(self.until(due));
+            }
+            let rules = Arc::clone(&self.rules);
+            self.store.write(move |write| locks::sweep(write, &rules, STEP))?;
+            watch.looked_up(before, self.store.dues()?);
+        }
+    }
+
+    fn until(&self, due: Option<Timestamp>) -> Duration {
+        due.map_or(LONG, |due| {
+            Duration::from_millis(due.since(self.store.clock().now()).max(0).unsigned_abs())
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! Asking before taking: somebody knocks, the holder hands the lock over or keeps it, and silence is consent.
+//!
+//! The knocks are part of the lease that they are about and end with it. The holder is shown them one at a time, in the
+//! order in which they came; the clock of a knock begins to run when it is shown.
+
+use super::decide::{Change, Decision, given, holds, owns};
+use super::policy::{Rules, Standing};
+use super::{Acquire, Claim, DisplayName, Fence, Force, Lock, Now, SessionId, UserId, WorkspaceId};
+use crate::time::{Timestamp, Ttl};
+
+/// Most knocks that one lease can have, those that were declined lately among them.
+pub const MOST_KNOCKS: usize = 20;
+
+/// Who asks the holder of a lease for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Knocks {
+    /// Those without an answer, in the order in which they came. The first is the one that the holder is shown.
+    pub pending: Vec<Knock>,
+    /// Those that the holder declined lately.
+    pub declined: Vec<Declined>,
+    /// When the lock passes to the first, unless the holder answers.
+    pub grant_at: Option<Timestamp>,
+}
+
+/// Somebody asks the holder for the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knock {
+    /// Who.
+    pub user_id: UserId,
+    /// How they are shown.
+    pub name: Option<DisplayName>,
+    /// From which session.
+    pub session_id: Option<SessionId>,
+    /// What they say, to 500 bytes.
+    pub message: Option<String>,
+    /// When.
+    pub knocked_at: Timestamp,
+}
+
+/// The holder kept the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declined {
+    /// Who had asked.
+    pub user_id: UserId,
+    /// When the holder said so.
+    pub at: Timestamp,
+}
+
+impl Knock {
+    /// What they ask for.
+    #[must_use]
+    pub fn wish(&self, workspace_id: &WorkspaceId) -> Acquire {
+        Acquire {
+            user_name: self.name.clone(),
+            session_id: self.session_id.clone(),
+            ..Acquire::of_nobody_else(workspace_id.clone(), self.user_id.clone())
+        }
+    }
+}
+
+impl Acquire {
+    /// For `user_id`, of whom nothing else is known.
+    #[must_use]
+    pub const fn of_nobody_else(workspace_id: WorkspaceId, user_id: UserId) -> Self {
+        Self {
+            workspace_id,
+            user_id,
+            user_name: None,
+            session_id: None,
+            standing: Standing::Ordinary,
+            ttl: None,
+            force: Force::No,
+            note: None,
+            metadata: None,
+        }
+    }
+}
+
+/// Somebody asks the holder for the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Of which workspace.
+    pub workspace_id: WorkspaceId,
+    /// Who asks.
+    pub user_id: UserId,
+    /// How they are shown.
+    pub name: Option<DisplayName>,
+    /// From which session.
+    pub session_id: Option<SessionId>,
+    /// What they say.
+    pub message: Option<String>,
+}
+
+/// What became of an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// The holder is told, or will be when those before have their answer. A repeat changes only the words.
+    Heard(Lock),
+    /// Nobody has the lock.
+    NoLock,
+    /// The caller has it.
+    Own(Lock),
+    /// The holder declined them just now; not again for so long.
+    TooSoon(Ttl),
+    /// The lease has [`MOST_KNOCKS`] already.
+    TooMany,
+}
+
+/// Somebody asks the holder for the lock.
+#[must_use]
+pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision<Asked> {
+    let nothing = |outcome| Decision { change: Change::Nothing, outcome };
+    let mut lock = match found {
+        Now::Free { .. } => return nothing(Asked::NoLock),
+        Now::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
+            return nothing(Asked::Own(lock));
+        }
+        Now::Locked(lock) => lock,
+    };
+    let knocks = &mut lock.knocks;
+    knocks.declined.retain(|declined| declined.at.plus(rules.knock_again_after) > now);
+    if let Some(declined) = knocks.declined.iter().find(|declined| declined.user_id == request.user_id) {
+        let again = declined.at.plus(rules.knock_again_after);
+        return nothing(Asked::TooSoon(Ttl::from_millis(again.since(now))));
+    }
+    if let Some(knock) = knocks.pending.iter_mut().find(|knock| knock.user_id == request.user_id) {
+        knock.name = request.name.clone().or(knock.name.take());
+        knock.session_id = request.session_id.clone().or(knock.session_id.take());
+        knock.message = request.message.clone().or(knock.message.take());
+        return Decision { change: Change::Reword(lock.clone()), outcome: Asked::Heard(lock) };
+    }
+    if knocks.pending.len() + knocks.declined.len() >= MOST_KNOCKS {
+        return nothing(Asked::TooMany);
+    }
+    let knock = Knock {
+        user_id: request.user_id.clone(),
+        name: request.name.clone(),
+        session_id: request.session_id.clone(),
+        message: request.message.clone(),
+        knocked_at: now,
+    };
+    knocks.pending.push(knock);
+    if knocks.pending.len() == 1 {
+        knocks.show_the_first(rules, now);
+    }
+    Decision { change: Change::Knock(lock.clone()), outcome: Asked::Heard(lock) }
+}
+
+impl Knocks {
+    /// Whether there is nothing to remember.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.declined.is_empty()
+    }
+
+    /// The holder is shown the first from now on.
+    fn show_the_first(&mut self, rules: &Rules, now: Timestamp) {
+        self.grant_at = match (self.pending.first(), rules.knock_grant_after) {
+            (Some(_), Some(after)) => Some(now.plus(after)),
+            (None, _) | (_, None) => None,
+        };
+    }
+}
+
+/// The holder answers a knock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Which lease.
+    pub claim: Claim,
+    /// Whom; the first who knocked if the holder does not say.
+    pub user_id: Option<UserId>,
+}
+
+/// What became of a [`Reply`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replied {
+    /// The other has the lock, if they claim it.
+    HandedOver(Lock),
+    /// The holder keeps it, and the one who knocked is told.
+    Declined(Lock),
+    /// Nobody has knocked.
+    Nobody,
+    /// It was to be given to the holder.
+    Own,
+    /// There is a live lock and it is not the one that was claimed.
+    NotHolder {
+        /// The live one.
+        lock: Lock,
+        /// Whether the same person has it, by another lease or session.
+        same_user: bool,
+    },
+    /// There is no live lock.
+    NoLock,
+}
+
+/// The holder gives the lock to somebody. `waits` is what that one asked for, if they wait for it.
+#[must_use]
+pub fn hand_over(
+    found: Now,
+    request: &Reply,
+    waits: impl FnOnce(&UserId) -> Option<Acquire>,
+    rules: &Rules,
+    now: Timestamp,
+    fresh: Fence,
+) -> Decision<Replied> {
+    let previous = match of_the_holder(found, &request.claim, rules) {
+        Ok(lock) => lock,
+        Err(outcome) => return Decision { change: Change::Nothing, outcome },
+    };
+    let knock = place(&previous, request.user_id.as_ref()).and_then(|place| previous.knocks.pending.get(place));
+    let Some(to) = request.user_id.as_ref().or(knock.map(|knock| &knock.user_id)) else {
+        return Decision { change: Change::Nothing, outcome: Replied::Nobody };
+    };
+    if *to == previous.user_id {
+        return Decision { change: Change::Nothing, outcome: Replied::Own };
+    }
+    let wish = waits(to)
+        .or_else(|| knock.map(|knock| knock.wish(&previous.workspace_id)))
+        .unwrap_or_else(|| Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone()));
+    let lock = given(&wish, rules, now, fresh);
+    let outcome = Replied::HandedOver(lock.clone());
+    Decision { change: Change::HandOver { previous, lock, asked: true }, outcome }
+}
+
+/// The holder keeps the lock, for now.
+#[must_use]
+pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> Decision<Replied> {
+    let mut lock = match of_the_holder(found, &request.claim, rules) {
+        Ok(lock) => lock,
+        Err(outcome) => return Decision { change: Change::Nothing, outcome },
+    };
+    let Some(place) = place(&lock, request.user_id.as_ref()) else {
+        return Decision { change: Change::Nothing, outcome: Replied::Nobody };
+    };
+    let knock = lock.knocks.pending.remove(place);
+    lock.knocks.declined.push(Declined { user_id: knock.user_id.clone(), at: now });
+    if place == 0 {
+        lock.knocks.show_the_first(rules, now);
+    }
+    // Only a person says no.
+    lock.last_active_at = now;
+    Decision { change: Change::Decline(lock.clone(), knock.user_id), outcome: Replied::Declined(lock) }
+}
+
+/// The live lock, if it is the one that is claimed.
+fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Replied> {
+    match found {
+        Now::Free { .. } => Err(Replied::NoLock),
+        Now::Locked(lock) if holds(claim, &lock, rules) => Ok(lock),
+        Now::Locked(lock) => {
+            let same_user = lock.user_id == claim.user_id;
+            Err(Replied::NotHolder { lock, same_user })
+        }
+    }
+}
+
+/// Where the knock of this user stands; where the first one does if nobody is named.
+fn place(lock: &Lock, user_id: Option<&UserId>) -> Option<usize> {
+    lock.knocks.pending.iter().position(|knock| user_id.is_none_or(|user_id| knock.user_id == *user_id))
+}

@@ -1,0 +1,66 @@
+//! Asking the holder of a lock for it, and the holder's answer: each function is one use case.
+
+use super::Write;
+use super::events::By;
+use super::locks::{apply, lost, now};
+use super::waiting;
+use crate::error::Error;
+use crate::lock::event::Lost;
+use crate::lock::knock::{self, Ask, Asked, Replied, Reply};
+use crate::lock::policy::Rules;
+
+/// Somebody asks the holder for the lock.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn ask(write: &Write<'_>, request: &Ask, rules: &Rules) -> Result<Asked, Error> {
+    let found = now(write, &request.workspace_id, rules)?;
+    let decision = knock::ask(found, request, rules, write.now());
+    let by = By { user_id: request.user_id.clone(), name: request.name.clone() };
+    apply(write, decision.change, Some(&by), rules)?;
+    Ok(decision.outcome)
+}
+
+/// The holder gives the lock to somebody.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn hand_over(
+    write: &Write<'_>,
+    request: &Reply,
+    by: &By,
+    rules: &Rules,
+) -> Result<(Replied, Option<Lost>), Error> {
+    let workspace_id = &request.claim.workspace_id;
+    let found = now(write, workspace_id, rules)?;
+    let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
+    let decision = knock::hand_over(found, request, waits, rules, write.now(), write.fresh_fence());
+    apply(write, decision.change, Some(by), rules)?;
+    with_lost(write, request, decision.outcome)
+}
+
+/// The holder keeps the lock.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn decline(
+    write: &Write<'_>,
+    request: &Reply,
+    by: &By,
+    rules: &Rules,
+) -> Result<(Replied, Option<Lost>), Error> {
+    let found = now(write, &request.claim.workspace_id, rules)?;
+    let decision = knock::decline(found, request, rules, write.now());
+    apply(write, decision.change, Some(by), rules)?;
+    with_lost(write, request, decision.outcome)
+}
+
+/// Whoever answers a knock on a lock that is not theirs is told how their own lease ended.
+fn with_lost(write: &Write<'_>, request: &Reply, replied: Replied) -> Result<(Replied, Option<Lost>), Error> {
+    let lost = match &replied {
+        Replied::NotHolder { lock, .. } => lost(write, &request.claim, Some(lock.fence))?,
+        Replied::NoLock => lost(write, &request.claim, None)?,
+        Replied::HandedOver(_) | Replied::Declined(_) | Replied::Nobody | Replied::Own => None,
+    };
+    Ok((replied, lost))
+}

@@ -1,0 +1,146 @@
+//! Waiting for a lock: who comes into the line, who leaves it, and who is next. All of it happens inside the
+//! transactions that end leases and begin them, so that nobody comes between.
+
+use std::sync::Arc;
+
+use super::Write;
+use super::events::By;
+use super::locks::{self, apply};
+use super::queue::{Place, Waiter};
+use super::rows;
+use crate::error::Error;
+use crate::lock::decide::{self, Change};
+use crate::lock::policy::Rules;
+use crate::lock::{Acquire, Acquired, Lock, UserId, WorkspaceId};
+
+/// What became of somebody who would wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// They need not wait, or it would be in vain.
+    Answered(Acquired),
+    /// They wait, and are told.
+    Waits,
+    /// Too many wait already.
+    TooMany,
+}
+
+/// Somebody wants the lock, and waits for it if somebody else has it.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn acquire(write: &Write<'_>, waiter: &Arc<Waiter>, rules: &Rules) -> Result<Came, Error> {
+    let request = &waiter.request;
+    let outcome = locks::acquire(write, request, rules)?;
+    let Acquired::Held { lock, .. } = &outcome else { return Ok(Came::Answered(outcome)) };
+    let now = write.now();
+    let mut line = write.lines().line(&request.workspace_id);
+    let until = now.plus(waiter.wait);
+    if let Some(place) = line.iter_mut().find(|place| is_of(place, request)) {
+        // Whoever asks again waits once, where they were. Where they asked before, nobody listens any more.
+        let before = std::mem::replace(&mut place.waiter, Arc::clone(waiter));
+        place.until = until;
+        write.lines().tell(before, outcome);
+    } else {
+        line = without_leavers(write, line, lock, rules);
+        if !write.lines().has_room(&request.workspace_id, line.len()) {
+            return Ok(Came::TooMany);
+        }
+        line.push(Place { waiter: Arc::clone(waiter), since: now, until });
+    }
+    write.lines().set(&request.workspace_id, line);
+    Ok(Came::Waits)
+}
+
+/// Those of a line who can still get this lock; the others are told who has it.
+fn without_leavers(write: &Write<'_>, line: Vec<Place>, lock: &Lock, rules: &Rules) -> Vec<Place> {
+    let (there, leaving): (Vec<_>, Vec<_>) =
+        line.into_iter().partition(|place| place.is_there(write.now()));
+    for Place { waiter, .. } in leaving {
+        let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
+        write.lines().tell(waiter, outcome);
+    }
+    there
+}
+
+fn is_of(place: &Place, request: &Acquire) -> bool {
+    let waits = &place.waiter.request;
+    waits.user_id == request.user_id && waits.session_id == request.session_id
+}
+
+/// The lock has come free: it goes to whoever waits longest and is still there.
+pub(super) fn next_in_line(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    rules: &Rules,
+) -> Result<(), Error> {
+    if !write.lines().has_line(workspace_id) {
+        return Ok(());
+    }
+    let mut line = write.lines().line(workspace_id);
+    let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { return Ok(()) };
+    let Place { waiter, .. } = line.remove(next);
+    write.lines().set(workspace_id, line);
+    let lock = decide::given(&waiter.request, rules, write.now(), write.fresh_fence());
+    write.lines().tell(Arc::clone(&waiter), Acquired::Acquired(lock.clone()));
+    let by = By { user_id: waiter.request.user_id.clone(), name: waiter.request.user_name.clone() };
+    apply(write, Change::Grant(lock), Some(&by), rules)
+}
+
+/// A lease has begun: whoever waits for it and has it now, by another way, is told.
+pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
+    if !write.lines().has_line(&lock.workspace_id) {
+        return;
+    }
+    let mine = |place: &Place| {
+        let waits = &place.waiter.request;
+        place.is_there(write.now()) && decide::owns(&waits.user_id, waits.session_id.as_ref(), lock, rules)
+    };
+    let (arrived, line): (Vec<_>, Vec<_>) =
+        write.lines().line(&lock.workspace_id).into_iter().partition(mine);
+    if arrived.is_empty() {
+        return;
+    }
+    write.lines().set(&lock.workspace_id, line);
+    for Place { waiter, .. } in arrived {
+        let outcome = if lock.claimed {
+            Acquired::Renewed(lock.clone())
+        } else {
+            Acquired::Acquired(lock.clone())
+        };
+        write.lines().tell(waiter, outcome);
+    }
+}
+
+/// Those who wait for these locks and cannot get them any more leave; they are told who has it.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Result<(), Error> {
+    for workspace_id in workspaces {
+        let before = rows::load(write.connection(), workspace_id)?;
+        // Should its lease have ended just now, somebody else is next.
+        let lock = locks::settled(write, workspace_id, rules)?.or(before);
+        let line = write.lines().line(workspace_id);
+        let line = match &lock {
+            Some(lock) => without_leavers(write, line, lock, rules),
+            // It came free when nobody could take it. Those who are too late may ask again.
+            None => {
+                for Place { waiter, .. } in line {
+                    write.lines().turn_away(waiter);
+                }
+                Vec::new()
+            }
+        };
+        write.lines().set(workspace_id, line);
+    }
+    Ok(())
+}
+
+/// What this user waits for there, if they do.
+pub(super) fn wish(write: &Write<'_>, workspace_id: &WorkspaceId, user_id: &UserId) -> Option<Acquire> {
+    let line = write.lines().line(workspace_id);
+    let place = line
+        .iter()
+        .find(|place| place.waiter.request.user_id == *user_id && place.is_there(write.now()))?;
+    Some(place.waiter.request.clone())
+}

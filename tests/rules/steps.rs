@@ -1,0 +1,145 @@
+//! What can happen, at random.
+
+use lockhouse::lock::policy::{Rules, SameUser, Takeover};
+use lockhouse::time::{Timestamp, Ttl};
+use proptest::prelude::*;
+
+pub const WORKSPACES: usize = 2;
+pub const USERS: usize = 3;
+pub const SESSIONS: usize = 2;
+pub const MIN_TTL: i64 = 10;
+pub const DEFAULT_TTL: i64 = 50;
+pub const MAX_TTL: i64 = 100;
+pub const RECLAIM_WITHIN: i64 = 150;
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    Acquire {
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        force: ForceStep,
+        admin: bool,
+    },
+    Heartbeat {
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        fence: FenceStep,
+        session: bool,
+        active: bool,
+    },
+    Release {
+        by: Who,
+        at: usize,
+        fence: FenceStep,
+        session: bool,
+        admin: bool,
+    },
+    Knock {
+        by: Who,
+        at: usize,
+    },
+    /// The holder answers, one whom they name or the first.
+    HandOver {
+        by: Who,
+        at: usize,
+        fence: FenceStep,
+        to: Option<usize>,
+    },
+    Decline {
+        by: Who,
+        at: usize,
+        fence: FenceStep,
+        whose: Option<usize>,
+    },
+    /// Time passes.
+    Pass(i64),
+    /// A server that was away for so long starts again, with this grace.
+    Restart {
+        away: i64,
+        grace: i64,
+    },
+    Sweep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    pub user: usize,
+    pub session: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum ForceStep {
+    No,
+    Anyone,
+    /// The lease that was live so many leases ago.
+    Seen(usize),
+}
+
+/// Which fence a message carries: none, or that of the lease so many leases ago on the workspace (late, repeated and
+/// reordered messages are messages with an old fence).
+#[derive(Debug, Clone, Copy)]
+pub enum FenceStep {
+    None,
+    Ago(usize),
+}
+
+pub fn who() -> impl Strategy<Value = Who> {
+    (0..USERS, prop::option::of(0..SESSIONS)).prop_map(|(user, session)| Who { user, session })
+}
+
+pub fn fence() -> impl Strategy<Value = FenceStep> {
+    prop_oneof![2 => Just(FenceStep::None), 3 => Just(FenceStep::Ago(0)), 2 => (1_usize..4).prop_map(FenceStep::Ago)]
+}
+
+pub fn ttl() -> impl Strategy<Value = Option<i64>> {
+    prop::option::of(prop_oneof![1_i64..150, Just(MIN_TTL), Just(MAX_TTL)])
+}
+
+pub fn force() -> impl Strategy<Value = ForceStep> {
+    prop_oneof![
+        5 => Just(ForceStep::No), 1 => Just(ForceStep::Anyone), 1 => (0_usize..3).prop_map(ForceStep::Seen)
+    ]
+}
+
+pub fn step() -> impl Strategy<Value = Step> {
+    let at = 0..WORKSPACES;
+    prop_oneof![
+        6 => (who(), at.clone(), ttl(), force(), any::<bool>())
+            .prop_map(|(by, at, ttl, force, admin)| Step::Acquire { by, at, ttl, force, admin }),
+        5 => (who(), at.clone(), ttl(), fence(), any::<bool>(), any::<bool>()).prop_map(
+            |(by, at, ttl, fence, session, active)| Step::Heartbeat { by, at, ttl, fence, session, active }
+        ),
+        4 => (who(), at.clone()).prop_map(|(by, at)| Step::Knock { by, at }),
+        2 => (who(), at.clone(), fence(), prop::option::of(0..USERS))
+            .prop_map(|(by, at, fence, to)| Step::HandOver { by, at, fence, to }),
+        2 => (who(), at.clone(), fence(), prop::option::of(0..USERS))
+            .prop_map(|(by, at, fence, whose)| Step::Decline { by, at, fence, whose }),
+        3 => (who(), at, fence(), any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(by, at, fence, session, admin)| Step::Release { by, at, fence, session, admin }),
+        5 => prop_oneof![0_i64..5, 5_i64..60, Just(MIN_TTL), Just(MAX_TTL), 100_i64..400].prop_map(Step::Pass),
+        1 => (0_i64..200, 0_i64..50).prop_map(|(away, grace)| Step::Restart { away, grace }),
+        2 => Just(Step::Sweep),
+    ]
+}
+
+pub fn rules() -> impl Strategy<Value = Rules> {
+    let same_user = prop_oneof![Just(SameUser::Share), Just(SameUser::Separate)];
+    let takeover =
+        prop_oneof![3 => Just(Takeover::Anyone), 1 => Just(Takeover::Admins), 1 => Just(Takeover::Nobody)];
+    let knocks = (5_i64..40, prop::option::of(0_i64..60), 0_i64..40, prop::option::of(0_i64..80));
+    (same_user, takeover, knocks).prop_map(|(same_user, takeover, (claim, grant, again, idle))| Rules {
+        default_ttl: Ttl::from_millis(DEFAULT_TTL),
+        min_ttl: Ttl::from_millis(MIN_TTL),
+        max_ttl: Ttl::from_millis(MAX_TTL),
+        same_user,
+        takeover,
+        claim_within: Ttl::from_millis(claim),
+        knock_grant_after: grant.map(Ttl::from_millis),
+        knock_again_after: Ttl::from_millis(again),
+        idle_takeover_after: idle.map(Ttl::from_millis),
+        reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
+        reclaim_from: Timestamp(i64::MIN),
+    })
+}

@@ -1,0 +1,83 @@
+//! What the decisions run on: the store without SQL.
+
+use std::collections::HashMap;
+
+use lockhouse::lock::decide::{self, Change};
+use lockhouse::lock::event::Ending;
+use lockhouse::lock::policy::Rules;
+use lockhouse::lock::{Fence, LastLease, Lock, Now};
+use lockhouse::time::Timestamp;
+
+#[derive(Default, Clone)]
+pub struct World {
+    pub rows: HashMap<usize, Lock>,
+    last: HashMap<usize, LastLease>,
+    /// Of each workspace, so that one does not see what happens on another.
+    fences: HashMap<usize, i64>,
+}
+
+impl World {
+    /// The workspace, once time has had its say.
+    pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
+        while let Some(lock) = self.rows.get(&at) {
+            match decide::settle(lock, rules, Timestamp(now), self.fresh(at)) {
+                Change::Nothing => return Now::Locked(lock.clone()),
+                change => self.apply(at, change),
+            }
+        }
+        Now::Free { last: self.last.get(&at).cloned() }
+    }
+
+    /// The lock, without anything's being changed.
+    pub fn seen(&self, at: usize, rules: &Rules, now: i64) -> Option<Lock> {
+        match self.clone().now(at, rules, now) {
+            Now::Locked(lock) => Some(lock),
+            Now::Free { .. } => None,
+        }
+    }
+
+    /// The wall clock may stand still: the fence grows all the same.
+    pub fn fresh(&self, at: usize) -> Fence {
+        Fence(self.fences.get(&at).copied().unwrap_or_default() + 1)
+    }
+
+    pub fn apply(&mut self, at: usize, change: Change) {
+        match change {
+            Change::Nothing => {}
+            Change::Grant(lock) => {
+                assert!(!self.rows.contains_key(&at), "a lease begins where there is none");
+                self.begin(at, lock);
+            }
+            Change::TakeOver { previous, lock } | Change::HandOver { previous, lock, .. } => {
+                assert_eq!(self.rows.remove(&at).as_ref(), Some(&previous), "what ended was there");
+                self.begin(at, lock);
+            }
+            Change::Reclaim(lock) => {
+                assert!(!self.rows.contains_key(&at), "a lease begins where there is none");
+                self.rows.insert(at, lock);
+            }
+            Change::Renew(lock) | Change::Knock(lock) | Change::Reword(lock) | Change::Decline(lock, _) => {
+                let before = self.rows.insert(at, lock.clone());
+                assert_eq!(before.map(|before| before.fence), Some(lock.fence), "it is the same lease");
+            }
+            Change::End(lock, ending) => {
+                assert_eq!(self.rows.remove(&at).as_ref(), Some(&lock), "what ended was there");
+                let ended_at = if ending == Ending::Expired { lock.expires_at } else { Timestamp(0) };
+                let last = LastLease {
+                    user_id: lock.user_id,
+                    session_id: lock.session_id,
+                    fence: lock.fence,
+                    ending,
+                    ended_at,
+                };
+                self.last.insert(at, last);
+            }
+        }
+    }
+
+    fn begin(&mut self, at: usize, lock: Lock) {
+        assert!(lock.fence >= self.fresh(at), "a new lease has a fence above every other");
+        self.fences.insert(at, lock.fence.0);
+        self.rows.insert(at, lock);
+    }
+}
