@@ -117,12 +117,7 @@ impl Service {
     }
 
     /// Somebody wants the lock of a workspace, and waits for it if somebody else has it.
-    pub fn acquire_waiting(
-        self: &Arc<Self>,
-        request: Acquire,
-        wait: Ttl,
-        client: Box<dyn Client>,
-    ) {
+    pub fn acquire_waiting(self: &Arc<Self>, request: Acquire, wait: Ttl, client: Box<dyn Client>) {
         let store = Arc::clone(&self.store);
         client.when_gone(Box::new(move || {
             store.queue().somebody_left();
@@ -141,9 +136,9 @@ impl Service {
                         metrics.acquisition(outcome_name(&value));
                         Ok(At { now, value })
                     }
-                    Ok(At { value: Came::TooMany, .. }) => {
-                        Err(Error::TooMany("Too many are waiting for this lock, or in all. Try again in a moment."))
-                    }
+                    Ok(At { value: Came::TooMany, .. }) => Err(Error::TooMany(
+                        "Too many are waiting for this lock, or in all. Try again in a moment.",
+                    )),
                     Err(error) => Err(error),
                 });
             },

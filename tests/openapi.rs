@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Answer, Client, Server, contract};
+use common::{Answer, Client, Server, contract, eventually};
 use lockhouse::http::routes::{BodyKind, ROUTES, Right, Route, Touches};
 use lockhouse::lock::policy::Takeover;
 use serde_json::json;
@@ -19,7 +19,11 @@ fn call(client: &mut Client, route: &Route, query: &str, headers: &[(&str, &str)
 }
 
 fn fine(client: &mut Client, route: &Route) -> Answer {
-    let body = if route.name == "renewLocks" { r#"{"locks":[{"workspace_id":"w"}]}"# } else { "" };
+    let body = match route.name {
+        "renewLocks" => r#"{"locks":[{"workspace_id":"w"}]}"#,
+        "handOverLock" => r#"{"to_user_id":"bob"}"#,
+        _ => "",
+    };
     call(client, route, "", &[], body)
 }
 
@@ -32,12 +36,13 @@ fn every_row() {
     let server = Server::start();
     let (mut alice, mut nobody) = (server.user("alice"), server.client());
     for route in ROUTES {
-        if route.name == "renewLock" {
-            alice.acquire("w", &json!({})).expect(200);
+        if route.name == "renewLock" || route.name == "renewLocks" {
+            alice.acquire("w", &json!({ "force": true })).expect(200);
         }
-        // A stream has no end: its connection is for nothing else.
-        let mut own = server.user("alice");
-        fine(if route.name == "followEvents" { &mut own } else { &mut alice }, route).expect_any(200);
+        // A stream has no end: its connection is for nothing else. And nobody asks themselves.
+        let mut own = server.user(if route.name == "knock" { "bob" } else { "alice" });
+        let other = ["followEvents", "knock"].contains(&route.name);
+        fine(if other { &mut own } else { &mut alice }, route).expect_any(route.answer.0);
         call(&mut alice, route, "?what", &[], "").refused(400, "invalid_request");
         if route.right != Right::Open {
             call(&mut alice, route, "", &[("Origin", "https://evil.example")], "").refused(403, "forbidden");
@@ -57,7 +62,10 @@ fn every_row() {
 
 /// The refusals that are about locks.
 fn conflicts() {
-    let server = Server::with(|config| config.locks.rules.takeover = Takeover::Nobody);
+    let server = Server::with(|config| {
+        config.locks.rules.takeover = Takeover::Nobody;
+        config.limits.waiters = 1;
+    });
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.heartbeat("w", &json!({})).refused(404, "lock_not_found");
     alice.acquire("w", &json!({})).expect(200);
@@ -65,6 +73,21 @@ fn conflicts() {
     bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
     bob.heartbeat("w", &json!({})).refused(403, "not_holder");
     bob.release("w", &json!({})).refused(403, "not_holder");
+    for answer in ["handover", "knock/decline"] {
+        let path = |workspace| format!("/api/v1/workspaces/{workspace}/lock/{answer}");
+        bob.post(&path("w"), &json!({})).refused(403, "not_holder");
+        bob.post(&path("free"), &json!({})).refused(404, "lock_not_found");
+    }
+    let knock = |workspace| format!("/api/v1/workspaces/{workspace}/lock/knock");
+    alice.post(&knock("w"), &json!({})).refused(409, "knock_on_own_lock");
+    bob.post(&knock("free"), &json!({})).refused(404, "lock_not_found");
+    bob.post(&knock("w"), &json!({})).expect(202);
+    alice.post("/api/v1/workspaces/w/lock/knock/decline", &json!({})).expect(200);
+    bob.post(&knock("w"), &json!({})).refused(429, "rate_limited");
+    let mut waits = server.client();
+    waits.send(b"POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: eve\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"wait_ms\": 1000}");
+    eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 1\n"));
+    bob.acquire("w", &json!({ "wait_ms": 1_000 })).refused(429, "rate_limited");
     bob.delete("/api/v1/workspaces/w/lock").refused(403, "not_holder");
 }
 

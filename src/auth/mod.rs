@@ -76,7 +76,11 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
 fn parse<T>(field: &str, text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
     parse(text).map_err(|error| match error {
         Error::Invalid { reason, .. } => Error::invalid(field, reason),
-        other @ (Error::Busy | Error::StorageFull | Error::TooMany(_) | Error::Stopping | Error::Internal(_)) => other,
+        other @ (Error::Busy
+        | Error::StorageFull
+        | Error::TooMany(_)
+        | Error::Stopping
+        | Error::Internal(_)) => other,
     })
 }
 

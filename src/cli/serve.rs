@@ -141,10 +141,7 @@ pub fn start_on(
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,
         readers: READERS + MORE_READERS,
-        waiters: Limits {
-            per_workspace: config.limits.waiters_per_workspace,
-            in_all: config.limits.waiters,
-        },
+        waiters: Limits { per_workspace: config.limits.waiters_per_workspace, in_all: config.limits.waiters },
     };
     let store = Store::open(&options, clock.clone(), &metrics)?;
     let cannot_start = |error: io::Error| Error::Internal(format!("cannot start the server: {error}"));

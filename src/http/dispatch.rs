@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
-use super::problem::{Code, Problem};
 use super::parameters::PATH_PARAMETERS;
+use super::problem::{Code, Problem};
 use super::routes::{Answer, BodyKind, Right, Route, Touches};
 use super::wire::Once;
 use crate::auth::{self, Caller, Credentials};

@@ -268,10 +268,7 @@ fn schemas() -> Map<String, Value> {
         ("ReleasedMany", object([("released", json!({ "type": "integer", "minimum": 0 }))])),
         ("LockPage", page("locks", "Lock")),
         ("History", page("events", "Event")),
-        (
-            "Heard",
-            object([("knock", reference("Knock")), ("lock", reference("Lock"))]),
-        ),
+        ("Heard", object([("knock", reference("Knock")), ("lock", reference("Lock"))])),
         ("HandedOver", object([("handed_over", json!({ "const": true })), ("lock", reference("Lock"))])),
         ("Declined", object([("declined", boolean())])),
         ("Knock", knock()),
@@ -411,10 +408,17 @@ fn members_of(code: Code) -> Vec<(&'static str, Value)> {
         Code::NotHolder => {
             vec![("lock", reference("Lock")), ("same_user", boolean()), ("lost", nullable("Lost"))]
         }
-        Code::TakeoverForbidden | Code::FenceMismatch | Code::KnockOnOwnLock => vec![("lock", reference("Lock"))],
+        Code::TakeoverForbidden | Code::FenceMismatch | Code::KnockOnOwnLock => {
+            vec![("lock", reference("Lock"))]
+        }
         Code::LockNotFound => vec![("lost", nullable("Lost"))],
         Code::LockHeld => {
-            vec![("lock", reference("Lock")), ("same_user", boolean()), ("takeover_allowed", boolean()), ("idle_for_ms", milliseconds())]
+            vec![
+                ("lock", reference("Lock")),
+                ("same_user", boolean()),
+                ("takeover_allowed", boolean()),
+                ("idle_for_ms", milliseconds()),
+            ]
         }
         Code::Unauthenticated
         | Code::Forbidden

@@ -32,14 +32,16 @@ pub(super) const TTL: Field = optional(
     "How long the lease shall run from now, in milliseconds; brought between locks.min_ttl and locks.max_ttl.",
 );
 pub(super) const FORCE: Field = optional("force", Kind::Boolean, "Take the lock over from whoever has it.");
-pub(super) const REVOKE: Field = optional("force", Kind::Boolean, "End the lease whoever has it, as an administrator.");
+pub(super) const REVOKE: Field =
+    optional("force", Kind::Boolean, "End the lease whoever has it, as an administrator.");
 pub(super) const ACTIVE: Field = optional(
     "active",
     Kind::Boolean,
     "The person did something since the last heartbeat: `last_active_at` moves.",
 );
 pub(super) const CURSOR: &str = "The `next_cursor` of the page before.";
-pub(super) const LIMIT: Field = optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
+pub(super) const LIMIT: Field =
+    optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
 
 pub(super) const ACQUIRE: &[Field] = &[
     SESSION,

@@ -7,8 +7,8 @@ use super::exchange::{Reply, Response};
 use super::fields::{Field, Kind};
 use super::handlers::{asking, bulk, events, locks, service as about};
 use super::parameters::{
-    ACQUIRE, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT, RELEASE, REVOKE,
-    SESSION, optional,
+    ACQUIRE, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT, RELEASE,
+    REVOKE, SESSION, optional,
 };
 use super::problem::{Code, Problem};
 use crate::lock::ID_BYTES;

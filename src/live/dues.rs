@@ -64,7 +64,8 @@ impl Dues {
         let watch = self.store.watch();
         loop {
             let before = watch.dues();
-            let due = if prompt { [before.end, before.grant].into_iter().flatten().min() } else { before.grant };
+            let due =
+                if prompt { [before.end, before.grant].into_iter().flatten().min() } else { before.grant };
             if due.is_none_or(|due| due > self.store.clock().now()) {
                 return Ok(self.until(due));
             }

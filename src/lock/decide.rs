@@ -13,8 +13,8 @@ use super::event::Ending;
 use super::knock::Knocks;
 use super::policy::{Rules, SameUser};
 use super::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, LastLease, Lock, Now, Release,
-    Released, SessionId, UserId,
+    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, LastLease, Lock, Now,
+    Release, Released, SessionId, UserId,
 };
 use crate::time::{Timestamp, Ttl};
 

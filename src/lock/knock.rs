@@ -207,7 +207,8 @@ pub fn hand_over(
         Ok(lock) => lock,
         Err(outcome) => return Decision { change: Change::Nothing, outcome },
     };
-    let knock = place(&previous, request.user_id.as_ref()).and_then(|place| previous.knocks.pending.get(place));
+    let knock =
+        place(&previous, request.user_id.as_ref()).and_then(|place| previous.knocks.pending.get(place));
     let Some(to) = request.user_id.as_ref().or(knock.map(|knock| &knock.user_id)) else {
         return Decision { change: Change::Nothing, outcome: Replied::Nobody };
     };

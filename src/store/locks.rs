@@ -10,7 +10,8 @@ use crate::lock::decide::{self, Change};
 use crate::lock::event::{Ending, EventType, Lost};
 use crate::lock::policy::Rules;
 use crate::lock::{
-    Acquire, Acquired, Authority, Beat, Claim, Fence, Heartbeat, Lock, Now, Release, Released, UserId, WorkspaceId,
+    Acquire, Acquired, Authority, Beat, Claim, Fence, Heartbeat, Lock, Now, Release, Released, UserId,
+    WorkspaceId,
 };
 use crate::time::Timestamp;
 
@@ -244,12 +245,7 @@ pub(super) fn now(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) 
 }
 
 /// Writes what was decided, with the events that tell of it. A lock that comes free goes to whoever is next in line.
-pub(super) fn apply(
-    write: &Write<'_>,
-    change: Change,
-    by: Option<&By>,
-    rules: &Rules,
-) -> Result<(), Error> {
+pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
     let now = write.now();
     match change {
         Change::Nothing => {}

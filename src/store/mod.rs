@@ -90,7 +90,8 @@ impl Store {
             Arc::clone(&queue),
         )?;
         let opened_at = clock.now();
-        let store = Self { path: options.path.clone(), readers, writer, clock, watch, queue, opened_at, guard };
+        let store =
+            Self { path: options.path.clone(), readers, writer, clock, watch, queue, opened_at, guard };
         let kept = store.read(|connection, _| events::kept(connection))?;
         store.watch.committed(kept.value.last, store.dues()?);
         Ok(store)

@@ -53,8 +53,7 @@ pub fn acquire(write: &Write<'_>, waiter: &Arc<Waiter>, rules: &Rules) -> Result
 
 /// Those of a line who can still get this lock; the others are told who has it.
 fn without_leavers(write: &Write<'_>, line: Vec<Place>, lock: &Lock, rules: &Rules) -> Vec<Place> {
-    let (there, leaving): (Vec<_>, Vec<_>) =
-        line.into_iter().partition(|place| place.is_there(write.now()));
+    let (there, leaving): (Vec<_>, Vec<_>) = line.into_iter().partition(|place| place.is_there(write.now()));
     for Place { waiter, .. } in leaving {
         let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
         write.lines().tell(waiter, outcome);
@@ -102,11 +101,8 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
     }
     write.lines().set(&lock.workspace_id, line);
     for Place { waiter, .. } in arrived {
-        let outcome = if lock.claimed {
-            Acquired::Renewed(lock.clone())
-        } else {
-            Acquired::Acquired(lock.clone())
-        };
+        let outcome =
+            if lock.claimed { Acquired::Renewed(lock.clone()) } else { Acquired::Acquired(lock.clone()) };
         write.lines().tell(waiter, outcome);
     }
 }
@@ -139,8 +135,7 @@ pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Re
 /// What this user waits for there, if they do.
 pub(super) fn wish(write: &Write<'_>, workspace_id: &WorkspaceId, user_id: &UserId) -> Option<Acquire> {
     let line = write.lines().line(workspace_id);
-    let place = line
-        .iter()
-        .find(|place| place.waiter.request.user_id == *user_id && place.is_there(write.now()))?;
+    let place =
+        line.iter().find(|place| place.waiter.request.user_id == *user_id && place.is_there(write.now()))?;
     Some(place.waiter.request.clone())
 }

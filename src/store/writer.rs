@@ -328,7 +328,9 @@ impl Thread {
                     );
                 }
                 let now = written.now;
-                let told = |outcome: Option<Acquired>| outcome.map_or(Err(Error::Busy), |value| Ok(At { now, value }));
+                let told = |outcome: Option<Acquired>| {
+                    outcome.map_or(Err(Error::Busy), |value| Ok(At { now, value }))
+                };
                 Ok(written.moved.told.into_iter().map(|(waiter, outcome)| (waiter, told(outcome))).collect())
             }
             Err(error) => {

@@ -154,6 +154,10 @@ impl Client {
         self.receive(method)
     }
 
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
     }

@@ -36,6 +36,18 @@ pub use raw::Raw;
 /// 2026-11-23T12:00:00Z
 pub const NOON: WallTime = WallTime(1_795_435_200_000);
 
+/// Looks again and again until it is so; what is not after twenty seconds is a defect.
+#[track_caller]
+pub fn eventually(mut so: impl FnMut() -> bool) {
+    for _ in 0..4_000 {
+        if so() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    panic!("it does not happen");
+}
+
 /// A server in this process.
 pub struct Server {
     running: Option<Running>,

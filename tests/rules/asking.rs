@@ -47,8 +47,12 @@ impl Play {
                 }
             }
         }
-        let knocks: Vec<_> =
-            lock.knocks.pending.iter().map(|knock| (knock.user_id.clone(), knock.session_id.clone())).collect();
+        let knocks: Vec<_> = lock
+            .knocks
+            .pending
+            .iter()
+            .map(|knock| (knock.user_id.clone(), knock.session_id.clone()))
+            .collect();
         let expected: Vec<_> = last.knocks.iter().map(|knock| (user(knock.0), session(knock.1))).collect();
         assert_eq!(knocks, expected, "in the order in which they came");
     }

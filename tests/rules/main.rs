@@ -16,8 +16,8 @@ use lockhouse::lock::decide::{self, Change};
 use lockhouse::lock::event::Ending;
 use lockhouse::lock::policy::{Rules, Standing};
 use lockhouse::lock::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Lock, Release, Released, SessionId,
-    UserId, WorkspaceId,
+    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Lock, Release, Released,
+    SessionId, UserId, WorkspaceId,
 };
 use lockhouse::time::{Timestamp, Ttl};
 use model::{Lease, Model, clamped};
@@ -195,8 +195,7 @@ impl Play {
                 let Acquired::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 assert_eq!(granted(lock), (lease.fence, ends));
                 let session = by.session.or(lease.session);
-                *self.model.last(at) =
-                    Lease { session, ends, ttl, claimed: true, active: self.now, ..lease };
+                *self.model.last(at) = Lease { session, ends, ttl, claimed: true, active: self.now, ..lease };
             }
             Some(lease) => match (force, self.may_take_over(standing, &lease)) {
                 (Force::No, may) => {
@@ -224,7 +223,8 @@ impl Play {
     fn may_take_over(&self, standing: Standing, lease: &Lease) -> bool {
         let rules = &self.model.rules;
         let idle = self.now - lease.active;
-        rules.takeover.allows(standing) || rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis())
+        rules.takeover.allows(standing)
+            || rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis())
     }
 
     fn claim(by: Who, at: usize, fence: Option<i64>) -> Claim {

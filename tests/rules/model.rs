@@ -65,7 +65,8 @@ impl Model {
     pub fn settle(&mut self, at: usize, now: i64) {
         let Some(leases) = self.leases.get_mut(&at) else { return };
         let Some(last) = leases.last_mut() else { return };
-        let Some(grant_at) = last.grant_at.filter(|grant_at| *grant_at <= now && *grant_at <= last.ends) else {
+        let Some(grant_at) = last.grant_at.filter(|grant_at| *grant_at <= now && *grant_at <= last.ends)
+        else {
             return;
         };
         if last.given_up {

@@ -109,7 +109,9 @@ fn replied(
     clock: &LeaseClock,
 ) -> Result<Response, Problem> {
     match replied {
-        Replied::HandedOver(lock) => Ok(ok(&json!({ "handed_over": true, "lock": shown(lock, *now, clock) }))),
+        Replied::HandedOver(lock) => {
+            Ok(ok(&json!({ "handed_over": true, "lock": shown(lock, *now, clock) })))
+        }
         Replied::Declined(_) => Ok(ok(&json!({ "declined": true }))),
         Replied::Nobody => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
         Replied::Own => Err(Problem::invalid("to_user_id", "is the holder")),

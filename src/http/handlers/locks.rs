@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer;
+use crate::error::Error;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::fields::Values;
@@ -14,7 +15,6 @@ use crate::http::hold::Ticket;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok};
-use crate::error::Error;
 use crate::lock::event::Lost;
 use crate::lock::policy::Standing;
 use crate::lock::{
@@ -182,7 +182,9 @@ pub(super) fn beaten<'a>(
 /// There is no live lock, and the caller would have it.
 pub(super) fn no_lock(lost: Option<&Lost>) -> Problem {
     let detail = match lost {
-        Some(_) => "You do not have this lock any more, and nobody else has it. Acquire it again before you save.",
+        Some(_) => {
+            "You do not have this lock any more, and nobody else has it. Acquire it again before you save."
+        }
         None => "Nobody has locked this workspace. Acquire the lock first.",
     };
     Problem::new(Code::LockNotFound).detail(detail).member("lost", ended(lost))

@@ -1,0 +1,293 @@
+//! Waiting for a lock: first come, first served, at the door; never for those who have gone.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::net::Shutdown;
+
+use common::{Client, Server, eventually};
+use lockhouse::lock::policy::SameUser;
+use serde_json::{Value, json};
+
+/// Asks, and does not wait for the answer.
+fn ask(server: &Server, user: &str, body: &Value) -> Client {
+    let mut client = server.client();
+    let body = body.to_string();
+    client.send(
+        format!(
+            "POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: test\r\nX-User-Id: {user}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    client
+}
+
+/// Who waits, in the order in which they will get it.
+fn line(server: &Server) -> Vec<String> {
+    let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
+    let waiting = presence["waiting"].as_array().unwrap();
+    waiting.iter().map(|person| person["user_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[track_caller]
+fn stands(server: &Server, users: &[&str]) {
+    eventually(|| line(server) == users);
+}
+
+/// Comes into the line, behind those who are there.
+#[track_caller]
+fn wait(server: &Server, user: &str, milliseconds: u64) -> Client {
+    let mut expected = line(server);
+    expected.push(user.to_owned());
+    let client = ask(server, user, &json!({ "wait_ms": milliseconds }));
+    eventually(|| line(server) == expected);
+    client
+}
+
+#[track_caller]
+fn granted(client: &mut Client, user: &str) -> Value {
+    let answer = client.receive("POST").unwrap().expect(200);
+    assert_eq!(
+        (&answer["outcome"], &answer["lock"]["locked_by_user_id"]),
+        (&json!("acquired"), &json!(user))
+    );
+    answer["lock"].clone()
+}
+
+fn locked() -> (Server, Client) {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    (server, alice)
+}
+
+#[test]
+fn whoever_came_first_gets_it_first_for_as_long_as_it_takes_to_claim_it() {
+    let (server, mut alice) = locked();
+    let mut waiting: Vec<_> =
+        ["bob", "carol", "dave"].map(|user| (user, wait(&server, user, 60_000))).into_iter().collect();
+    alice.release("w", &json!({})).expect(200);
+    for (user, client) in &mut waiting {
+        let lock = granted(client, user);
+        assert_eq!((&lock["expires_in_ms"], &lock["ttl_ms"]), (&json!(15_000), &json!(600_000)));
+        // The connection is as good as before.
+        let mut known = server.user(user);
+        let renewed = known.heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
+        assert_eq!(renewed["expires_in_ms"], 600_000);
+        known.release("w", &json!({})).expect(200);
+        assert_eq!(client.get("/healthz").status, 200);
+    }
+    assert_eq!(alice.lock("w"), Value::Null);
+}
+
+#[test]
+fn it_comes_by_expiry_at_the_end_of_the_lease_though_nobody_asks() {
+    let (server, mut alice) = locked();
+    alice.heartbeat("w", &json!({ "ttl_ms": 5_000 })).expect(200);
+    let mut bob = wait(&server, "bob", 60_000);
+    server.pass(4_999);
+    assert_eq!(line(&server), ["bob"]);
+    server.pass(1);
+    let lock = granted(&mut bob, "bob");
+    assert_eq!(lock["acquired_at"], "2026-11-23T12:00:05.000Z");
+    alice.heartbeat("w", &json!({})).refused(403, "not_holder");
+    assert_eq!(
+        alice.history("w").iter().map(|event| event.0.as_str()).collect::<Vec<_>>(),
+        ["lock.acquired", "lock.expired", "lock.acquired"]
+    );
+}
+
+#[test]
+fn it_comes_by_revocation_and_by_handover_but_not_by_somebody_elses_takeover() {
+    let (server, mut alice) = locked();
+    let mut bob = wait(&server, "bob", 60_000);
+    let mut carol = wait(&server, "carol", 60_000);
+    server.user("dave").acquire("w", &json!({ "force": true })).expect(200);
+    assert_eq!(line(&server), ["bob", "carol"]);
+    let handed =
+        server.user("dave").post("/api/v1/workspaces/w/lock/handover", &json!({ "to_user_id": "carol" }));
+    let handed = handed.expect(200)["lock"].clone();
+    assert_eq!(granted(&mut carol, "carol"), handed, "though bob came first: the holder decides");
+    assert_eq!(line(&server), ["bob"]);
+    alice.delete("/api/v1/workspaces/w/lock?force=true").expect(200);
+    granted(&mut bob, "bob");
+}
+
+#[test]
+fn whoever_takes_over_while_they_wait_wait_no_more() {
+    let (server, _alice) = locked();
+    let mut waits = wait(&server, "bob", 60_000);
+    let taken = server.user("bob").acquire("w", &json!({ "force": true })).expect(200);
+    let answer = waits.receive("POST").unwrap().expect(200);
+    assert_eq!((&answer["outcome"], &answer["lock"]), (&json!("renewed"), &taken["lock"]));
+    assert!(line(&server).is_empty());
+}
+
+#[test]
+fn when_the_time_is_up_they_are_told_who_has_it_and_get_it_no_more() {
+    let (server, mut alice) = locked();
+    let mut bob = wait(&server, "bob", 1_000);
+    let mut carol = wait(&server, "carol", 1_001);
+    server.pass(1_000);
+    let held = bob.receive("POST").unwrap();
+    let problem = held.refused(409, "lock_held");
+    assert_eq!(problem["lock"]["locked_by_user_id"], "alice");
+    assert_eq!(problem["lock"]["expires_in_ms"], 599_000);
+    assert_eq!((&problem["idle_for_ms"], &problem["takeover_allowed"]), (&json!(1_000), &json!(true)));
+    assert_eq!(held.header("retry-after"), Some("599"));
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut carol, "carol");
+}
+
+#[test]
+fn whoever_is_granted_it_at_the_very_end_of_their_wait_was_in_time_or_was_not() {
+    let (server, mut alice) = locked();
+    alice.heartbeat("w", &json!({ "ttl_ms": 5_000 })).expect(200);
+    let mut late = wait(&server, "late", 5_000);
+    let mut bob = wait(&server, "bob", 5_001);
+    server.pass(5_000);
+    granted(&mut bob, "bob");
+    late.receive("POST").unwrap().refused(409, "lock_held");
+}
+
+#[test]
+fn those_who_have_gone_never_get_it_and_leave_their_place() {
+    let (server, mut alice) = locked();
+    let gone = wait(&server, "gone", 60_000);
+    let closed = wait(&server, "closed", 60_000);
+    let mut bob = wait(&server, "bob", 60_000);
+    closed.stream().shutdown(Shutdown::Write).unwrap();
+    drop(gone);
+    stands(&server, &["bob"]);
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut bob, "bob");
+    assert_eq!(alice.history("w").len(), 3);
+}
+
+#[test]
+fn who_does_not_claim_it_blocks_the_next_for_a_moment_only() {
+    let (server, mut alice) = locked();
+    let mut bob = wait(&server, "bob", 60_000);
+    let mut carol = wait(&server, "carol", 60_000);
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut bob, "bob");
+    server.pass(14_999);
+    assert_eq!(line(&server), ["carol"]);
+    server.pass(1);
+    granted(&mut carol, "carol");
+    // To ask again is to claim it, too.
+    let again = server.user("carol").acquire("w", &json!({})).expect(200);
+    assert_eq!((&again["outcome"], &again["lock"]["expires_in_ms"]), (&json!("renewed"), &json!(600_000)));
+}
+
+#[test]
+fn whoever_asks_again_waits_once_and_keeps_their_place() {
+    let (server, mut alice) = locked();
+    let mut bob = wait(&server, "bob", 60_000);
+    let _carol = wait(&server, "carol", 60_000);
+    let mut again = ask(&server, "bob", &json!({ "wait_ms": 60_000 }));
+    bob.receive("POST").unwrap().refused(409, "lock_held");
+    assert_eq!(line(&server), ["bob", "carol"]);
+    // Another session is somebody else here.
+    let _other = ask(&server, "bob", &json!({ "wait_ms": 60_000, "session_id": "other" }));
+    stands(&server, &["bob", "carol", "bob"]);
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut again, "bob");
+    stands(&server, &["carol"]);
+}
+
+#[test]
+fn sessions_of_one_person_wait_for_each_other_where_they_are_separate() {
+    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
+    let mut two = ask(&server, "alice", &json!({ "session_id": "two", "wait_ms": 60_000 }));
+    stands(&server, &["alice"]);
+    alice.release("w", &json!({ "session_id": "one" })).expect(200);
+    assert_eq!(granted(&mut two, "alice")["session_id"], "two");
+}
+
+#[test]
+fn nobody_comes_between_those_who_wait_and_an_expired_lock() {
+    // Nobody follows time here: the first to come across the end is a stranger.
+    for _ in 0..20 {
+        let (server, mut alice) = locked();
+        alice.heartbeat("w", &json!({ "ttl_ms": 5_000 })).expect(200);
+        let mut bob = wait(&server, "bob", 60_000);
+        let mut carol = server.user("carol");
+        server.pass(5_000);
+        let held = carol.acquire("w", &json!({})).refused(409, "lock_held");
+        assert_eq!(held["lock"]["locked_by_user_id"], "bob");
+        granted(&mut bob, "bob");
+    }
+}
+
+#[test]
+fn only_so_many_wait_and_a_place_that_comes_free_can_be_had() {
+    let server = Server::with(|config| {
+        config.limits.waiters_per_workspace = 2;
+        config.limits.waiters = 3;
+    });
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    alice.acquire("v", &json!({})).expect(200);
+    let bob = wait(&server, "bob", 60_000);
+    let mut carol = wait(&server, "carol", 60_000);
+    let mut dave = server.user("dave");
+    let full = dave.acquire("w", &json!({ "wait_ms": 1_000 }));
+    full.refused(429, "rate_limited");
+    assert_eq!(full.header("retry-after"), Some("1"));
+    // Whoever waits already may ask again.
+    let _again = ask(&server, "carol", &json!({ "wait_ms": 60_000 }));
+    carol.receive("POST").unwrap().refused(409, "lock_held");
+    drop(bob);
+    stands(&server, &["carol"]);
+    let _dave = wait(&server, "dave", 60_000);
+    let mut others = ["eve", "fay"].map(|user| server.user(user));
+    others[0].send(b"POST /api/v1/workspaces/v/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: eve\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"wait_ms\":900}");
+    let metrics = || server.client().get("/metrics").text().contains("lockhouse_waiters 3\n");
+    eventually(metrics);
+    others[1].acquire("v", &json!({ "wait_ms": 1_000 })).refused(429, "rate_limited");
+    server.pass(60_000);
+    eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 0\n"));
+}
+
+#[test]
+fn those_who_wait_when_the_server_stops_are_told_to_come_again() {
+    let (mut server, _alice) = locked();
+    let mut bob = wait(&server, "bob", 60_000);
+    server.stop();
+    let answer = bob.receive("POST").unwrap();
+    answer.refused(503, "busy");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    server.start_again();
+    assert_eq!(server.client().lock("w")["locked_by_user_id"], "alice");
+}
+
+#[test]
+fn a_wait_that_is_not_needed_or_in_vain_is_none() {
+    let (server, _alice) = locked();
+    let mut bob = server.user("bob");
+    bob.acquire("free", &json!({ "wait_ms": 60_000 })).expect(200);
+    let lock = bob.acquire("free", &json!({ "wait_ms": 60_000 })).expect(200)["lock"].clone();
+    assert_eq!(lock["expires_in_ms"], 600_000, "who did not wait has nothing to claim");
+    bob.acquire("w", &json!({ "wait_ms": 0 })).refused(409, "lock_held");
+    bob.acquire("w", &json!({ "wait_ms": 60_001 })).refused(400, "invalid_request");
+    let stale = json!({ "wait_ms": 1_000, "force": true, "expected_fence": 1 });
+    bob.acquire("w", &stale).refused(409, "fence_mismatch");
+}
+
+#[test]
+fn a_database_that_is_held_keeps_nobody_waiting_beyond_their_time() {
+    let server = Server::with(|config| config.database.busy_timeout = std::time::Duration::from_millis(5));
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    let mut bob = wait(&server, "bob", 1_000);
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    server.pass(1_000);
+    bob.receive("POST").unwrap().refused(503, "busy");
+    other.execute_batch("ROLLBACK").unwrap();
+    server.user("alice").release("w", &json!({})).expect(200);
+    assert_eq!(server.client().lock("w"), Value::Null, "nothing is given to one who was sent away");
+}
