@@ -1,0 +1,381 @@
+//! Asking before taking: knock, hand over, decline, silence; the idle; and who is there.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use common::{Answer, Client, Server, eventually};
+use lockhouse::lock::policy::{SameUser, Takeover};
+use lockhouse::time::Ttl;
+use serde_json::{Value, json};
+
+const KNOCK: &str = "/api/v1/workspaces/w/lock/knock";
+const DECLINE: &str = "/api/v1/workspaces/w/lock/knock/decline";
+const HANDOVER: &str = "/api/v1/workspaces/w/lock/handover";
+
+fn locked(server: &Server) -> Client {
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    alice
+}
+
+fn knock(server: &Server, user: &str) -> Answer {
+    server.user(user).post(KNOCK, &json!({}))
+}
+
+fn types(server: &Server) -> Vec<String> {
+    server.client().history("w").into_iter().map(|event| event.0).collect()
+}
+
+#[test]
+fn the_holder_sees_the_knock_wherever_it_looks_and_hands_the_lock_over() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    let fence = alice.lock("w")["fence"].clone();
+    let asked = json!({ "name": "Bob Builder", "message": "Two minutes, please?" });
+    let heard = server.user("bob").post(KNOCK, &asked).expect(202);
+    let shown = json!({
+        "user_id": "bob", "name": "Bob Builder", "message": "Two minutes, please?",
+        "knocked_at": "2026-11-23T12:00:00.000Z", "auto_grant_at": "2026-11-23T12:00:30.000Z",
+        "auto_grant_in_ms": 30_000,
+    });
+    assert_eq!(heard["knock"], shown);
+    assert_eq!(heard["lock"]["fence"], fence, "nothing has changed yet");
+    assert_eq!(alice.lock("w")["knock"], shown);
+    server.pass(10_000);
+    let beat = alice.heartbeat("w", &json!({})).expect(200);
+    assert_eq!(
+        (&beat["knock"]["user_id"], &beat["knock"]["auto_grant_in_ms"]),
+        (&json!("bob"), &json!(20_000))
+    );
+    let many =
+        alice.post("/api/v1/locks/heartbeat", &json!({ "locks": [{ "workspace_id": "w" }] })).expect(200);
+    assert_eq!(many["results"][0]["knock"]["user_id"], "bob");
+
+    let handed = alice.post(HANDOVER, &json!({ "fence": fence })).expect(200);
+    let lock = &handed["lock"];
+    assert_eq!((&lock["locked_by_user_id"], &lock["locked_by_name"]), (&json!("bob"), &json!("Bob Builder")));
+    assert_eq!((&lock["knock"], &lock["expires_in_ms"]), (&Value::Null, &json!(15_000)));
+    assert!(lock["fence"].as_i64() > fence.as_i64());
+    let lost = alice.heartbeat("w", &json!({ "fence": fence })).refused(403, "not_holder")["lost"].clone();
+    assert_eq!((&lost["reason"], &lost["by_user_id"]), (&json!("handed_over"), &json!("alice")));
+    server.user("bob").heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
+
+    let page = alice.get("/api/v1/workspaces/w/history").expect(200);
+    let (handed, knocked) = (&page["events"][0], &page["events"][1]);
+    assert_eq!((&handed["type"], &handed["by_user_id"]), (&json!("lock.handed_over"), &json!("alice")));
+    assert_eq!(handed["detail"], json!({ "new_fence": lock["fence"], "to_user_id": "bob" }));
+    assert_eq!((&knocked["type"], &knocked["user_id"]), (&json!("lock.knocked"), &json!("alice")));
+    assert_eq!((&knocked["by_user_id"], &knocked["by_name"]), (&json!("bob"), &json!("Bob Builder")));
+    assert_eq!(knocked["detail"], json!({ "message": "Two minutes, please?" }));
+    assert_eq!(alice.post(HANDOVER, &json!({})).refused(403, "not_holder")["lost"]["fence"], fence);
+}
+
+#[test]
+fn the_holder_may_keep_it_and_is_left_in_peace_for_a_while() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    assert_eq!(alice.post(DECLINE, &json!({})).expect(200), json!({ "declined": false }));
+    knock(&server, "bob").expect(202);
+    server.pass(5_000);
+    assert_eq!(alice.post(DECLINE, &json!({})).expect(200), json!({ "declined": true }));
+    assert_eq!(alice.lock("w")["last_active_at"], "2026-11-23T12:00:05.000Z");
+    server.pass(30_000);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
+    let soon = knock(&server, "bob");
+    soon.refused(429, "rate_limited");
+    assert_eq!(soon.header("retry-after"), Some("30"));
+    knock(&server, "carol").expect(202);
+    server.pass(29_999);
+    assert_eq!(knock(&server, "bob").header("retry-after"), Some("1"));
+    server.pass(1);
+    // Carol had no answer: it is hers, until she does not claim it.
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "carol");
+    knock(&server, "bob").expect(202);
+    let declined = &alice.get("/api/v1/workspaces/w/history").expect(200)["events"][3];
+    assert_eq!(
+        (&declined["type"], &declined["by_user_id"]),
+        (&json!("lock.knock_declined"), &json!("alice"))
+    );
+    assert_eq!(declined["detail"], json!({ "to_user_id": "bob" }));
+}
+
+#[test]
+fn silence_is_consent_whether_the_holder_is_away_or_only_its_tab_is_there() {
+    for away in [true, false] {
+        let server = Server::start();
+        let mut alice = locked(&server);
+        alice.heartbeat("w", &json!({ "ttl_ms": 86_400_000 })).expect(200);
+        knock(&server, "bob").expect(202);
+        server.pass(29_999);
+        if !away {
+            alice.heartbeat("w", &json!({ "active": true })).expect(200);
+        }
+        assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
+        server.pass(1);
+        // Nobody follows, nobody asks: it happens all the same.
+        eventually(|| {
+            let sql = server.sql();
+            let who = sql.query_row("SELECT user_id FROM locks", [], |row| row.get::<_, String>(0));
+            who.unwrap() == "bob"
+        });
+        let lock = alice.lock("w");
+        assert_eq!(
+            (&lock["locked_by_user_id"], &lock["acquired_at"]),
+            (&json!("bob"), &json!("2026-11-23T12:00:30.000Z"))
+        );
+        assert_eq!(lock["expires_in_ms"], 15_000);
+        let lost = alice.heartbeat("w", &json!({})).refused(403, "not_holder")["lost"].clone();
+        assert_eq!((&lost["reason"], &lost["by_user_id"]), (&json!("handed_over"), &json!("bob")));
+        server.user("bob").heartbeat("w", &json!({})).expect(200);
+        server.pass(20_000);
+        assert_eq!(alice.lock("w")["locked_by_user_id"], "bob");
+    }
+}
+
+#[test]
+fn one_who_knocked_and_went_away_blocks_nobody() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(30_000 + 15_000);
+    assert_eq!(alice.lock("w"), Value::Null);
+    let expected = ["lock.expired", "lock.handed_over", "lock.knocked", "lock.acquired"];
+    assert_eq!(types(&server), expected);
+    let again = alice.acquire("w", &json!({})).expect(200);
+    assert_eq!(again["outcome"], "acquired", "somebody came between");
+}
+
+#[test]
+fn the_holder_answers_one_at_a_time() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(10_000);
+    let second = knock(&server, "carol").expect(202);
+    assert_eq!(
+        (&second["knock"]["user_id"], &second["knock"]["auto_grant_at"]),
+        (&json!("carol"), &Value::Null)
+    );
+    assert_eq!(second["lock"]["knock"]["user_id"], "bob");
+    // Other words, the same knock.
+    let reworded =
+        server.user("bob").post(KNOCK, &json!({ "message": "Hello?" })).expect(202)["knock"].clone();
+    assert_eq!((&reworded["message"], &reworded["auto_grant_in_ms"]), (&json!("Hello?"), &json!(20_000)));
+    assert_eq!(types(&server).len(), 3);
+    alice.post(DECLINE, &json!({})).expect(200);
+    let shown = alice.lock("w")["knock"].clone();
+    assert_eq!((&shown["user_id"], &shown["auto_grant_in_ms"]), (&json!("carol"), &json!(30_000)));
+    knock(&server, "dave").expect(202);
+    alice.post(DECLINE, &json!({ "user_id": "dave" })).expect(200);
+    assert_eq!(alice.lock("w")["knock"]["user_id"], "carol");
+    alice.post(HANDOVER, &json!({ "to_user_id": "eve" })).expect(200);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "eve", "the holder may give it to whom it likes");
+    assert_eq!(alice.lock("w")["knock"], Value::Null, "they asked alice");
+}
+
+#[test]
+fn only_so_many_knock() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    for number in 0..20 {
+        knock(&server, &format!("user-{number}")).expect(202);
+    }
+    knock(&server, "one-more").refused(429, "rate_limited");
+    alice.post(DECLINE, &json!({})).expect(200);
+    knock(&server, "one-more").refused(429, "rate_limited");
+    server.pass(60_000);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], Value::Null);
+}
+
+#[test]
+fn a_knock_ends_with_the_lease_that_it_is_about() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    alice.release("w", &json!({})).expect(200);
+    knock(&server, "bob").refused(404, "lock_not_found");
+    alice.acquire("w", &json!({})).expect(200);
+    assert_eq!(alice.lock("w")["knock"], Value::Null);
+    knock(&server, "bob").expect(202);
+    server.user("carol").acquire("w", &json!({ "force": true })).expect(200);
+    server.pass(30_000);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "carol");
+    let left: i64 = server.sql().query_row("SELECT count(*) FROM knocks", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn what_cannot_be_asked_or_answered_is_refused() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    alice.post(KNOCK, &json!({})).refused(409, "knock_on_own_lock");
+    let long = json!({ "message": "x".repeat(501) });
+    assert_eq!(server.user("bob").post(KNOCK, &long).refused(400, "invalid_request")["field"], "message");
+    assert_eq!(alice.post(HANDOVER, &json!({})).refused(400, "invalid_request")["field"], "to_user_id");
+    alice.post(HANDOVER, &json!({ "to_user_id": "alice" })).refused(400, "invalid_request");
+    alice.post(HANDOVER, &json!({ "to_user_id": "" })).refused(400, "invalid_request");
+    knock(&server, "bob").expect(202);
+    server.user("bob").post(DECLINE, &json!({})).refused(403, "not_holder");
+    server.user("bob").post(HANDOVER, &json!({})).refused(403, "not_holder");
+    alice.post(HANDOVER, &json!({ "fence": 1 })).refused(403, "not_holder");
+    assert_eq!(alice.lock("w")["knock"]["user_id"], "bob");
+}
+
+#[test]
+fn with_never_a_knock_waits_for_an_answer() {
+    let server = Server::with(|config| config.locks.rules.knock_grant_after = None);
+    let mut alice = locked(&server);
+    let heard = knock(&server, "bob").expect(202);
+    assert_eq!(heard["knock"]["auto_grant_at"], Value::Null);
+    server.pass(599_999);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
+    alice.post(HANDOVER, &json!({})).expect(200);
+}
+
+#[test]
+fn a_knock_outlives_a_restart_and_the_holder_gets_time_to_answer() {
+    let mut server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(10_000);
+    server.stop();
+    server.pass(25_000);
+    server.start_again();
+    let mut again = server.user("alice");
+    let shown = again.heartbeat("w", &json!({})).expect(200)["knock"].clone();
+    assert_eq!((&shown["user_id"], &shown["auto_grant_in_ms"]), (&json!("bob"), &json!(30_000)));
+    server.pass(30_000);
+    assert_eq!(again.lock("w")["locked_by_user_id"], "bob");
+    alice = again;
+    alice.heartbeat("w", &json!({})).refused(403, "not_holder");
+}
+
+#[test]
+fn a_lease_that_is_given_to_a_person_belongs_to_the_session_that_claims_it_first() {
+    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "session_id": "a" })).expect(200);
+    alice.post(HANDOVER, &json!({ "session_id": "a", "to_user_id": "bob" })).expect(200);
+    let mut bob = server.user("bob");
+    bob.heartbeat("w", &json!({ "session_id": "one" })).expect(200);
+    bob.heartbeat("w", &json!({ "session_id": "two" })).refused(403, "not_holder");
+    assert_eq!(bob.lock("w")["session_id"], "one");
+    // Whoever knocks from a session gets it for that session.
+    server.user("carol").post(KNOCK, &json!({ "session_id": "c" })).expect(202);
+    bob.post(HANDOVER, &json!({ "session_id": "one" })).expect(200);
+    assert_eq!(bob.lock("w")["session_id"], "c");
+}
+
+#[test]
+fn the_idle_can_be_taken_over_whatever_the_policy_says() {
+    let server = Server::with(|config| {
+        config.locks.rules.takeover = Takeover::Nobody;
+        config.locks.rules.idle_takeover_after = Some(Ttl::from_millis(60_000));
+    });
+    let mut alice = locked(&server);
+    let mut bob = server.user("bob");
+    server.pass(30_000);
+    alice.heartbeat("w", &json!({ "active": true })).expect(200);
+    for (after, idle) in [(30_000, 30_000), (29_999, 59_999)] {
+        server.pass(after);
+        alice.heartbeat("w", &json!({})).expect(200);
+        let held = bob.acquire("w", &json!({})).refused(409, "lock_held");
+        assert_eq!((&held["takeover_allowed"], &held["idle_for_ms"]), (&json!(false), &json!(idle)));
+        bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
+    }
+    server.pass(1);
+    let held = bob.acquire("w", &json!({})).refused(409, "lock_held");
+    assert_eq!((&held["takeover_allowed"], &held["idle_for_ms"]), (&json!(true), &json!(60_000)));
+    assert_eq!(held["lock"]["last_active_at"], "2026-11-23T12:00:30.000Z");
+    bob.acquire("w", &json!({ "force": true, "expected_fence": held["lock"]["fence"] })).expect(200);
+    alice.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
+}
+
+/// Somebody who follows the events; heard when this returns.
+fn follow(server: &Server, user: &str, query: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head =
+        format!("GET /api/v1/events{query} HTTP/1.0\r\nX-User-Id: {user}\r\nX-User-Name: {user}!\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while !line.starts_with(": still here") {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+    }
+    reader
+}
+
+#[test]
+fn a_page_can_show_who_is_there() {
+    let server = Server::start();
+    let presence = |path: &str| server.client().get(path).expect(200);
+    let nobody = json!({ "lock": null, "knocks": [], "waiting": [], "followers": [] });
+    assert_eq!(presence("/api/v1/workspaces/w/presence"), nobody);
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    knock(&server, "carol").expect(202);
+    let dave = follow(&server, "dave", "?workspace_id=w&workspace_id=v");
+    server.pass(1_000);
+    let again = follow(&server, "dave", "?workspace_id=w");
+    let _admin = follow(&server, "admin", "");
+    let mut eve = server.client();
+    eve.send(b"POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: eve\r\nX-User-Name: Eve\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n{\"wait_ms\": 60000,\"session_id\":\"tab\"}");
+    eventually(|| presence("/api/v1/workspaces/w/presence")["waiting"] != json!([]));
+    let shown = presence("/api/v1/workspaces/w/presence");
+    assert_eq!(shown["lock"], alice.lock("w"));
+    let knocks: Vec<_> = shown["knocks"].as_array().unwrap().iter().map(|knock| &knock["user_id"]).collect();
+    assert_eq!(knocks, ["bob", "carol"]);
+    let waits = json!({ "user_id": "eve", "name": "Eve", "session_id": "tab", "since_at": "2026-11-23T12:00:01.000Z" });
+    assert_eq!(shown["waiting"], json!([waits]));
+    let follows = json!({ "user_id": "dave", "name": "dave!", "since_at": "2026-11-23T12:00:00.000Z" });
+    assert_eq!(shown["followers"], json!([follows]), "each person once");
+    assert_eq!(presence("/api/v1/workspaces/v/presence")["followers"], json!([follows]));
+    drop(dave);
+    eventually(|| presence("/api/v1/workspaces/v/presence")["followers"] == json!([]));
+    assert_eq!(
+        presence("/api/v1/workspaces/w/presence")["followers"][0]["since_at"],
+        "2026-11-23T12:00:01.000Z"
+    );
+    drop(again);
+    eventually(|| presence("/api/v1/workspaces/w/presence")["followers"] == json!([]));
+    alice.release("w", &json!({})).expect(200);
+    eve.receive("POST").unwrap().expect(200);
+}
+
+#[test]
+fn a_follower_hears_of_knocks_and_answers_with_the_lock_as_it_is_then() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    let mut events = follow(&server, "alice", "?workspace_id=w");
+    let mut told = |event: &str| {
+        let mut data = String::new();
+        while !data.starts_with("data: ") {
+            data.clear();
+            events.read_line(&mut data).unwrap();
+        }
+        let data: Value = serde_json::from_str(&data[6..]).unwrap();
+        assert_eq!(data["type"], event);
+        data
+    };
+    server.user("bob").post(KNOCK, &json!({ "message": "Hello" })).expect(202);
+    let knocked = told("lock.knocked");
+    assert_eq!(
+        (&knocked["lock"]["knock"]["user_id"], &knocked["detail"]["message"]),
+        (&json!("bob"), &json!("Hello"))
+    );
+    alice.post(DECLINE, &json!({})).expect(200);
+    assert_eq!(told("lock.knock_declined")["lock"]["knock"], Value::Null);
+    knock(&server, "carol").expect(202);
+    told("lock.knocked");
+    server.pass(30_000);
+    let handed = told("lock.handed_over");
+    assert_eq!(
+        (&handed["by_user_id"], &handed["lock"]["locked_by_user_id"]),
+        (&json!("carol"), &json!("carol"))
+    );
+    assert_eq!(handed["at"], "2026-11-23T12:00:30.000Z");
+}

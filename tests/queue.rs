@@ -1,0 +1,295 @@
+//! The line of those who wait, on a real file: random histories against a list, with transactions that fail in between.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::NOON;
+use lockhouse::config::Config;
+use lockhouse::error::Error;
+use lockhouse::lock::policy::{Rules, Standing, Takeover};
+use lockhouse::lock::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
+use lockhouse::metrics::Metrics;
+use lockhouse::store::queue::{Client, Limits, Waiter};
+use lockhouse::store::waiting::Came;
+use lockhouse::store::{At, Options, Store, locks, waiting};
+use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
+use proptest::prelude::*;
+
+const MOST: usize = 4;
+const TTL: i64 = 100;
+const CLAIM: i64 = 20;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody new asks, and waits for so long.
+    Ask(i64),
+    /// The one at this place goes away.
+    Go(usize),
+    /// The holder gives it back.
+    Release,
+    /// The same, in a transaction that fails afterwards.
+    ReleaseInVain,
+    /// The holder renews it.
+    Renew,
+    /// Somebody new takes it.
+    Force,
+    Pass(u64),
+    /// Those who have gone or wait too long are looked for.
+    LookAround,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop_oneof![Just(0_i64), 1_i64..60, 60_i64..500].prop_map(Step::Ask),
+        2 => (0_usize..MOST).prop_map(Step::Go),
+        3 => Just(Step::Release),
+        1 => Just(Step::ReleaseInVain),
+        2 => Just(Step::Renew),
+        1 => Just(Step::Force),
+        3 => prop_oneof![0_u64..30, Just(20_u64), Just(100_u64)].prop_map(Step::Pass),
+        2 => Just(Step::LookAround),
+    ]
+}
+
+/// What one of those who wait was told: whether they have the lock.
+type Told = Arc<Mutex<Option<bool>>>;
+
+struct Person {
+    gone: Arc<AtomicBool>,
+    told: Told,
+}
+
+impl Client for Person {
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
+        let has_it = matches!(answer, Ok(At { value: Acquired::Acquired(_), .. }));
+        assert!(self.told.lock().unwrap().replace(has_it).is_none(), "nobody is told twice");
+    }
+}
+
+/// As an onlooker sees them.
+struct Waits {
+    user: String,
+    until: i64,
+    gone: Arc<AtomicBool>,
+    told: Told,
+}
+
+struct Play {
+    store: Store,
+    clock: Arc<ManualClock>,
+    rules: Arc<Rules>,
+    line: Vec<Waits>,
+    /// Who has it, and until when.
+    holder: Option<(String, i64)>,
+    count: usize,
+    _directory: tempfile::TempDir,
+}
+
+fn workspace() -> WorkspaceId {
+    WorkspaceId::parse("w").unwrap()
+}
+
+fn wants(user: &str, force: Force) -> Acquire {
+    Acquire {
+        force,
+        ttl: Some(Ttl::from_millis(TTL)),
+        standing: Standing::Ordinary,
+        ..Acquire::of_nobody_else(workspace(), UserId::parse(user).unwrap())
+    }
+}
+
+impl Play {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: directory.path().join("lockhouse.db"),
+            busy_timeout: Duration::from_secs(5),
+            max_size: None,
+            restart_grace: Duration::ZERO,
+            readers: 1,
+            waiters: Limits { per_workspace: MOST, in_all: 100 },
+        };
+        let clock = ManualClock::starting_at(NOON);
+        let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));
+        let rules = Rules {
+            min_ttl: Ttl::from_millis(1),
+            claim_within: Ttl::from_millis(CLAIM),
+            takeover: Takeover::Anyone,
+            ..Config::default().locks.rules
+        };
+        Self {
+            store: store.unwrap(),
+            clock,
+            rules: Arc::new(rules),
+            line: Vec::new(),
+            holder: None,
+            count: 0,
+            _directory: directory,
+        }
+    }
+
+    fn now(&self) -> i64 {
+        let Timestamp(now) = self.store.clock().now();
+        now
+    }
+
+    fn somebody(&mut self) -> String {
+        self.count += 1;
+        format!("user-{}", self.count)
+    }
+
+    /// What is told by now, told by the one thread that does, is told.
+    fn settle_answers(&self) {
+        self.store.write(|_| Ok(())).unwrap();
+        self.store.write(|_| Ok(())).unwrap();
+    }
+
+    /// Time has ended leases, and each went to whoever was next and there.
+    fn time_passed(&mut self, now: i64) {
+        while self.holder.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.holder = None;
+            self.next(now);
+        }
+    }
+
+    fn next(&mut self, now: i64) {
+        let there = |waits: &Waits| now < waits.until && !waits.gone.load(Ordering::SeqCst);
+        if let Some(place) = self.line.iter().position(there) {
+            let next = self.line.remove(place);
+            self.settle_answers();
+            assert_eq!(*next.told.lock().unwrap(), Some(true), "{} is next", next.user);
+            self.holder = Some((next.user, now + CLAIM));
+        }
+    }
+
+    fn ask(&mut self, wait: i64) {
+        let (now, user) = (self.now(), self.somebody());
+        let (gone, told) = (Arc::new(AtomicBool::new(false)), Told::default());
+        let person = Person { gone: Arc::clone(&gone), told: Arc::clone(&told) };
+        let waiter = Waiter::new(wants(&user, Force::No), Ttl::from_millis(wait), Box::new(person));
+        let rules = Arc::clone(&self.rules);
+        let came = self.store.write(move |write| waiting::acquire(write, &waiter, &rules)).unwrap().value;
+        self.time_passed(now);
+        if self.holder.is_none() {
+            assert!(matches!(came, Came::Answered(Acquired::Acquired(_))), "{came:?}");
+            self.holder = Some((user, now + TTL));
+            return;
+        }
+        // Whoever cannot get it any more makes room.
+        self.leave(now);
+        if self.line.len() < MOST {
+            assert_eq!(came, Came::Waits);
+            self.line.push(Waits { user, until: now + wait, gone, told });
+        } else {
+            assert_eq!(came, Came::TooMany);
+        }
+    }
+
+    fn leave(&mut self, now: i64) {
+        self.settle_answers();
+        self.line.retain(|waits| {
+            let stays = now < waits.until && !waits.gone.load(Ordering::SeqCst);
+            let told = *waits.told.lock().unwrap();
+            assert_eq!(told, if stays { None } else { Some(false) }, "{}", waits.user);
+            stays
+        });
+    }
+
+    fn release(&mut self, in_vain: bool) {
+        let now = self.now();
+        self.time_passed_in_the_store();
+        self.time_passed(now);
+        let user = self.holder.as_ref().map_or("nobody", |(user, _)| user);
+        let claim = Claim {
+            workspace_id: workspace(),
+            user_id: UserId::parse(user).unwrap(),
+            session_id: None,
+            fence: None,
+        };
+        let request = Release { claim, user_name: None, authority: Authority::Holder };
+        let rules = Arc::clone(&self.rules);
+        let done = self.store.write(move |write| {
+            locks::release(write, &request, &rules)?;
+            if in_vain { Err(Error::invalid("this", "fails")) } else { Ok(()) }
+        });
+        if in_vain {
+            done.unwrap_err();
+        } else if self.holder.take().is_some() {
+            self.next(now);
+        }
+    }
+
+    fn time_passed_in_the_store(&self) {
+        let rules = Arc::clone(&self.rules);
+        self.store.write(move |write| locks::settled(write, &workspace(), &rules)).unwrap();
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Ask(wait) => self.ask(wait),
+            Step::Go(place) => {
+                if let Some(waits) = self.line.get(place) {
+                    waits.gone.store(true, Ordering::SeqCst);
+                }
+            }
+            Step::Release => self.release(false),
+            Step::ReleaseInVain => self.release(true),
+            Step::Renew | Step::Force => {
+                let now = self.now();
+                self.time_passed_in_the_store();
+                self.time_passed(now);
+                let (user, force) = match (step, &self.holder) {
+                    (Step::Renew, Some((user, _))) => (user.clone(), Force::No),
+                    _ => (self.somebody(), Force::Anyone),
+                };
+                let (request, rules) = (wants(&user, force), Arc::clone(&self.rules));
+                self.store.write(move |write| locks::acquire(write, &request, &rules)).unwrap();
+                self.holder = Some((user, now + TTL));
+            }
+            Step::Pass(by) => self.clock.advance(Duration::from_millis(by)),
+            Step::LookAround => {
+                let now = self.now();
+                self.store.queue().somebody_left();
+                let leaving = self.store.queue().with_leavers(Timestamp(now));
+                let rules = Arc::clone(&self.rules);
+                let any = !leaving.is_empty();
+                self.store.write(move |write| waiting::leave(write, &leaving, &rules)).unwrap();
+                if any {
+                    self.time_passed(now);
+                    self.leave(now);
+                }
+            }
+        }
+        self.settle_answers();
+        let line: Vec<_> = self.store.queue().line(&workspace());
+        let users: Vec<_> = line.iter().map(|place| place.waiter.request.user_id.as_str()).collect();
+        let expected: Vec<_> = self.line.iter().map(|waits| waits.user.as_str()).collect();
+        assert_eq!(users, expected);
+        assert_eq!(self.store.queue().len(), expected.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_line_is_served_in_order_and_only_to_those_who_are_there(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut play = Play::new();
+        for step in &steps {
+            play.take(step);
+        }
+        play.store.close();
+    }
+}
