@@ -134,7 +134,7 @@ impl Service {
                     Ok(At { value: Came::Waits, .. }) => return,
                     Ok(At { now, value: Came::Answered(value) }) => {
                         metrics.acquisition(outcome_name(&value));
-                        Ok(At { now, value })
+                        Ok(At { now, value: *value })
                     }
                     Ok(At { value: Came::TooMany, .. }) => Err(Error::TooMany(
                         "Too many are waiting for this lock, or in all. Try again in a moment.",

@@ -358,7 +358,8 @@ fn what_nobody_waits_for_any_more_is_not_read_and_what_may_be_for_nobody_comes_l
     }
     let read = READ.lock().unwrap().clone();
     assert_eq!(read.len(), all + 20 + 1, "nothing for those who are gone: {read:?}");
-    assert_eq!(read[all], "good", "{read:?}");
+    // The readers begin together: what one of them has taken first another may have written first.
+    assert!(read[all..all + all].contains(&"good".to_owned()), "{read:?}");
 }
 
 #[test]

@@ -238,18 +238,17 @@ fn with_never_a_knock_waits_for_an_answer() {
 #[test]
 fn a_knock_outlives_a_restart_and_the_holder_gets_time_to_answer() {
     let mut server = Server::start();
-    let mut alice = locked(&server);
+    locked(&server);
     knock(&server, "bob").expect(202);
     server.pass(10_000);
     server.stop();
     server.pass(25_000);
     server.start_again();
-    let mut again = server.user("alice");
-    let shown = again.heartbeat("w", &json!({})).expect(200)["knock"].clone();
+    let mut alice = server.user("alice");
+    let shown = alice.heartbeat("w", &json!({})).expect(200)["knock"].clone();
     assert_eq!((&shown["user_id"], &shown["auto_grant_in_ms"]), (&json!("bob"), &json!(30_000)));
     server.pass(30_000);
-    assert_eq!(again.lock("w")["locked_by_user_id"], "bob");
-    alice = again;
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "bob");
     alice.heartbeat("w", &json!({})).refused(403, "not_holder");
 }
 

@@ -181,7 +181,10 @@ impl Play {
         let came = self.store.write(move |write| waiting::acquire(write, &waiter, &rules)).unwrap().value;
         self.time_passed(now);
         if self.holder.is_none() {
-            assert!(matches!(came, Came::Answered(Acquired::Acquired(_))), "{came:?}");
+            assert!(
+                matches!(&came, Came::Answered(outcome) if matches!(**outcome, Acquired::Acquired(_))),
+                "{came:?}"
+            );
             self.holder = Some((user, now + TTL));
             return;
         }

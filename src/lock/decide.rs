@@ -117,7 +117,7 @@ fn contend(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: 
             let (previous, lock) = (lock, lease(request, rules, now, fresh));
             (
                 Change::TakeOver { previous: previous.clone(), lock: lock.clone() },
-                Acquired::TakenOver { lock, previous },
+                Acquired::TakenOver { lock, previous: Box::new(previous) },
             )
         }
     }

@@ -205,7 +205,7 @@ pub fn hand_over(
 ) -> Decision<Replied> {
     let previous = match of_the_holder(found, &request.claim, rules) {
         Ok(lock) => lock,
-        Err(outcome) => return Decision { change: Change::Nothing, outcome },
+        Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },
     };
     let knock =
         place(&previous, request.user_id.as_ref()).and_then(|place| previous.knocks.pending.get(place));
@@ -228,7 +228,7 @@ pub fn hand_over(
 pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> Decision<Replied> {
     let mut lock = match of_the_holder(found, &request.claim, rules) {
         Ok(lock) => lock,
-        Err(outcome) => return Decision { change: Change::Nothing, outcome },
+        Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },
     };
     let Some(place) = place(&lock, request.user_id.as_ref()) else {
         return Decision { change: Change::Nothing, outcome: Replied::Nobody };
@@ -244,13 +244,13 @@ pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> De
 }
 
 /// The live lock, if it is the one that is claimed.
-fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Replied> {
+fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Box<Replied>> {
     match found {
-        Now::Free { .. } => Err(Replied::NoLock),
+        Now::Free { .. } => Err(Box::new(Replied::NoLock)),
         Now::Locked(lock) if holds(claim, &lock, rules) => Ok(lock),
         Now::Locked(lock) => {
             let same_user = lock.user_id == claim.user_id;
-            Err(Replied::NotHolder { lock, same_user })
+            Err(Box::new(Replied::NotHolder { lock, same_user }))
         }
     }
 }

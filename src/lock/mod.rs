@@ -220,7 +220,7 @@ pub enum Acquired {
         /// The new lease.
         lock: Lock,
         /// The lease that ended.
-        previous: Lock,
+        previous: Box<Lock>,
     },
     /// Somebody else has it.
     Held {

@@ -230,11 +230,12 @@ pub fn next_grant(connection: &Connection) -> Result<Option<Timestamp>, Error> {
 /// What SQLite refuses.
 pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Option<Lock>, Error> {
     while let Some(lock) = rows::load(write.connection(), workspace_id)? {
-        match decide::settle(&lock, rules, write.now(), write.fresh_fence()) {
-            Change::Nothing => return Ok(Some(lock)),
-            // What follows is later each time: it passes on, ends, goes to one who waits.
-            change => apply(write, change, None, rules)?,
+        let change = decide::settle(&lock, rules, write.now(), write.fresh_fence());
+        if change == Change::Nothing {
+            return Ok(Some(lock));
         }
+        // What follows is later each time: it passes on, ends, goes to one who waits.
+        apply(write, change, None, rules)?;
     }
     Ok(None)
 }
@@ -286,7 +287,7 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             let at = lock.acquired_at;
             let happened = Happened::to(&previous, EventType::Ended(Ending::HandedOver), at);
             let (next_fence, to) = (Some(lock.fence), Some(&lock.user_id));
-            events::record(write, &Happened { by, next_fence, to, ..happened })?;
+            events::record(write, &Happened { next_fence, by, to, ..happened })?;
             waiting::arrived(write, &lock, rules);
         }
         Change::Knock(lock) => {

@@ -17,7 +17,7 @@ use crate::lock::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Came {
     /// They need not wait, or it would be in vain.
-    Answered(Acquired),
+    Answered(Box<Acquired>),
     /// They wait, and are told.
     Waits,
     /// Too many wait already.
@@ -31,7 +31,7 @@ pub enum Came {
 pub fn acquire(write: &Write<'_>, waiter: &Arc<Waiter>, rules: &Rules) -> Result<Came, Error> {
     let request = &waiter.request;
     let outcome = locks::acquire(write, request, rules)?;
-    let Acquired::Held { lock, .. } = &outcome else { return Ok(Came::Answered(outcome)) };
+    let Acquired::Held { lock, .. } = &outcome else { return Ok(Came::Answered(Box::new(outcome))) };
     let now = write.now();
     let mut line = write.lines().line(&request.workspace_id);
     let until = now.plus(waiter.wait);
@@ -117,15 +117,14 @@ pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Re
         // Should its lease have ended just now, somebody else is next.
         let lock = locks::settled(write, workspace_id, rules)?.or(before);
         let line = write.lines().line(workspace_id);
-        let line = match &lock {
-            Some(lock) => without_leavers(write, line, lock, rules),
+        let line = if let Some(lock) = &lock {
+            without_leavers(write, line, lock, rules)
+        } else {
             // It came free when nobody could take it. Those who are too late may ask again.
-            None => {
-                for Place { waiter, .. } in line {
-                    write.lines().turn_away(waiter);
-                }
-                Vec::new()
+            for Place { waiter, .. } in line {
+                write.lines().turn_away(waiter);
             }
+            Vec::new()
         };
         write.lines().set(workspace_id, line);
     }

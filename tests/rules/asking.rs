@@ -38,13 +38,12 @@ impl Play {
         assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, lease.ends), "the lease is as it was");
         let rules = self.model.rules.clone();
         let last = self.model.last(at);
-        match last.knocks.iter_mut().find(|(user, _)| *user == by.user) {
-            Some(knock) => knock.1 = by.session.or(knock.1),
-            None => {
-                last.knocks.push((by.user, by.session));
-                if last.knocks.len() == 1 {
-                    last.show_the_first(&rules, now);
-                }
+        if let Some(knock) = last.knocks.iter_mut().find(|(user, _)| *user == by.user) {
+            knock.1 = by.session.or(knock.1);
+        } else {
+            last.knocks.push((by.user, by.session));
+            if last.knocks.len() == 1 {
+                last.show_the_first(&rules, now);
             }
         }
         let knocks: Vec<_> = lock

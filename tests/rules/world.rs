@@ -20,10 +20,11 @@ impl World {
     /// The workspace, once time has had its say.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
         while let Some(lock) = self.rows.get(&at) {
-            match decide::settle(lock, rules, Timestamp(now), self.fresh(at)) {
-                Change::Nothing => return Now::Locked(lock.clone()),
-                change => self.apply(at, change),
+            let change = decide::settle(lock, rules, Timestamp(now), self.fresh(at));
+            if change == Change::Nothing {
+                return Now::Locked(lock.clone());
             }
+            self.apply(at, change);
         }
         Now::Free { last: self.last.get(&at).cloned() }
     }

@@ -91,10 +91,12 @@ pub fn decline(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let clock = Arc::clone(&service);
-        let show = answer(reply, move |at: &At<(Replied, Option<Lost>)>| match &at.value.0 {
-            // A repeat is harmless.
-            Replied::Nobody => Ok(ok(&json!({ "declined": false }))),
-            _ => replied(at, clock.clock()),
+        let show = answer(reply, move |at: &At<(Replied, Option<Lost>)>| {
+            if at.value.0 == Replied::Nobody {
+                // A repeat is harmless.
+                return Ok(ok(&json!({ "declined": false })));
+            }
+            replied(at, clock.clock())
         });
         service.decline(request, by, show);
     }))
@@ -126,7 +128,7 @@ fn replied(
 struct PresenceOut<'a> {
     lock: Option<LockOut<'a>>,
     knocks: Vec<KnockOut<'a>>,
-    waiting: Vec<PersonOut<'a>>,
+    waiting: Vec<WaiterOut<'a>>,
     followers: Vec<PersonOut<'a>>,
 }
 
@@ -135,9 +137,15 @@ struct PresenceOut<'a> {
 struct PersonOut<'a> {
     user_id: &'a str,
     name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<Option<&'a str>>,
     since_at: String,
+}
+
+/// Somebody who waits.
+#[derive(Serialize)]
+struct WaiterOut<'a> {
+    #[serde(flatten)]
+    person: PersonOut<'a>,
+    session_id: Option<&'a str>,
 }
 
 /// `GET …/presence`
@@ -156,27 +164,28 @@ fn present(presence: &Presence, now: Timestamp, clock: &LeaseClock) -> Response 
     ok(&PresenceOut {
         lock: lock.map(|lock| LockOut::of(lock, now, clock)),
         knocks: lock.into_iter().flat_map(|lock| KnockOut::all(lock, now, clock)).collect(),
-        waiting: presence.waiting.iter().map(|place| PersonOut::who_waits(place, clock)).collect(),
+        waiting: presence.waiting.iter().map(|place| WaiterOut::of(place, clock)).collect(),
         followers: presence.followers.iter().map(PersonOut::who_follows).collect(),
     })
 }
 
-impl<'a> PersonOut<'a> {
-    fn who_waits(place: &'a Place, clock: &LeaseClock) -> Self {
+impl<'a> WaiterOut<'a> {
+    fn of(place: &'a Place, clock: &LeaseClock) -> Self {
         let request = &place.waiter.request;
-        Self {
+        let person = PersonOut {
             user_id: request.user_id.as_str(),
             name: request.user_name.as_ref().map(DisplayName::as_str),
-            session_id: Some(request.session_id.as_ref().map(SessionId::as_str)),
             since_at: clock.wall_at(place.since).to_rfc3339(),
-        }
+        };
+        Self { person, session_id: request.session_id.as_ref().map(SessionId::as_str) }
     }
+}
 
+impl<'a> PersonOut<'a> {
     fn who_follows(face: &'a Face) -> Self {
         Self {
             user_id: face.user_id.as_str(),
             name: face.name.as_ref().map(DisplayName::as_str),
-            session_id: None,
             since_at: face.since.to_rfc3339(),
         }
     }
