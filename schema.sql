@@ -42,8 +42,9 @@ CREATE TABLE locks (
     note           TEXT,
     -- A JSON object, encoded without white space.
     metadata       TEXT    NOT NULL DEFAULT '{}',
-    -- 0 until the holder of a lease that was given to them (they waited, knocked, or were handed it) first renews it.
-    claimed        INTEGER NOT NULL DEFAULT 1 CHECK (claimed IN (0, 1)),
+    -- 0 once the holder asked for it or renewed it; until then 1 if it was given to one of their sessions (they waited or
+    -- knocked), 2 if it was given to the person (they were handed it).
+    given          INTEGER NOT NULL DEFAULT 0 CHECK (given IN (0, 1, 2)),
     -- How many rows of `knocks` are about this lease.
     knocks         INTEGER NOT NULL DEFAULT 0,
     -- When the lock passes to whoever knocked first, unless the holder answers.

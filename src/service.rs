@@ -64,7 +64,7 @@ impl Service {
         let store = Arc::new(store);
         let rules = Arc::new(Rules {
             reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
-            reclaim_from: store.opened_at(),
+            opened_at: store.opened_at(),
             ..config.locks.rules.clone()
         });
         let service = Self {
@@ -119,23 +119,21 @@ impl Service {
     /// Somebody wants the lock of a workspace, and waits for it if somebody else has it.
     pub fn acquire_waiting(self: &Arc<Self>, request: Acquire, wait: Ttl, client: Box<dyn Client>) {
         let store = Arc::clone(&self.store);
+        let of = request.workspace_id.clone();
         client.when_gone(Box::new(move || {
-            store.queue().somebody_left();
+            store.queue().somebody_left(&of);
             store.watch().ring();
         }));
-        let waiter = Waiter::new(request, wait, client);
+        let client = Counted { client, metrics: Arc::clone(&self.metrics) };
+        let waiter = Waiter::new(request, wait, Box::new(client));
         let rules = Arc::clone(&self.rules);
-        let metrics = Arc::clone(&self.metrics);
         let asks = Arc::clone(&waiter);
         self.store.submit(
             move |write| waiting::acquire(write, &asks, &rules),
             move |came| {
                 waiter.answer(match came {
                     Ok(At { value: Came::Waits, .. }) => return,
-                    Ok(At { now, value: Came::Answered(value) }) => {
-                        metrics.acquisition(outcome_name(&value));
-                        Ok(At { now, value: *value })
-                    }
+                    Ok(At { now, value: Came::Answered(value) }) => Ok(At { now, value: *value }),
                     Ok(At { value: Came::TooMany, .. }) => Err(Error::TooMany(
                         "Too many are waiting for this lock, or in all. Try again in a moment.",
                     )),
@@ -397,6 +395,29 @@ impl Service {
     /// Finishes what was submitted and answers it; takes no more.
     pub fn close(&self) {
         self.store.close();
+    }
+}
+
+/// Somebody who waits; what becomes of it is counted.
+struct Counted {
+    client: Box<dyn Client>,
+    metrics: Arc<Metrics>,
+}
+
+impl Client for Counted {
+    fn is_gone(&self) -> bool {
+        self.client.is_gone()
+    }
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.client.when_gone(callback);
+    }
+
+    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
+        if let Ok(at) = &answer {
+            self.metrics.acquisition(outcome_name(&at.value));
+        }
+        self.client.answer(answer);
     }
 }
 

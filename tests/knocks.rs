@@ -269,6 +269,37 @@ fn a_lease_that_is_given_to_a_person_belongs_to_the_session_that_claims_it_first
 }
 
 #[test]
+fn one_can_hand_over_to_another_session_of_ones_own_that_asked() {
+    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
+    let here = json!({ "session_id": "one", "to_user_id": "alice" });
+    alice.post(HANDOVER, &here).refused(400, "invalid_request");
+    alice.post(KNOCK, &json!({ "session_id": "two" })).expect(202);
+    alice.post(HANDOVER, &here).expect(200);
+    assert_eq!(alice.lock("w")["session_id"], "two");
+}
+
+#[test]
+fn nobody_is_idle_while_the_server_is_away() {
+    let mut server = Server::with(|config| {
+        config.locks.rules.takeover = Takeover::Nobody;
+        config.locks.rules.idle_takeover_after = Some(Ttl::from_millis(60_000));
+    });
+    locked(&server);
+    server.pass(30_000);
+    server.stop();
+    server.pass(100_000);
+    server.start_again();
+    let mut bob = server.user("bob");
+    server.pass(59_999);
+    assert_eq!(bob.acquire("w", &json!({})).refused(409, "lock_held")["idle_for_ms"], 59_999);
+    bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
+    server.pass(1);
+    bob.acquire("w", &json!({ "force": true })).expect(200);
+}
+
+#[test]
 fn the_idle_can_be_taken_over_whatever_the_policy_says() {
     let server = Server::with(|config| {
         config.locks.rules.takeover = Takeover::Nobody;

@@ -262,8 +262,8 @@ impl Play {
             Step::Pass(by) => self.clock.advance(Duration::from_millis(by)),
             Step::LookAround => {
                 let now = self.now();
-                self.store.queue().somebody_left();
-                let leaving = self.store.queue().with_leavers(Timestamp(now));
+                self.store.queue().somebody_left(&workspace());
+                let leaving = self.store.queue().with_leavers(Timestamp(now), 10);
                 let rules = Arc::clone(&self.rules);
                 let any = !leaving.is_empty();
                 self.store.write(move |write| waiting::leave(write, &leaving, &rules)).unwrap();

@@ -291,3 +291,67 @@ fn a_database_that_is_held_keeps_nobody_waiting_beyond_their_time() {
     server.user("alice").release("w", &json!({})).expect(200);
     assert_eq!(server.client().lock("w"), Value::Null, "nothing is given to one who was sent away");
 }
+
+#[test]
+fn of_the_sessions_of_one_person_that_wait_one_gets_it_where_they_are_separate() {
+    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let mut none = wait(&server, "bob", 60_000);
+    let mut one = ask(&server, "bob", &json!({ "session_id": "one", "wait_ms": 60_000 }));
+    stands(&server, &["bob", "bob"]);
+    alice.release("w", &json!({})).expect(200);
+    let lock = granted(&mut none, "bob");
+    assert_eq!((&lock["session_id"], line(&server)), (&Value::Null, vec!["bob".to_owned()]));
+    let mut bob = server.user("bob");
+    bob.heartbeat("w", &json!({ "session_id": "one", "fence": lock["fence"] })).refused(403, "not_holder");
+    bob.heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
+    // Whoever knocked without a session gets it where they wait.
+    bob.release("w", &json!({ "fence": lock["fence"] })).expect(200);
+    granted(&mut one, "bob");
+    bob.release("w", &json!({ "session_id": "one" })).expect(200);
+    alice.acquire("w", &json!({})).expect(200);
+    let mut two = ask(&server, "bob", &json!({ "session_id": "two", "wait_ms": 60_000 }));
+    let mut three = ask(&server, "bob", &json!({ "session_id": "three", "wait_ms": 60_000 }));
+    stands(&server, &["bob", "bob"]);
+    bob.post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
+    server.pass(30_000);
+    stands(&server, &["bob"]);
+    let session = server.client().lock("w")["session_id"].clone();
+    let (has, waits) = if session == "two" { (&mut two, &mut three) } else { (&mut three, &mut two) };
+    assert_eq!(granted(has, "bob")["session_id"], session);
+    server.pass(15_000);
+    granted(waits, "bob");
+}
+
+#[test]
+fn what_became_of_those_who_waited_is_counted() {
+    let (server, mut alice) = locked();
+    let counted = |outcome: &str| {
+        let line = format!("lockhouse_acquisitions_total{{outcome=\"{outcome}\"}} ");
+        let text = server.client().get("/metrics").text().to_owned();
+        text.lines().find_map(|known| known.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let (acquired, held) = (counted("acquired"), counted("held"));
+    let mut bob = wait(&server, "bob", 1_000);
+    let mut carol = wait(&server, "carol", 60_000);
+    server.pass(1_000);
+    bob.receive("POST").unwrap().refused(409, "lock_held");
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut carol, "carol");
+    assert_eq!((counted("acquired"), counted("held")), (acquired + 1, held + 1));
+}
+
+#[test]
+fn one_who_went_away_before_they_came_into_the_line_leaves_no_place() {
+    let (server, _alice) = locked();
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for number in 0..20 {
+        drop(ask(&server, &format!("user-{number}"), &json!({ "wait_ms": 60_000 })));
+    }
+    eventually(|| server.client().get("/metrics").text().contains("lockhouse_held_requests 0\n"));
+    other.execute_batch("ROLLBACK").unwrap();
+    server.user("alice").heartbeat("w", &json!({})).expect(200);
+    eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 0\n"));
+}

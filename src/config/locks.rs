@@ -151,10 +151,10 @@ pub(super) const LOCKS: &[Setting] = &[
         section: "limits",
         name: "waiters_per_workspace",
         about: "Most clients that can wait for one lock (wait_ms); a further one is answered with 429.",
-        allowed: "it takes a whole number from 1 to 10000",
+        allowed: "it takes a whole number from 1 to 1000",
         secret: false,
         read: |config, given| {
-            config.limits.waiters_per_workspace = number_within(given, 1, 10_000)?;
+            config.limits.waiters_per_workspace = number_within(given, 1, 1_000)?;
             Ok(())
         },
         show: |config| config.limits.waiters_per_workspace.to_string(),

@@ -261,7 +261,7 @@ impl Default for Config {
                     knock_again_after: Ttl::from_millis(60_000),
                     idle_takeover_after: None,
                     reclaim_within: Ttl::from_millis(i64::MAX),
-                    reclaim_from: Timestamp(i64::MIN),
+                    opened_at: Timestamp(i64::MIN),
                 },
                 restart_grace: Duration::from_secs(30),
             },

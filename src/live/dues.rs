@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::lock::policy::Rules;
-use crate::store::{Store, locks, waiting};
+use crate::store::{self, Store, locks, waiting};
 use crate::time::Timestamp;
 
-/// Locks that time has its say about in one transaction, and lines that are looked through in one.
+/// Locks that time has its say about in one transaction.
 const STEP: u32 = 500;
+/// Lines that are looked through in one.
+const LINES: usize = 500;
 /// How long to wait after the store could not be read or written.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait when nothing is due.
@@ -30,7 +32,7 @@ impl Dues {
         Self { store, rules }
     }
 
-    /// Lets happen what is due. Leases end on time if somebody is `watched`ing or waits; else whoever comes next finds
+    /// Lets happen what is due, a bounded number at a time. Leases end on time if somebody is `watched`ing or waits; else whoever comes next finds
     /// them ended. Returns how long it is until there is something to do again.
     pub(super) fn see_to(&self, watched: bool) -> Duration {
         let next = self.leave().and_then(|leave| {
@@ -47,32 +49,41 @@ impl Dues {
     /// Those who wait and cannot get what they wait for any more are told.
     fn leave(&self) -> Result<Duration, Error> {
         let queue = self.store.queue();
-        let leaving = queue.with_leavers(self.store.clock().now());
-        for step in leaving.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
-            let (step, rules) = (step.to_vec(), Arc::clone(&self.rules));
-            if let Err(error) = self.store.write(move |write| waiting::leave(write, &step, &rules)) {
-                // They are looked for again.
-                queue.somebody_left();
+        let leaving = queue.with_leavers(self.store.clock().now(), LINES);
+        if leaving.is_empty() {
+            return Ok(self.until(queue.soonest()));
+        }
+        let rules = Arc::clone(&self.rules);
+        let lines = leaving.clone();
+        self.store.write(move |write| waiting::leave(write, &lines, &rules)).inspect_err(|_| {
+            // They are looked for again.
+            leaving.iter().for_each(|workspace_id| queue.somebody_left(workspace_id));
+        })?;
+        Ok(Duration::ZERO)
+    }
+
+    /// Ends leases whose end has come, and lets locks pass on.
+    fn settle(&self, prompt: bool) -> Result<Duration, Error> {
+        let watch = self.store.watch();
+        let next = |dues: store::Dues| {
+            if prompt { [dues.end, dues.grant].into_iter().flatten().min() } else { dues.grant }
+        };
+        let now = self.store.clock().now();
+        if next(watch.dues()).is_none_or(|due| due > now) {
+            return Ok(self.until(next(watch.dues())));
+        }
+        let before = watch.forget_dues();
+        let rules = Arc::clone(&self.rules);
+        let swept = self.store.write(move |write| locks::sweep(write, &rules, STEP));
+        match swept.and_then(|_| self.store.dues()) {
+            Ok(found) => watch.found(found),
+            Err(error) => {
+                watch.found(before);
                 return Err(error);
             }
         }
-        Ok(self.until(queue.soonest()))
-    }
-
-    /// Ends the leases whose end has come, and lets locks pass on.
-    fn settle(&self, prompt: bool) -> Result<Duration, Error> {
-        let watch = self.store.watch();
-        loop {
-            let before = watch.dues();
-            let due =
-                if prompt { [before.end, before.grant].into_iter().flatten().min() } else { before.grant };
-            if due.is_none_or(|due| due > self.store.clock().now()) {
-                return Ok(self.until(due));
-            }
-            let rules = Arc::clone(&self.rules);
-            self.store.write(move |write| locks::sweep(write, &rules, STEP))?;
-            watch.looked_up(before, self.store.dues()?);
-        }
+        // There may be more. Others come first.
+        Ok(Duration::ZERO)
     }
 
     fn until(&self, due: Option<Timestamp>) -> Duration {

@@ -1,6 +1,6 @@
 //! Who follows the events of a workspace, so that its page can show their faces.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::lock::{DisplayName, UserId, WorkspaceId};
@@ -47,13 +47,13 @@ impl Faces {
 
     /// Who follows this workspace, each person once, in the order in which they came, at most `limit`.
     pub(super) fn of(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<Face> {
-        let mut faces: Vec<Face> = Vec::new();
+        let (mut faces, mut seen) = (Vec::new(), HashSet::new());
         let present = self.lock();
         for (_, face) in present.1.get(workspace_id).into_iter().flatten() {
             if faces.len() == limit {
                 break;
             }
-            if faces.iter().all(|known| known.user_id != face.user_id) {
+            if seen.insert(&face.user_id) {
                 faces.push(face.clone());
             }
         }

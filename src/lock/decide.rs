@@ -13,7 +13,7 @@ use super::event::Ending;
 use super::knock::Knocks;
 use super::policy::{Rules, SameUser};
 use super::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, LastLease, Lock, Now,
+    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, LastLease, Lock, Now,
     Release, Released, SessionId, UserId,
 };
 use crate::time::{Timestamp, Ttl};
@@ -65,13 +65,20 @@ pub enum Change {
 }
 
 /// What time has done to a lock since it was written, at the time when it did: whoever notices late finds what they
-/// would have found then. Comes before everything else, as often as it changes something.
+/// would have found then. Comes before everything else, as often as it changes something. `waits` is what somebody asked
+/// for, if they wait for the lock.
 #[must_use]
-pub fn settle(lock: &Lock, rules: &Rules, now: Timestamp, fresh: Fence) -> Change {
+pub fn settle(
+    lock: &Lock,
+    waits: impl FnOnce(&UserId) -> Option<Acquire>,
+    rules: &Rules,
+    now: Timestamp,
+    fresh: Fence,
+) -> Change {
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
         (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
             previous: lock.clone(),
-            lock: given(&knock.wish(&lock.workspace_id), rules, grant_at, fresh),
+            lock: knock.granted(waits(&knock.user_id), lock, rules, grant_at, fresh),
             asked: false,
         },
         _ if lock.is_live(now) => Change::Nothing,
@@ -108,7 +115,7 @@ pub fn acquire(
 
 /// Somebody else has it.
 fn contend(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: Fence) -> (Change, Acquired) {
-    let may = rules.may_take_over(request.standing, idle(&lock, now));
+    let may = rules.may_take_over(request.standing, idle(&lock, rules, now));
     match request.force {
         Force::No => (Change::Nothing, held(lock, request, rules, now)),
         Force::Anyone | Force::Seen(_) if !may => (Change::Nothing, Acquired::TakeoverForbidden(lock)),
@@ -126,7 +133,7 @@ fn contend(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: 
 /// What somebody is told who cannot have it.
 #[must_use]
 pub fn held(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Acquired {
-    let idle = idle(&lock, now);
+    let idle = idle(&lock, rules, now);
     Acquired::Held {
         same_user: lock.user_id == request.user_id,
         takeover_allowed: rules.may_take_over(request.standing, idle),
@@ -135,16 +142,16 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Acq
     }
 }
 
-/// For how long the holder has done nothing.
-fn idle(lock: &Lock, now: Timestamp) -> Ttl {
-    Ttl::from_millis(now.since(lock.last_active_at))
+/// For how long the holder has done nothing, though the server was there to be told.
+fn idle(lock: &Lock, rules: &Rules, now: Timestamp) -> Ttl {
+    Ttl::from_millis(now.since(lock.last_active_at.max(rules.opened_at)))
 }
 
 /// The lease of somebody who waited for it, or was given it: it ends soon unless they claim it.
 #[must_use]
-pub fn given(request: &Acquire, rules: &Rules, now: Timestamp, fresh: Fence) -> Lock {
+pub fn given(request: &Acquire, hold: Hold, rules: &Rules, now: Timestamp, fresh: Fence) -> Lock {
     let lease = lease(request, rules, now, fresh);
-    Lock { expires_at: now.plus(lease.ttl.min(rules.claim_within)), claimed: false, ..lease }
+    Lock { expires_at: now.plus(lease.ttl.min(rules.claim_within)), hold, ..lease }
 }
 
 /// The holder renews the lease.
@@ -155,10 +162,9 @@ pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp)
         Now::Locked(lock) if holds(&request.claim, &lock, rules) => {
             let ttl = rules.ttl(request.ttl, lock.ttl);
             let lock = Lock {
-                session_id: if lock.claimed {
-                    lock.session_id
-                } else {
-                    lock.session_id.or_else(|| request.claim.session_id.clone())
+                session_id: match lock.hold {
+                    Hold::Claimed | Hold::Given => lock.session_id,
+                    Hold::GivenToPerson => request.claim.session_id.clone(),
                 },
                 renewed_at: now,
                 last_active_at: match request.activity {
@@ -167,7 +173,7 @@ pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp)
                 },
                 expires_at: now.plus(ttl),
                 ttl,
-                claimed: true,
+                hold: Hold::Claimed,
                 ..lock
             };
             (Change::Renew(lock.clone()), Beat::Renewed(lock))
@@ -208,7 +214,7 @@ fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, now: Timestamp
     last.ending == Ending::Expired
         && last.user_id == request.user_id
         && last.session_id == request.session_id
-        && last.ended_at >= rules.reclaim_from
+        && last.ended_at >= rules.opened_at
         && now <= last.ended_at.plus(rules.reclaim_within)
 }
 
@@ -235,9 +241,19 @@ pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
         }
 }
 
-/// Whether it was given to a person, and none of their sessions has claimed it yet: the first that does has it.
+/// Whether none of its holder's sessions has it yet.
 fn is_of_any_session(lock: &Lock) -> bool {
-    !lock.claimed && lock.session_id.is_none()
+    lock.hold == Hold::GivenToPerson
+}
+
+/// Whether what somebody waits for has become theirs with this lease.
+#[must_use]
+pub fn arrives(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
+    lock.user_id == request.user_id
+        && match rules.same_user {
+            SameUser::Share => true,
+            SameUser::Separate => lock.session_id == request.session_id,
+        }
 }
 
 /// The lease that `request` gets.
@@ -256,7 +272,7 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
         ttl,
         note: request.note.clone(),
         metadata: request.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
-        claimed: true,
+        hold: Hold::Claimed,
         knocks: Knocks::default(),
     }
 }
@@ -273,7 +289,7 @@ fn start_over(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> L
         ttl,
         note: request.note.clone().or(lock.note),
         metadata: request.metadata.clone().unwrap_or(lock.metadata),
-        claimed: true,
+        hold: Hold::Claimed,
         ..lock
     }
 }

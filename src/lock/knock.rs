@@ -5,7 +5,7 @@
 
 use super::decide::{Change, Decision, given, holds, owns};
 use super::policy::{Rules, Standing};
-use super::{Acquire, Claim, DisplayName, Fence, Force, Lock, Now, SessionId, UserId, WorkspaceId};
+use super::{Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Now, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
 /// Most knocks that one lease can have, those that were declined lately among them.
@@ -47,14 +47,25 @@ pub struct Declined {
 }
 
 impl Knock {
-    /// What they ask for.
-    #[must_use]
-    pub fn wish(&self, workspace_id: &WorkspaceId) -> Acquire {
-        Acquire {
+    /// The lease that they get, in place of that of `lock`.
+    pub(super) fn granted(
+        &self,
+        waits: Option<Acquire>,
+        lock: &Lock,
+        rules: &Rules,
+        now: Timestamp,
+        fresh: Fence,
+    ) -> Lock {
+        if let Some(waits) = waits {
+            return given(&waits, Hold::Given, rules, now, fresh);
+        }
+        let wish = Acquire {
             user_name: self.name.clone(),
             session_id: self.session_id.clone(),
-            ..Acquire::of_nobody_else(workspace_id.clone(), self.user_id.clone())
-        }
+            ..Acquire::of_nobody_else(lock.workspace_id.clone(), self.user_id.clone())
+        };
+        let hold = if self.session_id.is_some() { Hold::Given } else { Hold::GivenToPerson };
+        given(&wish, hold, rules, now, fresh)
     }
 }
 
@@ -209,16 +220,21 @@ pub fn hand_over(
     };
     let knock =
         place(&previous, request.user_id.as_ref()).and_then(|place| previous.knocks.pending.get(place));
-    let Some(to) = request.user_id.as_ref().or(knock.map(|knock| &knock.user_id)) else {
-        return Decision { change: Change::Nothing, outcome: Replied::Nobody };
+    let lock = match (knock, &request.user_id) {
+        (Some(knock), _) => knock.granted(waits(&knock.user_id), &previous, rules, now, fresh),
+        (None, None) => return Decision { change: Change::Nothing, outcome: Replied::Nobody },
+        // To another session of one's own one can give it where that one asked.
+        (None, Some(to)) if *to == previous.user_id => {
+            return Decision { change: Change::Nothing, outcome: Replied::Own };
+        }
+        (None, Some(to)) => match waits(to) {
+            Some(waits) => given(&waits, Hold::Given, rules, now, fresh),
+            None => {
+                let wish = Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone());
+                given(&wish, Hold::GivenToPerson, rules, now, fresh)
+            }
+        },
     };
-    if *to == previous.user_id {
-        return Decision { change: Change::Nothing, outcome: Replied::Own };
-    }
-    let wish = waits(to)
-        .or_else(|| knock.map(|knock| knock.wish(&previous.workspace_id)))
-        .unwrap_or_else(|| Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone()));
-    let lock = given(&wish, rules, now, fresh);
     let outcome = Replied::HandedOver(lock.clone());
     Decision { change: Change::HandOver { previous, lock, asked: true }, outcome }
 }

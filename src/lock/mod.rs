@@ -124,11 +124,21 @@ pub struct Lock {
     pub note: Option<String>,
     /// A JSON object, encoded without white space, to 4 KiB.
     pub metadata: String,
-    /// Whether the holder has said a word since it was granted: one to whom it was given while they waited may have
-    /// gone away.
-    pub claimed: bool,
+    /// Whether the holder has said a word since it was granted.
+    pub hold: Hold,
     /// Who asks the holder for it.
     pub knocks: knock::Knocks,
+}
+
+/// Whether the holder of a lease has said a word since it was granted: one to whom it was given may have gone away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// They asked for it themselves, or have renewed it since.
+    Claimed,
+    /// It was given to them, in the session in which they waited or knocked.
+    Given,
+    /// It was given to a person, who may be there in any session: the first that claims it has it.
+    GivenToPerson,
 }
 
 impl Lock {

@@ -67,9 +67,10 @@ pub struct Rules {
     pub idle_takeover_after: Option<Ttl>,
     /// How long after its end a lease can be reclaimed: as long as its history is kept.
     pub reclaim_within: Ttl,
-    /// A lease that ended before this is not reclaimed: when the store was opened. What was granted in between is not
-    /// known if an older database was put in its place, and a fence must never go back.
-    pub reclaim_from: Timestamp,
+    /// When the store was opened. A lease that ended before is not reclaimed: what was granted in between is not known if
+    /// an older database was put in its place, and a fence must never go back. Nor is anybody idle since before: there
+    /// was nobody to tell.
+    pub opened_at: Timestamp,
 }
 
 impl Rules {

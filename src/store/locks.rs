@@ -230,7 +230,8 @@ pub fn next_grant(connection: &Connection) -> Result<Option<Timestamp>, Error> {
 /// What SQLite refuses.
 pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Option<Lock>, Error> {
     while let Some(lock) = rows::load(write.connection(), workspace_id)? {
-        let change = decide::settle(&lock, rules, write.now(), write.fresh_fence());
+        let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
+        let change = decide::settle(&lock, waits, rules, write.now(), write.fresh_fence());
         if change == Change::Nothing {
             return Ok(Some(lock));
         }

@@ -4,9 +4,7 @@
 //! done so far ([`Lines`]), and if that is rolled back nobody has come, gone or been given anything.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::write::At;
@@ -54,7 +52,9 @@ impl Waiter {
         }
     }
 
-    fn is_gone(&self) -> bool {
+    /// Whether nobody is there any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
         lock(&self.client).as_ref().is_none_or(|client| client.is_gone())
     }
 }
@@ -92,21 +92,21 @@ pub struct Limits {
 pub struct Queue {
     limits: Limits,
     waiting: Mutex<Waiting>,
-    /// Somebody has gone away since they were last looked for.
-    left: AtomicBool,
+    /// Lines that somebody has left since they were last looked for.
+    left: Mutex<BTreeSet<WorkspaceId>>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     lines: HashMap<WorkspaceId, Vec<Place>>,
     count: usize,
-    /// Nobody's time is up before this.
-    soonest: Option<Timestamp>,
+    /// When the first of a line waits no more, for each.
+    ends: BTreeSet<(Timestamp, WorkspaceId)>,
 }
 
 impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, waiting: Mutex::default(), left: AtomicBool::new(false) }
+        Self { limits, waiting: Mutex::default(), left: Mutex::default() }
     }
 
     /// How many wait.
@@ -128,67 +128,73 @@ impl Queue {
     }
 
     /// Somebody has gone away.
-    pub fn somebody_left(&self) {
-        self.left.store(true, Ordering::SeqCst);
+    pub fn somebody_left(&self, workspace_id: &WorkspaceId) {
+        lock(&self.left).insert(workspace_id.clone());
     }
 
     /// The first instant at which somebody's time may be up.
     #[must_use]
     pub fn soonest(&self) -> Option<Timestamp> {
-        lock(&self.waiting).soonest
+        let ends = lock(&self.waiting).ends.first().map(|(end, _)| *end);
+        // Whoever has left is to be looked after at once.
+        if lock(&self.left).is_empty() { ends } else { Some(Timestamp(i64::MIN)) }
     }
 
-    /// The locks for which somebody waits who cannot get them any more.
+    /// Locks for which somebody may wait who cannot get them any more, at most so many.
     #[must_use]
-    pub fn with_leavers(&self, now: Timestamp) -> Vec<WorkspaceId> {
-        let mut waiting = lock(&self.waiting);
-        if !self.left.swap(false, Ordering::SeqCst) && waiting.soonest.is_none_or(|soonest| now < soonest) {
-            return Vec::new();
-        }
-        waiting.soonest = waiting.lines.values().flatten().map(|place| place.until).min();
-        let leaving = |line: &Vec<Place>| line.iter().any(|place| !place.is_there(now));
-        waiting.lines.iter().filter(|(_, line)| leaving(line)).map(|(id, _)| id.clone()).collect()
+    pub fn with_leavers(&self, now: Timestamp, limit: usize) -> Vec<WorkspaceId> {
+        let mut found: BTreeSet<_> = {
+            let mut left = lock(&self.left);
+            let rest = left.iter().nth(limit).cloned();
+            let rest = rest.map_or_else(BTreeSet::new, |rest| left.split_off(&rest));
+            std::mem::replace(&mut *left, rest)
+        };
+        let waiting = lock(&self.waiting);
+        found.retain(|workspace_id| waiting.lines.contains_key(workspace_id));
+        let late = waiting.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| id.clone());
+        found.extend(late.take(limit.saturating_sub(found.len())));
+        found.into_iter().collect()
     }
 
     /// Those whose time is up are told why that cannot be settled properly; they are as good as gone.
     pub fn give_up(&self, now: Timestamp, error: &Error) {
-        let late: Vec<_> = lock(&self.waiting)
-            .lines
-            .values()
-            .flatten()
-            .filter(|place| place.until <= now)
-            .map(|place| Arc::clone(&place.waiter))
-            .collect();
+        let late: Vec<_> = {
+            let waiting = lock(&self.waiting);
+            let lines = waiting.ends.iter().take_while(|(end, _)| *end <= now);
+            let places = lines.filter_map(|(_, id)| waiting.lines.get(id)).flatten();
+            places.filter(|place| place.until <= now).map(|place| Arc::clone(&place.waiter)).collect()
+        };
         for waiter in late {
             waiter.answer(Err(error.clone()));
         }
-        self.somebody_left();
     }
 
     /// What a transaction has done to it is so. Returns whether anything has changed.
-    pub(super) fn commit(&self, changed: HashMap<WorkspaceId, Vec<Place>>) -> bool {
+    pub(super) fn commit(&self, moved: Moved) -> bool {
+        let Moved { changed, entered, told: _ } = moved;
         if changed.is_empty() {
             return false;
         }
         let mut waiting = lock(&self.waiting);
-        let Waiting { lines, count, soonest } = &mut *waiting;
+        let Waiting { lines, count, ends } = &mut *waiting;
+        let end = |line: &[Place]| line.iter().map(|place| place.until).min();
         for (workspace_id, line) in changed {
-            *count += line.len();
-            let ends = line.iter().map(|place| place.until).min();
-            *soonest = [*soonest, ends].into_iter().flatten().min();
-            let before = match lines.entry(workspace_id) {
-                Entry::Occupied(entry) if line.is_empty() => Some(entry.remove()),
-                Entry::Occupied(mut entry) => Some(entry.insert(line)),
-                Entry::Vacant(_) if line.is_empty() => None,
-                Entry::Vacant(entry) => {
-                    entry.insert(line);
-                    None
-                }
-            };
-            *count -= before.map_or(0, |line| line.len());
+            let before = lines.remove(&workspace_id).unwrap_or_default();
+            if let Some(end) = end(&before) {
+                ends.remove(&(end, workspace_id.clone()));
+            }
+            if let Some(end) = end(&line) {
+                ends.insert((end, workspace_id.clone()));
+            }
+            *count = (*count + line.len()).saturating_sub(before.len());
+            if !line.is_empty() {
+                lines.insert(workspace_id, line);
+            }
         }
-        if *count == 0 {
-            *soonest = None;
+        drop(waiting);
+        // Whoever went away while it was committed may have been looked for too early.
+        for waiter in entered.iter().filter(|waiter| waiter.is_gone()) {
+            self.somebody_left(&waiter.request.workspace_id);
         }
         true
     }
@@ -199,6 +205,7 @@ impl Queue {
 pub struct Lines<'q> {
     queue: &'q Queue,
     changed: RefCell<HashMap<WorkspaceId, Vec<Place>>>,
+    entered: RefCell<Vec<Arc<Waiter>>>,
     told: RefCell<Vec<Told>>,
 }
 
@@ -208,13 +215,14 @@ pub(super) type Told = (Arc<Waiter>, Option<Acquired>);
 /// What a transaction has done to those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
-    pub(super) changed: HashMap<WorkspaceId, Vec<Place>>,
+    changed: HashMap<WorkspaceId, Vec<Place>>,
+    entered: Vec<Arc<Waiter>>,
     pub(super) told: Vec<Told>,
 }
 
 impl<'q> Lines<'q> {
     pub(super) fn of(queue: &'q Queue) -> Self {
-        Self { queue, changed: RefCell::default(), told: RefCell::default() }
+        Self { queue, changed: RefCell::default(), entered: RefCell::default(), told: RefCell::default() }
     }
 
     /// Who waits for this lock.
@@ -234,6 +242,11 @@ impl<'q> Lines<'q> {
     /// From now on these wait for this lock.
     pub fn set(&self, workspace_id: &WorkspaceId, line: Vec<Place>) {
         self.changed.borrow_mut().insert(workspace_id.clone(), line);
+    }
+
+    /// This one waits from now on.
+    pub fn entered(&self, waiter: &Arc<Waiter>) {
+        self.entered.borrow_mut().push(Arc::clone(waiter));
     }
 
     /// Whether one more may wait for this lock, for which so many do.
@@ -258,7 +271,11 @@ impl<'q> Lines<'q> {
     }
 
     pub(super) fn into_moved(self) -> Moved {
-        Moved { changed: self.changed.into_inner(), told: self.told.into_inner() }
+        Moved {
+            changed: self.changed.into_inner(),
+            entered: self.entered.into_inner(),
+            told: self.told.into_inner(),
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::Write;
 use crate::error::Error;
 use crate::lock::knock::{Declined, Knock, Knocks};
-use crate::lock::{DisplayName, Fence, Lock, SessionId, UserId, WorkspaceId};
+use crate::lock::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
-pub(super) const COLUMNS: &str = "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, claimed, knocks, grant_at";
+pub(super) const COLUMNS: &str = "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at";
 
 /// The lock of a workspace, whether it has ended or not.
 pub(super) fn load(connection: &Connection, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
@@ -79,7 +79,11 @@ pub(super) fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<L
         ttl: Ttl::from_millis(row.get(9)?),
         note: row.get(10)?,
         metadata: row.get(11)?,
-        claimed: row.get(12)?,
+        hold: match row.get(12)? {
+            0 => Hold::Claimed,
+            1 => Hold::Given,
+            _ => Hold::GivenToPerson,
+        },
         workspace_id,
         knocks,
     })
@@ -112,6 +116,15 @@ fn read_knocks(
     Ok(knocks)
 }
 
+/// The column `given`.
+const fn given(hold: Hold) -> i64 {
+    match hold {
+        Hold::Claimed => 0,
+        Hold::Given => 1,
+        Hold::GivenToPerson => 2,
+    }
+}
+
 /// Writes a lease that begins.
 pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
     write.due_at(lock);
@@ -133,7 +146,7 @@ pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
             lock.ttl.as_millis(),
             lock.note,
             lock.metadata,
-            lock.claimed,
+            given(lock.hold),
         ])?;
     Ok(())
 }
@@ -146,7 +159,7 @@ pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
         .connection()
         .prepare_cached(
             "UPDATE locks SET user_name = ?2, session_id = ?3, renewed_at = ?4, last_active_at = ?5, expires_at = ?6,
-             ttl_ms = ?7, note = ?8, metadata = ?9, claimed = ?10, knocks = ?11, grant_at = ?12 WHERE workspace_id = ?1",
+             ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12 WHERE workspace_id = ?1",
         )?
         .execute(params![
             lock.workspace_id.as_str(),
@@ -158,7 +171,7 @@ pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
             lock.ttl.as_millis(),
             lock.note,
             lock.metadata,
-            lock.claimed,
+            given(lock.hold),
             i64::try_from(knocks).unwrap_or(i64::MAX),
             lock.knocks.grant_at.map(|grant_at| grant_at.0),
         ])?;

@@ -11,7 +11,7 @@ use super::rows;
 use crate::error::Error;
 use crate::lock::decide::{self, Change};
 use crate::lock::policy::Rules;
-use crate::lock::{Acquire, Acquired, Lock, UserId, WorkspaceId};
+use crate::lock::{Acquire, Acquired, Hold, Lock, UserId, WorkspaceId};
 
 /// What became of somebody who would wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub enum Came {
 pub fn acquire(write: &Write<'_>, waiter: &Arc<Waiter>, rules: &Rules) -> Result<Came, Error> {
     let request = &waiter.request;
     let outcome = locks::acquire(write, request, rules)?;
+    if waiter.is_gone() {
+        return Ok(Came::Waits);
+    }
     let Acquired::Held { lock, .. } = &outcome else { return Ok(Came::Answered(Box::new(outcome))) };
     let now = write.now();
     let mut line = write.lines().line(&request.workspace_id);
@@ -43,11 +46,13 @@ pub fn acquire(write: &Write<'_>, waiter: &Arc<Waiter>, rules: &Rules) -> Result
     } else {
         line = without_leavers(write, line, lock, rules);
         if !write.lines().has_room(&request.workspace_id, line.len()) {
+            write.lines().set(&request.workspace_id, line);
             return Ok(Came::TooMany);
         }
         line.push(Place { waiter: Arc::clone(waiter), since: now, until });
     }
     write.lines().set(&request.workspace_id, line);
+    write.lines().entered(waiter);
     Ok(Came::Waits)
 }
 
@@ -79,7 +84,7 @@ pub(super) fn next_in_line(
     let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { return Ok(()) };
     let Place { waiter, .. } = line.remove(next);
     write.lines().set(workspace_id, line);
-    let lock = decide::given(&waiter.request, rules, write.now(), write.fresh_fence());
+    let lock = decide::given(&waiter.request, Hold::Given, rules, write.now(), write.fresh_fence());
     write.lines().tell(Arc::clone(&waiter), Acquired::Acquired(lock.clone()));
     let by = By { user_id: waiter.request.user_id.clone(), name: waiter.request.user_name.clone() };
     apply(write, Change::Grant(lock), Some(&by), rules)
@@ -90,10 +95,8 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
     if !write.lines().has_line(&lock.workspace_id) {
         return;
     }
-    let mine = |place: &Place| {
-        let waits = &place.waiter.request;
-        place.is_there(write.now()) && decide::owns(&waits.user_id, waits.session_id.as_ref(), lock, rules)
-    };
+    let mine =
+        |place: &Place| place.is_there(write.now()) && decide::arrives(&place.waiter.request, lock, rules);
     let (arrived, line): (Vec<_>, Vec<_>) =
         write.lines().line(&lock.workspace_id).into_iter().partition(mine);
     if arrived.is_empty() {
@@ -101,8 +104,10 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
     }
     write.lines().set(&lock.workspace_id, line);
     for Place { waiter, .. } in arrived {
-        let outcome =
-            if lock.claimed { Acquired::Renewed(lock.clone()) } else { Acquired::Acquired(lock.clone()) };
+        let outcome = match lock.hold {
+            Hold::Claimed => Acquired::Renewed(lock.clone()),
+            Hold::Given | Hold::GivenToPerson => Acquired::Acquired(lock.clone()),
+        };
         write.lines().tell(waiter, outcome);
     }
 }

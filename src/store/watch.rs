@@ -47,16 +47,21 @@ impl Watch {
         self.lock().revision
     }
 
-    /// Nothing is due before this. When it comes, it is to be looked up what is due next.
+    /// Nothing is due before this.
     #[must_use]
     pub fn dues(&self) -> Dues {
         self.lock().dues
     }
 
-    /// Nothing is due before `found`, by what is in the store. What was written since `before` counts if it is earlier.
-    pub fn looked_up(&self, before: Dues, found: Dues) {
+    /// Forgets what is due, to look it up anew: what is written from now on is remembered besides what is found.
+    pub fn forget_dues(&self) -> Dues {
+        std::mem::take(&mut self.lock().dues)
+    }
+
+    /// Nothing of what is in the store is due before this.
+    pub fn found(&self, dues: Dues) {
         let mut watched = self.lock();
-        watched.dues = if watched.dues == before { found } else { watched.dues.or(found) };
+        watched.dues = watched.dues.or(dues);
     }
 
     /// Whether the bell is rung for what is committed.
@@ -83,5 +88,22 @@ impl Watch {
     fn lock(&self) -> MutexGuard<'_, Watched> {
         // Nothing panics while it is held.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn what_is_written_while_it_is_looked_up_what_is_due_is_not_forgotten() {
+        let due = |at| Dues { end: Some(Timestamp(at)), grant: Some(Timestamp(at)) };
+        let watch = Watch::default();
+        watch.committed(1, due(100));
+        watch.forget_dues();
+        watch.committed(2, due(200));
+        watch.found(due(5_000));
+        assert_eq!(watch.dues(), due(200));
     }
 }

@@ -311,11 +311,12 @@ impl Thread {
             Ok(written)
         });
         match outcome {
-            Ok(written) => {
+            Ok(mut written) => {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
                 watch.committed(written.last_revision, written.dues);
-                if queue.commit(written.moved.changed) {
+                let waited = std::mem::take(&mut written.moved.told);
+                if queue.commit(written.moved) {
                     metrics.waiters.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
                     watch.ring();
                 }
@@ -331,7 +332,7 @@ impl Thread {
                 let told = |outcome: Option<Acquired>| {
                     outcome.map_or(Err(Error::Busy), |value| Ok(At { now, value }))
                 };
-                Ok(written.moved.told.into_iter().map(|(waiter, outcome)| (waiter, told(outcome))).collect())
+                Ok(waited.into_iter().map(|(waiter, outcome)| (waiter, told(outcome))).collect())
             }
             Err(error) => {
                 // Some errors have rolled back already (a full disk, say).

@@ -69,10 +69,11 @@ impl Play {
         let Some(to) = to.or(lease.knocks.first().map(|knock| knock.0)) else {
             return assert_eq!(outcome, Replied::Nobody);
         };
-        if to == lease.user {
+        let knock = lease.knocks.iter().find(|knock| knock.0 == to);
+        if to == lease.user && knock.is_none() {
             return assert_eq!(outcome, Replied::Own);
         }
-        let session = lease.knocks.iter().find(|knock| knock.0 == to).and_then(|knock| knock.1);
+        let session = knock.and_then(|knock| knock.1);
         let Replied::HandedOver(lock) = &outcome else { panic!("{outcome:?}") };
         assert_eq!(lock.user_id, user(to));
         let next = Lease::given(Who { user: to, session }, fresh.0, &self.model.rules, now);

@@ -16,8 +16,8 @@ use lockhouse::lock::decide::{self, Change};
 use lockhouse::lock::event::Ending;
 use lockhouse::lock::policy::{Rules, Standing};
 use lockhouse::lock::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Lock, Release, Released,
-    SessionId, UserId, WorkspaceId,
+    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, Lock, Release,
+    Released, SessionId, UserId, WorkspaceId,
 };
 use lockhouse::time::{Timestamp, Ttl};
 use model::{Lease, Model, clamped};
@@ -101,7 +101,7 @@ impl Play {
                     lock.session_id.clone(),
                     lock.fence.0,
                     lock.expires_at.0,
-                    lock.claimed,
+                    lock.hold,
                     lock.last_active_at.0,
                     lock.knocks.grant_at.map(|at| at.0),
                 )),
@@ -110,7 +110,7 @@ impl Play {
                     session(lease.session),
                     lease.fence,
                     lease.ends,
-                    lease.claimed,
+                    lease.hold,
                     lease.active,
                     lease.grant_at,
                 )),
@@ -128,7 +128,7 @@ impl Play {
         let last_seen = self.now;
         self.now += away;
         self.opened = self.now;
-        self.model.rules.reclaim_from = Timestamp(self.now);
+        self.model.rules.opened_at = Timestamp(self.now);
         let until = self.now + grace;
         for lock in self.world.rows.values_mut() {
             if lock.expires_at.0 > last_seen && lock.expires_at.0 < until {
@@ -195,7 +195,8 @@ impl Play {
                 let Acquired::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 assert_eq!(granted(lock), (lease.fence, ends));
                 let session = by.session.or(lease.session);
-                *self.model.last(at) = Lease { session, ends, ttl, claimed: true, active: self.now, ..lease };
+                *self.model.last(at) =
+                    Lease { session, ends, ttl, hold: Hold::Claimed, active: self.now, ..lease };
             }
             Some(lease) => match (force, self.may_take_over(standing, &lease)) {
                 (Force::No, may) => {
@@ -204,7 +205,7 @@ impl Play {
                     };
                     assert_eq!(granted(lock), (lease.fence, lease.ends));
                     assert_eq!((*same_user, *takeover_allowed), (lease.user == by.user, may));
-                    assert_eq!(idle.as_millis(), self.now - lease.active);
+                    assert_eq!(idle.as_millis(), self.now - lease.active.max(self.opened));
                 }
                 (_, false) => assert!(matches!(outcome, Acquired::TakeoverForbidden(_)), "{outcome:?}"),
                 (Force::Seen(Fence(seen)), true) if seen != lease.fence => {
@@ -222,7 +223,7 @@ impl Play {
 
     fn may_take_over(&self, standing: Standing, lease: &Lease) -> bool {
         let rules = &self.model.rules;
-        let idle = self.now - lease.active;
+        let idle = self.now - lease.active.max(self.opened);
         rules.takeover.allows(standing)
             || rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis())
     }
@@ -253,10 +254,10 @@ impl Play {
                 let ttl = clamped(ttl.unwrap_or(lease.ttl));
                 let Beat::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, self.now + ttl));
-                let session = lease.session.or(by.session.filter(|_| !lease.claimed));
+                let session = if lease.hold == Hold::GivenToPerson { by.session } else { lease.session };
                 let active = if active { self.now } else { lease.active };
                 *self.model.last(at) =
-                    Lease { ends: self.now + ttl, ttl, session, active, claimed: true, ..lease };
+                    Lease { ends: self.now + ttl, ttl, session, active, hold: Hold::Claimed, ..lease };
             }
             Some(lease) => {
                 let Beat::NotHolder { lock, same_user } = &outcome else { panic!("{outcome:?}") };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use lockhouse::lock::Hold;
 use lockhouse::lock::policy::{Rules, SameUser};
 
 use crate::steps::{DEFAULT_TTL, MAX_TTL, MIN_TTL, Who};
@@ -16,8 +17,8 @@ pub struct Lease {
     pub given_up: bool,
     pub ttl: i64,
     pub active: i64,
-    /// Its holder has said a word.
-    pub claimed: bool,
+    /// Whether its holder has said a word, or which of them may.
+    pub hold: Hold,
     /// Those who knocked, in their order, and from which session.
     pub knocks: Vec<(usize, Option<usize>)>,
     /// Those who were declined, and when.
@@ -35,7 +36,7 @@ impl Lease {
             given_up: false,
             ttl,
             active: now,
-            claimed: true,
+            hold: Hold::Claimed,
             knocks: Vec::new(),
             declined: Vec::new(),
             grant_at: None,
@@ -45,7 +46,8 @@ impl Lease {
     /// One that was given to somebody who did not ask just then.
     pub fn given(to: Who, fence: i64, rules: &Rules, now: i64) -> Self {
         let ends = now + rules.claim_within.as_millis().min(DEFAULT_TTL);
-        Self { ends, claimed: false, ..Self::granted(to, fence, DEFAULT_TTL, now) }
+        let hold = if to.session.is_some() { Hold::Given } else { Hold::GivenToPerson };
+        Self { ends, hold, ..Self::granted(to, fence, DEFAULT_TTL, now) }
     }
 
     /// The first of those who knocked is shown from now on.
@@ -96,7 +98,7 @@ impl Model {
 
     /// Whether `by` has the live lease.
     pub fn owns(&self, lease: &Lease, by: Who) -> bool {
-        let any_session = !lease.claimed && lease.session.is_none();
+        let any_session = lease.hold == Hold::GivenToPerson;
         lease.user == by.user && (self.shares() || lease.session == by.session || any_session)
     }
 

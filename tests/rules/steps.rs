@@ -140,6 +140,6 @@ pub fn rules() -> impl Strategy<Value = Rules> {
         knock_again_after: Ttl::from_millis(again),
         idle_takeover_after: idle.map(Ttl::from_millis),
         reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
-        reclaim_from: Timestamp(i64::MIN),
+        opened_at: Timestamp(i64::MIN),
     })
 }

@@ -20,7 +20,7 @@ impl World {
     /// The workspace, once time has had its say.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
         while let Some(lock) = self.rows.get(&at) {
-            let change = decide::settle(lock, rules, Timestamp(now), self.fresh(at));
+            let change = decide::settle(lock, |_| None, rules, Timestamp(now), self.fresh(at));
             if change == Change::Nothing {
                 return Now::Locked(lock.clone());
             }
