@@ -57,7 +57,9 @@ impl Dues {
         let lines = leaving.clone();
         self.store.write(move |write| waiting::leave(write, &lines, &rules)).inspect_err(|_| {
             // They are looked for again.
-            leaving.iter().for_each(|workspace_id| queue.somebody_left(workspace_id));
+            for workspace_id in &leaving {
+                queue.somebody_left(workspace_id);
+            }
         })?;
         Ok(Duration::ZERO)
     }

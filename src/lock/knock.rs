@@ -227,13 +227,12 @@ pub fn hand_over(
         (None, Some(to)) if *to == previous.user_id => {
             return Decision { change: Change::Nothing, outcome: Replied::Own };
         }
-        (None, Some(to)) => match waits(to) {
-            Some(waits) => given(&waits, Hold::Given, rules, now, fresh),
-            None => {
-                let wish = Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone());
-                given(&wish, Hold::GivenToPerson, rules, now, fresh)
-            }
-        },
+        (None, Some(to)) => {
+            let anybody = || Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone());
+            let waits = waits(to);
+            let hold = if waits.is_some() { Hold::Given } else { Hold::GivenToPerson };
+            given(&waits.unwrap_or_else(anybody), hold, rules, now, fresh)
+        }
     };
     let outcome = Replied::HandedOver(lock.clone());
     Decision { change: Change::HandOver { previous, lock, asked: true }, outcome }
