@@ -4,6 +4,15 @@
 
 use std::fmt;
 
+/// Why somebody may not do something on a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no such workspace, or they may not know of it.
+    NoSuchWorkspace,
+    /// They are no member, or their role is not enough.
+    NotAMember,
+}
+
 /// Why a use case could not be carried out. Nothing was changed when one of these is returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -21,6 +30,8 @@ pub enum Error {
     StorageFull,
     /// A limit is reached, by this caller or by all together: a sentence to show.
     TooMany(&'static str),
+    /// The caller may not do this on this workspace.
+    Denied(Denied),
     /// The server is stopping.
     Stopping,
     /// A defect or a broken database. The text is for the log, never for the caller.
@@ -40,6 +51,8 @@ impl fmt::Display for Error {
             Self::Invalid { field, reason } => write!(formatter, "{field} {reason}"),
             Self::Busy => formatter.write_str("the store could not take the write in time"),
             Self::StorageFull => formatter.write_str("the disk is full"),
+            Self::Denied(Denied::NoSuchWorkspace) => formatter.write_str("there is no such workspace"),
+            Self::Denied(Denied::NotAMember) => formatter.write_str("the caller's role is not enough"),
             Self::TooMany(what) => formatter.write_str(what),
             Self::Stopping => formatter.write_str("the server is stopping"),
             Self::Internal(cause) => formatter.write_str(cause),

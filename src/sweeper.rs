@@ -36,6 +36,7 @@ pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
         leases: in_steps(service, Service::sweep_step)?,
         events: in_steps(service, Service::trim_step)?,
     };
+    service.tidy_tokens()?;
     service.fold_log_over(LOG_BYTES)?;
     Ok(swept)
 }

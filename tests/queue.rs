@@ -178,7 +178,11 @@ impl Play {
         let person = Person { gone: Arc::clone(&gone), told: Arc::clone(&told) };
         let waiter = Waiter::new(wants(&user, Force::No), Ttl::from_millis(wait), Box::new(person));
         let rules = Arc::clone(&self.rules);
-        let came = self.store.write(move |write| waiting::acquire(write, &waiter, &rules)).unwrap().value;
+        let came = self
+            .store
+            .write(move |write| waiting::acquire(write, &waiter, Standing::Ordinary, &rules))
+            .unwrap()
+            .value;
         self.time_passed(now);
         if self.holder.is_none() {
             assert!(

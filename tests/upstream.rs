@@ -26,6 +26,8 @@ fn behind(socket: PathBuf) -> Behind {
     Behind {
         socket,
         wanted: WANTED,
+        asserted: Vec::new(),
+        asserted_by: Vec::new(),
         holds: Arc::new(Holds::default()),
         pages_may_call: true,
         broken: Box::new(|| panic!("the door broke down")),

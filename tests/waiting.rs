@@ -184,11 +184,12 @@ fn who_does_not_claim_it_blocks_the_next_for_a_moment_only() {
 #[test]
 fn whoever_asks_again_waits_once_and_keeps_their_place() {
     let (server, mut alice) = locked();
-    let mut bob = wait(&server, "bob", 60_000);
+    let mut bob = wait(&server, "bob", 1_000);
     let _carol = wait(&server, "carol", 60_000);
     let mut again = ask(&server, "bob", &json!({ "wait_ms": 60_000 }));
     bob.receive("POST").unwrap().refused(409, "lock_held");
-    assert_eq!(line(&server), ["bob", "carol"]);
+    server.pass(1_000);
+    assert_eq!(line(&server), ["bob", "carol"], "for as long as they said last");
     // Another session is somebody else here.
     let _other = ask(&server, "bob", &json!({ "wait_ms": 60_000, "session_id": "other" }));
     stands(&server, &["bob", "carol", "bob"]);

@@ -1,10 +1,23 @@
 //! Who is calling.
+//!
+//! Whoever cannot be told is nobody: a token that is unknown, revoked, over or malformed, and a JWT that is wrong in any
+//! way, are answered alike, so that nothing is learnt from it.
 
-use crate::config::AuthMode;
+mod jwt;
+pub mod token;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+
+use crate::config::{self, AuthMode};
 use crate::error::Error;
+use crate::lock::member::Actor;
 use crate::lock::policy::Standing;
 use crate::lock::{DisplayName, UserId};
-use percent_encoding::percent_decode_str;
+use crate::service::Service;
+pub use crate::store::tokens::Scope;
 
 /// What a request says about who sent it.
 #[derive(Debug, Default, Clone)]
@@ -13,74 +26,226 @@ pub struct Credentials<'a> {
     pub user_id: Option<&'a str>,
     /// `X-User-Name`
     pub user_name: Option<&'a str>,
+    /// `Authorization`
+    pub authorization: Option<&'a str>,
     /// `access_token` in the body of a request that cannot have headers (`navigator.sendBeacon`).
     pub access_token: Option<&'a str>,
+    /// Whom a proxy that is believed names, and how they are shown.
+    pub asserted: Option<(&'a str, Option<&'a str>)>,
 }
 
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Nobody in particular, where that is enough.
+    /// Who acts; nobody in particular, where that is enough.
     pub user_id: Option<UserId>,
     /// How they are shown.
     pub name: Option<DisplayName>,
-    /// What they may do besides.
-    pub standing: Standing,
+    /// Whether the name is vouched for, so that the request cannot say another.
+    pub is_named: bool,
+    /// What their credentials are good for.
+    pub scope: Scope,
 }
 
-/// The challenge of a 401 (RFC 9110 §11.6.1): which scheme is asked for.
-#[must_use]
-pub const fn challenge(mode: AuthMode) -> &'static str {
-    match mode {
-        AuthMode::None => "X-User-Id realm=\"lockhouse\"",
+impl Caller {
+    /// What they may do besides.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.scope == Scope::Admin { Standing::Administrator } else { Standing::Ordinary }
+    }
+
+    /// As workspaces see them.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        Actor {
+            user_id: self.user_id.clone(),
+            sees_all: self.scope != Scope::User,
+            manages_all: matches!(self.scope, Scope::Service | Scope::Admin),
+            standing: self.standing(),
+        }
     }
 }
 
-/// What is missing, as a sentence for whoever called without credentials.
-#[must_use]
-pub const fn how_to(mode: AuthMode) -> &'static str {
-    match mode {
-        AuthMode::None => "Say who you are in the header X-User-Id.",
+/// Why somebody is not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody is named, or what names them is good for nothing.
+    Unauthenticated,
+    /// They act for somebody for whom they may not.
+    NotForThem,
+    /// What they say cannot be; or it cannot be looked up.
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
 /// Finds out who is calling.
-///
-/// # Errors
-/// [`Error::Invalid`] names the header whose value cannot be.
-pub fn identify(mode: AuthMode, credentials: &Credentials<'_>) -> Result<Caller, Error> {
-    match mode {
-        AuthMode::None => believe(credentials),
+pub struct Auth {
+    mode: AuthMode,
+    admins: HashSet<UserId>,
+    jwt: Option<jwt::Verifier>,
+    service: Arc<Service>,
+}
+
+impl Auth {
+    /// As the settings say.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with a sentence for the operator, when a key cannot be used.
+    pub fn new(settings: &config::Auth, service: &Arc<Service>) -> Result<Self, Error> {
+        let admins = settings.admins.iter().map(|id| UserId::parse(id)).collect::<Result<_, _>>()?;
+        let jwt = match settings.mode {
+            AuthMode::Jwt => Some(jwt::Verifier::new(&settings.jwt)?),
+            AuthMode::None | AuthMode::Token | AuthMode::Proxy => None,
+        };
+        Ok(Self { mode: settings.mode, admins, jwt, service: Arc::clone(service) })
     }
+
+    /// How callers say who they are.
+    #[must_use]
+    pub const fn mode(&self) -> AuthMode {
+        self.mode
+    }
+
+    /// The challenge of a 401 (RFC 9110 §11.6.1): which scheme is asked for.
+    #[must_use]
+    pub const fn challenge(&self) -> &'static str {
+        match self.mode {
+            AuthMode::None => "X-User-Id realm=\"lockhouse\"",
+            AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy => "Bearer realm=\"lockhouse\"",
+        }
+    }
+
+    /// What is missing, as a sentence.
+    #[must_use]
+    pub const fn how_to(&self) -> &'static str {
+        match self.mode {
+            AuthMode::None => "Say who you are in the header X-User-Id.",
+            AuthMode::Token => "Send a valid token in the header Authorization: Bearer lh_….",
+            AuthMode::Jwt => "Send a valid JWT, or a token, in the header Authorization: Bearer ….",
+            AuthMode::Proxy => {
+                "Sign in at the proxy in front, or send a valid token in the header Authorization: Bearer lh_…."
+            }
+        }
+    }
+
+    /// Finds out who is calling.
+    ///
+    /// # Errors
+    /// Why they are not let in.
+    pub fn identify(&self, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
+        if self.mode == AuthMode::None {
+            return Ok(believe(credentials)?);
+        }
+        match (bearer(credentials)?, credentials.asserted) {
+            (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials),
+            (Some(token), _) => {
+                let verified = self.jwt.as_ref().and_then(|jwt| jwt.verify(token, self.service.wall()));
+                let verified = verified.ok_or(Refusal::Unauthenticated)?;
+                self.vouched_for(verified.user_id, verified.name, verified.is_admin)
+            }
+            (None, Some((user_id, name))) if self.mode == AuthMode::Proxy => {
+                let user_id = parse("the proxy's user header", &decode("it", user_id)?, UserId::parse)?;
+                let name = name.filter(|name| !name.is_empty());
+                let name = name
+                    .map(|name| parse("the proxy's name header", &decode("it", name)?, DisplayName::parse));
+                self.vouched_for(user_id, name.transpose()?, false)
+            }
+            (None, _) => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    /// One whom somebody else has signed in.
+    fn vouched_for(
+        &self,
+        user_id: UserId,
+        name: Option<DisplayName>,
+        is_admin: bool,
+    ) -> Result<Caller, Refusal> {
+        let scope = if is_admin || self.admins.contains(&user_id) { Scope::Admin } else { Scope::User };
+        Ok(Caller { is_named: name.is_some(), user_id: Some(user_id), name, scope })
+    }
+
+    fn by_token(&self, token: &str, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
+        let token = self.service.token(&token::hash(token))?.ok_or(Refusal::Unauthenticated)?;
+        let said = said(credentials)?;
+        match token.scope {
+            Scope::User | Scope::Read => {
+                if said.user_id.is_some() && said.user_id != token.user_id {
+                    return Err(Refusal::NotForThem);
+                }
+                let is_named = token.name.is_some();
+                Ok(Caller {
+                    user_id: token.user_id,
+                    name: token.name.or(said.name),
+                    is_named,
+                    scope: token.scope,
+                })
+            }
+            Scope::Service | Scope::Admin => {
+                let name = said.name.or_else(|| token.name.filter(|_| said.user_id.is_none()));
+                let user_id = said.user_id.or(token.user_id);
+                Ok(Caller { user_id, name, is_named: false, scope: token.scope })
+            }
+        }
+    }
+}
+
+/// The credentials that are borne: in the header, or in the body of a request that cannot have it.
+fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal> {
+    let Some(header) = credentials.authorization else { return Ok(credentials.access_token) };
+    let (scheme, token) = header.split_once(' ').ok_or(Refusal::Unauthenticated)?;
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(Refusal::Unauthenticated);
+    }
+    let token = token.trim();
+    match credentials.access_token {
+        Some(other) if other != token => {
+            Err(Error::invalid("access_token", "is another than that of Authorization").into())
+        }
+        Some(_) | None => Ok(Some(token)),
+    }
+}
+
+/// Whom the headers name.
+struct Said {
+    user_id: Option<UserId>,
+    name: Option<DisplayName>,
+}
+
+fn said(credentials: &Credentials<'_>) -> Result<Said, Error> {
+    let user_id = credentials
+        .user_id
+        .map(|header| parse("X-User-Id", &decode("X-User-Id", header)?, UserId::parse))
+        .transpose()?;
+    let name = credentials
+        .user_name
+        .filter(|header| !header.is_empty())
+        .map(|header| parse("X-User-Name", &decode("X-User-Name", header)?, DisplayName::parse))
+        .transpose()?;
+    Ok(Said { user_id, name })
 }
 
 /// `auth.mode = "none"`: whoever says so is, and is an administrator. A beacon's token is the user id.
 fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
-    let user_id = match (credentials.user_id, credentials.access_token) {
-        (Some(header), Some(token)) if decode("X-User-Id", header)? != token => {
+    let Said { user_id, name } = said(credentials)?;
+    let user_id = match (user_id, credentials.access_token) {
+        (Some(header), Some(token)) if header.as_str() != token => {
             return Err(Error::invalid("access_token", "names another user than X-User-Id"));
         }
-        (Some(header), _) => Some(parse("X-User-Id", &decode("X-User-Id", header)?, UserId::parse)?),
         (None, Some(token)) => Some(parse("access_token", token, UserId::parse)?),
-        (None, None) => None,
+        (header, _) => header,
     };
-    let name = match credentials.user_name {
-        Some(header) if !header.is_empty() => {
-            Some(parse("X-User-Name", &decode("X-User-Name", header)?, DisplayName::parse)?)
-        }
-        Some(_) | None => None,
-    };
-    Ok(Caller { user_id, name, standing: Standing::Administrator })
+    Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin })
 }
 
 fn parse<T>(field: &str, text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
-    parse(text).map_err(|error| match error {
-        Error::Invalid { reason, .. } => Error::invalid(field, reason),
-        other @ (Error::Busy
-        | Error::StorageFull
-        | Error::TooMany(_)
-        | Error::Stopping
-        | Error::Internal(_)) => other,
+    parse(text).map_err(|error| {
+        if let Error::Invalid { reason, .. } = error { Error::invalid(field, reason) } else { error }
     })
 }
 
@@ -97,7 +262,7 @@ mod tests {
     use super::*;
 
     fn believed(user_id: Option<&str>, user_name: Option<&str>) -> Result<Caller, Error> {
-        identify(AuthMode::None, &Credentials { user_id, user_name, access_token: None })
+        believe(&Credentials { user_id, user_name, ..Credentials::default() })
     }
 
     #[test]
@@ -121,6 +286,16 @@ mod tests {
     #[test]
     fn a_beacon_says_who_it_is_in_its_body() {
         let credentials = Credentials { access_token: Some("alice"), ..Credentials::default() };
-        assert_eq!(identify(AuthMode::None, &credentials).unwrap().user_id.unwrap().as_str(), "alice");
+        assert_eq!(believe(&credentials).unwrap().user_id.unwrap().as_str(), "alice");
+    }
+
+    #[test]
+    fn other_schemes_are_no_bearers() {
+        let bears = |authorization| bearer(&Credentials { authorization, ..Credentials::default() });
+        assert_eq!(bears(Some("bearer  x ")), Ok(Some("x")));
+        assert_eq!(bears(None), Ok(None));
+        for bad in ["Basic eDp5", "Bearer", "lh_x"] {
+            assert_eq!(bears(Some(bad)), Err(Refusal::Unauthenticated), "{bad}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod logging;
 pub mod serve;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,11 +45,17 @@ enum Verb {
     /// On SIGTERM or SIGINT it takes no more requests, finishes those it has, folds the write-ahead log into the
     /// database and exits with 0. A second signal ends it at once, which loses nothing that was answered.
     Serve(Settings),
-    /// Check the settings and print those in force, without starting anything.
+    /// Check the settings and print those in force, or check a database, without serving anything.
     ///
     /// Exits with 0 and prints TOML when the settings can be used, without secrets; else says on standard error which
     /// one cannot and what is allowed, and exits with 1.
+    ///
+    /// With --database it looks at that file instead: for what must not be, by these settings, which it puts right and
+    /// prints. The server must not be running on it; to check one that is, POST /api/v1/invariants/check.
     Check(Settings),
+    /// Make, list or revoke tokens, whether a server runs on the database or not.
+    #[command(subcommand)]
+    Token(token::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -90,8 +97,17 @@ pub fn main() -> ExitCode {
             .map_err(|error| error.to_string())
             .and_then(|loaded| serve::run(&loaded).map_err(|error| error.to_string())),
         Verb::Check(settings) => {
-            settings.load().map(|loaded| check::run(&loaded)).map_err(|error| error.to_string())
+            let checks_data = settings.database.is_some();
+            settings.load().map_err(|error| error.to_string()).and_then(|loaded| {
+                if checks_data {
+                    check::data(&loaded).map_err(|error| error.to_string())
+                } else {
+                    check::settings(&loaded);
+                    Ok(())
+                }
+            })
         }
+        Verb::Token(verb) => token::run(verb).map_err(|error| error.to_string()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,14 +11,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::logging;
-use crate::config::{Config, Loaded};
+use crate::auth::Auth;
+use crate::config::{self, AuthMode, Config, Loaded};
 use crate::door::listen::{Address, Bound};
 use crate::door::meeting::MeetingPlace;
 use crate::door::{self, Behind, Door};
 use crate::error::Error;
 use crate::http::dispatch::App;
-use crate::http::exchange::WANTED;
+use crate::http::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
 use crate::http::letters::Holds;
+use crate::http::rate::RateLimit;
 use crate::http::routes::{ROUTES, Route};
 use crate::http::server::{READERS, Server};
 use crate::http::wire::WORDS;
@@ -63,9 +65,15 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     for address in running.addresses() {
         let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
         log::info!(
-            "lockhouse {} is listening on {address}, with {} and auth.mode = \"none\": whoever can reach this address is believed",
+            "lockhouse {} is listening on {address}, with {} and auth.mode = \"{}\"{}",
             env!("CARGO_PKG_VERSION"),
             config.database.path.display(),
+            config.auth.mode.as_str(),
+            if config.auth.mode == AuthMode::None {
+                ": whoever can reach this address is believed"
+            } else {
+                ""
+            },
         );
     }
     let _ = io::stdout().flush();
@@ -134,16 +142,10 @@ pub fn start_on(
     if bound.is_empty() {
         bound.push(Bound::at(&config.server.listen, config.server.socket_mode)?);
     }
-    believes_nobody_afar(&bound)?;
-    let options = Options {
-        path: config.database.path.clone(),
-        busy_timeout: config.database.busy_timeout,
-        max_size: config.database.max_size,
-        restart_grace: config.locks.restart_grace,
-        readers: READERS + MORE_READERS,
-        waiters: Limits { per_workspace: config.limits.waiters_per_workspace, in_all: config.limits.waiters },
-    };
-    let store = Store::open(&options, clock.clone(), &metrics)?;
+    if config.auth.mode == AuthMode::None {
+        believes_nobody_afar(&bound)?;
+    }
+    let store = Store::open(&options(config), clock.clone(), &metrics)?;
     let cannot_start = |error: io::Error| Error::Internal(format!("cannot start the server: {error}"));
     let addresses: Vec<_> = bound.iter().map(|bound| bound.address().to_string()).collect();
     store.announce(&addresses.join(" "))?;
@@ -158,7 +160,8 @@ pub fn start_on(
     let app = App {
         routes,
         service: Arc::clone(&service),
-        auth: config.auth.mode,
+        auth: Auth::new(&config.auth, &service)?,
+        rate: config.limits.requests_per_second.map(RateLimit::new),
         cors_origins: config.server.cors_origins.clone(),
     };
     let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
@@ -168,6 +171,8 @@ pub fn start_on(
     let behind = Behind {
         socket: meeting_place.socket(),
         wanted: WANTED,
+        asserted: asserted(&config.auth),
+        asserted_by: config.auth.proxy.addresses.clone(),
         holds,
         pages_may_call: !config.server.cors_origins.is_empty(),
         broken: {
@@ -184,6 +189,29 @@ pub fn start_on(
         .map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
     Ok(Running { door, server, service, sweeper, events, _meeting_place: meeting_place, grace, broke_down })
+}
+
+/// How the settings say that the store is opened.
+pub(super) fn options(config: &Config) -> Options {
+    Options {
+        path: config.database.path.clone(),
+        busy_timeout: config.database.busy_timeout,
+        max_size: config.database.max_size,
+        restart_grace: config.locks.restart_grace,
+        readers: READERS + MORE_READERS,
+        waiters: Limits { per_workspace: config.limits.waiters_per_workspace, in_all: config.limits.waiters },
+    }
+}
+
+/// The headers in which a proxy says who the user is, where it is to.
+fn asserted(auth: &config::Auth) -> Vec<(String, &'static str)> {
+    match auth.mode {
+        AuthMode::Proxy => vec![
+            (auth.proxy.user_header.clone(), ASSERTED_USER),
+            (auth.proxy.name_header.clone(), ASSERTED_NAME),
+        ],
+        AuthMode::None | AuthMode::Token | AuthMode::Jwt => Vec::new(),
+    }
 }
 
 /// With `auth.mode = "none"`, whoever can reach the server is believed: no socket may be reached from other machines,

@@ -1,11 +1,13 @@
-//! The settings of the sections `[locks]` and `[limits]`.
+//! The settings of the sections `[locks]`, `[workspaces]` and `[limits]`.
 
 use super::settings::Setting;
-use super::values::{choice, duration, duration_or, number_within, show_choice, show_duration};
+use super::values::{Given, choice, duration, duration_or, number_within, show_choice, show_duration};
+use crate::lock::member::Membership;
 use crate::lock::policy::{SameUser, Takeover};
 use crate::time::Ttl;
 use std::time::Duration;
 
+const MEMBERSHIP: &[(&str, Membership)] = &[("open", Membership::Open), ("enforced", Membership::Enforced)];
 const SAME_USER: &[(&str, SameUser)] = &[("share", SameUser::Share), ("separate", SameUser::Separate)];
 const TAKEOVER: &[(&str, Takeover)] =
     &[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)];
@@ -73,8 +75,8 @@ pub(super) const LOCKS: &[Setting] = &[
     Setting {
         section: "locks",
         name: "takeover",
-        about: "Who may take a live lock over with force: \"anyone\", \"admins\" or \"nobody\". An administrator can\n\
-                always end a lock with a forced release.",
+        about: "Who may take a live lock over with force: \"anyone\" who may lock, \"admins\" (of the workspace or the\n\
+                server) or \"nobody\". Admins can always end a lock with a forced release.",
         allowed: "it takes \"anyone\", \"admins\" or \"nobody\"",
         secret: false,
         read: |config, given| {
@@ -146,6 +148,55 @@ pub(super) const LOCKS: &[Setting] = &[
             Ok(())
         },
         show: |config| show_duration(config.locks.restart_grace),
+    },
+    Setting {
+        section: "workspaces",
+        name: "membership",
+        about: "Whether one has to belong to a workspace. \"open\": whoever is let in may lock, and a workspace need not\n\
+                exist. \"enforced\": a workspace is seen by its members only, and locked by its editors and admins.",
+        allowed: "it takes \"open\" or \"enforced\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.membership = choice(given, MEMBERSHIP)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.locks.rules.membership, MEMBERSHIP),
+    },
+    Setting {
+        section: "limits",
+        name: "locks_per_user",
+        about: "Most locks that one user can have; a further one is answered with 429.",
+        allowed: "it takes a whole number from 1 to 1000000",
+        secret: false,
+        read: |config, given| {
+            let number: usize = number_within(given, 1, 1_000_000)?;
+            config.locks.rules.locks_per_user = u32::try_from(number).map_err(drop)?;
+            Ok(())
+        },
+        show: |config| config.locks.rules.locks_per_user.to_string(),
+    },
+    Setting {
+        section: "limits",
+        name: "requests_per_second",
+        about: "Most requests that one caller may make each second, in the long run (ten times as many at once); further\n\
+                ones are answered with 429. \"unlimited\" turns it off.",
+        allowed: "it takes a whole number from 1 to 100000, or \"unlimited\"",
+        secret: false,
+        read: |config, given| {
+            if given == Given::Text("unlimited".to_owned()) {
+                config.limits.requests_per_second = None;
+                return Ok(());
+            }
+            let number: usize = number_within(given, 1, 100_000)?;
+            config.limits.requests_per_second = Some(u32::try_from(number).map_err(drop)?);
+            Ok(())
+        },
+        show: |config| {
+            config
+                .limits
+                .requests_per_second
+                .map_or_else(|| "\"unlimited\"".to_owned(), |number| number.to_string())
+        },
     },
     Setting {
         section: "limits",

@@ -4,6 +4,7 @@
 //! stands once, in the table [`settings()`]: it feeds the file, the environment, `lockhouse check` and
 //! `config.example.toml`.
 
+mod auth;
 mod locks;
 mod server;
 mod settings;
@@ -11,6 +12,7 @@ mod types;
 mod values;
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{Setting, effective, example, sections, settings};
@@ -70,7 +72,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     for (key, value, flag) in &sources.flags {
         let setting = settings()
-            .find(|setting| setting.key() == *key)
+            .find(|setting| setting.key() == *key && !setting.secret)
             .ok_or_else(|| ConfigError::new(format!("{flag} sets nothing: there is no setting {key}")))?;
         apply(setting, Given::Text(value.clone()), flag, &mut config)?;
     }
@@ -113,14 +115,28 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
             let given = Given::from_toml(&value).ok_or_else(|| {
                 ConfigError::new(format!(
                     "{file}: {section}.{name} = {} cannot be used; {}",
-                    values::shown(&value),
+                    if setting.secret { "(not shown)".to_owned() } else { values::shown(&value) },
                     setting.allowed
                 ))
             })?;
+            if setting.secret {
+                is_private(path).map_err(|mode| {
+                    ConfigError::new(format!(
+                        "{file}: {section}.{name} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {} instead",
+                        setting.variable()
+                    ))
+                })?;
+            }
             apply(setting, given, &file.to_string(), config)?;
         }
     }
     Ok(())
+}
+
+/// Whether only its owner can read a file. Its mode, if others can.
+fn is_private(path: &Path) -> Result<(), u32> {
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o777);
+    if mode & 0o077 == 0 { Ok(()) } else { Err(mode) }
 }
 
 fn unknown(source: &str, section: &str, asked: &str) -> ConfigError {
@@ -167,14 +183,47 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             "server.max_buffered must be at least four times as large as server.max_body and server.max_head together",
         ));
     }
-    if let Listen::Tcp(address) = config.server.listen
-        && !address.ip().is_loopback()
-    {
-        return Err(ConfigError::new(format!(
-            "server.listen = \"{address}\" cannot be used: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only: use 127.0.0.1, [::1] or unix:PATH"
-        )));
+    check_auth(config)
+}
+
+/// Nothing that would believe strangers is served.
+fn check_auth(config: &Config) -> Result<(), ConfigError> {
+    let auth = &config.auth;
+    let jwt = &auth.jwt;
+    let symmetric = jwt.algorithm == JwtAlgorithm::Hs256;
+    let wrong = |what: String| Err(ConfigError::new(what));
+    match auth.mode {
+        AuthMode::None => match config.server.listen {
+            Listen::Tcp(address) if !address.ip().is_loopback() => wrong(format!(
+                "server.listen = \"{address}\" cannot be used: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only: use 127.0.0.1, [::1] or unix:PATH, or another auth.mode"
+            )),
+            Listen::Tcp(_) | Listen::Unix(_) => Ok(()),
+        },
+        AuthMode::Token => Ok(()),
+        AuthMode::Jwt if symmetric && jwt.secrets.is_empty() => wrong(
+            "auth.mode = \"jwt\" with HS256 needs auth.jwt_secret, of at least 32 bytes: set LOCKHOUSE_AUTH_JWT_SECRET".to_owned(),
+        ),
+        AuthMode::Jwt if symmetric && !jwt.public_key_files.is_empty() => wrong(
+            "auth.jwt_public_key_file goes with RS256, ES256 and EdDSA: a public key must never be taken for a secret".to_owned(),
+        ),
+        AuthMode::Jwt if !symmetric && jwt.public_key_files.is_empty() => wrong(
+            "auth.mode = \"jwt\" with this auth.jwt_algorithm needs auth.jwt_public_key_file".to_owned(),
+        ),
+        AuthMode::Jwt if !symmetric && !jwt.secrets.is_empty() => {
+            wrong("auth.jwt_secret goes with HS256 only".to_owned())
+        }
+        AuthMode::Jwt => Ok(()),
+        AuthMode::Proxy if auth.proxy.addresses.is_empty() => wrong(
+            "auth.mode = \"proxy\" needs auth.proxy_addresses: without them anybody could say who they are".to_owned(),
+        ),
+        AuthMode::Proxy if auth.proxy.addresses.iter().any(TrustedProxy::covers_everybody) => wrong(
+            "auth.proxy_addresses must not have a network of everybody: anybody could say who they are".to_owned(),
+        ),
+        AuthMode::Proxy if auth.proxy.user_header.eq_ignore_ascii_case(&auth.proxy.name_header) => {
+            wrong("auth.proxy_user_header and auth.proxy_name_header must be two headers".to_owned())
+        }
+        AuthMode::Proxy => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The table of all settings.
 
+use super::auth::AUTH;
 use super::locks::LOCKS;
 use super::server::SERVER;
 use super::values::{
     Given, choice, duration, duration_or, show_choice, show_duration, show_duration_or, show_size, size,
 };
-use super::{AuthMode, Config, LogFormat};
+use super::{Config, LogFormat};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,12 +43,11 @@ impl Setting {
     }
 }
 
-const AUTH_MODE: &[(&str, AuthMode)] = &[("none", AuthMode::None)];
 const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// All settings, in the order in which they are shown.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    SERVER.iter().chain(DATABASE).chain(LOCKS).chain(OTHERS)
+    SERVER.iter().chain(DATABASE).chain(LOCKS).chain(OTHERS).chain(AUTH).chain(LOG)
 }
 
 const DATABASE: &[Setting] = &[
@@ -122,19 +122,9 @@ const OTHERS: &[Setting] = &[
         },
         show: |config| show_duration_or("forever", config.history.keep),
     },
-    Setting {
-        section: "auth",
-        name: "mode",
-        about: "How callers say who they are. \"none\": the header X-User-Id is believed and everybody is an\n\
-                administrator; only for a loopback address.",
-        allowed: "it takes \"none\"",
-        secret: false,
-        read: |config, given| {
-            config.auth.mode = choice(given, AUTH_MODE)?;
-            Ok(())
-        },
-        show: |config| show_choice(&config.auth.mode, AUTH_MODE),
-    },
+];
+
+const LOG: &[Setting] = &[
     Setting {
         section: "log",
         name: "level",

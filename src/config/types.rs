@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::lock::member::Membership;
 use crate::lock::policy::{Rules, SameUser, Takeover};
 use crate::time::{Timestamp, Ttl};
 
@@ -126,6 +127,14 @@ impl TrustedProxy {
     }
 }
 
+impl TrustedProxy {
+    /// Whether it leaves nobody out.
+    #[must_use]
+    pub fn covers_everybody(&self) -> bool {
+        matches!(self, Self::Network(network) if network.prefix_len() == 0)
+    }
+}
+
 impl fmt::Display for TrustedProxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -177,6 +186,8 @@ pub struct Limits {
     pub waiters_per_workspace: usize,
     /// Most clients that wait for locks.
     pub waiters: usize,
+    /// Most requests that one caller may make each second, in the long run; nothing means as many as they like.
+    pub requests_per_second: Option<u32>,
 }
 
 /// `[sweeper]`
@@ -198,6 +209,66 @@ pub struct History {
 pub struct Auth {
     /// How callers say who they are.
     pub mode: AuthMode,
+    /// Who administers the server, of those whom a JWT or a proxy names.
+    pub admins: Vec<String>,
+    /// What a JWT must be.
+    pub jwt: Jwt,
+    /// What a proxy says.
+    pub proxy: Proxy,
+}
+
+/// `auth.jwt_…`
+#[derive(Clone, PartialEq, Eq)]
+pub struct Jwt {
+    /// How it is signed.
+    pub algorithm: JwtAlgorithm,
+    /// The secrets of HS256: any of them is good.
+    pub secrets: Vec<String>,
+    /// Files with the public keys of the others, as PEM: any of them is good.
+    pub public_key_files: Vec<PathBuf>,
+    /// Who must have made it.
+    pub issuer: Option<String>,
+    /// For whom it must be made.
+    pub audience: Option<String>,
+    /// The claim with the user's id.
+    pub user_claim: String,
+    /// The claim with how they are shown.
+    pub name_claim: String,
+    /// The claim that says `admin` of administrators.
+    pub role_claim: String,
+    /// How far the clocks may be apart.
+    pub leeway: Duration,
+}
+
+/// Secrets are not shown.
+impl fmt::Debug for Jwt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Jwt").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+/// `auth.jwt_algorithm`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    /// HMAC with SHA-256: a secret that both sides know.
+    Hs256,
+    /// RSA with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+/// `auth.proxy_…`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// From where it is believed.
+    pub addresses: Vec<TrustedProxy>,
+    /// The header with the user's id.
+    pub user_header: String,
+    /// The header with how they are shown.
+    pub name_header: String,
 }
 
 /// `auth.mode`
@@ -205,6 +276,25 @@ pub struct Auth {
 pub enum AuthMode {
     /// `X-User-Id` is believed; everybody is an administrator.
     None,
+    /// Tokens.
+    Token,
+    /// JSON Web Tokens of an app that signs its users in; and tokens.
+    Jwt,
+    /// A proxy that signs its users in; and tokens.
+    Proxy,
+}
+
+impl AuthMode {
+    /// As it is typed.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Token => "token",
+            Self::Jwt => "jwt",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 /// `[log]`
@@ -259,16 +349,37 @@ impl Default for Config {
                     claim_within: Ttl::from_millis(15_000),
                     knock_grant_after: Some(Ttl::from_millis(30_000)),
                     knock_again_after: Ttl::from_millis(60_000),
+                    membership: Membership::Open,
+                    locks_per_user: 1_000,
                     idle_takeover_after: None,
                     reclaim_within: Ttl::from_millis(i64::MAX),
                     opened_at: Timestamp(i64::MIN),
                 },
                 restart_grace: Duration::from_secs(30),
             },
-            limits: Limits { waiters_per_workspace: 100, waiters: 10_000 },
+            limits: Limits { waiters_per_workspace: 100, waiters: 10_000, requests_per_second: None },
             sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
             history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
-            auth: Auth { mode: AuthMode::None },
+            auth: Auth {
+                mode: AuthMode::None,
+                admins: Vec::new(),
+                jwt: Jwt {
+                    algorithm: JwtAlgorithm::Hs256,
+                    secrets: Vec::new(),
+                    public_key_files: Vec::new(),
+                    issuer: None,
+                    audience: None,
+                    user_claim: "sub".to_owned(),
+                    name_claim: "name".to_owned(),
+                    role_claim: "lockhouse_role".to_owned(),
+                    leeway: Duration::from_secs(30),
+                },
+                proxy: Proxy {
+                    addresses: Vec::new(),
+                    user_header: "Remote-User".to_owned(),
+                    name_header: "Remote-Name".to_owned(),
+                },
+            },
             log: Log { level: log::LevelFilter::Info, format: LogFormat::Text },
         }
     }

@@ -152,6 +152,11 @@ pub(super) fn number_within(given: Given, least: usize, most: usize) -> Result<u
     usize::try_from(number).ok().filter(|number| (least..=most).contains(number)).ok_or(())
 }
 
+/// A list of texts, as TOML.
+pub(super) fn show_list(texts: &[String]) -> String {
+    format!("{texts:?}")
+}
+
 /// A duration of up to a day.
 pub(super) fn timeout(given: Given) -> Result<Duration, ()> {
     Some(duration(given)?).filter(|duration| *duration <= Duration::from_secs(24 * 60 * 60)).ok_or(())

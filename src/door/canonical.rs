@@ -10,18 +10,22 @@ use crate::config::TrustedProxy;
 use crate::http::tag::{self, Tag};
 
 /// Appends the request, with its tag and those of its headers that are `wanted`, to `bytes`; nothing if it is refused.
+/// Headers that are `asserted` go on under another name, which no client can set.
 pub(super) fn write(
     bytes: &mut Vec<u8>,
     tag: &Tag,
     request: &Request<'_>,
     wanted: &[&str],
+    asserted: &[(String, &'static str)],
 ) -> Result<(), Refusal> {
     let Request { head, body } = request;
     let before = bytes.len();
     // Writing into a Vec cannot fail.
     let _ = write!(bytes, "{} {} HTTP/1.1\r\n{}: {tag}\r\n", head.method, head.target, tag::HEADER);
     for (name, value) in &head.headers {
-        let Some(name) = wanted.iter().find(|wanted| wanted.eq_ignore_ascii_case(name)) else { continue };
+        let wanted = wanted.iter().find(|wanted| wanted.eq_ignore_ascii_case(name)).copied();
+        let asserted = asserted.iter().find(|(outside, _)| outside.eq_ignore_ascii_case(name));
+        let Some(name) = asserted.map(|(_, inside)| *inside).or(wanted) else { continue };
         if !value.is_ascii() {
             bytes.truncate(before);
             return Err(Refusal::HeaderValue);
@@ -101,16 +105,28 @@ mod tests {
         let sent = "POST http://h/a?b HTTP/1.1\r\nHost: h\r\nx-lockhouse: 1 2 3\r\nx-user-id:  alice \r\n\
                     Cookie: \u{e9}\r\nExpect: 100-continue\r\nConnection: close\r\ncontent-length: 0002\r\n\r\n{}";
         let mut bytes = b"before".to_vec();
-        with_request(sent, |request| write(&mut bytes, &TAG, request, &["X-User-Id"])).unwrap();
+        with_request(sent, |request| write(&mut bytes, &TAG, request, &["X-User-Id"], &[])).unwrap();
         let expected = "beforePOST /a?b HTTP/1.1\r\nX-Lockhouse: 1 a -\r\nX-User-Id: alice\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_asserted_goes_on_under_a_name_of_its_own() {
+        let sent = "GET / HTTP/1.1\r\nHost: h\r\nx-lockhouse-user: eve\r\nremote-user: alice\r\n\r\n";
+        let asserted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
+        for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: alice\r\n"), (&[], "")] {
+            let mut bytes = Vec::new();
+            with_request(sent, |request| write(&mut bytes, &TAG, request, &[], believed)).unwrap();
+            let written = String::from_utf8(bytes).unwrap();
+            assert_eq!(written, format!("GET / HTTP/1.1\r\nX-Lockhouse: 1 a -\r\n{expected}\r\n"));
+        }
     }
 
     #[test]
     fn a_wanted_header_that_is_not_ascii_is_refused_and_leaves_nothing() {
         let mut bytes = b"before".to_vec();
         let sent = "GET / HTTP/1.1\r\nHost: h\r\nX-User-Id: zo\u{eb}\r\n\r\n";
-        let refused = with_request(sent, |request| write(&mut bytes, &TAG, request, &["X-User-Id"]));
+        let refused = with_request(sent, |request| write(&mut bytes, &TAG, request, &["X-User-Id"], &[]));
         assert_eq!((refused, bytes), (Err(Refusal::HeaderValue), b"before".to_vec()));
     }
 

@@ -90,7 +90,10 @@ impl Turnstile {
                 let asked =
                     Asked { version: head.version, after: head.after, is_head: head.method == "HEAD" };
                 let address = canonical::client_address(client.peer, head, &self.settings.trusted_proxies);
-                match self.upstream.send(index, key, address, &request, self.behind.wanted, self.now) {
+                let asserted: &[_] =
+                    if self.behind.believes(client.peer) { &self.behind.asserted } else { &[] };
+                let wanted = self.behind.wanted;
+                match self.upstream.send(index, key, address, &request, wanted, asserted, self.now) {
                     Ok(()) => {
                         client.framer.consume();
                         client.continued = false;

@@ -99,12 +99,26 @@ pub struct Behind {
     pub socket: PathBuf,
     /// The names of the headers that it uses.
     pub wanted: &'static [&'static str],
+    /// Headers in which these proxies say who the user is, and what they are called inside.
+    pub asserted: Vec<(String, &'static str)>,
+    /// The proxies that are believed when they do.
+    pub asserted_by: Vec<TrustedProxy>,
     /// What it holds.
     pub holds: Arc<Holds>,
     /// Whether pages of some origin may call: then pages may read refusals.
     pub pages_may_call: bool,
     /// Called when the door breaks down, which it never should.
     pub broken: Box<dyn FnOnce() + Send>,
+}
+
+impl Behind {
+    /// Whether the other end of a connection may say who the user is.
+    fn believes(&self, peer: socket::Peer) -> bool {
+        self.asserted_by.iter().any(|proxy| match peer {
+            socket::Peer::Ip(address) => proxy.covers(address),
+            socket::Peer::Local => *proxy == TrustedProxy::Local,
+        })
+    }
 }
 
 /// A door that is open.

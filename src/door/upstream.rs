@@ -174,12 +174,13 @@ impl Upstream {
         address: Option<std::net::IpAddr>,
         request: &Request<'_>,
         wanted: &[&str],
+        asserted: &[(String, &'static str)],
         now: Duration,
     ) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(index) else { return Err(Refusal::Upstream) };
         let id = self.requests + 1;
         let tag = Tag { connection: connection.number, id, client: address };
-        canonical::write(&mut connection.output.bytes, &tag, request, wanted)?;
+        canonical::write(&mut connection.output.bytes, &tag, request, wanted, asserted)?;
         self.requests = id;
         let is_head = request.head.method == "HEAD";
         connection.flights.push_back(Flight { id, client: Some(client), is_head, since: now });

@@ -9,11 +9,14 @@ use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{Code, Problem};
+use super::rate::RateLimit;
 use super::routes::{Answer, BodyKind, Right, Route, Touches};
 use super::wire::Once;
-use crate::auth::{self, Caller, Credentials};
+use crate::auth::{Auth, Caller, Credentials, Refusal, Scope};
 use crate::config::AuthMode;
-use crate::lock::UserId;
+use crate::error::Error;
+use crate::lock::member::Need;
+use crate::lock::{DisplayName, UserId, WorkspaceId};
 use crate::service::Service;
 
 /// A call that was checked.
@@ -27,6 +30,8 @@ pub struct Call {
     pub values: Values,
     /// `Last-Event-ID`: the last event that a follower has heard of.
     pub last_event_id: Option<String>,
+    /// `X-Lock-Workspace` and `X-Lock-Fence`: what a proxy's sub-request is about.
+    pub lock: (Option<String>, Option<String>),
 }
 
 impl Call {
@@ -37,6 +42,30 @@ impl Call {
     pub fn user(&self) -> Result<&UserId, Problem> {
         self.caller.user_id.as_ref().ok_or_else(|| Problem::new(Code::Unauthenticated))
     }
+
+    /// Whether the caller may do what they need on a workspace.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may(&self, service: &Service, workspace_id: &WorkspaceId, need: Need) -> Result<(), Problem> {
+        service.may(&self.caller.actor(), workspace_id, need).map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// What the caller is told of an error.
+    #[must_use]
+    pub fn failed(&self, error: &Error) -> Problem {
+        Problem::of(error, &self.request_id)
+    }
+
+    /// How the caller is shown: as their credentials say or, if those say nothing, as they say themselves.
+    ///
+    /// # Errors
+    /// A 400 that names the field.
+    pub fn display_name(&self) -> Result<Option<DisplayName>, Problem> {
+        let said = self.values.display_name()?;
+        let vouched_for = self.caller.name.clone();
+        Ok(if self.caller.is_named { vouched_for } else { said.or(vouched_for) })
+    }
 }
 
 /// What a request is answered with.
@@ -45,8 +74,10 @@ pub struct App {
     pub routes: &'static [Route],
     /// The use cases.
     pub service: Arc<Service>,
-    /// How callers say who they are.
-    pub auth: AuthMode,
+    /// Finds out who is calling.
+    pub auth: Auth,
+    /// How often each of them may.
+    pub rate: Option<RateLimit>,
     /// Web origins whose pages may call.
     pub cors_origins: Vec<String>,
 }
@@ -148,12 +179,9 @@ impl App {
             name == "localhost"
                 || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         };
-        match self.auth {
-            AuthMode::None => {
-                self.allowed_origin(request).is_none()
-                    && request.headers.origin.as_deref().is_some_and(|origin| !local(origin))
-            }
-        }
+        self.auth.mode() == AuthMode::None
+            && self.allowed_origin(request).is_none()
+            && request.headers.origin.as_deref().is_some_and(|origin| !local(origin))
     }
 
     fn check(
@@ -181,7 +209,8 @@ impl App {
             }
         }
         let last_event_id = request.headers.last_event_id.clone();
-        Ok(Call { request_id: request.id.clone(), caller, values, last_event_id })
+        let lock = (request.headers.lock_workspace.clone(), request.headers.lock_fence.clone());
+        Ok(Call { request_id: request.id.clone(), caller, values, last_event_id, lock })
     }
 
     fn authenticate(
@@ -198,19 +227,64 @@ impl App {
                 "Pages of this origin may not call. If they should, add it to server.cors_origins.",
             ));
         }
+        let headers = &request.headers;
         let credentials = Credentials {
-            user_id: request.headers.user_id.as_deref(),
-            user_name: request.headers.user_name.as_deref(),
+            user_id: headers.user_id.as_deref(),
+            user_name: headers.user_name.as_deref(),
+            authorization: headers.authorization.as_deref(),
             access_token,
+            asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
         };
-        let caller =
-            auth::identify(self.auth, &credentials).map_err(|error| Problem::of(&error, &request.id))?;
-        match (route.right, &caller.user_id) {
-            (Right::Open | Right::Read, _) | (Right::Lock, Some(_)) => Ok(caller),
-            (Right::Lock, None) => Err(Problem::new(Code::Unauthenticated)
-                .detail(auth::how_to(self.auth))
-                .header("WWW-Authenticate", auth::challenge(self.auth))),
+        if route.right == Right::Open {
+            self.limit(request, None)?;
+            return Ok(Caller { user_id: None, name: None, is_named: false, scope: Scope::Read });
         }
+        let caller = self.auth.identify(&credentials);
+        self.limit(request, caller.as_ref().ok())?;
+        let caller = caller.map_err(|refusal| match refusal {
+            Refusal::Unauthenticated => self.unauthenticated(),
+            Refusal::NotForThem => Problem::new(Code::Forbidden)
+                .detail("This token acts for its owner only: leave X-User-Id out."),
+            Refusal::Failed(error) => Problem::of(&error, &request.id),
+        })?;
+        let somebody = caller.user_id.is_some();
+        match (route.right, caller.scope) {
+            (Right::Open | Right::Read, _)
+            | (Right::Monitor, Scope::Read | Scope::Service | Scope::Admin)
+            | (Right::Serve, Scope::Service | Scope::Admin)
+            | (Right::Administer, Scope::Admin) => Ok(caller),
+            (Right::Lock, Scope::User | Scope::Service | Scope::Admin) if somebody => Ok(caller),
+            (Right::Lock, Scope::Service | Scope::Admin) if self.auth.mode() != AuthMode::None => {
+                Err(Problem::invalid("X-User-Id", "is missing: say for whom this is done"))
+            }
+            (Right::Lock, Scope::User | Scope::Service | Scope::Admin) => Err(self.unauthenticated()),
+            (Right::Lock, Scope::Read)
+            | (Right::Monitor, Scope::User)
+            | (Right::Serve, Scope::Read | Scope::User)
+            | (Right::Administer, Scope::Read | Scope::User | Scope::Service) => {
+                Err(Problem::new(Code::Forbidden).detail("Your credentials are not for this."))
+            }
+        }
+    }
+
+    fn unauthenticated(&self) -> Problem {
+        Problem::new(Code::Unauthenticated)
+            .detail(self.auth.how_to())
+            .header("WWW-Authenticate", self.auth.challenge())
+    }
+
+    /// Whether the caller has made too many requests just now: each for themselves, those who are nobody by address.
+    fn limit(&self, request: &Request, caller: Option<&Caller>) -> Result<(), Problem> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        let key = match caller.and_then(|caller| caller.user_id.as_ref()) {
+            Some(user_id) => format!("user {}", user_id.as_str()),
+            None => format!("address {:?}", request.client),
+        };
+        rate.take(key, self.service.monotonic()).map_err(|wait| {
+            Problem::new(Code::RateLimited)
+                .detail("You have made too many requests. Give it a moment.")
+                .header("Retry-After", wait.to_string())
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use super::hold::Ticket;
 use super::problem::{Code, Problem};
 
 /// A complete request.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Request {
     /// The caller's if it sent a plausible one, else one of ours.
     pub id: String,
@@ -26,12 +26,37 @@ pub struct Request {
 }
 
 /// The names of the headers that anybody here reads: those that the door lets through. See [`Headers`].
-pub const WANTED: &[&str] =
-    &["Content-Type", "Last-Event-ID", "Origin", "X-Request-Id", "X-User-Id", "X-User-Name"];
+pub const WANTED: &[&str] = &[
+    "Authorization",
+    "Content-Type",
+    "Last-Event-ID",
+    "Origin",
+    "X-Lock-Fence",
+    "X-Lock-Workspace",
+    "X-Request-Id",
+    "X-User-Id",
+    "X-User-Name",
+];
+
+/// What the door calls the header in which a proxy that is believed says who the user is. No client can set it.
+pub const ASSERTED_USER: &str = "X-Lockhouse-User";
+/// The same of how they are shown.
+pub const ASSERTED_NAME: &str = "X-Lockhouse-Name";
 
 /// The headers that anybody here reads.
-#[derive(Debug, Clone, Default)]
+/// Not to be shown: some of them are secrets.
+#[derive(Clone, Default)]
 pub struct Headers {
+    /// [`ASSERTED_USER`]
+    pub asserted_user: Option<String>,
+    /// [`ASSERTED_NAME`]
+    pub asserted_name: Option<String>,
+    /// `Authorization`
+    pub authorization: Option<String>,
+    /// `X-Lock-Fence`
+    pub lock_fence: Option<String>,
+    /// `X-Lock-Workspace`
+    pub lock_workspace: Option<String>,
     /// `Content-Type`
     pub content_type: Option<String>,
     /// `Last-Event-ID`

@@ -1,14 +1,13 @@
 //! The OpenAPI 3.1 document, made from the table of routes. What it does not get from there are the shapes of the
-//! answers, below; a test holds every answer against them.
+//! answers ([`super::schemas`]); a test holds every answer against them.
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{Field, GREATEST, Kind, Need};
+use super::fields::{Field, Kind, Need};
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{self, Code, DOOR};
 use super::routes::{BodyKind, JSON, ROUTES, Right, Route};
-use crate::lock::event::EventType;
-use crate::service::FACES;
+use super::schemas::{problem_schema, reference, schemas};
 
 /// The document.
 #[must_use]
@@ -34,7 +33,11 @@ pub fn document() -> Value {
             "securitySchemes": {
                 "user": {
                     "type": "apiKey", "in": "header", "name": "X-User-Id",
-                    "description": "auth.mode = \"none\": the user's id, percent-encoded where it is not ASCII, is believed. `X-User-Name` says how they are shown.",
+                    "description": "auth.mode = \"none\": the user's id, percent-encoded where it is not ASCII, is believed. `X-User-Name` says how they are shown. With a token of a service or an administrator: for whom they act.",
+                },
+                "token": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "A token of Lockhouse (`lh_…`) or, with auth.mode = \"jwt\", a JWT.",
                 },
             },
             "responses": { "RefusedAtTheDoor": refused_at_the_door() },
@@ -52,8 +55,9 @@ fn operation(route: &Route) -> Value {
         "security".to_owned(),
         match route.right {
             Right::Open => json!([]),
-            Right::Read => json!([{}, { "user": [] }]),
-            Right::Lock => json!([{ "user": [] }]),
+            // With auth.mode = "none" nobody need say who they are to look on.
+            Right::Read | Right::Monitor => json!([{}, { "user": [] }, { "token": [] }]),
+            Right::Lock | Right::Serve | Right::Administer => json!([{ "user": [] }, { "token": [] }]),
         },
     );
     let path = PATH_PARAMETERS
@@ -164,10 +168,10 @@ fn refused(codes: &[Code]) -> Value {
 fn responses(route: &Route) -> Map<String, Value> {
     let (status, media_type, schema) = route.answer;
     let mut responses = Map::new();
-    let fine = json!({
-        "description": "It went well.",
-        "content": { media_type: { "schema": reference(schema) } },
-    });
+    let mut fine = json!({ "description": "It went well." });
+    if !media_type.is_empty() {
+        fine["content"] = json!({ media_type: { "schema": reference(schema) } });
+    }
     responses.insert(status.to_string(), fine);
     let refusals = route.refusals();
     for same_status in refusals.chunk_by(|one, other| one.status() == other.status()) {
@@ -177,265 +181,4 @@ fn responses(route: &Route) -> Map<String, Value> {
     }
     responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/RefusedAtTheDoor" }));
     responses
-}
-
-fn reference(schema: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{schema}") })
-}
-
-/// The schema of a code: `lock_held` → `ProblemLockHeld`.
-fn problem_schema(code: Code) -> String {
-    let words = code.name().split('_').map(|word| {
-        let mut letters = word.chars();
-        letters
-            .next()
-            .map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
-    });
-    format!("Problem{}", words.collect::<String>())
-}
-
-/// An object with just these members, all of them there.
-fn object(members: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
-    at_most(members, None)
-}
-
-/// An object with these members, and perhaps those.
-fn at_most(
-    members: impl IntoIterator<Item = (&'static str, Value)>,
-    more: impl IntoIterator<Item = (&'static str, Value)>,
-) -> Value {
-    let named = |(name, schema): (&str, Value)| (name.to_owned(), schema);
-    let mut properties: Map<_, _> = members.into_iter().map(named).collect();
-    let required: Vec<_> = properties.keys().cloned().collect();
-    properties.extend(more.into_iter().map(named));
-    json!({
-        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
-    })
-}
-
-fn nullable(schema: &str) -> Value {
-    json!({ "oneOf": [reference(schema), { "type": "null" }] })
-}
-
-fn text() -> Value {
-    json!({ "type": "string" })
-}
-
-fn maybe_text() -> Value {
-    json!({ "type": ["string", "null"] })
-}
-
-fn boolean() -> Value {
-    json!({ "type": "boolean" })
-}
-
-fn instant() -> Value {
-    json!({ "type": "string", "format": "date-time" })
-}
-
-fn milliseconds() -> Value {
-    json!({ "type": "integer", "minimum": 0 })
-}
-
-fn fence() -> Value {
-    json!({ "type": "integer", "minimum": 1, "maximum": GREATEST })
-}
-
-fn list(of: &str) -> Value {
-    json!({ "type": "array", "items": reference(of) })
-}
-
-fn schemas() -> Map<String, Value> {
-    let page = |name: &'static str, of| object([(name, list(of)), ("next_cursor", maybe_text())]);
-    let own = [
-        ("Lock", lock()),
-        ("Lost", lost()),
-        ("Event", event()),
-        (
-            "Acquired",
-            at_most(
-                [
-                    ("outcome", json!({ "enum": ["acquired", "renewed", "reclaimed", "taken_over"] })),
-                    ("lock", reference("Lock")),
-                ],
-                [("previous", reference("Lock"))],
-            ),
-        ),
-        ("LockState", object([("locked", boolean()), ("lock", nullable("Lock"))])),
-        ("Renewed", object(renewed())),
-        ("RenewedMany", object([("results", json!({ "type": "array", "items": { "oneOf": in_batch() } }))])),
-        ("Released", object([("released", boolean())])),
-        ("ReleasedMany", object([("released", json!({ "type": "integer", "minimum": 0 }))])),
-        ("LockPage", page("locks", "Lock")),
-        ("History", page("events", "Event")),
-        ("Heard", object([("knock", reference("Knock")), ("lock", reference("Lock"))])),
-        ("HandedOver", object([("handed_over", json!({ "const": true })), ("lock", reference("Lock"))])),
-        ("Declined", object([("declined", boolean())])),
-        ("Knock", knock()),
-        ("Presence", presence()),
-        ("Status", object([("status", json!({ "enum": ["up", "ready"] })), ("version", text())])),
-        ("Metrics", text()),
-        ("EventStream", text()),
-        ("OpenApi", json!({ "type": "object", "required": ["openapi", "info", "paths"] })),
-    ];
-    let own = own.into_iter().map(|(name, schema)| (name.to_owned(), schema));
-    let problems = Code::ALL.iter().map(|code| (problem_schema(*code), problem_of(*code)));
-    own.chain(problems).collect()
-}
-
-fn lock() -> Value {
-    object([
-        ("workspace_id", text()),
-        ("locked_by_user_id", text()),
-        ("locked_by_name", maybe_text()),
-        ("session_id", maybe_text()),
-        ("fence", fence()),
-        ("acquired_at", instant()),
-        ("renewed_at", instant()),
-        ("last_active_at", instant()),
-        ("expires_at", instant()),
-        ("expires_in_ms", milliseconds()),
-        ("ttl_ms", milliseconds()),
-        ("note", maybe_text()),
-        ("metadata", json!({ "type": "object" })),
-        ("knock", nullable("Knock")),
-    ])
-}
-
-fn knock() -> Value {
-    object([
-        ("user_id", text()),
-        ("name", maybe_text()),
-        ("message", maybe_text()),
-        ("knocked_at", instant()),
-        ("auto_grant_at", json!({ "type": ["string", "null"], "format": "date-time" })),
-        ("auto_grant_in_ms", json!({ "type": ["integer", "null"], "minimum": 0 })),
-    ])
-}
-
-fn presence() -> Value {
-    let person = || [("user_id", text()), ("name", maybe_text()), ("since_at", instant())];
-    let waiter = object(person().into_iter().chain([("session_id", maybe_text())]));
-    object([
-        ("lock", nullable("Lock")),
-        ("knocks", list("Knock")),
-        ("waiting", json!({ "type": "array", "items": waiter })),
-        ("followers", json!({ "type": "array", "maxItems": FACES, "items": object(person()) })),
-    ])
-}
-
-fn lost() -> Value {
-    let reasons: Vec<_> = EventType::ALL
-        .into_iter()
-        .filter_map(|event| match event {
-            EventType::Ended(ending) => Some(ending.reason()),
-            EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
-        })
-        .collect();
-    object([
-        ("reason", json!({ "enum": reasons })),
-        ("fence", fence()),
-        ("at", instant()),
-        ("by_user_id", maybe_text()),
-        ("by_name", maybe_text()),
-    ])
-}
-
-fn event() -> Value {
-    let types: Vec<_> = EventType::ALL.into_iter().map(EventType::as_str).collect();
-    object([
-        ("revision", json!({ "type": "integer", "minimum": 1 })),
-        ("type", json!({ "enum": types })),
-        ("at", instant()),
-        ("user_id", text()),
-        ("session_id", maybe_text()),
-        ("by_user_id", maybe_text()),
-        ("by_name", maybe_text()),
-        ("fence", fence()),
-        (
-            "detail",
-            at_most(
-                None,
-                [
-                    ("new_fence", fence()),
-                    ("to_user_id", text()),
-                    ("message", text()),
-                    ("outcome", json!({ "enum": ["acquired", "reclaimed"] })),
-                ],
-            ),
-        ),
-    ])
-}
-
-fn renewed() -> [(&'static str, Value); 5] {
-    [
-        ("success", json!({ "const": true })),
-        ("expires_at", instant()),
-        ("expires_in_ms", milliseconds()),
-        ("fence", fence()),
-        ("knock", nullable("Knock")),
-    ]
-}
-
-/// What an entry of a batch may be.
-fn in_batch() -> [Value; 3] {
-    let entry = |status: u16| [("workspace_id", text()), ("status", json!({ "const": status }))];
-    let refusal = |code: Code| {
-        let same = [("code", json!({ "const": code.name() })), ("detail", text())];
-        object(entry(code.status()).into_iter().chain(same).chain(members_of(code)))
-    };
-    let renewal = object(entry(200).into_iter().chain(renewed()));
-    [renewal, refusal(Code::NotHolder), refusal(Code::LockNotFound)]
-}
-
-/// The problem document of a code.
-fn problem_of(code: Code) -> Value {
-    let same = [
-        ("type", json!({ "const": format!("urn:lockhouse:problem:{}", code.name()) })),
-        ("title", json!({ "const": code.title() })),
-        ("status", json!({ "const": code.status() })),
-        ("code", json!({ "const": code.name() })),
-        ("detail", json!({ "type": "string", "description": "A sentence fit to show a person." })),
-        ("request_id", text()),
-    ];
-    object(same.into_iter().chain(members_of(code)))
-}
-
-/// The members that are a code's own.
-fn members_of(code: Code) -> Vec<(&'static str, Value)> {
-    match code {
-        Code::InvalidRequest => vec![("field", text())],
-        Code::NotHolder => {
-            vec![("lock", reference("Lock")), ("same_user", boolean()), ("lost", nullable("Lost"))]
-        }
-        Code::TakeoverForbidden | Code::FenceMismatch | Code::KnockOnOwnLock => {
-            vec![("lock", reference("Lock"))]
-        }
-        Code::LockNotFound => vec![("lost", nullable("Lost"))],
-        Code::LockHeld => {
-            vec![
-                ("lock", reference("Lock")),
-                ("same_user", boolean()),
-                ("takeover_allowed", boolean()),
-                ("idle_for_ms", milliseconds()),
-            ]
-        }
-        Code::Unauthenticated
-        | Code::Forbidden
-        | Code::NotFound
-        | Code::MethodNotAllowed
-        | Code::RequestTimeout
-        | Code::LengthRequired
-        | Code::BodyTooLarge
-        | Code::UriTooLong
-        | Code::UnsupportedMediaType
-        | Code::ExpectationFailed
-        | Code::RateLimited
-        | Code::HeadersTooLarge
-        | Code::Internal
-        | Code::BadGateway
-        | Code::Busy
-        | Code::VersionNotSupported
-        | Code::StorageFull => vec![],
-    }
 }

@@ -17,6 +17,12 @@ pub const PATH_PARAMETERS: &[Field] = &[
         need: Need::Required,
         about: "Names the user; percent-encoded.",
     },
+    Field {
+        name: "token_id",
+        kind: Kind::Identifier(ID_BYTES),
+        need: Need::Required,
+        about: "Names the token; it is not the token itself.",
+    },
 ];
 
 pub(super) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
@@ -52,6 +58,7 @@ pub(super) const ACQUIRE: &[Field] = &[
         Kind::Integer(1, GREATEST),
         "With `force`: take over only the lease with this fence, the one that the person saw.",
     ),
+    REASON,
     optional(
         "wait_ms",
         Kind::Integer(0, 60_000),
@@ -90,12 +97,41 @@ pub(super) const DECLINE: &[Field] = &[
 
 pub(super) const HEARTBEAT: &[Field] = &[FENCE, SESSION, TTL, ACTIVE];
 
-pub(super) const RELEASE: &[Field] = &[FENCE, SESSION, REVOKE];
+pub(super) const RELEASE: &[Field] = &[FENCE, SESSION, REVOKE, REASON];
+
+pub(super) const REASON: Field =
+    optional("reason", Kind::Text(MESSAGE_BYTES), "Why somebody's lease is ended, for the history.");
+
+pub(super) const WORKSPACE: &[Field] =
+    &[optional("name", Kind::Line(NAME_BYTES), "How it is shown; as before if not given.")];
+
+pub(super) const MEMBER: &[Field] = &[Field {
+    name: "role",
+    kind: Kind::Identifier(16),
+    need: Need::Required,
+    about: "`viewer` (sees it), `editor` (locks it, too) or `admin` (takes over and ends locks, and sees to the members, too).",
+}];
+
+pub(super) const TOKEN: &[Field] = &[
+    optional(
+        "scope",
+        Kind::Identifier(16),
+        "`user` (acts as its owner; if not given), `read` (looks on), `service` (acts for anybody) or `admin`.",
+    ),
+    optional("user_id", Kind::Identifier(ID_BYTES), "Whose it is."),
+    optional("name", Kind::Line(NAME_BYTES), "How its owner is shown, or what it is for."),
+    optional(
+        "ttl_ms",
+        Kind::Integer(1, GREATEST),
+        "How long it is good, in milliseconds; if not given, until it is revoked.",
+    ),
+];
 
 pub(super) const BEACON: &[Field] = &[
     FENCE,
     SESSION,
     REVOKE,
+    REASON,
     optional(
         "access_token",
         Kind::Text(8192),

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::exchange::Response;
-use crate::error::Error;
+use crate::error::{Denied, Error};
 
 /// The media type of a problem document.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -54,12 +54,16 @@ codes! {
     Unauthenticated = (401, "unauthenticated", "Who are you?"),
     /// The caller does not hold the live lock.
     NotHolder = (403, "not_holder", "You do not hold this lock"),
+    /// The caller is no member of the workspace, or their role is not enough.
+    NotAMember = (403, "not_a_member", "You may not do this here"),
     /// The takeover policy does not allow it.
     TakeoverForbidden = (403, "takeover_forbidden", "Taking over is not allowed"),
     /// The caller may not call this.
     Forbidden = (403, "forbidden", "You may not do this"),
     /// There is no live lock.
     LockNotFound = (404, "lock_not_found", "There is no lock"),
+    /// There is no such workspace, or none that the caller may see.
+    WorkspaceNotFound = (404, "workspace_not_found", "There is no such workspace"),
     /// There is nothing at this path.
     NotFound = (404, "not_found", "There is nothing here"),
     /// The path has no such method.
@@ -192,6 +196,9 @@ impl Problem {
             Error::Busy => Self::new(Code::Busy)
                 .detail("The server could not take this in time. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),
+            Error::Denied(Denied::NoSuchWorkspace) => Self::new(Code::WorkspaceNotFound),
+            Error::Denied(Denied::NotAMember) => Self::new(Code::NotAMember)
+                .detail("Your role on this workspace is not enough. Ask one of its admins."),
             Error::TooMany(what) => {
                 Self::new(Code::RateLimited).detail(*what).header("Retry-After", BUSY_RETRY_SECONDS)
             }

@@ -17,7 +17,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
 use super::dispatch::{App, Matched};
-use super::exchange::{Headers, Outlet, PutOff, Reply, Request, Response, Seen};
+use super::exchange::{
+    ASSERTED_NAME, ASSERTED_USER, Headers, Outlet, PutOff, Reply, Request, Response, Seen,
+};
 use super::hold::{Extent, Ticket};
 use super::letters::Holds;
 use super::problem::Problem;
@@ -207,9 +209,14 @@ impl Shared {
                 }
             };
             match header.field.as_str().as_str() {
+                "Authorization" => once("Authorization", &mut headers.authorization),
                 "Content-Type" => headers.content_type = value(),
                 "Last-Event-ID" => once("Last-Event-ID", &mut headers.last_event_id),
                 "Origin" => headers.origin = value(),
+                "X-Lock-Fence" => once("X-Lock-Fence", &mut headers.lock_fence),
+                "X-Lock-Workspace" => once("X-Lock-Workspace", &mut headers.lock_workspace),
+                ASSERTED_USER => once("the header with the user", &mut headers.asserted_user),
+                ASSERTED_NAME => once("the header with the name", &mut headers.asserted_name),
                 "X-User-Id" => once("X-User-Id", &mut headers.user_id),
                 "X-User-Name" => once("X-User-Name", &mut headers.user_name),
                 "X-Request-Id" => id = plausible(header.value.as_str()),

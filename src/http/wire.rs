@@ -157,11 +157,11 @@ pub struct EventOut<'a> {
     #[serde(rename = "type")]
     event_type: &'static str,
     at: String,
-    user_id: &'a str,
+    user_id: Option<&'a str>,
     session_id: Option<&'a str>,
     by_user_id: Option<&'a str>,
     by_name: Option<&'a str>,
-    fence: i64,
+    fence: Option<i64>,
     detail: DetailOut<'a>,
 }
 
@@ -198,6 +198,8 @@ struct DetailOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
 }
 
@@ -205,6 +207,7 @@ impl<'a> EventOut<'a> {
     /// Shows it.
     #[must_use]
     pub fn of(event: &'a Event) -> Self {
+        let is_knock = event.event_type == EventType::Knocked;
         let outcome = match event.event_type {
             EventType::Acquired if event.reclaimed => Some("reclaimed"),
             EventType::Acquired => Some("acquired"),
@@ -214,15 +217,16 @@ impl<'a> EventOut<'a> {
             revision: event.revision,
             event_type: event.event_type.as_str(),
             at: event.at.to_rfc3339(),
-            user_id: event.user_id.as_str(),
+            user_id: event.user_id.as_ref().map(UserId::as_str),
             session_id: event.session_id.as_ref().map(SessionId::as_str),
             by_user_id: event.by_user_id.as_ref().map(UserId::as_str),
             by_name: event.by_name.as_ref().map(DisplayName::as_str),
-            fence: event.fence.0,
+            fence: event.fence.map(|fence| fence.0),
             detail: DetailOut {
                 new_fence: event.next_fence.map(|fence| fence.0),
                 to_user_id: event.to_user_id.as_ref().map(UserId::as_str),
-                message: event.message.as_deref(),
+                message: event.message.as_deref().filter(|_| is_knock),
+                reason: event.message.as_deref().filter(|_| !is_knock),
                 outcome,
             },
         }

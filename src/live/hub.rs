@@ -20,10 +20,10 @@ use super::faces::{Face, Faces};
 use crate::error::Error;
 use crate::lock::event::Event;
 use crate::lock::policy::Rules;
-use crate::lock::{Lock, WorkspaceId};
+use crate::lock::{Lock, UserId, WorkspaceId};
 use crate::metrics::Metrics;
 use crate::store::events::Kept;
-use crate::store::{Store, events};
+use crate::store::{Store, events, workspaces};
 use crate::time::{LeaseClock, Timestamp};
 
 /// Something is said to a follower at least so often, so that nobody between takes the connection for dead.
@@ -79,6 +79,8 @@ struct Follower {
     caught_up: bool,
     /// Only these; all when there are none.
     workspaces: Vec<WorkspaceId>,
+    /// Only what this member may see; everything if there is none.
+    member: Option<UserId>,
     outlet: Box<dyn Outlet>,
     /// When something was last said.
     said_at: Duration,
@@ -124,11 +126,13 @@ impl Hub {
     }
 
     /// Somebody follows what happens on these workspaces, or on all when there are none, until they go away. Who they
-    /// are is shown on the workspaces that they named.
+    /// are is shown on the workspaces that they named. A `member` is told only what happens on their workspaces, or to
+    /// themselves.
     pub fn follow(
         &self,
         from: From,
         workspaces: Vec<WorkspaceId>,
+        member: Option<UserId>,
         face: Option<&Face>,
         outlet: Box<dyn Outlet>,
     ) {
@@ -137,7 +141,7 @@ impl Hub {
             outlet.when_gone(Box::new(move || drop(presence)));
         }
         let said_at = self.store.clock().clock().monotonic();
-        let follower = Follower { place: 0, caught_up: false, workspaces, outlet, said_at };
+        let follower = Follower { place: 0, caught_up: false, workspaces, member, outlet, said_at };
         self.joining.lock().unwrap_or_else(PoisonError::into_inner).push((follower, from));
         self.store.watch().ring();
     }
@@ -225,7 +229,7 @@ impl Hub {
             let page = self.page(*end, words)?;
             let Some(last) = page.last().map(|said| said.revision) else { return Ok(()) };
             for follower in followers.iter_mut().filter(|follower| follower.place >= *end) {
-                follower.tell(&page, self.store.clock().clock().monotonic());
+                follower.tell(&page, &self.store)?;
             }
             *end = last;
         }
@@ -254,7 +258,7 @@ impl Hub {
                 continue;
             }
             let page = self.page(follower.place, words)?;
-            follower.tell(&page, self.store.clock().clock().monotonic());
+            follower.tell(&page, &self.store)?;
             all_there &= follower.place >= end;
         }
         Ok(all_there)
@@ -267,6 +271,7 @@ impl Hub {
             bytes: (words.event)(&event, lock.as_ref(), found.now, clock),
             revision: event.revision,
             workspace_id: event.workspace_id,
+            user_id: event.user_id,
         };
         Ok(found.value.into_iter().map(say).collect())
     }
@@ -292,25 +297,38 @@ impl Hub {
 struct Said {
     revision: i64,
     workspace_id: WorkspaceId,
+    user_id: Option<UserId>,
     bytes: Vec<u8>,
 }
 
 impl Follower {
     /// Tells it of those events that it has not heard of and that concern it, as far as it takes them.
-    fn tell(&mut self, page: &[Said], now: Duration) {
+    fn tell(&mut self, page: &[Said], store: &Store) -> Result<(), Error> {
         for said in page {
             if said.revision <= self.place {
                 continue;
             }
-            if self.workspaces.is_empty() || self.workspaces.contains(&said.workspace_id) {
+            let wanted = self.workspaces.is_empty() || self.workspaces.contains(&said.workspace_id);
+            if wanted && self.may_hear(said, store)? {
                 if self.outlet.behind() >= FULL {
-                    return;
+                    return Ok(());
                 }
                 self.outlet.push(said.bytes.clone());
-                self.said_at = now;
+                self.said_at = store.clock().clock().monotonic();
             }
             self.place = said.revision;
         }
+        Ok(())
+    }
+
+    /// Whether it concerns them: as it is now, not as it was when they came.
+    fn may_hear(&self, said: &Said, store: &Store) -> Result<bool, Error> {
+        let Some(member) = &self.member else { return Ok(true) };
+        if said.user_id.as_ref() == Some(member) {
+            return Ok(true);
+        }
+        let role = store.read(|connection, _| workspaces::role(connection, &said.workspace_id, member))?;
+        Ok(role.value.is_some())
     }
 }
 

@@ -30,11 +30,15 @@ pub enum Ending {
     HandedOver,
     /// An administrator ended it.
     Revoked,
+    /// Its holder is no member of the workspace any more.
+    MemberRemoved,
+    /// There is no such workspace any more.
+    WorkspaceDeleted,
 }
 
 impl EventType {
     /// Every type there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Acquired,
         Self::Knocked,
         Self::KnockDeclined,
@@ -43,6 +47,8 @@ impl EventType {
         Self::Ended(Ending::TakenOver),
         Self::Ended(Ending::HandedOver),
         Self::Ended(Ending::Revoked),
+        Self::Ended(Ending::MemberRemoved),
+        Self::Ended(Ending::WorkspaceDeleted),
     ];
 
     /// The name in the API and in the store.
@@ -57,6 +63,8 @@ impl EventType {
             Self::Ended(Ending::TakenOver) => "lock.taken_over",
             Self::Ended(Ending::HandedOver) => "lock.handed_over",
             Self::Ended(Ending::Revoked) => "lock.revoked",
+            Self::Ended(Ending::MemberRemoved) => "member.removed",
+            Self::Ended(Ending::WorkspaceDeleted) => "workspace.deleted",
         }
     }
 
@@ -77,6 +85,8 @@ impl Ending {
             Self::TakenOver => "taken_over",
             Self::HandedOver => "handed_over",
             Self::Revoked => "revoked",
+            Self::MemberRemoved => "member_removed",
+            Self::WorkspaceDeleted => "workspace_deleted",
         }
     }
 }
@@ -92,12 +102,12 @@ pub struct Event {
     pub event_type: EventType,
     /// When, as the wall clock showed it. An expiry happened at the end of the lease, whenever it was noticed.
     pub at: WallTime,
-    /// Whose lease it was.
-    pub user_id: UserId,
+    /// Whose lease it was; or which member was removed.
+    pub user_id: Option<UserId>,
     /// From which session it was held.
     pub session_id: Option<SessionId>,
-    /// Which lease it was.
-    pub fence: Fence,
+    /// Which lease it was; none when a member was removed who had none, or a workspace deleted that was free.
+    pub fence: Option<Fence>,
     /// The lease that followed at once, after a takeover or a handover.
     pub next_fence: Option<Fence>,
     /// Who did it; nobody, when time did.

@@ -83,6 +83,7 @@ impl Acquire {
             force: Force::No,
             note: None,
             metadata: None,
+            reason: None,
         }
     }
 }
@@ -164,6 +165,18 @@ impl Knocks {
         self.pending.is_empty() && self.declined.is_empty()
     }
 
+    /// Somebody asks no more. Returns whether they did.
+    pub fn forget(&mut self, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
+        let Some(place) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
+            return false;
+        };
+        self.pending.remove(place);
+        if place == 0 {
+            self.show_the_first(rules, now);
+        }
+        true
+    }
+
     /// The holder is shown the first from now on.
     fn show_the_first(&mut self, rules: &Rules, now: Timestamp) {
         self.grant_at = match (self.pending.first(), rules.knock_grant_after) {
@@ -193,6 +206,8 @@ pub enum Replied {
     Nobody,
     /// It was to be given to the holder.
     Own,
+    /// It was to be given to somebody who may not hold it.
+    NotAMember,
     /// There is a live lock and it is not the one that was claimed.
     NotHolder {
         /// The live one.

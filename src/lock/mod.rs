@@ -6,6 +6,7 @@
 pub mod decide;
 pub mod event;
 pub mod knock;
+pub mod member;
 pub mod policy;
 
 use crate::error::Error;
@@ -19,7 +20,7 @@ pub const SESSION_BYTES: usize = 128;
 pub const NAME_BYTES: usize = 200;
 /// Most bytes of a note.
 pub const NOTE_BYTES: usize = 500;
-/// Most bytes of the message of a knock.
+/// Most bytes of the message of a knock, and of the reason of a takeover or a revocation.
 pub const MESSAGE_BYTES: usize = 500;
 /// Most bytes of the metadata, encoded as JSON without white space.
 pub const METADATA_BYTES: usize = 4096;
@@ -214,6 +215,8 @@ pub struct Acquire {
     pub note: Option<String>,
     /// A JSON object, encoded.
     pub metadata: Option<String>,
+    /// Why they take it over, for the history.
+    pub reason: Option<String>,
 }
 
 /// What became of an [`Acquire`].
@@ -247,6 +250,8 @@ pub enum Acquired {
     FenceMismatch(Lock),
     /// A takeover by somebody whom the policy does not allow.
     TakeoverForbidden(Lock),
+    /// The caller has as many locks as one user can have.
+    TooMany,
 }
 
 /// Who says that a live lease is theirs.
@@ -307,6 +312,8 @@ pub struct Release {
     pub user_name: Option<DisplayName>,
     /// By which right.
     pub authority: Authority,
+    /// Why, for the history.
+    pub reason: Option<String>,
 }
 
 /// By which right a lease is ended.

@@ -1,5 +1,6 @@
 //! What the settings can change about the rules.
 
+use super::member::Membership;
 use crate::time::{Timestamp, Ttl};
 
 /// `locks.same_user`: what a second session of the holder is.
@@ -16,17 +17,19 @@ pub enum SameUser {
 pub enum Takeover {
     /// Whoever may lock.
     Anyone,
-    /// Administrators.
+    /// Administrators, of the workspace or the server.
     Admins,
     /// Nobody. An administrator can still revoke a lock.
     Nobody,
 }
 
 /// What the caller may do besides locking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Nothing.
     Ordinary,
+    /// Administers the workspace.
+    WorkspaceAdmin,
     /// Administers the server.
     Administrator,
 }
@@ -36,7 +39,7 @@ impl Takeover {
     #[must_use]
     pub const fn allows(self, standing: Standing) -> bool {
         match (self, standing) {
-            (Self::Anyone, _) | (Self::Admins, Standing::Administrator) => true,
+            (Self::Anyone, _) | (Self::Admins, Standing::WorkspaceAdmin | Standing::Administrator) => true,
             (Self::Admins, Standing::Ordinary) | (Self::Nobody, _) => false,
         }
     }
@@ -63,6 +66,10 @@ pub struct Rules {
     pub knock_grant_after: Option<Ttl>,
     /// How long after they were declined somebody can knock on the same lease again.
     pub knock_again_after: Ttl,
+    /// Whether one has to be a member of a workspace.
+    pub membership: Membership,
+    /// Most locks that one user can have.
+    pub locks_per_user: u32,
     /// After how long without activity a holder's live lock can be taken over by anybody; nothing means never.
     pub idle_takeover_after: Option<Ttl>,
     /// How long after its end a lease can be reclaimed: as long as its history is kept.

@@ -3,8 +3,9 @@
 use super::Write;
 use super::events::By;
 use super::locks::{apply, lost, now};
-use super::waiting;
+use super::{waiting, workspaces};
 use crate::error::Error;
+use crate::lock::Now;
 use crate::lock::event::Lost;
 use crate::lock::knock::{self, Ask, Asked, Replied, Reply};
 use crate::lock::policy::Rules;
@@ -16,7 +17,7 @@ use crate::lock::policy::Rules;
 pub fn ask(write: &Write<'_>, request: &Ask, rules: &Rules) -> Result<Asked, Error> {
     let found = now(write, &request.workspace_id, rules)?;
     let decision = knock::ask(found, request, rules, write.now());
-    let by = By { user_id: request.user_id.clone(), name: request.name.clone() };
+    let by = By::person(request.user_id.clone(), request.name.clone());
     apply(write, decision.change, Some(&by), rules)?;
     Ok(decision.outcome)
 }
@@ -33,6 +34,15 @@ pub fn hand_over(
 ) -> Result<(Replied, Option<Lost>), Error> {
     let workspace_id = &request.claim.workspace_id;
     let found = now(write, workspace_id, rules)?;
+    if let Some(user_id) = &request.user_id
+        && !workspaces::may_hold(write.connection(), workspace_id, user_id, rules)?
+    {
+        // Only the holder learns that.
+        let holder = matches!(&found, Now::Locked(lock) if lock.user_id == request.claim.user_id);
+        if holder {
+            return Ok((Replied::NotAMember, None));
+        }
+    }
     let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
     let decision = knock::hand_over(found, request, waits, rules, write.now(), write.fresh_fence());
     apply(write, decision.change, Some(by), rules)?;
@@ -60,7 +70,11 @@ fn with_lost(write: &Write<'_>, request: &Reply, replied: Replied) -> Result<(Re
     let lost = match &replied {
         Replied::NotHolder { lock, .. } => lost(write, &request.claim, Some(lock.fence))?,
         Replied::NoLock => lost(write, &request.claim, None)?,
-        Replied::HandedOver(_) | Replied::Declined(_) | Replied::Nobody | Replied::Own => None,
+        Replied::HandedOver(_)
+        | Replied::Declined(_)
+        | Replied::Nobody
+        | Replied::Own
+        | Replied::NotAMember => None,
     };
     Ok((replied, lost))
 }

@@ -15,13 +15,26 @@ pub struct By {
     pub user_id: UserId,
     /// How they are shown.
     pub name: Option<DisplayName>,
+    /// Why, if they say.
+    pub reason: Option<String>,
+}
+
+impl By {
+    /// They, without a reason.
+    #[must_use]
+    pub const fn person(user_id: UserId, name: Option<DisplayName>) -> Self {
+        Self { user_id, name, reason: None }
+    }
 }
 
 /// What is written of an event; its revision is given by [`record`].
 pub(super) struct Happened<'a> {
     pub event_type: EventType,
     pub at: Timestamp,
-    pub lock: &'a Lock,
+    pub workspace_id: &'a WorkspaceId,
+    pub user_id: Option<&'a UserId>,
+    pub session_id: Option<&'a SessionId>,
+    pub fence: Option<Fence>,
     pub next_fence: Option<Fence>,
     pub by: Option<&'a By>,
     pub to: Option<&'a UserId>,
@@ -32,13 +45,38 @@ pub(super) struct Happened<'a> {
 impl<'a> Happened<'a> {
     /// Something that happened to this lease.
     pub(super) const fn to(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
-        Self { event_type, at, lock, next_fence: None, by: None, to: None, message: None, reclaimed: false }
+        Self {
+            session_id: lock.session_id.as_ref(),
+            fence: Some(lock.fence),
+            ..Self::without_lease(&lock.workspace_id, Some(&lock.user_id), event_type, at)
+        }
+    }
+
+    /// Something that happened to no lease.
+    pub(super) const fn without_lease(
+        workspace_id: &'a WorkspaceId,
+        user_id: Option<&'a UserId>,
+        event_type: EventType,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            event_type,
+            at,
+            workspace_id,
+            user_id,
+            session_id: None,
+            fence: None,
+            next_fence: None,
+            by: None,
+            to: None,
+            message: None,
+            reclaimed: false,
+        }
     }
 }
 
 /// Writes an event down.
 pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), Error> {
-    let lock = happened.lock;
     write
         .connection()
         .prepare_cached(
@@ -47,13 +85,13 @@ pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), E
         )?
         .execute(params![
             write.next_revision(),
-            lock.workspace_id.as_str(),
+            happened.workspace_id.as_str(),
             happened.event_type.as_str(),
             write.wall_at(happened.at).0,
             happened.at.0,
-            lock.user_id.as_str(),
-            lock.session_id.as_ref().map(SessionId::as_str),
-            lock.fence.0,
+            happened.user_id.map(UserId::as_str),
+            happened.session_id.map(SessionId::as_str),
+            happened.fence.map(|fence| fence.0),
             happened.next_fence.map(|fence| fence.0),
             happened.by.map(|by| by.user_id.as_str()),
             happened.by.and_then(|by| by.name.as_ref()).map(DisplayName::as_str),
@@ -71,21 +109,18 @@ pub(super) fn last_lease(
 ) -> Result<Option<LastLease>, Error> {
     let newest = connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS}, lease_at FROM events WHERE workspace_id = ?1 ORDER BY revision DESC LIMIT 1"
+            "SELECT {COLUMNS}, lease_at FROM events WHERE workspace_id = ?1 AND fence IS NOT NULL
+             ORDER BY revision DESC LIMIT 1"
         ))?
         .query_row([workspace_id.as_str()], |row| Ok((read_event(row)?, Timestamp(row.get(13)?))))
         .optional()?;
     let Some((event, ended_at)) = newest else { return Ok(None) };
     let event = event?;
-    Ok(match event.event_type {
-        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
-        EventType::Ended(ending) => Some(LastLease {
-            user_id: event.user_id,
-            session_id: event.session_id,
-            fence: event.fence,
-            ending,
-            ended_at,
-        }),
+    Ok(match (event.event_type, event.user_id, event.fence) {
+        (EventType::Ended(ending), Some(user_id), Some(fence)) => {
+            Some(LastLease { user_id, session_id: event.session_id, fence, ending, ended_at })
+        }
+        _ => None,
     })
 }
 
@@ -101,21 +136,17 @@ pub(super) fn lost(
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM events
              WHERE workspace_id = ?1 AND user_id = ?2
-             AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT ?3
+             AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT NULL AND fence IS NOT ?3
              ORDER BY revision DESC LIMIT 1"
         ))?
         .query_row(params![workspace_id.as_str(), user_id.as_str(), live.map(|fence| fence.0)], read_event)
         .optional()?
         .transpose()?;
-    Ok(event.and_then(|event| match event.event_type {
-        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
-        EventType::Ended(ending) => Some(Lost {
-            ending,
-            fence: event.fence,
-            at: event.at,
-            by_user_id: event.by_user_id,
-            by_name: event.by_name,
-        }),
+    Ok(event.and_then(|event| match (event.event_type, event.fence) {
+        (EventType::Ended(ending), Some(fence)) => {
+            Some(Lost { ending, fence, at: event.at, by_user_id: event.by_user_id, by_name: event.by_name })
+        }
+        _ => None,
     }))
 }
 
@@ -178,7 +209,7 @@ pub fn after(
         .map(|row| {
             let event = row??;
             let began = match event.event_type {
-                EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => Some(event.fence),
+                EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => event.fence,
                 EventType::Ended(_) => event.next_fence,
             };
             let lock = began
@@ -219,9 +250,9 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
         workspace_id: WorkspaceId::trusted(row.get(1)?),
         event_type,
         at: WallTime(row.get(3)?),
-        user_id: UserId::trusted(row.get(4)?),
+        user_id: row.get::<_, Option<String>>(4)?.map(UserId::trusted),
         session_id: row.get::<_, Option<String>>(5)?.map(SessionId::trusted),
-        fence: Fence(row.get(6)?),
+        fence: row.get::<_, Option<i64>>(6)?.map(Fence),
         next_fence: row.get::<_, Option<i64>>(7)?.map(Fence),
         by_user_id: row.get::<_, Option<String>>(8)?.map(UserId::trusted),
         by_name: row.get::<_, Option<String>>(9)?.map(DisplayName::trusted),

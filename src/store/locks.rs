@@ -25,7 +25,15 @@ pub fn acquire(write: &Write<'_>, request: &Acquire, rules: &Rules) -> Result<Ac
         None => Now::Free { last: events::last_lease(write.connection(), &request.workspace_id)? },
     };
     let decision = decide::acquire(found, request, rules, write.now(), write.fresh_fence());
-    let by = By { user_id: request.user_id.clone(), name: request.user_name.clone() };
+    if matches!(decision.change, Change::Grant(_) | Change::TakeOver { .. } | Change::Reclaim(_))
+        && !rows::has_fewer_than(write.connection(), &request.user_id, rules.locks_per_user, write.now())?
+    {
+        return Ok(Acquired::TooMany);
+    }
+    let by = By {
+        reason: request.reason.clone(),
+        ..By::person(request.user_id.clone(), request.user_name.clone())
+    };
     apply(write, decision.change, Some(&by), rules)?;
     Ok(decision.outcome)
 }
@@ -63,7 +71,8 @@ pub fn release(
 ) -> Result<(Released, Option<Lost>), Error> {
     let claim = &request.claim;
     let decision = decide::release(now(write, &claim.workspace_id, rules)?, request, rules);
-    let by = By { user_id: claim.user_id.clone(), name: request.user_name.clone() };
+    let by =
+        By { reason: request.reason.clone(), ..By::person(claim.user_id.clone(), request.user_name.clone()) };
     apply(write, decision.change, Some(&by), rules)?;
     let released = decision.outcome;
     let lost = match &released {
@@ -108,7 +117,12 @@ pub fn release_user(
             session_id: None,
             fence: Some(lock.fence),
         };
-        let request = Release { claim, user_name: by.name.clone(), authority: Authority::Administrator };
+        let request = Release {
+            claim,
+            user_name: by.name.clone(),
+            authority: Authority::Administrator,
+            reason: by.reason.clone(),
+        };
         let decision = decide::release(now(write, &lock.workspace_id, rules)?, &request, rules);
         apply(write, decision.change, Some(by), rules)?;
         match decision.outcome {
@@ -167,6 +181,8 @@ pub struct Listing {
     pub after: String,
     /// At most so many.
     pub limit: usize,
+    /// Only on workspaces of which this user is a member.
+    pub member: Option<UserId>,
 }
 
 /// The live locks that were asked for, and whether there are more.
@@ -179,11 +195,18 @@ pub fn list(connection: &Connection, listing: &Listing, now: Timestamp) -> Resul
         Some(user_id) => ("user_id = ?4 AND", user_id.as_str()),
         None => ("?4 = '' AND", ""),
     };
+    let (by_member, member) = match &listing.member {
+        Some(member) => (
+            "EXISTS (SELECT 1 FROM members WHERE members.workspace_id = locks.workspace_id AND members.user_id = ?5) AND",
+            member.as_str(),
+        ),
+        None => ("?5 = '' AND", ""),
+    };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM locks WHERE {by_user} workspace_id > ?1 AND workspace_id >= ?2 AND expires_at > ?3 ORDER BY workspace_id",
+        "SELECT {} FROM locks WHERE {by_user} {by_member} workspace_id > ?1 AND workspace_id >= ?2 AND expires_at > ?3 ORDER BY workspace_id",
         rows::COLUMNS
     ))?;
-    let mut rows = statement.query(params![listing.after, listing.prefix, now.0, user_id])?;
+    let mut rows = statement.query(params![listing.after, listing.prefix, now.0, user_id, member])?;
     let mut locks = Vec::new();
     while let Some(row) = rows.next()? {
         let lock = rows::read(connection, row)?;
@@ -268,7 +291,9 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             rows::delete(write, &lock)?;
             // An expiry happened at the end of the lease, whenever it was noticed.
             let at = if ending == Ending::Expired { lock.expires_at } else { now };
-            events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Ended(ending), at) })?;
+            let happened = Happened::to(&lock, EventType::Ended(ending), at);
+            let message = by.and_then(|by| by.reason.as_deref());
+            events::record(write, &Happened { by, message, ..happened })?;
             if ending == Ending::Expired {
                 write.count_expiry();
             }
@@ -277,13 +302,14 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
         Change::TakeOver { previous, lock } => {
             replace(write, &previous, &lock)?;
             let happened = Happened::to(&previous, EventType::Ended(Ending::TakenOver), now);
-            events::record(write, &Happened { by, next_fence: Some(lock.fence), ..happened })?;
+            let message = by.and_then(|by| by.reason.as_deref());
+            events::record(write, &Happened { next_fence: Some(lock.fence), by, message, ..happened })?;
             write.count_takeover();
             waiting::arrived(write, &lock, rules);
         }
         Change::HandOver { previous, lock, asked } => {
             replace(write, &previous, &lock)?;
-            let silence = By { user_id: lock.user_id.clone(), name: lock.user_name.clone() };
+            let silence = By::person(lock.user_id.clone(), lock.user_name.clone());
             let by = if asked { by } else { Some(&silence) };
             let at = lock.acquired_at;
             let happened = Happened::to(&previous, EventType::Ended(Ending::HandedOver), at);

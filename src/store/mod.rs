@@ -6,12 +6,15 @@
 pub mod asking;
 pub mod events;
 mod guard;
+pub mod invariants;
 pub mod locks;
 mod open;
 pub mod queue;
 mod rows;
+pub mod tokens;
 pub mod waiting;
 pub mod watch;
+pub mod workspaces;
 mod write;
 mod writer;
 
@@ -75,7 +78,7 @@ impl Store {
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
         open::look(&options.path)?;
         let guard = guard::Guard::take(&options.path)?;
-        open::prepare(&options.path)?;
+        drop(open::prepare(&options.path)?);
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let (connection, clock) = open::writer(options, clock, &housekeeping)?;
         let readers = open::readers(options, &housekeeping)?;

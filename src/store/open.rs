@@ -70,8 +70,8 @@ fn foreign(path: &Path) -> Error {
     ))
 }
 
-/// Sees to it that there is a database of ours, of this version. Nothing is written to any other.
-pub(super) fn prepare(path: &Path) -> Result<(), Error> {
+/// Sees to it that there is a database of ours, of this version, and opens it. Nothing is written to any other.
+pub(super) fn prepare(path: &Path) -> Result<Connection, Error> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -94,11 +94,14 @@ pub(super) fn prepare(path: &Path) -> Result<(), Error> {
         .map_err(|error| unusable(path, &error))?;
     let shown = path.display();
     match (application, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(connection),
         (APPLICATION_ID, newer) if newer > SCHEMA_VERSION => Err(Error::Internal(format!(
             "{shown} was made by a newer Lockhouse (schema version {newer}; this one knows {SCHEMA_VERSION}): run that version, or give this one another file with --database"
         ))),
-        (0, 0) if tables == 0 => create(&mut connection).map_err(|error| unusable(path, &error)),
+        (0, 0) if tables == 0 => {
+            create(&mut connection).map_err(|error| unusable(path, &error))?;
+            Ok(connection)
+        }
         _ => Err(foreign(path)),
     }
 }

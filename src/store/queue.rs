@@ -209,8 +209,8 @@ pub struct Lines<'q> {
     told: RefCell<Vec<Told>>,
 }
 
-/// Somebody who waits no more, and what became of it; nothing when they may ask again.
-pub(super) type Told = (Arc<Waiter>, Option<Acquired>);
+/// Somebody who waits no more, and what became of it.
+pub(super) type Told = (Arc<Waiter>, Result<Acquired, Error>);
 
 /// What a transaction has done to those who wait.
 #[derive(Debug, Default)]
@@ -262,12 +262,12 @@ impl<'q> Lines<'q> {
 
     /// Once it is committed, this one is told.
     pub fn tell(&self, waiter: Arc<Waiter>, outcome: Acquired) {
-        self.told.borrow_mut().push((waiter, Some(outcome)));
+        self.told.borrow_mut().push((waiter, Ok(outcome)));
     }
 
-    /// Once it is committed, this one is told to ask again.
-    pub fn turn_away(&self, waiter: Arc<Waiter>) {
-        self.told.borrow_mut().push((waiter, None));
+    /// Once it is committed, this one is told why they cannot have it.
+    pub fn turn_away(&self, waiter: Arc<Waiter>, why: Error) {
+        self.told.borrow_mut().push((waiter, Err(why)));
     }
 
     pub(super) fn into_moved(self) -> Moved {

@@ -36,6 +36,21 @@ pub(super) fn of_user(connection: &Connection, user_id: &UserId, limit: u32) -> 
         .collect::<rusqlite::Result<_>>()?)
 }
 
+/// Whether a user has fewer live locks than this.
+pub(super) fn has_fewer_than(
+    connection: &Connection,
+    user_id: &UserId,
+    limit: u32,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let count: u32 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 AND expires_at > ?2 LIMIT ?3)",
+        )?
+        .query_row(params![user_id.as_str(), now.0, limit], |row| row.get(0))?;
+    Ok(count < limit)
+}
+
 /// Locks with which time has not had its say, the oldest first, at most so many of each kind.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Lock>, Error> {
     let mut due: Vec<Lock> = connection

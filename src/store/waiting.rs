@@ -7,10 +7,10 @@ use super::Write;
 use super::events::By;
 use super::locks::{self, apply};
 use super::queue::{Place, Waiter};
-use super::rows;
-use crate::error::Error;
+use super::{rows, workspaces};
+use crate::error::{Denied, Error};
 use crate::lock::decide::{self, Change};
-use crate::lock::policy::Rules;
+use crate::lock::policy::{Rules, Standing};
 use crate::lock::{Acquire, Acquired, Hold, Lock, UserId, WorkspaceId};
 
 /// What became of somebody who would wait.
@@ -28,12 +28,17 @@ pub enum Came {
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn acquire(write: &Write<'_>, waiter: &Arc<Waiter>, rules: &Rules) -> Result<Came, Error> {
-    let request = &waiter.request;
-    let outcome = locks::acquire(write, request, rules)?;
+pub fn acquire(
+    write: &Write<'_>,
+    waiter: &Arc<Waiter>,
+    standing: Standing,
+    rules: &Rules,
+) -> Result<Came, Error> {
+    let request = &Acquire { standing, ..waiter.request.clone() };
     if waiter.is_gone() {
         return Ok(Came::Waits);
     }
+    let outcome = locks::acquire(write, request, rules)?;
     let Acquired::Held { lock, .. } = &outcome else { return Ok(Came::Answered(Box::new(outcome))) };
     let now = write.now();
     let mut line = write.lines().line(&request.workspace_id);
@@ -81,12 +86,20 @@ pub(super) fn next_in_line(
         return Ok(());
     }
     let mut line = write.lines().line(workspace_id);
-    let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { return Ok(()) };
-    let Place { waiter, .. } = line.remove(next);
+    let next = loop {
+        let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { break None };
+        let Place { waiter, .. } = line.remove(next);
+        if workspaces::may_hold(write.connection(), workspace_id, &waiter.request.user_id, rules)? {
+            break Some(waiter);
+        }
+        // They might when they came.
+        write.lines().turn_away(waiter, Error::Denied(Denied::NotAMember));
+    };
     write.lines().set(workspace_id, line);
+    let Some(waiter) = next else { return Ok(()) };
     let lock = decide::given(&waiter.request, Hold::Given, rules, write.now(), write.fresh_fence());
     write.lines().tell(Arc::clone(&waiter), Acquired::Acquired(lock.clone()));
-    let by = By { user_id: waiter.request.user_id.clone(), name: waiter.request.user_name.clone() };
+    let by = By::person(waiter.request.user_id.clone(), waiter.request.user_name.clone());
     apply(write, Change::Grant(lock), Some(&by), rules)
 }
 
@@ -127,7 +140,7 @@ pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Re
         } else {
             // It came free when nobody could take it. Those who are too late may ask again.
             for Place { waiter, .. } in line {
-                write.lines().turn_away(waiter);
+                write.lines().turn_away(waiter, Error::Busy);
             }
             Vec::new()
         };

@@ -97,6 +97,21 @@ mod tests {
     use crate::time::Timestamp;
 
     #[test]
+    fn a_knock_rings_the_bell_though_nobody_follows_and_other_writes_do_not() {
+        let watch = Watch::default();
+        let rang = |dues| {
+            watch.committed(1, dues);
+            std::mem::take(&mut watch.lock().rung)
+        };
+        let at = |at| Some(Timestamp(at));
+        assert!(!rang(Dues { end: at(100), grant: None }));
+        assert!(rang(Dues { end: None, grant: at(50) }));
+        assert!(!rang(Dues { end: None, grant: at(60) }), "there is an earlier one");
+        watch.ring_for_all(true);
+        assert!(rang(Dues { end: at(90), grant: None }));
+    }
+
+    #[test]
     fn what_is_written_while_it_is_looked_up_what_is_due_is_not_forgotten() {
         let due = |at| Dues { end: Some(Timestamp(at)), grant: Some(Timestamp(at)) };
         let watch = Watch::default();

@@ -161,6 +161,12 @@ impl<'c> Write<'c> {
         Fence(self.meta.get().last_fence.saturating_add(1).max(by_the_clock))
     }
 
+    /// The highest fence that is out.
+    #[must_use]
+    pub fn last_fence(&self) -> Fence {
+        Fence(self.meta.get().last_fence)
+    }
+
     /// `fence` is out.
     pub fn fence_given(&self, fence: Fence) {
         let meta = self.meta.get();

@@ -329,9 +329,7 @@ impl Thread {
                     );
                 }
                 let now = written.now;
-                let told = |outcome: Option<Acquired>| {
-                    outcome.map_or(Err(Error::Busy), |value| Ok(At { now, value }))
-                };
+                let told = |outcome: Result<Acquired, Error>| outcome.map(|value| At { now, value });
                 Ok(waited.into_iter().map(|(waiter, outcome)| (waiter, told(outcome))).collect())
             }
             Err(error) => {

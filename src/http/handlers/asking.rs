@@ -15,6 +15,7 @@ use crate::http::wire::{KnockOut, LockOut, ok, with_status};
 use crate::live::faces::Face;
 use crate::lock::event::Lost;
 use crate::lock::knock::{Ask, Asked, Replied, Reply};
+use crate::lock::member::Need;
 use crate::lock::{DisplayName, SessionId, UserId};
 use crate::service::{Presence, Service};
 use crate::store::At;
@@ -25,10 +26,11 @@ use crate::time::{LeaseClock, Timestamp, Ttl};
 /// `POST …/lock/knock`
 pub fn knock(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let Call { caller, values, .. } = call;
+    let actor = caller.actor();
     let request = Ask {
         workspace_id: values.workspace_id()?,
         user_id: call.user()?.clone(),
-        name: values.display_name()?.or_else(|| caller.name.clone()),
+        name: call.display_name()?,
         session_id: values.session_id()?,
         message: values.text("message").filter(|message| !message.is_empty()).map(str::to_owned),
     };
@@ -37,6 +39,7 @@ pub fn knock(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     Ok(Answer::later(move |reply| {
         let clock = Arc::clone(&service);
         service.knock(
+            actor,
             request,
             answer(reply, move |at: &At<Asked>| asked(&at.value, &by, at.now, clock.clock())),
         );
@@ -76,18 +79,18 @@ pub fn hand_over(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
     let to = call.values.text("to_user_id").map(UserId::parse).transpose();
     let user_id = to.map_err(|error| Problem::of(&error, &call.request_id))?;
     let request = Reply { claim: claim(call, &call.values)?, user_id };
-    let by = by(call)?;
+    let (actor, by) = (call.caller.actor(), by(call)?);
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let clock = Arc::clone(&service);
-        service.hand_over(request, by, answer(reply, move |at| replied(at, clock.clock())));
+        service.hand_over(actor, request, by, answer(reply, move |at| replied(at, clock.clock())));
     }))
 }
 
 /// `POST …/lock/knock/decline`
 pub fn decline(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let request = Reply { claim: claim(call, &call.values)?, user_id: call.values.user_id()? };
-    let by = by(call)?;
+    let (actor, by) = (call.caller.actor(), by(call)?);
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let clock = Arc::clone(&service);
@@ -98,12 +101,12 @@ pub fn decline(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
             }
             replied(at, clock.clock())
         });
-        service.decline(request, by, show);
+        service.decline(actor, request, by, show);
     }))
 }
 
 fn by(call: &Call) -> Result<By, Problem> {
-    Ok(By { user_id: call.user()?.clone(), name: call.caller.name.clone() })
+    Ok(By::person(call.user()?.clone(), call.caller.name.clone()))
 }
 
 fn replied(
@@ -116,6 +119,10 @@ fn replied(
         }
         Replied::Declined(_) => Ok(ok(&json!({ "declined": true }))),
         Replied::Nobody => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
+        Replied::NotAMember => {
+            Err(Problem::new(Code::NotAMember)
+                .detail("They may not hold this lock: they are no editor here."))
+        }
         Replied::Own => Err(Problem::invalid("to_user_id", "is the holder")),
         Replied::NotHolder { lock, same_user } => {
             Err(not_holder(lock, *same_user, lost.as_ref(), *now, clock))
@@ -151,6 +158,7 @@ struct WaiterOut<'a> {
 /// `GET …/presence`
 pub fn presence(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
+    call.may(service, &workspace_id, Need::See)?;
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let clock = Arc::clone(&service);

@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 
 use super::answer;
 use super::locks::{activity, beaten, claim};
+use crate::error::Error;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{EventOut, LockOut, ok};
-use crate::lock::event::{Event, Lost};
+use crate::lock::event::Event;
+use crate::lock::member::Need;
 use crate::lock::policy::Standing;
-use crate::lock::{Beat, Heartbeat, WorkspaceId};
-use crate::service::Service;
+use crate::lock::{Heartbeat, WorkspaceId};
+use crate::service::{Beaten, Service};
 use crate::store::At;
 use crate::store::events::By;
 use crate::store::locks::Listing;
@@ -31,6 +33,7 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         prefix: values.text("prefix").unwrap_or_default().to_owned(),
         after: values.text("cursor").unwrap_or_default().to_owned(),
         limit: usize::try_from(values.integer("limit").unwrap_or(PAGE)).unwrap_or_default(),
+        member: service.only_for(&call.caller.actor()).cloned(),
     };
     let found = service.locks(&listing).map_err(|error| Problem::of(&error, &call.request_id))?;
     let (locks, more) = &found.value;
@@ -42,6 +45,7 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// `GET …/history`
 pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
+    call.may(service, &workspace_id, Need::See)?;
     let before = call.values.integer("cursor").unwrap_or(i64::MAX);
     let page = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
     let service = Arc::clone(service);
@@ -67,25 +71,26 @@ pub fn heartbeats(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem
         .iter()
         .map(|entry| Ok(Heartbeat { claim: claim(call, entry)?, ttl, activity: activity(entry) }))
         .collect::<Result<Vec<_>, Problem>>()?;
+    let actor = call.caller.actor();
     let workspace_ids: Vec<_> = requests.iter().map(|request| request.claim.workspace_id.clone()).collect();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
         let show = answer(reply, move |at| Ok(beats(&workspace_ids, at, shown.clock())));
-        service.heartbeats(requests, show);
+        service.heartbeats(actor, requests, show);
     }))
 }
 
-fn beats(
-    workspace_ids: &[WorkspaceId],
-    At { now, value }: &At<Vec<(Beat, Option<Lost>)>>,
-    clock: &LeaseClock,
-) -> Response {
+fn beats(workspace_ids: &[WorkspaceId], At { now, value }: &At<Vec<Beaten>>, clock: &LeaseClock) -> Response {
     let results: Vec<Value> = workspace_ids
         .iter()
         .zip(value)
-        .map(|(workspace_id, (beat, lost))| {
-            let (status, mut result) = match beaten(beat, lost.as_ref(), *now, clock) {
+        .map(|(workspace_id, beat)| {
+            let renewed = match beat {
+                Ok((beat, lost)) => beaten(beat, lost.as_ref(), *now, clock),
+                Err(denied) => Err(Problem::of(&Error::Denied(*denied), "")),
+            };
+            let (status, mut result) = match renewed {
                 Ok(renewed) => (200, json!(renewed)),
                 Err(problem) => (problem.status(), Value::Object(problem.inner())),
             };
@@ -102,12 +107,12 @@ fn beats(
 /// `DELETE /users/{user_id}/locks`
 pub fn release_user(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let user_id = call.values.user_id()?.ok_or_else(|| Problem::new(Code::NotFound))?;
-    match call.caller.standing {
+    match call.caller.standing() {
         Standing::Administrator => {}
         Standing::Ordinary if *call.user()? == user_id => {}
-        Standing::Ordinary => return Err(Problem::new(Code::Forbidden)),
+        Standing::Ordinary | Standing::WorkspaceAdmin => return Err(Problem::new(Code::Forbidden)),
     }
-    let by = By { user_id: call.user()?.clone(), name: call.caller.name.clone() };
+    let by = super::by(call).unwrap_or_else(|| By::person(user_id.clone(), None));
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let show = answer(reply, |released: &u32| Ok(ok(&json!({ "released": released }))));

@@ -10,6 +10,7 @@ use crate::http::routes::{Answer, EVENT_STREAM};
 use crate::live::faces::Face;
 use crate::live::hub::{From, Outlet};
 use crate::lock::WorkspaceId;
+use crate::lock::member::Need;
 use crate::service::Service;
 
 impl Outlet for Stream {
@@ -39,6 +40,10 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         .iter()
         .map(|id| WorkspaceId::parse(id).map_err(|error| Problem::of(&error, &call.request_id)))
         .collect::<Result<Vec<_>, _>>()?;
+    let member = service.only_for(&call.caller.actor()).cloned();
+    for workspace_id in &workspaces {
+        call.may(service, workspace_id, Need::See)?;
+    }
     let face = call.caller.user_id.clone().map(|user_id| Face {
         user_id,
         name: call.caller.name.clone(),
@@ -49,7 +54,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         // nginx keeps an answer back until it is told not to.
         let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
         let stream = reply.hold().stream(&head);
-        service.hub().follow(from, workspaces, face.as_ref(), Box::new(stream));
+        service.hub().follow(from, workspaces, member, face.as_ref(), Box::new(stream));
     }))
 }
 

@@ -16,7 +16,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok};
 use crate::lock::event::Lost;
-use crate::lock::policy::Standing;
+use crate::lock::member::Need;
 use crate::lock::{
     Acquire, Acquired, Activity, Authority, Beat, Claim, DisplayName, Force, Heartbeat, Lock, Release,
     Released, UserId,
@@ -37,15 +37,17 @@ struct AcquiredOut<'a> {
 /// `POST …/lock`
 pub fn acquire(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let request = wanted(call)?;
+    let actor = call.caller.actor();
     let wait = call.values.integer("wait_ms").filter(|wait| *wait > 0);
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         if let Some(wait) = wait {
             let client = Waits { ticket: reply.hold(), service: Arc::clone(&service) };
-            return service.acquire_waiting(request, Ttl::from_millis(wait), Box::new(client));
+            return service.acquire_waiting(actor, request, Ttl::from_millis(wait), Box::new(client));
         }
         let shown = Arc::clone(&service);
         service.acquire(
+            actor,
             request,
             answer(reply, move |at: &At<Acquired>| acquired(&at.value, at.now, shown.clock())),
         );
@@ -92,13 +94,14 @@ fn wanted(call: &Call) -> Result<Acquire, Problem> {
     Ok(Acquire {
         workspace_id: values.workspace_id()?,
         user_id: call.user()?.clone(),
-        user_name: values.display_name()?.or_else(|| caller.name.clone()),
+        user_name: call.display_name()?,
         session_id: values.session_id()?,
-        standing: caller.standing,
+        standing: caller.standing(),
         ttl: values.ttl(),
         force,
         note: values.text("note").map(str::to_owned),
         metadata: values.text("metadata").map(str::to_owned),
+        reason: values.text("reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
     })
 }
 
@@ -122,6 +125,9 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
             .member("takeover_allowed", *takeover_allowed)
             .member("idle_for_ms", idle.as_millis())
             .header("Retry-After", seconds_left(lock, now).to_string())),
+        Acquired::TooMany => Err(Problem::new(Code::RateLimited)
+            .detail("You have as many locks as one user can have. Release one first.")
+            .header("Retry-After", "60")),
         Acquired::FenceMismatch(lock) => Err(Problem::new(Code::FenceMismatch)
             .detail(format!("The lock is no longer the one you saw: {}", who_has_it(lock, false, now)))
             .member("lock", shown(lock, now, clock))),
@@ -134,6 +140,7 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
 /// `GET …/lock`
 pub fn read(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
+    call.may(service, &workspace_id, Need::See)?;
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
@@ -152,10 +159,12 @@ pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
         ttl: call.values.ttl(),
         activity: activity(&call.values),
     };
+    let actor = call.caller.actor();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
         service.heartbeat(
+            actor,
             request,
             answer(reply, move |at: &At<(Beat, Option<Lost>)>| {
                 let (beat, lost) = &at.value;
@@ -207,16 +216,20 @@ pub(super) fn activity(values: &Values) -> Activity {
 
 /// `DELETE …/lock` and `POST …/lock/release`
 pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let authority = match (call.values.is_true("force"), call.caller.standing) {
-        (true, Standing::Administrator) => Authority::Administrator,
-        (true, Standing::Ordinary) | (false, _) => Authority::Holder,
+    // Whether they may is decided with it: an admin of the workspace may, too.
+    let authority = if call.values.is_true("force") { Authority::Administrator } else { Authority::Holder };
+    let request = Release {
+        claim: claim(call, &call.values)?,
+        user_name: call.caller.name.clone(),
+        authority,
+        reason: call.values.text("reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
     };
-    let request =
-        Release { claim: claim(call, &call.values)?, user_name: call.caller.name.clone(), authority };
+    let actor = call.caller.actor();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
         service.release(
+            actor,
             request,
             answer(reply, move |at: &At<(Released, Option<Lost>)>| {
                 let (released, lost) = &at.value;
@@ -255,7 +268,7 @@ pub(super) fn ended(lost: Option<&Lost>) -> Value {
 }
 
 /// A sentence for a dialog.
-fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
+pub(super) fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
     let left = humantime::format_duration(Duration::from_secs(seconds_left(lock, now)));
     let who = match (same_user, &lock.user_name) {
         (true, _) => "You",

@@ -5,10 +5,21 @@ pub mod bulk;
 pub mod events;
 pub mod locks;
 pub mod service;
+pub mod tokens;
+pub mod workspaces;
 
+use super::dispatch::Call;
 use super::exchange::{Reply, Response};
 use super::problem::Problem;
 use crate::error::Error;
+use crate::store::events::By;
+
+/// Who does it, and why, for the history.
+fn by(call: &Call) -> Option<By> {
+    let user_id = call.caller.user_id.clone()?;
+    let reason = call.values.text("reason").filter(|reason| !reason.is_empty()).map(str::to_owned);
+    Some(By { reason, ..By::person(user_id, call.caller.name.clone()) })
+}
 
 /// The end of a use case: sends what `show` makes of the outcome, or why there is none.
 fn answer<T>(

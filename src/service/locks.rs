@@ -1,48 +1,30 @@
-//! The use cases, as HTTP, the sweeper and the command line share them.
-//!
-//! A mutation is submitted to the writer with what is to be done with its outcome: `reply` is called once, on another
-//! thread, after the commit. Nothing here waits.
+//! Locks: acquire, wait, renew, release, ask, read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::config::Config;
-use crate::error::Error;
+use super::{STEP, Service};
+use crate::error::{Denied, Error};
 use crate::live::faces::Face;
-use crate::live::hub::Hub;
 use crate::lock::event::{Event, Lost};
 use crate::lock::knock::{Ask, Asked, Replied, Reply};
-use crate::lock::policy::Rules;
-use crate::lock::{Acquire, Acquired, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
+use crate::lock::member::{Actor, Need};
+use crate::lock::policy::Standing;
+use crate::lock::{
+    Acquire, Acquired, Authority, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId,
+};
 use crate::metrics::Metrics;
 use crate::store::events::By;
 use crate::store::locks::{Found, Listing, ReleasedSome};
 use crate::store::queue::{Client, Place, Waiter};
 use crate::store::waiting::{self, Came};
-use crate::store::{At, Store, asking, events, locks};
-use crate::time::{LeaseClock, Timestamp, Ttl};
-
-/// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
-pub const STEP: u32 = 500;
+use crate::store::{At, Write, asking, events, locks, workspaces};
+use crate::time::Ttl;
 
 /// Most people who follow a workspace that are shown.
 pub const FACES: usize = 500;
 
-/// A lease can be reclaimed as long as the history is kept.
-const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
-
-/// The use cases.
-#[derive(Debug)]
-pub struct Service {
-    store: Arc<Store>,
-    hub: Arc<Hub>,
-    rules: Arc<Rules>,
-    history_keep: Option<Ttl>,
-    metrics: Arc<Metrics>,
-    wake: SyncSender<()>,
-    stopping: AtomicBool,
-}
+/// What became of one heartbeat among many.
+pub type Beaten = Result<(Beat, Option<Lost>), Denied>;
 
 /// Who is there on a workspace.
 #[derive(Debug)]
@@ -56,57 +38,20 @@ pub struct Presence {
 }
 
 impl Service {
-    /// The use cases on `store`, and what wakes the sweeper.
-    #[must_use]
-    pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<()>) {
-        // One wake-up is enough, however many ask for it.
-        let (wake, woken) = sync_channel(1);
-        let store = Arc::new(store);
-        let rules = Arc::new(Rules {
-            reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
-            opened_at: store.opened_at(),
-            ..config.locks.rules.clone()
-        });
-        let service = Self {
-            stopping: AtomicBool::new(false),
-            history_keep: config.history.keep.map(Ttl::from_duration),
-            wake,
-            hub: Hub::new(Arc::clone(&store), Arc::clone(&rules), Arc::clone(&metrics)),
-            metrics,
-            rules,
-            store,
-        };
-        (Arc::new(service), woken)
-    }
-
-    /// The lease clock, for showing instants.
-    #[must_use]
-    pub fn clock(&self) -> &LeaseClock {
-        self.store.clock()
-    }
-
-    /// What is counted.
-    #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Those who follow the events.
-    #[must_use]
-    pub const fn hub(&self) -> &Arc<Hub> {
-        &self.hub
-    }
-
     /// Somebody wants the lock of a workspace.
     pub fn acquire(
         &self,
+        actor: Actor,
         request: Acquire,
         reply: impl FnOnce(Result<At<Acquired>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
         let metrics = Arc::clone(&self.metrics);
-        self.store.submit(
-            move |write| locks::acquire(write, &request, &rules),
+        self.submit_as(
+            actor,
+            request.workspace_id.clone(),
+            Need::Edit,
+            move |write, standing| locks::acquire(write, &Acquire { standing, ..request.clone() }, &rules),
             move |answer| {
                 if let Ok(acquired) = &answer {
                     metrics.acquisition(outcome_name(&acquired.value));
@@ -117,19 +62,29 @@ impl Service {
     }
 
     /// Somebody wants the lock of a workspace, and waits for it if somebody else has it.
-    pub fn acquire_waiting(self: &Arc<Self>, request: Acquire, wait: Ttl, client: Box<dyn Client>) {
+    pub fn acquire_waiting(
+        self: &Arc<Self>,
+        actor: Actor,
+        request: Acquire,
+        wait: Ttl,
+        client: Box<dyn Client>,
+    ) {
         let store = Arc::clone(&self.store);
         let of = request.workspace_id.clone();
         client.when_gone(Box::new(move || {
             store.queue().somebody_left(&of);
             store.watch().ring();
         }));
+        let workspace_id = request.workspace_id.clone();
         let client = Counted { client, metrics: Arc::clone(&self.metrics) };
         let waiter = Waiter::new(request, wait, Box::new(client));
         let rules = Arc::clone(&self.rules);
         let asks = Arc::clone(&waiter);
-        self.store.submit(
-            move |write| waiting::acquire(write, &asks, &rules),
+        self.submit_as(
+            actor,
+            workspace_id,
+            Need::Edit,
+            move |write, standing| waiting::acquire(write, &asks, standing, &rules),
             move |came| {
                 waiter.answer(match came {
                     Ok(At { value: Came::Waits, .. }) => return,
@@ -144,64 +99,94 @@ impl Service {
     }
 
     /// Somebody asks the holder for the lock.
-    pub fn knock(&self, request: Ask, reply: impl FnOnce(Result<At<Asked>, Error>) + Send + 'static) {
+    pub fn knock(
+        &self,
+        actor: Actor,
+        request: Ask,
+        reply: impl FnOnce(Result<At<Asked>, Error>) + Send + 'static,
+    ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(move |write| asking::ask(write, &request, &rules), reply);
+        let workspace_id = request.workspace_id.clone();
+        let work = move |write: &Write<'_>, _| asking::ask(write, &request, &rules);
+        self.submit_as(actor, workspace_id, Need::Edit, work, reply);
     }
 
     /// The holder gives the lock to somebody.
     pub fn hand_over(
         &self,
+        actor: Actor,
         request: Reply,
         by: By,
         reply: impl FnOnce(Result<At<(Replied, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(move |write| asking::hand_over(write, &request, &by, &rules), reply);
+        let workspace_id = request.claim.workspace_id.clone();
+        let work = move |write: &Write<'_>, _| asking::hand_over(write, &request, &by, &rules);
+        self.submit_as(actor, workspace_id, Need::See, work, reply);
     }
 
     /// The holder keeps the lock.
     pub fn decline(
         &self,
+        actor: Actor,
         request: Reply,
         by: By,
         reply: impl FnOnce(Result<At<(Replied, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(move |write| asking::decline(write, &request, &by, &rules), reply);
+        let workspace_id = request.claim.workspace_id.clone();
+        let work = move |write: &Write<'_>, _| asking::decline(write, &request, &by, &rules);
+        self.submit_as(actor, workspace_id, Need::See, work, reply);
     }
 
     /// Holders renew their leases, all in one transaction. The answers come in the order of the requests.
     pub fn heartbeats(
         &self,
+        actor: Actor,
         requests: Vec<Heartbeat>,
-        reply: impl FnOnce(Result<At<Vec<(Beat, Option<Lost>)>>, Error>) + Send + 'static,
+        reply: impl FnOnce(Result<At<Vec<Beaten>>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(
-            move |write| requests.iter().map(|request| locks::heartbeat(write, request, &rules)).collect(),
-            reply,
-        );
+        let beat = move |write: &Write<'_>, request: &Heartbeat| {
+            let workspace_id = &request.claim.workspace_id;
+            match workspaces::may(write.connection(), &actor, workspace_id, Need::See, &rules)? {
+                Ok(_) => locks::heartbeat(write, request, &rules).map(Ok),
+                Err(denied) => Ok(Err(denied)),
+            }
+        };
+        self.store.submit(move |write| requests.iter().map(|request| beat(write, request)).collect(), reply);
     }
 
     /// The holder renews the lease.
     pub fn heartbeat(
         &self,
+        actor: Actor,
         request: Heartbeat,
         reply: impl FnOnce(Result<At<(Beat, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(move |write| locks::heartbeat(write, &request, &rules), reply);
+        let workspace_id = request.claim.workspace_id.clone();
+        let work = move |write: &Write<'_>, _| locks::heartbeat(write, &request, &rules);
+        self.submit_as(actor, workspace_id, Need::See, work, reply);
     }
 
     /// A lease is given back, or ended by an administrator.
     pub fn release(
         &self,
+        actor: Actor,
         request: Release,
         reply: impl FnOnce(Result<At<(Released, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(move |write| locks::release(write, &request, &rules), reply);
+        let workspace_id = request.claim.workspace_id.clone();
+        let forced = request.authority == Authority::Administrator;
+        let work = move |write: &Write<'_>, standing| {
+            let may = forced && standing >= Standing::WorkspaceAdmin;
+            let authority = if may { Authority::Administrator } else { Authority::Holder };
+            locks::release(write, &Release { authority, ..request.clone() }, &rules)
+        };
+        let need = if forced { Need::Revoke } else { Need::See };
+        self.submit_as(actor, workspace_id, need, work, reply);
     }
 
     /// Ends all leases of a user, [`STEP`] a transaction. The reply is how many; when one step fails, those before it
@@ -267,6 +252,14 @@ impl Service {
         }
     }
 
+    /// The lock of a workspace as it stands there: nothing is written.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn peek(&self, workspace_id: &WorkspaceId) -> Result<At<Found>, Error> {
+        self.store.read(|connection, now| locks::get(connection, workspace_id, now))
+    }
+
     /// Who is there on a workspace.
     pub fn presence(
         self: &Arc<Self>,
@@ -323,79 +316,6 @@ impl Service {
             Err(error) => read(Err(error)),
         }
     }
-
-    /// Whether the store takes a write.
-    pub fn ready(&self, reply: impl FnOnce(Result<(), Error>) + Send + 'static) {
-        self.store.submit(
-            |write| {
-                write.touch();
-                Ok(())
-            },
-            |done| reply(done.map(|_| ())),
-        );
-    }
-
-    /// How many live locks there are.
-    ///
-    /// # Errors
-    /// What the store cannot read.
-    pub fn count_live(&self) -> Result<i64, Error> {
-        self.store.read(locks::count_live).map(|count| count.value)
-    }
-
-    /// One step of the sweeper: clears away at most [`STEP`] expired leases. Returns how many.
-    ///
-    /// # Errors
-    /// What keeps the store from writing.
-    pub fn sweep_step(&self) -> Result<usize, Error> {
-        let rules = Arc::clone(&self.rules);
-        self.store.write(move |write| locks::sweep(write, &rules, STEP)).map(|swept| swept.value)
-    }
-
-    /// One step of the sweeper: forgets at most [`STEP`] events older than `history.keep`. Returns how many.
-    ///
-    /// # Errors
-    /// What keeps the store from writing.
-    pub fn trim_step(&self) -> Result<usize, Error> {
-        let Some(keep) = self.history_keep else { return Ok(0) };
-        self.store
-            .write(move |write| {
-                let before = Timestamp(write.now().0.saturating_sub(keep.as_millis()));
-                events::trim(write, before, STEP)
-            })
-            .map(|trimmed| trimmed.value)
-    }
-
-    /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
-    ///
-    /// # Errors
-    /// What SQLite cannot do.
-    pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
-        self.store.fold_log_over(bytes)
-    }
-
-    fn ask_for_a_sweep(&self) {
-        // Full: somebody has asked already. Disconnected: there is no sweeper.
-        let _ = self.wake.try_send(());
-    }
-
-    /// Tells the sweeper to stop, in the middle of a round if need be.
-    pub fn stop_sweeping(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        // Full: it is woken already, and sees that it is over. Disconnected: there is no sweeper.
-        let _ = self.wake.try_send(());
-    }
-
-    /// Whether the sweeper was told to stop.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
-
-    /// Finishes what was submitted and answers it; takes no more.
-    pub fn close(&self) {
-        self.store.close();
-    }
 }
 
 /// Somebody who waits; what becomes of it is counted.
@@ -431,5 +351,6 @@ const fn outcome_name(acquired: &Acquired) -> &'static str {
         Acquired::Held { .. } => "held",
         Acquired::FenceMismatch(_) => "fence_mismatch",
         Acquired::TakeoverForbidden(_) => "takeover_forbidden",
+        Acquired::TooMany => "too_many",
     }
 }

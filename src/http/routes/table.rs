@@ -1,138 +1,14 @@
-//! The API as one table. It feeds the router, the check of what comes in, the authorisation and the OpenAPI document.
+//! The table.
 
-use std::sync::Arc;
-
-use super::dispatch::Call;
-use super::exchange::{Reply, Response};
-use super::fields::{Field, Kind};
-use super::handlers::{asking, bulk, events, locks, service as about};
-use super::parameters::{
-    ACQUIRE, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT, RELEASE,
-    REVOKE, SESSION, optional,
+use super::super::fields::Kind;
+use super::super::handlers::{asking, bulk, events, locks, service as about, tokens, workspaces};
+use super::super::parameters::{
+    ACQUIRE, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT, MEMBER,
+    REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
-use super::problem::{Code, Problem};
+use super::super::problem::Code;
+use super::{BodyKind, EVENT_STREAM, JSON, Right, Route, Touches};
 use crate::lock::ID_BYTES;
-use crate::service::Service;
-
-/// One operation.
-#[derive(Debug)]
-pub struct Route {
-    /// `GET`, `POST`, …
-    pub method: &'static str,
-    /// The path, with parameters in braces.
-    pub path: &'static str,
-    /// Its name in the OpenAPI document, the log and the metrics.
-    pub name: &'static str,
-    /// What it does, in a few words.
-    pub summary: &'static str,
-    /// What else is good to know.
-    pub about: &'static str,
-    /// What the caller must be allowed.
-    pub right: Right,
-    /// What carries it out.
-    pub handler: Handler,
-    /// Its query parameters.
-    pub query: &'static [Field],
-    /// Its body.
-    pub body: BodyKind,
-    /// The status, media type and schema of the answer when it goes well.
-    pub answer: (u16, &'static str, &'static str),
-    /// The refusals that are its own. Others follow from the rest of the row: see [`Route::refusals`].
-    pub problems: &'static [Code],
-    /// What it does to the store.
-    pub store: Touches,
-}
-
-/// Carries out a call that was checked.
-pub type Handler = fn(&Arc<Service>, &Call) -> Result<Answer, Problem>;
-
-/// How a call is answered.
-pub enum Answer {
-    /// At once.
-    Now(Response),
-    /// By whoever gets the duty to.
-    Later(Box<dyn FnOnce(Reply)>),
-}
-
-impl Answer {
-    /// `promise` gets the duty to answer.
-    pub fn later(promise: impl FnOnce(Reply) + 'static) -> Self {
-        Self::Later(Box::new(promise))
-    }
-}
-
-/// What the caller must be allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Right {
-    /// Nothing: it says nothing about locks.
-    Open,
-    /// To see locks.
-    Read,
-    /// To have locks: the caller must be somebody.
-    Lock,
-}
-
-/// What a body may be.
-#[derive(Debug, Clone, Copy)]
-pub enum BodyKind {
-    /// None.
-    None,
-    /// JSON with these fields; it may be missing when all of them may.
-    Json(&'static [Field]),
-    /// The same, also as `text/plain`, as `navigator.sendBeacon` sends it; may hold the credentials.
-    Beacon(&'static [Field]),
-}
-
-impl BodyKind {
-    /// Its fields.
-    #[must_use]
-    pub const fn fields(self) -> &'static [Field] {
-        match self {
-            Self::None => &[],
-            Self::Json(fields) | Self::Beacon(fields) => fields,
-        }
-    }
-}
-
-/// What an operation does to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touches {
-    /// Nothing.
-    Nothing,
-    /// It reads.
-    Reads,
-    /// It writes.
-    Writes,
-}
-
-impl Route {
-    /// Every code that it can be refused with.
-    #[must_use]
-    pub fn refusals(&self) -> Vec<Code> {
-        let mut codes = vec![Code::InvalidRequest];
-        match self.right {
-            Right::Open => {}
-            Right::Read => codes.push(Code::Forbidden),
-            Right::Lock => codes.extend([Code::Unauthenticated, Code::Forbidden]),
-        }
-        if !matches!(self.body, BodyKind::None) {
-            codes.extend([Code::BodyTooLarge, Code::UnsupportedMediaType]);
-        }
-        match self.store {
-            Touches::Nothing => {}
-            Touches::Reads => codes.push(Code::Internal),
-            Touches::Writes => codes.extend([Code::Internal, Code::Busy, Code::StorageFull]),
-        }
-        codes.extend(self.problems);
-        codes.sort_unstable();
-        codes
-    }
-}
-
-/// The media type of most answers.
-pub const JSON: &str = "application/json";
-/// The media type of a stream of events.
-pub const EVENT_STREAM: &str = "text/event-stream";
 
 /// All operations.
 pub const ROUTES: &[Route] = &[
@@ -147,7 +23,7 @@ pub const ROUTES: &[Route] = &[
         query: &[FORCE],
         body: BodyKind::Json(ACQUIRE),
         answer: (200, JSON, "Acquired"),
-        problems: &[Code::TakeoverForbidden, Code::LockHeld, Code::FenceMismatch, Code::RateLimited],
+        problems: &[Code::NotAMember, Code::TakeoverForbidden, Code::LockHeld, Code::FenceMismatch],
         store: Touches::Writes,
     },
     Route {
@@ -172,7 +48,7 @@ pub const ROUTES: &[Route] = &[
         about: "A repeat is harmless. With `force` an administrator ends anyone's.",
         right: Right::Lock,
         handler: locks::release,
-        query: &[FENCE, SESSION, REVOKE],
+        query: &[FENCE, SESSION, REVOKE, REASON],
         body: BodyKind::Json(RELEASE),
         answer: (200, JSON, "Released"),
         problems: &[Code::NotHolder],
@@ -217,7 +93,7 @@ pub const ROUTES: &[Route] = &[
         query: &[],
         body: BodyKind::Json(KNOCK),
         answer: (202, JSON, "Heard"),
-        problems: &[Code::LockNotFound, Code::KnockOnOwnLock, Code::RateLimited],
+        problems: &[Code::NotAMember, Code::LockNotFound, Code::KnockOnOwnLock],
         store: Touches::Writes,
     },
     Route {
@@ -245,7 +121,7 @@ pub const ROUTES: &[Route] = &[
         query: &[],
         body: BodyKind::Json(HANDOVER),
         answer: (200, JSON, "HandedOver"),
-        problems: &[Code::NotHolder, Code::LockNotFound],
+        problems: &[Code::NotHolder, Code::NotAMember, Code::LockNotFound],
         store: Touches::Writes,
     },
     Route {
@@ -338,11 +214,179 @@ pub const ROUTES: &[Route] = &[
         about: "One's own, or anyone's as an administrator. For logout, and for \"she is on holiday\".",
         right: Right::Lock,
         handler: bulk::release_user,
-        query: &[],
+        query: &[REASON],
         body: BodyKind::None,
         answer: (200, JSON, "ReleasedMany"),
         problems: &[],
         store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/workspaces",
+        name: "listWorkspaces",
+        summary: "The workspaces that somebody named",
+        about: "By id; with workspaces.membership = \"enforced\" those of the caller.",
+        right: Right::Read,
+        handler: workspaces::list,
+        query: &[LIMIT, optional("cursor", Kind::Identifier(ID_BYTES), CURSOR)],
+        body: BodyKind::None,
+        answer: (200, JSON, "WorkspacePage"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "PUT",
+        path: "/api/v1/workspaces/{workspace_id}",
+        name: "putWorkspace",
+        summary: "Name a workspace",
+        about: "It need not be named to be locked, unless workspaces.membership = \"enforced\".",
+        right: Right::Serve,
+        handler: workspaces::put,
+        query: &[],
+        body: BodyKind::Json(WORKSPACE),
+        answer: (200, JSON, "Workspace"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/workspaces/{workspace_id}",
+        name: "readWorkspace",
+        summary: "A workspace that somebody named",
+        about: "For its members, where membership is enforced.",
+        right: Right::Read,
+        handler: workspaces::get,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Workspace"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/workspaces/{workspace_id}",
+        name: "deleteWorkspace",
+        summary: "Delete a workspace with its members",
+        about: "Its lock ends in the same transaction, and its holder learns why. `deleted` is false when there was none, so a repeat is harmless.",
+        right: Right::Serve,
+        handler: workspaces::delete,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Deleted"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/workspaces/{workspace_id}/members",
+        name: "listMembers",
+        summary: "The members of a workspace",
+        about: "By user id.",
+        right: Right::Read,
+        handler: workspaces::members,
+        query: &[LIMIT, optional("cursor", Kind::Identifier(ID_BYTES), CURSOR)],
+        body: BodyKind::None,
+        answer: (200, JSON, "MemberPage"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "PUT",
+        path: "/api/v1/workspaces/{workspace_id}/members/{user_id}",
+        name: "putMember",
+        summary: "Make somebody a member, or change their role",
+        about: "For admins of the workspace, services and administrators. Whoever becomes a viewer where membership is enforced loses the lock, in the same transaction.",
+        right: Right::Read,
+        handler: workspaces::put_member,
+        query: &[],
+        body: BodyKind::Json(MEMBER),
+        answer: (200, JSON, "Member"),
+        problems: &[Code::NotAMember],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/workspaces/{workspace_id}/members/{user_id}",
+        name: "removeMember",
+        summary: "Remove a member",
+        about: "For admins of the workspace, services and administrators. Their lock on it ends in the same transaction. `removed` is false when they were none, so a repeat is harmless.",
+        right: Right::Read,
+        handler: workspaces::remove_member,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Removed"),
+        problems: &[Code::NotAMember],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/invariants/check",
+        name: "checkInvariants",
+        summary: "Look for what must not be, and put it right",
+        about: "A lock whose holder may not hold it or whose workspace does not exist (where membership is enforced), an expired row that was left, a fence above the fence counter: at most 500 of a kind.",
+        right: Right::Administer,
+        handler: workspaces::check,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Checked"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/tokens",
+        name: "createToken",
+        summary: "Make a token",
+        about: "It is shown this once. A service makes tokens of users, for the browsers of those whom its app has signed in: give them a `ttl_ms`.",
+        right: Right::Serve,
+        handler: tokens::create,
+        query: &[],
+        body: BodyKind::Json(TOKEN),
+        answer: (201, JSON, "NewToken"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/tokens",
+        name: "listTokens",
+        summary: "The tokens there are",
+        about: "Without what makes them tokens. `last_used_at` is true to a minute.",
+        right: Right::Administer,
+        handler: tokens::list,
+        query: &[LIMIT, optional("cursor", Kind::Identifier(ID_BYTES), CURSOR)],
+        body: BodyKind::None,
+        answer: (200, JSON, "TokenPage"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/tokens/{token_id}",
+        name: "revokeToken",
+        summary: "Revoke a token",
+        about: "It is refused from now on. `revoked` is false when there was none, so a repeat is harmless.",
+        right: Right::Administer,
+        handler: tokens::revoke,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Revoked"),
+        problems: &[],
+        store: Touches::Writes,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/gate",
+        name: "passGate",
+        summary: "Whether a write may pass",
+        about: "For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or the middleware of an app: 204 when the caller has the lease with this fence now. The workspace and the fence may also stand in `X-Lock-Workspace` and `X-Lock-Fence`.",
+        right: Right::Lock,
+        handler: tokens::gate,
+        query: &[optional("workspace_id", Kind::Identifier(ID_BYTES), "Whose lock."), FENCE],
+        body: BodyKind::None,
+        answer: (204, "", ""),
+        problems: &[Code::NotHolder],
+        store: Touches::Reads,
     },
     Route {
         method: "GET",
@@ -392,7 +436,7 @@ pub const ROUTES: &[Route] = &[
         name: "readMetrics",
         summary: "What is counted, for Prometheus",
         about: "OpenMetrics text.",
-        right: Right::Open,
+        right: Right::Monitor,
         handler: about::metrics,
         query: &[],
         body: BodyKind::None,

@@ -1,0 +1,119 @@
+//! JSON Web Tokens of an app that signs its users in (RFC 7519), as the settings say they must be.
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+
+use crate::config::{Jwt, JwtAlgorithm};
+use crate::error::Error;
+use crate::lock::{DisplayName, UserId};
+use crate::time::WallTime;
+
+/// A longer one is not looked at (bytes).
+const LONGEST: usize = 8 * 1024;
+/// A public key of 2048 bits, as it is encoded, has more bytes than this.
+const RSA_BYTES: usize = 260;
+
+/// Whom a JWT names.
+pub(super) struct Verified {
+    pub(super) user_id: UserId,
+    pub(super) name: Option<DisplayName>,
+    pub(super) is_admin: bool,
+}
+
+/// Tells good JWTs from others.
+pub(super) struct Verifier {
+    algorithm: Algorithm,
+    keys: Vec<DecodingKey>,
+    validation: Validation,
+    settings: Jwt,
+}
+
+impl Verifier {
+    pub(super) fn new(settings: &Jwt) -> Result<Self, Error> {
+        let algorithm = match settings.algorithm {
+            JwtAlgorithm::Hs256 => Algorithm::HS256,
+            JwtAlgorithm::Rs256 => Algorithm::RS256,
+            JwtAlgorithm::Es256 => Algorithm::ES256,
+            JwtAlgorithm::EdDsa => Algorithm::EdDSA,
+        };
+        let mut keys: Vec<_> =
+            settings.secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes())).collect();
+        for file in &settings.public_key_files {
+            keys.push(public_key(file, settings.algorithm)?);
+        }
+        // Only this algorithm: neither `none` nor, for a public key, HMAC. `exp` and `nbf` are looked at below, by our
+        // own clock.
+        let mut validation = Validation::new(algorithm);
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let mut required = Vec::new();
+        if let Some(issuer) = &settings.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        // Without one of our own, a JWT that is made for somebody in particular is not for us.
+        if let Some(audience) = &settings.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        Ok(Self { algorithm, keys, validation, settings: settings.clone() })
+    }
+
+    /// Whom it names; nobody if anything about it is wrong.
+    pub(super) fn verify(&self, token: &str, now: WallTime) -> Option<Verified> {
+        let header = decode_header(token).ok().filter(|_| token.len() <= LONGEST)?;
+        if header.alg != self.algorithm {
+            return None;
+        }
+        let claims = self
+            .keys
+            .iter()
+            .find_map(|key| decode::<Map<String, Value>>(token, key, &self.validation).ok())?
+            .claims;
+        let leeway = self.settings.leeway.as_secs_f64();
+        let seconds = std::time::Duration::from_millis(now.0.max(0).unsigned_abs()).as_secs_f64();
+        let starts = match claims.get("nbf") {
+            Some(nbf) => nbf.as_f64()?,
+            None => f64::MIN,
+        };
+        let ends = claims.get("exp")?.as_f64()?;
+        if seconds + leeway < starts || seconds - leeway >= ends {
+            return None;
+        }
+        let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
+        let is_admin = match claims.get(&self.settings.role_claim) {
+            Some(Value::String(role)) => role == "admin",
+            Some(Value::Array(roles)) => roles.iter().any(|role| role == "admin"),
+            Some(_) | None => false,
+        };
+        Some(Verified {
+            user_id: UserId::parse(text(&self.settings.user_claim)?).ok()?,
+            name: text(&self.settings.name_claim).and_then(|name| DisplayName::parse(name).ok()),
+            is_admin,
+        })
+    }
+}
+
+fn public_key(file: &std::path::Path, algorithm: JwtAlgorithm) -> Result<DecodingKey, Error> {
+    let shown = file.display();
+    let pem = std::fs::read(file)
+        .map_err(|error| Error::Internal(format!("cannot read auth.jwt_public_key_file {shown}: {error}")))?;
+    let wrong =
+        |what: &str| Error::Internal(format!("auth.jwt_public_key_file {shown} cannot be used: {what}"));
+    if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
+        return Err(wrong("it has a private key, which stays with whoever signs; give the public one"));
+    }
+    let key = match algorithm {
+        JwtAlgorithm::Hs256 => return Err(wrong("HS256 has no public key")),
+        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&pem),
+        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem(&pem),
+        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem(&pem),
+    };
+    let key = key.map_err(|_| wrong("it is no public key of this auth.jwt_algorithm, as PEM"))?;
+    let bytes = key.try_get_as_bytes().map_or(0, <[u8]>::len);
+    if algorithm == JwtAlgorithm::Rs256 && bytes < RSA_BYTES {
+        return Err(wrong("it is too short: RS256 needs at least 2048 bits"));
+    }
+    Ok(key)
+}

@@ -1,0 +1,84 @@
+//! Tokens: `lh_` and 256 random bits. What is kept of one is its SHA-256, which is found and compared as a whole; of so
+//! many random bits a faster hash than those for passwords gives nothing away.
+
+use aws_lc_rs::{digest, rand};
+
+use crate::error::Error;
+use crate::lock::{DisplayName, UserId};
+use crate::store::tokens::{Hash, Scope, Token};
+use crate::time::WallTime;
+
+/// What every token begins with: it can be told from a JWT, and be looked for where it should not be.
+const PREFIX: &str = "lh_";
+/// Random bytes of a token.
+const SECRET_BYTES: usize = 32;
+/// Random bytes of its id.
+const ID_BYTES: usize = 9;
+
+/// Whether it looks like one of our tokens.
+#[must_use]
+pub fn is_ours(token: &str) -> bool {
+    token.starts_with(PREFIX)
+}
+
+/// What is kept of a token.
+#[must_use]
+pub fn hash(token: &str) -> Hash {
+    let mut hash = Hash::default();
+    let digest = digest::digest(&digest::SHA256, token.as_bytes());
+    for (place, byte) in hash.iter_mut().zip(digest.as_ref()) {
+        *place = *byte;
+    }
+    hash
+}
+
+/// A new token: what is shown once, and what is kept.
+///
+/// # Errors
+/// [`Error::Internal`] when the system gives no random bytes.
+pub fn mint(
+    scope: Scope,
+    user_id: Option<UserId>,
+    name: Option<DisplayName>,
+    created_at: WallTime,
+    expires_at: Option<WallTime>,
+) -> Result<(String, Token, Hash), Error> {
+    let secret = format!("{PREFIX}{}", base64url(&random::<SECRET_BYTES>()?));
+    let token_id = base64url(&random::<ID_BYTES>()?);
+    let hash = hash(&secret);
+    Ok((secret, Token { token_id, scope, user_id, name, created_at, expires_at, last_used_at: None }, hash))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| Error::Internal("the system gives no random bytes".to_owned()))?;
+    Ok(bytes)
+}
+
+/// Without padding (RFC 4648 §5).
+fn base64url(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_256_random_bits_and_only_its_hash_is_kept() {
+        let made: Vec<_> =
+            (0..2).map(|_| mint(Scope::Admin, None, None, WallTime(0), None).unwrap()).collect();
+        let (secret, token, kept) = &made[0];
+        assert!(is_ours(secret) && secret.len() == 3 + 43);
+        assert_eq!(hash(secret), *kept);
+        assert!(!format!("{token:?}").contains(&secret[3..]));
+        assert!(secret != &made[1].0 && token.token_id != made[1].1.token_id);
+    }
+
+    #[test]
+    fn the_hash_is_sha_256() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash("abc").iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+    }
+}

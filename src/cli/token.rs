@@ -1,0 +1,146 @@
+//! `lockhouse token`: tokens from beside, for the first administrator and for scripts.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::auth::{Scope, token};
+use crate::error::Error;
+use crate::lock::{DisplayName, UserId};
+use crate::store::tokens::{self, Token};
+use crate::time::{Clock, WallTime};
+
+/// Tokens of a list that are read at a time.
+const PAGE: usize = 500;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Make a token and print it, alone, on standard output. It is shown this once.
+    Create(Create),
+    /// List the tokens there are, without what makes them tokens.
+    List(Database),
+    /// Revoke a token. A running server refuses it within a second.
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Database {
+    /// The SQLite file; it is made if it is not there.
+    #[arg(long, value_name = "FILE", default_value = "lockhouse.db")]
+    database: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    database: Database,
+    /// What it is good for.
+    #[arg(long, value_enum)]
+    scope: Kind,
+    /// Whose it is: who acts with it.
+    #[arg(long, value_name = "ID", required_if_eq("scope", "user"))]
+    user: Option<String>,
+    /// How its owner is shown, or what it is for.
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// How long it is good, such as 90d [default: until it is revoked].
+    #[arg(long, value_name = "DURATION")]
+    expires: Option<humantime::Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    database: Database,
+    /// The token's id, as listed.
+    token_id: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Everything.
+    Admin,
+    /// Acts for anybody, for the back end of an app.
+    Service,
+    /// Acts as its owner.
+    User,
+    /// Looks on, for monitoring.
+    Read,
+}
+
+impl Kind {
+    const fn scope(self) -> Scope {
+        match self {
+            Self::Admin => Scope::Admin,
+            Self::Service => Scope::Service,
+            Self::User => Scope::User,
+            Self::Read => Scope::Read,
+        }
+    }
+}
+
+/// Carries it out.
+pub(super) fn run(verb: Verb) -> Result<(), Error> {
+    match verb {
+        Verb::Create(create) => make(create),
+        Verb::List(database) => list(&database),
+        Verb::Revoke(Revoke { database, token_id }) => {
+            let revoked =
+                tokens::beside(&database.database, |connection| tokens::revoke(connection, &token_id))?;
+            if revoked {
+                Ok(())
+            } else {
+                Err(Error::Internal(format!(
+                    "there is no token with the id {token_id}; see lockhouse token list"
+                )))
+            }
+        }
+    }
+}
+
+fn make(create: Create) -> Result<(), Error> {
+    let now = Clock::system().wall();
+    let expires = create.expires.map(|expires| {
+        WallTime(now.0.saturating_add(i64::try_from(expires.as_millis()).unwrap_or(i64::MAX)))
+    });
+    let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
+    let name = create.name.as_deref().map(DisplayName::parse).transpose()?;
+    let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
+    tokens::beside(&create.database.database, |connection| tokens::create(connection, &token, &hash))?;
+    writeln!(io::stdout(), "{secret}").map_err(|error| {
+        Error::Internal(format!("the token cannot be shown: {error}; revoke {}", token.token_id))
+    })
+}
+
+fn list(database: &Database) -> Result<(), Error> {
+    let now = Clock::system().wall();
+    let mut after = String::new();
+    let mut out = io::stdout().lock();
+    loop {
+        let page = tokens::beside(&database.database, |connection| tokens::list(connection, &after, PAGE))?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(&last.token_id);
+        for token in &page {
+            // Whoever does not read it does not want it.
+            if writeln!(out, "{}", line(token, now)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn line(token: &Token, now: WallTime) -> String {
+    let at = |at: Option<WallTime>| at.map_or_else(|| "never".to_owned(), WallTime::to_rfc3339);
+    let over = if token.expires_at.is_some_and(|end| end <= now) { " (over)" } else { "" };
+    format!(
+        "{}  {:7}  user={:?}  name={:?}  created={}  expires={}{over}  last_used={}",
+        token.token_id,
+        token.scope.as_str(),
+        token.user_id.as_ref().map_or("", UserId::as_str),
+        token.name.as_ref().map_or("", DisplayName::as_str),
+        token.created_at.to_rfc3339(),
+        at(token.expires_at),
+        at(token.last_used_at),
+    )
+}

@@ -1,0 +1,125 @@
+//! Tokens, and the gate.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::answer;
+use super::locks::{ended, shown, who_has_it};
+use crate::auth::{Scope, token};
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::problem::{Code, Problem};
+use crate::http::routes::Answer;
+use crate::http::wire::{ok, with_status};
+use crate::lock::member::Need;
+use crate::lock::{DisplayName, Fence, UserId, WorkspaceId};
+use crate::service::Service;
+use crate::store::At;
+use crate::store::locks::Found;
+use crate::store::tokens::Token;
+use crate::time::WallTime;
+
+/// Entries of a page when the caller does not say.
+const PAGE: i64 = 100;
+
+fn out(token: &Token) -> Value {
+    let at = |at: Option<WallTime>| at.map(WallTime::to_rfc3339);
+    json!({
+        "token_id": token.token_id,
+        "scope": token.scope.as_str(),
+        "user_id": token.user_id.as_ref().map(UserId::as_str),
+        "name": token.name.as_ref().map(DisplayName::as_str),
+        "created_at": token.created_at.to_rfc3339(),
+        "expires_at": at(token.expires_at),
+        "last_used_at": at(token.last_used_at),
+    })
+}
+
+/// `POST /tokens`
+pub fn create(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let scope = call.values.text("scope").map_or(Some(Scope::User), Scope::parse);
+    let scope = scope.ok_or_else(|| Problem::invalid("scope", "must be user, read, service or admin"))?;
+    if call.caller.scope != Scope::Admin && scope != Scope::User {
+        return Err(Problem::new(Code::Forbidden)
+            .detail("A service makes tokens for users; for others it takes an administrator."));
+    }
+    let user_id = call.values.user_id()?;
+    if scope == Scope::User && user_id.is_none() {
+        return Err(Problem::invalid("user_id", "is missing: a token of a user acts as somebody"));
+    }
+    let now = service.wall();
+    let ends = call.values.ttl().map(|ttl| WallTime(now.0.saturating_add(ttl.as_millis())));
+    let made = token::mint(scope, user_id, call.values.display_name()?, now, ends);
+    let (secret, token, hash) = made.map_err(|error| call.failed(&error))?;
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, move |at: &At<Token>| {
+            let mut shown = out(&at.value);
+            if let Value::Object(members) = &mut shown {
+                members.insert("token".to_owned(), secret.into());
+            }
+            Ok(with_status(201, &shown))
+        });
+        service.create_token(token, hash, show);
+    }))
+}
+
+/// `GET /tokens`
+pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let limit = usize::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
+    let found = service.list_tokens(call.values.text("cursor").unwrap_or_default(), limit + 1);
+    let found = found.map_err(|error| call.failed(&error))?;
+    let shown = found.get(..limit).unwrap_or(&found);
+    let next = shown.last().filter(|_| found.len() > shown.len()).map(|token| token.token_id.as_str());
+    let tokens: Vec<_> = shown.iter().map(out).collect();
+    Ok(Answer::Now(ok(&json!({ "tokens": tokens, "next_cursor": next }))))
+}
+
+/// `DELETE /tokens/{token_id}`
+pub fn revoke(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let token_id = call.values.text("token_id").unwrap_or_default().to_owned();
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, |revoked: &bool| Ok(ok(&json!({ "revoked": revoked }))));
+        service.revoke_token(token_id, show);
+    }))
+}
+
+/// `GET /gate`: nothing but 204, 401 and 403 is understood by a proxy that asks, so what is missing is 403, too.
+pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let (workspace, fence) = &call.lock;
+    let workspace = call.values.text("workspace_id").or(workspace.as_deref());
+    let fence = call.values.fence("fence").or_else(|| fence.as_deref()?.parse().ok().map(Fence));
+    let workspace_id = workspace.and_then(|id| WorkspaceId::parse(id).ok());
+    let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else {
+        return Err(closed(
+            "Say which lock lets this write pass: its workspace and its fence.",
+            Value::Null,
+            false,
+        ));
+    };
+    let nothing = || closed("This is not the live lock.", Value::Null, false);
+    call.may(service, &workspace_id, Need::See).map_err(|_| nothing())?;
+    let found = service.peek(&workspace_id).map_err(|error| call.failed(&error))?;
+    let user_id = call.user()?;
+    match found.value {
+        Found::Live(lock) if lock.user_id == *user_id && lock.fence == fence => {
+            Ok(Answer::Now(Response::empty(204)))
+        }
+        Found::Live(lock) => {
+            let same_user = lock.user_id == *user_id;
+            let detail = format!("This is not the live lock. {}", who_has_it(&lock, same_user, found.now));
+            Err(closed(&detail, shown(&lock, found.now, service.clock()), same_user))
+        }
+        Found::Due(_) | Found::Free => Err(nothing()),
+    }
+}
+
+fn closed(detail: &str, lock: Value, same_user: bool) -> Problem {
+    Problem::new(Code::NotHolder)
+        .detail(detail)
+        .member("lock", lock)
+        .member("same_user", same_user)
+        .member("lost", ended(None))
+}

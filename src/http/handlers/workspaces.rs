@@ -1,0 +1,146 @@
+//! Workspaces, members, and what must always be so.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{answer, by};
+use crate::http::dispatch::Call;
+use crate::http::exchange::Response;
+use crate::http::problem::{Code, Problem};
+use crate::http::routes::Answer;
+use crate::http::wire::ok;
+use crate::lock::DisplayName;
+use crate::lock::member::{Member, Need, Role, Workspace};
+use crate::service::Service;
+use crate::store::At;
+use crate::store::invariants::Violation;
+
+/// Entries of a page when the caller does not say.
+const PAGE: i64 = 100;
+
+fn shown(workspace: &Workspace) -> Value {
+    json!({
+        "workspace_id": workspace.workspace_id.as_str(),
+        "name": workspace.name.as_ref().map(DisplayName::as_str),
+        "created_at": workspace.created_at.to_rfc3339(),
+    })
+}
+
+fn member(member: &Member) -> Value {
+    json!({ "user_id": member.user_id.as_str(), "role": member.role.as_str() })
+}
+
+/// Where a page begins, and how long it is.
+fn page(call: &Call) -> (String, usize) {
+    let after = call.values.text("cursor").unwrap_or_default().to_owned();
+    (after, usize::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default())
+}
+
+/// A page of `found`, which has one more than fits if there are more.
+fn paged<T>(
+    name: &str,
+    found: &[T],
+    limit: usize,
+    show: impl Fn(&T) -> Value,
+    id: impl Fn(&T) -> &str,
+) -> Response {
+    let entries = found.get(..limit).unwrap_or(found);
+    let next_cursor = entries.last().filter(|_| found.len() > entries.len()).map(id);
+    ok(&json!({ name: entries.iter().map(show).collect::<Vec<_>>(), "next_cursor": next_cursor }))
+}
+
+/// `PUT /workspaces/{workspace_id}`
+pub fn put(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let (workspace_id, name) = (call.values.workspace_id()?, call.values.display_name()?);
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, |at: &At<Workspace>| Ok(ok(&shown(&at.value))));
+        service.put_workspace(workspace_id, name, show);
+    }))
+}
+
+/// `GET /workspaces/{workspace_id}`
+pub fn get(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let workspace_id = call.values.workspace_id()?;
+    call.may(service, &workspace_id, Need::See)?;
+    let found = service.workspace(&workspace_id).map_err(|error| call.failed(&error))?;
+    found
+        .map(|workspace| Answer::Now(ok(&shown(&workspace))))
+        .ok_or_else(|| Problem::new(Code::WorkspaceNotFound))
+}
+
+/// `GET /workspaces`
+pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let (after, limit) = page(call);
+    let found = service.workspaces(&call.caller.actor(), &after, limit + 1);
+    let found = found.map_err(|error| call.failed(&error))?;
+    Ok(Answer::Now(paged("workspaces", &found, limit, shown, |workspace| workspace.workspace_id.as_str())))
+}
+
+/// `DELETE /workspaces/{workspace_id}`
+pub fn delete(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let (workspace_id, by) = (call.values.workspace_id()?, by(call));
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, |at: &At<bool>| Ok(ok(&json!({ "deleted": at.value }))));
+        service.delete_workspace(workspace_id, by, show);
+    }))
+}
+
+/// `PUT /workspaces/{workspace_id}/members/{user_id}`
+pub fn put_member(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let workspace_id = call.values.workspace_id()?;
+    let user_id = call.values.user_id()?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let role = call.values.text("role").and_then(Role::parse);
+    let role = role.ok_or_else(|| Problem::invalid("role", "must be viewer, editor or admin"))?;
+    let (actor, by) = (call.caller.actor(), by(call));
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let new = Member { user_id, role };
+        let show = member(&new);
+        service.put_member(actor, workspace_id, new, by, answer(reply, move |_| Ok(ok(&show))));
+    }))
+}
+
+/// `GET /workspaces/{workspace_id}/members`
+pub fn members(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let workspace_id = call.values.workspace_id()?;
+    call.may(service, &workspace_id, Need::See)?;
+    let (after, limit) = page(call);
+    let found = service.members(&workspace_id, &after, limit + 1).map_err(|error| call.failed(&error))?;
+    Ok(Answer::Now(paged("members", &found, limit, member, |member| member.user_id.as_str())))
+}
+
+/// `DELETE /workspaces/{workspace_id}/members/{user_id}`
+pub fn remove_member(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let workspace_id = call.values.workspace_id()?;
+    let user_id = call.values.user_id()?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let (actor, by) = (call.caller.actor(), by(call));
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, |at: &At<bool>| Ok(ok(&json!({ "removed": at.value }))));
+        service.remove_member(actor, workspace_id, user_id, by, show);
+    }))
+}
+
+/// `POST /invariants/check`
+pub fn check(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let by = by(call);
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        let show = answer(reply, |at: &At<Vec<Violation>>| {
+            let violations: Vec<_> = at.value.iter().map(violation).collect();
+            Ok(ok(&json!({ "violations": violations, "repaired": violations.len() })))
+        });
+        service.repair(by, show);
+    }))
+}
+
+fn violation(violation: &Violation) -> Value {
+    json!({
+        "kind": violation.kind.as_str(),
+        "workspace_id": violation.workspace_id.as_str(),
+        "fence": violation.fence.0,
+    })
+}

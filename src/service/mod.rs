@@ -1,0 +1,205 @@
+//! The use cases, as HTTP, the sweeper and the command line share them.
+//!
+//! A mutation is submitted to the writer with what is to be done with its outcome: `reply` is called once, on another
+//! thread, after the commit. Nothing here waits.
+
+mod locks;
+mod tokens;
+mod workspaces;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::live::hub::Hub;
+use crate::lock::WorkspaceId;
+use crate::lock::member::{Actor, Need};
+use crate::lock::policy::{Rules, Standing};
+use crate::metrics::Metrics;
+use crate::store::{At, Store, Write, events, locks as stored, workspaces as memberships};
+use crate::time::{LeaseClock, Timestamp, Ttl};
+
+pub use locks::{Beaten, FACES, Presence};
+
+/// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
+pub const STEP: u32 = 500;
+
+/// A lease can be reclaimed as long as the history is kept.
+const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
+
+/// The use cases.
+#[derive(Debug)]
+pub struct Service {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    rules: Arc<Rules>,
+    history_keep: Option<Ttl>,
+    metrics: Arc<Metrics>,
+    wake: SyncSender<()>,
+    stopping: AtomicBool,
+    tokens: tokens::Tokens,
+}
+
+impl Service {
+    /// The use cases on `store`, and what wakes the sweeper.
+    #[must_use]
+    pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<()>) {
+        // One wake-up is enough, however many ask for it.
+        let (wake, woken) = sync_channel(1);
+        let store = Arc::new(store);
+        let rules = Arc::new(Rules {
+            reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
+            opened_at: store.opened_at(),
+            ..config.locks.rules.clone()
+        });
+        let service = Self {
+            stopping: AtomicBool::new(false),
+            tokens: tokens::Tokens::default(),
+            history_keep: config.history.keep.map(Ttl::from_duration),
+            wake,
+            hub: Hub::new(Arc::clone(&store), Arc::clone(&rules), Arc::clone(&metrics)),
+            metrics,
+            rules,
+            store,
+        };
+        (Arc::new(service), woken)
+    }
+
+    /// The lease clock, for showing instants.
+    #[must_use]
+    pub fn clock(&self) -> &LeaseClock {
+        self.store.clock()
+    }
+
+    /// Time since an arbitrary start, for what is limited by the second.
+    #[must_use]
+    pub fn monotonic(&self) -> std::time::Duration {
+        self.store.clock().clock().monotonic()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Those who follow the events.
+    #[must_use]
+    pub const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Submits a use case of `actor` on a workspace, which is carried out only if they may. `work` gets what they may do
+    /// besides.
+    fn submit_as<T: Send + 'static>(
+        &self,
+        actor: Actor,
+        workspace_id: WorkspaceId,
+        need: Need,
+        work: impl Fn(&Write<'_>, Standing) -> Result<T, Error> + Send + 'static,
+        reply: impl FnOnce(Result<At<T>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(
+            move |write| match memberships::may(write.connection(), &actor, &workspace_id, need, &rules)? {
+                Ok(standing) => work(write, standing).map(Ok),
+                // Not an error: that would cost those who are carried out together with it.
+                Err(denied) => Ok(Err(denied)),
+            },
+            move |answer| {
+                reply(answer.and_then(|At { now, value }| {
+                    value.map(|value| At { now, value }).map_err(Error::Denied)
+                }));
+            },
+        );
+    }
+
+    /// Whether `actor` may do what they need on a workspace, as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when they may not; what the store cannot read.
+    pub fn may(&self, actor: &Actor, workspace_id: &WorkspaceId, need: Need) -> Result<Standing, Error> {
+        let rules = &self.rules;
+        self.store
+            .read(|connection, _| memberships::may(connection, actor, workspace_id, need, rules))
+            .and_then(|may| may.value.map_err(Error::Denied))
+    }
+
+    /// Whether the store takes a write.
+    pub fn ready(&self, reply: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        self.store.submit(
+            |write| {
+                write.touch();
+                Ok(())
+            },
+            |done| reply(done.map(|_| ())),
+        );
+    }
+
+    /// How many live locks there are.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn count_live(&self) -> Result<i64, Error> {
+        self.store.read(stored::count_live).map(|count| count.value)
+    }
+
+    /// One step of the sweeper: clears away at most [`STEP`] expired leases. Returns how many.
+    ///
+    /// # Errors
+    /// What keeps the store from writing.
+    pub fn sweep_step(&self) -> Result<usize, Error> {
+        let rules = Arc::clone(&self.rules);
+        self.store.write(move |write| stored::sweep(write, &rules, STEP)).map(|swept| swept.value)
+    }
+
+    /// One step of the sweeper: forgets at most [`STEP`] events older than `history.keep`. Returns how many.
+    ///
+    /// # Errors
+    /// What keeps the store from writing.
+    pub fn trim_step(&self) -> Result<usize, Error> {
+        let Some(keep) = self.history_keep else { return Ok(0) };
+        self.store
+            .write(move |write| {
+                let before = Timestamp(write.now().0.saturating_sub(keep.as_millis()));
+                events::trim(write, before, STEP)
+            })
+            .map(|trimmed| trimmed.value)
+    }
+
+    /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
+    ///
+    /// # Errors
+    /// What SQLite cannot do.
+    pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
+        self.store.fold_log_over(bytes)
+    }
+
+    fn ask_for_a_sweep(&self) {
+        // Full: somebody has asked already. Disconnected: there is no sweeper.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Tells the sweeper to stop, in the middle of a round if need be.
+    pub fn stop_sweeping(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // Full: it is woken already, and sees that it is over. Disconnected: there is no sweeper.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Whether the sweeper was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Finishes what was submitted and answers it; takes no more.
+    pub fn close(&self) {
+        if let Err(error) = self.tidy_tokens() {
+            log::warn!("when tokens were last used is not written down: {error}");
+        }
+        self.store.close();
+    }
+}

@@ -1,0 +1,154 @@
+//! Tokens, as they are asked for with every request: from memory, looked up anew now and then.
+//!
+//! `lockhouse token` writes into the database beside the server. So what is in memory is good for a second: a token that
+//! was revoked there is refused from then on. One that was revoked here is refused at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{STEP, Service};
+use crate::error::Error;
+use crate::store::At;
+use crate::store::tokens::{self, Hash, Token};
+use crate::time::WallTime;
+
+/// How long what is known of a token is good for.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+/// Most tokens that are known at a time.
+const KNOWN: usize = 10_000;
+/// A use is written down if it is so much later than the last one that was (milliseconds).
+const USE_MS: i64 = 60_000;
+/// A token that is over is forgotten after so long (milliseconds): until then the list shows that it was there.
+const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// What is known of tokens.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    known: Mutex<HashMap<Hash, Known>>,
+    /// When tokens were last used, as far as that is to be written down.
+    used: Mutex<HashMap<String, WallTime>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    token: Token,
+    looked_up: Duration,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while one of them is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Service {
+    /// What time it is for tokens and their likes: the wall clock.
+    #[must_use]
+    pub fn wall(&self) -> WallTime {
+        self.store.clock().clock().wall()
+    }
+
+    /// The token with this hash, if it is good for something now. It counts as used.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn token(&self, hash: &Hash) -> Result<Option<Token>, Error> {
+        let now = self.store.clock().clock().monotonic();
+        let known = lock(&self.tokens.known)
+            .get(hash)
+            .filter(|known| now.saturating_sub(known.looked_up) < GOOD_FOR)
+            .map(|known| known.token.clone());
+        let token = match known {
+            Some(token) => Some(token),
+            None => self.look_up(hash, now)?,
+        };
+        let wall = self.wall();
+        let token = token.filter(|token| token.expires_at.is_none_or(|end| wall < end));
+        if let Some(token) = &token
+            && token.last_used_at.is_none_or(|last| wall.0.saturating_sub(last.0) >= USE_MS)
+        {
+            let mut used = lock(&self.tokens.used);
+            if used.len() < KNOWN || used.contains_key(&token.token_id) {
+                used.insert(token.token_id.clone(), wall);
+            }
+        }
+        Ok(token)
+    }
+
+    fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {
+        let found = self.store.read(|connection, _| tokens::with_hash(connection, hash))?.value;
+        let mut known = lock(&self.tokens.known);
+        let Some((token, _)) = found else {
+            known.remove(hash);
+            return Ok(None);
+        };
+        if known.len() >= KNOWN {
+            known.retain(|_, known| now.saturating_sub(known.looked_up) < GOOD_FOR);
+            if known.len() >= KNOWN {
+                known.clear();
+            }
+        }
+        known.insert(*hash, Known { token: token.clone(), looked_up: now });
+        Ok(Some(token))
+    }
+
+    /// Keeps a new token.
+    pub fn create_token(
+        &self,
+        token: Token,
+        hash: Hash,
+        reply: impl FnOnce(Result<At<Token>, Error>) + Send + 'static,
+    ) {
+        self.store.submit(
+            move |write| tokens::create(write.connection(), &token, &hash).map(|()| token.clone()),
+            reply,
+        );
+    }
+
+    /// Tokens by id, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn list_tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
+        let found = self.store.read(|connection, _| tokens::list(connection, after, limit))?.value;
+        let used = lock(&self.tokens.used);
+        let with_use = |token: Token| {
+            let last_used_at = used.get(&token.token_id).copied().or(token.last_used_at);
+            Token { last_used_at, ..token }
+        };
+        Ok(found.into_iter().map(with_use).collect())
+    }
+
+    /// Forgets a token: from now on it is good for nothing.
+    pub fn revoke_token(
+        self: &Arc<Self>,
+        token_id: String,
+        reply: impl FnOnce(Result<bool, Error>) + Send + 'static,
+    ) {
+        let service = Arc::clone(self);
+        let of = token_id.clone();
+        self.store.submit(
+            move |write| tokens::revoke(write.connection(), &token_id),
+            move |revoked| {
+                lock(&service.tokens.known).retain(|_, known| known.token.token_id != of);
+                reply(revoked.map(|revoked| revoked.value));
+            },
+        );
+    }
+
+    /// Writes down when tokens were used, and forgets those that are long over: one step of the sweeper.
+    ///
+    /// # Errors
+    /// What keeps the store from writing.
+    pub fn tidy_tokens(&self) -> Result<(), Error> {
+        let used: Vec<_> = std::mem::take(&mut *lock(&self.tokens.used)).into_iter().collect();
+        if !used.is_empty() {
+            self.store.write(move |write| tokens::were_used(write, &used))?;
+        }
+        let before = WallTime(self.wall().0.saturating_sub(KEPT_MS));
+        if self.store.read(|connection, _| tokens::any_expired(connection, before))?.value {
+            self.store.write(move |write| tokens::forget_expired(write, before, STEP))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Workspaces, members, and what must always be so of the data.
+
+use std::sync::Arc;
+
+use super::Service;
+use crate::error::Error;
+use crate::lock::member::{Actor, Member, Membership, Need, Workspace};
+use crate::lock::{DisplayName, UserId, WorkspaceId};
+use crate::store::events::By;
+use crate::store::invariants::{self, Violation};
+use crate::store::{At, Write, workspaces};
+
+impl Service {
+    /// Names a workspace, or names it anew.
+    pub fn put_workspace(
+        &self,
+        workspace_id: WorkspaceId,
+        name: Option<DisplayName>,
+        reply: impl FnOnce(Result<At<Workspace>, Error>) + Send + 'static,
+    ) {
+        self.store.submit(move |write| workspaces::put(write, &workspace_id, name.as_ref()), reply);
+    }
+
+    /// A workspace, if somebody named it and `actor` may see it.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
+        self.store.read(|connection, _| workspaces::get(connection, workspace_id)).map(|found| found.value)
+    }
+
+    /// Workspaces that `actor` may see, by id, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn workspaces(&self, actor: &Actor, after: &str, limit: usize) -> Result<Vec<Workspace>, Error> {
+        let member = self.only_for(actor);
+        self.store
+            .read(|connection, _| workspaces::list(connection, member, after, limit))
+            .map(|found| found.value)
+    }
+
+    /// Whose workspaces only `actor` may see, if it is not all of them.
+    #[must_use]
+    pub fn only_for<'a>(&self, actor: &'a Actor) -> Option<&'a UserId> {
+        match self.rules.membership {
+            Membership::Enforced if !actor.sees_all => actor.user_id.as_ref(),
+            Membership::Enforced | Membership::Open => None,
+        }
+    }
+
+    /// Deletes a workspace with its members and ends its lock.
+    pub fn delete_workspace(
+        &self,
+        workspace_id: WorkspaceId,
+        by: Option<By>,
+        reply: impl FnOnce(Result<At<bool>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| workspaces::delete(write, &workspace_id, by.as_ref(), &rules), reply);
+    }
+
+    /// Makes somebody a member, or changes what they may do.
+    pub fn put_member(
+        &self,
+        actor: Actor,
+        workspace_id: WorkspaceId,
+        member: Member,
+        by: Option<By>,
+        reply: impl FnOnce(Result<At<()>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        let of = workspace_id.clone();
+        let work =
+            move |write: &Write<'_>, _| workspaces::put_member(write, &of, &member, by.as_ref(), &rules);
+        self.submit_as(actor, workspace_id, Need::Manage, work, reply);
+    }
+
+    /// The members of a workspace by id, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn members(
+        &self,
+        workspace_id: &WorkspaceId,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Member>, Error> {
+        self.store
+            .read(|connection, _| workspaces::members(connection, workspace_id, after, limit))
+            .map(|found| found.value)
+    }
+
+    /// Removes a member and ends their lock.
+    pub fn remove_member(
+        &self,
+        actor: Actor,
+        workspace_id: WorkspaceId,
+        user_id: UserId,
+        by: Option<By>,
+        reply: impl FnOnce(Result<At<bool>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        let of = workspace_id.clone();
+        let work =
+            move |write: &Write<'_>, _| workspaces::remove_member(write, &of, &user_id, by.as_ref(), &rules);
+        self.submit_as(actor, workspace_id, Need::Manage, work, reply);
+    }
+
+    /// Looks for what is not as it must be, and puts it right.
+    pub fn repair(
+        &self,
+        by: Option<By>,
+        reply: impl FnOnce(Result<At<Vec<Violation>>, Error>) + Send + 'static,
+    ) {
+        let rules = Arc::clone(&self.rules);
+        self.store.submit(move |write| invariants::repair(write, by.as_ref(), &rules), reply);
+    }
+}

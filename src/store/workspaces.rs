@@ -1,0 +1,269 @@
+//! Workspaces and their members: each function that takes a [`Write`] is one use case.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::events::{By, Happened};
+use super::locks::{apply, settled};
+use super::{Write, events, rows};
+use crate::error::{Denied, Error};
+use crate::lock::decide::Change;
+use crate::lock::event::{Ending, EventType};
+use crate::lock::member::{Actor, Member, Membership, Need, Role, Workspace, access};
+use crate::lock::policy::{Rules, Standing, Takeover};
+use crate::lock::{DisplayName, UserId, WorkspaceId};
+use crate::time::WallTime;
+
+/// What this user is on this workspace.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn role(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+) -> Result<Option<Role>, Error> {
+    let role: Option<String> = connection
+        .prepare_cached("SELECT role FROM members WHERE workspace_id = ?1 AND user_id = ?2")?
+        .query_row([workspace_id.as_str(), user_id.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(role.as_deref().and_then(Role::parse))
+}
+
+fn exists(connection: &Connection, workspace_id: &WorkspaceId) -> Result<bool, Error> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM workspaces WHERE workspace_id = ?1)")?
+        .query_row([workspace_id.as_str()], |row| row.get(0))?)
+}
+
+/// Whether `actor` may do what they need on a workspace. Returns what they may do besides, or why not.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn may(
+    connection: &Connection,
+    actor: &Actor,
+    workspace_id: &WorkspaceId,
+    need: Need,
+    rules: &Rules,
+) -> Result<Result<Standing, Denied>, Error> {
+    let matters = rules.membership == Membership::Enforced
+        || rules.takeover == Takeover::Admins
+        || matches!(need, Need::Manage | Need::Revoke);
+    if !matters {
+        return Ok(Ok(actor.standing));
+    }
+    let role = match &actor.user_id {
+        Some(user_id) => role(connection, workspace_id, user_id)?,
+        None => None,
+    };
+    let exists = role.is_some() || exists(connection, workspace_id)?;
+    Ok(access(actor, exists, role, need, rules.membership))
+}
+
+/// Whether this user may hold the lock of this workspace.
+pub(super) fn may_hold(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+    rules: &Rules,
+) -> Result<bool, Error> {
+    Ok(match rules.membership {
+        Membership::Open => true,
+        Membership::Enforced => {
+            role(connection, workspace_id, user_id)?.is_some_and(|role| role >= Role::Editor)
+        }
+    })
+}
+
+/// Names a workspace, or names it anew.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn put(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    name: Option<&DisplayName>,
+) -> Result<Workspace, Error> {
+    let name = name.map(DisplayName::as_str);
+    Ok(write
+        .connection()
+        .prepare_cached(
+            "INSERT INTO workspaces (workspace_id, name, created_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (workspace_id) DO UPDATE SET name = coalesce(excluded.name, name)
+             RETURNING workspace_id, name, created_at",
+        )?
+        .query_row(params![workspace_id.as_str(), name, write.wall_at(write.now()).0], read)?)
+}
+
+/// A workspace, if somebody named it.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn get(connection: &Connection, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT workspace_id, name, created_at FROM workspaces WHERE workspace_id = ?1")?
+        .query_row([workspace_id.as_str()], read)
+        .optional()?)
+}
+
+/// Workspaces by id, after `after`, at most `limit`; those of `member` only, if there is one.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn list(
+    connection: &Connection,
+    member: Option<&UserId>,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Workspace>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let of = if member.is_some() {
+        "workspaces JOIN members USING (workspace_id) WHERE user_id = ?3 AND"
+    } else {
+        "workspaces WHERE ?3 = '' AND"
+    };
+    Ok(connection
+        .prepare_cached(&format!(
+            "SELECT workspace_id, name, created_at FROM {of} workspace_id > ?1 ORDER BY workspace_id LIMIT ?2"
+        ))?
+        .query_map(params![after, limit, member.map_or("", UserId::as_str)], read)?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Deletes a workspace with its members, and ends its lock. Returns whether there was one.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn delete(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    by: Option<&By>,
+    rules: &Rules,
+) -> Result<bool, Error> {
+    let lock = settled(write, workspace_id, rules)?;
+    let deleted = write
+        .connection()
+        .prepare_cached("DELETE FROM workspaces WHERE workspace_id = ?1")?
+        .execute([workspace_id.as_str()])?;
+    if deleted == 0 {
+        return Ok(false);
+    }
+    if let Some(lock) = lock {
+        apply(write, Change::End(lock, Ending::WorkspaceDeleted), by, rules)?;
+    } else {
+        let happened = Happened::without_lease(
+            workspace_id,
+            None,
+            EventType::Ended(Ending::WorkspaceDeleted),
+            write.now(),
+        );
+        events::record(write, &Happened { by, ..happened })?;
+    }
+    Ok(true)
+}
+
+/// Makes somebody a member, or changes what they may do. A holder who may not hold the lock any more loses it.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn put_member(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    member: &Member,
+    by: Option<&By>,
+    rules: &Rules,
+) -> Result<(), Error> {
+    write
+        .connection()
+        .prepare_cached(
+            "INSERT INTO members (workspace_id, user_id, role) VALUES (?1, ?2, ?3)
+             ON CONFLICT (workspace_id, user_id) DO UPDATE SET role = excluded.role",
+        )?
+        .execute([workspace_id.as_str(), member.user_id.as_str(), member.role.as_str()])?;
+    if !may_hold(write.connection(), workspace_id, &member.user_id, rules)? {
+        loses_hold(write, workspace_id, &member.user_id, Ending::Revoked, by, rules)?;
+    }
+    Ok(())
+}
+
+/// The members of a workspace by id, after `after`, at most `limit`.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn members(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Member>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    Ok(connection
+        .prepare_cached(
+            "SELECT user_id, role FROM members WHERE workspace_id = ?1 AND user_id > ?2 ORDER BY user_id LIMIT ?3",
+        )?
+        .query_map(params![workspace_id.as_str(), after, limit], |row| {
+            let role: String = row.get(1)?;
+            let role = Role::parse(&role).unwrap_or(Role::Viewer);
+            Ok(Member { user_id: UserId::trusted(row.get(0)?), role })
+        })?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Removes a member, and ends their lock. Returns whether they were one.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn remove_member(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+    by: Option<&By>,
+    rules: &Rules,
+) -> Result<bool, Error> {
+    let removed = write
+        .connection()
+        .prepare_cached("DELETE FROM members WHERE workspace_id = ?1 AND user_id = ?2")?
+        .execute([workspace_id.as_str(), user_id.as_str()])?;
+    if removed == 0 {
+        return Ok(false);
+    }
+    if !loses_hold(write, workspace_id, user_id, Ending::MemberRemoved, by, rules)? {
+        let happened = Happened::without_lease(
+            workspace_id,
+            Some(user_id),
+            EventType::Ended(Ending::MemberRemoved),
+            write.now(),
+        );
+        events::record(write, &Happened { by, ..happened })?;
+    }
+    Ok(true)
+}
+
+/// Somebody may not hold the lock any more: their lease ends, and so does their knock. Returns whether they had a lease.
+fn loses_hold(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+    ending: Ending,
+    by: Option<&By>,
+    rules: &Rules,
+) -> Result<bool, Error> {
+    let Some(mut lock) = settled(write, workspace_id, rules)? else { return Ok(false) };
+    if lock.user_id == *user_id {
+        apply(write, Change::End(lock, ending), by, rules)?;
+        return Ok(true);
+    }
+    if lock.knocks.forget(user_id, rules, write.now()) {
+        rows::update_knocks(write, &lock)?;
+    }
+    Ok(false)
+}
+
+/// A row of `workspace_id, name, created_at`.
+fn read(row: &Row<'_>) -> rusqlite::Result<Workspace> {
+    Ok(Workspace {
+        workspace_id: WorkspaceId::trusted(row.get(0)?),
+        name: row.get::<_, Option<String>>(1)?.map(DisplayName::trusted),
+        created_at: WallTime(row.get(2)?),
+    })
+}
