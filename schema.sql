@@ -73,6 +73,46 @@ CREATE TABLE knocks (
     PRIMARY KEY (workspace_id, place, user_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Things that people edit, as far as somebody named them. With workspaces.membership = "open" a workspace need not be here
+-- to be locked.
+CREATE TABLE workspaces (
+    workspace_id   TEXT    NOT NULL PRIMARY KEY,
+    name           TEXT,
+    -- Wall time.
+    created_at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who may do what on a workspace: a viewer sees it, an editor locks it, an admin also takes over, ends locks and sees to
+-- the members. With workspaces.membership = "enforced" nobody else sees it, and only editors and admins hold its lock.
+CREATE TABLE members (
+    workspace_id   TEXT    NOT NULL REFERENCES workspaces ON DELETE CASCADE,
+    user_id        TEXT    NOT NULL,
+    role           TEXT    NOT NULL CHECK (role IN ('viewer', 'editor', 'admin')),
+    PRIMARY KEY (workspace_id, user_id)
+) STRICT, WITHOUT ROWID;
+
+-- For what a user sees.
+CREATE INDEX members_by_user ON members (user_id, workspace_id);
+
+-- Credentials. The token itself is nowhere: only its hash.
+CREATE TABLE tokens (
+    -- Names the token, and tells nothing of it.
+    token_id       TEXT    NOT NULL PRIMARY KEY,
+    -- SHA-256 of the token.
+    hash           BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
+    scope          TEXT    NOT NULL CHECK (scope IN ('admin', 'service', 'user', 'read')),
+    -- Whose it is: who acts with it, unless it acts for others.
+    user_id        TEXT,
+    name           TEXT,
+    -- Wall time: how long a token is good is agreed on with people and other machines.
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER,
+    last_used_at   INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- For those that are over.
+CREATE INDEX tokens_by_expiry ON tokens (expires_at) WHERE expires_at IS NOT NULL;
+
 -- What happened to the leases: the history, and the source of `lost`. Each lease begins with one event
 -- (lock.acquired, or the taken_over or handed_over of the one before) and ends with one (all others but lock.knocked and
 -- lock.knock_declined, which come between). Heartbeats are no events.
@@ -80,16 +120,17 @@ CREATE TABLE events (
     revision       INTEGER PRIMARY KEY,
     workspace_id   TEXT    NOT NULL,
     -- lock.acquired, lock.knocked, lock.knock_declined, lock.released, lock.expired, lock.taken_over, lock.handed_over,
-    -- lock.revoked
+    -- lock.revoked, member.removed, workspace.deleted
     type           TEXT    NOT NULL,
     -- When, in wall time as it was then shown, and in lease time. Of an expiry: the end of the lease, whenever it was
     -- noticed. Of one workspace, later revisions never have an earlier lease_at.
     at             INTEGER NOT NULL,
     lease_at       INTEGER NOT NULL,
     -- Whose lease it was, from which session, and which. Of a takeover or a handover: the lease that ended.
-    user_id        TEXT    NOT NULL,
+    -- Of a member who was removed: who; the lease if they had one. Of a workspace that was deleted: whose lease ended.
+    user_id        TEXT,
     session_id     TEXT,
-    fence          INTEGER NOT NULL,
+    fence          INTEGER,
     -- Of a takeover or a handover: the lease that followed at once.
     next_fence     INTEGER,
     -- Who did it, and how they are shown. NULL when it was time. Of a handover because the holder did not answer: who had
@@ -98,7 +139,7 @@ CREATE TABLE events (
     by_name        TEXT,
     -- Of a handover: who has it next. Of a knock that was declined: who had knocked.
     to_user_id     TEXT,
-    -- What was said with it: by whoever knocked.
+    -- What was said with it: by whoever knocked, took over or ended it.
     message        TEXT,
     -- 1 when the holder came back to an expired lease that nobody else had come after: lock.acquired with the same
     -- fence again.

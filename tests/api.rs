@@ -390,7 +390,7 @@ fn the_history_pages_and_knows_of_an_expiry_that_nobody_has_come_across() {
 
 #[test]
 fn all_locks_of_a_user_are_released_at_once_however_many() {
-    let server = Server::start();
+    let server = Server::with(|config| config.locks.rules.locks_per_user = 2_000);
     let (mut alice, mut admin) = (server.user("alice"), server.user("admin"));
     server.user("bob").acquire("his", &json!({})).expect(200);
     alice.acquire("expired", &json!({ "ttl_ms": 1_000 })).expect(200);

@@ -223,7 +223,7 @@ impl Play {
             session_id: None,
             fence: None,
         };
-        let request = Release { claim, user_name: None, authority: Authority::Holder };
+        let request = Release { claim, user_name: None, authority: Authority::Holder, reason: None };
         let rules = Arc::clone(&self.rules);
         let done = self.store.write(move |write| {
             locks::release(write, &request, &rules)?;

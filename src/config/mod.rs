@@ -119,7 +119,7 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
                     setting.allowed
                 ))
             })?;
-            if setting.secret {
+            if setting.secret && given != Given::List(Vec::new()) {
                 is_private(path).map_err(|mode| {
                     ConfigError::new(format!(
                         "{file}: {section}.{name} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {} instead",

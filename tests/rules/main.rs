@@ -163,6 +163,7 @@ impl Play {
             force,
             note: None,
             metadata: None,
+            reason: None,
         };
         let found = self.world.now(at, &self.model.rules, self.now);
         let fresh = self.world.fresh(at);
@@ -273,7 +274,7 @@ impl Play {
 
     fn release(&mut self, by: Who, at: usize, fence: Option<i64>, admin: bool) {
         let authority = if admin { Authority::Administrator } else { Authority::Holder };
-        let request = Release { claim: Self::claim(by, at, fence), user_name: None, authority };
+        let request = Release { claim: Self::claim(by, at, fence), user_name: None, authority, reason: None };
         let found = self.world.now(at, &self.model.rules, self.now);
         let decide::Decision { change, outcome } = decide::release(found, &request, &self.model.rules);
         self.world.apply(at, change.clone());

@@ -1,5 +1,6 @@
 //! What can happen, at random.
 
+use lockhouse::lock::member::Membership;
 use lockhouse::lock::policy::{Rules, SameUser, Takeover};
 use lockhouse::time::{Timestamp, Ttl};
 use proptest::prelude::*;
@@ -139,6 +140,8 @@ pub fn rules() -> impl Strategy<Value = Rules> {
         knock_grant_after: grant.map(Ttl::from_millis),
         knock_again_after: Ttl::from_millis(again),
         idle_takeover_after: idle.map(Ttl::from_millis),
+        membership: Membership::Open,
+        locks_per_user: 1_000,
         reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
         opened_at: Timestamp(i64::MIN),
     })
