@@ -7,6 +7,10 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lockhouse::auth::Scope;
+use lockhouse::config::AuthMode;
+use lockhouse::lock::member::Membership;
+
 use common::{Answer, Client, Server, contract, eventually};
 use lockhouse::http::routes::{BodyKind, ROUTES, Right, Route, Touches};
 use lockhouse::lock::policy::Takeover;
@@ -14,17 +18,21 @@ use serde_json::json;
 
 /// A call of an operation that goes well wherever the store is well.
 fn call(client: &mut Client, route: &Route, query: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let path = route.path.replace("{workspace_id}", "w").replace("{user_id}", "alice");
+    let path =
+        route.path.replace("{workspace_id}", "w").replace("{user_id}", "alice").replace("{token_id}", "t");
     client.request(route.method, &format!("{path}{query}"), headers, body.as_bytes())
 }
 
 fn fine(client: &mut Client, route: &Route) -> Answer {
     let body = match route.name {
         "renewLocks" => r#"{"locks":[{"workspace_id":"w"}]}"#,
+        "putMember" => r#"{"role":"editor"}"#,
+        "createToken" => r#"{"user_id":"bob"}"#,
         "handOverLock" => r#"{"to_user_id":"bob"}"#,
         _ => "",
     };
-    call(client, route, "", &[], body)
+    let query = if route.name == "passGate" { "?workspace_id=w&fence=1" } else { "" };
+    call(client, route, query, &[], body)
 }
 
 fn writes() -> impl Iterator<Item = &'static Route> {
@@ -36,8 +44,19 @@ fn every_row() {
     let server = Server::start();
     let (mut alice, mut nobody) = (server.user("alice"), server.client());
     for route in ROUTES {
-        if route.name == "renewLock" || route.name == "renewLocks" {
+        if ["renewLock", "renewLocks", "passGate"].contains(&route.name) {
             alice.acquire("w", &json!({ "force": true })).expect(200);
+        }
+        if route.name == "readWorkspace" || route.name == "putMember" {
+            alice.call("PUT", "/api/v1/workspaces/w", None).expect(200);
+        }
+        if route.name == "passGate" {
+            let fence = alice.lock("w")["fence"].to_string();
+            let query = format!("?workspace_id=w&fence={fence}");
+            call(&mut alice, route, &query, &[], "").expect_any(204);
+            fine(&mut alice, route).refused(403, "not_holder");
+            call(&mut alice, route, "?what", &[], "").refused(400, "invalid_request");
+            continue;
         }
         // A stream has no end: its connection is for nothing else. And nobody asks themselves.
         let mut own = server.user(if route.name == "knock" { "bob" } else { "alice" });
@@ -58,6 +77,62 @@ fn every_row() {
                 .refused(415, "unsupported_media_type");
         }
     }
+}
+
+/// The refusals of those who are not let in, or not let see.
+fn strangers() {
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.locks.rules.membership = Membership::Enforced;
+    });
+    let mut service = server.with_token(Scope::Service, None);
+    let mut stranger = server.with_token(Scope::User, Some("stranger"));
+    let mut nobody = server.client();
+    let mut viewer = server.with_token(Scope::User, Some("viewer"));
+    service.call("PUT", "/api/v1/workspaces/w", None).expect(200);
+    service
+        .call("PUT", "/api/v1/workspaces/w/members/viewer", Some(&json!({ "role": "viewer" })))
+        .expect(200);
+    let admins = json!({ "role": "admin" });
+    service.call("PUT", "/api/v1/workspaces/w/members/boss", Some(&admins)).expect(200);
+    let mut boss = server.with_token(Scope::User, Some("boss"));
+    boss.acquire("w", &json!({})).expect(200);
+    boss.post("/api/v1/workspaces/w/lock/handover", &json!({ "to_user_id": "viewer" }))
+        .refused(403, "not_a_member");
+    for route in ROUTES.iter().filter(|route| route.right != Right::Open) {
+        let unknown = fine(&mut nobody, route);
+        unknown.refused(401, "unauthenticated");
+        assert_eq!(unknown.header("www-authenticate"), Some("Bearer realm=\"lockhouse\""));
+        if route.path.contains("{workspace_id}") && route.right != Right::Serve {
+            fine(&mut stranger, route).refused(404, "workspace_not_found");
+        }
+        if matches!(route.right, Right::Serve | Right::Administer | Right::Monitor) {
+            fine(&mut stranger, route).refused(403, "forbidden");
+        }
+        if ["acquireLock", "knock", "putMember", "removeMember"].contains(&route.name) {
+            fine(&mut viewer, route).refused(403, "not_a_member");
+        }
+    }
+}
+
+/// The refusals of those who ask too often.
+fn limited() {
+    let server = Server::with(|config| config.limits.requests_per_second = Some(1));
+    let mut alice = server.user("alice");
+    for _ in 0..10 {
+        alice.lock("w");
+    }
+    for route in ROUTES {
+        let mut client = if route.right == Right::Open { server.client() } else { server.user("alice") };
+        let mut answer = fine(&mut client, route);
+        while route.right == Right::Open && answer.status == 200 {
+            answer = fine(&mut client, route);
+        }
+        answer.refused(429, "rate_limited");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    server.pass(1_000);
+    alice.lock("w");
 }
 
 /// The refusals that are about locks.
@@ -105,10 +180,12 @@ fn busy() {
     }
 }
 
+const TABLES: [&str; 6] = ["locks", "events", "meta", "workspaces", "members", "tokens"];
+
 /// There is no room: whatever is written needs more than the settings allow.
 fn full() {
     let server = Server::with(|config| config.database.max_size = Some(1 << 20));
-    let triggers = ["locks", "events", "meta"].map(|table| {
+    let triggers = TABLES.map(|table| {
         ["INSERT", "UPDATE", "DELETE"].map(|event| {
             format!(
                 "CREATE TRIGGER fill_{table}_{event} AFTER {event} ON {table}
@@ -122,7 +199,7 @@ fn full() {
         let sql = server.sql();
         sql.execute_batch(&format!("CREATE TABLE ballast (weight); {}", triggers.concat().concat())).unwrap();
         fine(&mut alice, route).refused(507, "storage_full");
-        for table in ["locks", "events", "meta"] {
+        for table in TABLES {
             for event in ["INSERT", "UPDATE", "DELETE"] {
                 sql.execute_batch(&format!("DROP TRIGGER fill_{table}_{event};")).unwrap();
             }
@@ -144,7 +221,11 @@ fn broken() {
     let mut alice = server.user("alice");
     server
         .sql()
-        .execute_batch("ALTER TABLE locks RENAME TO lost_locks; ALTER TABLE meta RENAME TO lost_meta;")
+        .execute_batch(
+            "ALTER TABLE locks RENAME TO lost_locks; ALTER TABLE meta RENAME TO lost_meta;
+             ALTER TABLE workspaces RENAME TO lost_workspaces; ALTER TABLE members RENAME TO lost_members;
+             ALTER TABLE tokens RENAME TO lost_tokens;",
+        )
         .unwrap();
     for route in ROUTES.iter().filter(|route| route.store != Touches::Nothing) {
         let problem = fine(&mut alice, route).refused(500, "internal");
@@ -171,6 +252,8 @@ impl Expect for Answer {
 #[test]
 fn every_answer_that_is_declared_is_met() {
     every_row();
+    strangers();
+    limited();
     conflicts();
     busy();
     full();

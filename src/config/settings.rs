@@ -199,8 +199,12 @@ pub fn effective(config: &Config) -> String {
     for section in sections() {
         let _ = writeln!(text, "[{section}]");
         for setting in settings().filter(|setting| setting.section == section) {
-            let shown = if setting.secret { "\"(not shown)\"".to_owned() } else { (setting.show)(config) };
-            let _ = writeln!(text, "{} = {shown}", setting.name);
+            let shown = (setting.show)(config);
+            if setting.secret && shown != (setting.show)(&Config::default()) {
+                let _ = writeln!(text, "# {} is set, and is not shown", setting.name);
+            } else {
+                let _ = writeln!(text, "{} = {shown}", setting.name);
+            }
         }
         text.push('\n');
     }

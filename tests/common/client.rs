@@ -16,6 +16,7 @@ pub struct Client {
     address: SocketAddr,
     stream: BufReader<TcpStream>,
     user: Option<String>,
+    token: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,12 +64,18 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { address, stream: BufReader::new(stream), user: None }
+        Self { address, stream: BufReader::new(stream), user: None, token: None }
     }
 
     /// The same connection, for `user`.
     pub fn by(mut self, user: &str) -> Self {
         self.user = Some(user.to_owned());
+        self
+    }
+
+    /// The same connection, with this token.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -140,6 +147,9 @@ impl Client {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
         if let Some(user) = &self.user {
             let _ = write!(head, "X-User-Id: {user}\r\n");
+        }
+        if let Some(token) = &self.token {
+            let _ = write!(head, "Authorization: Bearer {token}\r\n");
         }
         for (name, value) in headers {
             let _ = write!(head, "{name}: {value}\r\n");

@@ -111,8 +111,8 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
     }
     let declared = &operation["responses"][answer.status.to_string()];
     assert!(!declared.is_null(), "{id} answered {}, which is not declared: {}", answer.status, answer.text());
-    let media = declared["content"].as_object().unwrap().keys().next().unwrap();
-    assert_eq!(answer.header("content-type"), Some(media.as_str()), "{id} {}", answer.status);
+    let media = declared["content"].as_object().and_then(|content| content.keys().next());
+    assert_eq!(answer.header("content-type"), media.map(String::as_str), "{id} {}", answer.status);
     let met = (id, answer.status);
     if method != "HEAD"
         && let Some(validator) = VALIDATORS.get(&met)

@@ -23,9 +23,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockhouse::auth::Scope;
 use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::Config;
 use lockhouse::http::routes::{ROUTES, Route};
+use lockhouse::lock::UserId;
+use lockhouse::store::tokens;
 use lockhouse::sweeper::{Swept, sweep_once};
 use lockhouse::time::{Clock, ManualClock, WallTime};
 use tempfile::TempDir;
@@ -125,6 +128,20 @@ impl Server {
     /// A connection of `user`.
     pub fn user(&self, user: &str) -> Client {
         self.client().by(user)
+    }
+
+    /// A new token, made from beside as `lockhouse token create` does.
+    pub fn token(&self, scope: Scope, user: Option<&str>) -> String {
+        let user_id = user.map(|user| UserId::parse(user).unwrap());
+        let now = Clock::Manual(Arc::clone(&self.clock)).wall();
+        let (secret, token, hash) = lockhouse::auth::token::mint(scope, user_id, None, now, None).unwrap();
+        tokens::beside(&self.database(), |connection| tokens::create(connection, &token, &hash)).unwrap();
+        secret
+    }
+
+    /// A connection with a new token.
+    pub fn with_token(&self, scope: Scope, user: Option<&str>) -> Client {
+        self.client().with_token(&self.token(scope, user))
     }
 
     pub fn database(&self) -> PathBuf {
