@@ -106,6 +106,9 @@ fn strangers() {
         if route.path.contains("{workspace_id}") && route.right != Right::Serve {
             fine(&mut stranger, route).refused(404, "workspace_not_found");
         }
+        if route.name == "followEvents" {
+            call(&mut stranger, route, "?workspace_id=w", &[], "").refused(404, "workspace_not_found");
+        }
         if matches!(route.right, Right::Serve | Right::Administer | Right::Monitor) {
             fine(&mut stranger, route).refused(403, "forbidden");
         }

@@ -83,38 +83,51 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Finds out who is calling.
-pub struct Auth {
+/// What it takes to tell who is calling, but for the tokens.
+pub struct Means {
     mode: AuthMode,
     admins: HashSet<UserId>,
     jwt: Option<jwt::Verifier>,
-    service: Arc<Service>,
 }
 
-impl Auth {
+impl Means {
     /// As the settings say.
     ///
     /// # Errors
     /// [`Error::Internal`] with a sentence for the operator, when a key cannot be used.
-    pub fn new(settings: &config::Auth, service: &Arc<Service>) -> Result<Self, Error> {
+    pub fn new(settings: &config::Auth) -> Result<Self, Error> {
         let admins = settings.admins.iter().map(|id| UserId::parse(id)).collect::<Result<_, _>>()?;
         let jwt = match settings.mode {
             AuthMode::Jwt => Some(jwt::Verifier::new(&settings.jwt)?),
             AuthMode::None | AuthMode::Token | AuthMode::Proxy => None,
         };
-        Ok(Self { mode: settings.mode, admins, jwt, service: Arc::clone(service) })
+        Ok(Self { mode: settings.mode, admins, jwt })
+    }
+}
+
+/// Finds out who is calling.
+pub struct Auth {
+    means: Means,
+    service: Arc<Service>,
+}
+
+impl Auth {
+    /// By these means, and the tokens of `service`.
+    #[must_use]
+    pub fn new(means: Means, service: &Arc<Service>) -> Self {
+        Self { means, service: Arc::clone(service) }
     }
 
     /// How callers say who they are.
     #[must_use]
     pub const fn mode(&self) -> AuthMode {
-        self.mode
+        self.means.mode
     }
 
     /// The challenge of a 401 (RFC 9110 §11.6.1): which scheme is asked for.
     #[must_use]
     pub const fn challenge(&self) -> &'static str {
-        match self.mode {
+        match self.means.mode {
             AuthMode::None => "X-User-Id realm=\"lockhouse\"",
             AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy => "Bearer realm=\"lockhouse\"",
         }
@@ -123,7 +136,7 @@ impl Auth {
     /// What is missing, as a sentence.
     #[must_use]
     pub const fn how_to(&self) -> &'static str {
-        match self.mode {
+        match self.means.mode {
             AuthMode::None => "Say who you are in the header X-User-Id.",
             AuthMode::Token => "Send a valid token in the header Authorization: Bearer lh_….",
             AuthMode::Jwt => "Send a valid JWT, or a token, in the header Authorization: Bearer ….",
@@ -138,36 +151,32 @@ impl Auth {
     /// # Errors
     /// Why they are not let in.
     pub fn identify(&self, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
-        if self.mode == AuthMode::None {
+        if self.means.mode == AuthMode::None {
             return Ok(believe(credentials)?);
         }
         match (bearer(credentials)?, credentials.asserted) {
             (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials),
             (Some(token), _) => {
-                let verified = self.jwt.as_ref().and_then(|jwt| jwt.verify(token, self.service.wall()));
+                let verified = self.means.jwt.as_ref().and_then(|jwt| jwt.verify(token, self.service.wall()));
                 let verified = verified.ok_or(Refusal::Unauthenticated)?;
-                self.vouched_for(verified.user_id, verified.name, verified.is_admin)
+                Ok(self.vouched_for(verified.user_id, verified.name, verified.is_admin))
             }
-            (None, Some((user_id, name))) if self.mode == AuthMode::Proxy => {
+            (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
                 let user_id = parse("the proxy's user header", &decode("it", user_id)?, UserId::parse)?;
                 let name = name.filter(|name| !name.is_empty());
                 let name = name
                     .map(|name| parse("the proxy's name header", &decode("it", name)?, DisplayName::parse));
-                self.vouched_for(user_id, name.transpose()?, false)
+                Ok(self.vouched_for(user_id, name.transpose()?, false))
             }
             (None, _) => Err(Refusal::Unauthenticated),
         }
     }
 
     /// One whom somebody else has signed in.
-    fn vouched_for(
-        &self,
-        user_id: UserId,
-        name: Option<DisplayName>,
-        is_admin: bool,
-    ) -> Result<Caller, Refusal> {
-        let scope = if is_admin || self.admins.contains(&user_id) { Scope::Admin } else { Scope::User };
-        Ok(Caller { is_named: name.is_some(), user_id: Some(user_id), name, scope })
+    fn vouched_for(&self, user_id: UserId, name: Option<DisplayName>, is_admin: bool) -> Caller {
+        let is_admin = is_admin || self.means.admins.contains(&user_id);
+        let scope = if is_admin { Scope::Admin } else { Scope::User };
+        Caller { is_named: name.is_some(), user_id: Some(user_id), name, scope }
     }
 
     fn by_token(&self, token: &str, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
@@ -188,7 +197,10 @@ impl Auth {
             }
             Scope::Service | Scope::Admin => {
                 let name = said.name.or_else(|| token.name.filter(|_| said.user_id.is_none()));
-                let user_id = said.user_id.or(token.user_id);
+                // An administrator who is nobody in particular can be told by the token, in the history.
+                let unnamed = (token.scope == Scope::Admin).then(|| format!("token:{}", token.token_id));
+                let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
+                let user_id = said.user_id.or(token.user_id).or(unnamed);
                 Ok(Caller { user_id, name, is_named: false, scope: token.scope })
             }
         }

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::logging;
-use crate::auth::Auth;
+use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
 use crate::door::listen::{Address, Bound};
 use crate::door::meeting::MeetingPlace;
@@ -138,6 +138,7 @@ pub fn start_on(
     routes: &'static [Route],
 ) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::default());
+    let means = Means::new(&config.auth)?;
     // The address first: whoever starts a second server by mistake is told of it, and no file is touched.
     if bound.is_empty() {
         bound.push(Bound::at(&config.server.listen, config.server.socket_mode)?);
@@ -160,7 +161,7 @@ pub fn start_on(
     let app = App {
         routes,
         service: Arc::clone(&service),
-        auth: Auth::new(&config.auth, &service)?,
+        auth: Auth::new(means, &service),
         rate: config.limits.requests_per_second.map(RateLimit::new),
         cors_origins: config.server.cors_origins.clone(),
     };

@@ -83,7 +83,7 @@ impl Kind {
 /// Carries it out.
 pub(super) fn run(verb: Verb) -> Result<(), Error> {
     match verb {
-        Verb::Create(create) => make(create),
+        Verb::Create(create) => make(&create),
         Verb::List(database) => list(&database),
         Verb::Revoke(Revoke { database, token_id }) => {
             let revoked =
@@ -99,7 +99,7 @@ pub(super) fn run(verb: Verb) -> Result<(), Error> {
     }
 }
 
-fn make(create: Create) -> Result<(), Error> {
+fn make(create: &Create) -> Result<(), Error> {
     let now = Clock::system().wall();
     let expires = create.expires.map(|expires| {
         WallTime(now.0.saturating_add(i64::try_from(expires.as_millis()).unwrap_or(i64::MAX)))

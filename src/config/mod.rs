@@ -136,7 +136,8 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
 /// Whether only its owner can read a file. Its mode, if others can.
 fn is_private(path: &Path) -> Result<(), u32> {
     let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o777);
-    if mode & 0o077 == 0 { Ok(()) } else { Err(mode) }
+    // The last six bits are those of the group and of others.
+    if mode.trailing_zeros() >= 6 { Ok(()) } else { Err(mode) }
 }
 
 fn unknown(source: &str, section: &str, asked: &str) -> ConfigError {
@@ -199,7 +200,6 @@ fn check_auth(config: &Config) -> Result<(), ConfigError> {
             )),
             Listen::Tcp(_) | Listen::Unix(_) => Ok(()),
         },
-        AuthMode::Token => Ok(()),
         AuthMode::Jwt if symmetric && jwt.secrets.is_empty() => wrong(
             "auth.mode = \"jwt\" with HS256 needs auth.jwt_secret, of at least 32 bytes: set LOCKHOUSE_AUTH_JWT_SECRET".to_owned(),
         ),
@@ -212,7 +212,6 @@ fn check_auth(config: &Config) -> Result<(), ConfigError> {
         AuthMode::Jwt if !symmetric && !jwt.secrets.is_empty() => {
             wrong("auth.jwt_secret goes with HS256 only".to_owned())
         }
-        AuthMode::Jwt => Ok(()),
         AuthMode::Proxy if auth.proxy.addresses.is_empty() => wrong(
             "auth.mode = \"proxy\" needs auth.proxy_addresses: without them anybody could say who they are".to_owned(),
         ),
@@ -222,7 +221,7 @@ fn check_auth(config: &Config) -> Result<(), ConfigError> {
         AuthMode::Proxy if auth.proxy.user_header.eq_ignore_ascii_case(&auth.proxy.name_header) => {
             wrong("auth.proxy_user_header and auth.proxy_name_header must be two headers".to_owned())
         }
-        AuthMode::Proxy => Ok(()),
+        AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy => Ok(()),
     }
 }
 

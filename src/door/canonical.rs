@@ -9,15 +9,24 @@ use super::socket::Peer;
 use crate::config::TrustedProxy;
 use crate::http::tag::{self, Tag};
 
+/// The headers that go on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Those that anybody behind the door reads.
+    pub(super) wanted: &'a [&'a str],
+    /// Those in which this client may say who the user is, and what they are called inside.
+    pub(super) asserted: &'a [(String, &'static str)],
+}
+
 /// Appends the request, with its tag and those of its headers that are `wanted`, to `bytes`; nothing if it is refused.
 /// Headers that are `asserted` go on under another name, which no client can set.
 pub(super) fn write(
     bytes: &mut Vec<u8>,
     tag: &Tag,
     request: &Request<'_>,
-    wanted: &[&str],
-    asserted: &[(String, &'static str)],
+    headers: &Wanted<'_>,
 ) -> Result<(), Refusal> {
+    let Wanted { wanted, asserted } = headers;
     let Request { head, body } = request;
     let before = bytes.len();
     // Writing into a Vec cannot fail.
@@ -98,6 +107,7 @@ mod tests {
         }
     }
 
+    const USER: Wanted<'_> = Wanted { wanted: &["X-User-Id"], asserted: &[] };
     const TAG: Tag = Tag { connection: 1, id: 10, client: None };
 
     #[test]
@@ -105,7 +115,7 @@ mod tests {
         let sent = "POST http://h/a?b HTTP/1.1\r\nHost: h\r\nx-lockhouse: 1 2 3\r\nx-user-id:  alice \r\n\
                     Cookie: \u{e9}\r\nExpect: 100-continue\r\nConnection: close\r\ncontent-length: 0002\r\n\r\n{}";
         let mut bytes = b"before".to_vec();
-        with_request(sent, |request| write(&mut bytes, &TAG, request, &["X-User-Id"], &[])).unwrap();
+        with_request(sent, |request| write(&mut bytes, &TAG, request, &USER)).unwrap();
         let expected = "beforePOST /a?b HTTP/1.1\r\nX-Lockhouse: 1 a -\r\nX-User-Id: alice\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
@@ -116,7 +126,10 @@ mod tests {
         let asserted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
         for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: alice\r\n"), (&[], "")] {
             let mut bytes = Vec::new();
-            with_request(sent, |request| write(&mut bytes, &TAG, request, &[], believed)).unwrap();
+            with_request(sent, |request| {
+                write(&mut bytes, &TAG, request, &Wanted { wanted: &[], asserted: believed })
+            })
+            .unwrap();
             let written = String::from_utf8(bytes).unwrap();
             assert_eq!(written, format!("GET / HTTP/1.1\r\nX-Lockhouse: 1 a -\r\n{expected}\r\n"));
         }
@@ -126,7 +139,7 @@ mod tests {
     fn a_wanted_header_that_is_not_ascii_is_refused_and_leaves_nothing() {
         let mut bytes = b"before".to_vec();
         let sent = "GET / HTTP/1.1\r\nHost: h\r\nX-User-Id: zo\u{eb}\r\n\r\n";
-        let refused = with_request(sent, |request| write(&mut bytes, &TAG, request, &["X-User-Id"], &[]));
+        let refused = with_request(sent, |request| write(&mut bytes, &TAG, request, &USER));
         assert_eq!((refused, bytes), (Err(Refusal::HeaderValue), b"before".to_vec()));
     }
 

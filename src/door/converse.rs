@@ -92,8 +92,8 @@ impl Turnstile {
                 let address = canonical::client_address(client.peer, head, &self.settings.trusted_proxies);
                 let asserted: &[_] =
                     if self.behind.believes(client.peer) { &self.behind.asserted } else { &[] };
-                let wanted = self.behind.wanted;
-                match self.upstream.send(index, key, address, &request, wanted, asserted, self.now) {
+                let headers = canonical::Wanted { wanted: self.behind.wanted, asserted };
+                match self.upstream.send(index, key, address, &request, &headers, self.now) {
                     Ok(()) => {
                         client.framer.consume();
                         client.continued = false;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
-use super::canonical;
+use super::canonical::{self, Wanted};
 use super::framing::Request;
 use super::refusal::Refusal;
 use super::socket::Output;
@@ -173,14 +173,13 @@ impl Upstream {
         client: ClientKey,
         address: Option<std::net::IpAddr>,
         request: &Request<'_>,
-        wanted: &[&str],
-        asserted: &[(String, &'static str)],
+        headers: &Wanted<'_>,
         now: Duration,
     ) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(index) else { return Err(Refusal::Upstream) };
         let id = self.requests + 1;
         let tag = Tag { connection: connection.number, id, client: address };
-        canonical::write(&mut connection.output.bytes, &tag, request, wanted, asserted)?;
+        canonical::write(&mut connection.output.bytes, &tag, request, headers)?;
         self.requests = id;
         let is_head = request.head.method == "HEAD";
         connection.flights.push_back(Flight { id, client: Some(client), is_head, since: now });

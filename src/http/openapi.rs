@@ -168,10 +168,14 @@ fn refused(codes: &[Code]) -> Value {
 fn responses(route: &Route) -> Map<String, Value> {
     let (status, media_type, schema) = route.answer;
     let mut responses = Map::new();
-    let mut fine = json!({ "description": "It went well." });
-    if !media_type.is_empty() {
-        fine["content"] = json!({ media_type: { "schema": reference(schema) } });
-    }
+    let fine = if media_type.is_empty() {
+        json!({ "description": "It went well." })
+    } else {
+        json!({
+            "description": "It went well.",
+            "content": { media_type: { "schema": reference(schema) } },
+        })
+    };
     responses.insert(status.to_string(), fine);
     let refusals = route.refusals();
     for same_status in refusals.chunk_by(|one, other| one.status() == other.status()) {

@@ -105,10 +105,9 @@ pub fn access(
 ) -> Result<Standing, Denied> {
     let knows = exists && (actor.sees_all || role.is_some());
     match (membership, need) {
-        (Membership::Open, Need::See | Need::Revoke | Need::Edit) => {}
         (Membership::Open, Need::Manage) if !exists => return Err(Denied::NoSuchWorkspace),
         (Membership::Enforced, _) if !knows => return Err(Denied::NoSuchWorkspace),
-        (Membership::Enforced, Need::See | Need::Revoke) => {}
+        (_, Need::See | Need::Revoke) | (Membership::Open, Need::Edit) => {}
         (Membership::Enforced, Need::Edit) => {
             if role.is_none_or(|role| role < Role::Editor) {
                 return Err(Denied::NotAMember);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::answer;
@@ -77,6 +78,7 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 }
 
 /// `DELETE /tokens/{token_id}`
+#[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
 pub fn revoke(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let token_id = call.values.text("token_id").unwrap_or_default().to_owned();
     let service = Arc::clone(service);
@@ -89,7 +91,9 @@ pub fn revoke(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// `GET /gate`: nothing but 204, 401 and 403 is understood by a proxy that asks, so what is missing is 403, too.
 pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (workspace, fence) = &call.lock;
-    let workspace = call.values.text("workspace_id").or(workspace.as_deref());
+    // Percent-encoded where it is not ASCII, as the headers that name users.
+    let named = workspace.as_deref().and_then(|id| percent_decode_str(id).decode_utf8().ok());
+    let workspace = call.values.text("workspace_id").or(named.as_deref());
     let fence = call.values.fence("fence").or_else(|| fence.as_deref()?.parse().ok().map(Fence));
     let workspace_id = workspace.and_then(|id| WorkspaceId::parse(id).ok());
     let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else {

@@ -125,6 +125,7 @@ pub fn remove_member(service: &Arc<Service>, call: &Call) -> Result<Answer, Prob
 }
 
 /// `POST /invariants/check`
+#[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
 pub fn check(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let by = by(call);
     let service = Arc::clone(service);

@@ -170,7 +170,7 @@ pub const ROUTES: &[Route] = &[
         ],
         body: BodyKind::None,
         answer: (200, EVENT_STREAM, "EventStream"),
-        problems: &[],
+        problems: &[Code::WorkspaceNotFound],
         store: Touches::Nothing,
     },
     Route {
@@ -379,7 +379,7 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/gate",
         name: "passGate",
         summary: "Whether a write may pass",
-        about: "For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or the middleware of an app: 204 when the caller has the lease with this fence now. The workspace and the fence may also stand in `X-Lock-Workspace` and `X-Lock-Fence`.",
+        about: "For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or the middleware of an app: 204 when the caller has the lease with this fence now. The workspace and the fence may also stand in `X-Lock-Workspace` (percent-encoded where it is not ASCII) and `X-Lock-Fence`. What is missing is answered with 403, too: that is all that a proxy understands.",
         right: Right::Lock,
         handler: tokens::gate,
         query: &[optional("workspace_id", Kind::Identifier(ID_BYTES), "Whose lock."), FENCE],

@@ -1,0 +1,362 @@
+//! Workspaces and members: who sees, who locks, and what ends with them; limits; the gate; what must always be so.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use common::{Client, Server, eventually};
+use lockhouse::auth::Scope;
+use lockhouse::config::AuthMode;
+use lockhouse::lock::member::Membership;
+use lockhouse::lock::policy::Takeover;
+use serde_json::{Value, json};
+
+fn enforced() -> Server {
+    Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.locks.rules.membership = Membership::Enforced;
+        config.locks.rules.takeover = Takeover::Admins;
+    })
+}
+
+/// The app's back end.
+fn app(server: &Server) -> Client {
+    server.with_token(Scope::Service, None)
+}
+
+fn user(server: &Server, name: &str) -> Client {
+    server.with_token(Scope::User, Some(name))
+}
+
+fn workspace(app: &mut Client, id: &str, members: &[(&str, &str)]) {
+    app.call("PUT", &format!("/api/v1/workspaces/{id}"), Some(&json!({ "name": "Plans" }))).expect(200);
+    for (user, role) in members {
+        member(app, id, user, role);
+    }
+}
+
+fn member(app: &mut Client, id: &str, user: &str, role: &str) {
+    let path = format!("/api/v1/workspaces/{id}/members/{user}");
+    app.call("PUT", &path, Some(&json!({ "role": role }))).expect(200);
+}
+
+#[test]
+fn workspaces_and_members_are_kept_listed_and_removed() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("alice", "admin"), ("bob", "editor"), ("carol", "viewer")]);
+    workspace(&mut app, "v", &[("alice", "viewer")]);
+    let shown = app.get("/api/v1/workspaces/w").expect(200);
+    assert_eq!(
+        shown,
+        json!({ "workspace_id": "w", "name": "Plans", "created_at": "2026-11-23T12:00:00.000Z" })
+    );
+    // A repeat without a name leaves it.
+    assert_eq!(app.call("PUT", "/api/v1/workspaces/w", None).expect(200), shown);
+    let members = app.get("/api/v1/workspaces/w/members?limit=2").expect(200);
+    assert_eq!(
+        members["members"],
+        json!([{ "user_id": "alice", "role": "admin" }, { "user_id": "bob", "role": "editor" }])
+    );
+    let rest = app.get("/api/v1/workspaces/w/members?limit=2&cursor=bob").expect(200);
+    assert_eq!(rest, json!({ "members": [{ "user_id": "carol", "role": "viewer" }], "next_cursor": null }));
+    let ids = |client: &mut Client| -> Vec<String> {
+        let page = client.get("/api/v1/workspaces").expect(200);
+        let all = page["workspaces"].as_array().unwrap();
+        all.iter().map(|workspace| workspace["workspace_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&mut app), ["v", "w"]);
+    assert_eq!(ids(&mut user(&server, "bob")), ["w"], "each sees their own");
+    let mut alice = user(&server, "alice");
+    assert_eq!(alice.delete("/api/v1/workspaces/w/members/carol").expect(200), json!({ "removed": true }));
+    assert_eq!(alice.delete("/api/v1/workspaces/w/members/carol").expect(200), json!({ "removed": false }));
+    alice.delete("/api/v1/workspaces/v/members/alice").refused(403, "not_a_member");
+    let odd = app.call("PUT", "/api/v1/workspaces/w/members/dave", Some(&json!({ "role": "owner" })));
+    assert_eq!(odd.refused(400, "invalid_request")["field"], "role");
+    app.call("PUT", "/api/v1/workspaces/none/members/dave", Some(&json!({ "role": "viewer" })))
+        .refused(404, "workspace_not_found");
+    assert_eq!(app.delete("/api/v1/workspaces/w").expect(200), json!({ "deleted": true }));
+    assert_eq!(app.delete("/api/v1/workspaces/w").expect(200), json!({ "deleted": false }));
+    assert!(ids(&mut user(&server, "bob")).is_empty());
+}
+
+#[test]
+fn a_workspace_that_one_may_not_see_is_not_there() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "secret", &[("alice", "editor")]);
+    let (mut alice, mut mallory) = (user(&server, "alice"), user(&server, "mallory"));
+    alice.acquire("secret", &json!({})).expect(200);
+    let strip = |mut problem: Value| {
+        problem.as_object_mut().unwrap().remove("request_id");
+        problem
+    };
+    // Not there, or not to be seen: the answers are the same.
+    for what in ["", "/lock", "/history", "/presence", "/members"] {
+        let ask = |client: &mut Client, id: &str| {
+            strip(client.get(&format!("/api/v1/workspaces/{id}{what}")).refused(404, "workspace_not_found"))
+        };
+        assert_eq!(ask(&mut mallory, "secret"), ask(&mut mallory, "none"), "{what}");
+    }
+    let mut ask = |id| strip(mallory.acquire(id, &json!({})).refused(404, "workspace_not_found"));
+    assert_eq!(ask("secret"), ask("none"));
+    mallory.get("/api/v1/events?workspace_id=secret").refused(404, "workspace_not_found");
+    assert_eq!(mallory.get("/api/v1/locks").expect(200)["locks"], json!([]));
+    assert_eq!(alice.get("/api/v1/locks").expect(200)["locks"][0]["workspace_id"], "secret");
+    let many = json!({ "locks": [{ "workspace_id": "secret" }, { "workspace_id": "none" }] });
+    let results = mallory.post("/api/v1/locks/heartbeat", &many).expect(200)["results"].clone();
+    for result in results.as_array().unwrap() {
+        assert_eq!((&result["status"], &result["code"]), (&json!(404), &json!("workspace_not_found")));
+    }
+}
+
+#[test]
+fn whoever_is_removed_loses_the_lock_at_once_and_learns_why() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("alice", "editor"), ("bob", "editor"), ("boss", "admin")]);
+    let mut alice = user(&server, "alice");
+    let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
+    // Bob waits; it is his at once.
+    let mut bob = user(&server, "bob");
+    let token = server.token(Scope::User, Some("bob"));
+    let mut waits = server.client();
+    waits.send(
+        format!("POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"wait_ms\":60000}}")
+            .as_bytes(),
+    );
+    eventually(|| bob.get("/api/v1/workspaces/w/presence").expect(200)["waiting"] != json!([]));
+    user(&server, "boss").delete("/api/v1/workspaces/w/members/alice").expect(200);
+    assert_eq!(waits.receive("POST").unwrap().expect(200)["lock"]["locked_by_user_id"], "bob");
+    alice.heartbeat("w", &json!({ "fence": fence })).refused(404, "workspace_not_found");
+    member(&mut app, "w", "alice", "viewer");
+    let lost = alice.heartbeat("w", &json!({ "fence": fence })).refused(403, "not_holder")["lost"].clone();
+    assert_eq!(
+        (&lost["reason"], &lost["by_user_id"], &lost["fence"]),
+        (&json!("member_removed"), &json!("boss"), &fence)
+    );
+    let events = bob.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
+    assert_eq!(events[1]["type"], "member.removed");
+    // A viewer sees and does not lock; an editor who becomes one loses the lock.
+    alice.lock("w");
+    alice.acquire("w", &json!({})).refused(403, "not_a_member");
+    member(&mut app, "w", "bob", "viewer");
+    assert_eq!(bob.lock("w"), Value::Null);
+    let lost = bob.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
+    assert_eq!(lost["reason"], "revoked");
+    // One who had no lock is removed, too, and that is told.
+    app.delete("/api/v1/workspaces/w/members/bob").expect(200);
+    let events = alice.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
+    assert_eq!(
+        (&events[0]["type"], &events[0]["user_id"], &events[0]["fence"]),
+        (&json!("member.removed"), &json!("bob"), &Value::Null)
+    );
+}
+
+#[test]
+fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
+    let server = enforced();
+    let mut app = app(&server);
+    let members = [("alice", "editor"), ("bob", "editor"), ("carol", "editor")];
+    workspace(&mut app, "w", &members);
+    let mut alice = user(&server, "alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let token = server.token(Scope::User, Some("bob"));
+    let mut waits = server.client();
+    waits.send(
+        format!("POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"wait_ms\":60000}}")
+            .as_bytes(),
+    );
+    eventually(|| alice.get("/api/v1/workspaces/w/presence").expect(200)["waiting"] != json!([]));
+    user(&server, "carol").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
+    app.delete("/api/v1/workspaces/w").expect(200);
+    waits.receive("POST").unwrap().refused(403, "not_a_member");
+    workspace(&mut app, "w", &members);
+    let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
+    assert_eq!(lost["reason"], "workspace_deleted");
+    server.pass(60_000);
+    assert_eq!(alice.lock("w"), Value::Null);
+    // Nor does one who knocked and was removed since.
+    alice.acquire("w", &json!({})).expect(200);
+    user(&server, "carol").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
+    app.delete("/api/v1/workspaces/w/members/carol").expect(200);
+    assert_eq!(alice.lock("w")["knock"], Value::Null);
+    server.pass(60_000);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
+}
+
+#[test]
+fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("alice", "editor"), ("bob", "editor"), ("boss", "admin")]);
+    let (mut alice, mut bob, mut boss) =
+        (user(&server, "alice"), user(&server, "bob"), user(&server, "boss"));
+    alice.acquire("w", &json!({})).expect(200);
+    let held = bob.acquire("w", &json!({})).refused(409, "lock_held");
+    assert_eq!(held["takeover_allowed"], false);
+    bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
+    bob.release("w", &json!({ "force": true })).refused(403, "not_holder");
+    assert_eq!(boss.acquire("w", &json!({})).refused(409, "lock_held")["takeover_allowed"], true);
+    boss.acquire("w", &json!({ "force": true, "reason": "The printer waits." })).expect(200);
+    boss.release("w", &json!({})).expect(200);
+    alice.acquire("w", &json!({})).expect(200);
+    boss.delete("/api/v1/workspaces/w/lock?force=true&reason=Enough").expect(200);
+    let events = alice.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
+    let told = |place: usize| (events[place]["type"].clone(), events[place]["detail"]["reason"].clone());
+    assert_eq!(told(0), (json!("lock.revoked"), json!("Enough")));
+    assert_eq!(told(3), (json!("lock.taken_over"), json!("The printer waits.")));
+}
+
+/// What somebody who follows all that they may see is told, type and workspace, until `last` has happened.
+fn told(server: &Server, token: &str, last: &str) -> Vec<(String, String)> {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head = format!("GET /api/v1/events?since=0 HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut told = Vec::new();
+    for line in BufReader::new(stream).lines() {
+        let Some(data) = line.unwrap().strip_prefix("data: ").map(str::to_owned) else { continue };
+        let data: Value = serde_json::from_str(&data).unwrap();
+        let text = |name: &str| data[name].as_str().unwrap().to_owned();
+        told.push((text("type"), text("workspace_id")));
+        if told.last().unwrap().1 == last {
+            break;
+        }
+    }
+    told
+}
+
+#[test]
+fn one_is_told_of_ones_own_workspaces_and_leases_only() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "a", &[("alice", "editor")]);
+    workspace(&mut app, "b", &[("bob", "editor")]);
+    workspace(&mut app, "end", &[("alice", "editor"), ("bob", "editor")]);
+    user(&server, "alice").acquire("a", &json!({})).expect(200);
+    user(&server, "bob").acquire("b", &json!({})).expect(200);
+    app.delete("/api/v1/workspaces/a/members/alice").expect(200);
+    member(&mut app, "a", "bob", "viewer");
+    user(&server, "bob").acquire("end", &json!({})).expect(200);
+    let pair = |kind: &str, workspace: &str| (kind.to_owned(), workspace.to_owned());
+    let alice = told(&server, &server.token(Scope::User, Some("alice")), "end");
+    let own = [pair("lock.acquired", "a"), pair("member.removed", "a"), pair("lock.acquired", "end")];
+    assert_eq!(alice, own, "though she is no member any more: it is her lease that it is about");
+    let bob = told(&server, &server.token(Scope::User, Some("bob")), "end");
+    assert_eq!(bob[..2], [pair("lock.acquired", "a"), pair("lock.acquired", "b")]);
+    let all = told(&server, &server.token(Scope::Read, None), "end");
+    assert_eq!(all.len(), 4);
+}
+
+#[test]
+fn a_user_has_only_so_many_locks() {
+    let server = Server::with(|config| config.locks.rules.locks_per_user = 2);
+    let mut alice = server.user("alice");
+    for workspace in ["a", "b"] {
+        alice.acquire(workspace, &json!({ "ttl_ms": 60_000 })).expect(200);
+    }
+    let full = alice.acquire("c", &json!({}));
+    full.refused(429, "rate_limited");
+    assert!(full.header("retry-after").is_some());
+    alice.acquire("a", &json!({ "ttl_ms": 60_000 })).expect(200);
+    server.user("bob").acquire("d", &json!({})).expect(200);
+    alice.acquire("d", &json!({ "force": true })).refused(429, "rate_limited");
+    alice.release("a", &json!({})).expect(200);
+    alice.acquire("c", &json!({})).expect(200);
+    server.pass(60_000);
+    alice.acquire("e", &json!({})).expect(200);
+}
+
+#[test]
+fn the_gate_is_open_for_whoever_has_the_lease_now() {
+    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let (mut alice, mut bob) = (user(&server, "alice"), user(&server, "bob"));
+    let lock = alice.acquire("team%2Fdesign", &json!({ "ttl_ms": 60_000 })).expect(200)["lock"].clone();
+    let fence = lock["fence"].to_string();
+    let path = format!("/api/v1/gate?workspace_id=team%2Fdesign&fence={fence}");
+    assert_eq!(alice.get(&path).status, 204);
+    let headers = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", fence.as_str())];
+    assert_eq!(alice.request("GET", "/api/v1/gate", &headers, b"").status, 204);
+    let encoded = [("X-Lock-Workspace", "team%2Fdesign"), ("X-Lock-Fence", fence.as_str())];
+    assert_eq!(alice.request("GET", "/api/v1/gate", &encoded, b"").status, 204, "as in a path");
+    bob.get(&path).refused(403, "not_holder");
+    for bad in [
+        "/api/v1/gate",
+        "/api/v1/gate?workspace_id=team%2Fdesign",
+        "/api/v1/gate?workspace_id=other&fence=1",
+        &format!("/api/v1/gate?fence={fence}"),
+        &format!("/api/v1/gate?workspace_id=team%2Fdesign&fence={}", lock["fence"].as_i64().unwrap() - 1),
+    ] {
+        alice.get(bad).refused(403, "not_holder");
+    }
+    let garbage = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", "garbage")];
+    alice.request("GET", "/api/v1/gate", &garbage, b"").refused(403, "not_holder");
+    server.client().get(&path).refused(401, "unauthenticated");
+    bob.acquire("team%2Fdesign", &json!({ "force": true })).expect(200);
+    let closed = alice.get(&path).refused(403, "not_holder");
+    assert_eq!(closed["lock"]["locked_by_user_id"], "bob");
+    let lock = bob.lock("team%2Fdesign");
+    let path = format!("/api/v1/gate?workspace_id=team%2Fdesign&fence={}", lock["fence"]);
+    assert_eq!(bob.get(&path).status, 204);
+    server.pass(600_000);
+    bob.get(&path).refused(403, "not_holder");
+}
+
+#[test]
+fn what_must_not_be_is_found_and_put_right() {
+    let server = enforced();
+    let mut app = app(&server);
+    let mut admin = server.with_token(Scope::Admin, Some("root"));
+    let check = |admin: &mut Client| admin.call("POST", "/api/v1/invariants/check", None).expect(200);
+    for id in ["gone", "no-member", "viewer", "expired", "fence", "fine"] {
+        workspace(&mut app, id, &[("alice", "editor")]);
+        let ttl = if id == "expired" { 1_000 } else { 600_000 };
+        user(&server, "alice").acquire(id, &json!({ "ttl_ms": ttl })).expect(200);
+    }
+    assert_eq!(check(&mut admin), json!({ "violations": [], "repaired": 0 }));
+    server.pass(1_000);
+    let sql = server.sql();
+    let fence: i64 =
+        sql.query_row("SELECT fence FROM locks WHERE workspace_id = 'fence'", [], |row| row.get(0)).unwrap();
+    sql.execute_batch(&format!(
+        "DELETE FROM workspaces WHERE workspace_id = 'gone'; DELETE FROM members WHERE workspace_id IN ('gone', 'no-member');
+         UPDATE members SET role = 'viewer' WHERE workspace_id = 'viewer';
+         UPDATE locks SET fence = {} WHERE workspace_id = 'fence';",
+        fence + 1_000_000_000
+    ))
+    .unwrap();
+    let found = check(&mut admin);
+    let mut kinds: Vec<_> = found["violations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|violation| {
+            format!("{} {}", violation["kind"].as_str().unwrap(), violation["workspace_id"].as_str().unwrap())
+        })
+        .collect();
+    kinds.sort();
+    let expected = [
+        "expired_lock expired",
+        "fence_above_counter fence",
+        "holder_is_no_member no-member",
+        "holder_is_no_member viewer",
+        "no_such_workspace gone",
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(found["repaired"], 5);
+    assert_eq!(check(&mut admin), json!({ "violations": [], "repaired": 0 }));
+    let locks = admin.get("/api/v1/locks").expect(200)["locks"].clone();
+    let ids: Vec<_> =
+        locks.as_array().unwrap().iter().map(|lock| lock["workspace_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["fence", "fine"]);
+    workspace(&mut app, "new", &[("alice", "editor")]);
+    let next =
+        user(&server, "alice").acquire("new", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
+    assert!(next > fence + 1_000_000_000, "no fence is given out twice");
+    // Where membership is open, only what is wrong for everybody is.
+    let open = Server::start();
+    open.user("alice").acquire("w", &json!({})).expect(200);
+    assert_eq!(check(&mut open.user("root")), json!({ "violations": [], "repaired": 0 }));
+}

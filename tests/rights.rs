@@ -1,0 +1,144 @@
+//! Who may do what: every operation, tried by every kind of caller, and compared with the matrix of `docs/rights.md`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use common::{Client, Server};
+use lockhouse::auth::Scope;
+use lockhouse::config::AuthMode;
+use lockhouse::http::routes::{ROUTES, Route};
+use lockhouse::lock::member::Membership;
+use lockhouse::lock::policy::Takeover;
+use serde_json::{Value, json};
+
+const CALLERS: [&str; 9] =
+    ["nobody", "stranger", "viewer", "editor", "holder", "workspace admin", "read", "service", "admin"];
+
+/// A workspace of which everybody is what they are called, with a lock of the holder for which an editor has knocked.
+struct Stage<'s> {
+    server: &'s Server,
+    service: String,
+    workspaces: usize,
+}
+
+impl Stage<'_> {
+    fn call(&self, method: &str, path: &str, user: &str, body: Option<&Value>) -> Value {
+        let mut client = self.server.client().by(user).with_token(&self.service);
+        let answer = client.call(method, path, body);
+        assert!((200..300).contains(&answer.status), "{method} {path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// A new one; its id, and the fence of the lock.
+    fn set(&mut self) -> (String, i64) {
+        self.workspaces += 1;
+        let id = format!("w{}", self.workspaces);
+        let path = format!("/api/v1/workspaces/{id}");
+        self.call("PUT", &path, "app", Some(&json!({ "name": "A workspace" })));
+        for (user, role) in [
+            ("viewer", "viewer"),
+            ("editor", "editor"),
+            ("holder", "editor"),
+            ("boss", "admin"),
+            ("other", "editor"),
+        ] {
+            self.call("PUT", &format!("{path}/members/{user}"), "app", Some(&json!({ "role": role })));
+        }
+        let held = self.call("POST", &format!("{path}/lock"), "holder", None);
+        self.call("POST", &format!("{path}/lock/knock"), "other", None);
+        (id, held["lock"]["fence"].as_i64().unwrap())
+    }
+}
+
+fn caller(server: &Server, name: &str, tokens: &[(&str, String)]) -> Client {
+    let client = server.client();
+    let Some((_, token)) = tokens.iter().find(|(known, _)| *known == name) else { return client };
+    // A service acts for somebody.
+    if name == "service" { client.by("editor").with_token(token) } else { client.with_token(token) }
+}
+
+/// The body with which the operation makes sense, and more of its query.
+fn sense(route: &Route, workspace: &str, fence: i64) -> (String, Option<Value>) {
+    let body = match route.name {
+        "renewLocks" => Some(json!({ "locks": [{ "workspace_id": workspace }] })),
+        "handOverLock" => Some(json!({ "to_user_id": "editor" })),
+        "putMember" => Some(json!({ "role": "editor" })),
+        "createToken" => Some(json!({ "user_id": "editor" })),
+        _ => None,
+    };
+    let query = match route.name {
+        "passGate" => format!("?workspace_id={workspace}&fence={fence}"),
+        _ => String::new(),
+    };
+    (query, body)
+}
+
+fn matrix() -> String {
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.locks.rules.membership = Membership::Enforced;
+        config.locks.rules.takeover = Takeover::Admins;
+    });
+    let tokens: Vec<_> = [
+        ("stranger", Scope::User, Some("stranger")),
+        ("viewer", Scope::User, Some("viewer")),
+        ("editor", Scope::User, Some("editor")),
+        ("holder", Scope::User, Some("holder")),
+        ("workspace admin", Scope::User, Some("boss")),
+        ("read", Scope::Read, None),
+        ("service", Scope::Service, None),
+        ("admin", Scope::Admin, Some("root")),
+    ]
+    .into_iter()
+    .map(|(name, scope, user)| (name, server.token(scope, user)))
+    .collect();
+    let service = tokens.iter().find(|(name, _)| *name == "service").unwrap().1.clone();
+    let mut stage = Stage { server: &server, service, workspaces: 0 };
+    let mut text =
+        format!("| operation | {} |\n| --- |{}\n", CALLERS.join(" | "), " --- |".repeat(CALLERS.len()));
+    let extra = [("acquireLock", "force", " with `force`"), ("releaseLock", "force", " with `force`")];
+    for route in ROUTES {
+        let variants = [("", "")].into_iter().chain(
+            extra.iter().filter(|(name, ..)| *name == route.name).map(|(_, field, shown)| (*field, *shown)),
+        );
+        for (field, shown) in variants {
+            let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
+            let _ = write!(text, "| `{} {path}`{shown} |", route.method);
+            for name in CALLERS {
+                let (workspace, fence) = stage.set();
+                let (mut query, body) = sense(route, &workspace, fence);
+                if !field.is_empty() {
+                    query = format!("?{field}=true");
+                }
+                let user = if route.name == "releaseLocksOfUser" { "holder" } else { "other" };
+                let path = route.path.replace("{workspace_id}", &workspace).replace("{user_id}", user);
+                let path = path.replace("{token_id}", "unknown");
+                let mut client = caller(&server, name, &tokens);
+                let answer = client.call(route.method, &format!("{path}{query}"), body.as_ref());
+                let status = match (route.name, answer.status) {
+                    // Each of many has a status of its own.
+                    ("renewLocks", 200) => answer.json()["results"][0]["status"].as_u64().unwrap(),
+                    (_, status) => status.into(),
+                };
+                let _ = write!(text, " {status} |");
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[test]
+fn the_matrix_of_the_docs_is_what_happens() {
+    let page =
+        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/rights.md")).unwrap();
+    let matrix = matrix();
+    for line in matrix.lines() {
+        assert!(page.lines().any(|known| known == line), "docs/rights.md should have:\n{matrix}");
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, matrix.lines().filter(|line| line.starts_with("| `")).count(), "and no other rows");
+}
