@@ -270,8 +270,11 @@ fn every_answer_that_is_declared_is_met() {
 fn the_document_is_what_the_server_gives_out() {
     let server = Server::start();
     let document = server.client().get("/api/v1/openapi.json").expect(200);
-    assert_eq!(document, lockhouse::http::openapi::document());
+    assert_eq!(document, lockhouse::http::openapi::document(AuthMode::None));
     assert_eq!(document["openapi"], "3.1.0");
+    let locked = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let shown = locked.client().get("/api/v1/openapi.json").expect(200);
+    assert_eq!(shown["paths"]["/api/v1/locks"]["get"]["security"], json!([{ "token": [] }]));
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
     assert_eq!(operations, ROUTES.len());
@@ -279,7 +282,7 @@ fn the_document_is_what_the_server_gives_out() {
 
 #[test]
 fn every_reference_of_the_document_leads_somewhere() {
-    let document = lockhouse::http::openapi::document();
+    let document = lockhouse::http::openapi::document(AuthMode::None);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let text = document.to_string();
     let mut used = BTreeSet::new();

@@ -207,20 +207,14 @@ impl Auth {
     }
 }
 
-/// The credentials that are borne: in the header, or in the body of a request that cannot have it.
+/// The credentials that are borne: in the header or, if there is none, in the body of a request that cannot have it.
 fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal> {
     let Some(header) = credentials.authorization else { return Ok(credentials.access_token) };
     let (scheme, token) = header.split_once(' ').ok_or(Refusal::Unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("Bearer") {
         return Err(Refusal::Unauthenticated);
     }
-    let token = token.trim();
-    match credentials.access_token {
-        Some(other) if other != token => {
-            Err(Error::invalid("access_token", "is another than that of Authorization").into())
-        }
-        Some(_) | None => Ok(Some(token)),
-    }
+    Ok(Some(token.trim()))
 }
 
 /// Whom the headers name.

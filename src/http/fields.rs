@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::checks::{Checked, from_json, from_text};
 use super::problem::Problem;
 use crate::error::Error;
 use crate::lock::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
@@ -46,6 +47,8 @@ pub enum Kind {
     Line(usize),
     /// A text of up to so many bytes.
     Text(usize),
+    /// One of these texts.
+    Choice(&'static [&'static str]),
     /// A whole number, between these two.
     Integer(i64, i64),
     /// `true` or `false`.
@@ -56,26 +59,6 @@ pub enum Kind {
     List(usize, &'static [Field]),
     /// Up to so many identifiers of so many bytes, in a query whose parameter is given as often.
     Several(usize, usize),
-}
-
-/// A value that was checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Checked {
-    Text(String),
-    Integer(i64),
-    Boolean(bool),
-    Object(String),
-    List(Vec<Values>),
-    Several(Vec<String>),
-}
-
-impl Checked {
-    fn into_text(self) -> Option<String> {
-        match self {
-            Self::Text(text) | Self::Object(text) => Some(text),
-            Self::Integer(_) | Self::Boolean(_) | Self::List(_) | Self::Several(_) => None,
-        }
-    }
 }
 
 /// Fields that were checked, by name.
@@ -320,99 +303,6 @@ fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result
     })
 }
 
-fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked, Problem> {
-    let wrong = |what: &str| Problem::invalid(name, what);
-    match (kind, value) {
-        (Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_), Value::String(text)) => {
-            text_of(text, kind, name)
-        }
-        (Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_), _) => Err(wrong("must be a text")),
-        (Kind::Integer(least, most), Value::Number(number)) => {
-            integer_of(number.as_i64(), *least, *most, name)
-        }
-        (Kind::Integer(least, most), _) => integer_of(None, *least, *most, name),
-        (Kind::Boolean, Value::Bool(value)) => Ok(Checked::Boolean(value)),
-        (Kind::Boolean, _) => Err(wrong("must be true or false")),
-        (Kind::Object(most), Value::Object(object)) => {
-            let encoded = Value::Object(object).to_string();
-            if encoded.len() > *most {
-                return Err(wrong(&format!(
-                    "must have at most {most} bytes as JSON; this has {}",
-                    encoded.len()
-                )));
-            }
-            Ok(Checked::Object(encoded))
-        }
-        (Kind::Object(_), _) => Err(wrong("must be a JSON object")),
-        (Kind::List(most, fields), Value::Array(entries)) => {
-            if entries.len() > *most {
-                return Err(wrong(&format!("must have at most {most} entries; this has {}", entries.len())));
-            }
-            entries
-                .into_iter()
-                .enumerate()
-                .map(|(index, entry)| match entry {
-                    Value::Object(object) => {
-                        Values::from_object(object, fields, &format!("{name}[{index}]."))
-                    }
-                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                        Err(Problem::invalid(&format!("{name}[{index}]"), "must be a JSON object"))
-                    }
-                })
-                .collect::<Result<_, _>>()
-                .map(Checked::List)
-        }
-        (Kind::List(..), _) => Err(wrong("must be a list")),
-        (Kind::Several(..), _) => Err(wrong("must stand in the query")),
-    }
-}
-
-fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {
-    match kind {
-        Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_) | Kind::Text(_) => {
-            text_of(text.to_owned(), kind, name)
-        }
-        Kind::Integer(least, most) => {
-            // Digits only: no sign, no white space.
-            let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-            integer_of(number, *least, *most, name)
-        }
-        Kind::Boolean => match text {
-            "true" => Ok(Checked::Boolean(true)),
-            "false" => Ok(Checked::Boolean(false)),
-            _ => Err(Problem::invalid(name, "must be true or false")),
-        },
-        Kind::Object(_) | Kind::List(..) => Err(Problem::invalid(name, "must stand in the body")),
-    }
-}
-
-fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
-    let (least, most) = match kind {
-        Kind::Identifier(most) | Kind::Several(_, most) => (1, *most),
-        Kind::Line(most) | Kind::Text(most) => (0, *most),
-        Kind::Integer(..) | Kind::Boolean | Kind::Object(_) | Kind::List(..) => (0, 0),
-    };
-    if text.len() < least || text.len() > most {
-        return Err(Problem::invalid(
-            name,
-            &format!("must have {least} to {most} bytes; this has {}", text.len()),
-        ));
-    }
-    if matches!(kind, Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_))
-        && text.chars().any(char::is_control)
-    {
-        return Err(Problem::invalid(name, "must not contain control characters"));
-    }
-    Ok(Checked::Text(text))
-}
-
-fn integer_of(number: Option<i64>, least: i64, most: i64, name: &str) -> Result<Checked, Problem> {
-    number
-        .filter(|number| (least..=most).contains(number))
-        .map(Checked::Integer)
-        .ok_or_else(|| Problem::invalid(name, &format!("must be a whole number from {least} to {most}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,6 +335,7 @@ mod tests {
             (json!({"id": "a\u{0}"}), "id must not contain control characters."),
             (json!({"id": "a", "ttl_ms": 101}), "ttl_ms must be a whole number from 1 to 100."),
             (json!({"id": "a", "ttl_ms": 1.5}), "ttl_ms must be a whole number from 1 to 100."),
+            (json!({"id": "a", "ttl_ms": 1e300}), "ttl_ms must be a whole number from 1 to 100."),
             (json!({"id": "a", "ttl_ms": "5"}), "ttl_ms must be a whole number from 1 to 100."),
             (json!({"id": "a", "force": "yes"}), "force must be true or false."),
             (json!({"id": "a", "metadata": []}), "metadata must be a JSON object."),

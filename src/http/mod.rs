@@ -5,6 +5,7 @@
 //! the table, `handlers` do what it says, [`wire`] turns JSON into values and back, [`problem`] is the only place
 //! where an error becomes a status. [`server`] is the only user of `tiny_http`.
 
+mod checks;
 pub mod dispatch;
 pub mod exchange;
 pub mod fields;

@@ -1,5 +1,5 @@
 //! The OpenAPI 3.1 document, made from the table of routes. What it does not get from there are the shapes of the
-//! answers ([`super::schemas`]); a test holds every answer against them.
+//! answers (`schemas.rs`); a test holds every answer against them.
 
 use serde_json::{Map, Value, json};
 
@@ -8,15 +8,16 @@ use super::parameters::PATH_PARAMETERS;
 use super::problem::{self, Code, DOOR};
 use super::routes::{BodyKind, JSON, ROUTES, Right, Route};
 use super::schemas::{problem_schema, reference, schemas};
+use crate::config::AuthMode;
 
-/// The document.
+/// The document of a server whose callers say in this way who they are.
 #[must_use]
-pub fn document() -> Value {
+pub fn document(mode: AuthMode) -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
         if let Value::Object(item) = item {
-            item.insert(route.method.to_ascii_lowercase(), operation(route));
+            item.insert(route.method.to_ascii_lowercase(), operation(route, mode));
         }
     }
     json!({
@@ -30,34 +31,48 @@ pub fn document() -> Value {
         },
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "user": {
-                    "type": "apiKey", "in": "header", "name": "X-User-Id",
-                    "description": "auth.mode = \"none\": the user's id, percent-encoded where it is not ASCII, is believed. `X-User-Name` says how they are shown. With a token of a service or an administrator: for whom they act.",
-                },
-                "token": {
-                    "type": "http", "scheme": "bearer",
-                    "description": "A token of Lockhouse (`lh_…`) or, with auth.mode = \"jwt\", a JWT.",
-                },
-            },
+            "securitySchemes": security(mode),
             "responses": { "RefusedAtTheDoor": refused_at_the_door() },
             "schemas": schemas(),
         },
     })
 }
 
-fn operation(route: &Route) -> Value {
+fn security(mode: AuthMode) -> Value {
+    let bearer = |what: &str| {
+        json!({ "token": {
+            "type": "http", "scheme": "bearer",
+            "description": format!("{what} Tokens of services and administrators act for whom they name in the header X-User-Id (percent-encoded where it is not ASCII; `X-User-Name` says how they are shown)."),
+        } })
+    };
+    match mode {
+        AuthMode::None => json!({ "user": {
+            "type": "apiKey", "in": "header", "name": "X-User-Id",
+            "description": "The user's id, percent-encoded where it is not ASCII, is believed. `X-User-Name` says how they are shown.",
+        } }),
+        AuthMode::Token => bearer("A token of Lockhouse (`lh_…`)."),
+        AuthMode::Jwt => bearer("A JWT, or a token of Lockhouse (`lh_…`)."),
+        AuthMode::Proxy => {
+            bearer("A token of Lockhouse (`lh_…`); or nothing, behind the proxy that signs users in.")
+        }
+    }
+}
+
+fn operation(route: &Route, mode: AuthMode) -> Value {
     let mut operation = Map::new();
     operation.insert("operationId".to_owned(), route.name.into());
     operation.insert("summary".to_owned(), route.summary.into());
     operation.insert("description".to_owned(), route.about.into());
     operation.insert(
         "security".to_owned(),
-        match route.right {
-            Right::Open => json!([]),
-            // With auth.mode = "none" nobody need say who they are to look on.
-            Right::Read | Right::Monitor => json!([{}, { "user": [] }, { "token": [] }]),
-            Right::Lock | Right::Serve | Right::Administer => json!([{ "user": [] }, { "token": [] }]),
+        match (route.right, mode) {
+            (Right::Open, _) => json!([]),
+            // Nobody need say who they are to look on, nor to administer, where everybody may.
+            (Right::Read | Right::Monitor | Right::Serve | Right::Administer, AuthMode::None) => {
+                json!([{}, { "user": [] }])
+            }
+            (Right::Lock, AuthMode::None) => json!([{ "user": [] }]),
+            (_, AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy) => json!([{ "token": [] }]),
         },
     );
     let path = PATH_PARAMETERS
@@ -109,6 +124,11 @@ fn object_of(fields: &[Field]) -> Value {
                 {
                     schema.insert("type".to_owned(), json!([kind, "null"]));
                 }
+                if field.need == Need::Optional
+                    && let Some(Value::Array(choices)) = schema.get_mut("enum")
+                {
+                    choices.push(Value::Null);
+                }
             }
             (field.name.to_owned(), schema)
         })
@@ -130,6 +150,7 @@ fn schema_of(kind: &Kind) -> Value {
             "type": "string", "maxLength": most, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
         }),
         Kind::Text(most) => json!({ "type": "string", "maxLength": most }),
+        Kind::Choice(choices) => json!({ "enum": choices }),
         Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Object(most) => {

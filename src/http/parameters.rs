@@ -1,6 +1,8 @@
 //! What the operations take: the fields of their paths, queries and bodies.
 
 use super::fields::{Field, GREATEST, Kind, Need};
+use crate::auth::Scope;
+use crate::lock::member::Role;
 use crate::lock::{ID_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
 
 /// The parameters that stand in paths.
@@ -105,9 +107,13 @@ pub(super) const REASON: Field =
 pub(super) const WORKSPACE: &[Field] =
     &[optional("name", Kind::Line(NAME_BYTES), "How it is shown; as before if not given.")];
 
+const ROLES: &[&str] = &[Role::Viewer.as_str(), Role::Editor.as_str(), Role::Admin.as_str()];
+const SCOPES: &[&str] =
+    &[Scope::User.as_str(), Scope::Read.as_str(), Scope::Service.as_str(), Scope::Admin.as_str()];
+
 pub(super) const MEMBER: &[Field] = &[Field {
     name: "role",
-    kind: Kind::Identifier(16),
+    kind: Kind::Choice(ROLES),
     need: Need::Required,
     about: "`viewer` (sees it), `editor` (locks it, too) or `admin` (takes over and ends locks, and sees to the members, too).",
 }];
@@ -115,7 +121,7 @@ pub(super) const MEMBER: &[Field] = &[Field {
 pub(super) const TOKEN: &[Field] = &[
     optional(
         "scope",
-        Kind::Identifier(16),
+        Kind::Choice(SCOPES),
         "`user` (acts as its owner; if not given), `read` (looks on), `service` (acts for anybody) or `admin`.",
     ),
     optional("user_id", Kind::Identifier(ID_BYTES), "Whose it is."),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::config::Config;
+use crate::config::{AuthMode, Config};
 use crate::error::Error;
 use crate::live::hub::Hub;
 use crate::lock::WorkspaceId;
@@ -39,6 +39,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     wake: SyncSender<()>,
     stopping: AtomicBool,
+    auth_mode: AuthMode,
     tokens: tokens::Tokens,
 }
 
@@ -56,6 +57,7 @@ impl Service {
         });
         let service = Self {
             stopping: AtomicBool::new(false),
+            auth_mode: config.auth.mode,
             tokens: tokens::Tokens::default(),
             history_keep: config.history.keep.map(Ttl::from_duration),
             wake,
@@ -77,6 +79,12 @@ impl Service {
     #[must_use]
     pub fn monotonic(&self) -> std::time::Duration {
         self.store.clock().clock().monotonic()
+    }
+
+    /// How callers say who they are.
+    #[must_use]
+    pub const fn auth_mode(&self) -> AuthMode {
+        self.auth_mode
     }
 
     /// What is counted.

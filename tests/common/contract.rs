@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, Mutex};
 
 use jsonschema::Validator;
+use lockhouse::config::AuthMode;
 use lockhouse::http::openapi;
 use serde_json::{Value, json};
 
 use super::Answer;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(AuthMode::None));
 
 /// The (operation, status) pairs that this process has met.
 pub static MET: Mutex<BTreeSet<(String, u16)>> = Mutex::new(BTreeSet::new());

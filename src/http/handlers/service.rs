@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::json;
 
 use super::answer;
+use crate::config::AuthMode;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::openapi;
@@ -40,7 +41,12 @@ pub fn metrics(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 }
 
 /// `GET /api/v1/openapi.json`
-pub fn openapi(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| openapi::document().to_string().into_bytes());
-    Ok(Answer::Now(Response::of(200, JSON, DOCUMENT.clone())))
+pub fn openapi(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    static DOCUMENTS: LazyLock<Vec<(AuthMode, Vec<u8>)>> = LazyLock::new(|| {
+        let document = |mode| (mode, openapi::document(mode).to_string().into_bytes());
+        [AuthMode::None, AuthMode::Token, AuthMode::Jwt, AuthMode::Proxy].map(document).into()
+    });
+    let mine = DOCUMENTS.iter().find(|(mode, _)| *mode == service.auth_mode());
+    let document = mine.map(|(_, document)| document.clone()).unwrap_or_default();
+    Ok(Answer::Now(Response::of(200, JSON, document)))
 }
