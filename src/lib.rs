@@ -15,13 +15,13 @@
 //! | [`config`] | file + environment + flags → one checked `Config` |
 //! | [`metrics`] | what is counted |
 //! | [`store`] | SQLite and the only SQL: one writer with group commit, pooled readers |
-//! | [`live`] | who follows the events, and the one thread that tells them |
+//! | [`live`] | who follows the events, what is due at a time, and the one thread that sees to both |
 //! | [`service`] | the use cases that HTTP, the sweeper and the command line share |
 //! | [`sweeper`] | keeps the file small; nothing that a client can see depends on it |
-//! | [`auth`] | who is calling |
+//! | [`auth`] | who is calling: tokens, JWTs, a proxy's word, or nobody's |
 //! | [`http`] | the API as one table, and what carries it out; [`http::server`] is the only user of `tiny_http` |
 //! | [`door`] | the clients' connections: one event loop, through which only well-formed requests go on |
-//! | [`cli`] | the program: `serve`, `check` |
+//! | [`cli`] | the program: `serve`, `check`, `token` |
 //!
 //! The data is defined in `schema.sql`, the settings in [`config::settings()`], the API in [`http::routes`].
 //!
@@ -33,6 +33,9 @@
 //! queue → inside the transaction [`store::locks`] loads the lock and [`lock::decide`] decides → commit → the answer is
 //! written as JSON ([`http::wire`]) and goes back through the door, which knows by its id whose it is. No step goes
 //! back, and nothing is answered before it is committed.
+//!
+//! Whoever waits for a lock waits at the door: their place in the line is in memory ([`store::queue`]), and the
+//! transaction that ends a lease gives it to the next of them ([`store::waiting`]), so that nobody comes between.
 //!
 //! What takes its time is put off, so that it keeps neither a thread nor the requests behind it waiting: the door keeps
 //! the client's connection, and the answer follows as a letter ([`http::hold`]).
