@@ -1,4 +1,4 @@
-//! What docs/nginx.md says, with a real nginx.
+//! What docs/nginx.md and docs/gate.md say, with a real nginx.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,7 +9,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -18,13 +18,15 @@ use std::time::Duration;
 
 use common::Server;
 use common::process::lockhouse;
-use lockhouse::config::{self, Listen, Sources};
+use lockhouse::auth::Scope;
+use lockhouse::config::{self, AuthMode, Listen, Sources};
 use lockhouse::http::dispatch::Call;
 use lockhouse::http::exchange::Response;
 use lockhouse::http::hold::{Stream, Ticket};
 use lockhouse::http::problem::Problem;
 use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
 use lockhouse::service::Service;
+use serde_json::{Value, json};
 
 /// The block of this language on a page of `docs`.
 fn block(page: &str, language: &str) -> String {
@@ -32,6 +34,16 @@ fn block(page: &str, language: &str) -> String {
     let page = fs::read_to_string(path).unwrap();
     let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0.to_owned()
+}
+
+/// The settings of nginx on a page, with what is ours for what is shown.
+fn page_with(page: &str, ours: &[(&str, &str)]) -> String {
+    let mut settings = block(page, "nginx");
+    for (shown, ours) in ours {
+        assert!(settings.contains(shown), "{shown} is not on the page");
+        settings = settings.replace(shown, ours);
+    }
+    settings
 }
 
 /// nginx, and all that it needs, in a directory of its own.
@@ -82,30 +94,39 @@ impl Nginx {
         );
         let password = run("openssl", &["passwd", "-apr1", "secret"]);
         fs::write(at("users"), format!("alice:{}", String::from_utf8_lossy(&password.stdout))).unwrap();
-        // It cannot pick a port itself; one that is free now may be taken before it is there.
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut page = block("nginx.md", "nginx");
-            for (shown, ours) in [
-                ("/run/lockhouse/lockhouse.sock", at("lockhouse.sock")),
-                ("443", format!("127.0.0.1:{port}")),
-                ("/etc/ssl/locks.example.crt", certificate.clone()),
-                ("/etc/ssl/locks.example.key", key.clone()),
-                ("/etc/nginx/lockhouse.htpasswd", at("users")),
-            ] {
-                assert!(page.contains(shown), "{shown} is not on the page");
-                page = page.replace(shown, &ours);
-            }
+        Self::run(directory, |port| {
+            let page = page_with(
+                "nginx.md",
+                &[
+                    ("/run/lockhouse/lockhouse.sock", &at("lockhouse.sock")),
+                    ("443", &format!("127.0.0.1:{port}")),
+                    ("/etc/ssl/locks.example.crt", &certificate),
+                    ("/etc/ssl/locks.example.key", &key),
+                    ("/etc/nginx/lockhouse.htpasswd", &at("users")),
+                ],
+            );
             let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                 .map(|name| format!("{name}_temp_path {};", at(name)))
                 .join("\n");
-            let whole = format!(
+            format!(
                 "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}\n{page}}}\n",
                 at("pid"),
                 at("errors")
-            );
-            fs::write(at("nginx.conf"), whole).unwrap();
-            let child = Command::new("nginx").args(["-p", &at(""), "-c", &at("nginx.conf")]).spawn().unwrap();
+            )
+        })
+    }
+
+    /// Runs with these settings, which are for a port. It cannot pick one itself; one that is free now may be taken
+    /// before it is there.
+    fn run(directory: &Path, settings: impl Fn(u16) -> String) -> Self {
+        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            fs::write(at("nginx.conf"), settings(port)).unwrap();
+            let child = Command::new("nginx")
+                .args(["-e", &at("errors"), "-p", &at(""), "-c", &at("nginx.conf")])
+                .spawn()
+                .unwrap();
             let mut nginx = Self { child, directory: directory.to_owned(), port };
             if nginx.is_up() {
                 return nginx;
@@ -280,4 +301,113 @@ fn events_come_through_nginx_as_they_happen() {
     while !stream.is_gone() {
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// An app that knows nothing of locks: what is written to it, it takes. Its port, and what it was asked.
+fn app() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).unwrap();
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                match line.trim_end().to_ascii_lowercase().split_once(": ") {
+                    Some(("content-length", value)) => length = value.parse().unwrap(),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let (what, _) = first.rsplit_once(' ').unwrap();
+            seen.lock()
+                .unwrap()
+                .push(format!("{what} {}", String::from_utf8_lossy(&body)).trim_end().to_owned());
+            reader.get_mut().write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn through_the_gate_a_write_passes_with_the_live_fence_only() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let (alices, bobs) = (server.token(Scope::User, Some("alice")), server.token(Scope::User, Some("bob")));
+    let (mut alice, mut bob) = (server.client().with_token(&alices), server.client().with_token(&bobs));
+    let (app, asked) = app();
+    let directory = tempfile::tempdir().unwrap();
+    let nginx = Nginx::run(directory.path(), |port| {
+        let page = page_with(
+            "gate.md",
+            &[
+                ("error_log stderr", &format!("error_log {}", directory.path().join("errors").display())),
+                ("127.0.0.1:7311", &server.address().to_string()),
+                ("127.0.0.1:8000", &format!("127.0.0.1:{app}")),
+                ("127.0.0.1:8080", &format!("127.0.0.1:{port}")),
+            ],
+        );
+        format!("user root;\n{page}")
+    });
+    // A write to `path`, with these headers; what came of it.
+    let write = |path: &str, headers: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}"]);
+        command.args(["--path-as-is", "-X", "PUT", "-d", "new"]);
+        for header in headers {
+            command.args(["-H", header]);
+        }
+        let output = command.arg(format!("http://127.0.0.1:{}{path}", nginx.port)).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let by = |token: &str| format!("Authorization: Bearer {token}");
+    let (alices, bobs) = (by(&alices), by(&bobs));
+    let with = |fence: &Value| format!("X-Lock-Fence: {fence}");
+
+    // Without a lock.
+    assert_eq!(write("/documents/design-42", &[&alices, "X-Lock-Fence: 1"]), "403");
+    // With the live fence.
+    let fence = with(&alice.acquire("design-42", &json!({})).expect(200)["lock"]["fence"]);
+    assert_eq!(write("/documents/design-42", &[&alices, &fence]), "200");
+    // Without a fence, with a stale one, with somebody else's, by nobody.
+    assert_eq!(write("/documents/design-42", &[&alices]), "403");
+    assert_eq!(write("/documents/design-42", &[&alices, "X-Lock-Fence: 7"]), "403");
+    assert_eq!(write("/documents/design-42", &[&bobs, &fence]), "403");
+    assert_eq!(write("/documents/design-42", &[&fence]), "401");
+    // The lock of one workspace does not open another, whatever the client says.
+    let other = "X-Lock-Workspace: design-42";
+    assert_eq!(write("/documents/design-43", &[&alices, &fence, other]), "403");
+    assert_eq!(write("/documents/design-43?workspace_id=design-42", &[&alices, &fence, other]), "403");
+    // Nor is there a way round it.
+    for path in ["/documents/design-42/", "/documents/design%2f42", "/documents/", "/", "/gate"] {
+        assert!(["403", "404"].contains(&write(path, &[&alices, &fence]).as_str()), "{path}");
+    }
+    for path in ["//documents/design-43", "/documents/x/../design-43", "/documents/%64esign-43"] {
+        assert_eq!(write(path, &[&alices, &fence]), "403", "{path}");
+    }
+    // After a takeover.
+    let newer = bob.acquire("design-42", &json!({ "force": true })).expect(200)["lock"]["fence"].clone();
+    assert_eq!(write("/documents/design-42", &[&alices, &fence]), "403");
+    assert_eq!(write("/documents/%64esign-42?draft=1", &[&bobs, &with(&newer)]), "200");
+    // After its end.
+    server.pass(600_000);
+    assert_eq!(write("/documents/design-42", &[&bobs, &with(&newer)]), "403");
+    // Reading takes no lock.
+    assert!(nginx_get(nginx.port, "/documents/design-42") && nginx_get(nginx.port, "/"));
+    let expected =
+        ["PUT /documents/design-42 new", "PUT /documents/design-42 new", "GET /documents/design-42", "GET /"];
+    assert_eq!(*asked.lock().unwrap(), expected);
+}
+
+fn nginx_get(port: u16, path: &str) -> bool {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    Command::new("curl").args(["-sSf", "--max-time", "20", &url]).status().unwrap().success()
 }
