@@ -120,6 +120,20 @@ fn a_service_acts_for_others_and_makes_tokens_for_users_only() {
     assert_eq!(missing["field"], "X-User-Id");
     unnamed.get("/api/v1/locks").expect(200);
     service.post("/api/v1/tokens", &json!({ "user_id": "alice", "ttl_ms": 1 })).expect(201);
+    let mut made = |user: &str| {
+        let made = service.post("/api/v1/tokens", &json!({ "user_id": user })).expect(201);
+        (made["token"].as_str().unwrap().to_owned(), made["token_id"].as_str().unwrap().to_owned())
+    };
+    let (carols, id) = made("carol");
+    let mut revoke =
+        |id: &str| service.delete(&format!("/api/v1/tokens/{id}")).expect(200)["revoked"].clone();
+    assert_eq!(revoke(&id), true);
+    is_nobody(&mut server.client().with_token(&carols));
+    let root = server.token(Scope::Admin, Some("root"));
+    let listed = server.client().with_token(&root).get("/api/v1/tokens").expect(200)["tokens"].clone();
+    for other in listed.as_array().unwrap().iter().filter(|token| token["scope"] != "user") {
+        assert_eq!(revoke(other["token_id"].as_str().unwrap()), false, "those of users only");
+    }
     service.post("/api/v1/tokens", &json!({ "scope": "admin" })).refused(403, "forbidden");
     service.post("/api/v1/tokens", &json!({ "scope": "user" })).refused(400, "invalid_request");
     service.post("/api/v1/tokens", &json!({ "scope": "god" })).refused(400, "invalid_request");
@@ -385,7 +399,7 @@ fn a_proxy_is_believed_from_its_address_and_nobody_else() {
         server.client().request("POST", "/api/v1/workspaces/w/lock?force=true", headers, b"")
     };
     let server = with("127.0.0.1");
-    let signed_in = [("Remote-User", "zo%C3%AB"), ("Remote-Name", "Zo%C3%AB%20V")];
+    let signed_in = [("Remote-User", "zoë"), ("Remote-Name", "Zoë V")];
     let lock = ask(&server, &signed_in).expect(200)["lock"].clone();
     assert_eq!((&lock["locked_by_user_id"], &lock["locked_by_name"]), (&json!("zoë"), &json!("Zoë V")));
     server.client().request("GET", "/api/v1/tokens", &signed_in, b"").expect(200);
@@ -397,6 +411,21 @@ fn a_proxy_is_believed_from_its_address_and_nobody_else() {
     ask(&server, &[("Remote-User", "alice"), ("remote-user", "mallory")]).refused(400, "invalid_request");
     ask(&server, &[("Remote-User", "")]).refused(400, "invalid_request");
     ask(&server, &[("Remote-User", "alice"), ("X-Forwarded-For", "192.0.2.1")]).expect(200);
+    // What the proxy writes is taken as it is: nobody is called somebody else in other letters.
+    let lock = ask(&server, &[("Remote-User", "%61lice"), ("Remote-Name", "")]).expect(200)["lock"].clone();
+    assert_eq!((&lock["locked_by_user_id"], &lock["locked_by_name"]), (&json!("%61lice"), &Value::Null));
+    // What the browser says to the proxy is not for us; a token of ours is.
+    let basic = [("Remote-User", "alice"), ("Authorization", "Basic YWxpY2U6eA==")];
+    assert_eq!(ask(&server, &basic).expect(200)["lock"]["locked_by_user_id"], "alice");
+    let token = format!("Bearer {}", server.token(Scope::User, Some("bob")));
+    let both = [("Remote-User", "alice"), ("Authorization", token.as_str())];
+    assert_eq!(ask(&server, &both).expect(200)["lock"]["locked_by_user_id"], "bob");
+    ask(&server, &[("Remote-User", "alice"), ("Authorization", "Bearer lh_unknown")])
+        .refused(401, "unauthenticated");
+    // The proxy knows the browser whatever page it is that asks: only those of the app's own may.
+    let from = |origin| [("Remote-User", "alice"), ("Origin", origin)];
+    ask(&server, &from("https://evil.example")).refused(403, "forbidden");
+    ask(&server, &from("http://localhost:3000")).expect(200);
     // From elsewhere the headers are ignored, whatever they are called.
     let elsewhere = with("192.0.2.7");
     ask(&elsewhere, &signed_in).refused(401, "unauthenticated");

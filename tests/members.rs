@@ -291,6 +291,12 @@ fn the_gate_is_open_for_whoever_has_the_lease_now() {
     ] {
         alice.get(bad).refused(403, "not_holder");
     }
+    // What the client says in the query does not go before what the proxy says.
+    let other = [("X-Lock-Workspace", "other")];
+    alice.request("GET", &path, &other, b"").refused(403, "not_holder");
+    alice.request("GET", &path, &[("X-Lock-Fence", "1")], b"").refused(403, "not_holder");
+    assert_eq!(alice.request("GET", &path, &[("X-Lock-Fence", &fence)], b"").status, 204);
+    alice.get(&format!("{path}x")).refused(403, "not_holder");
     let garbage = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", "garbage")];
     alice.request("GET", "/api/v1/gate", &garbage, b"").refused(403, "not_holder");
     server.client().get(&path).refused(401, "unauthenticated");

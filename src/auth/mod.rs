@@ -88,6 +88,8 @@ pub struct Means {
     mode: AuthMode,
     admins: HashSet<UserId>,
     jwt: Option<jwt::Verifier>,
+    /// What the proxy's header with the user is called.
+    user_header: String,
 }
 
 impl Means {
@@ -101,7 +103,7 @@ impl Means {
             AuthMode::Jwt => Some(jwt::Verifier::new(&settings.jwt)?),
             AuthMode::None | AuthMode::Token | AuthMode::Proxy => None,
         };
-        Ok(Self { mode: settings.mode, admins, jwt })
+        Ok(Self { mode: settings.mode, admins, jwt, user_header: settings.proxy.user_header.clone() })
     }
 }
 
@@ -154,7 +156,14 @@ impl Auth {
         if self.means.mode == AuthMode::None {
             return Ok(believe(credentials)?);
         }
-        match (bearer(credentials)?, credentials.asserted) {
+        let bearer = match (self.means.mode, bearer(credentials)) {
+            // What the browser says to the proxy is not for us, unless it is one of our tokens.
+            (AuthMode::Proxy, bearer) if credentials.asserted.is_some() => {
+                bearer.unwrap_or_default().filter(|token| token::is_ours(token))
+            }
+            (_, bearer) => bearer?,
+        };
+        match (bearer, credentials.asserted) {
             (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials),
             (Some(token), _) => {
                 let verified = self.means.jwt.as_ref().and_then(|jwt| jwt.verify(token, self.service.wall()));
@@ -162,11 +171,11 @@ impl Auth {
                 Ok(self.vouched_for(verified.user_id, verified.name, verified.is_admin))
             }
             (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
-                let user_id = parse("the proxy's user header", &decode("it", user_id)?, UserId::parse)?;
-                let name = name.filter(|name| !name.is_empty());
-                let name = name
-                    .map(|name| parse("the proxy's name header", &decode("it", name)?, DisplayName::parse));
-                Ok(self.vouched_for(user_id, name.transpose()?, false))
+                // The door has encoded what was not ASCII: what the proxy wrote is taken as it is.
+                let header = &self.means.user_header;
+                let user_id = parse(header, &decode(header, user_id)?, UserId::parse)?;
+                let name = name.and_then(|name| DisplayName::parse(&decode("", name).ok()?).ok());
+                Ok(self.vouched_for(user_id, name, false))
             }
             (None, _) => Err(Refusal::Unauthenticated),
         }

@@ -44,7 +44,7 @@ pub fn mint(
     expires_at: Option<WallTime>,
 ) -> Result<(String, Token, Hash), Error> {
     let secret = format!("{PREFIX}{}", base64url(&random::<SECRET_BYTES>()?));
-    let token_id = base64url(&random::<ID_BYTES>()?);
+    let token_id = random::<ID_BYTES>()?.iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
     let hash = hash(&secret);
     Ok((secret, Token { token_id, scope, user_id, name, created_at, expires_at, last_used_at: None }, hash))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::serve;
+use crate::auth::Means;
 use crate::config::{Config, Loaded, effective};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -12,10 +13,13 @@ use crate::store::{Store, invariants};
 use crate::time::Clock;
 
 /// Prints the settings, and what deserves a warning.
-pub(super) fn settings(loaded: &Loaded) {
+pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
     warn(loaded);
+    // Keys that cannot be used.
+    Means::new(&loaded.config.auth)?;
     // Whoever does not read it does not want it.
     let _ = io::stdout().write_all(effective(&loaded.config).as_bytes());
+    Ok(())
 }
 
 /// Looks at the database for what must not be, puts it right, and prints it.

@@ -102,8 +102,7 @@ pub fn main() -> ExitCode {
                 if checks_data {
                     check::data(&loaded).map_err(|error| error.to_string())
                 } else {
-                    check::settings(&loaded);
-                    Ok(())
+                    check::settings(&loaded).map_err(|error| error.to_string())
                 }
             })
         }

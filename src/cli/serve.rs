@@ -77,6 +77,13 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
         );
     }
     let _ = io::stdout().flush();
+    if config.auth.mode != AuthMode::None
+        && running.address().is_some_and(|address| !address.ip().is_loopback())
+    {
+        log::warn!(
+            "there is no TLS here: who can read the network can read the tokens, unless a proxy in front adds it"
+        );
+    }
     let signal = signals.forever().next();
     end_at_a_second(signals)?;
     log::info!("{}: stopping", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Settings;
 use crate::auth::{Scope, token};
 use crate::error::Error;
 use crate::lock::{DisplayName, UserId};
@@ -26,9 +27,30 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct Database {
-    /// The SQLite file; it is made if it is not there.
-    #[arg(long, value_name = "FILE", default_value = "lockhouse.db")]
-    database: PathBuf,
+    /// Read settings from this TOML file, database.path among them.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The SQLite file [default: what the settings say, else lockhouse.db].
+    #[arg(long, value_name = "FILE")]
+    database: Option<String>,
+}
+
+impl Database {
+    fn path(&self) -> Result<PathBuf, Error> {
+        let settings =
+            Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
+        let loaded = settings.load().map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(loaded.config.database.path)
+    }
+
+    /// One that is there.
+    fn existing(&self) -> Result<PathBuf, Error> {
+        let path = self.path()?;
+        if path.exists() {
+            return Ok(path);
+        }
+        Err(Error::Internal(format!("there is no database {}: say which with --database", path.display())))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -86,8 +108,9 @@ pub(super) fn run(verb: Verb) -> Result<(), Error> {
         Verb::Create(create) => make(&create),
         Verb::List(database) => list(&database),
         Verb::Revoke(Revoke { database, token_id }) => {
-            let revoked =
-                tokens::beside(&database.database, |connection| tokens::revoke(connection, &token_id))?;
+            let revoked = tokens::beside(&database.existing()?, |connection| {
+                tokens::revoke(connection, &token_id, None)
+            })?;
             if revoked {
                 Ok(())
             } else {
@@ -107,18 +130,19 @@ fn make(create: &Create) -> Result<(), Error> {
     let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
     let name = create.name.as_deref().map(DisplayName::parse).transpose()?;
     let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
-    tokens::beside(&create.database.database, |connection| tokens::create(connection, &token, &hash))?;
+    tokens::beside(&create.database.path()?, |connection| tokens::create(connection, &token, &hash))?;
     writeln!(io::stdout(), "{secret}").map_err(|error| {
         Error::Internal(format!("the token cannot be shown: {error}; revoke {}", token.token_id))
     })
 }
 
 fn list(database: &Database) -> Result<(), Error> {
+    let path = database.existing()?;
     let now = Clock::system().wall();
     let mut after = String::new();
     let mut out = io::stdout().lock();
     loop {
-        let page = tokens::beside(&database.database, |connection| tokens::list(connection, &after, PAGE))?;
+        let page = tokens::beside(&path, |connection| tokens::list(connection, &after, PAGE))?;
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(&last.token_id);
         for token in &page {

@@ -208,7 +208,7 @@ pub(super) const AUTH: &[Setting] = &[
     Setting {
         section: "auth",
         name: "proxy_user_header",
-        about: "The header with the user's id, percent-encoded where it is not ASCII.",
+        about: "The header with the user's id, as it is, in UTF-8.",
         allowed: A_HEADER,
         secret: false,
         read: |config, given| {
@@ -220,7 +220,7 @@ pub(super) const AUTH: &[Setting] = &[
     Setting {
         section: "auth",
         name: "proxy_name_header",
-        about: "The header with how the user is shown, percent-encoded where it is not ASCII.",
+        about: "The header with how the user is shown, as it is, in UTF-8.",
         allowed: A_HEADER,
         secret: false,
         read: |config, given| {

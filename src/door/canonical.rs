@@ -9,6 +9,9 @@ use super::socket::Peer;
 use crate::config::TrustedProxy;
 use crate::http::tag::{self, Tag};
 
+/// What is encoded of a header that is asserted, besides what is not ASCII.
+const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+
 /// The headers that go on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
@@ -35,6 +38,14 @@ pub(super) fn write(
         let wanted = wanted.iter().find(|wanted| wanted.eq_ignore_ascii_case(name)).copied();
         let asserted = asserted.iter().find(|(outside, _)| outside.eq_ignore_ascii_case(name));
         let Some(name) = asserted.map(|(_, inside)| *inside).or(wanted) else { continue };
+        if asserted.is_some() {
+            // As it is, whatever letters it has.
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend(percent_encoding::percent_encode(value, ENCODED).flat_map(str::bytes));
+            bytes.extend_from_slice(b"\r\n");
+            continue;
+        }
         if !value.is_ascii() {
             bytes.truncate(before);
             return Err(Refusal::HeaderValue);
@@ -122,9 +133,10 @@ mod tests {
 
     #[test]
     fn what_is_asserted_goes_on_under_a_name_of_its_own() {
-        let sent = "GET / HTTP/1.1\r\nHost: h\r\nx-lockhouse-user: eve\r\nremote-user: alice\r\n\r\n";
+        let sent =
+            "GET / HTTP/1.1\r\nHost: h\r\nx-lockhouse-user: eve\r\nremote-user: al%69ce \u{eb}\r\n\r\n";
         let asserted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
-        for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: alice\r\n"), (&[], "")] {
+        for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: al%2569ce %C3%AB\r\n"), (&[], "")] {
             let mut bytes = Vec::new();
             with_request(sent, |request| {
                 write(&mut bytes, &TAG, request, &Wanted { wanted: &[], asserted: believed })

@@ -179,7 +179,13 @@ impl App {
             name == "localhost"
                 || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         };
-        self.auth.mode() == AuthMode::None
+        let by_itself = match self.auth.mode() {
+            AuthMode::None => true,
+            // The proxy knows the browser by a cookie or a password, whatever page it is that asks.
+            AuthMode::Proxy => request.headers.asserted_user.is_some(),
+            AuthMode::Token | AuthMode::Jwt => false,
+        };
+        by_itself
             && self.allowed_origin(request).is_none()
             && request.headers.origin.as_deref().is_some_and(|origin| !local(origin))
     }
@@ -324,7 +330,7 @@ fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
 fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
     if path == "*" {
         // The server as a whole (RFC 9110 §9.3.7).
-        return Matched::OtherMethods(vec!["GET", "HEAD", "POST", "DELETE", "OPTIONS"]);
+        return Matched::OtherMethods(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]);
     }
     let method = if method == "HEAD" { "GET" } else { method };
     let mut others = Vec::new();

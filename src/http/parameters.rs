@@ -128,7 +128,7 @@ pub(super) const TOKEN: &[Field] = &[
     optional("name", Kind::Line(NAME_BYTES), "How its owner is shown, or what it is for."),
     optional(
         "ttl_ms",
-        Kind::Integer(1, GREATEST),
+        Kind::Integer(1, 100 * 365 * 24 * 60 * 60 * 1_000),
         "How long it is good, in milliseconds; if not given, until it is revoked.",
     ),
 ];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{STEP, Service};
 use crate::error::Error;
 use crate::store::At;
-use crate::store::tokens::{self, Hash, Token};
+use crate::store::tokens::{self, Hash, Scope, Token};
 use crate::time::WallTime;
 
 /// How long what is known of a token is good for.
@@ -119,16 +119,17 @@ impl Service {
         Ok(found.into_iter().map(with_use).collect())
     }
 
-    /// Forgets a token: from now on it is good for nothing.
+    /// Forgets a token, if it is of this scope: from now on it is good for nothing.
     pub fn revoke_token(
         self: &Arc<Self>,
         token_id: String,
+        only: Option<Scope>,
         reply: impl FnOnce(Result<bool, Error>) + Send + 'static,
     ) {
         let service = Arc::clone(self);
         let of = token_id.clone();
         self.store.submit(
-            move |write| tokens::revoke(write.connection(), &token_id),
+            move |write| tokens::revoke(write.connection(), &token_id, only),
             move |revoked| {
                 lock(&service.tokens.known).retain(|_, known| known.token.token_id != of);
                 reply(revoked.map(|revoked| revoked.value));

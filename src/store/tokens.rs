@@ -115,12 +115,15 @@ pub fn list(connection: &Connection, after: &str, limit: usize) -> Result<Vec<To
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// Forgets a token: from now on it is good for nothing. Returns whether there was one.
+/// Forgets a token, if it is of this scope: from now on it is good for nothing. Returns whether there was one.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn revoke(connection: &Connection, token_id: &str) -> Result<bool, Error> {
-    Ok(connection.prepare_cached("DELETE FROM tokens WHERE token_id = ?1")?.execute([token_id])? > 0)
+pub fn revoke(connection: &Connection, token_id: &str, only: Option<Scope>) -> Result<bool, Error> {
+    let revoked = connection
+        .prepare_cached("DELETE FROM tokens WHERE token_id = ?1 AND (?2 IS NULL OR scope = ?2)")?
+        .execute(params![token_id, only.map(Scope::as_str)])?;
+    Ok(revoked > 0)
 }
 
 /// Writes down when tokens were last used.

@@ -81,10 +81,12 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 #[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
 pub fn revoke(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let token_id = call.values.text("token_id").unwrap_or_default().to_owned();
+    // A service ends the tokens of users, as it makes them.
+    let only = (call.caller.scope == Scope::Service).then_some(Scope::User);
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let show = answer(reply, |revoked: &bool| Ok(ok(&json!({ "revoked": revoked }))));
-        service.revoke_token(token_id, show);
+        service.revoke_token(token_id, only, show);
     }))
 }
 
@@ -93,8 +95,9 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (workspace, fence) = &call.lock;
     // Percent-encoded where it is not ASCII, as the headers that name users.
     let named = workspace.as_deref().and_then(|id| percent_decode_str(id).decode_utf8().ok());
-    let workspace = call.values.text("workspace_id").or(named.as_deref());
-    let fence = call.values.fence("fence").or_else(|| fence.as_deref()?.parse().ok().map(Fence));
+    let workspace = only(call.values.text("workspace_id"), named.as_deref());
+    let fence = only(call.values.text("fence"), fence.as_deref());
+    let fence = fence.and_then(|fence| fence.parse().ok().map(Fence));
     let workspace_id = workspace.and_then(|id| WorkspaceId::parse(id).ok());
     let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else {
         return Err(closed(
@@ -117,6 +120,14 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
             Err(closed(&detail, shown(&lock, found.now, service.clock()), same_user))
         }
         Found::Due(_) | Found::Free => Err(nothing()),
+    }
+}
+
+/// What stands in the query or in a header; nothing if they contradict each other.
+fn only<'a>(query: Option<&'a str>, header: Option<&'a str>) -> Option<&'a str> {
+    match (query, header) {
+        (Some(query), Some(header)) if query != header => None,
+        (query, header) => query.or(header),
     }
 }
 
