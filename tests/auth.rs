@@ -425,7 +425,9 @@ fn a_proxy_is_believed_from_its_address_and_nobody_else() {
     // The proxy knows the browser whatever page it is that asks: only those of the app's own may.
     let from = |origin| [("Remote-User", "alice"), ("Origin", origin)];
     ask(&server, &from("https://evil.example")).refused(403, "forbidden");
-    ask(&server, &from("http://localhost:3000")).expect(200);
+    ask(&server, &from("http://localhost:3000")).refused(403, "forbidden");
+    ask(&server, &from("null")).refused(403, "forbidden");
+    ask(&server, &from("https://test")).expect(200);
     // From elsewhere the headers are ignored, whatever they are called.
     let elsewhere = with("192.0.2.7");
     ask(&elsewhere, &signed_in).refused(401, "unauthenticated");

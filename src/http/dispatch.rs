@@ -169,25 +169,24 @@ impl App {
         self.cors_origins.iter().any(|allowed| allowed == origin).then_some(origin)
     }
 
-    /// Whether a browser sends it for a page that was not let in by the settings and is not of this machine. Where
-    /// everybody is believed, such a page could release locks without anybody's knowing.
+    /// Whether a browser sends it for a page that has no business here, where nothing but the browser is believed: such
+    /// a page could release locks without anybody's knowing.
     fn is_from_a_strange_page(&self, request: &Request) -> bool {
-        let local = |origin: &str| {
-            let host = origin.split_once("://").map_or("", |(_, host)| host);
-            let name =
-                host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
-            name == "localhost"
-                || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        let headers = &request.headers;
+        let Some(origin) = headers.origin.as_deref().filter(|_| self.allowed_origin(request).is_none())
+        else {
+            return false;
         };
-        let by_itself = match self.auth.mode() {
-            AuthMode::None => true,
-            // The proxy knows the browser by a cookie or a password, whatever page it is that asks.
-            AuthMode::Proxy => request.headers.asserted_user.is_some(),
-            AuthMode::Token | AuthMode::Jwt => false,
-        };
-        by_itself
-            && self.allowed_origin(request).is_none()
-            && request.headers.origin.as_deref().is_some_and(|origin| !local(origin))
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        match self.auth.mode() {
+            // What a name stands for is not for it to say: only pages of this machine.
+            AuthMode::None => !is_loopback(host),
+            // The proxy knows the browser by a cookie or a password, whatever page it is that asks: only its own.
+            AuthMode::Proxy if headers.asserted_user.is_some() => {
+                host.is_empty() || !headers.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
+            }
+            AuthMode::Proxy | AuthMode::Token | AuthMode::Jwt => false,
+        }
     }
 
     fn check(
@@ -312,6 +311,12 @@ fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
 }
 
 /// A body without a type is taken for JSON.
+/// Whether it is this machine, with a port or without.
+fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
     let Some(given) = &request.headers.content_type else { return Ok(()) };
     let essence = given.split(';').next().unwrap_or_default().trim();

@@ -29,6 +29,7 @@ pub struct Request {
 pub const WANTED: &[&str] = &[
     "Authorization",
     "Content-Type",
+    "Host",
     "Last-Event-ID",
     "Origin",
     "X-Lock-Fence",
@@ -59,6 +60,8 @@ pub struct Headers {
     pub lock_workspace: Option<String>,
     /// `Content-Type`
     pub content_type: Option<String>,
+    /// `Host`
+    pub host: Option<String>,
     /// `Last-Event-ID`
     pub last_event_id: Option<String>,
     /// `Origin`

@@ -211,6 +211,7 @@ impl Shared {
             match header.field.as_str().as_str() {
                 "Authorization" => once("Authorization", &mut headers.authorization),
                 "Content-Type" => headers.content_type = value(),
+                "Host" => headers.host = value(),
                 "Last-Event-ID" => once("Last-Event-ID", &mut headers.last_event_id),
                 "Origin" => headers.origin = value(),
                 "X-Lock-Fence" => once("X-Lock-Fence", &mut headers.lock_fence),
