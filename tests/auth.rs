@@ -5,7 +5,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{Client, NOON, Server};
+use common::{Client, NOON, Raw, Server};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::cli::serve;
@@ -220,6 +220,32 @@ fn a_jwt_says_who_is_calling_as_long_as_it_is_good() {
     server.client().with_token(&hs256(&root)).get("/api/v1/tokens").expect(200);
     // Tokens work beside.
     is(&mut server.with_token(Scope::User, Some("bob")), "bob");
+}
+
+#[test]
+fn a_stream_of_events_ends_with_the_credentials_that_it_began_with() {
+    let server = jwt_server(|_| {});
+    let follow = |token: &str| {
+        let mut stream = Raw::connect(server.address());
+        stream.send(format!("GET /api/v1/events HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n"));
+        stream.read_until(": still here\n");
+        stream
+    };
+    let mut by_jwt = follow(&hs256(&claims()));
+    let mut stays = follow(&server.token(Scope::User, Some("bob")));
+    let mut admin = server.with_token(Scope::Admin, None);
+    let made = admin.post("/api/v1/tokens", &json!({ "user_id": "alice" })).expect(201);
+    let mut by_token = follow(made["token"].as_str().unwrap());
+    server.pass(15_000);
+    by_token.read_until(": still here\n");
+    admin.delete(&format!("/api/v1/tokens/{}", made["token_id"].as_str().unwrap())).expect(200);
+    server.pass(15_000);
+    assert!(!String::from_utf8_lossy(by_token.read_all()).contains("still here"));
+    by_jwt.read_until(": still here\n");
+    // Until `exp`, and the leeway.
+    server.pass(300_000);
+    assert!(!String::from_utf8_lossy(by_jwt.read_all()).contains("still here"));
+    stays.read_until(": still here\n");
 }
 
 #[test]

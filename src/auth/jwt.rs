@@ -2,6 +2,7 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 use crate::config::{Jwt, JwtAlgorithm};
 use crate::error::Error;
@@ -18,6 +19,8 @@ pub(super) struct Verified {
     pub(super) user_id: UserId,
     pub(super) name: Option<DisplayName>,
     pub(super) is_admin: bool,
+    /// When it is no longer believed.
+    pub(super) until: WallTime,
 }
 
 /// Tells good JWTs from others.
@@ -60,38 +63,56 @@ impl Verifier {
         Ok(Self { algorithm, keys, validation, settings: settings.clone() })
     }
 
-    /// Whom it names; nobody if anything about it is wrong.
-    pub(super) fn verify(&self, token: &str, now: WallTime) -> Option<Verified> {
-        let header = decode_header(token).ok().filter(|_| token.len() <= LONGEST)?;
+    /// Whom it names, or what is wrong with it: for the operator, not for whoever sent it.
+    pub(super) fn verify(&self, token: &str, now: WallTime) -> Result<Verified, String> {
+        if token.len() > LONGEST {
+            return Err(format!("it has {} bytes, and at most {LONGEST} are looked at", token.len()));
+        }
+        let header = decode_header(token).map_err(|error| error.to_string())?;
         if header.alg != self.algorithm {
-            return None;
+            return Err(format!("its alg is {:?}, and auth.jwt_algorithm {:?}", header.alg, self.algorithm));
         }
-        let claims = self
-            .keys
-            .iter()
-            .find_map(|key| decode::<Map<String, Value>>(token, key, &self.validation).ok())?
-            .claims;
-        let leeway = self.settings.leeway.as_secs_f64();
-        let seconds = std::time::Duration::from_millis(now.0.max(0).unsigned_abs()).as_secs_f64();
-        let starts = match claims.get("nbf") {
-            Some(nbf) => nbf.as_f64()?,
-            None => f64::MIN,
+        let mut wrong = String::new();
+        let mut with = |key| {
+            let decoded = decode::<Map<String, Value>>(token, key, &self.validation);
+            decoded.map_err(|error| wrong = error.to_string()).ok()
         };
-        let ends = claims.get("exp")?.as_f64()?;
-        if seconds + leeway < starts || seconds - leeway >= ends {
-            return None;
-        }
+        let Some(decoded) = self.keys.iter().find_map(&mut with) else { return Err(wrong) };
+        let claims = decoded.claims;
+        let until = self.in_time(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
         let is_admin = match claims.get(&self.settings.role_claim) {
             Some(Value::String(role)) => role == "admin",
             Some(Value::Array(roles)) => roles.iter().any(|role| role == "admin"),
             Some(_) | None => false,
         };
-        Some(Verified {
-            user_id: UserId::parse(text(&self.settings.user_claim)?).ok()?,
+        let user = text(&self.settings.user_claim).ok_or("the claim with the user is no text")?;
+        Ok(Verified {
+            user_id: UserId::parse(user).map_err(|error| error.to_string())?,
             name: text(&self.settings.name_claim).and_then(|name| DisplayName::parse(name).ok()),
             is_admin,
+            until,
         })
+    }
+
+    /// When it ends, if it is good now.
+    fn in_time(&self, claims: &Map<String, Value>, now: WallTime) -> Result<WallTime, &'static str> {
+        let leeway = self.settings.leeway.as_secs_f64();
+        let seconds = Duration::from_millis(now.0.max(0).unsigned_abs()).as_secs_f64();
+        let starts = match claims.get("nbf") {
+            Some(nbf) => nbf.as_f64().ok_or("its nbf is no number")?,
+            None => f64::MIN,
+        };
+        let ends = claims.get("exp").and_then(Value::as_f64).ok_or("it has no exp that is a number")?;
+        if seconds + leeway < starts {
+            return Err("it is not good yet (nbf)");
+        }
+        if seconds - leeway >= ends {
+            return Err("it is over (exp)");
+        }
+        // What ends later than can be said has no end.
+        let until = Duration::try_from_secs_f64(ends + leeway).map_or(u128::MAX, |until| until.as_millis());
+        Ok(WallTime(i64::try_from(until).unwrap_or(i64::MAX)))
     }
 }
 

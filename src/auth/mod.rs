@@ -17,7 +17,9 @@ use crate::lock::member::Actor;
 use crate::lock::policy::Standing;
 use crate::lock::{DisplayName, UserId};
 use crate::service::Service;
+use crate::store::tokens::Hash;
 pub use crate::store::tokens::Scope;
+use crate::time::WallTime;
 
 /// What a request says about who sent it.
 #[derive(Debug, Default, Clone)]
@@ -45,6 +47,31 @@ pub struct Caller {
     pub is_named: bool,
     /// What their credentials are good for.
     pub scope: Scope,
+    /// How long they are.
+    pub lasts: Lasts,
+}
+
+/// How long credentials are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lasts {
+    /// As far as can be known here, for ever.
+    Always,
+    /// Until then.
+    Until(WallTime),
+    /// As long as there is a good token with this hash.
+    AsLongAs(Hash),
+}
+
+impl Lasts {
+    /// Whether they are good now. Where it cannot be found out, they are as good as they were.
+    #[must_use]
+    pub fn now(&self, service: &Service) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Until(end) => service.wall() < *end,
+            Self::AsLongAs(hash) => !matches!(service.token(hash), Ok(None)),
+        }
+    }
 }
 
 impl Caller {
@@ -166,30 +193,42 @@ impl Auth {
         match (bearer, credentials.asserted) {
             (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials),
             (Some(token), _) => {
-                let verified = self.means.jwt.as_ref().and_then(|jwt| jwt.verify(token, self.service.wall()));
-                let verified = verified.ok_or(Refusal::Unauthenticated)?;
-                Ok(self.vouched_for(verified.user_id, verified.name, verified.is_admin))
+                let jwt = self.means.jwt.as_ref().ok_or(Refusal::Unauthenticated)?;
+                let verified = jwt.verify(token, self.service.wall()).map_err(|wrong| {
+                    log::debug!("a JWT was refused: {wrong}");
+                    Refusal::Unauthenticated
+                })?;
+                let lasts = Lasts::Until(verified.until);
+                Ok(self.vouched_for(verified.user_id, verified.name, verified.is_admin, lasts))
             }
             (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
                 // The door has encoded what was not ASCII: what the proxy wrote is taken as it is.
                 let header = &self.means.user_header;
                 let user_id = parse(header, &decode(header, user_id)?, UserId::parse)?;
                 let name = name.and_then(|name| DisplayName::parse(&decode("", name).ok()?).ok());
-                Ok(self.vouched_for(user_id, name, false))
+                Ok(self.vouched_for(user_id, name, false, Lasts::Always))
             }
             (None, _) => Err(Refusal::Unauthenticated),
         }
     }
 
     /// One whom somebody else has signed in.
-    fn vouched_for(&self, user_id: UserId, name: Option<DisplayName>, is_admin: bool) -> Caller {
+    fn vouched_for(
+        &self,
+        user_id: UserId,
+        name: Option<DisplayName>,
+        is_admin: bool,
+        lasts: Lasts,
+    ) -> Caller {
         let is_admin = is_admin || self.means.admins.contains(&user_id);
         let scope = if is_admin { Scope::Admin } else { Scope::User };
-        Caller { is_named: name.is_some(), user_id: Some(user_id), name, scope }
+        Caller { is_named: name.is_some(), user_id: Some(user_id), name, scope, lasts }
     }
 
     fn by_token(&self, token: &str, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
-        let token = self.service.token(&token::hash(token))?.ok_or(Refusal::Unauthenticated)?;
+        let hash = token::hash(token);
+        let token = self.service.token(&hash)?.ok_or(Refusal::Unauthenticated)?;
+        let lasts = Lasts::AsLongAs(hash);
         let said = said(credentials)?;
         match token.scope {
             Scope::User | Scope::Read => {
@@ -202,6 +241,7 @@ impl Auth {
                     name: token.name.or(said.name),
                     is_named,
                     scope: token.scope,
+                    lasts,
                 })
             }
             Scope::Service | Scope::Admin => {
@@ -210,7 +250,7 @@ impl Auth {
                 let unnamed = (token.scope == Scope::Admin).then(|| format!("token:{}", token.token_id));
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
                 let user_id = said.user_id.or(token.user_id).or(unnamed);
-                Ok(Caller { user_id, name, is_named: false, scope: token.scope })
+                Ok(Caller { user_id, name, is_named: false, scope: token.scope, lasts })
             }
         }
     }
@@ -255,7 +295,7 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
         (None, Some(token)) => Some(parse("access_token", token, UserId::parse)?),
         (header, _) => header,
     };
-    Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin })
+    Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin, lasts: Lasts::Always })
 }
 
 fn parse<T>(field: &str, text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {

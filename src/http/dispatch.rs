@@ -12,7 +12,7 @@ use super::problem::{Code, Problem};
 use super::rate::RateLimit;
 use super::routes::{Answer, BodyKind, Right, Route, Touches};
 use super::wire::Once;
-use crate::auth::{Auth, Caller, Credentials, Refusal, Scope};
+use crate::auth::{Auth, Caller, Credentials, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
 use crate::error::Error;
 use crate::lock::member::Need;
@@ -242,7 +242,13 @@ impl App {
         };
         if route.right == Right::Open {
             self.limit(request, None)?;
-            return Ok(Caller { user_id: None, name: None, is_named: false, scope: Scope::Read });
+            return Ok(Caller {
+                user_id: None,
+                name: None,
+                is_named: false,
+                scope: Scope::Read,
+                lasts: Lasts::Always,
+            });
         }
         let caller = self.auth.identify(&credentials);
         self.limit(request, caller.as_ref().ok())?;

@@ -72,18 +72,29 @@ pub enum From {
     After(i64),
 }
 
+/// What somebody wants to hear.
+pub struct Wish {
+    /// From where on.
+    pub from: From,
+    /// Only what happens on these workspaces; on all when there are none.
+    pub workspaces: Vec<WorkspaceId>,
+    /// Only what this member may see, or what happens to themselves; everything if there is none.
+    pub member: Option<UserId>,
+    /// Whether they may still. It is asked every [`SILENCE`].
+    pub may_still: Box<dyn Fn() -> bool + Send>,
+}
+
 struct Follower {
     /// The revision of the last event that it was told of, or that does not concern it.
     place: i64,
     /// It has been at the end of the history.
     caught_up: bool,
-    /// Only these; all when there are none.
-    workspaces: Vec<WorkspaceId>,
-    /// Only what this member may see; everything if there is none.
-    member: Option<UserId>,
+    wish: Wish,
     outlet: Box<dyn Outlet>,
     /// When something was last said.
     said_at: Duration,
+    /// When it was last asked whether it may follow.
+    asked_at: Duration,
 }
 
 /// Those who follow the events.
@@ -92,7 +103,7 @@ pub struct Hub {
     dues: Dues,
     faces: Arc<Faces>,
     metrics: Arc<Metrics>,
-    joining: Mutex<Vec<(Follower, From)>>,
+    joining: Mutex<Vec<Follower>>,
     stopping: AtomicBool,
 }
 
@@ -125,24 +136,16 @@ impl Hub {
         Builder::new().name("events".to_owned()).spawn(move || hub.run(words))
     }
 
-    /// Somebody follows what happens on these workspaces, or on all when there are none, until they go away. Who they
-    /// are is shown on the workspaces that they named. A `member` is told only what happens on their workspaces, or to
-    /// themselves.
-    pub fn follow(
-        &self,
-        from: From,
-        workspaces: Vec<WorkspaceId>,
-        member: Option<UserId>,
-        face: Option<&Face>,
-        outlet: Box<dyn Outlet>,
-    ) {
+    /// Somebody follows the events, until they go away or may not any more. Who they are is shown on the workspaces that
+    /// they named.
+    pub fn follow(&self, wish: Wish, face: Option<&Face>, outlet: Box<dyn Outlet>) {
         if let Some(face) = face {
-            let presence = self.faces.enter(face, workspaces.clone());
+            let presence = self.faces.enter(face, wish.workspaces.clone());
             outlet.when_gone(Box::new(move || drop(presence)));
         }
-        let said_at = self.store.clock().clock().monotonic();
-        let follower = Follower { place: 0, caught_up: false, workspaces, member, outlet, said_at };
-        self.joining.lock().unwrap_or_else(PoisonError::into_inner).push((follower, from));
+        let now = self.store.clock().clock().monotonic();
+        let follower = Follower { place: 0, caught_up: false, wish, outlet, said_at: now, asked_at: now };
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         self.store.watch().ring();
     }
 
@@ -196,10 +199,10 @@ impl Hub {
 
     fn welcome(&self, followers: &mut Vec<Follower>, end: i64, words: Words) -> Result<(), Error> {
         let joining = std::mem::take(&mut *self.joining.lock().unwrap_or_else(PoisonError::into_inner));
-        for (mut follower, from) in joining {
+        for mut follower in joining {
             // So that whoever asked knows at once that it is heard.
             let mut heard = follower.outlet.push(words.silence.to_vec());
-            follower.place = match from {
+            follower.place = match follower.wish.from {
                 From::Now => end,
                 From::After(place) => {
                     let Kept { first, last } = self.kept()?;
@@ -247,7 +250,7 @@ impl Hub {
             if follower.outlet.behind() >= FULL {
                 if follower.caught_up && end - follower.place > LAG {
                     follower.outlet.push((words.reset)(end));
-                    follower.outlet = Box::new(Nobody);
+                    follower.end();
                 }
                 all_there = false;
                 continue;
@@ -281,6 +284,13 @@ impl Hub {
         let now = self.store.clock().clock().monotonic();
         let mut next = SILENCE;
         for follower in followers {
+            let unasked = now.saturating_sub(follower.asked_at);
+            if unasked >= SILENCE {
+                follower.asked_at = now;
+                if !(follower.wish.may_still)() {
+                    follower.end();
+                }
+            }
             let silent = now.saturating_sub(follower.said_at);
             if silent >= SILENCE {
                 follower.outlet.push(words.silence.to_vec());
@@ -288,6 +298,7 @@ impl Hub {
             } else {
                 next = next.min(SILENCE.saturating_sub(silent));
             }
+            next = next.min(SILENCE.saturating_sub(now.saturating_sub(follower.asked_at)));
         }
         next
     }
@@ -302,13 +313,18 @@ struct Said {
 }
 
 impl Follower {
+    /// Hangs up.
+    fn end(&mut self) {
+        self.outlet = Box::new(Nobody);
+    }
+
     /// Tells it of those events that it has not heard of and that concern it, as far as it takes them.
     fn tell(&mut self, page: &[Said], store: &Store) -> Result<(), Error> {
         for said in page {
             if said.revision <= self.place {
                 continue;
             }
-            let wanted = self.workspaces.is_empty() || self.workspaces.contains(&said.workspace_id);
+            let wanted = self.wish.workspaces.is_empty() || self.wish.workspaces.contains(&said.workspace_id);
             if wanted && self.may_hear(said, store)? {
                 if self.outlet.behind() >= FULL {
                     return Ok(());
@@ -323,7 +339,7 @@ impl Follower {
 
     /// Whether it concerns them: as it is now, not as it was when they came.
     fn may_hear(&self, said: &Said, store: &Store) -> Result<bool, Error> {
-        let Some(member) = &self.member else { return Ok(true) };
+        let Some(member) = &self.wish.member else { return Ok(true) };
         if said.user_id.as_ref() == Some(member) {
             return Ok(true);
         }
@@ -332,7 +348,7 @@ impl Follower {
     }
 }
 
-/// The way to one who was told to begin anew: its stream has ended.
+/// The way to one whose stream has ended.
 struct Nobody;
 
 impl Outlet for Nobody {

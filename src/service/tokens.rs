@@ -4,6 +4,7 @@
 //! was revoked there is refused from then on. One that was revoked here is refused at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     known: Mutex<HashMap<Hash, Known>>,
+    /// How many were revoked: what was read before the last of them may be of one that was.
+    revoked: AtomicU64,
     /// When tokens were last used, as far as that is to be written down.
     used: Mutex<HashMap<String, WallTime>>,
 }
@@ -76,12 +79,16 @@ impl Service {
     }
 
     fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {
+        let revoked = self.tokens.revoked.load(Ordering::SeqCst);
         let found = self.store.read(|connection, _| tokens::with_hash(connection, hash))?.value;
         let mut known = lock(&self.tokens.known);
         let Some((token, _)) = found else {
             known.remove(hash);
             return Ok(None);
         };
+        if revoked != self.tokens.revoked.load(Ordering::SeqCst) {
+            return Ok(Some(token));
+        }
         if known.len() >= KNOWN {
             known.retain(|_, known| now.saturating_sub(known.looked_up) < GOOD_FOR);
             if known.len() >= KNOWN {
@@ -131,7 +138,10 @@ impl Service {
         self.store.submit(
             move |write| tokens::revoke(write.connection(), &token_id, only),
             move |revoked| {
-                lock(&service.tokens.known).retain(|_, known| known.token.token_id != of);
+                let mut known = lock(&service.tokens.known);
+                service.tokens.revoked.fetch_add(1, Ordering::SeqCst);
+                known.retain(|_, known| known.token.token_id != of);
+                drop(known);
                 reply(revoked.map(|revoked| revoked.value));
             },
         );

@@ -8,7 +8,7 @@ use crate::http::hold::Stream;
 use crate::http::problem::Problem;
 use crate::http::routes::{Answer, EVENT_STREAM};
 use crate::live::faces::Face;
-use crate::live::hub::{From, Outlet};
+use crate::live::hub::{From, Outlet, Wish};
 use crate::lock::WorkspaceId;
 use crate::lock::member::Need;
 use crate::service::Service;
@@ -49,12 +49,15 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         name: call.caller.name.clone(),
         since: service.clock().wall_at(service.clock().now()),
     });
+    let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
+    let may_still = Box::new(move || lasts.now(&for_lasts));
+    let wish = Wish { from, workspaces, member, may_still };
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         // nginx keeps an answer back until it is told not to.
         let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
         let stream = reply.hold().stream(&head);
-        service.hub().follow(from, workspaces, member, face.as_ref(), Box::new(stream));
+        service.hub().follow(wish, face.as_ref(), Box::new(stream));
     }))
 }
 
