@@ -316,13 +316,13 @@ fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
     }
 }
 
-/// A body without a type is taken for JSON.
 /// Whether it is this machine, with a port or without.
 fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// A body without a type is taken for JSON.
 fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
     let Some(given) = &request.headers.content_type else { return Ok(()) };
     let essence = given.split(';').next().unwrap_or_default().trim();

@@ -1,0 +1,198 @@
+import { follow } from './events.js';
+import { refusal } from './refusal.js';
+import { backoff, isPassing, sleep } from './retry.js';
+
+/** A lock as the server shows it. Count down from `expires_in_ms`, not to `expires_at`.
+ * @typedef {{
+ *   workspace_id: string, locked_by_user_id: string, locked_by_name: string | null, session_id: string | null,
+ *   fence: number, acquired_at: string, renewed_at: string, last_active_at: string, expires_at: string,
+ *   expires_in_ms: number, ttl_ms: number, note: string | null, metadata: Record<string, unknown>, knock: Knock | null,
+ * }} Lock */
+/** Somebody who asks the holder for the lock.
+ * @typedef {{
+ *   user_id: string, name: string | null, message: string | null, knocked_at: string,
+ *   auto_grant_at: string | null, auto_grant_in_ms: number | null,
+ * }} Knock */
+/** How a lease ended.
+ * @typedef {{
+ *   reason: 'expired' | 'released' | 'taken_over' | 'handed_over' | 'revoked' | 'member_removed' | 'workspace_deleted',
+ *   fence: number, at: string, by_user_id: string | null, by_name: string | null,
+ * }} Lost */
+/** @typedef {'acquired' | 'renewed' | 'reclaimed' | 'taken_over'} Outcome */
+/** @typedef {{ outcome: Outcome, lock: Lock, previous?: Lock | null }} Acquired */
+/** @typedef {{ success: true, expires_at: string, expires_in_ms: number, fence: number, knock: Knock | null }} Renewed */
+/** @typedef {{
+ *   revision: number, type: string, at: string, user_id: string | null, session_id: string | null,
+ *   by_user_id: string | null, by_name: string | null, fence: number | null,
+ *   detail: Record<string, unknown> & { new_fence?: number, to_user_id?: string, message?: string, outcome?: string },
+ * }} HistoryEvent */
+/** @typedef {{
+ *   session_id?: string, ttl_ms?: number, force?: boolean, expected_fence?: number, wait_ms?: number, name?: string,
+ *   note?: string, metadata?: Record<string, unknown>, reason?: string,
+ * }} AcquireBody */
+/** What is believed of who is calling depends on the server's `auth.mode`.
+ * @typedef {object} Options
+ * @property {string} userId who is calling: the id that the server knows them by.
+ * @property {string} [userName] how they are shown, where the server believes it.
+ * @property {string} [url] where the server is. Without it, the page's own origin.
+ * @property {string | (() => string | Promise<string>)} [token] a token or JWT, or what gets a fresh one.
+ */
+/** @typedef {object} Asked
+ * @property {Record<string, string | number | boolean | undefined>} [query]
+ * @property {object} [body]
+ * @property {AbortSignal} [signal]
+ * @property {number} [timeoutMs] for each attempt; 15 s without it.
+ * @property {number} [retryForMs] no attempt begins later; 10 s without it, 0 tries once.
+ */
+
+/** Milliseconds that only grow. */
+const now = () => performance.now();
+
+/** Talks to a Lockhouse server. Each method is one operation of its API, and throws a {@link Refusal} when it is refused. */
+export class Lockhouse {
+  /** The last token that was sent: a closing page has no time to get another. @type {string | undefined} */
+  #token;
+
+  /** @param {Options} options */
+  constructor({ userId, userName, url = '', token }) {
+    /** Who is calling. */
+    this.userId = userId;
+    /** How they are shown. */
+    this.userName = userName;
+    /** Where the server is. */
+    this.url = url.replace(/\/+$/, '');
+    /** @private */
+    this.getToken = token;
+  }
+
+  /** The path of a workspace's lock.
+   * @param {string} workspaceId */
+  lockPath(workspaceId) {
+    return `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/lock`;
+  }
+
+  /** @returns {Promise<Record<string, string>>} */
+  async #credentials() {
+    if (this.getToken) {
+      this.#token = typeof this.getToken === 'function' ? await this.getToken() : this.getToken;
+      return { Authorization: 'Bearer ' + this.#token };
+    }
+    /** @type {Record<string, string>} */
+    const headers = { 'X-User-Id': encodeURIComponent(this.userId) };
+    if (this.userName) headers['X-User-Name'] = encodeURIComponent(this.userName);
+    return headers;
+  }
+
+  /** One attempt, whose answer is not read.
+   * @param {string} method @param {string} path @param {Asked} [asked] @returns {Promise<Response>} */
+  async open(method, path, { query = {}, body, signal, timeoutMs } = {}) {
+    const words = Object.entries(query).filter(([, value]) => value !== undefined);
+    const search = words.length ? '?' + new URLSearchParams(words.map(([name, value]) => [name, String(value)])) : '';
+    const headers = await this.#credentials();
+    if (body) headers['Content-Type'] = 'application/json';
+    const signals = [signal, timeoutMs ? AbortSignal.timeout(timeoutMs) : undefined].filter((given) => given !== undefined);
+    const response = await fetch(this.url + path + search, {
+      method,
+      headers,
+      cache: 'no-store',
+      ...(body && { body: JSON.stringify(body) }),
+      ...(signals.length && { signal: AbortSignal.any(signals) }),
+    });
+    if (!response.ok) throw await refusal(response);
+    return response;
+  }
+
+  /** Asks, again when the server was not reached or was busy. `sentAt` is when what was answered was sent, by
+   * `performance.now()`.
+   * @param {string} method @param {string} path @param {Asked} [asked] @returns {Promise<{ value: any, sentAt: number }>} */
+  async ask(method, path, { retryForMs = 10_000, timeoutMs = 15_000, ...asked } = {}) {
+    const end = now() + retryForMs;
+    for (let attempt = 0; ; attempt++) {
+      const sentAt = now();
+      try {
+        const response = await this.open(method, path, { ...asked, timeoutMs });
+        const text = await response.text();
+        return { value: text ? JSON.parse(text) : null, sentAt };
+      } catch (error) {
+        const pause = backoff(attempt, error);
+        if (asked.signal?.aborted || !isPassing(error) || now() + pause > end) throw error;
+        await sleep(pause, asked.signal);
+      }
+    }
+  }
+
+  /** @param {string} method @param {string} path @param {Asked} [asked] */
+  async request(method, path, asked) {
+    return (await this.ask(method, path, asked)).value;
+  }
+
+  /** Locks it, or renews what one has. With `wait_ms` it waits in line.
+   * @param {string} workspaceId @param {AcquireBody} [body] @param {Asked} [asked] @returns {Promise<Acquired>} */
+  acquire(workspaceId, body = {}, asked) {
+    return this.request('POST', this.lockPath(workspaceId), { timeoutMs: 15_000 + (body.wait_ms ?? 0), ...asked, body });
+  }
+
+  /** Takes it from its holder, if that is still the one whom the person saw.
+   * @param {string} workspaceId @param {number} expectedFence @param {AcquireBody} [body] @returns {Promise<Acquired>} */
+  takeover(workspaceId, expectedFence, body = {}) {
+    return this.acquire(workspaceId, { ...body, force: true, expected_fence: expectedFence });
+  }
+
+  /** Renews the lease.
+   * @param {string} workspaceId @param {{ fence?: number, session_id?: string, ttl_ms?: number, active?: boolean }} body
+   * @param {Asked} [asked] @returns {Promise<Renewed>} */
+  heartbeat(workspaceId, body, asked) {
+    return this.request('POST', this.lockPath(workspaceId) + '/heartbeat', { ...asked, body });
+  }
+
+  /** Ends the lease. Harmless when it has ended.
+   * @param {string} workspaceId @param {{ fence?: number }} [body] @returns {Promise<{ released: boolean }>} */
+  release(workspaceId, body = {}) {
+    return this.request('POST', this.lockPath(workspaceId) + '/release', { body });
+  }
+
+  /** The same from a page that closes. Returns whether the browser took it.
+   * @param {string} workspaceId @param {{ fence: number }} body */
+  releaseByBeacon(workspaceId, body) {
+    const access_token = this.getToken ? this.#token : this.userId;
+    return navigator.sendBeacon(this.url + this.lockPath(workspaceId) + '/release', JSON.stringify({ ...body, access_token }));
+  }
+
+  /** Who has it.
+   * @param {string} workspaceId @returns {Promise<{ locked: boolean, lock: Lock | null }>} */
+  read(workspaceId) {
+    return this.request('GET', this.lockPath(workspaceId));
+  }
+
+  /** Asks the holder for it.
+   * @param {string} workspaceId @param {{ message?: string, name?: string, session_id?: string }} [body]
+   * @returns {Promise<Knock>} */
+  knock(workspaceId, body = {}) {
+    return this.request('POST', this.lockPath(workspaceId) + '/knock', { body });
+  }
+
+  /** Says no to the one who asks.
+   * @param {string} workspaceId @param {{ user_id?: string, message?: string }} [body] */
+  decline(workspaceId, body = {}) {
+    return this.request('POST', this.lockPath(workspaceId) + '/knock/decline', { body });
+  }
+
+  /** Gives it to somebody; without a name, to the one who asks.
+   * @param {string} workspaceId @param {{ to_user_id?: string, fence?: number }} [body] */
+  handover(workspaceId, body = {}) {
+    return this.request('POST', this.lockPath(workspaceId) + '/handover', { body });
+  }
+
+  /** What happened, the newest first.
+   * @param {string} workspaceId @param {{ limit?: number, cursor?: string }} [query]
+   * @returns {Promise<{ events: HistoryEvent[], next_cursor: string | null }>} */
+  history(workspaceId, query = {}) {
+    return this.request('GET', `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/history`, { query });
+  }
+
+  /** Tells what happens, as it happens, until `signal` says to stop. See {@link follow}.
+   * @param {import('./events.js').Following} following */
+  follow(following) {
+    return follow(this, following);
+  }
+}

@@ -1,0 +1,93 @@
+import { backoff, isPassing, sleep } from './retry.js';
+
+/** The server says something every 15 s. After so long without a word the connection is dead (milliseconds). */
+const SILENCE_MS = 40_000;
+
+/** What happened, with the lock that it began if that is still there.
+ * @typedef {import('./client.js').HistoryEvent & { workspace_id: string, lock: import('./client.js').Lock | null }} LockEvent */
+/** What is told: an event, or `reset`, which means that some were missed and the state is to be read anew.
+ * @typedef {{ id: number, type: string, data: LockEvent | null }} Told */
+/** @typedef {object} Following
+ * @property {string[]} [workspaceIds] only these; without them all that one may see.
+ * @property {number} [since] the last revision that was heard; without it, from now on.
+ * @property {AbortSignal} signal ends it.
+ * @property {(told: Told) => void} onEvent
+ * @property {(connected: boolean) => void} [onConnection] whether it is connected just now.
+ */
+
+/** Tells what happens, in order, each event once, and comes back by itself when the connection is lost.
+ * Ends when `signal` says so; throws when the server refuses.
+ * (Not by `EventSource`: that sends no credentials.)
+ * @param {import('./client.js').Lockhouse} client @param {Following} following */
+export async function follow(client, { workspaceIds = [], since, signal, onEvent, onConnection }) {
+  const search = workspaceIds.map((id) => 'workspace_id=' + encodeURIComponent(id));
+  let last = since;
+  let wasConnected = false;
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    const query = last === undefined ? search : [...search, 'since=' + last];
+    const silence = new AbortController();
+    let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+    try {
+      const path = '/api/v1/events' + (query.length ? '?' + query.join('&') : '');
+      const response = await client.open('GET', path, { signal: AbortSignal.any([signal, silence.signal]) });
+      onConnection?.(true);
+      if (wasConnected && last === undefined) {
+        // Nothing was heard yet, so it is not known where to go on.
+        onEvent({ id: 0, type: 'reset', data: null });
+      }
+      wasConnected = true;
+      const lines = reader((told) => {
+        last = told.id;
+        onEvent(told);
+      });
+      for await (const bytes of chunks(response)) {
+        attempt = 0;
+        clearTimeout(timer);
+        timer = setTimeout(() => silence.abort(), SILENCE_MS);
+        lines(bytes);
+      }
+    } catch (error) {
+      if (signal.aborted) break;
+      if (!isPassing(error) && !silence.signal.aborted) throw error;
+    } finally {
+      clearTimeout(timer);
+      onConnection?.(false);
+    }
+    await sleep(backoff(attempt), signal).catch(() => {});
+  }
+}
+
+/** @param {Response} response @returns {AsyncGenerator<Uint8Array, void>} */
+async function* chunks(response) {
+  const reader = response.body?.getReader();
+  for (;;) {
+    const read = await reader?.read();
+    if (!read || read.done) return;
+    yield read.value;
+  }
+}
+
+/** Takes the bytes of a stream as they come, and tells what they say
+ * (https://html.spec.whatwg.org/multipage/server-sent-events.html, as the server writes it: `\n` ends a line, and an
+ * event has one line of data).
+ * @param {(told: Told) => void} tell @returns {(bytes: Uint8Array) => void} */
+export function reader(tell) {
+  const decoder = new TextDecoder();
+  let rest = '';
+  return (bytes) => {
+    const parts = (rest + decoder.decode(bytes, { stream: true })).split('\n\n');
+    rest = parts.pop() ?? '';
+    for (const part of parts) {
+      /** @type {Record<string, string>} */
+      const fields = {};
+      for (const line of part.split('\n')) {
+        const [, name, value] = /^(id|event|data): (.*)$/.exec(line) ?? [];
+        if (name !== undefined && value !== undefined) fields[name] = value;
+      }
+      const { id, event, data } = fields;
+      if (id !== undefined && event !== undefined && data !== undefined) {
+        tell({ id: Number(id), type: event, data: JSON.parse(data) });
+      }
+    }
+  };
+}

@@ -1,0 +1,2 @@
+export { Lockhouse } from './client.js';
+export { Refusal } from './refusal.js';

@@ -1,0 +1,38 @@
+import { Refusal } from './refusal.js';
+
+/** Longest pause between two attempts, in milliseconds. */
+const LONGEST_MS = 10_000;
+
+/** How long to wait before the next attempt: doubled each time, and a random part of it, so that those who were cut off
+ * together do not all come back together. In milliseconds.
+ * @param {number} attempt from 0 @param {unknown} [error] */
+export function backoff(attempt, error) {
+  const most = Math.min(LONGEST_MS, 250 * 2 ** attempt);
+  const asked = error instanceof Refusal ? error.retryAfterMs ?? 0 : 0;
+  return Math.max(asked, most / 2) + Math.random() * (most / 2);
+}
+
+/** Whether the same request may go well later: the server was not reached, or was busy, or is just starting. What it
+ * refused (4xx) it would refuse again.
+ * @param {unknown} error */
+export const isPassing = (error) =>
+  error instanceof Refusal ? [502, 503, 504].includes(error.status) : !isAbort(error);
+
+/** @param {unknown} error */
+export const isAbort = (error) => error instanceof DOMException && error.name === 'AbortError';
+
+/** @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
+export function sleep(ms, signal) {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', stop);
+      resolve();
+    }, ms);
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+}
