@@ -60,6 +60,7 @@ fn workspaces_and_members_are_kept_listed_and_removed() {
         members["members"],
         json!([{ "user_id": "alice", "role": "admin" }, { "user_id": "bob", "role": "editor" }])
     );
+    app.get("/api/v1/workspaces/nowhere/members").refused(404, "workspace_not_found");
     let rest = app.get("/api/v1/workspaces/w/members?limit=2&cursor=bob").expect(200);
     assert_eq!(rest, json!({ "members": [{ "user_id": "carol", "role": "viewer" }], "next_cursor": null }));
     let ids = |client: &mut Client| -> Vec<String> {

@@ -76,7 +76,7 @@ impl Service {
         self.submit_as(actor, workspace_id, Need::Manage, work, reply);
     }
 
-    /// The members of a workspace by id, after `after`, at most `limit`.
+    /// The members of a workspace by id, after `after`, at most `limit`; nothing if nobody named the workspace.
     ///
     /// # Errors
     /// What the store cannot read.
@@ -85,10 +85,12 @@ impl Service {
         workspace_id: &WorkspaceId,
         after: &str,
         limit: usize,
-    ) -> Result<Vec<Member>, Error> {
-        self.store
-            .read(|connection, _| workspaces::members(connection, workspace_id, after, limit))
-            .map(|found| found.value)
+    ) -> Result<Option<Vec<Member>>, Error> {
+        let members = |connection: &_| match workspaces::get(connection, workspace_id)? {
+            Some(_) => workspaces::members(connection, workspace_id, after, limit).map(Some),
+            None => Ok(None),
+        };
+        self.store.read(|connection, _| members(connection)).map(|found| found.value)
     }
 
     /// Removes a member and ends their lock.

@@ -109,6 +109,7 @@ pub fn members(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     call.may(service, &workspace_id, Need::See)?;
     let (after, limit) = page(call);
     let found = service.members(&workspace_id, &after, limit + 1).map_err(|error| call.failed(&error))?;
+    let found = found.ok_or_else(|| Problem::new(Code::WorkspaceNotFound))?;
     Ok(Answer::Now(paged("members", &found, limit, member, |member| member.user_id.as_str())))
 }
 

@@ -287,7 +287,7 @@ pub const ROUTES: &[Route] = &[
         query: &[LIMIT, optional("cursor", Kind::Identifier(ID_BYTES), CURSOR)],
         body: BodyKind::None,
         answer: (200, JSON, "MemberPage"),
-        problems: &[],
+        problems: &[Code::WorkspaceNotFound],
         store: Touches::Reads,
     },
     Route {
