@@ -280,6 +280,17 @@ fn a_wait_that_is_not_needed_or_in_vain_is_none() {
 }
 
 #[test]
+fn nobody_waits_longer_than_the_settings_say() {
+    let server = Server::with(|config| config.locks.max_wait = lockhouse::time::Ttl::from_millis(5_000));
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    let mut bob = wait(&server, "bob", 60_000);
+    server.pass(4_999);
+    assert_eq!(line(&server), ["bob"]);
+    server.pass(1);
+    bob.receive("POST").unwrap().refused(409, "lock_held");
+}
+
+#[test]
 fn a_database_that_is_held_keeps_nobody_waiting_beyond_their_time() {
     let server = Server::with(|config| config.database.busy_timeout = std::time::Duration::from_millis(5));
     server.user("alice").acquire("w", &json!({})).expect(200);

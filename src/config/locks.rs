@@ -87,6 +87,19 @@ pub(super) const LOCKS: &[Setting] = &[
     },
     Setting {
         section: "locks",
+        name: "max_wait",
+        about: "The longest that one request waits for a lock (wait_ms): less than what a proxy in front waits for an answer.",
+        allowed: "it takes a duration of at most a minute, such as \"25s\"",
+        secret: false,
+        read: |config, given| {
+            let wait = duration(given)?;
+            config.locks.max_wait = Ttl::from_duration(wait);
+            (wait <= Duration::from_secs(60)).then_some(()).ok_or(())
+        },
+        show: |config| show_ttl(config.locks.max_wait),
+    },
+    Setting {
+        section: "locks",
         name: "claim_within",
         about: "What a lease lasts that was given to somebody who waited, knocked or was handed it, until they first\n\
                 renew it: should they have gone away, they block nobody.",

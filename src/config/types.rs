@@ -177,6 +177,8 @@ pub struct Locks {
     pub rules: Rules,
     /// What a lease that was alive when the server stopped has left at least when it starts again.
     pub restart_grace: Duration,
+    /// The longest that one request waits for a lock; a longer wish becomes this.
+    pub max_wait: Ttl,
 }
 
 /// `[limits]`
@@ -356,6 +358,7 @@ impl Default for Config {
                     opened_at: Timestamp(i64::MIN),
                 },
                 restart_grace: Duration::from_secs(30),
+                max_wait: Ttl::from_millis(60_000),
             },
             limits: Limits { waiters_per_workspace: 100, waiters: 10_000, requests_per_second: None },
             sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },

@@ -77,7 +77,7 @@ impl Service {
         }));
         let workspace_id = request.workspace_id.clone();
         let client = Counted { client, metrics: Arc::clone(&self.metrics) };
-        let waiter = Waiter::new(request, wait, Box::new(client));
+        let waiter = Waiter::new(request, wait.min(self.max_wait), Box::new(client));
         let rules = Arc::clone(&self.rules);
         let asks = Arc::clone(&waiter);
         self.submit_as(

@@ -1,3 +1,4 @@
+import { moment } from './clock.js';
 import { follow } from './events.js';
 import { refusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
@@ -44,9 +45,6 @@ import { backoff, isPassing, sleep } from './retry.js';
  * @property {number} [timeoutMs] for each attempt; 15 s without it.
  * @property {number} [retryForMs] no attempt begins later; 10 s without it, 0 tries once.
  */
-
-/** Milliseconds that only grow. */
-const now = () => performance.now();
 
 /** Talks to a Lockhouse server. Each method is one operation of its API, and throws a {@link Refusal} when it is refused. */
 export class Lockhouse {
@@ -102,20 +100,20 @@ export class Lockhouse {
     return response;
   }
 
-  /** Asks, again when the server was not reached or was busy. `sentAt` is when what was answered was sent, by
-   * `performance.now()`.
-   * @param {string} method @param {string} path @param {Asked} [asked] @returns {Promise<{ value: any, sentAt: number }>} */
+  /** Asks, again when the server was not reached or was busy. `sentAt` is when what was answered was sent.
+   * @param {string} method @param {string} path @param {Asked} [asked]
+   * @returns {Promise<{ value: any, sentAt: import('./clock.js').Moment }>} */
   async ask(method, path, { retryForMs = 10_000, timeoutMs = 15_000, ...asked } = {}) {
-    const end = now() + retryForMs;
+    const end = performance.now() + retryForMs;
     for (let attempt = 0; ; attempt++) {
-      const sentAt = now();
+      const sentAt = moment();
       try {
         const response = await this.open(method, path, { ...asked, timeoutMs });
         const text = await response.text();
         return { value: text ? JSON.parse(text) : null, sentAt };
       } catch (error) {
         const pause = backoff(attempt, error);
-        if (asked.signal?.aborted || !isPassing(error) || now() + pause > end) throw error;
+        if (asked.signal?.aborted || !isPassing(error) || performance.now() + pause > end) throw error;
         await sleep(pause, asked.signal);
       }
     }
@@ -166,19 +164,20 @@ export class Lockhouse {
 
   /** Asks the holder for it.
    * @param {string} workspaceId @param {{ message?: string, name?: string, session_id?: string }} [body]
-   * @returns {Promise<Knock>} */
+   * @returns {Promise<{ knock: Knock, lock: Lock }>} */
   knock(workspaceId, body = {}) {
     return this.request('POST', this.lockPath(workspaceId) + '/knock', { body });
   }
 
   /** Says no to the one who asks.
-   * @param {string} workspaceId @param {{ user_id?: string, message?: string }} [body] */
+   * @param {string} workspaceId @param {object} [body] @returns {Promise<{ declined: boolean }>} */
   decline(workspaceId, body = {}) {
     return this.request('POST', this.lockPath(workspaceId) + '/knock/decline', { body });
   }
 
   /** Gives it to somebody; without a name, to the one who asks.
-   * @param {string} workspaceId @param {{ to_user_id?: string, fence?: number }} [body] */
+   * @param {string} workspaceId @param {{ to_user_id?: string, fence?: number }} [body]
+   * @returns {Promise<{ handed_over: boolean, lock: Lock }>} */
   handover(workspaceId, body = {}) {
     return this.request('POST', this.lockPath(workspaceId) + '/handover', { body });
   }

@@ -1,0 +1,34 @@
+const KEY = 'lockhouse session';
+
+/** @returns {string} */
+const fresh = () => 'tab-' + [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36).padStart(2, '0')).join('');
+
+/** @param {(storage: Storage) => void} use */
+function withStorage(use) {
+  try {
+    use(sessionStorage);
+  } catch {
+    // The browser keeps nothing for this page. Then a reload is another tab.
+  }
+}
+
+/** @type {string | undefined} */
+let mine;
+
+/** What this tab is called. It stays the same when the page is loaded again. A tab that is duplicated is another one:
+ * while the page is open its name stands nowhere where it could be copied.
+ * @returns {string} */
+export function tabSession() {
+  if (mine) return mine;
+  const take = () =>
+    withStorage((storage) => {
+      mine ??= storage.getItem(KEY) ?? undefined;
+      storage.removeItem(KEY);
+    });
+  take();
+  mine ??= fresh();
+  const name = mine;
+  globalThis.window?.addEventListener('pagehide', () => withStorage((storage) => storage.setItem(KEY, name)));
+  globalThis.window?.addEventListener('pageshow', take);
+  return name;
+}
