@@ -1,12 +1,8 @@
-import { Lease } from './lease.js';
+import { comeBack, isHeld, standInLine } from './efforts.js';
+import { Keeper, heartbeat } from './keeper.js';
 import { Refusal } from './refusal.js';
-import { backoff, isPassing, sleep } from './retry.js';
 import { tabSession } from './session.js';
 import { tabsOf } from './tabs.js';
-
-/** The longest that the server lets anybody wait at a time, and when to ask again so as to keep one's place (milliseconds). */
-const WAIT_MS = 60_000;
-const ASK_AGAIN_MS = 45_000;
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** `free`: nobody has it. `held`: this tab has it. `held-by-other`: somebody else has it, or another tab of this person.
@@ -43,19 +39,17 @@ export class NotHeld extends Error {
  * Events: `change` (after every change of {@link WorkspaceLock#view}), `lost` (detail: {@link Loss}), `knock` (somebody
  * asks for it; detail: the knock), `declined` (the holder keeps it). */
 export class WorkspaceLock extends EventTarget {
-  /** @type {Lease | null} */ #lease = null;
+  /** What it has. @type {Keeper | null} */ #lease = null;
   /** The fence that it had last. */ #last = 0;
+  /** The fence of what it gave away last. */ #given = 0;
   /** @type {State} */ #state = 'unknown';
   /** @type {Lock | null} */ #holder = null;
   /** @type {Loss | null} */ #loss = null;
   /** @type {import('./client.js').Knock | null} */ #knock = null;
   #hasAsked = false;
+  #isHidden = false;
   #isConnected = false;
-  #isActive = false;
-  #isBeating = false;
-  #failures = 0;
   #revision = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
   /** @type {() => void} */ #leave;
   /** @type {Promise<void> | undefined} */ #refreshing;
@@ -94,7 +88,7 @@ export class WorkspaceLock extends EventTarget {
 
   /** Where it stands now. It is found out anew each time: no timer has to run for a lease to be over. */
   get state() {
-    this.#check();
+    if (this.#lease?.leftMs === 0) this.#over();
     return this.#state;
   }
 
@@ -106,9 +100,7 @@ export class WorkspaceLock extends EventTarget {
   /** The headers that name the lease, for a request that saves.
    * @returns {Record<string, string>} @throws {NotHeld} */
   headers() {
-    const { fence } = this;
-    if (fence === null) throw new NotHeld();
-    return { 'X-Lock-Workspace': encodeURIComponent(this.workspaceId), 'X-Lock-Fence': String(fence) };
+    return { 'X-Lock-Workspace': encodeURIComponent(this.workspaceId), 'X-Lock-Fence': String(this.#fence()) };
   }
 
   /** `fetch` for saving: with the headers that name the lease; nothing goes out without one.
@@ -121,7 +113,7 @@ export class WorkspaceLock extends EventTarget {
 
   /** The person did something: it goes with the next heartbeat. */
   activity() {
-    this.#isActive = true;
+    this.#lease?.activity();
   }
 
   /** Locks it if that is possible now. What another tab of the same person has stays there: see {@link takeOver}.
@@ -130,8 +122,8 @@ export class WorkspaceLock extends EventTarget {
     if (this.state === 'held') return 'held';
     const effort = this.#begin();
     if (this.#state === 'unknown') await this.refresh();
-    if (this.#isOtherTab) return this.#see(this.#holder);
-    await this.#ask({}, effort);
+    if (!this.#isOtherTab) await this.#ask({}, effort);
+    else this.#see(this.#holder, true);
     return this.state;
   }
 
@@ -167,7 +159,7 @@ export class WorkspaceLock extends EventTarget {
   /** Waits no longer. */
   cancel() {
     this.#begin();
-    if (this.#state === 'waiting') this.#see(this.#holder);
+    if (this.#state === 'waiting') this.#see(this.#holder, true);
   }
 
   /** Takes it from its holder, if that is still whom the person saw; from another tab of the same person, too.
@@ -182,7 +174,7 @@ export class WorkspaceLock extends EventTarget {
     } catch (error) {
       // It has moved on: the person is to see to whom.
       if (!(error instanceof Refusal && error.code === 'fence_mismatch')) throw error;
-      this.#see(error.problem.lock ?? null);
+      this.#see(error.problem.lock ?? null, true);
     }
     return this.state;
   }
@@ -190,10 +182,10 @@ export class WorkspaceLock extends EventTarget {
   /** Gives it to somebody; without a name, to the one who asks.
    * @param {string} [userId] */
   async handOver(userId) {
-    const fence = this.headers() && this.#fence();
+    const fence = this.#fence();
     const { lock } = await this.client.handover(this.workspaceId, { fence, ...(userId !== undefined && { to_user_id: userId }) });
-    this.#drop(fence);
-    this.#see(lock);
+    if (this.#lease?.fence === fence) this.#drop(fence);
+    this.#see(lock, true);
   }
 
   /** Keeps it, though somebody asks. */
@@ -207,9 +199,9 @@ export class WorkspaceLock extends EventTarget {
   async release() {
     this.#begin();
     const lease = this.#lease;
-    if (!lease) return this.#see(this.#holder);
+    if (!lease) return this.#see(this.#holder, true);
     this.#drop(lease.fence);
-    this.#see(null);
+    this.#see(null, true);
     await this.client.release(this.workspaceId, { fence: lease.fence });
   }
 
@@ -233,8 +225,9 @@ export class WorkspaceLock extends EventTarget {
   }
 
   #fence() {
-    if (!this.#lease) throw new NotHeld();
-    return this.#lease.fence;
+    const { fence } = this;
+    if (fence === null) throw new NotHeld();
+    return fence;
   }
 
   /** @returns {View} */
@@ -259,7 +252,12 @@ export class WorkspaceLock extends EventTarget {
   /** Whether the holder is this person in another tab. */
   get #isOtherTab() {
     const holder = this.#holder;
-    return holder?.locked_by_user_id === this.client.userId && holder.session_id !== this.sessionId;
+    return this.#isMine(holder) && holder?.session_id !== null && holder?.session_id !== this.sessionId;
+  }
+
+  /** @param {Lock | null} lock */
+  #isMine(lock) {
+    return lock?.locked_by_user_id === this.client.userId;
   }
 
   /** The person, or what happens, begins something new: what was begun before ends. */
@@ -277,48 +275,211 @@ export class WorkspaceLock extends EventTarget {
     try {
       const { value, sentAt } = await this.client.ask('POST', path, { body });
       if (effort.aborted) return this.#giveBack(value.lock);
-      this.#hold(value, sentAt);
+      this.#hold(value.lock, sentAt);
     } catch (error) {
-      if (!(error instanceof Refusal) || error.code !== 'lock_held') throw error;
-      if (!effort.aborted) this.#see(error.problem.lock ?? null);
+      if (!(error instanceof Refusal) || !isHeld(error)) throw error;
+      if (!effort.aborted) this.#see(error.problem.lock ?? null, true);
     }
   }
 
-  /** Somebody waited, and then did not want it any more.
+  /** Somebody asked for it, and then did not want it any more.
    * @param {Lock} lock */
   #giveBack(lock) {
     if (this.#lease?.fence !== lock.fence) this.client.release(this.workspaceId, { fence: lock.fence }).catch(() => {});
   }
 
-  /** Stands in line. Each time it asks again before its time is up it keeps its place, and what it asked before is
-   * answered with 409.
-   * @param {AbortSignal} effort */
+  /** @param {AbortSignal} effort */
   async #stand(effort) {
-    for (let failures = 0; !effort.aborted && this.#state === 'waiting'; ) {
-      const again = new AbortController();
-      try {
-        const body = { ...this.wish, wait_ms: WAIT_MS };
-        const path = this.client.lockPath(this.workspaceId);
-        const asked = this.client.ask('POST', path, { body, signal: effort, timeoutMs: WAIT_MS + 15_000, retryForMs: 0 });
-        const answer = asked.then(({ value, sentAt }) => {
-          if (this.#lease) return;
-          // It was granted somewhere in between; what is left of it is counted from when the answer came.
-          if (value.lock.expires_in_ms > 0) this.#grant(value, sentAt, effort);
-        });
-        const answered = await Promise.race([answer.then(() => true), sleep(ASK_AGAIN_MS, again.signal).then(() => false)]);
-        failures = 0;
-        if (!answered) answer.catch(() => {});
-      } catch (error) {
-        if (effort.aborted) return;
-        if (error instanceof Refusal && error.code === 'lock_held') continue;
-        if (!isPassing(error)) {
-          this.#see(this.#holder, true);
-          throw error;
-        }
-        await sleep(backoff(failures++, error), effort).catch(() => {});
-      } finally {
-        again.abort();
-      }
+    try {
+      const lock = await standInLine(this.client, this.workspaceId, this.wish, effort);
+      // It is not known when it was granted: it counts from a heartbeat on, which claims it.
+      const { value, sentAt } = await heartbeat(this.client, this.workspaceId, this.wish, lock.fence, true);
+      if (effort.aborted) this.#giveBack(lock);
+      else this.#hold({ ...lock, expires_in_ms: value.expires_in_ms, knock: value.knock }, sentAt);
+    } catch (error) {
+      if (effort.aborted) return;
+      this.#see(this.#holder, true);
+      throw error;
+    }
+  }
+
+  /** This tab has it.
+   * @param {Lock} lock @param {import('./clock.js').Moment} sentAt */
+  #hold(lock, sentAt) {
+    this.#lease?.stop();
+    const { client, workspaceId, wish } = this;
+    this.#lease = new Keeper(lock.fence, sentAt, lock.expires_in_ms, {
+      client,
+      workspaceId,
+      wish,
+      onKnock: (knock) => this.#asked(knock),
+      onEnded: (problem) => this.#ended(problem),
+      onOver: () => this.#over(),
+    });
+    this.#last = lock.fence;
+    this.#holder = lock;
+    this.#state = 'held';
+    this.#loss = null;
+    this.#knock = lock.knock;
+    this.#hasAsked = false;
+    this.tabs.hold(this.workspaceId, this.sessionId, lock.fence);
+    this.#changed();
+    this.#lease.tick();
+  }
+
+  /** This tab does not have it: this is who has. What the person has been told stays until they have chosen, unless `anew`.
+   * @param {Lock | null} lock @param {boolean} [anew] */
+  #see(lock, anew = false) {
+    if (this.#lease) return;
+    this.#holder = lock && lock.fence > this.#given ? lock : null;
+    if (anew) this.#loss = null;
+    if (anew || (this.#state !== 'waiting' && this.#state !== 'lost')) {
+      // What this tab had before it was loaded again, or what was handed to this person, can be had.
+      const isFree = !this.#holder || (this.#isMine(this.#holder) && !this.#isOtherTab);
+      this.#state = isFree ? 'free' : 'held-by-other';
+    }
+    this.#changed();
+  }
+
+  /** @param {number} fence */
+  #drop(fence) {
+    this.#lease?.stop();
+    this.#lease = null;
+    this.#knock = null;
+    this.#given = fence;
+  }
+
+  /** @param {Loss} loss @param {Lock | null} holder @param {State} [state] */
+  #lose(loss, holder, state = 'lost') {
+    if (!this.#lease) return;
+    this.#lease?.stop();
+    this.#lease = null;
+    this.#knock = null;
+    this.#loss = loss;
+    this.#holder = holder;
+    this.#state = state;
+    this.#changed();
+    this.dispatchEvent(new CustomEvent('lost', { detail: loss }));
+  }
+
+  /** Another tab of this person has it now.
+   * @param {string} session @param {number} fence */
+  #yieldTo(session, fence) {
+    const lease = this.#lease;
+    if (session === this.sessionId || (lease && fence < lease.fence)) return;
+    if (!lease) return void this.refresh().catch(() => {});
+    const { userId, userName } = this.client;
+    const by = { userId, name: userName ?? null };
+    const holder = this.#holder && { ...this.#holder, session_id: session, fence };
+    this.#lose({ reason: 'taken_over', by, changed: true }, holder, 'held-by-other');
+  }
+
+  /** Nothing is believed of a lease whose time may be up, whether or not a heartbeat is on its way. */
+  #over() {
+    this.#lose({ reason: 'expired', by: null, changed: false }, null);
+    this.#comeBack();
+  }
+
+  /** The server says that it has ended.
+   * @param {import('./refusal.js').Problem} problem */
+  #ended({ lost, lock = null }) {
+    const reason = lost?.reason ?? (lock ? 'taken_over' : 'expired');
+    this.#lose({ reason, by: who(lost?.by_user_id, lost?.by_name) ?? holderOf(lock), changed: Boolean(lock) }, lock);
+    if (reason === 'expired' && !lock) this.#comeBack();
+  }
+
+  /** Somebody asks the holder, or nobody does any more.
+   * @param {import('./client.js').Knock | null} knock */
+  #asked(knock) {
+    const isNew = knock && (knock.user_id !== this.#knock?.user_id || knock.knocked_at !== this.#knock.knocked_at);
+    if (JSON.stringify(knock) === JSON.stringify(this.#knock)) return;
+    this.#knock = knock;
+    this.#changed();
+    if (isNew) this.dispatchEvent(new CustomEvent('knock', { detail: knock }));
+  }
+
+  /** It was lost, and nobody ended it: if nobody else had it since, it comes back quietly. */
+  async #comeBack() {
+    const effort = this.#begin();
+    const { client, workspaceId, wish } = this;
+    try {
+      const found = await comeBack(client, workspaceId, wish, this.#last, effort);
+      if ('holder' in found) this.#contested(found.holder);
+      else this.#hold(found.lock, found.sentAt);
+    } catch {
+      if (!effort.aborted) this.#contested(null);
+    }
+  }
+
+  /** Somebody else had it meanwhile, and this is who has it now.
+   * @param {Lock | null} lock */
+  #contested(lock) {
+    this.#holder = lock;
+    this.#loss = { reason: this.#loss?.reason ?? 'expired', by: holderOf(lock), changed: true };
+    this.#state = this.#isOtherTab ? 'held-by-other' : 'lost';
+    this.#changed();
+  }
+
+  /** @param {import('./events.js').Told} told */
+  #hear({ type, data: event }) {
+    const lease = this.#lease;
+    if (!event) {
+      lease?.hurry();
+      this.refresh().catch(() => {});
+      return;
+    }
+    if (event.workspace_id !== this.workspaceId || event.revision <= this.#revision) return;
+    this.#revision = event.revision;
+    const { lock } = event;
+    if (!lease) {
+      const isNo = type === 'lock.knock_declined' && event.detail.to_user_id === this.client.userId && this.#hasAsked;
+      if (isNo) this.#begin();
+      this.#see(lock, isNo);
+      if (isNo) this.dispatchEvent(new CustomEvent('declined'));
+    } else if (event.fence === lease.fence && lock?.fence === lease.fence) {
+      this.#asked(lock.knock);
+    } else if (event.fence === lease.fence) {
+      // What has ended with it is the last part of the event's name.
+      const reason = /** @type {Loss['reason']} */ (type.replace('lock.', '').replace('.', '_'));
+      if (reason !== /** @type {string} */ ('acquired')) this.#endedBy(reason, event);
+    }
+  }
+
+  /** @param {Loss['reason']} reason @param {import('./events.js').LockEvent} event */
+  #endedBy(reason, { lock, by_user_id, by_name }) {
+    const name = by_name ?? (lock?.locked_by_user_id === by_user_id ? lock?.locked_by_name : null);
+    this.#lose({ reason, by: who(by_user_id, name), changed: Boolean(lock) }, lock);
+    if (reason === 'expired') this.#comeBack();
+  }
+
+  /** @param {boolean} release */
+  #hide(release) {
+    const lease = this.#lease;
+    this.#effort?.abort();
+    if (!lease || !release) return;
+    this.client.releaseByBeacon(this.workspaceId, { fence: lease.fence });
+    this.#drop(lease.fence);
+    this.#state = 'unknown';
+    this.#holder = null;
+    this.#loss = { reason: 'released', by: null, changed: false };
+    this.#isHidden = true;
+    this.#changed();
+  }
+
+  #wake() {
+    if (this.#isHidden) {
+      this.#isHidden = false;
+      this.#comeBack();
+    } else if (this.#lease) {
+      this.#lease.hurry();
+    } else {
+      this.refresh().catch(() => {});
     }
   }
 }
+
+/** @param {string | null | undefined} userId @param {string | null | undefined} name */
+const who = (userId, name) => (userId ? { userId, name: name ?? null } : null);
+
+/** @param {Lock | null} lock */
+const holderOf = (lock) => who(lock?.locked_by_user_id, lock?.locked_by_name);
