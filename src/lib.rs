@@ -19,6 +19,7 @@
 //! | [`service`] | the use cases that HTTP, the sweeper and the command line share |
 //! | [`sweeper`] | keeps the file small; nothing that a client can see depends on it |
 //! | [`auth`] | who is calling: tokens, JWTs, a proxy's word, or nobody's |
+//! | [`console`] | the files that a browser is served |
 //! | [`http`] | the API as one table, and what carries it out; [`http::server`] is the only user of `tiny_http` |
 //! | [`door`] | the clients' connections: one event loop, through which only well-formed requests go on |
 //! | [`cli`] | the program: `serve`, `check`, `token` |
@@ -59,6 +60,8 @@ pub mod service;
 pub mod sweeper;
 
 pub mod auth;
+
+pub mod console;
 
 pub mod http;
 

@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 use super::logging;
 use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
+use crate::console::Pages;
 use crate::door::listen::{Address, Bound};
 use crate::door::meeting::MeetingPlace;
 use crate::door::{self, Behind, Door};
@@ -167,6 +168,7 @@ pub fn start_on(
     let events = service.hub().start(WORDS).map_err(cannot_start)?;
     let app = App {
         routes,
+        pages: Pages { console: config.server.console, demo: config.has_demo() },
         service: Arc::clone(&service),
         auth: Auth::new(means, &service),
         rate: config.limits.requests_per_second.map(RateLimit::new),

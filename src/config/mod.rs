@@ -291,6 +291,8 @@ mod tests {
             ("[server]\nsocket_mode = \"9\"\n", vec!["server.socket_mode", "0660"]),
             ("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", vec!["server.trusted_proxies", "10.0.0.0/8"]),
             ("[server]\nidle_timeout = \"2d\"\n", vec!["server.idle_timeout", "2d", "a day"]),
+            ("[server]\nconsole = \"maybe\"\n", vec!["server.console", "maybe", "true or false"]),
+            ("[server]\nlisten = true\n", vec!["server.listen", "true"]),
             ("[server]\nlisten = \"unix:\"\n", vec!["server.listen", "unix:PATH"]),
             ("[locks]\nmin_ttl = \"2h\"\n", vec!["locks.min_ttl", "locks.default_ttl"]),
         ] {
@@ -316,11 +318,13 @@ mod tests {
         let loaded = environment(&[
             ("LOCKHOUSE_SERVER_CORS_ORIGINS", "https://a.example, https://b.example"),
             ("LOCKHOUSE_SWEEPER_INTERVAL", "never"),
+            ("LOCKHOUSE_SERVER_CONSOLE", "false"),
             ("LOCKHOUSE_DATABASE_MAX_SIZE", "64MiB"),
         ])
         .unwrap();
         assert_eq!(loaded.config.server.cors_origins, ["https://a.example", "https://b.example"]);
         assert_eq!(loaded.config.sweeper.interval, None);
+        assert!(!loaded.config.server.console);
         assert_eq!(loaded.config.database.max_size, Some(64 * 1024 * 1024));
     }
 

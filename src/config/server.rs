@@ -1,13 +1,18 @@
 //! The settings of `[server]`.
 
 use super::settings::Setting;
-use super::values::{number_within, show_duration, show_size, size_within, timeout};
+use super::types::Demo;
+use super::values::{
+    choice, number_within, show_choice, show_duration, show_size, size_within, timeout, yes_or_no,
+};
 
 fn show_bytes(bytes: usize) -> String {
     show_size(u64::try_from(bytes).ok())
 }
 
 const A_TIMEOUT: &str = "it takes a duration from 1ms to a day, such as \"500ms\" or \"30s\"";
+
+const DEMO: &[(&str, Demo)] = &[("auto", Demo::Auto), ("on", Demo::On), ("off", Demo::Off)];
 
 pub(super) const SERVER: &[Setting] = &[
     Setting {
@@ -89,6 +94,30 @@ pub(super) const SERVER: &[Setting] = &[
             }
         },
         show: |config| format!("{:?}", config.server.cors_origins),
+    },
+    Setting {
+        section: "server",
+        name: "console",
+        about: "Whether there is the web console, at /. It shows nothing that its reader's credentials do not.",
+        allowed: "it takes true or false",
+        secret: false,
+        read: |config, given| {
+            config.server.console = yes_or_no(given)?;
+            Ok(())
+        },
+        show: |config| config.server.console.to_string(),
+    },
+    Setting {
+        section: "server",
+        name: "demo",
+        about: "Whether there is the playground, at /demo: \"on\", \"off\", or \"auto\": with auth.mode = \"none\" only.",
+        allowed: "it takes \"auto\", \"on\" or \"off\"",
+        secret: false,
+        read: |config, given| {
+            config.server.demo = choice(given, DEMO)?;
+            Ok(())
+        },
+        show: |config| show_choice(&config.server.demo, DEMO),
     },
     Setting {
         section: "server",

@@ -44,6 +44,10 @@ pub struct Server {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// Web origins whose pages may call the API.
     pub cors_origins: Vec<String>,
+    /// Whether there is the console.
+    pub console: bool,
+    /// Whether there is the playground.
+    pub demo: Demo,
     /// How long the head of a request may take to arrive.
     pub head_timeout: Duration,
     /// How long a body may take.
@@ -64,6 +68,29 @@ pub struct Server {
     pub max_buffered: usize,
     /// How long a stop waits for what runs.
     pub shutdown_grace: Duration,
+}
+
+/// `server.demo`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demo {
+    /// Where everybody is believed.
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl Config {
+    /// Whether there is the playground.
+    #[must_use]
+    pub fn has_demo(&self) -> bool {
+        match self.server.demo {
+            Demo::Auto => self.auth.mode == AuthMode::None,
+            Demo::On => true,
+            Demo::Off => false,
+        }
+    }
 }
 
 /// `server.listen`
@@ -325,6 +352,8 @@ impl Default for Config {
                 socket_mode: 0o600,
                 trusted_proxies: Vec::new(),
                 cors_origins: Vec::new(),
+                console: true,
+                demo: Demo::Auto,
                 head_timeout: Duration::from_secs(10),
                 body_timeout: Duration::from_secs(30),
                 idle_timeout: Duration::from_secs(75),

@@ -12,6 +12,8 @@ pub enum Given {
     List(Vec<String>),
     /// A whole number, from the file.
     Number(i64),
+    /// Yes or no, from the file.
+    Flag(bool),
 }
 
 impl Given {
@@ -21,6 +23,9 @@ impl Given {
         }
         if let Some(number) = value.as_integer() {
             return Some(Self::Number(number));
+        }
+        if let Some(flag) = value.as_bool() {
+            return Some(Self::Flag(flag));
         }
         value
             .as_array()?
@@ -33,7 +38,7 @@ impl Given {
     pub(super) fn text(self) -> Result<String, ()> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::List(_) | Self::Number(_) => Err(()),
+            Self::List(_) | Self::Number(_) | Self::Flag(_) => Err(()),
         }
     }
 
@@ -45,7 +50,7 @@ impl Given {
                 let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
                 Ok(entries.map(str::to_owned).collect())
             }
-            Self::Number(_) => Err(()),
+            Self::Number(_) | Self::Flag(_) => Err(()),
         }
     }
 
@@ -54,7 +59,7 @@ impl Given {
         match self {
             Self::Number(number) => Ok(number),
             Self::Text(text) => text.parse().map_err(drop),
-            Self::List(_) => Err(()),
+            Self::List(_) | Self::Flag(_) => Err(()),
         }
     }
 }
@@ -65,6 +70,7 @@ impl fmt::Display for Given {
             Self::Text(text) => write!(formatter, "{text:?}"),
             Self::List(entries) => write!(formatter, "{entries:?}"),
             Self::Number(number) => write!(formatter, "{number}"),
+            Self::Flag(flag) => write!(formatter, "{flag}"),
         }
     }
 }
@@ -160,6 +166,15 @@ pub(super) fn show_list(texts: &[String]) -> String {
 /// A duration of up to a day.
 pub(super) fn timeout(given: Given) -> Result<Duration, ()> {
     Some(duration(given)?).filter(|duration| *duration <= Duration::from_secs(24 * 60 * 60)).ok_or(())
+}
+
+/// `true` or `false`.
+pub(super) fn yes_or_no(given: Given) -> Result<bool, ()> {
+    match given {
+        Given::Flag(flag) => Ok(flag),
+        Given::Text(text) => text.parse().map_err(drop),
+        Given::List(_) | Given::Number(_) => Err(()),
+    }
 }
 
 /// One of a few words.

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
+use super::pages;
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
@@ -14,6 +15,7 @@ use super::routes::{Answer, BodyKind, Right, Route, Touches};
 use super::wire::Once;
 use crate::auth::{Auth, Caller, Credentials, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
+use crate::console::{Page, Pages};
 use crate::error::Error;
 use crate::lock::member::Need;
 use crate::lock::{DisplayName, UserId, WorkspaceId};
@@ -72,6 +74,8 @@ impl Call {
 pub struct App {
     /// What there is: [`super::routes::ROUTES`].
     pub routes: &'static [Route],
+    /// Which pages there are beside.
+    pub pages: Pages,
     /// The use cases.
     pub service: Arc<Service>,
     /// Finds out who is calling.
@@ -86,6 +90,8 @@ pub struct App {
 pub enum Matched {
     /// This operation, with these parameters of its path.
     Route(&'static Route, Vec<(&'static str, String)>),
+    /// This page.
+    Page(&'static Page),
     /// A path, with other methods than this.
     OtherMethods(Vec<&'static str>),
     /// Nothing.
@@ -111,13 +117,25 @@ impl App {
     /// What a request names.
     #[must_use]
     pub fn find(&self, request: &Request) -> Matched {
-        find(self.routes, &request.method, &request.path)
+        match find(self.routes, &request.method, &request.path) {
+            Matched::Nothing => self.find_page(request),
+            named @ (Matched::Route(..) | Matched::Page(_) | Matched::OtherMethods(_)) => named,
+        }
+    }
+
+    fn find_page(&self, request: &Request) -> Matched {
+        match self.pages.find(&request.path) {
+            Some(page) if matches!(request.method.as_str(), "GET" | "HEAD") => Matched::Page(page),
+            Some(_) => Matched::OtherMethods(vec!["GET", "HEAD", "OPTIONS"]),
+            None => Matched::Nothing,
+        }
     }
 
     /// Answers a request that names this, now or later.
     pub fn handle(&self, request: &Request, named: Matched, mut reply: Reply) {
         let (route, path) = match named {
             Matched::Route(route, path) => (route, path),
+            Matched::Page(page) => return self.show(page, request, reply),
             Matched::OtherMethods(allowed) => return self.without_operation(request, reply, &allowed),
             Matched::Nothing => {
                 let problem = Problem::new(Code::NotFound)
@@ -136,6 +154,15 @@ impl App {
         match (route.handler)(&self.service, &call) {
             Ok(Answer::Now(response)) => reply.send(&response),
             Ok(Answer::Later(promise)) => promise(reply),
+            Err(problem) => reply.refuse(&problem),
+        }
+    }
+
+    /// Pages are for everybody: they say nothing that is not in the source, and hold no secrets.
+    fn show(&self, page: &Page, request: &Request, mut reply: Reply) {
+        reply.is_for(pages::NAME);
+        match self.limit(request, None) {
+            Ok(()) => reply.send(&pages::response(page)),
             Err(problem) => reply.refuse(&problem),
         }
     }
@@ -397,7 +424,7 @@ mod tests {
             Matched::Route(route, parameters) => {
                 Some((route.name, parameters.into_iter().map(|(_, text)| text).collect()))
             }
-            Matched::OtherMethods(_) | Matched::Nothing => None,
+            Matched::Page(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
         }
     }
 
@@ -421,7 +448,7 @@ mod tests {
             Matched::OtherMethods(allowed) => {
                 assert_eq!(allowed, ["POST", "GET", "HEAD", "DELETE", "OPTIONS"]);
             }
-            Matched::Route(..) | Matched::Nothing => panic!("PUT is no method of it"),
+            Matched::Route(..) | Matched::Page(_) | Matched::Nothing => panic!("PUT is no method of it"),
         }
     }
 

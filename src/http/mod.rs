@@ -13,6 +13,7 @@ mod handlers;
 pub mod hold;
 pub mod letters;
 pub mod openapi;
+pub mod pages;
 pub mod parameters;
 pub mod problem;
 pub mod rate;

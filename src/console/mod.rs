@@ -1,0 +1,121 @@
+//! What a browser is served: the console, the playground, and the modules of the JavaScript client that both use. They
+//! are files of the binary, as they stand in the repository: there is no build step.
+
+/// Which pages there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    /// `/` and what it needs.
+    pub console: bool,
+    /// `/demo` and what it needs.
+    pub demo: bool,
+}
+
+/// A file.
+#[derive(Debug)]
+pub struct Page {
+    /// Where it is served.
+    pub path: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// What is in it.
+    pub bytes: &'static [u8],
+}
+
+/// `/console/name` is `pages/name`.
+macro_rules! console {
+    ($name:literal, $media_type:expr) => {
+        Page {
+            path: concat!("/console/", $name),
+            media_type: $media_type,
+            bytes: include_bytes!(concat!("pages/", $name)),
+        }
+    };
+}
+
+/// `/client/name` is a module of `clients/js`.
+macro_rules! client {
+    ($name:literal) => {
+        Page {
+            path: concat!("/client/", $name),
+            media_type: JAVASCRIPT,
+            bytes: include_bytes!(concat!("../../clients/js/src/", $name)),
+        }
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The console.
+pub const CONSOLE: &[Page] = &[
+    Page { path: "/", media_type: HTML, bytes: include_bytes!("pages/index.html") },
+    console!("console.css", CSS),
+    console!("main.js", JAVASCRIPT),
+];
+
+/// The modules of the JavaScript client.
+pub const CLIENT: &[Page] = &[
+    client!("client.js"),
+    client!("events.js"),
+    client!("index.js"),
+    client!("refusal.js"),
+    client!("retry.js"),
+];
+
+/// The playground: `/demo` is `demo/demo.html`, `/demo/name` is `demo/name`.
+pub const DEMO: &[Page] = &[];
+
+impl Pages {
+    /// What is served at a path.
+    #[must_use]
+    pub fn find(self, path: &str) -> Option<&'static Page> {
+        [(self.console, CONSOLE), (self.demo, DEMO), (self.console || self.demo, CLIENT)]
+            .into_iter()
+            .filter(|(is_served, _)| *is_served)
+            .flat_map(|(_, pages)| pages)
+            .find(|page| page.path == path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_console_is_served() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console/pages");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let path = if name == "index.html" { "/".to_owned() } else { format!("/console/{name}") };
+            assert!(CONSOLE.iter().any(|page| page.path == path), "{name} is not in the table");
+        }
+    }
+
+    #[test]
+    fn what_a_module_imports_is_served() {
+        for page in CONSOLE.iter().chain(CLIENT).filter(|page| page.media_type == JAVASCRIPT) {
+            let text = std::str::from_utf8(page.bytes).unwrap();
+            let (folder, _) = page.path.rsplit_once('/').unwrap();
+            for import in
+                text.lines().filter(|line| line.starts_with("import ") || line.starts_with("export {"))
+            {
+                let Some((_, from)) = import.rsplit_once(" from '") else { continue };
+                let name = from.trim_end_matches("';");
+                let path = name
+                    .strip_prefix("./")
+                    .map_or_else(|| name.to_owned(), |name| format!("{folder}/{name}"));
+                let all = Pages { console: true, demo: true };
+                assert!(all.find(&path).is_some(), "{} imports {name}", page.path);
+            }
+        }
+    }
+
+    #[test]
+    fn the_client_is_there_for_whichever_needs_it() {
+        let served = |console, demo| Pages { console, demo }.find("/client/client.js").is_some();
+        assert!(served(true, false) && served(false, true) && !served(false, false));
+    }
+}

@@ -1,0 +1,3 @@
+import { Lockhouse } from '/client/index.js';
+
+export const client = new Lockhouse({ userId: 'console' });

@@ -1,0 +1,141 @@
+//! The pages that a browser is served: who gets them, with which headers, and how they are turned off.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::{Answer, Client, Server};
+use lockhouse::auth::Scope;
+use lockhouse::config::{AuthMode, Config, Demo};
+use lockhouse::console::{CLIENT, CONSOLE, DEMO};
+
+/// The contract that [`Client::request`] knows has no pages.
+#[track_caller]
+fn ask(client: &mut Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    client.try_request(method, path, headers, b"").unwrap()
+}
+
+#[track_caller]
+fn status(server: &Server, path: &str) -> u16 {
+    ask(&mut server.client(), "GET", path, &[]).status
+}
+
+#[test]
+fn every_page_is_for_everybody_and_may_do_nothing_elsewhere() {
+    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let mut nobody = server.client();
+    for page in CONSOLE.iter().chain(CLIENT) {
+        let answer = ask(&mut nobody, "GET", page.path, &[]);
+        assert_eq!((answer.status, answer.body.as_slice()), (200, page.bytes), "{}", page.path);
+        let policy = answer.header("content-security-policy").unwrap();
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+        ] {
+            assert!(policy.split("; ").any(|known| known == part), "{part} is missing in {policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        for (name, value) in [
+            ("content-type", page.media_type),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{}", page.path);
+        }
+        let head = ask(&mut nobody, "HEAD", page.path, &[]);
+        assert_eq!(head.status, 200);
+        assert_eq!(head.header("content-length").unwrap(), page.bytes.len().to_string());
+        assert_eq!(head.header("content-security-policy"), Some(policy));
+    }
+    for path in ["/?utm=x", "/console/console.css?2"] {
+        assert_eq!(ask(&mut nobody, "GET", path, &[]).status, 200, "{path}");
+    }
+    for path in ["/console", "/console/", "/console/nothing.js", "/client/../client/client.js", "/index.html"]
+    {
+        ask(&mut nobody, "GET", path, &[]).refused(404, "not_found");
+    }
+}
+
+#[test]
+fn a_page_is_read_and_nothing_else() {
+    let server = Server::start();
+    let mut nobody = server.client();
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let answer = ask(&mut nobody, method, "/", &[]);
+        answer.refused(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"));
+    }
+    assert_eq!(ask(&mut nobody, "OPTIONS", "/", &[]).status, 204);
+}
+
+#[test]
+fn pages_can_be_turned_off() {
+    let without = Server::with(|config| {
+        config.server.console = false;
+        config.server.demo = Demo::Off;
+    });
+    for page in CONSOLE.iter().chain(CLIENT).chain(DEMO) {
+        assert_eq!(status(&without, page.path), 404, "{}", page.path);
+    }
+    let demo_only = Server::with(|config| config.server.console = false);
+    assert_eq!(status(&demo_only, "/"), 404);
+    assert_eq!(status(&demo_only, "/client/index.js"), 200, "the playground needs it");
+    for page in DEMO {
+        assert_eq!(status(&demo_only, page.path), 200, "{}", page.path);
+    }
+}
+
+#[test]
+fn the_playground_is_where_everybody_is_believed_unless_the_settings_say_otherwise() {
+    for (mode, demo, has_it) in [
+        (AuthMode::None, Demo::Auto, true),
+        (AuthMode::Token, Demo::Auto, false),
+        (AuthMode::Jwt, Demo::Auto, false),
+        (AuthMode::Proxy, Demo::Auto, false),
+        (AuthMode::Token, Demo::On, true),
+        (AuthMode::None, Demo::Off, false),
+    ] {
+        let mut config = Config::default();
+        config.auth.mode = mode;
+        config.server.demo = demo;
+        assert_eq!(config.has_demo(), has_it, "{mode:?} {demo:?}");
+    }
+}
+
+#[test]
+fn pages_of_other_origins_may_import_the_client_where_they_may_call() {
+    let server = Server::with(|config| config.server.cors_origins = vec!["https://app.example".to_owned()]);
+    let mut nobody = server.client();
+    for page in CLIENT {
+        let answer = ask(&mut nobody, "GET", page.path, &[("Origin", "https://app.example")]);
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+        assert_eq!(answer.header("vary"), Some("Origin"));
+        assert_eq!(answer.header("cross-origin-resource-policy"), None);
+        let answer = ask(&mut nobody, "GET", page.path, &[("Origin", "https://evil.example")]);
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+}
+
+#[test]
+fn pages_are_counted_and_limited_as_what_is_open_to_everybody() {
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.limits.requests_per_second = Some(2);
+    });
+    let mut nobody = server.client();
+    let limited =
+        (0..50).map(|_| ask(&mut nobody, "GET", "/", &[])).find(|answer| answer.status != 200).unwrap();
+    limited.refused(429, "rate_limited");
+    server.pass(5_000);
+    let metrics = server.with_token(Scope::Read, None).get("/metrics");
+    for status in [200, 429] {
+        let counted = format!("lockhouse_http_requests_total{{route=\"page\",status=\"{status}\"}}");
+        assert!(metrics.text().contains(&counted), "{}", metrics.text());
+    }
+}
