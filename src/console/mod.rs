@@ -57,10 +57,16 @@ pub const CONSOLE: &[Page] = &[
 /// The modules of the JavaScript client.
 pub const CLIENT: &[Page] = &[
     client!("client.js"),
+    client!("clock.js"),
+    client!("efforts.js"),
     client!("events.js"),
     client!("index.js"),
+    client!("keeper.js"),
+    client!("lock.js"),
     client!("refusal.js"),
     client!("retry.js"),
+    client!("session.js"),
+    client!("tabs.js"),
 ];
 
 /// The playground: `/demo` is `demo/demo.html`, `/demo/name` is `demo/name`.

@@ -1,0 +1,140 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const LOCKHOUSE = process.env.LOCKHOUSE ?? fileURLToPath(new URL('../../../target/debug/lockhouse', import.meta.url));
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+
+/** The real server, on a database of its own. */
+export class Server {
+  /** @param {Record<string, string>} [settings] as in the environment */
+  static async start(settings = {}) {
+    const server = new Server();
+    server.settings = settings;
+    server.home = await mkdtemp(join(tmpdir(), 'lockhouse-'));
+    server.database = join(server.home, 'lockhouse.db');
+    server.listen = '127.0.0.1:0';
+    await server.again();
+    return server;
+  }
+
+  /** Starts it, on the same address as before. */
+  async again() {
+    const args = ['serve', '--listen', this.listen, '--database', this.database];
+    const env = { ...process.env, LOCKHOUSE_LOG_LEVEL: 'error', ...this.settings };
+    this.process = spawn(LOCKHOUSE, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const [line] = await once(createInterface(this.process.stdout), 'line');
+    this.url = line.replace('lockhouse is listening on ', '');
+    this.listen = this.url.replace('http://', '');
+  }
+
+  /** Kills it as `kill -9` does. */
+  async kill() {
+    const ended = once(this.process, 'exit');
+    this.process.kill('SIGKILL');
+    await ended;
+  }
+
+  async stop() {
+    await this.kill();
+    await rm(this.home, { recursive: true });
+  }
+
+  /** `lockhouse …` on its database.
+   * @param {string[]} args */
+  async run(...args) {
+    const child = spawn(LOCKHOUSE, [...args, '--database', this.database], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let out = '';
+    child.stdout.on('data', (bytes) => (out += bytes));
+    await once(child, 'close');
+    return out.trim();
+  }
+
+  /** Asks as somebody, past the browser.
+   * @param {string} user @param {string} method @param {string} path @param {object} [body] */
+  async ask(user, method, path, body) {
+    const response = await fetch(this.url + path, {
+      method,
+      headers: { 'X-User-Id': user, ...(body && { 'Content-Type': 'application/json' }) },
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    return response.json();
+  }
+
+  /** @param {string} user @param {string} workspaceId @param {object} [body] */
+  acquire(user, workspaceId, body = {}) {
+    return this.ask(user, 'POST', `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/lock`, body);
+  }
+}
+
+/** A way to a server that can go silent: nothing is closed, and nothing comes through. */
+export class Wire {
+  /** @param {string} url */
+  static async to(url) {
+    const wire = new Wire();
+    const { hostname, port } = new URL(url);
+    wire.sockets = new Set();
+    wire.server = createServer({ pauseOnConnect: true }, (near) => {
+      const far = connect(Number(port), hostname);
+      for (const [socket, other] of [[near, far], [far, near]]) {
+        wire.sockets.add(socket);
+        socket.on('error', () => other.destroy());
+        socket.on('close', () => { wire.sockets.delete(socket); other.destroy(); });
+        socket.on('data', (bytes) => { if (!wire.isSilent) other.write(bytes); });
+      }
+      near.resume();
+    });
+    wire.server.listen(0, '127.0.0.1');
+    await once(wire.server, 'listening');
+    wire.url = `http://127.0.0.1:${wire.server.address().port}`;
+    return wire;
+  }
+
+  isSilent = false;
+
+  stop() {
+    this.server.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
+export const browser = () => chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+
+/** Opens a tab of somebody who has a `lock` on a workspace; `told` has each state that it was in, and each event.
+ * @param {import('playwright-core').BrowserContext} context @param {string} url @param {string} userId
+ * @param {object} [options] @param {string} [workspaceId] */
+export async function tab(context, url, userId, options = {}, workspaceId = 'design-42') {
+  const page = await context.newPage();
+  // Something of the same origin that has no scripts of its own.
+  await page.goto(url + '/healthz');
+  await begin(page, userId, options, workspaceId);
+  return page;
+}
+
+export function begin(page, userId, options, workspaceId = 'design-42') {
+  const given = { userId, options, workspaceId };
+  return page.evaluate(async ({ userId, options, workspaceId }) => {
+    const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
+    window.client = new Lockhouse({ userId, userName: userId.toUpperCase() });
+    window.lock = new WorkspaceLock(window.client, workspaceId, options);
+    window.told = [];
+    for (const type of ['lost', 'knock', 'declined']) {
+      lock.addEventListener(type, ({ detail }) => told.push([type, detail]));
+    }
+    lock.addEventListener('change', () => {
+      const { state } = lock.view;
+      if (told.findLast(([type]) => type === 'state')?.[1] !== state) told.push(['state', state, performance.now()]);
+    });
+  }, given);
+}
+
+/** Waits until the lock is in this state.
+ * @param {import('playwright-core').Page} page @param {string} state @param {number} [timeout] */
+export const until = (page, state, timeout = 10_000) =>
+  page.waitForFunction((state) => window.lock.state === state, state, { timeout, polling: 20 });
