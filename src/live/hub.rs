@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::dues::Dues;
 use super::faces::{Face, Faces};
 use crate::error::Error;
-use crate::lock::event::Event;
+use crate::lock::event::{Ending, Event, EventType};
 use crate::lock::policy::Rules;
 use crate::lock::{Lock, UserId, WorkspaceId};
 use crate::metrics::Metrics;
@@ -78,7 +78,7 @@ pub struct Wish {
     pub from: From,
     /// Only what happens on these workspaces; on all when there are none.
     pub workspaces: Vec<WorkspaceId>,
-    /// Only what this member may see, or what happens to themselves; everything if there is none.
+    /// Only what this member may see, and that they may not any more; everything if there is none.
     pub member: Option<UserId>,
     /// Whether they may still. It is asked every [`SILENCE`].
     pub may_still: Box<dyn Fn() -> bool + Send>,
@@ -273,8 +273,13 @@ impl Hub {
         let say = |(event, lock): (Event, Option<Lock>)| Said {
             bytes: (words.event)(&event, lock.as_ref(), found.now, clock),
             revision: event.revision,
+            farewell_to: match event.event_type {
+                EventType::Ended(Ending::MemberRemoved | Ending::WorkspaceDeleted) => event.user_id,
+                EventType::Acquired | EventType::Knocked | EventType::KnockDeclined | EventType::Ended(_) => {
+                    None
+                }
+            },
             workspace_id: event.workspace_id,
-            user_id: event.user_id,
         };
         Ok(found.value.into_iter().map(say).collect())
     }
@@ -308,7 +313,8 @@ impl Hub {
 struct Said {
     revision: i64,
     workspace_id: WorkspaceId,
-    user_id: Option<UserId>,
+    /// Who is told though they may see nothing of the workspace any more: it tells them why, and nothing of others.
+    farewell_to: Option<UserId>,
     bytes: Vec<u8>,
 }
 
@@ -340,7 +346,7 @@ impl Follower {
     /// Whether it concerns them: as it is now, not as it was when they came.
     fn may_hear(&self, said: &Said, store: &Store) -> Result<bool, Error> {
         let Some(member) = &self.wish.member else { return Ok(true) };
-        if said.user_id.as_ref() == Some(member) {
+        if said.farewell_to.as_ref() == Some(member) {
             return Ok(true);
         }
         let role = store.read(|connection, _| workspaces::role(connection, &said.workspace_id, member))?;
