@@ -321,6 +321,9 @@ fn the_gate_is_open_for_whoever_has_the_lease_now() {
     alice.request("GET", &path, &[("X-Lock-Fence", "1")], b"").refused(403, "not_holder");
     assert_eq!(alice.request("GET", &path, &[("X-Lock-Fence", &fence)], b"").status, 204);
     alice.get(&format!("{path}x")).refused(403, "not_holder");
+    for unreadable in ["other%ff", "%zz", "team/design%", "team/design%2", "", "%C3"] {
+        alice.request("GET", &path, &[("X-Lock-Workspace", unreadable)], b"").refused(403, "not_holder");
+    }
     let garbage = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", "garbage")];
     alice.request("GET", "/api/v1/gate", &garbage, b"").refused(403, "not_holder");
     server.client().get(&path).refused(401, "unauthenticated");
