@@ -24,7 +24,7 @@ fn open(path: &Path) -> Result<Store, Error> {
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: 1,
-        waiters: lockhouse::store::queue::Limits { per_workspace: 10, in_all: 20 },
+        waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     Store::open(&options, Clock::Manual(ManualClock::starting_at(NOON)), &Arc::new(Metrics::default()))
 }

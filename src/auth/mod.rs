@@ -81,6 +81,19 @@ impl Caller {
         if self.scope == Scope::Admin { Standing::Administrator } else { Standing::Ordinary }
     }
 
+    /// By what they are told apart from others, if they are anybody: by the user for whom they act or, if there is none, by
+    /// the token.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        match (&self.user_id, &self.lasts) {
+            (Some(user_id), _) => Some(format!("user {}", user_id.as_str())),
+            (None, Lasts::AsLongAs(hash)) => {
+                Some(hash.iter().fold("token ".to_owned(), |key, byte| format!("{key}{byte:02x}")))
+            }
+            (None, Lasts::Always | Lasts::Until(_)) => None,
+        }
+    }
+
     /// As workspaces see them.
     #[must_use]
     pub fn actor(&self) -> Actor {

@@ -184,8 +184,12 @@ pub struct Locks {
 pub struct Limits {
     /// Most clients that wait for one lock.
     pub waiters_per_workspace: usize,
+    /// Most of them that are of one user.
+    pub waiters_per_user: usize,
     /// Most clients that wait for locks.
     pub waiters: usize,
+    /// Most streams of events that one user can have at a time; nothing means as many as they like.
+    pub streams_per_user: Option<u32>,
     /// Most requests that one caller may make each second, in the long run; nothing means as many as they like.
     pub requests_per_second: Option<u32>,
 }
@@ -357,7 +361,13 @@ impl Default for Config {
                 },
                 restart_grace: Duration::from_secs(30),
             },
-            limits: Limits { waiters_per_workspace: 100, waiters: 10_000, requests_per_second: None },
+            limits: Limits {
+                waiters_per_workspace: 100,
+                waiters_per_user: 10,
+                waiters: 10_000,
+                streams_per_user: Some(100),
+                requests_per_second: None,
+            },
             sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
             history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
             auth: Auth {

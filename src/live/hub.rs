@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::dues::Dues;
 use super::faces::{Face, Faces};
+use super::seats::{Seat, Seats};
 use crate::error::Error;
 use crate::lock::event::{Ending, Event, EventType};
 use crate::lock::policy::Rules;
@@ -102,6 +103,7 @@ pub struct Hub {
     store: Arc<Store>,
     dues: Dues,
     faces: Arc<Faces>,
+    seats: Arc<Seats>,
     metrics: Arc<Metrics>,
     joining: Mutex<Vec<Follower>>,
     stopping: AtomicBool,
@@ -120,6 +122,7 @@ impl Hub {
         Arc::new(Self {
             dues: Dues::new(Arc::clone(&store), rules),
             faces: Arc::default(),
+            seats: Arc::default(),
             metrics,
             store,
             joining: Mutex::default(),
@@ -136,12 +139,18 @@ impl Hub {
         Builder::new().name("events".to_owned()).spawn(move || hub.run(words))
     }
 
+    /// Room for one more stream of `of`, if they have fewer than `most`.
+    #[must_use]
+    pub fn seat(&self, of: String, most: u32) -> Option<Seat> {
+        self.seats.take(of, most)
+    }
+
     /// Somebody follows the events, until they go away or may not any more. Who they are is shown on the workspaces that
     /// they named.
-    pub fn follow(&self, wish: Wish, face: Option<&Face>, outlet: Box<dyn Outlet>) {
-        if let Some(face) = face {
-            let presence = self.faces.enter(face, wish.workspaces.clone());
-            outlet.when_gone(Box::new(move || drop(presence)));
+    pub fn follow(&self, wish: Wish, face: Option<&Face>, seat: Option<Seat>, outlet: Box<dyn Outlet>) {
+        let presence = face.map(|face| self.faces.enter(face, wish.workspaces.clone()));
+        if presence.is_some() || seat.is_some() {
+            outlet.when_gone(Box::new(move || drop((presence, seat))));
         }
         let now = self.store.clock().clock().monotonic();
         let follower = Follower { place: 0, caught_up: false, wish, outlet, said_at: now, asked_at: now };

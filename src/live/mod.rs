@@ -3,3 +3,4 @@
 pub mod dues;
 pub mod faces;
 pub mod hub;
+pub mod seats;

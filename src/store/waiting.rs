@@ -20,8 +20,10 @@ pub enum Came {
     Answered(Box<Acquired>),
     /// They wait, and are told.
     Waits,
-    /// Too many wait already.
+    /// Too many wait already, for this lock or in all.
     TooMany,
+    /// They wait for this lock as often as one user can.
+    TooManyOfTheirs,
 }
 
 /// Somebody wants the lock, and waits for it if somebody else has it.
@@ -50,9 +52,17 @@ pub fn acquire(
         write.lines().tell(before, outcome);
     } else {
         line = without_leavers(write, line, lock, rules);
-        if !write.lines().has_room(&request.workspace_id, line.len()) {
+        let theirs = line.iter().filter(|place| place.waiter.request.user_id == request.user_id).count();
+        let came = if theirs >= write.lines().limits().per_user {
+            Came::TooManyOfTheirs
+        } else if write.lines().has_room(&request.workspace_id, line.len()) {
+            Came::Waits
+        } else {
+            Came::TooMany
+        };
+        if came != Came::Waits {
             write.lines().set(&request.workspace_id, line);
-            return Ok(Came::TooMany);
+            return Ok(came);
         }
         line.push(Place { waiter: Arc::clone(waiter), since: now, until });
     }
@@ -89,11 +99,15 @@ pub(super) fn next_in_line(
     let next = loop {
         let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { break None };
         let Place { waiter, .. } = line.remove(next);
-        if workspaces::may_hold(write.connection(), workspace_id, &waiter.request.user_id, rules)? {
+        let user_id = &waiter.request.user_id;
+        if !workspaces::may_hold(write.connection(), workspace_id, user_id, rules)? {
+            // They might when they came.
+            write.lines().turn_away(waiter, Error::Denied(Denied::NotAMember));
+        } else if !rows::has_fewer_than(write.connection(), user_id, rules.locks_per_user, write.now())? {
+            write.lines().tell(waiter, Acquired::TooMany);
+        } else {
             break Some(waiter);
         }
-        // They might when they came.
-        write.lines().turn_away(waiter, Error::Denied(Denied::NotAMember));
     };
     write.lines().set(workspace_id, line);
     let Some(waiter) = next else { return Ok(()) };
