@@ -1,5 +1,7 @@
 //! Workspaces and their members: each function that takes a [`Write`] is one use case.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::events::{By, Happened};
@@ -141,6 +143,11 @@ pub fn delete(
     rules: &Rules,
 ) -> Result<bool, Error> {
     let lock = settled(write, workspace_id, rules)?;
+    // Those who follow are told that it is gone. Afterwards nobody could tell who they were.
+    let members = match rules.membership {
+        Membership::Enforced => all_members(write.connection(), workspace_id)?,
+        Membership::Open => HashSet::new(),
+    };
     let deleted = write
         .connection()
         .prepare_cached("DELETE FROM workspaces WHERE workspace_id = ?1")?
@@ -159,7 +166,17 @@ pub fn delete(
         );
         events::record(write, &Happened { by, ..happened })?;
     }
+    if !members.is_empty() {
+        write.parted(members);
+    }
     Ok(true)
+}
+
+fn all_members(connection: &Connection, workspace_id: &WorkspaceId) -> Result<HashSet<UserId>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT user_id FROM members WHERE workspace_id = ?1")?
+        .query_map([workspace_id.as_str()], |row| row.get(0).map(UserId::trusted))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Makes somebody a member, or changes what they may do. A holder who may not hold the lock any more loses it.
