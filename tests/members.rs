@@ -173,7 +173,7 @@ fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
     eventually(|| alice.get("/api/v1/workspaces/w/presence").expect(200)["waiting"] != json!([]));
     user(&server, "carol").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
     app.delete("/api/v1/workspaces/w").expect(200);
-    waits.receive("POST").unwrap().refused(403, "not_a_member");
+    waits.receive("POST").unwrap().refused(404, "workspace_not_found");
     workspace(&mut app, "w", &members);
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
     assert_eq!(lost["reason"], "workspace_deleted");

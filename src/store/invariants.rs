@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::events::By;
-use super::locks::{apply, settled};
+use super::locks::{apply, timely};
 use super::{Write, rows};
 use crate::error::Error;
 use crate::lock::decide::Change;
@@ -106,7 +106,7 @@ fn put_right(write: &Write<'_>, violation: &Violation, by: Option<&By>, rules: &
             write.fence_given(violation.fence);
             return Ok(());
         }
-        Kind::ExpiredLock => return settled(write, &violation.workspace_id, rules).map(drop),
+        Kind::ExpiredLock => return timely(write, &violation.workspace_id, rules).map(drop),
         Kind::HolderIsNoMember => Ending::MemberRemoved,
         Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
     };

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::events::{self, By, Happened};
-use super::{Write, rows, waiting};
+use super::{Write, rows, waiting, workspaces};
 use crate::error::Error;
 use crate::lock::decide::{self, Change};
 use crate::lock::event::{Ending, EventType, Lost};
@@ -247,12 +247,33 @@ pub fn next_grant(connection: &Connection) -> Result<Option<Timestamp>, Error> {
     rows::least(connection, "SELECT min(grant_at) FROM locks WHERE grant_at IS NOT NULL")
 }
 
-/// The lock of a workspace, once time has had its say: what has ended is gone, and whoever is next has it.
+/// The lock of a workspace, once time has had its say: what has ended is gone, and whoever is next has it. Nobody has it
+/// who may not, whatever the settings were before.
 ///
 /// # Errors
 /// What SQLite refuses.
 pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Option<Lock>, Error> {
-    while let Some(lock) = rows::load(write.connection(), workspace_id)? {
+    loop {
+        let Some(lock) = timely(write, workspace_id, rules)? else { return Ok(None) };
+        let Some(ending) = workspaces::must_end(write.connection(), workspace_id, &lock.user_id, rules)?
+        else {
+            return Ok(Some(lock));
+        };
+        apply(write, Change::End(lock, ending), None, rules)?;
+    }
+}
+
+/// The lock of a workspace, once time has had its say, of which nobody takes part who may not.
+///
+/// # Errors
+/// What SQLite refuses.
+pub(super) fn timely(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    rules: &Rules,
+) -> Result<Option<Lock>, Error> {
+    while let Some(mut lock) = rows::load(write.connection(), workspace_id)? {
+        forget_strangers(write, &mut lock, rules)?;
         let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
         let change = decide::settle(&lock, waits, rules, write.now(), write.fresh_fence());
         if change == Change::Nothing {
@@ -262,6 +283,18 @@ pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> 
         apply(write, change, None, rules)?;
     }
     Ok(None)
+}
+
+/// Those who may not hold the lock ask for it no more.
+fn forget_strangers(write: &Write<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
+    let asking: Vec<_> = lock.knocks.pending.iter().map(|knock| knock.user_id.clone()).collect();
+    let mut forgotten = false;
+    for user_id in asking {
+        if !workspaces::may_hold(write.connection(), &lock.workspace_id, &user_id, rules)? {
+            forgotten |= lock.knocks.forget(&user_id, rules, write.now());
+        }
+    }
+    if forgotten { rows::update_knocks(write, lock) } else { Ok(()) }
 }
 
 /// A workspace, for use cases that do not care who had it last.

@@ -105,7 +105,8 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = workspace.and_then(|id| WorkspaceId::parse(id).ok());
     let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else { return Err(unclear()) };
     let nothing = || closed("This is not the live lock.", Value::Null, false);
-    call.may(service, &workspace_id, Need::See).map_err(|_| nothing())?;
+    // Who may not hold it any more does not, whoever has noticed.
+    call.may(service, &workspace_id, Need::Edit).map_err(|_| nothing())?;
     let found = service.peek(&workspace_id).map_err(|error| call.failed(&error))?;
     let user_id = call.user()?;
     match found.value {
