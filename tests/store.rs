@@ -216,7 +216,7 @@ fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
     let given = |write: &Write<'_>| {
         let fence = write.fresh_fence();
-        write.fence_given(fence);
+        write.fence_given(fence)?;
         Ok(fence.0)
     };
     let answers = together(

@@ -309,7 +309,7 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
         Change::Nothing => {}
         Change::Grant(lock) => {
             rows::put(write, &lock)?;
-            write.fence_given(lock.fence);
+            write.fence_given(lock.fence)?;
             events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Acquired, now) })?;
             waiting::arrived(write, &lock, rules);
         }
@@ -369,6 +369,5 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
 fn replace(write: &Write<'_>, previous: &Lock, lock: &Lock) -> Result<(), Error> {
     rows::delete(write, previous)?;
     rows::put(write, lock)?;
-    write.fence_given(lock.fence);
-    Ok(())
+    write.fence_given(lock.fence)
 }

@@ -174,9 +174,19 @@ impl<'c> Write<'c> {
     }
 
     /// `fence` is out.
-    pub fn fence_given(&self, fence: Fence) {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it is not above every other: there is none left. No fence is given out twice.
+    pub fn fence_given(&self, fence: Fence) -> Result<(), Error> {
         let meta = self.meta.get();
-        self.meta.set(Meta { last_fence: meta.last_fence.max(fence.0), ..meta });
+        if fence.0 <= meta.last_fence {
+            let last = meta.last_fence;
+            return Err(Error::Internal(format!(
+                "there is no fence above {last}, which meta.last_fence has"
+            )));
+        }
+        self.meta.set(Meta { last_fence: fence.0, ..meta });
+        Ok(())
     }
 
     /// The revision of the next event.
