@@ -221,7 +221,7 @@ fn check_auth(config: &Config) -> Result<(), ConfigError> {
         AuthMode::Proxy if auth.proxy.addresses.is_empty() => wrong(
             "auth.mode = \"proxy\" needs auth.proxy_addresses: without them anybody could say who they are".to_owned(),
         ),
-        AuthMode::Proxy if auth.proxy.addresses.iter().any(TrustedProxy::covers_everybody) => wrong(
+        AuthMode::Proxy if TrustedProxy::cover_everybody(&auth.proxy.addresses) => wrong(
             "auth.proxy_addresses must not have a network of everybody: anybody could say who they are".to_owned(),
         ),
         AuthMode::Proxy if auth.proxy.user_header.eq_ignore_ascii_case(&auth.proxy.name_header) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::lock::member::Membership;
 use crate::lock::policy::{Rules, SameUser, Takeover};
@@ -128,10 +128,17 @@ impl TrustedProxy {
 }
 
 impl TrustedProxy {
-    /// Whether it leaves nobody out.
+    /// Whether they leave nobody out, one of them or all together.
     #[must_use]
-    pub fn covers_everybody(&self) -> bool {
-        matches!(self, Self::Network(network) if network.prefix_len() == 0)
+    pub fn cover_everybody(proxies: &[Self]) -> bool {
+        let networks: Vec<_> = proxies
+            .iter()
+            .filter_map(|proxy| match proxy {
+                Self::Local => None,
+                Self::Network(network) => Some(*network),
+            })
+            .collect();
+        IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
     }
 }
 
@@ -155,8 +162,15 @@ impl FromStr for TrustedProxy {
             return Ok(Self::Local);
         }
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        network.map(Self::Network).map_err(drop)
+        network.map(|network| Self::Network(canonical(network))).map_err(drop)
     }
+}
+
+/// An address of IPv4 that is written as one of IPv6 is that of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(six) = network else { return network };
+    let four = six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(96));
+    four.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()).map_or(network, IpNet::V4)
 }
 
 /// `[database]`

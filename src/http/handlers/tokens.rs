@@ -122,6 +122,11 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     }
 }
 
+/// What the gate is asked cannot be understood. A proxy would make an error of its own of a 400.
+pub fn not_understood(problem: &Problem) -> Problem {
+    closed(problem.sentence(), Value::Null, false)
+}
+
 /// What was percent-encoded; nothing if it was not, properly.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
