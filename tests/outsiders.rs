@@ -195,3 +195,26 @@ fn a_lock_of_before_membership_was_enforced_is_not_that_of_one_who_may_not_hold_
     assert_eq!(history["events"][1]["type"], "member.removed");
     assert_eq!(history["events"][1]["user_id"], "mallory");
 }
+
+#[test]
+fn a_member_is_shown_the_locks_of_their_workspaces_page_by_page() {
+    let server = enforced();
+    for id in ["a1", "a2", "b1", "b2", "b3"] {
+        let alice = if id == "b2" { "admin" } else { "viewer" };
+        workspace(&server, id, &[("alice", alice), ("bob", "editor")]);
+        user(&server, if id == "b2" { "alice" } else { "bob" }).acquire(id, &json!({})).expect(200);
+    }
+    workspace(&server, "b0", &[("bob", "editor")]);
+    user(&server, "bob").acquire("b0", &json!({})).expect(200);
+    let mut alice = user(&server, "alice");
+    let mut ids = |query: &str| -> Vec<Value> {
+        let page = alice.get(&format!("/api/v1/locks?{query}")).expect(200);
+        page["locks"].as_array().unwrap().iter().map(|lock| lock["workspace_id"].clone()).collect()
+    };
+    assert_eq!(ids(""), ["a1", "a2", "b1", "b2", "b3"]);
+    assert_eq!(ids("prefix=b"), ["b1", "b2", "b3"]);
+    assert_eq!(ids("limit=2"), ["a1", "a2"]);
+    assert_eq!(ids("limit=2&cursor=a2"), ["b1", "b2"]);
+    assert_eq!(ids("user_id=alice"), ["b2"]);
+    assert_eq!(ids("user_id=bob&prefix=b"), ["b1", "b3"]);
+}
