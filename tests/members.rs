@@ -393,14 +393,15 @@ fn what_must_not_be_is_found_and_put_right() {
     assert_eq!(check(&mut admin)["violations"][0]["kind"], "fence_above_counter");
     assert_eq!(check(&mut admin), json!({ "violations": [], "repaired": 0 }));
     let mut alice = user(&server, "alice");
+    workspace(&mut app, "newer", &[("alice", "editor")]);
     let fences =
-        ["fence", "expired"].map(|id| alice.acquire(id, &json!({})).expect(200)["lock"]["fence"].clone());
+        ["fence", "newer"].map(|id| alice.acquire(id, &json!({})).expect(200)["lock"]["fence"].clone());
     assert_eq!(fences, [json!(next + 1), json!(next + 2)]);
     // A counter that cannot go on gives no fence twice.
     sql.execute("UPDATE meta SET last_fence = 9223372036854775807", []).unwrap();
     alice.heartbeat("fence", &json!({})).expect(200);
-    alice.release("expired", &json!({})).expect(200);
-    alice.acquire("expired", &json!({})).refused(500, "internal");
+    alice.release("newer", &json!({})).expect(200);
+    alice.acquire("newer", &json!({})).refused(500, "internal");
     // Where membership is open, only what is wrong for everybody is.
     let open = Server::start();
     open.user("alice").acquire("w", &json!({})).expect(200);

@@ -11,7 +11,7 @@ use super::handlers::tokens::not_understood;
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
-use super::routes::{Answer, BodyKind, Right, Route, Touches};
+use super::routes::{Answer, BodyKind, GATE, Right, Route, Touches};
 use super::wire::Once;
 use crate::auth::{Auth, Caller, Credentials, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
@@ -20,8 +20,6 @@ use crate::lock::member::Need;
 use crate::lock::{DisplayName, UserId, WorkspaceId};
 use crate::service::Service;
 
-/// The operation that a proxy asks.
-const GATE: &str = "passGate";
 /// What a monitor asks.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
