@@ -89,7 +89,7 @@ pub struct Wish {
     pub workspaces: Vec<WorkspaceId>,
     /// Only what this member may see, and that they may not any more; everything if there is none.
     pub member: Option<UserId>,
-    /// Whether they may still. It is asked every [`SILENCE`].
+    /// Whether they may still. It is asked every fifteen seconds.
     pub may_still: Box<dyn Fn() -> bool + Send>,
 }
 
