@@ -98,6 +98,12 @@ impl Clock {
         Self::System(Instant::now())
     }
 
+    /// Clocks that stand still.
+    #[must_use]
+    pub fn standing_at(wall: WallTime) -> Self {
+        Self::Manual(ManualClock::starting_at(wall))
+    }
+
     /// Monotonic time since an arbitrary start. Never goes back, whatever happens to the wall clock.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
@@ -139,7 +145,7 @@ impl Clock {
     }
 }
 
-/// The clocks of a test: they stand still until they are moved.
+/// The clocks of a test, and of whoever looks at what was: they stand still until they are moved.
 #[derive(Default)]
 pub struct ManualClock {
     monotonic_ms: AtomicI64,

@@ -435,7 +435,7 @@ fn a_proxy_is_believed_from_its_address_and_nobody_else() {
     let both = [("Remote-User", "alice"), ("X-User-Id", "mallory"), ("X-Lockhouse-User", "mallory")];
     assert_eq!(ask(&server, &both).expect(200)["lock"]["locked_by_user_id"], "alice");
     ask(&server, &[("Remote-User", "alice"), ("remote-user", "mallory")]).refused(400, "invalid_request");
-    ask(&server, &[("Remote-User", "")]).refused(400, "invalid_request");
+    ask(&server, &[("Remote-User", "")]).refused(401, "unauthenticated");
     ask(&server, &[("Remote-User", "alice"), ("X-Forwarded-For", "192.0.2.1")]).expect(200);
     // What the proxy writes is taken as it is: nobody is called somebody else in other letters.
     let lock = ask(&server, &[("Remote-User", "%61lice"), ("Remote-Name", "")]).expect(200)["lock"].clone();

@@ -5,7 +5,7 @@ mod common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use common::process::{Process, lockhouse};
 use common::{Client, eventually};
@@ -72,11 +72,92 @@ fn what_cannot_be_is_refused() {
         &run(&["token", "create", "--scope", "user", "--user", ""], &database),
         "user_id must have 1 to 255 bytes",
     );
+    let expires = |expires| run(&["token", "create", "--scope", "read", "--expires", expires], &database);
+    refused(&expires("0s"), "over at once");
+    refused(&expires("8000y"), "after the year 9999");
+    refused(&expires("584000000y"), "after the year 9999");
+    assert!(!database.exists());
     let foreign = directory.path().join("foreign.db");
     rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
     refused(&run(&["token", "create", "--scope", "admin"], &foreign), "not Lockhouse's");
     refused(&run(&["check"], &directory.path().join("none.db")), "there is no database");
     assert!(!directory.path().join("none.db").exists());
+}
+
+#[test]
+fn a_token_that_nobody_would_see_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    fine(&run(&["token", "create", "--scope", "read"], &database));
+    for (out, says) in
+        [(">&-", "would be lost"), (">/dev/null", "would be lost"), (">/dev/full", "it was revoked")]
+    {
+        let command = format!("\"$0\" token create --scope read --database \"$1\" {out}");
+        let program = lockhouse().get_program().to_owned();
+        let output = Command::new("sh").arg("-c").arg(command).arg(program).arg(&database).output().unwrap();
+        refused(&output, says);
+        assert_eq!(fine(&run(&["token", "list"], &database)).lines().count(), 1, "{out}");
+    }
+}
+
+#[test]
+fn a_database_with_two_names_is_refused_by_token_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (database, other) = (directory.path().join("lockhouse.db"), directory.path().join("other.db"));
+    fine(&run(&["token", "create", "--scope", "read"], &database));
+    std::fs::hard_link(&database, &other).unwrap();
+    for path in [&database, &other] {
+        refused(&run(&["token", "create", "--scope", "admin"], path), "second name");
+        refused(&run(&["token", "list"], path), "second name");
+    }
+}
+
+#[test]
+fn check_ends_nothing_that_would_go_on_when_the_server_starts_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let server = Process::serve(&database);
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    server.terminate();
+    // The server has been away for an hour, and the lease would have ended meanwhile.
+    let sql = rusqlite::Connection::open(&database).unwrap();
+    sql.execute_batch(
+        "UPDATE meta SET last_seen_at = last_seen_at - 3600000;
+         UPDATE locks SET expires_at = (SELECT last_seen_at + 60000 FROM meta)",
+    )
+    .unwrap();
+    let seen = || {
+        let rows = "SELECT last_seen_at, wall_offset_ms, expires_at FROM meta, locks";
+        sql.query_row(rows, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+    };
+    let before: (i64, i64, i64) = seen();
+    assert_eq!(fine(&run(&["check"], &database)), "0 found, 0 put right\n");
+    assert_eq!(seen(), before);
+    let server = Process::serve(&database);
+    assert_eq!(server.user("alice").lock("w")["locked_by_user_id"], "alice", "by restart grace");
+    server.terminate();
+}
+
+#[test]
+fn check_puts_right_as_many_as_there_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let server = Process::serve(&database);
+    server.user("alice").acquire("w", &json!({ "ttl_ms": 86_400_000 })).expect(200);
+    server.terminate();
+    let sql = rusqlite::Connection::open(&database).unwrap();
+    let columns = "user_id, fence + 1, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, metadata";
+    sql.execute_batch(&format!(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1234)
+         INSERT INTO locks (workspace_id, user_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, metadata)
+         SELECT 'v' || n, {columns} FROM locks, n"
+    ))
+    .unwrap();
+    sql.execute("UPDATE locks SET expires_at = 0 WHERE workspace_id <> 'w'", []).unwrap();
+    drop(sql);
+    let said = fine(&run(&["check"], &database));
+    assert_eq!(said.lines().filter(|line| line.starts_with("expired_lock")).count(), 1_234);
+    assert_eq!(fine(&run(&["check"], &database)), "0 found, 0 put right\n");
 }
 
 #[test]

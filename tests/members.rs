@@ -173,7 +173,7 @@ fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
     eventually(|| alice.get("/api/v1/workspaces/w/presence").expect(200)["waiting"] != json!([]));
     user(&server, "carol").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
     app.delete("/api/v1/workspaces/w").expect(200);
-    waits.receive("POST").unwrap().refused(403, "not_a_member");
+    waits.receive("POST").unwrap().refused(404, "workspace_not_found");
     workspace(&mut app, "w", &members);
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
     assert_eq!(lost["reason"], "workspace_deleted");
@@ -211,22 +211,26 @@ fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
     assert_eq!(told(3), (json!("lock.taken_over"), json!("The printer waits.")));
 }
 
-/// What somebody who follows all that they may see is told, type and workspace, until `last` has happened.
-fn told(server: &Server, token: &str, last: &str) -> Vec<(String, String)> {
+/// What somebody who follows all that they may see is told until something has happened on `last`.
+fn told(server: &Server, token: &str, last: &str) -> Vec<Value> {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let head = format!("GET /api/v1/events?since=0 HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    let mut told = Vec::new();
+    let mut told: Vec<Value> = Vec::new();
     for line in BufReader::new(stream).lines() {
         let Some(data) = line.unwrap().strip_prefix("data: ").map(str::to_owned) else { continue };
-        let data: Value = serde_json::from_str(&data).unwrap();
-        let text = |name: &str| data[name].as_str().unwrap().to_owned();
-        told.push((text("type"), text("workspace_id")));
-        if told.last().unwrap().1 == last {
+        told.push(serde_json::from_str(&data).unwrap());
+        if told.last().unwrap()["workspace_id"] == last {
             break;
         }
     }
     told
+}
+
+/// Type and workspace of each.
+fn pairs(told: &[Value]) -> Vec<(String, String)> {
+    let text = |data: &Value, name: &str| data[name].as_str().unwrap().to_owned();
+    told.iter().map(|data| (text(data, "type"), text(data, "workspace_id"))).collect()
 }
 
 #[test]
@@ -242,13 +246,32 @@ fn one_is_told_of_ones_own_workspaces_and_leases_only() {
     member(&mut app, "a", "bob", "viewer");
     user(&server, "bob").acquire("end", &json!({})).expect(200);
     let pair = |kind: &str, workspace: &str| (kind.to_owned(), workspace.to_owned());
-    let alice = told(&server, &server.token(Scope::User, Some("alice")), "end");
-    let own = [pair("lock.acquired", "a"), pair("member.removed", "a"), pair("lock.acquired", "end")];
-    assert_eq!(alice, own, "though she is no member any more: it is her lease that it is about");
-    let bob = told(&server, &server.token(Scope::User, Some("bob")), "end");
+    let alice = pairs(&told(&server, &server.token(Scope::User, Some("alice")), "end"));
+    let own = [pair("member.removed", "a"), pair("lock.acquired", "end")];
+    assert_eq!(alice, own, "she is no member any more, and is told so");
+    let bob = pairs(&told(&server, &server.token(Scope::User, Some("bob")), "end"));
     assert_eq!(bob[..2], [pair("lock.acquired", "a"), pair("lock.acquired", "b")]);
     let all = told(&server, &server.token(Scope::Read, None), "end");
     assert_eq!(all.len(), 4);
+}
+
+#[test]
+fn who_took_over_from_one_who_is_no_member_any_more_is_no_concern_of_theirs() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("alice", "editor"), ("boss", "admin")]);
+    workspace(&mut app, "end", &[("alice", "editor")]);
+    user(&server, "alice").acquire("w", &json!({})).expect(200);
+    let mut boss = user(&server, "boss");
+    let asked = json!({ "force": true, "reason": "dismissed", "note": "secret plans", "name": "The Boss" });
+    boss.acquire("w", &asked).expect(200);
+    app.delete("/api/v1/workspaces/w/members/alice").expect(200);
+    user(&server, "alice").acquire("end", &json!({})).expect(200);
+    let told = told(&server, &server.token(Scope::User, Some("alice")), "end");
+    let expected = [("member.removed", "w"), ("lock.acquired", "end")];
+    assert_eq!(pairs(&told), expected.map(|(kind, id)| (kind.to_owned(), id.to_owned())));
+    let all = json!(told).to_string();
+    assert!(!["dismissed", "secret", "boss", "Boss"].iter().any(|word| all.contains(word)), "{all}");
 }
 
 #[test]
@@ -298,6 +321,9 @@ fn the_gate_is_open_for_whoever_has_the_lease_now() {
     alice.request("GET", &path, &[("X-Lock-Fence", "1")], b"").refused(403, "not_holder");
     assert_eq!(alice.request("GET", &path, &[("X-Lock-Fence", &fence)], b"").status, 204);
     alice.get(&format!("{path}x")).refused(403, "not_holder");
+    for unreadable in ["other%ff", "%zz", "team/design%", "team/design%2", "", "%C3"] {
+        alice.request("GET", &path, &[("X-Lock-Workspace", unreadable)], b"").refused(403, "not_holder");
+    }
     let garbage = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", "garbage")];
     alice.request("GET", "/api/v1/gate", &garbage, b"").refused(403, "not_holder");
     server.client().get(&path).refused(401, "unauthenticated");
@@ -362,6 +388,20 @@ fn what_must_not_be_is_found_and_put_right() {
     let next =
         user(&server, "alice").acquire("new", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
     assert!(next > fence + 1_000_000_000, "no fence is given out twice");
+    // A fence above which there is none was never given out: that lease ends, and the counter stays.
+    sql.execute("UPDATE locks SET fence = 9007199254740991 WHERE workspace_id = 'fence'", []).unwrap();
+    assert_eq!(check(&mut admin)["violations"][0]["kind"], "fence_above_counter");
+    assert_eq!(check(&mut admin), json!({ "violations": [], "repaired": 0 }));
+    let mut alice = user(&server, "alice");
+    workspace(&mut app, "newer", &[("alice", "editor")]);
+    let fences =
+        ["fence", "newer"].map(|id| alice.acquire(id, &json!({})).expect(200)["lock"]["fence"].clone());
+    assert_eq!(fences, [json!(next + 1), json!(next + 2)]);
+    // A counter that cannot go on gives no fence twice.
+    sql.execute("UPDATE meta SET last_fence = 9223372036854775807", []).unwrap();
+    alice.heartbeat("fence", &json!({})).expect(200);
+    alice.release("newer", &json!({})).expect(200);
+    alice.acquire("newer", &json!({})).refused(500, "internal");
     // Where membership is open, only what is wrong for everybody is.
     let open = Server::start();
     open.user("alice").acquire("w", &json!({})).expect(200);

@@ -55,7 +55,7 @@ fn every_row() {
             let query = format!("?workspace_id=w&fence={fence}");
             call(&mut alice, route, &query, &[], "").expect_any(204);
             fine(&mut alice, route).refused(403, "not_holder");
-            call(&mut alice, route, "?what", &[], "").refused(400, "invalid_request");
+            call(&mut alice, route, "?what", &[], "").refused(403, "not_holder");
             continue;
         }
         // A stream has no end: its connection is for nothing else. And nobody asks themselves.

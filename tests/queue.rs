@@ -117,7 +117,7 @@ impl Play {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: Limits { per_workspace: MOST, in_all: 100 },
+            waiters: Limits { per_workspace: MOST, per_user: MOST, in_all: 100 },
         };
         let clock = ManualClock::starting_at(NOON);
         let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));

@@ -24,7 +24,7 @@ fn open(path: &Path) -> Result<Store, Error> {
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: 1,
-        waiters: lockhouse::store::queue::Limits { per_workspace: 10, in_all: 20 },
+        waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     Store::open(&options, Clock::Manual(ManualClock::starting_at(NOON)), &Arc::new(Metrics::default()))
 }
@@ -216,7 +216,7 @@ fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
     let given = |write: &Write<'_>| {
         let fence = write.fresh_fence();
-        write.fence_given(fence);
+        write.fence_given(fence)?;
         Ok(fence.0)
     };
     let answers = together(

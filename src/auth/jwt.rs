@@ -4,9 +4,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+use super::{Name, token};
 use crate::config::{Jwt, JwtAlgorithm};
 use crate::error::Error;
-use crate::lock::{DisplayName, UserId};
+use crate::lock::UserId;
 use crate::time::WallTime;
 
 /// A longer one is not looked at (bytes).
@@ -17,7 +18,8 @@ const RSA_BYTES: usize = 260;
 /// Whom a JWT names.
 pub(super) struct Verified {
     pub(super) user_id: UserId,
-    pub(super) name: Option<DisplayName>,
+    /// How they are shown.
+    pub(super) name: Name,
     pub(super) is_admin: bool,
     /// When it is no longer believed.
     pub(super) until: WallTime,
@@ -72,6 +74,9 @@ impl Verifier {
         if header.alg != self.algorithm {
             return Err(format!("its alg is {:?}, and auth.jwt_algorithm {:?}", header.alg, self.algorithm));
         }
+        if is_critical(token) {
+            return Err("its header has crit, and no extension is known here".to_owned());
+        }
         let mut wrong = String::new();
         let mut with = |key| {
             let decoded = decode::<Map<String, Value>>(token, key, &self.validation);
@@ -87,9 +92,15 @@ impl Verifier {
             Some(_) | None => false,
         };
         let user = text(&self.settings.user_claim).ok_or("the claim with the user is no text")?;
+        let user_id = UserId::parse(user).map_err(|error| error.to_string())?;
+        token::is_no_token(&user_id).map_err(|error| error.to_string())?;
         Ok(Verified {
-            user_id: UserId::parse(user).map_err(|error| error.to_string())?,
-            name: text(&self.settings.name_claim).and_then(|name| DisplayName::parse(name).ok()),
+            user_id,
+            name: match claims.get(&self.settings.name_claim) {
+                None | Some(Value::Null) => Name::Unsaid,
+                Some(Value::String(name)) => Name::said(name),
+                Some(_) => Name::Said(None),
+            },
             is_admin,
             until,
         })
@@ -114,6 +125,14 @@ impl Verifier {
         let until = Duration::try_from_secs_f64(ends + leeway).map_or(u128::MAX, |until| until.as_millis());
         Ok(WallTime(i64::try_from(until).unwrap_or(i64::MAX)))
     }
+}
+
+/// Whether there is something in its header without which it must not be understood (RFC 7515 §4.1.11).
+fn is_critical(token: &str) -> bool {
+    use base64::Engine as _;
+    let header = token.split('.').next().unwrap_or_default();
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    serde_json::from_slice::<Map<String, Value>>(&header).is_ok_and(|header| header.contains_key("crit"))
 }
 
 fn public_key(file: &std::path::Path, algorithm: JwtAlgorithm) -> Result<DecodingKey, Error> {

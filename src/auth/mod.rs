@@ -81,6 +81,19 @@ impl Caller {
         if self.scope == Scope::Admin { Standing::Administrator } else { Standing::Ordinary }
     }
 
+    /// By what they are told apart from others, if they are anybody: by the user for whom they act or, if there is none, by
+    /// the token.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        match (&self.user_id, &self.lasts) {
+            (Some(user_id), _) => Some(format!("user {}", user_id.as_str())),
+            (None, Lasts::AsLongAs(hash)) => {
+                Some(hash.iter().fold("token ".to_owned(), |key, byte| format!("{key}{byte:02x}")))
+            }
+            (None, Lasts::Always | Lasts::Until(_)) => None,
+        }
+    }
+
     /// As workspaces see them.
     #[must_use]
     pub fn actor(&self) -> Actor {
@@ -183,14 +196,16 @@ impl Auth {
         if self.means.mode == AuthMode::None {
             return Ok(believe(credentials)?);
         }
+        // A proxy that names nobody has signed nobody in.
+        let asserted = credentials.asserted.filter(|(user_id, _)| !user_id.is_empty());
         let bearer = match (self.means.mode, bearer(credentials)) {
             // What the browser says to the proxy is not for us, unless it is one of our tokens.
-            (AuthMode::Proxy, bearer) if credentials.asserted.is_some() => {
+            (AuthMode::Proxy, bearer) if asserted.is_some() => {
                 bearer.unwrap_or_default().filter(|token| token::is_ours(token))
             }
             (_, bearer) => bearer?,
         };
-        match (bearer, credentials.asserted) {
+        match (bearer, asserted) {
             (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials),
             (Some(token), _) => {
                 let jwt = self.means.jwt.as_ref().ok_or(Refusal::Unauthenticated)?;
@@ -205,7 +220,11 @@ impl Auth {
                 // The door has encoded what was not ASCII: what the proxy wrote is taken as it is.
                 let header = &self.means.user_header;
                 let user_id = parse(header, &decode(header, user_id)?, UserId::parse)?;
-                let name = name.and_then(|name| DisplayName::parse(&decode("", name).ok()?).ok());
+                token::is_no_token(&user_id).map_err(|error| renamed(header, error))?;
+                let name = match name {
+                    None => Name::Unsaid,
+                    Some(name) => decode("", name).map_or(Name::Said(None), |name| Name::said(&name)),
+                };
                 Ok(self.vouched_for(user_id, name, false, Lasts::Always))
             }
             (None, _) => Err(Refusal::Unauthenticated),
@@ -213,16 +232,14 @@ impl Auth {
     }
 
     /// One whom somebody else has signed in.
-    fn vouched_for(
-        &self,
-        user_id: UserId,
-        name: Option<DisplayName>,
-        is_admin: bool,
-        lasts: Lasts,
-    ) -> Caller {
+    fn vouched_for(&self, user_id: UserId, name: Name, is_admin: bool, lasts: Lasts) -> Caller {
         let is_admin = is_admin || self.means.admins.contains(&user_id);
         let scope = if is_admin { Scope::Admin } else { Scope::User };
-        Caller { is_named: name.is_some(), user_id: Some(user_id), name, scope, lasts }
+        let (is_named, name) = match name {
+            Name::Unsaid => (false, None),
+            Name::Said(name) => (true, name),
+        };
+        Caller { is_named, user_id: Some(user_id), name, scope, lasts }
     }
 
     fn by_token(&self, token: &str, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
@@ -230,6 +247,9 @@ impl Auth {
         let token = self.service.token(&hash)?.ok_or(Refusal::Unauthenticated)?;
         let lasts = Lasts::AsLongAs(hash);
         let said = said(credentials)?;
+        if let Some(user_id) = &said.user_id {
+            token::is_no_token(user_id).map_err(|error| renamed("X-User-Id", error))?;
+        }
         match token.scope {
             Scope::User | Scope::Read => {
                 if said.user_id.is_some() && said.user_id != token.user_id {
@@ -247,7 +267,8 @@ impl Auth {
             Scope::Service | Scope::Admin => {
                 let name = said.name.or_else(|| token.name.filter(|_| said.user_id.is_none()));
                 // An administrator who is nobody in particular can be told by the token, in the history.
-                let unnamed = (token.scope == Scope::Admin).then(|| format!("token:{}", token.token_id));
+                let unnamed =
+                    (token.scope == Scope::Admin).then(|| format!("{}{}", token::AS, token.token_id));
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
                 let user_id = said.user_id.or(token.user_id).or(unnamed);
                 Ok(Caller { user_id, name, is_named: false, scope: token.scope, lasts })
@@ -264,6 +285,20 @@ fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal>
         return Err(Refusal::Unauthenticated);
     }
     Ok(Some(token.trim()))
+}
+
+/// How somebody else says that a user is shown.
+enum Name {
+    /// They do not say.
+    Unsaid,
+    /// Like this; or in a way that cannot be shown, which does not make it for the user to say.
+    Said(Option<DisplayName>),
+}
+
+impl Name {
+    fn said(name: &str) -> Self {
+        if name.is_empty() { Self::Unsaid } else { Self::Said(DisplayName::parse(name).ok()) }
+    }
 }
 
 /// Whom the headers name.
@@ -299,9 +334,12 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
 }
 
 fn parse<T>(field: &str, text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
-    parse(text).map_err(|error| {
-        if let Error::Invalid { reason, .. } = error { Error::invalid(field, reason) } else { error }
-    })
+    parse(text).map_err(|error| renamed(field, error))
+}
+
+/// The same of the field as the caller knows it.
+fn renamed(field: &str, error: Error) -> Error {
+    if let Error::Invalid { reason, .. } = error { Error::invalid(field, reason) } else { error }
 }
 
 /// A header value, percent-encoded where it is not ASCII.

@@ -10,6 +10,8 @@ use crate::time::WallTime;
 
 /// What every token begins with: it can be told from a JWT, and be looked for where it should not be.
 const PREFIX: &str = "lh_";
+/// An administrator's token that is nobody's acts under its id, after this.
+pub const AS: &str = "token:";
 /// Random bytes of a token.
 const SECRET_BYTES: usize = 32;
 /// Random bytes of its id.
@@ -19,6 +21,20 @@ const ID_BYTES: usize = 9;
 #[must_use]
 pub fn is_ours(token: &str) -> bool {
     token.starts_with(PREFIX)
+}
+
+/// Whether it can be a person: nobody passes for a token in the history, or for the holder where one has a lock.
+///
+/// # Errors
+/// [`Error::Invalid`] of `user_id`.
+pub fn is_no_token(user_id: &UserId) -> Result<(), Error> {
+    if user_id.as_str().starts_with(AS) {
+        return Err(Error::invalid(
+            "user_id",
+            "must not begin with \"token:\", as tokens do that act for nobody",
+        ));
+    }
+    Ok(())
 }
 
 /// What is kept of a token.
@@ -35,7 +51,7 @@ pub fn hash(token: &str) -> Hash {
 /// A new token: what is shown once, and what is kept.
 ///
 /// # Errors
-/// [`Error::Internal`] when the system gives no random bytes.
+/// [`Error::Internal`] when the system gives no random bytes; as [`is_no_token`].
 pub fn mint(
     scope: Scope,
     user_id: Option<UserId>,
@@ -43,6 +59,7 @@ pub fn mint(
     created_at: WallTime,
     expires_at: Option<WallTime>,
 ) -> Result<(String, Token, Hash), Error> {
+    user_id.as_ref().map(is_no_token).transpose()?;
     let secret = format!("{PREFIX}{}", base64url(&random::<SECRET_BYTES>()?));
     let token_id = random::<ID_BYTES>()?.iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
     let hash = hash(&secret);

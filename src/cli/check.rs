@@ -8,8 +8,9 @@ use super::serve;
 use crate::auth::Means;
 use crate::config::{Config, Loaded, effective};
 use crate::error::Error;
+use crate::lock::policy::Rules;
 use crate::metrics::Metrics;
-use crate::store::{Store, invariants};
+use crate::store::{self, Store, invariants};
 use crate::time::Clock;
 
 /// Prints the settings, and what deserves a warning.
@@ -30,20 +31,35 @@ pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
         return Err(Error::Internal(format!("there is no database {}", database.path.display())));
     }
     let mut options = serve::options(&loaded.config);
-    // Nobody is there whose lease would have to wait for them.
+    // It is as if the server had just stopped: what was alive then goes on when it starts again, however long that takes,
+    // and has its grace only then.
     options.restart_grace = Duration::ZERO;
-    let store = Store::open(&options, Clock::system(), &Arc::new(Metrics::default()))?;
-    let rules = locks.rules.clone();
-    let found = store.write(move |write| invariants::repair(write, None, &rules));
+    let clock = Clock::standing_at(store::last_seen(&database.path)?);
+    let store = Store::open(&options, clock, &Arc::new(Metrics::default()))?;
+    let found = print_all(&store, &locks.rules);
     store.close();
-    let found = found?.value;
-    let mut out = io::stdout().lock();
-    for violation in &found {
-        let (kind, workspace) = (violation.kind.as_str(), violation.workspace_id.as_str());
-        let _ = writeln!(out, "{kind} workspace={workspace:?} fence={}", violation.fence.0);
-    }
-    let _ = writeln!(out, "{} found, {} put right", found.len(), found.len());
+    let found = found?;
+    let _ = writeln!(io::stdout(), "{found} found, {found} put right");
     Ok(())
+}
+
+/// Returns how many there were.
+fn print_all(store: &Store, rules: &Rules) -> Result<usize, Error> {
+    let mut out = io::stdout().lock();
+    let mut total = 0;
+    loop {
+        let rules = rules.clone();
+        let found = store.write(move |write| invariants::repair(write, None, &rules))?.value;
+        for violation in &found {
+            let (kind, workspace) = (violation.kind.as_str(), violation.workspace_id.as_str());
+            let _ = writeln!(out, "{kind} workspace={workspace:?} fence={}", violation.fence.0);
+        }
+        total += found.len();
+        // There may be more of a kind.
+        if found.len() < usize::try_from(invariants::STEP).unwrap_or(usize::MAX) {
+            return Ok(total);
+        }
+    }
 }
 
 fn warn(loaded: &Loaded) {

@@ -209,7 +209,11 @@ pub(super) fn options(config: &Config) -> Options {
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,
         readers: READERS + MORE_READERS,
-        waiters: Limits { per_workspace: config.limits.waiters_per_workspace, in_all: config.limits.waiters },
+        waiters: Limits {
+            per_workspace: config.limits.waiters_per_workspace,
+            per_user: config.limits.waiters_per_user,
+            in_all: config.limits.waiters,
+        },
     }
 }
 

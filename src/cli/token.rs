@@ -1,6 +1,9 @@
 //! `lockhouse token`: tokens from beside, for the first administrator and for scripts.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,6 +15,8 @@ use crate::lock::{DisplayName, UserId};
 use crate::store::tokens::{self, Token};
 use crate::time::{Clock, WallTime};
 
+/// Years of five digits are written in no format that is agreed on.
+const THE_YEAR_10000: WallTime = WallTime(253_402_300_800_000);
 /// Tokens of a list that are read at a time.
 const PAGE: usize = 500;
 
@@ -124,16 +129,43 @@ pub(super) fn run(verb: Verb) -> Result<(), Error> {
 
 fn make(create: &Create) -> Result<(), Error> {
     let now = Clock::system().wall();
-    let expires = create.expires.map(|expires| {
-        WallTime(now.0.saturating_add(i64::try_from(expires.as_millis()).unwrap_or(i64::MAX)))
-    });
+    let expires = create.expires.map(|expires| end(now, expires)).transpose()?;
+    if goes_nowhere(&io::stdout()) {
+        return Err(Error::Internal(
+            "standard output is closed, or /dev/null: the token would be lost, so none was made".to_owned(),
+        ));
+    }
     let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
     let name = create.name.as_deref().map(DisplayName::parse).transpose()?;
     let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
-    tokens::beside(&create.database.path()?, |connection| tokens::create(connection, &token, &hash))?;
-    writeln!(io::stdout(), "{secret}").map_err(|error| {
-        Error::Internal(format!("the token cannot be shown: {error}; revoke {}", token.token_id))
-    })
+    let path = create.database.path()?;
+    tokens::beside(&path, |connection| tokens::create(connection, &token, &hash))?;
+    let mut out = io::stdout();
+    let Err(error) = writeln!(out, "{secret}").and_then(|()| out.flush()) else { return Ok(()) };
+    // Nobody has seen it.
+    tokens::beside(&path, |connection| tokens::revoke(connection, &token.token_id, None))?;
+    Err(Error::Internal(format!("the token cannot be shown, so it was revoked: {error}")))
+}
+
+/// When a token ends that is good for so long.
+fn end(now: WallTime, expires: humantime::Duration) -> Result<WallTime, Error> {
+    let wrong = |what: &str| Err(Error::Internal(format!("--expires {expires} cannot be used: {what}")));
+    let end = i64::try_from(expires.as_millis()).ok().and_then(|expires| now.0.checked_add(expires));
+    match end.map(WallTime) {
+        Some(end) if end <= now => wrong("the token would be over at once"),
+        Some(end) if end < THE_YEAR_10000 => Ok(end),
+        Some(_) | None => wrong("it would end after the year 9999; leave it out for a token without an end"),
+    }
+}
+
+/// Whether what is written there is lost: a program whose standard output is closed is given /dev/null in its place.
+fn goes_nowhere(out: &impl AsFd) -> bool {
+    let out = out.as_fd().try_clone_to_owned().and_then(|out| File::from(out).metadata());
+    match (out, std::fs::metadata("/dev/null")) {
+        (Ok(out), Ok(null)) => out.file_type().is_char_device() && out.rdev() == null.rdev(),
+        (Ok(_), Err(_)) => false,
+        (Err(_), _) => true,
+    }
 }
 
 fn list(database: &Database) -> Result<(), Error> {

@@ -18,13 +18,45 @@ const ALGORITHM: &[(&str, JwtAlgorithm)] = &[
 ];
 
 const A_CLAIM: &str = "it takes the name of a claim, such as \"sub\"";
-const A_HEADER: &str = "it takes the name of a header, such as \"Remote-User\"";
+const A_HEADER: &str = "it takes the name of a header that has no other meaning, such as \"Remote-User\"";
+
+/// Headers that say something else already, to us or to those between.
+const MEANT: &[&str] = &[
+    "Accept",
+    "Authorization",
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Cookie",
+    "Date",
+    "Expect",
+    "Forwarded",
+    "Host",
+    "Keep-Alive",
+    "Last-Event-ID",
+    "Origin",
+    "Proxy-Authorization",
+    "Referer",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "User-Agent",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Lock-Fence",
+    "X-Lock-Workspace",
+    "X-Request-Id",
+];
 
 fn is_header(name: &str) -> bool {
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=64).contains(&name.len())
         && name.bytes().all(letters)
         && !name.to_ascii_lowercase().starts_with("x-lockhouse")
+        && !MEANT.iter().any(|meant| name.eq_ignore_ascii_case(meant))
 }
 
 fn show_text(text: Option<&str>) -> String {

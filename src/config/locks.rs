@@ -20,6 +20,19 @@ fn show_ttl_or_never(ttl: Option<Ttl>) -> String {
     ttl.map_or_else(|| "\"never\"".to_owned(), show_ttl)
 }
 
+/// A number from 1 on, or nothing for `"unlimited"`.
+fn number_or_unlimited(given: Given, most: usize) -> Result<Option<u32>, ()> {
+    if given == Given::Text("unlimited".to_owned()) {
+        return Ok(None);
+    }
+    let number: usize = number_within(given, 1, most)?;
+    u32::try_from(number).map(Some).map_err(drop)
+}
+
+fn show_number_or_unlimited(number: Option<u32>) -> String {
+    number.map_or_else(|| "\"unlimited\"".to_owned(), |number| number.to_string())
+}
+
 const A_DURATION: &str = "it takes a duration such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"30d\"";
 
 pub(super) const LOCKS: &[Setting] = &[
@@ -196,20 +209,23 @@ pub(super) const LOCKS: &[Setting] = &[
         allowed: "it takes a whole number from 1 to 100000, or \"unlimited\"",
         secret: false,
         read: |config, given| {
-            if given == Given::Text("unlimited".to_owned()) {
-                config.limits.requests_per_second = None;
-                return Ok(());
-            }
-            let number: usize = number_within(given, 1, 100_000)?;
-            config.limits.requests_per_second = Some(u32::try_from(number).map_err(drop)?);
+            config.limits.requests_per_second = number_or_unlimited(given, 100_000)?;
             Ok(())
         },
-        show: |config| {
-            config
-                .limits
-                .requests_per_second
-                .map_or_else(|| "\"unlimited\"".to_owned(), |number| number.to_string())
+        show: |config| show_number_or_unlimited(config.limits.requests_per_second),
+    },
+    Setting {
+        section: "limits",
+        name: "streams_per_user",
+        about: "Most streams of events that one user can have at a time; a further one is answered with 429. Each takes\n\
+                a connection. \"unlimited\" turns it off.",
+        allowed: "it takes a whole number from 1 to 1000000, or \"unlimited\"",
+        secret: false,
+        read: |config, given| {
+            config.limits.streams_per_user = number_or_unlimited(given, 1_000_000)?;
+            Ok(())
         },
+        show: |config| show_number_or_unlimited(config.limits.streams_per_user),
     },
     Setting {
         section: "limits",
@@ -222,6 +238,19 @@ pub(super) const LOCKS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.limits.waiters_per_workspace.to_string(),
+    },
+    Setting {
+        section: "limits",
+        name: "waiters_per_user",
+        about: "Most clients of one user, in sessions of their own, that can wait for one lock; a further one is answered\n\
+                with 429.",
+        allowed: "it takes a whole number from 1 to 1000",
+        secret: false,
+        read: |config, given| {
+            config.limits.waiters_per_user = number_within(given, 1, 1_000)?;
+            Ok(())
+        },
+        show: |config| config.limits.waiters_per_user.to_string(),
     },
     Setting {
         section: "limits",

@@ -96,7 +96,13 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::new(format!("cannot read the settings in {file}: {error}")))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        ConfigError::new(format!("{file} is not TOML: {}", error.to_string().trim_end()))
+        // Without the line itself, which the error would show: it may be that of a secret.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let (line, column) = match before.rsplit_once('\n') {
+            Some((lines, rest)) => (lines.split('\n').count() + 1, rest.chars().count() + 1),
+            None => (1, before.chars().count() + 1),
+        };
+        ConfigError::new(format!("{file} is not TOML: line {line}, column {column}: {}", error.message()))
     })?;
     for (section, entries) in table {
         if !sections().any(|known| known == section) {
@@ -215,7 +221,7 @@ fn check_auth(config: &Config) -> Result<(), ConfigError> {
         AuthMode::Proxy if auth.proxy.addresses.is_empty() => wrong(
             "auth.mode = \"proxy\" needs auth.proxy_addresses: without them anybody could say who they are".to_owned(),
         ),
-        AuthMode::Proxy if auth.proxy.addresses.iter().any(TrustedProxy::covers_everybody) => wrong(
+        AuthMode::Proxy if TrustedProxy::cover_everybody(&auth.proxy.addresses) => wrong(
             "auth.proxy_addresses must not have a network of everybody: anybody could say who they are".to_owned(),
         ),
         AuthMode::Proxy if auth.proxy.user_header.eq_ignore_ascii_case(&auth.proxy.name_header) => {
@@ -300,6 +306,18 @@ mod tests {
             for part in parts {
                 assert!(message.contains(part), "{part:?} is missing in: {message}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_not_shown_for_it_may_be_a_secret() {
+        for (text, place) in [
+            ("[auth]\njwt_secret = [\"do not tell anybody\n", "line 2, column "),
+            ("[auth]\njwt_secret = do not tell\n", "line 2, column 14"),
+            ("do not tell", "line 1, column "),
+        ] {
+            let message = file(text).unwrap_err().to_string();
+            assert!(message.contains(place) && !message.contains("tell"), "{message}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::lock::member::Membership;
 use crate::lock::policy::{Rules, SameUser, Takeover};
@@ -155,10 +155,17 @@ impl TrustedProxy {
 }
 
 impl TrustedProxy {
-    /// Whether it leaves nobody out.
+    /// Whether they leave nobody out, one of them or all together.
     #[must_use]
-    pub fn covers_everybody(&self) -> bool {
-        matches!(self, Self::Network(network) if network.prefix_len() == 0)
+    pub fn cover_everybody(proxies: &[Self]) -> bool {
+        let networks: Vec<_> = proxies
+            .iter()
+            .filter_map(|proxy| match proxy {
+                Self::Local => None,
+                Self::Network(network) => Some(*network),
+            })
+            .collect();
+        IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
     }
 }
 
@@ -182,8 +189,15 @@ impl FromStr for TrustedProxy {
             return Ok(Self::Local);
         }
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        network.map(Self::Network).map_err(drop)
+        network.map(|network| Self::Network(canonical(network))).map_err(drop)
     }
+}
+
+/// An address of IPv4 that is written as one of IPv6 is that of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(six) = network else { return network };
+    let four = six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(96));
+    four.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()).map_or(network, IpNet::V4)
 }
 
 /// `[database]`
@@ -213,8 +227,12 @@ pub struct Locks {
 pub struct Limits {
     /// Most clients that wait for one lock.
     pub waiters_per_workspace: usize,
+    /// Most of them that are of one user.
+    pub waiters_per_user: usize,
     /// Most clients that wait for locks.
     pub waiters: usize,
+    /// Most streams of events that one user can have at a time; nothing means as many as they like.
+    pub streams_per_user: Option<u32>,
     /// Most requests that one caller may make each second, in the long run; nothing means as many as they like.
     pub requests_per_second: Option<u32>,
 }
@@ -389,7 +407,13 @@ impl Default for Config {
                 restart_grace: Duration::from_secs(30),
                 max_wait: Ttl::from_millis(60_000),
             },
-            limits: Limits { waiters_per_workspace: 100, waiters: 10_000, requests_per_second: None },
+            limits: Limits {
+                waiters_per_workspace: 100,
+                waiters_per_user: 10,
+                waiters: 10_000,
+                streams_per_user: Some(100),
+                requests_per_second: None,
+            },
             sweeper: Sweeper { interval: Some(Duration::from_secs(30)) },
             history: History { keep: Some(Duration::from_secs(30 * 24 * 60 * 60)) },
             auth: Auth {

@@ -7,11 +7,12 @@ use percent_encoding::percent_decode_str;
 
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
+use super::handlers::tokens::not_understood;
 use super::pages;
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
-use super::routes::{Answer, BodyKind, Right, Route, Touches};
+use super::routes::{Answer, BodyKind, GATE, Right, Route, Touches};
 use super::wire::Once;
 use crate::auth::{Auth, Caller, Credentials, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
@@ -20,6 +21,9 @@ use crate::error::Error;
 use crate::lock::member::Need;
 use crate::lock::{DisplayName, UserId, WorkspaceId};
 use crate::service::Service;
+
+/// What a monitor asks.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 /// A call that was checked.
 #[derive(Debug, Clone)]
@@ -140,12 +144,15 @@ impl App {
             Matched::Nothing => {
                 let problem = Problem::new(Code::NotFound)
                     .detail("There is nothing at this path. The API is described at /api/v1/openapi.json.");
-                return reply.refuse(&problem);
+                return reply.refuse(&self.limited(request, problem));
             }
         };
         reply.is_for(route.name);
         let call = match self.check(route, path, request) {
             Ok(call) => call,
+            Err(problem) if route.name == GATE && problem.status() == Code::InvalidRequest.status() => {
+                return reply.refuse(&not_understood(&problem));
+            }
             Err(problem) => return reply.refuse(&problem),
         };
         if let Some(user_id) = &call.caller.user_id {
@@ -161,7 +168,7 @@ impl App {
     /// Pages are for everybody: they say nothing that is not in the source, and hold no secrets.
     fn show(&self, page: &Page, request: &Request, mut reply: Reply) {
         reply.is_for(pages::NAME);
-        match self.limit(request, None) {
+        match self.limit(from("address", request)) {
             Ok(()) => reply.send(&pages::response(page)),
             Err(problem) => reply.refuse(&problem),
         }
@@ -186,7 +193,7 @@ impl App {
         let problem = Problem::new(Code::MethodNotAllowed)
             .detail(format!("This path takes {allow}."))
             .header("Allow", allow);
-        reply.refuse(&problem);
+        reply.refuse(&self.limited(request, problem));
     }
 
     /// The request's origin, if its pages may call.
@@ -225,7 +232,7 @@ impl App {
         // A beacon cannot have headers: its credentials stand in the body, which is read first.
         let (body, caller) = match route.body {
             BodyKind::Beacon(_) => {
-                let body = body(route, request)?;
+                let body = body(route, request).map_err(|problem| self.limited(request, problem))?;
                 let caller = self.authenticate(route, request, body.text("access_token"))?;
                 (body, caller)
             }
@@ -252,12 +259,12 @@ impl App {
         access_token: Option<&str>,
     ) -> Result<Caller, Problem> {
         if let Some(name) = request.headers.twice {
-            return Err(Problem::invalid(name, "must be given once"));
+            return Err(self.limited(request, Problem::invalid(name, "must be given once")));
         }
         if route.right != Right::Open && self.is_from_a_strange_page(request) {
-            return Err(Problem::new(Code::Forbidden).detail(
-                "Pages of this origin may not call. If they should, add it to server.cors_origins.",
-            ));
+            let problem = Problem::new(Code::Forbidden)
+                .detail("Pages of this origin may not call. If they should, add it to server.cors_origins.");
+            return Err(self.limited(request, problem));
         }
         let headers = &request.headers;
         let credentials = Credentials {
@@ -268,7 +275,9 @@ impl App {
             asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
         };
         if route.right == Right::Open {
-            self.limit(request, None)?;
+            // A monitor that shares an address with others is not kept from asking.
+            let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
+            self.limit(from(what, request))?;
             return Ok(Caller {
                 user_id: None,
                 name: None,
@@ -278,7 +287,8 @@ impl App {
             });
         }
         let caller = self.auth.identify(&credentials);
-        self.limit(request, caller.as_ref().ok())?;
+        let key = caller.as_ref().ok().and_then(Caller::key);
+        self.limit(key.unwrap_or_else(|| from("address", request)))?;
         let caller = caller.map_err(|refusal| match refusal {
             Refusal::Unauthenticated => self.unauthenticated(),
             Refusal::NotForThem => Problem::new(Code::Forbidden)
@@ -311,18 +321,31 @@ impl App {
             .header("WWW-Authenticate", self.auth.challenge())
     }
 
-    /// Whether the caller has made too many requests just now: each for themselves, those who are nobody by address.
-    fn limit(&self, request: &Request, caller: Option<&Caller>) -> Result<(), Problem> {
+    /// The refusal of a request that is refused before it is known whose it is; or that there are too many of them.
+    fn limited(&self, request: &Request, problem: Problem) -> Problem {
+        self.limit(from("address", request)).err().unwrap_or(problem)
+    }
+
+    /// Whether a caller has made too many requests just now: each for themselves, those who are nobody by address.
+    fn limit(&self, key: String) -> Result<(), Problem> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        let key = match caller.and_then(|caller| caller.user_id.as_ref()) {
-            Some(user_id) => format!("user {}", user_id.as_str()),
-            None => format!("address {:?}", request.client),
-        };
         rate.take(key, self.service.monotonic()).map_err(|wait| {
             Problem::new(Code::RateLimited)
                 .detail("You have made too many requests. Give it a moment.")
                 .header("Retry-After", wait.to_string())
         })
+    }
+}
+
+/// Callers of whom no more is known than where they are. Whoever has one address of IPv6 has a network of them.
+fn from(what: &str, request: &Request) -> String {
+    match request.client.map(|client| client.to_canonical()) {
+        Some(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{what} {a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Some(IpAddr::V4(address)) => format!("{what} {address}"),
+        None => format!("{what} of the socket"),
     }
 }
 

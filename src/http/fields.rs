@@ -297,7 +297,8 @@ fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result
             let _ = write!(reason, ", which has none");
         } else {
             let names: Vec<_> = fields.iter().map(|field| field.name).collect();
-            let _ = write!(reason, "; there are {}", names.join(", "));
+            let (verb, names) = (if names.len() == 1 { "is" } else { "are" }, names.join(", "));
+            let _ = write!(reason, "; there {verb} {names}");
         }
         Problem::invalid(&format!("{path}{shown}"), &reason)
     })

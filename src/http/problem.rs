@@ -165,6 +165,12 @@ impl Problem {
         self.code.status()
     }
 
+    /// The sentence to show.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        &self.detail
+    }
+
     /// The document without its `status` and `request_id`: what stands in for it inside a batch.
     #[must_use]
     pub fn inner(&self) -> Map<String, Value> {

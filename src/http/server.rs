@@ -213,7 +213,7 @@ impl Shared {
                 "Content-Type" => headers.content_type = value(),
                 "Host" => headers.host = value(),
                 "Last-Event-ID" => once("Last-Event-ID", &mut headers.last_event_id),
-                "Origin" => headers.origin = value(),
+                "Origin" => once("Origin", &mut headers.origin),
                 "X-Lock-Fence" => once("X-Lock-Fence", &mut headers.lock_fence),
                 "X-Lock-Workspace" => once("X-Lock-Workspace", &mut headers.lock_workspace),
                 ASSERTED_USER => once("the header with the user", &mut headers.asserted_user),

@@ -3,12 +3,14 @@
 //! Everything that is told is read from the history, where each event has its revision, in the order in which it was
 //! committed; what is told of a commit is only that there is something to read. So there is no seam between what
 //! happened before somebody came and what happens while they are there: each follower has a place in the history, and
-//! goes on from there. Those who are at its end are told of what is new all together, from one read; one who is behind
-//! reads on its own, as fast as it takes what it gets, and keeps nobody waiting.
+//! goes on from there. Those who are at its end are told of what is new all together, from one read; those who are
+//! behind read on their own, as fast as they take what they get, a little at a time and in turn, and keep nobody waiting.
 //!
 //! The same thread sees to it that what is due happens on time ([`super::dues`]): a lease that ends is an event when it
 //! ends, as long as anybody follows.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,21 +19,28 @@ use std::time::Duration;
 
 use super::dues::Dues;
 use super::faces::{Face, Faces};
+use super::followers::{Audience, FULL, Follower, Page, Said};
+use super::seats::{Seat, Seats};
 use crate::error::Error;
 use crate::lock::event::Event;
 use crate::lock::policy::Rules;
 use crate::lock::{Lock, UserId, WorkspaceId};
 use crate::metrics::Metrics;
 use crate::store::events::Kept;
-use crate::store::{Store, events, workspaces};
+use crate::store::{Store, events};
 use crate::time::{LeaseClock, Timestamp};
 
 /// Something is said to a follower at least so often, so that nobody between takes the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Events that are read at a time.
 const PAGE: u32 = 200;
-/// A follower with so many bytes that it has not taken gets no more until it has (bytes).
-const FULL: usize = 64 * 1024;
+/// Pages that are told in one round to those who are not behind.
+const PAGES: usize = 16;
+/// What is done in one round for those who are behind: reading an event, or looking up whether somebody may hear of it, is
+/// one; so that whatever there is to read, those who are not behind, and what is due, wait for some milliseconds only.
+const EFFORT: usize = 4_000;
+/// Telling one of them a page is so much of it.
+const TELLING: usize = 20;
 /// One who has been at the end of the history, and is now so many events behind and takes no more, is told to begin
 /// anew.
 const LAG: i64 = 1_000;
@@ -78,23 +87,19 @@ pub struct Wish {
     pub from: From,
     /// Only what happens on these workspaces; on all when there are none.
     pub workspaces: Vec<WorkspaceId>,
-    /// Only what this member may see, or what happens to themselves; everything if there is none.
+    /// Only what this member may see, and that they may not any more; everything if there is none.
     pub member: Option<UserId>,
-    /// Whether they may still. It is asked every [`SILENCE`].
+    /// Whether they may still. It is asked every fifteen seconds.
     pub may_still: Box<dyn Fn() -> bool + Send>,
 }
 
-struct Follower {
-    /// The revision of the last event that it was told of, or that does not concern it.
-    place: i64,
-    /// It has been at the end of the history.
-    caught_up: bool,
-    wish: Wish,
-    outlet: Box<dyn Outlet>,
-    /// When something was last said.
-    said_at: Duration,
-    /// When it was last asked whether it may follow.
-    asked_at: Duration,
+/// What is left to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rest {
+    Nothing,
+    /// Something, to those who have to take first what they were told before.
+    Full,
+    More,
 }
 
 /// Those who follow the events.
@@ -102,6 +107,7 @@ pub struct Hub {
     store: Arc<Store>,
     dues: Dues,
     faces: Arc<Faces>,
+    seats: Arc<Seats>,
     metrics: Arc<Metrics>,
     joining: Mutex<Vec<Follower>>,
     stopping: AtomicBool,
@@ -120,6 +126,7 @@ impl Hub {
         Arc::new(Self {
             dues: Dues::new(Arc::clone(&store), rules),
             faces: Arc::default(),
+            seats: Arc::default(),
             metrics,
             store,
             joining: Mutex::default(),
@@ -136,13 +143,21 @@ impl Hub {
         Builder::new().name("events".to_owned()).spawn(move || hub.run(words))
     }
 
+    /// Room for one more stream of `of`, if they have fewer than `most`.
+    #[must_use]
+    pub fn seat(&self, of: String, most: u32) -> Option<Seat> {
+        self.seats.take(of, most)
+    }
+
     /// Somebody follows the events, until they go away or may not any more. Who they are is shown on the workspaces that
     /// they named.
-    pub fn follow(&self, wish: Wish, face: Option<&Face>, outlet: Box<dyn Outlet>) {
-        if let Some(face) = face {
-            let presence = self.faces.enter(face, wish.workspaces.clone());
-            outlet.when_gone(Box::new(move || drop(presence)));
-        }
+    pub fn follow(&self, wish: Wish, face: Option<&Face>, seat: Option<Seat>, outlet: Box<dyn Outlet>) {
+        let presence = face.map(|face| self.faces.enter(face, wish.workspaces.clone()));
+        let watch = Arc::clone(self.store.watch());
+        outlet.when_gone(Box::new(move || {
+            drop((presence, seat));
+            watch.ring();
+        }));
         let now = self.store.clock().clock().monotonic();
         let follower = Follower { place: 0, caught_up: false, wish, outlet, said_at: now, asked_at: now };
         self.joining.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
@@ -162,10 +177,9 @@ impl Hub {
     }
 
     fn run(&self, words: Words) {
-        let mut followers = Vec::new();
-        let mut end = self.store.watch().revision();
+        let mut audience = Audience { end: self.store.watch().revision(), ..Audience::default() };
         while !self.stopping.load(Ordering::SeqCst) {
-            let patience = match self.round(&mut followers, &mut end, words) {
+            let patience = match self.round(&mut audience, words) {
                 Ok(patience) => patience,
                 Err(error) => {
                     log::warn!("the followers of the events cannot be told just now: {error}");
@@ -173,28 +187,33 @@ impl Hub {
                 }
             };
             // What that brings about is told in the next round, for which the bell rings.
-            let due = self.dues.see_to(!followers.is_empty());
+            let due = self.dues.see_to(!audience.followers.is_empty());
             self.store.watch().listen(patience.min(due));
         }
     }
 
-    /// Tells everybody what there is to tell. Returns how long nothing happens unless the bell rings.
-    fn round(&self, followers: &mut Vec<Follower>, end: &mut i64, words: Words) -> Result<Duration, Error> {
-        followers.retain(|follower| !follower.outlet.is_gone());
-        if followers.is_empty() {
+    /// Tells everybody what there is to tell, but not more than takes a moment. Returns how long nothing happens unless the
+    /// bell rings.
+    fn round(&self, audience: &mut Audience, words: Words) -> Result<Duration, Error> {
+        audience.followers.retain(|follower| !follower.outlet.is_gone());
+        if audience.followers.is_empty() {
             // Nobody is told, and nobody misses it: whoever comes reads from the history.
-            *end = self.store.watch().revision();
+            audience.end = self.store.watch().revision();
         }
-        self.welcome(followers, *end, words)?;
-        self.metrics.followers.set(i64::try_from(followers.len()).unwrap_or(i64::MAX));
-        self.store.watch().ring_for_all(!followers.is_empty() || !self.store.queue().is_empty());
-        if followers.is_empty() {
+        self.welcome(&mut audience.followers, audience.end, words)?;
+        let count = audience.followers.len();
+        self.metrics.followers.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.store.watch().ring_for_all(count > 0 || !self.store.queue().is_empty());
+        if count == 0 {
             return Ok(SILENCE);
         }
-        self.tell(followers, end, words)?;
-        let all_there = self.catch_up(followers, *end, words)?;
-        let next_word = self.break_the_silence(followers, words);
-        Ok(if all_there { next_word } else { AGAIN })
+        let rest = self.tell(audience, words)?.max(self.catch_up(audience, words)?);
+        let next_word = self.break_the_silence(&mut audience.followers, words);
+        Ok(match rest {
+            Rest::Nothing => next_word,
+            Rest::Full => next_word.min(AGAIN),
+            Rest::More => Duration::ZERO,
+        })
     }
 
     fn welcome(&self, followers: &mut Vec<Follower>, end: i64, words: Words) -> Result<(), Error> {
@@ -227,22 +246,32 @@ impl Hub {
     }
 
     /// Tells those who are at the end of the history what is new in it.
-    fn tell(&self, followers: &mut [Follower], end: &mut i64, words: Words) -> Result<(), Error> {
-        while *end < self.store.watch().revision() {
-            let page = self.page(*end, words)?;
-            let Some(last) = page.last().map(|said| said.revision) else { return Ok(()) };
+    fn tell(&self, audience: &mut Audience, words: Words) -> Result<Rest, Error> {
+        let Audience { followers, end, .. } = audience;
+        for _ in 0..PAGES {
+            if *end >= self.store.watch().revision() {
+                return Ok(Rest::Nothing);
+            }
+            let mut page = self.page(*end, words)?;
+            let Some(last) = page.events.last().map(|said| said.revision) else { return Ok(Rest::Nothing) };
             for follower in followers.iter_mut().filter(|follower| follower.place >= *end) {
-                follower.tell(&page, &self.store)?;
+                page.tell(follower, &self.store)?;
             }
             *end = last;
         }
-        Ok(())
+        Ok(Rest::More)
     }
 
-    /// Tells those who are behind what they have not heard, as far as they take it. Returns whether all are at the end.
-    fn catch_up(&self, followers: &mut [Follower], end: i64, words: Words) -> Result<bool, Error> {
-        let mut all_there = true;
-        for follower in followers.iter_mut() {
+    /// Tells those who are behind what they have not heard, as far as they take it, each in turn.
+    fn catch_up(&self, audience: &mut Audience, words: Words) -> Result<Rest, Error> {
+        let Audience { followers, end, turn } = audience;
+        let (end, first) = (*end, *turn % followers.len().max(1));
+        *turn = first;
+        // Those who came together are at the same place.
+        let mut pages: HashMap<i64, Page> = HashMap::new();
+        let (mut effort, mut rest) = (EFFORT, Rest::Nothing);
+        let (later, sooner) = followers.split_at_mut(first);
+        for (passed, follower) in sooner.iter_mut().chain(later).enumerate() {
             if follower.place >= end {
                 follower.caught_up = true;
                 continue;
@@ -252,31 +281,59 @@ impl Hub {
                     follower.outlet.push((words.reset)(end));
                     follower.end();
                 }
-                all_there = false;
+                rest = rest.max(Rest::Full);
                 continue;
             }
-            if follower.place + 1 < self.kept()?.first {
+            if effort == 0 {
+                *turn = first + passed;
+                return Ok(Rest::More);
+            }
+            let page = match pages.entry(follower.place) {
+                Entry::Occupied(page) => page.into_mut(),
+                Entry::Vacant(place) => {
+                    let page = place.insert(self.page(follower.place, words)?);
+                    effort = effort.saturating_sub(page.events.len());
+                    page
+                }
+            };
+            if follower.place + 1 < page.kept_from {
                 follower.outlet.push((words.reset)(end));
                 follower.place = end;
                 continue;
             }
-            let page = self.page(follower.place, words)?;
-            follower.tell(&page, &self.store)?;
-            all_there &= follower.place >= end;
+            let before = page.looked_up;
+            page.tell(follower, &self.store)?;
+            let looked_up = page.looked_up - before;
+            effort = effort.saturating_sub(TELLING + follower.wish.workspaces.len() + looked_up);
+            if follower.place < end {
+                let stuck = page.events.is_empty() || follower.outlet.behind() >= FULL;
+                rest = rest.max(if stuck { Rest::Full } else { Rest::More });
+            }
         }
-        Ok(all_there)
+        Ok(rest)
     }
 
-    fn page(&self, after: i64, words: Words) -> Result<Vec<Said>, Error> {
-        let found = self.store.read(|connection, now| events::after(connection, after, PAGE, now))?;
+    /// The events after a revision, as far as it is known who was there when they happened.
+    fn page(&self, after: i64, words: Words) -> Result<Page, Error> {
+        let watch = self.store.watch();
+        let last = watch.revision();
+        // What is forgotten meanwhile is missed by nobody who is told only where the history begins after that.
+        let found = self.store.read(|connection, now| {
+            let found = events::after(connection, after, PAGE, now)?;
+            Ok((found, events::kept(connection)?.first, now))
+        })?;
+        let (found, kept_from, now) = found.value;
         let clock = self.store.clock();
         let say = |(event, lock): (Event, Option<Lock>)| Said {
-            bytes: (words.event)(&event, lock.as_ref(), found.now, clock),
+            bytes: (words.event)(&event, lock.as_ref(), now, clock),
             revision: event.revision,
+            members: watch.members_until(event.revision),
+            event_type: event.event_type,
             workspace_id: event.workspace_id,
             user_id: event.user_id,
         };
-        Ok(found.value.into_iter().map(say).collect())
+        let events = found.into_iter().filter(|(event, _)| event.revision <= last).map(say).collect();
+        Ok(Page::of(events, kept_from))
     }
 
     /// Returns how long it is until somebody has heard nothing for too long.
@@ -304,65 +361,109 @@ impl Hub {
     }
 }
 
-/// An event, as it is said.
-struct Said {
-    revision: i64,
-    workspace_id: WorkspaceId,
-    user_id: Option<UserId>,
-    bytes: Vec<u8>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
 
-impl Follower {
-    /// Hangs up.
-    fn end(&mut self) {
-        self.outlet = Box::new(Nobody);
+    use super::*;
+    use crate::config::Config;
+    use crate::lock::{Acquire, Authority, Claim, Release};
+    use crate::store::queue::Limits;
+    use crate::store::{Options, locks};
+    use crate::time::{Clock, ManualClock, WallTime};
+
+    /// A follower's events, counted.
+    struct Ear(Arc<AtomicUsize>);
+
+    impl Outlet for Ear {
+        fn push(&self, bytes: Vec<u8>) -> bool {
+            self.0.fetch_add(usize::from(bytes == b"event"), Ordering::SeqCst);
+            true
+        }
+
+        fn behind(&self) -> usize {
+            0
+        }
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+
+        fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
     }
 
-    /// Tells it of those events that it has not heard of and that concern it, as far as it takes them.
-    fn tell(&mut self, page: &[Said], store: &Store) -> Result<(), Error> {
-        for said in page {
-            if said.revision <= self.place {
-                continue;
-            }
-            let wanted = self.wish.workspaces.is_empty() || self.wish.workspaces.contains(&said.workspace_id);
-            if wanted && self.may_hear(said, store)? {
-                if self.outlet.behind() >= FULL {
-                    return Ok(());
+    static READ: AtomicUsize = AtomicUsize::new(0);
+
+    const COUNTED: Words = Words {
+        event: |_, _, _, _| {
+            READ.fetch_add(1, Ordering::SeqCst);
+            b"event".to_vec()
+        },
+        reset: |_| b"reset".to_vec(),
+        silence: b"",
+    };
+
+    /// A hub with a history of so many events, two for each turn.
+    fn with_history(path: std::path::PathBuf, turns: usize) -> Arc<Hub> {
+        let options = Options {
+            path,
+            busy_timeout: Duration::from_secs(5),
+            max_size: None,
+            restart_grace: Duration::ZERO,
+            readers: 2,
+            waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+        };
+        let metrics = Arc::new(Metrics::default());
+        let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
+        let store = Arc::new(Store::open(&options, clock, &metrics).unwrap());
+        let rules = Arc::new(Config::default().locks.rules);
+        let by = Arc::clone(&rules);
+        store
+            .write(move |write| {
+                let (workspace_id, user_id) = (WorkspaceId::parse("w")?, UserId::parse("alice")?);
+                let request = Acquire::of_nobody_else(workspace_id.clone(), user_id.clone());
+                let claim = Claim { workspace_id, user_id, session_id: None, fence: None };
+                let release = Release { claim, user_name: None, authority: Authority::Holder, reason: None };
+                for _ in 0..turns {
+                    locks::acquire(write, &request, &by)?;
+                    locks::release(write, &release, &by)?;
                 }
-                self.outlet.push(said.bytes.clone());
-                self.said_at = store.clock().clock().monotonic();
-            }
-            self.place = said.revision;
+                Ok(())
+            })
+            .unwrap();
+        Hub::new(store, rules, metrics)
+    }
+
+    #[test]
+    fn whoever_is_behind_is_told_a_little_at_a_time_each_in_turn_and_keeps_nobody_waiting() {
+        const FOLLOWERS: usize = 500;
+        const EVENTS: usize = 2_000;
+        let directory = tempfile::tempdir().unwrap();
+        let hub = with_history(directory.path().join("lockhouse.db"), EVENTS / 2);
+        let heard: Vec<Arc<AtomicUsize>> = (0..FOLLOWERS).map(|_| Arc::default()).collect();
+        for heard in &heard {
+            let wish = Wish {
+                from: From::After(0),
+                workspaces: Vec::new(),
+                member: None,
+                may_still: Box::new(|| true),
+            };
+            hub.follow(wish, None, None, Box::new(Ear(Arc::clone(heard))));
         }
-        Ok(())
-    }
-
-    /// Whether it concerns them: as it is now, not as it was when they came.
-    fn may_hear(&self, said: &Said, store: &Store) -> Result<bool, Error> {
-        let Some(member) = &self.wish.member else { return Ok(true) };
-        if said.user_id.as_ref() == Some(member) {
-            return Ok(true);
+        let mut audience = Audience { end: hub.store.watch().revision(), ..Audience::default() };
+        let (mut rounds, mut told) = (0, 0);
+        while hub.round(&mut audience, COUNTED).unwrap() == Duration::ZERO {
+            rounds += 1;
+            let counts: Vec<_> = heard.iter().map(|heard| heard.load(Ordering::SeqCst)).collect();
+            let now: usize = counts.iter().sum();
+            assert!(now - told <= EFFORT / TELLING * 200, "a round ends");
+            told = now;
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(most - least <= 200, "each in turn: {least} to {most}");
         }
-        let role = store.read(|connection, _| workspaces::role(connection, &said.workspace_id, member))?;
-        Ok(role.value.is_some())
+        assert!(rounds > 10, "{rounds}");
+        assert!(heard.iter().all(|heard| heard.load(Ordering::SeqCst) == EVENTS));
+        // They came together: a page is read for all whose turn it is.
+        assert!(READ.load(Ordering::SeqCst) < EVENTS * 10, "{READ:?}");
     }
-}
-
-/// The way to one whose stream has ended.
-struct Nobody;
-
-impl Outlet for Nobody {
-    fn push(&self, _: Vec<u8>) -> bool {
-        false
-    }
-
-    fn behind(&self) -> usize {
-        0
-    }
-
-    fn is_gone(&self) -> bool {
-        true
-    }
-
-    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 }

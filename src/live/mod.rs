@@ -2,4 +2,6 @@
 
 pub mod dues;
 pub mod faces;
+mod followers;
 pub mod hub;
+pub mod seats;

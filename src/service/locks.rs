@@ -92,6 +92,9 @@ impl Service {
                     Ok(At { value: Came::TooMany, .. }) => Err(Error::TooMany(
                         "Too many are waiting for this lock, or in all. Try again in a moment.",
                     )),
+                    Ok(At { value: Came::TooManyOfTheirs, .. }) => {
+                        Err(Error::TooMany("You are waiting for this lock as often as one user can."))
+                    }
                     Err(error) => Err(error),
                 });
             },

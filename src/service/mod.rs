@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::config::{AuthMode, Config};
 use crate::error::Error;
 use crate::live::hub::Hub;
+use crate::live::seats::Seat;
 use crate::lock::WorkspaceId;
 use crate::lock::member::{Actor, Need};
 use crate::lock::policy::{Rules, Standing};
@@ -41,6 +42,7 @@ pub struct Service {
     wake: SyncSender<()>,
     stopping: AtomicBool,
     auth_mode: AuthMode,
+    streams_per_user: Option<u32>,
     tokens: tokens::Tokens,
 }
 
@@ -59,6 +61,7 @@ impl Service {
         let service = Self {
             stopping: AtomicBool::new(false),
             auth_mode: config.auth.mode,
+            streams_per_user: config.limits.streams_per_user,
             tokens: tokens::Tokens::default(),
             history_keep: config.history.keep.map(Ttl::from_duration),
             max_wait: config.locks.max_wait,
@@ -99,6 +102,18 @@ impl Service {
     #[must_use]
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Room for one more stream of events of this caller; none is needed for one who is nobody, and can be told apart from
+    /// nobody.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] when they have as many as one can.
+    pub fn seat(&self, caller: Option<String>) -> Result<Option<Seat>, Error> {
+        let (Some(caller), Some(most)) = (caller, self.streams_per_user) else { return Ok(None) };
+        self.hub.seat(caller, most).map(Some).ok_or(Error::TooMany(
+            "You follow the events as often as one user can. Close another page or stream first.",
+        ))
     }
 
     /// Submits a use case of `actor` on a workspace, which is carried out only if they may. `work` gets what they may do

@@ -15,7 +15,7 @@ const NOTE_BYTES: u64 = 512;
 pub(super) struct Guard(File);
 
 /// The file itself, whatever links lead there: two names of one file are one database.
-fn whole(database: &Path) -> Result<PathBuf, Error> {
+pub(super) fn whole(database: &Path) -> Result<PathBuf, Error> {
     let cannot = |error: std::io::Error| {
         Error::Internal(format!("cannot find the database {}: {error}", database.display()))
     };

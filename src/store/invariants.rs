@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::events::By;
-use super::locks::{apply, settled};
+use super::locks::{apply, timely};
 use super::{Write, rows};
 use crate::error::Error;
 use crate::lock::decide::Change;
@@ -14,7 +14,7 @@ use crate::lock::policy::Rules;
 use crate::lock::{Fence, WorkspaceId};
 
 /// Most violations of a kind that are looked at in one transaction.
-const STEP: u32 = 500;
+pub const STEP: u32 = 500;
 
 /// What is not as it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,12 +101,14 @@ fn find(connection: &Connection, kind: Kind, write: &Write<'_>) -> Result<Vec<Vi
 
 fn put_right(write: &Write<'_>, violation: &Violation, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
     let ending = match violation.kind {
-        // The next fence is above this one.
-        Kind::FenceAboveCounter => {
-            write.fence_given(violation.fence);
-            return Ok(());
+        // Another one of them has raised it.
+        Kind::FenceAboveCounter if violation.fence <= write.last_fence() => return Ok(()),
+        // The next fence is above this one. No fence that was given out is so great that there would be none left above.
+        Kind::FenceAboveCounter if violation.fence.0 <= Fence::GREATEST_BY_CLOCK => {
+            return write.fence_given(violation.fence);
         }
-        Kind::ExpiredLock => return settled(write, &violation.workspace_id, rules).map(drop),
+        Kind::FenceAboveCounter => Ending::Revoked,
+        Kind::ExpiredLock => return timely(write, &violation.workspace_id, rules).map(drop),
         Kind::HolderIsNoMember => Ending::MemberRemoved,
         Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
     };

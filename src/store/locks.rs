@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::events::{self, By, Happened};
-use super::{Write, rows, waiting};
+use super::{Write, rows, waiting, workspaces};
 use crate::error::Error;
 use crate::lock::decide::{self, Change};
 use crate::lock::event::{Ending, EventType, Lost};
@@ -185,27 +185,34 @@ pub struct Listing {
     pub member: Option<UserId>,
 }
 
+/// The query of a listing.
+fn listing_query(listing: &Listing) -> String {
+    // Text compares byte by byte, so the ids with a prefix are neighbours that begin with the prefix itself.
+    let by_user = if listing.user_id.is_some() { "user_id = ?4" } else { "?4 = ''" };
+    // A member of few workspaces has no business with the locks of all: theirs are looked up one by one. (CROSS JOIN: SQLite
+    // keeps the order of the two.)
+    let (from, id) = if listing.member.is_some() {
+        (
+            "(SELECT workspace_id AS id FROM members WHERE user_id = ?5) CROSS JOIN locks ON workspace_id = id WHERE",
+            "id",
+        )
+    } else {
+        ("locks WHERE ?5 = '' AND", "workspace_id")
+    };
+    format!(
+        "SELECT {} FROM {from} {by_user} AND {id} > ?1 AND {id} >= ?2 AND expires_at > ?3 ORDER BY {id}",
+        rows::COLUMNS
+    )
+}
+
 /// The live locks that were asked for, and whether there are more.
 ///
 /// # Errors
 /// What SQLite refuses.
 pub fn list(connection: &Connection, listing: &Listing, now: Timestamp) -> Result<(Vec<Lock>, bool), Error> {
-    // Text compares byte by byte, so the ids with a prefix are neighbours that begin with the prefix itself.
-    let (by_user, user_id) = match &listing.user_id {
-        Some(user_id) => ("user_id = ?4 AND", user_id.as_str()),
-        None => ("?4 = '' AND", ""),
-    };
-    let (by_member, member) = match &listing.member {
-        Some(member) => (
-            "EXISTS (SELECT 1 FROM members WHERE members.workspace_id = locks.workspace_id AND members.user_id = ?5) AND",
-            member.as_str(),
-        ),
-        None => ("?5 = '' AND", ""),
-    };
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM locks WHERE {by_user} {by_member} workspace_id > ?1 AND workspace_id >= ?2 AND expires_at > ?3 ORDER BY workspace_id",
-        rows::COLUMNS
-    ))?;
+    let mut statement = connection.prepare_cached(&listing_query(listing))?;
+    let user_id = listing.user_id.as_ref().map_or("", UserId::as_str);
+    let member = listing.member.as_ref().map_or("", UserId::as_str);
     let mut rows = statement.query(params![listing.after, listing.prefix, now.0, user_id, member])?;
     let mut locks = Vec::new();
     while let Some(row) = rows.next()? {
@@ -247,12 +254,33 @@ pub fn next_grant(connection: &Connection) -> Result<Option<Timestamp>, Error> {
     rows::least(connection, "SELECT min(grant_at) FROM locks WHERE grant_at IS NOT NULL")
 }
 
-/// The lock of a workspace, once time has had its say: what has ended is gone, and whoever is next has it.
+/// The lock of a workspace, once time has had its say: what has ended is gone, and whoever is next has it. Nobody has it
+/// who may not, whatever the settings were before.
 ///
 /// # Errors
 /// What SQLite refuses.
 pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Option<Lock>, Error> {
-    while let Some(lock) = rows::load(write.connection(), workspace_id)? {
+    loop {
+        let Some(lock) = timely(write, workspace_id, rules)? else { return Ok(None) };
+        let Some(ending) = workspaces::must_end(write.connection(), workspace_id, &lock.user_id, rules)?
+        else {
+            return Ok(Some(lock));
+        };
+        apply(write, Change::End(lock, ending), None, rules)?;
+    }
+}
+
+/// The lock of a workspace, once time has had its say, of which nobody takes part who may not.
+///
+/// # Errors
+/// What SQLite refuses.
+pub(super) fn timely(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    rules: &Rules,
+) -> Result<Option<Lock>, Error> {
+    while let Some(mut lock) = rows::load(write.connection(), workspace_id)? {
+        forget_strangers(write, &mut lock, rules)?;
         let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
         let change = decide::settle(&lock, waits, rules, write.now(), write.fresh_fence());
         if change == Change::Nothing {
@@ -262,6 +290,18 @@ pub fn settled(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> 
         apply(write, change, None, rules)?;
     }
     Ok(None)
+}
+
+/// Those who may not hold the lock ask for it no more.
+fn forget_strangers(write: &Write<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
+    let asking: Vec<_> = lock.knocks.pending.iter().map(|knock| knock.user_id.clone()).collect();
+    let mut forgotten = false;
+    for user_id in asking {
+        if !workspaces::may_hold(write.connection(), &lock.workspace_id, &user_id, rules)? {
+            forgotten |= lock.knocks.forget(&user_id, rules, write.now());
+        }
+    }
+    if forgotten { rows::update_knocks(write, lock) } else { Ok(()) }
 }
 
 /// A workspace, for use cases that do not care who had it last.
@@ -276,7 +316,7 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
         Change::Nothing => {}
         Change::Grant(lock) => {
             rows::put(write, &lock)?;
-            write.fence_given(lock.fence);
+            write.fence_given(lock.fence)?;
             events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Acquired, now) })?;
             waiting::arrived(write, &lock, rules);
         }
@@ -336,6 +376,33 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
 fn replace(write: &Write<'_>, previous: &Lock, lock: &Lock) -> Result<(), Error> {
     rows::delete(write, previous)?;
     rows::put(write, lock)?;
-    write.fence_given(lock.fence);
-    Ok(())
+    write.fence_given(lock.fence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_member_may_see_is_looked_up_by_their_workspaces() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../../schema.sql")).unwrap();
+        let plan = |user_id: Option<&str>, member: Option<&str>| -> String {
+            let parse = |id: &str| UserId::parse(id).unwrap();
+            let (user_id, member) = (user_id.map(parse), member.map(parse));
+            let (prefix, after) = (String::new(), String::new());
+            let query = listing_query(&Listing { user_id, prefix, after, limit: 1, member });
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let steps = statement.query_map(params!["", "", 0, "", ""], |row| row.get::<_, String>(3));
+            steps.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("; ")
+        };
+        for user_id in [None, Some("bob")] {
+            assert_eq!(
+                plan(user_id, Some("alice")),
+                "SEARCH members USING COVERING INDEX members_by_user (user_id=? AND workspace_id>?); \
+                 SEARCH locks USING PRIMARY KEY (workspace_id=?)"
+            );
+        }
+        assert!(plan(None, None).starts_with("SEARCH locks USING PRIMARY KEY (workspace_id>?)"));
+    }
 }

@@ -29,7 +29,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
-pub use open::{APPLICATION_ID, SCHEMA_VERSION};
+pub use open::{APPLICATION_ID, SCHEMA_VERSION, last_seen};
 use queue::{Limits, Queue};
 use watch::Watch;
 pub use write::{At, Dues, Write};

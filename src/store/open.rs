@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, params};
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{Options, Pool};
 use crate::error::Error;
-use crate::time::{Clock, LeaseClock, Resumed, Timestamp, Ttl};
+use crate::time::{Clock, LeaseClock, Resumed, Timestamp, Ttl, WallTime};
 
 /// `PRAGMA application_id` of a Lockhouse database: "LOCK".
 pub const APPLICATION_ID: i32 = 0x4C4F_434B;
@@ -85,6 +85,10 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, Error> {
     )
     .and_then(|connection| connection.busy_timeout(Duration::from_secs(5)).map(|()| connection))
     .map_err(|error| unusable(path, &error))?;
+    // SQLite opens what it may not write for reading only, and says so late, and not of which file.
+    if connection.is_readonly(MAIN_DB).map_err(|error| unusable(path, &error))? {
+        return Err(Error::Internal(format!("cannot write to the database {}", path.display())));
+    }
     let (application, version, tables) = connection
         .query_row(
             "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)",
@@ -126,6 +130,19 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
         ),
         Some(_) | None => format!("cannot open the database {shown}: {error}"),
     })
+}
+
+/// When a server was last there, as the wall clock showed it.
+///
+/// # Errors
+/// [`Error::Internal`] with a sentence for the operator.
+pub fn last_seen(path: &Path) -> Result<WallTime, Error> {
+    look(path)?;
+    prepare(path)?
+        .query_row("SELECT last_seen_at + wall_offset_ms FROM meta WHERE id = 1", [], |row| {
+            row.get(0).map(WallTime)
+        })
+        .map_err(|error| unusable(path, &error))
 }
 
 /// The one connection that writes, and the lease clock, resumed.

@@ -83,6 +83,8 @@ impl Place {
 pub struct Limits {
     /// For one lock.
     pub per_workspace: usize,
+    /// For one lock, of one user: each of their sessions has a place of its own.
+    pub per_user: usize,
     /// In all.
     pub in_all: usize,
 }
@@ -247,6 +249,12 @@ impl<'q> Lines<'q> {
     /// This one waits from now on.
     pub fn entered(&self, waiter: &Arc<Waiter>) {
         self.entered.borrow_mut().push(Arc::clone(waiter));
+    }
+
+    /// How many may wait.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.queue.limits
     }
 
     /// Whether one more may wait for this lock, for which so many do.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::{Write, open};
+use super::{Write, guard, open};
 use crate::error::Error;
 use crate::lock::{DisplayName, UserId};
 use crate::time::WallTime;
@@ -169,6 +169,8 @@ pub fn forget_expired(write: &Write<'_>, before: WallTime, limit: u32) -> Result
 /// [`Error::Internal`] with a sentence for the operator.
 pub fn beside<T>(path: &Path, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
     open::look(path)?;
+    // Under another name its log would be another, too, and a server would not see what is written.
+    guard::whole(path)?;
     let mut connection = open::prepare(path)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = work(&transaction)?;

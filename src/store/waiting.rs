@@ -8,8 +8,9 @@ use super::events::By;
 use super::locks::{self, apply};
 use super::queue::{Place, Waiter};
 use super::{rows, workspaces};
-use crate::error::{Denied, Error};
+use crate::error::Error;
 use crate::lock::decide::{self, Change};
+use crate::lock::member::Membership;
 use crate::lock::policy::{Rules, Standing};
 use crate::lock::{Acquire, Acquired, Hold, Lock, UserId, WorkspaceId};
 
@@ -20,8 +21,10 @@ pub enum Came {
     Answered(Box<Acquired>),
     /// They wait, and are told.
     Waits,
-    /// Too many wait already.
+    /// Too many wait already, for this lock or in all.
     TooMany,
+    /// They wait for this lock as often as one user can.
+    TooManyOfTheirs,
 }
 
 /// Somebody wants the lock, and waits for it if somebody else has it.
@@ -50,9 +53,17 @@ pub fn acquire(
         write.lines().tell(before, outcome);
     } else {
         line = without_leavers(write, line, lock, rules);
-        if !write.lines().has_room(&request.workspace_id, line.len()) {
+        let theirs = line.iter().filter(|place| place.waiter.request.user_id == request.user_id).count();
+        let came = if theirs >= write.lines().limits().per_user {
+            Came::TooManyOfTheirs
+        } else if write.lines().has_room(&request.workspace_id, line.len()) {
+            Came::Waits
+        } else {
+            Came::TooMany
+        };
+        if came != Came::Waits {
             write.lines().set(&request.workspace_id, line);
-            return Ok(Came::TooMany);
+            return Ok(came);
         }
         line.push(Place { waiter: Arc::clone(waiter), since: now, until });
     }
@@ -89,11 +100,16 @@ pub(super) fn next_in_line(
     let next = loop {
         let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { break None };
         let Place { waiter, .. } = line.remove(next);
-        if workspaces::may_hold(write.connection(), workspace_id, &waiter.request.user_id, rules)? {
+        let user_id = &waiter.request.user_id;
+        if !workspaces::may_hold(write.connection(), workspace_id, user_id, rules)? {
+            // They might when they came.
+            let denied = workspaces::why_not(write.connection(), workspace_id, user_id)?;
+            write.lines().turn_away(waiter, Error::Denied(denied));
+        } else if !rows::has_fewer_than(write.connection(), user_id, rules.locks_per_user, write.now())? {
+            write.lines().tell(waiter, Acquired::TooMany);
+        } else {
             break Some(waiter);
         }
-        // They might when they came.
-        write.lines().turn_away(waiter, Error::Denied(Denied::NotAMember));
     };
     write.lines().set(workspace_id, line);
     let Some(waiter) = next else { return Ok(()) };
@@ -101,6 +117,25 @@ pub(super) fn next_in_line(
     write.lines().tell(Arc::clone(&waiter), Acquired::Acquired(lock.clone()));
     let by = By::person(waiter.request.user_id.clone(), waiter.request.user_name.clone());
     apply(write, Change::Grant(lock), Some(&by), rules)
+}
+
+/// Of those who wait for this lock, whoever may not hold it any more is told so, and does not wait.
+pub(super) fn turn_out(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<(), Error> {
+    if rules.membership == Membership::Open || !write.lines().has_line(workspace_id) {
+        return Ok(());
+    }
+    let mut there = Vec::new();
+    for place in write.lines().line(workspace_id) {
+        let user_id = &place.waiter.request.user_id;
+        if workspaces::may_hold(write.connection(), workspace_id, user_id, rules)? {
+            there.push(place);
+        } else {
+            let denied = workspaces::why_not(write.connection(), workspace_id, user_id)?;
+            write.lines().turn_away(place.waiter, Error::Denied(denied));
+        }
+    }
+    write.lines().set(workspace_id, there);
+    Ok(())
 }
 
 /// A lease has begun: whoever waits for it and has it now, by another way, is told.

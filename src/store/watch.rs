@@ -1,9 +1,14 @@
 //! What those who follow the store are told without asking it: how far the history goes, and when time has its say next.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::write::Dues;
+use crate::lock::UserId;
+
+/// Most members of workspaces that were deleted that are remembered.
+const PARTED: usize = 100_000;
 
 /// What has changed, and a bell.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ struct Watched {
     revision: i64,
     /// Nothing is due before this.
     dues: Dues,
+    /// By the revision at which a workspace was deleted, who its members were: nobody could tell any more.
+    parted: BTreeMap<i64, Arc<HashSet<UserId>>>,
     rung: bool,
     /// Somebody wants to hear the bell for every commit.
     for_all: bool,
@@ -39,6 +46,27 @@ impl Watch {
                 self.bell.notify_all();
             }
         }
+    }
+
+    /// Workspaces are deleted, at these revisions, and these were their members. To be said before what is committed with
+    /// it.
+    pub(super) fn parted(&self, parted: Vec<(i64, HashSet<UserId>)>) {
+        if parted.is_empty() {
+            return;
+        }
+        let mut watched = self.lock();
+        watched.parted.extend(parted.into_iter().map(|(revision, members)| (revision, Arc::new(members))));
+        let mut count: usize = watched.parted.values().map(|members| members.len()).sum();
+        // Those who follow have heard of it long since. The last is always kept.
+        while count > PARTED && watched.parted.len() > 1 {
+            count -= watched.parted.pop_first().map_or(0, |(_, members)| members.len());
+        }
+    }
+
+    /// Who were the members of a workspace that was deleted at this revision, as far as that is remembered.
+    #[must_use]
+    pub fn members_until(&self, revision: i64) -> Option<Arc<HashSet<UserId>>> {
+        self.lock().parted.get(&revision).map(Arc::clone)
     }
 
     /// How far the history goes.

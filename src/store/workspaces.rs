@@ -1,10 +1,12 @@
 //! Workspaces and their members: each function that takes a [`Write`] is one use case.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::events::{By, Happened};
-use super::locks::{apply, settled};
-use super::{Write, events, rows};
+use super::locks::{apply, settled, timely};
+use super::{Write, events, rows, waiting};
 use crate::error::{Denied, Error};
 use crate::lock::decide::Change;
 use crate::lock::event::{Ending, EventType};
@@ -75,6 +77,36 @@ pub(super) fn may_hold(
     })
 }
 
+/// Why somebody may not hold it who may not.
+pub(super) fn why_not(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+) -> Result<Denied, Error> {
+    Ok(match role(connection, workspace_id, user_id)? {
+        Some(_) => Denied::NotAMember,
+        None => Denied::NoSuchWorkspace,
+    })
+}
+
+/// How the lease of somebody ends who may not hold it, though nobody has ended it: it is of before membership was
+/// enforced, or the file was edited. Nothing if they may.
+pub(super) fn must_end(
+    connection: &Connection,
+    workspace_id: &WorkspaceId,
+    user_id: &UserId,
+    rules: &Rules,
+) -> Result<Option<Ending>, Error> {
+    if may_hold(connection, workspace_id, user_id, rules)? {
+        return Ok(None);
+    }
+    Ok(Some(match role(connection, workspace_id, user_id)? {
+        Some(_) => Ending::Revoked,
+        None if exists(connection, workspace_id)? => Ending::MemberRemoved,
+        None => Ending::WorkspaceDeleted,
+    }))
+}
+
 /// Names a workspace, or names it anew.
 ///
 /// # Errors
@@ -141,6 +173,11 @@ pub fn delete(
     rules: &Rules,
 ) -> Result<bool, Error> {
     let lock = settled(write, workspace_id, rules)?;
+    // Those who follow are told that it is gone. Afterwards nobody could tell who they were.
+    let members = match rules.membership {
+        Membership::Enforced => all_members(write.connection(), workspace_id)?,
+        Membership::Open => HashSet::new(),
+    };
     let deleted = write
         .connection()
         .prepare_cached("DELETE FROM workspaces WHERE workspace_id = ?1")?
@@ -148,6 +185,7 @@ pub fn delete(
     if deleted == 0 {
         return Ok(false);
     }
+    waiting::turn_out(write, workspace_id, rules)?;
     if let Some(lock) = lock {
         apply(write, Change::End(lock, Ending::WorkspaceDeleted), by, rules)?;
     } else {
@@ -159,7 +197,17 @@ pub fn delete(
         );
         events::record(write, &Happened { by, ..happened })?;
     }
+    if !members.is_empty() {
+        write.parted(members);
+    }
     Ok(true)
+}
+
+fn all_members(connection: &Connection, workspace_id: &WorkspaceId) -> Result<HashSet<UserId>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT user_id FROM members WHERE workspace_id = ?1")?
+        .query_map([workspace_id.as_str()], |row| row.get(0).map(UserId::trusted))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Makes somebody a member, or changes what they may do. A holder who may not hold the lock any more loses it.
@@ -239,7 +287,7 @@ pub fn remove_member(
     Ok(true)
 }
 
-/// Somebody may not hold the lock any more: their lease ends, and so does their knock. Returns whether they had a lease.
+/// Somebody may not hold the lock any more: their lease ends, their knock does, and they wait no more. Returns whether they had a lease.
 fn loses_hold(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,
@@ -248,7 +296,9 @@ fn loses_hold(
     by: Option<&By>,
     rules: &Rules,
 ) -> Result<bool, Error> {
-    let Some(mut lock) = settled(write, workspace_id, rules)? else { return Ok(false) };
+    // First: what becomes of the lock now is nothing to them.
+    waiting::turn_out(write, workspace_id, rules)?;
+    let Some(mut lock) = timely(write, workspace_id, rules)? else { return Ok(false) };
     if lock.user_id == *user_id {
         apply(write, Change::End(lock, ending), by, rules)?;
         return Ok(true);

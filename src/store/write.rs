@@ -1,12 +1,13 @@
 //! What a use case sees of the transaction that it runs in: the connection, the time, and what must outlive every lock.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 use rusqlite::{Connection, params};
 
 use super::queue::{Lines, Moved, Queue};
 use crate::error::Error;
-use crate::lock::{Fence, Lock};
+use crate::lock::{Fence, Lock, UserId};
 use crate::time::{LeaseClock, Timestamp, WallTime};
 
 /// `meta.last_seen_at` is not written more often than this (milliseconds).
@@ -34,6 +35,7 @@ pub struct Write<'c> {
     touched: Cell<bool>,
     dues: Cell<Dues>,
     lines: Lines<'c>,
+    parted: RefCell<Vec<(i64, HashSet<UserId>)>>,
 }
 
 /// The row of the table `meta`.
@@ -89,6 +91,8 @@ pub(super) struct Written {
     pub(super) dues: Dues,
     /// Those who waited and wait no more, and those who do now.
     pub(super) moved: Moved,
+    /// The members of workspaces that were deleted, by the revision of that.
+    pub(super) parted: Vec<(i64, HashSet<UserId>)>,
 }
 
 impl<'c> Write<'c> {
@@ -110,6 +114,7 @@ impl<'c> Write<'c> {
             touched: Cell::new(false),
             dues: Cell::default(),
             lines: Lines::of(queue),
+            parted: RefCell::default(),
         })
     }
 
@@ -132,6 +137,7 @@ impl<'c> Write<'c> {
             last_revision: meta.last_revision,
             dues: self.dues.get(),
             moved: self.lines.into_moved(),
+            parted: self.parted.into_inner(),
         })
     }
 
@@ -168,9 +174,19 @@ impl<'c> Write<'c> {
     }
 
     /// `fence` is out.
-    pub fn fence_given(&self, fence: Fence) {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it is not above every other: there is none left. No fence is given out twice.
+    pub fn fence_given(&self, fence: Fence) -> Result<(), Error> {
         let meta = self.meta.get();
-        self.meta.set(Meta { last_fence: meta.last_fence.max(fence.0), ..meta });
+        if fence.0 <= meta.last_fence {
+            let last = meta.last_fence;
+            return Err(Error::Internal(format!(
+                "there is no fence above {last}, which meta.last_fence has"
+            )));
+        }
+        self.meta.set(Meta { last_fence: fence.0, ..meta });
+        Ok(())
     }
 
     /// The revision of the next event.
@@ -180,6 +196,11 @@ impl<'c> Write<'c> {
         let last_revision = meta.last_revision.saturating_add(1);
         self.meta.set(Meta { last_revision, ..meta });
         last_revision
+    }
+
+    /// The last event that was written down is that a workspace was deleted, and these were its members.
+    pub fn parted(&self, members: HashSet<UserId>) {
+        self.parted.borrow_mut().push((self.meta.get().last_revision, members));
     }
 
     /// The transaction writes, whatever else it does: so that a probe reaches the disk.

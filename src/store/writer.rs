@@ -314,6 +314,7 @@ impl Thread {
             Ok(mut written) => {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
+                watch.parted(std::mem::take(&mut written.parted));
                 watch.committed(written.last_revision, written.dues);
                 let waited = std::mem::take(&mut written.moved.told);
                 if queue.commit(written.moved) {

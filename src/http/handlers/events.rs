@@ -49,6 +49,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         name: call.caller.name.clone(),
         since: service.clock().wall_at(service.clock().now()),
     });
+    let seat = service.seat(call.caller.key()).map_err(|error| call.failed(&error))?;
     let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
     let may_still = Box::new(move || lasts.now(&for_lasts));
     let wish = Wish { from, workspaces, member, may_still };
@@ -57,7 +58,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         // nginx keeps an answer back until it is told not to.
         let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
         let stream = reply.hold().stream(&head);
-        service.hub().follow(wish, face.as_ref(), Box::new(stream));
+        service.hub().follow(wish, face.as_ref(), seat, Box::new(stream));
     }))
 }
 

@@ -1,5 +1,6 @@
 //! Tokens, and the gate.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
@@ -93,21 +94,19 @@ pub fn revoke(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// `GET /gate`: nothing but 204, 401 and 403 is understood by a proxy that asks, so what is missing is 403, too.
 pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (workspace, fence) = &call.lock;
-    // Percent-encoded where it is not ASCII, as the headers that name users.
-    let named = workspace.as_deref().and_then(|id| percent_decode_str(id).decode_utf8().ok());
+    let unclear =
+        || closed("Say which lock lets this write pass: its workspace and its fence.", Value::Null, false);
+    // Percent-encoded where it is not ASCII, as the headers that name users. What is there and cannot be read is not as
+    // good as nothing: the query would be believed in its place.
+    let named = workspace.as_deref().map(|id| decoded(id).ok_or_else(unclear)).transpose()?;
     let workspace = only(call.values.text("workspace_id"), named.as_deref());
     let fence = only(call.values.text("fence"), fence.as_deref());
     let fence = fence.and_then(|fence| fence.parse().ok().map(Fence));
     let workspace_id = workspace.and_then(|id| WorkspaceId::parse(id).ok());
-    let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else {
-        return Err(closed(
-            "Say which lock lets this write pass: its workspace and its fence.",
-            Value::Null,
-            false,
-        ));
-    };
+    let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else { return Err(unclear()) };
     let nothing = || closed("This is not the live lock.", Value::Null, false);
-    call.may(service, &workspace_id, Need::See).map_err(|_| nothing())?;
+    // Who may not hold it any more does not, whoever has noticed.
+    call.may(service, &workspace_id, Need::Edit).map_err(|_| nothing())?;
     let found = service.peek(&workspace_id).map_err(|error| call.failed(&error))?;
     let user_id = call.user()?;
     match found.value {
@@ -121,6 +120,23 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         }
         Found::Due(_) | Found::Free => Err(nothing()),
     }
+}
+
+/// What the gate is asked cannot be understood. A proxy would make an error of its own of a 400.
+pub fn not_understood(problem: &Problem) -> Problem {
+    closed(problem.sentence(), Value::Null, false)
+}
+
+/// What was percent-encoded; nothing if it was not, properly.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    // Before the first percent sign.
+    parts.next();
+    let escapes = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !parts.all(escapes) {
+        return None;
+    }
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// What stands in the query or in a header; nothing if they contradict each other.

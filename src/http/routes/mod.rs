@@ -112,7 +112,8 @@ impl Route {
     /// Every code that it can be refused with.
     #[must_use]
     pub fn refusals(&self) -> Vec<Code> {
-        let mut codes = vec![Code::InvalidRequest];
+        // What is asked of the gate and cannot be understood closes it.
+        let mut codes = if self.name == GATE { Vec::new() } else { vec![Code::InvalidRequest] };
         match self.right {
             Right::Open => {}
             Right::Read => codes.extend([Code::Unauthenticated, Code::Forbidden]),
@@ -139,6 +140,8 @@ impl Route {
     }
 }
 
+/// The name of the operation that a proxy asks: it understands nothing but 204, 401 and 403.
+pub const GATE: &str = "passGate";
 /// The media type of most answers.
 pub const JSON: &str = "application/json";
 /// The media type of a stream of events.

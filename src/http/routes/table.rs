@@ -7,7 +7,7 @@ use super::super::parameters::{
     REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
 use super::super::problem::Code;
-use super::{BodyKind, EVENT_STREAM, JSON, Right, Route, Touches};
+use super::{BodyKind, EVENT_STREAM, GATE, JSON, Right, Route, Touches};
 use crate::lock::ID_BYTES;
 
 /// All operations.
@@ -377,7 +377,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/api/v1/gate",
-        name: "passGate",
+        name: GATE,
         summary: "Whether a write may pass",
         about: "For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or the middleware of an app: 204 when the caller has the lease with this fence now. The workspace and the fence may also stand in `X-Lock-Workspace` (percent-encoded where it is not ASCII) and `X-Lock-Fence`. What is missing is answered with 403, too: that is all that a proxy understands.",
         right: Right::Lock,

@@ -1,0 +1,188 @@
+//! Who somebody is taken for, in the odd cases; and how often they may call.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::{Answer, Client, NOON, Raw, Server};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use lockhouse::auth::Scope;
+use lockhouse::config::{self, AuthMode, Sources};
+use serde_json::{Value, json};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+fn with_jwt() -> Server {
+    Server::with(|config| {
+        config.auth.mode = AuthMode::Jwt;
+        config.auth.jwt.secrets = vec![SECRET.to_owned()];
+    })
+}
+
+fn jwt(claims: &Value) -> String {
+    let mut all = json!({ "sub": "alice", "exp": NOON.0 / 1_000 + 300 });
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    encode(&Header::new(Algorithm::HS256), &all, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+fn with_proxy() -> Server {
+    Server::with(|config| {
+        config.auth.mode = AuthMode::Proxy;
+        config.auth.proxy.addresses = vec!["127.0.0.1".parse().unwrap()];
+    })
+}
+
+#[test]
+fn a_name_that_is_vouched_for_and_cannot_be_shown_is_not_for_the_user_to_choose() {
+    let shown = |answer: Answer| answer.expect(200)["lock"]["locked_by_name"].clone();
+    let boss = json!({ "name": "The Boss" });
+    let server = with_jwt();
+    let ask = |name: Value| {
+        let mut client = server.client().with_token(&jwt(&json!({ "name": name, "sub": name.to_string() })));
+        let workspace = name.to_string().len();
+        shown(client.acquire(&format!("w{workspace}"), &json!({ "name": "The Boss", "force": true })))
+    };
+    for unusable in [json!("x".repeat(201)), json!(7), json!("a\nb"), json!(["a"])] {
+        assert_eq!(ask(unusable.clone()), Value::Null, "{unusable}");
+    }
+    assert_eq!(ask(json!("Alice")), "Alice");
+    // One who has none may say.
+    assert_eq!(ask(Value::Null), "The Boss");
+    let server = with_proxy();
+    let long = "x".repeat(201);
+    let ask = |name: &str| {
+        let headers = [("Remote-User", "alice"), ("Remote-Name", name), ("Content-Type", "application/json")];
+        let path = format!("/api/v1/workspaces/{}/lock", name.len() + 1);
+        shown(server.client().request("POST", &path, &headers, boss.to_string().as_bytes()))
+    };
+    assert_eq!((ask(&long), ask("Alice"), ask("")), (Value::Null, json!("Alice"), json!("The Boss")));
+}
+
+#[test]
+fn nobody_passes_for_a_token() {
+    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let mut admin = server.with_token(Scope::Admin, None);
+    let lock = admin.acquire("w", &json!({})).expect(200)["lock"].clone();
+    let id = lock["locked_by_user_id"].as_str().unwrap();
+    assert!(id.starts_with("token:"));
+    for scope in [Scope::Service, Scope::Admin] {
+        let mut other = server.client().by(id).with_token(&server.token(scope, None));
+        let refused = other.delete("/api/v1/workspaces/w/lock").refused(400, "invalid_request");
+        assert_eq!(refused["field"], "X-User-Id");
+    }
+    let made = admin.post("/api/v1/tokens", &json!({ "user_id": id })).refused(400, "invalid_request");
+    assert_eq!(made["field"], "user_id");
+    admin.release("w", &json!({})).expect(200);
+    let claims = json!({ "sub": id });
+    with_jwt().client().with_token(&jwt(&claims)).get("/api/v1/locks").refused(401, "unauthenticated");
+    let named = [("Remote-User", id)];
+    with_proxy().client().request("GET", "/api/v1/locks", &named, b"").refused(400, "invalid_request");
+}
+
+#[test]
+fn a_jwt_with_something_critical_in_its_header_is_refused() {
+    use base64::Engine as _;
+    let server = with_jwt();
+    let base64 = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let with_header = |header: Value| {
+        let token = jwt(&json!({}));
+        let body = token.split('.').nth(1).unwrap();
+        let signed = format!("{}.{body}", base64.encode(header.to_string()));
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        server.client().with_token(&format!("{signed}.{signature}")).get("/api/v1/locks")
+    };
+    with_header(json!({ "alg": "HS256" })).expect(200);
+    with_header(json!({ "alg": "HS256", "crit": ["exp"] })).refused(401, "unauthenticated");
+    with_header(json!({ "alg": "HS256", "crit": ["b64"], "b64": true })).refused(401, "unauthenticated");
+}
+
+#[test]
+fn what_the_gate_cannot_understand_closes_it() {
+    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let (service, alice) = (server.token(Scope::Service, None), server.token(Scope::User, Some("alice")));
+    let lock = server.client().with_token(&alice).acquire("w", &json!({})).expect(200)["lock"].clone();
+    let (fence, long) = (lock["fence"].to_string(), "9".repeat(40));
+    let gate = |token: &str, query: &str, headers: &[(&str, &str)]| {
+        let path = format!("/api/v1/gate{query}");
+        server.client().with_token(token).request("GET", &path, headers, b"")
+    };
+    let good = format!("?workspace_id=w&fence={fence}");
+    assert_eq!(gate(&alice, &good, &[]).status, 204);
+    let doubled = [("X-Lock-Fence", fence.as_str()), ("X-Lock-Fence", "1")];
+    gate(&alice, "?workspace_id=w", &doubled).refused(403, "not_holder");
+    gate(&alice, &format!("?workspace_id=w&fence={long}"), &[]).refused(403, "not_holder");
+    gate(&alice, &format!("?workspace_id={}&fence=1", "w".repeat(256)), &[]).refused(403, "not_holder");
+    gate(&alice, &format!("{good}&more=1"), &[]).refused(403, "not_holder");
+    let closed = gate(&service, &good, &[]).refused(403, "not_holder");
+    assert!(closed["detail"].as_str().unwrap().contains("X-User-Id"), "{closed}");
+    gate(&service, &good, &[("X-User-Id", "%ff")]).refused(403, "not_holder");
+    assert_eq!(gate(&service, &good, &[("X-User-Id", "alice")]).status, 204);
+    // What is said twice elsewhere is a mistake of the client.
+    let origins = [("Origin", "http://localhost"), ("Origin", "https://evil.example")];
+    server
+        .client()
+        .with_token(&alice)
+        .request("GET", "/api/v1/locks", &origins, b"")
+        .refused(400, "invalid_request");
+}
+
+/// How many calls are answered before the first 429, of at most 50.
+fn until_limited(mut call: impl FnMut() -> u16) -> usize {
+    (0..50).take_while(|_| call() != 429).count()
+}
+
+#[test]
+fn each_caller_has_requests_of_their_own_and_nothing_is_for_nothing() {
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.limits.requests_per_second = Some(2);
+    });
+    let mut monitors = [0, 1].map(|_| server.with_token(Scope::Read, None));
+    let mut nobody = server.client();
+    for monitor in &mut monitors {
+        assert_eq!(until_limited(|| monitor.get("/api/v1/locks").status), 20, "each for themselves");
+    }
+    assert_eq!(until_limited(|| nobody.get("/api/v1/locks").status), 20);
+    assert_eq!(until_limited(|| nobody.get("/healthz").status), 20, "of their own");
+    nobody.get("/readyz").refused(429, "rate_limited");
+    nobody.get("/api/v1/openapi.json").refused(429, "rate_limited");
+    // None of these is free.
+    let calls: [fn(&mut Client) -> Answer; 4] = [
+        |client| client.try_request("GET", "/nowhere", &[], b"").unwrap(),
+        |client| client.try_request("PATCH", "/api/v1/locks", &[], b"").unwrap(),
+        |client| client.request("POST", "/api/v1/workspaces/w/lock/release", &[], b"{ malformed"),
+        |client| client.request("GET", "/api/v1/locks", &[("X-User-Id", "a"), ("X-User-Id", "b")], b""),
+    ];
+    for call in calls {
+        server.pass(60_000);
+        assert_eq!(until_limited(|| call(&mut nobody).status), 20);
+    }
+    assert_eq!(nobody.request("OPTIONS", "/api/v1/locks", &[], b"").status, 204);
+    let mut raw = Raw::connect(server.address());
+    raw.send("GET /nowhere HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    assert_eq!(raw.answers()[0].status, 429);
+}
+
+#[test]
+fn proxies_that_are_everybody_and_headers_with_a_meaning_are_refused() {
+    let load = |addresses: &str, header: &str| {
+        let pairs = [("MODE", "proxy"), ("PROXY_ADDRESSES", addresses), ("PROXY_USER_HEADER", header)];
+        let environment =
+            pairs.map(|(name, value)| (format!("LOCKHOUSE_AUTH_{name}"), value.to_owned())).to_vec();
+        config::load(&Sources { environment, ..Sources::default() })
+    };
+    for everybody in
+        ["0.0.0.0/0", "0.0.0.0/1,128.0.0.0/1", "::/1,10.0.0.1,8000::/2,c000::/2", "::ffff:0.0.0.0/96"]
+    {
+        let refused = load(everybody, "Remote-User").unwrap_err().to_string();
+        assert!(refused.contains("everybody"), "{everybody}: {refused}");
+    }
+    let addresses = load("0.0.0.0/1,10.0.0.0/8,::ffff:127.0.0.1", "X-Forwarded-User").unwrap();
+    assert!(addresses.config.auth.proxy.addresses[2].covers([127, 0, 0, 1].into()));
+    for meant in
+        ["Authorization", "origin", "HOST", "X-Forwarded-For", "Content-Length", "Cookie", "Connection"]
+    {
+        let refused = load("127.0.0.1", meant).unwrap_err().to_string();
+        assert!(refused.contains("proxy_user_header"), "{meant}: {refused}");
+    }
+}

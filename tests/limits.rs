@@ -1,0 +1,109 @@
+//! What one user can take: locks that come by waiting, places in a line, streams of events.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::{Client, Raw, Server, eventually};
+use lockhouse::auth::Scope;
+use lockhouse::config::AuthMode;
+use serde_json::{Value, json};
+
+/// Asks for the lock of `workspace` in a session, and waits for it.
+fn wait(server: &Server, user: &str, workspace: &str, session: &str) -> Client {
+    let mut client = server.client();
+    let body = json!({ "wait_ms": 60_000, "session_id": session }).to_string();
+    client.send(
+        format!(
+            "POST /api/v1/workspaces/{workspace}/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: {user}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    client
+}
+
+fn waiting(server: &Server, workspace: &str) -> usize {
+    let presence = server.client().get(&format!("/api/v1/workspaces/{workspace}/presence")).expect(200);
+    presence["waiting"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_lock_that_comes_by_waiting_counts_and_the_next_in_line_has_it() {
+    let server = Server::with(|config| config.locks.rules.locks_per_user = 1);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    // When they come, both have fewer locks than they can have.
+    let mut bob = wait(&server, "bob", "w", "s");
+    eventually(|| waiting(&server, "w") == 1);
+    let mut carol = wait(&server, "carol", "w", "s");
+    eventually(|| waiting(&server, "w") == 2);
+    server.user("bob").acquire("another", &json!({})).expect(200);
+    alice.release("w", &json!({})).expect(200);
+    let full = bob.receive("POST").unwrap();
+    full.refused(429, "rate_limited");
+    assert!(full.header("retry-after").is_some());
+    let granted = carol.receive("POST").unwrap().expect(200);
+    assert_eq!(granted["lock"]["locked_by_user_id"], "carol");
+    // Nobody is left in the line, and the lock is free when it is released.
+    server.user("carol").release("w", &json!({})).expect(200);
+    assert_eq!(alice.lock("w"), Value::Null);
+}
+
+#[test]
+fn one_user_cannot_fill_a_line_with_sessions() {
+    let server = Server::with(|config| config.limits.waiters_per_user = 2);
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    server.user("alice").acquire("v", &json!({})).expect(200);
+    let mut known: Vec<_> = ["a", "b"].map(|session| wait(&server, "bob", "w", session)).into();
+    eventually(|| waiting(&server, "w") == 2);
+    let full = wait(&server, "bob", "w", "c").receive("POST").unwrap();
+    full.refused(429, "rate_limited");
+    assert!(full.header("retry-after").is_some());
+    // Others can, he can elsewhere, and he can ask again where he waits.
+    known.push(wait(&server, "carol", "w", "a"));
+    known.push(wait(&server, "bob", "v", "c"));
+    eventually(|| waiting(&server, "w") == 3 && waiting(&server, "v") == 1);
+    let again = wait(&server, "bob", "w", "a");
+    known[0].receive("POST").unwrap().refused(409, "lock_held");
+    assert_eq!(waiting(&server, "w"), 3);
+    // Whoever goes away makes room.
+    drop(again);
+    eventually(|| waiting(&server, "w") == 2);
+    known.push(wait(&server, "bob", "w", "c"));
+    eventually(|| waiting(&server, "w") == 3);
+}
+
+/// A stream of events, as far as its status line.
+fn follow(server: &Server, headers: &str) -> (Raw, u16) {
+    let mut raw = Raw::connect(server.address());
+    raw.send(format!("GET /api/v1/events HTTP/1.1\r\nHost: t\r\n{headers}\r\n"));
+    let head = raw.read_until("\r\n\r\n");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (raw, status)
+}
+
+#[test]
+fn one_user_has_only_so_many_streams_of_events() {
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.limits.streams_per_user = Some(2);
+    });
+    let bearer = |scope, user| format!("Authorization: Bearer {}\r\n", server.token(scope, user));
+    let alice = bearer(Scope::User, Some("alice"));
+    let status = |headers: &str| follow(&server, headers).1;
+    let one = follow(&server, &alice);
+    let two = follow(&server, &alice);
+    assert_eq!((one.1, two.1), (200, 200));
+    // Another token does not help.
+    let third = server.client().with_token(&server.token(Scope::User, Some("alice"))).get("/api/v1/events");
+    third.refused(429, "rate_limited");
+    assert!(third.header("retry-after").is_some());
+    assert_eq!(status(&bearer(Scope::User, Some("bob"))), 200);
+    // Whoever is nobody is told apart by the token.
+    let monitor = bearer(Scope::Read, None);
+    let watching = [follow(&server, &monitor), follow(&server, &monitor)];
+    assert_eq!((watching[1].1, status(&monitor)), (200, 429));
+    assert_eq!(status(&bearer(Scope::Read, None)), 200);
+    drop(one);
+    eventually(|| status(&alice) == 200);
+}
