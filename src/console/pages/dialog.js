@@ -1,0 +1,40 @@
+// Asks before something is done that cannot be undone.
+
+import { field, h } from './dom.js';
+
+/** Most bytes of a reason, as the API has it. */
+const REASON_LENGTH = 500;
+
+/** `run` gets the reason; what it throws is shown, and the dialog stays. Nothing is asked when `reason` is not given. */
+export function ask({ title, text, action, reason, run }) {
+  const why = reason && h('input', { maxlength: REASON_LENGTH, autocomplete: 'off', name: 'reason' });
+  const wrong = h('p', { class: 'wrong', role: 'alert' });
+  const go = h('button', { class: 'danger' }, action);
+  const heading = h('h2', { id: 'dialog-title' }, title);
+  const dialog = h('dialog', { 'aria-labelledby': 'dialog-title', onclose: () => dialog.remove() },
+    h('form', {
+      onsubmit: async (event) => {
+        event.preventDefault();
+        go.disabled = true;
+        wrong.textContent = '';
+        try {
+          await run(why?.value || undefined);
+          dialog.close();
+        } catch (error) {
+          wrong.textContent = error.message;
+        } finally {
+          go.disabled = false;
+        }
+      },
+    },
+    heading,
+    [text].flat().map((line) => h('p', {}, line)),
+    why && field(reason, why, 'They are told, and it stays in the history. You may leave it out.'),
+    wrong,
+    h('div', { class: 'actions' },
+      h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'), go)));
+  document.body.append(dialog);
+  dialog.showModal();
+  // Nothing that is done by a hasty Enter on the button.
+  why?.focus();
+}
