@@ -10,7 +10,7 @@ const TYPING_MS = 300;
 
 export function showLocks(app, root, { signal }) {
   const store = new Store(app.client);
-  const search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'Workspace, person or note' });
+  const search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'Workspace, person, note' });
   const order = h('select', {}, h('option', { value: 'workspace' }, 'Workspace'), h('option', { value: 'left' }, 'Time left'), h('option', { value: 'since' }, 'Longest held'));
   const number = h('p', { class: 'number', role: 'status' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });

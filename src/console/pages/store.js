@@ -62,8 +62,8 @@ export class Store {
   async #page(cursor, signal, into, query = this.#query) {
     const { value, sentAt } = await this.#client.ask('GET', '/api/v1/locks', { query: { ...query, limit: PAGE, cursor }, signal });
     for (const lock of value.locks) {
-      learnFrom(lock, sentAt);
-      into.set(lock.workspace_id, { lock, ends: sentAt + lock.expires_in_ms });
+      learnFrom(lock, sentAt.monotonic);
+      into.set(lock.workspace_id, { lock, ends: sentAt.monotonic + lock.expires_in_ms });
     }
     return value;
   }

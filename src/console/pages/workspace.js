@@ -24,8 +24,8 @@ export function showWorkspace(app, root, { id, signal }) {
   const refresh = repeat(async () => {
     try {
       const { value: presence, sentAt } = await app.client.ask('GET', path + '/presence', { signal });
-      learnFrom(presence.lock, sentAt);
-      lock.show(presence.lock, sentAt);
+      learnFrom(presence.lock, sentAt.monotonic);
+      lock.show(presence.lock, sentAt.monotonic);
       there.replaceChildren(...people(presence));
       await history.refresh();
       say(wrong, '');
@@ -95,7 +95,7 @@ class LockCard {
     const end = h('button', { type: 'button', class: 'danger', onclick: () => endLock(this.app, this.#lock) }, 'End this lock…');
     return [
       h('p', { class: 'state' }, person(lock.locked_by_user_id, lock.locked_by_name)),
-      h('p', {}, this.left, ' left', this.bar),
+      h('div', {}, h('p', { class: 'sub' }, 'Time left'), this.left, this.bar),
       lock.note ? h('p', { class: 'note' }, lock.note) : null,
       this.times,
       metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', { tabindex: '0' }, metadata)) : null,
@@ -124,7 +124,7 @@ function people({ knocks, waiting, followers }) {
   const group = (title, list, more) =>
     list.length ? [h('h3', {}, title), h('ul', { class: 'people' }, list.map((one) => h('li', {}, person(one.user_id, one.name), more(one))))] : [];
   const shown = [
-    ...group('Asking', knocks, ({ message, knocked_at }) => [' ', message ? h('q', {}, message) : null, h('span', { class: 'sub' }, time(knocked_at))]),
+    ...group('Asking', knocks, ({ message, knocked_at }) => [' ', message ? h('q', {}, message) : null, ' ', h('span', { class: 'sub' }, time(knocked_at))]),
     ...group('Waiting in line', waiting, ({ since_at }) => h('span', { class: 'sub' }, ' for ', time(since_at))),
     ...group('Watching', followers, ({ since_at }) => h('span', { class: 'sub' }, ' since ', time(since_at))),
   ];
