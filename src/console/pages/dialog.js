@@ -5,8 +5,8 @@ import { field, h } from './dom.js';
 /** Most bytes of a reason, as the API has it. */
 const REASON_LENGTH = 500;
 
-/** `run` gets the reason; what it throws is shown, and the dialog stays. Nothing is asked when `reason` is not given. */
-export function ask({ title, text, action, reason, run }) {
+/** `run` gets the reason; what it throws is shown, and the dialog stays. Without `reason` none is asked for. */
+export function ask(app, { title, text, action, reason, run }) {
   const why = reason && h('input', { maxlength: REASON_LENGTH, autocomplete: 'off', name: 'reason' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const go = h('button', { class: 'danger' }, action);
@@ -21,7 +21,8 @@ export function ask({ title, text, action, reason, run }) {
           await run(why?.value || undefined);
           dialog.close();
         } catch (error) {
-          wrong.textContent = error.message;
+          if (app.isOver(error)) dialog.close();
+          else wrong.textContent = error.message;
         } finally {
           go.disabled = false;
         }
@@ -35,6 +36,6 @@ export function ask({ title, text, action, reason, run }) {
       h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'), go)));
   document.body.append(dialog);
   dialog.showModal();
-  // Nothing that is done by a hasty Enter on the button.
+  // Where there is a reason to give, a hasty Enter does it; elsewhere the first button is the harmless one.
   why?.focus();
 }

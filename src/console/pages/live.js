@@ -10,7 +10,6 @@ export class Live {
 
   /** Follows until `signal` says so. `onRefused` hears why it may not. */
   async follow(client, signal, onRefused) {
-    this.state = 'connecting';
     try {
       await client.follow({
         signal,

@@ -4,7 +4,7 @@ import { ask } from './dialog.js';
 import { h, say } from './dom.js';
 import { ago, full, left, person, workspaceHref } from './format.js';
 
-export const COLUMNS = [['Workspace', ''], ['Held by', ''], ['Since', 'num'], ['Last active', 'num'], ['Time left', 'num wide'], ['Asking', ''], ['', 'act']];
+export const COLUMNS = [['Workspace', ''], ['Held by', ''], ['Since', 'num'], ['Last active', 'num'], ['Time left', 'num wide'], ['Asking, waiting', ''], ['', 'act']];
 
 export class LockRow {
   /** What is shown was read from this: while it is the same, nothing is made anew. */
@@ -20,8 +20,9 @@ export class LockRow {
     this.left = h('span', { class: 'left' });
     this.bar = h('span', { class: 'bar', 'aria-hidden': 'true' }, h('i'));
     this.asking = h('div', { class: 'asking' });
+    this.crowd = h('div', { class: 'sub' });
     const end = h('button', { type: 'button', class: 'quiet', 'aria-label': `End the lock of ${id}`, onclick: () => endLock(app, this.#entry.lock) }, 'End…');
-    this.node = row([h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.note], this.holder, this.since, this.active, [this.left, this.bar], this.asking, end);
+    this.node = row([h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.note], this.holder, this.since, this.active, [this.left, this.bar], [this.asking, this.crowd], end);
   }
 
   /** Shows this; `isNew` marks it for a moment. */
@@ -39,6 +40,12 @@ export class LockRow {
       if (isNew || isOther) this.#mark();
     }
     this.tick();
+  }
+
+  /** How many more are there. */
+  showCrowd({ knocks, waiting, followers }) {
+    const others = [[knocks.length - 1, 'more ask'], [waiting.length, 'in line'], [followers.length, 'watching']];
+    say(this.crowd, others.filter(([number]) => number > 0).map(([number, what]) => `${number} ${what}`).join(' · '));
   }
 
   #mark() {
@@ -80,18 +87,14 @@ export function showKnock(node, knock) {
 
 /** Ends somebody's lease, after having asked. */
 export function endLock(app, { workspace_id, locked_by_user_id, locked_by_name, fence }) {
-  ask({
+  ask(app, {
     title: `End the lock of ${workspace_id}?`,
     text: [`${locked_by_name ?? locked_by_user_id} has it, and learns at the next heartbeat that it is over. What is not saved yet may be refused.`],
     action: 'End the lock',
     reason: 'Reason',
     run: async (reason) => {
-      try {
-        const { released } = await app.client.request('DELETE', app.client.lockPath(workspace_id), { query: { force: true, fence, reason } });
-        app.tell(released ? `The lock of ${workspace_id} is ended.` : `There was no lock on ${workspace_id} any more.`);
-      } catch (error) {
-        if (!app.isOver(error)) throw error;
-      }
+      const { released } = await app.client.request('DELETE', app.client.lockPath(workspace_id), { query: { force: true, fence, reason } });
+      app.tell(released ? `The lock of ${workspace_id} is ended.` : `There was no lock on ${workspace_id} any more.`);
     },
   });
 }

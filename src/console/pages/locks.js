@@ -12,7 +12,7 @@ export function showLocks(app, root, { signal }) {
   const store = new Store(app.client);
   const search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'Workspace, person, note' });
   const order = h('select', {}, h('option', { value: 'workspace' }, 'Workspace'), h('option', { value: 'left' }, 'Time left'), h('option', { value: 'since' }, 'Longest held'));
-  const number = h('p', { class: 'number', role: 'status' });
+  const number = h('p', { class: 'number' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const empty = h('div', { class: 'empty', hidden: true });
   const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: readOn }, 'Show more');
@@ -25,6 +25,8 @@ export function showLocks(app, root, { signal }) {
   const shown = (count) => {
     const all = store.locks.size;
     const beyond = store.hasMore ? '+' : '';
+    // Read out as one types, and not whenever somebody comes or goes.
+    number.setAttribute('aria-live', words() ? 'polite' : 'off');
     say(number, words() ? `${count} of ${all}${beyond}` : store.hasMore ? `${all}+ locks` : many(all, 'lock'));
     more.hidden = !store.hasMore;
     empty.hidden = count > 0;

@@ -5,6 +5,10 @@ import { COLUMNS, LockRow } from './lockrow.js';
 import { eachSecond, repeat } from './live.js';
 import { isBefore } from './store.js';
 
+/** So many events are shown together (milliseconds): a busy server is no reason for a busy browser. */
+const TOGETHER_MS = 120;
+/** Of so many rows it is read who waits and watches there: that is not in the list. */
+const LOOKED_AT = 20;
 /** Heartbeats are no events: what is left of the leases is read again so often. */
 const AGAIN_MS = 15_000;
 
@@ -17,6 +21,7 @@ const ORDERS = {
 /** `fits` says whether a lock is shown; `onShown` gets how many are; what cannot be read goes to `onError`. */
 export class LockTable {
   #rows = new Map();
+  #soon;
   #table = table('Live locks', COLUMNS);
   order = 'workspace';
 
@@ -31,9 +36,9 @@ export class LockTable {
   async #refresh() {
     try {
       await this.store.refresh(this.signal);
-      this.isRead = true;
       this.onError(null);
       this.show();
+      await this.#lookAround();
     } catch (error) {
       if (!this.signal.aborted && !this.app.isOver(error)) this.onError(error);
     }
@@ -44,11 +49,20 @@ export class LockTable {
       this.refresh();
       return;
     }
-    const id = this.store.hear(told);
-    if (id === undefined) return;
-    const entry = this.store.locks.get(id);
-    if (entry && !this.belongs(entry.lock)) this.store.locks.delete(id);
-    this.show({ isNews: true });
+    this.store.hear(told);
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      if (!this.signal.aborted) this.show({ isNews: true });
+    }, TOGETHER_MS);
+  }
+
+  /** Who is at the locks that are seen first. */
+  async #lookAround() {
+    for (const [id, row] of [...this.#rows].slice(0, LOOKED_AT)) {
+      if (this.signal.aborted) return;
+      const presence = await this.app.client.request('GET', `/api/v1/workspaces/${encodeURIComponent(id)}/presence`, { signal: this.signal, retryForMs: 0 });
+      row.showCrowd(presence);
+    }
   }
 
   #tick() {
@@ -59,7 +73,7 @@ export class LockTable {
   }
 
   show({ isNews = false } = {}) {
-    const entries = [...this.store.locks.values()].filter(({ lock }) => this.fits(lock)).sort(ORDERS[this.order]);
+    const entries = [...this.store.locks.values()].filter(({ lock }) => this.belongs(lock) && this.fits(lock)).sort(ORDERS[this.order]);
     const kept = new Map();
     for (const entry of entries) {
       const id = entry.lock.workspace_id;

@@ -59,9 +59,8 @@ const app = {
   /** Tells what was done. */
   tell(text) {
     note.textContent = text;
-    note.hidden = false;
     clearTimeout(app.timer);
-    app.timer = setTimeout(() => (note.hidden = true), 6000);
+    app.timer = setTimeout(() => (note.textContent = ''), 6000);
   },
   /** Whether the session is over, which is seen to. */
   isOver(error) {
@@ -101,8 +100,12 @@ function enter(given) {
 }
 
 function follow() {
-  live.follow(session.client, signedIn.signal, (error) => {
-    if (!app.isOver(error)) app.tell(error.message);
+  const { signal } = signedIn;
+  live.follow(session.client, signal, (error) => {
+    if (app.isOver(error)) return;
+    app.tell(error.message);
+    // Too many requests, say. What is not over passes.
+    setTimeout(() => signal.aborted || follow(), Math.max(error.retryAfterMs ?? 0, REFUSED_MS));
   });
 }
 
@@ -114,9 +117,13 @@ function leave(why) {
   nav.hidden = true;
   connection.hidden = true;
   who.replaceChildren();
+  for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
   document.title = 'Sign in · Lockhouse';
   signIn(main, { why, done: enter });
 }
+
+/** How long after a refusal the events are asked for again (milliseconds). */
+const REFUSED_MS = 10_000;
 
 const STATES = {
   connecting: 'Connecting…',

@@ -63,14 +63,16 @@ export class Members {
   async #put(userId, role) {
     const path = `${this.path}/${encodeURIComponent(userId)}`;
     const member = await this.#try(() => this.app.client.request('PUT', path, { body: { role } }));
-    if (!member) return false;
-    this.app.tell(`${userId} is ${role} now.`);
+    const wrong = this.#wrong.textContent;
+    if (member) this.app.tell(`${userId} is ${role} now.`);
+    // What was refused is shown as it is again, with why.
     await this.refresh();
-    return true;
+    if (!member) say(this.#wrong, wrong);
+    return Boolean(member);
   }
 
   #remove(userId) {
-    ask({
+    ask(this.app, {
       title: `Remove ${userId}?`,
       text: 'If they hold the lock of this workspace, it ends at once.',
       action: 'Remove',

@@ -4,18 +4,10 @@ import { Lockhouse } from '/client/client.js';
 import { learn } from './clock.js';
 import { field, h } from './dom.js';
 
-/** A client that names nobody: it finds out whether one is let in without credentials. */
-class Nobody extends Lockhouse {
-  constructor() {
-    super({ userId: 'console' });
-  }
-}
-
 /** What kind of server it is, and a session if none has to be asked for: behind a proxy that signs people in, and
  * where everybody is believed. */
 export async function begin() {
-  const nobody = new Nobody();
-  const document = await nobody.request('GET', '/api/v1/openapi.json');
+  const document = await new Lockhouse({ userId: 'console' }).request('GET', '/api/v1/openapi.json');
   if (document.components.securitySchemes.user) return new Session('none', { userId: 'console' });
   try {
     return await check(new Session('proxy', { userId: 'console' }));

@@ -10,6 +10,8 @@ export class Store {
   #query;
   /** Up to where the list was read; null when there is no more. */
   #cursor = null;
+  /** What was told while the list was read: which of both is newer is seen by the fence. */
+  #told = null;
   /** @type {Map<string, { lock: object, ends: number }>} `ends` is by `performance.now()`. */
   locks = new Map();
 
@@ -23,17 +25,13 @@ export class Store {
     return this.#cursor !== null;
   }
 
-  put(lock, at) {
-    // Counted down from what is left, from the moment at which it was asked for: never longer than it is.
-    this.locks.set(lock.workspace_id, { lock, ends: at + lock.expires_in_ms });
-  }
-
   /** Reads anew what was read before, or the first page. */
   async refresh(signal) {
     const upTo = this.#cursor;
     const isFirst = this.locks.size === 0;
     let cursor;
     const found = new Map();
+    const told = (this.#told = []);
     do {
       const page = await this.#page(cursor, signal, found);
       cursor = page.next_cursor;
@@ -43,6 +41,8 @@ export class Store {
     for (const [id, entry] of this.locks) {
       if (cursor !== null && isBefore(cursor, id) && entry.ends > now) found.set(id, entry);
     }
+    for (const data of told) take(found, data);
+    this.#told = null;
     this.locks = found;
     this.#cursor = cursor;
   }
@@ -63,18 +63,25 @@ export class Store {
     const { value, sentAt } = await this.#client.ask('GET', '/api/v1/locks', { query: { ...query, limit: PAGE, cursor }, signal });
     for (const lock of value.locks) {
       learnFrom(lock, sentAt.monotonic);
+      // Counted down from what is left, from the moment at which it was asked for: never longer than it is.
       into.set(lock.workspace_id, { lock, ends: sentAt.monotonic + lock.expires_in_ms });
     }
     return value;
   }
 
-  /** Takes in what happened. Returns the workspace, if it is one whose lock is another now. */
+  /** Takes in what happened. */
   hear({ data }) {
-    if (!data?.workspace_id) return undefined;
-    if (data.lock) this.put(data.lock, performance.now());
-    else this.locks.delete(data.workspace_id);
-    return data.workspace_id;
+    if (!data?.workspace_id) return;
+    this.#told?.push({ ...data, heardAt: performance.now() });
+    take(this.locks, { ...data, heardAt: performance.now() });
   }
+}
+
+/** An event may be older than what was read: fences only grow. One without a fence is about no lease. */
+function take(locks, { workspace_id, lock, fence, heardAt }) {
+  const known = locks.get(workspace_id)?.lock.fence ?? 0;
+  if (lock && lock.fence >= known) locks.set(workspace_id, { lock, ends: heardAt + lock.expires_in_ms });
+  else if (!lock && fence !== null && fence >= known) locks.delete(workspace_id);
 }
 
 /** As the server sorts: by the bytes of UTF-8, which is by code points. */

@@ -53,7 +53,7 @@ export function showTokens(app, root, { signal }) {
   }
 
   function revoke({ token_id, name, scope, user_id }) {
-    ask({
+    ask(app, {
       title: `Revoke ${name ?? token_id}?`,
       text: `Whoever uses this ${scope} token${user_id ? ` of ${user_id}` : ''} is refused from now on. The locks that were made with it stay.`,
       action: 'Revoke',

@@ -19,7 +19,7 @@ export function showUser(app, root, { id, signal }) {
     belongs: (lock) => lock.locked_by_user_id === id,
     onShown: (count) => {
       say(number, store.hasMore ? `${count}+ locks` : many(count, 'lock'));
-      const named = [...store.locks.values()].find(({ lock }) => lock.locked_by_name);
+      const named = [...store.locks.values()].find(({ lock }) => lock.locked_by_user_id === id && lock.locked_by_name);
       if (named) say(name, named.lock.locked_by_name);
       empty.hidden = count > 0;
       more.hidden = !store.hasMore;
@@ -36,19 +36,15 @@ export function showUser(app, root, { id, signal }) {
 }
 
 function releaseAll(app, id, locks) {
-  ask({
+  ask(app, {
     title: `Release all locks of ${id}?`,
     text: 'Each of them is free at once for whoever waits or comes next. What they have not saved yet may be refused.',
     action: 'Release all',
     reason: 'Reason',
     run: async (reason) => {
-      try {
-        const { released } = await app.client.request('DELETE', `/api/v1/users/${encodeURIComponent(id)}/locks`, { query: { reason } });
-        app.tell(`${many(released, 'lock')} of ${id} released.`);
-        locks.refresh();
-      } catch (error) {
-        if (!app.isOver(error)) throw error;
-      }
+      const { released } = await app.client.request('DELETE', `/api/v1/users/${encodeURIComponent(id)}/locks`, { query: { reason } });
+      app.tell(`${many(released, 'lock')} of ${id} released.`);
+      locks.refresh();
     },
   });
 }

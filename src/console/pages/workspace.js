@@ -9,6 +9,8 @@ import { eachSecond, repeat } from './live.js';
 import { endLock, showLeft } from './lockrow.js';
 import { Members } from './members.js';
 
+/** What may be another with these: who is a member. */
+const MEMBERS_CHANGE = ['member.removed', 'workspace.deleted', 'reset'];
 /** Those who look on come and go without an event: they are read again so often. */
 const AGAIN_MS = 10_000;
 
@@ -35,17 +37,13 @@ export function showWorkspace(app, root, { id, signal }) {
   }, AGAIN_MS, signal);
 
   app.live.hear((told) => {
-    if (told.type === 'reset' || told.data?.workspace_id === id) refresh();
-    if (told.type === 'member.removed' || told.type === 'reset') members.refresh();
+    const isHere = told.type === 'reset' || told.data?.workspace_id === id;
+    if (isHere) refresh();
+    if (isHere && MEMBERS_CHANGE.includes(told.type)) members.refresh();
   }, signal);
   eachSecond(() => lock.tick(refresh), signal);
   members.refresh();
-  app.client.request('GET', path, { signal }).then(
-    (workspace) => say(name, [workspace.name, `created ${full(workspace.created_at)}`].filter(Boolean).join(' · ')),
-    (error) => {
-      if (error.code === 'workspace_not_found') say(name, 'Nobody has named this workspace; it can be locked all the same, unless membership is enforced.');
-    },
-  );
+  showName(app, name, path, signal);
 
   root.append(
     h('p', { class: 'crumb' }, h('a', { href: '#/workspaces' }, 'Workspaces'), ' / workspace'),
@@ -56,6 +54,26 @@ export function showWorkspace(app, root, { id, signal }) {
       h('div', {}, lock.node, h('section', { 'aria-labelledby': 'there' }, h('h2', { id: 'there' }, 'Who is there'), there), members.node),
       history.node),
   );
+}
+
+/** How it is called, if somebody made it; else a way to. */
+async function showName(app, node, path, signal) {
+  const make = async () => {
+    try {
+      await app.client.request('PUT', path, { body: {} });
+      await showName(app, node, path, signal);
+    } catch (error) {
+      if (!app.isOver(error)) app.tell(error.message);
+    }
+  };
+  try {
+    const { name, created_at } = await app.client.request('GET', path, { signal });
+    node.replaceChildren([name, `created ${full(created_at)}`].filter(Boolean).join(' · '));
+  } catch (error) {
+    if (error.code !== 'workspace_not_found') return;
+    node.replaceChildren('Nobody has created this workspace. It can be locked all the same, unless membership is enforced; to have members, it must be. ',
+      h('button', { type: 'button', onclick: make }, 'Create it'));
+  }
 }
 
 /** Who has the lock now, and until when. */
@@ -132,7 +150,7 @@ function people({ knocks, waiting, followers }) {
 }
 
 function deleteWorkspace(app, id, path) {
-  ask({
+  ask(app, {
     title: `Delete ${id}?`,
     text: 'Its lock ends at once, and its members are forgotten. The history stays.',
     action: 'Delete',
