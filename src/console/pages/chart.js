@@ -15,8 +15,20 @@ export class Chart {
     this.area = svg('path', { class: 'area' });
     this.line = svg('path', { class: 'line', 'vector-effect': 'non-scaling-stroke' });
     this.most = h('span', { class: 'most' });
-    this.drawing = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' }, this.area, this.line);
-    this.node = h('section', { class: 'panel chart' }, h('h2', {}, title), this.number, h('div', { class: 'plot' }, this.drawing, this.most), this.below);
+    this.drawing = svg(
+      'svg',
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' },
+      this.area,
+      this.line,
+    );
+    this.node = h(
+      'section',
+      { class: 'panel chart' },
+      h('h2', {}, title),
+      this.number,
+      h('div', { class: 'plot' }, this.drawing, this.most),
+      this.below,
+    );
   }
 
   /** One more; nothing where there was nothing to measure. */
@@ -27,9 +39,12 @@ export class Chart {
     if (value !== undefined) say(this.number, this.format(value));
     const top = Math.max(...known, 0) || 1;
     say(this.most, known.length ? this.format(Math.max(...known)) : '');
-    this.drawing.setAttribute('aria-label', known.length
-      ? `${this.title}: from ${this.format(Math.min(...known))} to ${this.format(Math.max(...known))}, now ${this.format(known.at(-1))}`
-      : `${this.title}: nothing measured yet`);
+    this.drawing.setAttribute(
+      'aria-label',
+      known.length
+        ? `${this.title}: from ${this.format(Math.min(...known))} to ${this.format(Math.max(...known))}, now ${this.format(known.at(-1))}`
+        : `${this.title}: nothing measured yet`,
+    );
     const { line, area } = paths(this.#values, this.keep, top);
     this.line.setAttribute('d', line);
     this.area.setAttribute('d', area);

@@ -11,29 +11,34 @@ export function ask(app, { title, text, action, reason, run }) {
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const go = h('button', { class: 'danger' }, action);
   const heading = h('h2', { id: 'dialog-title' }, title);
-  const dialog = h('dialog', { 'aria-labelledby': 'dialog-title', onclose: () => dialog.remove() },
-    h('form', {
-      onsubmit: async (event) => {
-        event.preventDefault();
-        go.disabled = true;
-        wrong.textContent = '';
-        try {
-          await run(why?.value || undefined);
-          dialog.close();
-        } catch (error) {
-          if (app.isOver(error)) dialog.close();
-          else wrong.textContent = error.message;
-        } finally {
-          go.disabled = false;
-        }
+  const dialog = h(
+    'dialog',
+    { 'aria-labelledby': 'dialog-title', onclose: () => dialog.remove() },
+    h(
+      'form',
+      {
+        onsubmit: async (event) => {
+          event.preventDefault();
+          go.disabled = true;
+          wrong.textContent = '';
+          try {
+            await run(why?.value || undefined);
+            dialog.close();
+          } catch (error) {
+            if (app.isOver(error)) dialog.close();
+            else wrong.textContent = error.message;
+          } finally {
+            go.disabled = false;
+          }
+        },
       },
-    },
-    heading,
-    [text].flat().map((line) => h('p', {}, line)),
-    why && field(reason, why, 'They are told, and it stays in the history. You may leave it out.'),
-    wrong,
-    h('div', { class: 'actions' },
-      h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'), go)));
+      heading,
+      [text].flat().map((line) => h('p', {}, line)),
+      why && field(reason, why, 'It stays in the history, for whoever may see the workspace. You may leave it out.'),
+      wrong,
+      h('div', { class: 'actions' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'), go),
+    ),
+  );
   document.body.append(dialog);
   dialog.showModal();
   // Where there is a reason to give, a hasty Enter does it; elsewhere the first button is the harmless one.

@@ -34,11 +34,24 @@ export function field(label, control, hint) {
 /** Columns are `[name, class]`. A row's cells know the names of their columns: on a narrow screen they stand beside them. */
 export function table(caption, columns) {
   const body = h('tbody', { role: 'rowgroup' });
-  const head = columns.map(([name, kind]) => h('th', { role: 'columnheader', scope: 'col', class: kind }, name || h('span', { class: 'unseen' }, 'Actions')));
-  const whole = h('table', { role: 'table' }, h('caption', { class: 'unseen' }, caption),
-    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)), body);
+  const head = columns.map(([name, kind]) =>
+    h('th', { role: 'columnheader', scope: 'col', class: kind }, name || h('span', { class: 'unseen' }, 'Actions')),
+  );
+  const whole = h(
+    'table',
+    { role: 'table' },
+    h('caption', { class: 'unseen' }, caption),
+    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)),
+    body,
+  );
   const row = (...cells) =>
-    h('tr', { role: 'row' }, cells.map((cell, place) => h('td', { role: 'cell', class: columns[place][1], 'data-label': columns[place][0] }, cell)));
+    h(
+      'tr',
+      { role: 'row' },
+      cells.map((cell, place) =>
+        h('td', { role: 'cell', class: columns[place][1], 'data-label': columns[place][0] }, cell),
+      ),
+    );
   return { whole, body, row };
 }
 

@@ -12,7 +12,12 @@ export function left(ms) {
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-const UNITS = [['d', 86_400_000], ['h', 3_600_000], ['min', 60_000], ['s', 1000]];
+const UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+  ['s', 1000],
+];
 
 /** How long something is: `4 min`, `2 h`. */
 export function span(ms) {
@@ -34,6 +39,9 @@ export const full = (at) => FULL.format(new Date(at));
 /** An instant that a person can hover for the whole of it. */
 export const time = (at, text) => h('time', { datetime: at, title: full(at) }, text ?? ago(at));
 
+/** For how long something has been so. */
+export const lasting = (at) => time(at, 'for ' + span(now() - Date.parse(at)));
+
 /** An instant as a date. */
 export const date = (at) => time(at, SHORT.format(new Date(at)));
 
@@ -53,7 +61,9 @@ export function count(number) {
 /** A time that a machine takes: `340 µs`, `1.2 ms`. */
 export function seconds(number) {
   if (number < 0.001) return `${Math.round(number * 1e6)} µs`;
-  return number < 1 ? `${(number * 1000).toFixed(number < 0.01 ? 2 : 1)} ms` : `${number.toFixed(2)} s`;
+  if (number >= 1) return `${number.toFixed(2)} s`;
+  const ms = number * 1000;
+  return `${ms >= 10 ? Math.round(ms) : ms.toFixed(1)} ms`;
 }
 
 /** `1 lock`, `2 locks` */
@@ -65,6 +75,9 @@ export const userHref = (id) => '#/users/' + encodeURIComponent(id);
 
 /** Somebody: how they are shown, and the id, which nobody chooses for themselves. */
 export function person(id, name) {
-  const shown = name && name !== id ? [h('span', { class: 'name' }, name), ' ', h('code', {}, id)] : h('code', { class: 'name' }, id);
+  const shown =
+    name && name !== id
+      ? [h('span', { class: 'name' }, name), ' ', h('code', {}, id)]
+      : h('code', { class: 'name' }, id);
   return h('a', { class: 'person', href: userHref(id) }, shown);
 }

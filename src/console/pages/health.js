@@ -15,14 +15,44 @@ const COMMIT = 'lockhouse_writer_commit_duration_seconds';
 const BATCH = 'lockhouse_writer_batch_size';
 
 /** A number as it stands in the metrics. */
-const gauge = (title, about, format, name) => ({ title, about, format, needs: name, value: (_, after) => sum(after, name) });
+const gauge = (title, about, format, name) => ({
+  title,
+  about,
+  format,
+  needs: name,
+  value: (_, after) => sum(after, name),
+});
 
 /** What two readings come to, `passed` seconds apart, where the server tells what it `needs`. */
 const CHARTS = [
-  { title: 'Requests a second', about: 'all that were answered', format: count, needs: REQUESTS, value: (before, after, passed) => rate(growth(before, after, REQUESTS), passed) },
-  { title: 'Commit time', about: 'mean, to the disk', format: seconds, needs: COMMIT + '_count', value: (before, after) => observed(before, after, COMMIT).mean },
-  { title: 'Slow commits', about: '99 of 100 took less', format: seconds, needs: COMMIT + '_count', value: (before, after) => finite(observed(before, after, COMMIT).p99) },
-  { title: 'Writes a commit', about: 'mean: how many share one', format: count, needs: BATCH + '_count', value: (before, after) => observed(before, after, BATCH).mean },
+  {
+    title: 'Requests a second',
+    about: 'all that were answered',
+    format: count,
+    needs: REQUESTS,
+    value: (before, after, passed) => rate(growth(before, after, REQUESTS), passed),
+  },
+  {
+    title: 'Commit time',
+    about: 'mean, to the disk',
+    format: seconds,
+    needs: COMMIT + '_count',
+    value: (before, after) => observed(before, after, COMMIT).mean,
+  },
+  {
+    title: 'Slow commits',
+    about: '99 of 100 took less',
+    format: seconds,
+    needs: COMMIT + '_count',
+    value: (before, after) => finite(observed(before, after, COMMIT).p99),
+  },
+  {
+    title: 'Writes a commit',
+    about: 'mean: how many share one',
+    format: count,
+    needs: BATCH + '_count',
+    value: (before, after) => observed(before, after, BATCH).mean,
+  },
   gauge('Queue', 'writes that wait for the writer', count, 'lockhouse_writer_queue_depth'),
   gauge('Live locks', 'now', count, 'lockhouse_live_locks'),
   gauge('Database', 'the size of the file', bytes, 'lockhouse_database_size_bytes'),
@@ -51,27 +81,54 @@ export function showHealth(app, root, { signal }) {
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const charts = CHARTS.map((given) => ({ given, chart: new Chart({ ...given, keep: KEEP }) }));
   const facts = FACTS.map(([name, read]) => ({ read, value: h('dd', {}, '–'), name }));
-  const all = h('div', { hidden: true },
-    h('div', { class: 'charts' }, charts.map(({ chart }) => chart.node)),
-    h('section', { 'aria-labelledby': 'facts' }, h('h2', { id: 'facts' }, 'Numbers'), h('dl', { class: 'facts' }, facts.map(({ name, value }) => h('div', {}, h('dt', {}, name), value))),
-      h('p', { class: 'sub' }, 'Takeovers, expiries, corrections and refusals are counted since the server started.')));
+  const all = h(
+    'div',
+    { hidden: true },
+    h(
+      'div',
+      { class: 'charts' },
+      charts.map(({ chart }) => chart.node),
+    ),
+    h(
+      'section',
+      { 'aria-labelledby': 'facts' },
+      h('h2', { id: 'facts' }, 'Numbers'),
+      h(
+        'dl',
+        { class: 'facts' },
+        facts.map(({ name, value }) => h('div', {}, h('dt', {}, name), value)),
+      ),
+      h('p', { class: 'sub' }, 'Takeovers, expiries, corrections and refusals are counted since the server started.'),
+    ),
+  );
   let before;
   let beforeAt;
 
-  repeat(async () => {
-    try {
-      const response = await app.client.open('GET', '/metrics', { signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]) });
-      const now = parse(await response.text());
-      const at = performance.now();
-      show(now, at);
-      [before, beforeAt] = [now, at];
-      say(wrong, '');
-      all.hidden = false;
-    } catch (error) {
-      if (signal.aborted || app.isOver(error)) return;
-      say(wrong, error.status === 403 ? `${error.message} The numbers are for administrators, services and monitoring.` : `The numbers cannot be read: ${error.message}`);
-    }
-  }, EACH_MS, signal);
+  repeat(
+    async () => {
+      try {
+        const response = await app.client.open('GET', '/metrics', {
+          signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
+        });
+        const now = parse(await response.text());
+        const at = performance.now();
+        show(now, at);
+        [before, beforeAt] = [now, at];
+        say(wrong, '');
+        all.hidden = false;
+      } catch (error) {
+        if (signal.aborted || app.isOver(error)) return;
+        say(
+          wrong,
+          error.status === 403
+            ? `${error.message} The numbers are for administrators, services and monitoring.`
+            : `The numbers cannot be read: ${error.message}`,
+        );
+      }
+    },
+    EACH_MS,
+    signal,
+  );
 
   function show(now, at) {
     const info = now.get('lockhouse_build_info')?.[0];

@@ -16,7 +16,15 @@ export class History {
 
   constructor(app, workspaceId, signal) {
     Object.assign(this, { app, workspaceId, signal });
-    this.node = h('section', { 'aria-labelledby': 'history' }, h('h2', { id: 'history' }, 'History'), this.#wrong, this.#list, this.#empty, this.#older);
+    this.node = h(
+      'section',
+      { 'aria-labelledby': 'history' },
+      h('h2', { id: 'history' }, 'History'),
+      this.#wrong,
+      this.#list,
+      this.#empty,
+      this.#older,
+    );
   }
 
   /** Puts what is new on top. */
@@ -54,16 +62,32 @@ export class History {
 function entry(event) {
   const { type, at, fence, detail } = event;
   const said = detail.message ?? detail.reason;
-  return h('li', { class: KINDS[type] ?? '', 'data-type': type },
+  return h(
+    'li',
+    { class: KINDS[type] ?? '', 'data-type': type },
     h('div', {}, sentence(event), said ? h('q', {}, said) : null),
-    h('div', { class: 'sub' }, date(at), fence ? [' · fence ', h('code', {}, String(fence))] : null,
-      detail.new_fence ? [' → ', h('code', {}, String(detail.new_fence))] : null));
+    h(
+      'div',
+      { class: 'sub' },
+      date(at),
+      fence ? [' · fence ', h('code', {}, String(fence))] : null,
+      detail.new_fence ? [' → ', h('code', {}, String(detail.new_fence))] : null,
+    ),
+  );
 }
 
 /** How it looks: something began, ended well, or ended by somebody else's hand. */
 const KINDS = {
-  'lock.acquired': 'began', 'lock.released': 'ended', 'lock.expired': 'ended', 'lock.handed_over': 'began', 'lock.taken_over': 'forced',
-  'lock.revoked': 'forced', 'member.removed': 'forced', 'workspace.deleted': 'forced', 'lock.knocked': 'asked', 'lock.knock_declined': 'asked',
+  'lock.acquired': 'began',
+  'lock.released': 'ended',
+  'lock.expired': 'ended',
+  'lock.handed_over': 'began',
+  'lock.taken_over': 'forced',
+  'lock.revoked': 'forced',
+  'member.removed': 'forced',
+  'workspace.deleted': 'forced',
+  'lock.knocked': 'asked',
+  'lock.knock_declined': 'asked',
 };
 
 function sentence({ type, user_id, by_user_id, by_name, detail }) {
@@ -80,7 +104,9 @@ function sentence({ type, user_id, by_user_id, by_name, detail }) {
     case 'lock.taken_over':
       return [by, ' took it over from ', holder];
     case 'lock.handed_over':
-      return by_user_id === user_id ? [holder, ' handed it over to ', to] : [to, ' got it, because ', holder, ' did not answer'];
+      return by_user_id === user_id
+        ? [holder, ' handed it over to ', to]
+        : [to, ' got it, because ', holder, ' did not answer'];
     case 'lock.knocked':
       return [by, ' asked ', holder, ' for it'];
     case 'lock.knock_declined':

@@ -10,8 +10,19 @@ const TYPING_MS = 300;
 
 export function showLocks(app, root, { signal }) {
   const store = new Store(app.client);
-  const search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'Workspace, person, note' });
-  const order = h('select', {}, h('option', { value: 'workspace' }, 'Workspace'), h('option', { value: 'left' }, 'Time left'), h('option', { value: 'since' }, 'Longest held'));
+  const search = h('input', {
+    type: 'search',
+    autocomplete: 'off',
+    spellcheck: 'false',
+    placeholder: 'Workspace, person, note',
+  });
+  const order = h(
+    'select',
+    {},
+    h('option', { value: 'workspace' }, 'Workspace'),
+    h('option', { value: 'left' }, 'Time left'),
+    h('option', { value: 'since' }, 'Longest held'),
+  );
   const number = h('p', { class: 'number' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const empty = h('div', { class: 'empty', hidden: true });
@@ -20,7 +31,9 @@ export function showLocks(app, root, { signal }) {
   const words = () => search.value.trim().toLowerCase();
   const fits = (lock) => {
     const { workspace_id, locked_by_user_id, locked_by_name, note, knock } = lock;
-    return [workspace_id, locked_by_user_id, locked_by_name, note, knock?.user_id, knock?.name].some((text) => text?.toLowerCase().includes(words()));
+    return [workspace_id, locked_by_user_id, locked_by_name, note, knock?.user_id, knock?.name].some((text) =>
+      text?.toLowerCase().includes(words()),
+    );
   };
   const shown = (count) => {
     const all = store.locks.size;
@@ -33,7 +46,8 @@ export function showLocks(app, root, { signal }) {
     if (count === 0) empty.replaceChildren(...(words() ? nothingFits(search, locks) : nothingThere(app)));
   };
   const locks = new LockTable(app, store, {
-    signal, fits,
+    signal,
+    fits,
     onShown: shown,
     onError: (error) => say(wrong, error ? `The locks cannot be read: ${error.message}` : ''),
   });
@@ -56,7 +70,14 @@ export function showLocks(app, root, { signal }) {
     clearTimeout(typing);
     // What was not read yet may fit, too.
     if (store.hasMore && words()) {
-      typing = setTimeout(() => store.search(search.value.trim(), signal).then(() => locks.show(), () => {}), TYPING_MS);
+      typing = setTimeout(
+        () =>
+          store.search(search.value.trim(), signal).then(
+            () => locks.show(),
+            () => {},
+          ),
+        TYPING_MS,
+      );
     }
   });
   order.addEventListener('change', () => {
@@ -68,7 +89,10 @@ export function showLocks(app, root, { signal }) {
   root.append(
     h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Locks'), number),
     h('div', { class: 'toolbar', role: 'search' }, field('Find', search), field('Order by', order)),
-    wrong, locks.node, empty, more,
+    wrong,
+    locks.node,
+    empty,
+    more,
   );
 }
 
@@ -78,7 +102,11 @@ function nothingFits(search, locks) {
     locks.show();
     search.focus();
   };
-  return [h('h2', {}, 'No lock fits'), h('p', {}, 'Nobody has a lock on, or with, what you typed.'), h('button', { type: 'button', onclick: clear }, 'Show all')];
+  return [
+    h('h2', {}, 'No lock fits'),
+    h('p', {}, 'Nobody has a lock on, or with, what you typed.'),
+    h('button', { type: 'button', onclick: clear }, 'Show all'),
+  ];
 }
 
 /** How to make a first lock, with what this server believes. */
@@ -87,6 +115,6 @@ function nothingThere(app) {
   return [
     h('h2', {}, 'Nobody has a lock'),
     h('p', {}, 'As soon as somebody enters a workspace, they are here. To see how it looks, make a lock:'),
-    h('pre', { tabindex: '0' }, `curl -X POST ${location.origin}/api/v1/workspaces/design-42/lock ${says}`),
+    h('pre', {}, `curl -X POST ${location.origin}/api/v1/workspaces/design-42/lock ${says}`),
   ];
 }

@@ -60,8 +60,14 @@ export class LockTable {
   async #lookAround() {
     for (const [id, row] of [...this.#rows].slice(0, LOOKED_AT)) {
       if (this.signal.aborted) return;
-      const presence = await this.app.client.request('GET', `/api/v1/workspaces/${encodeURIComponent(id)}/presence`, { signal: this.signal, retryForMs: 0 });
-      row.showCrowd(presence);
+      const path = `/api/v1/workspaces/${encodeURIComponent(id)}/presence`;
+      try {
+        row.showCrowd(await this.app.client.request('GET', path, { signal: this.signal, retryForMs: 0 }));
+      } catch (error) {
+        // It is only a number. Whoever is not signed in any more is told so.
+        if (error.status === 401) throw error;
+        return;
+      }
     }
   }
 
@@ -73,7 +79,9 @@ export class LockTable {
   }
 
   show({ isNews = false } = {}) {
-    const entries = [...this.store.locks.values()].filter(({ lock }) => this.belongs(lock) && this.fits(lock)).sort(ORDERS[this.order]);
+    const entries = [...this.store.locks.values()]
+      .filter(({ lock }) => this.belongs(lock) && this.fits(lock))
+      .sort(ORDERS[this.order]);
     const kept = new Map();
     for (const entry of entries) {
       const id = entry.lock.workspace_id;
@@ -83,7 +91,10 @@ export class LockTable {
       kept.set(id, row);
     }
     this.#rows = kept;
-    arrange(this.#table.body, [...kept.values()].map((row) => row.node));
+    arrange(
+      this.#table.body,
+      [...kept.values()].map((row) => row.node),
+    );
     this.node.hidden = kept.size === 0;
     this.onShown(kept.size);
   }

@@ -36,8 +36,14 @@ const PAGES = [
 
 function find() {
   try {
-    const words = location.hash.replace(/^#?\/?/, '').split('/').filter(Boolean).map(decodeURIComponent);
-    const page = PAGES.find(([path]) => path.length === words.length && path.every((part, place) => part === String || part === words[place]));
+    const words = location.hash
+      .replace(/^#?\/?/, '')
+      .split('/')
+      .filter(Boolean)
+      .map(decodeURIComponent);
+    const page = PAGES.find(
+      ([path]) => path.length === words.length && path.every((part, place) => part === String || part === words[place]),
+    );
     return page && { show: page[1], tab: page[2], id: words[1] };
   } catch {
     // Not percent-encoded: it names nothing.
@@ -81,7 +87,11 @@ function show({ focus }) {
   const root = h('div', { class: 'page' });
   main.replaceChildren(root);
   if (page) page.show(app, root, { id: page.id, signal: shown.signal });
-  else root.append(h('h1', { tabindex: '-1' }, 'There is nothing here'), h('p', {}, h('a', { href: '#/locks' }, 'All locks')));
+  else
+    root.append(
+      h('h1', { tabindex: '-1' }, 'There is nothing here'),
+      h('p', {}, h('a', { href: '#/locks' }, 'All locks')),
+    );
   const heading = root.querySelector('h1');
   document.title = `${heading.textContent} · Lockhouse`;
   if (focus) heading.focus();
@@ -140,33 +150,47 @@ function showConnection(state) {
 
 function showWho() {
   if (session.mode === 'token') {
-    who.replaceChildren(h('span', {}, session.shown), h('button', { type: 'button', onclick: () => leave() }, 'Sign out'));
+    who.replaceChildren(
+      h('span', {}, session.shown),
+      h('button', { type: 'button', onclick: () => leave() }, 'Sign out'),
+    );
   } else if (session.mode === 'proxy') {
     who.replaceChildren(h('span', {}, session.shown));
   } else {
-    who.replaceChildren(h('button', { type: 'button', title: 'Everybody is believed here: what you do is done under this name.', onclick: rename },
-      'acting as ', h('strong', {}, session.shown)));
+    who.replaceChildren(
+      h(
+        'button',
+        { type: 'button', title: 'Everybody is believed here: what you do is done under this name.', onclick: rename },
+        'acting as ',
+        h('strong', {}, session.shown),
+      ),
+    );
   }
 }
 
 /** Another name to act under, where everybody is believed. */
 function rename() {
   const name = h('input', { value: session.shown, required: true, maxlength: 255, 'aria-label': 'Your user id' });
-  const form = h('form', {
-    onsubmit: (event) => {
-      event.preventDefault();
-      session.actAs(name.value);
-      showWho();
-      who.querySelector('button').focus();
-      app.tell(`You now act as ${name.value}.`);
-    },
-    onkeydown: (event) => {
-      if (event.key === 'Escape') {
+  const form = h(
+    'form',
+    {
+      onsubmit: (event) => {
+        event.preventDefault();
+        session.actAs(name.value);
         showWho();
         who.querySelector('button').focus();
-      }
+        app.tell(`You now act as ${name.value}.`);
+      },
+      onkeydown: (event) => {
+        if (event.key === 'Escape') {
+          showWho();
+          who.querySelector('button').focus();
+        }
+      },
     },
-  }, name, h('button', {}, 'Use'));
+    name,
+    h('button', {}, 'Use'),
+  );
   who.replaceChildren(form);
   name.select();
 }
@@ -177,8 +201,15 @@ async function start() {
     if (found) enter(found);
     else leave();
   } catch (error) {
-    main.replaceChildren(h('div', { class: 'empty' }, h('h1', {}, 'The server does not answer'), h('p', {}, error.message),
-      h('button', { type: 'button', class: 'primary', onclick: start }, 'Try again')));
+    main.replaceChildren(
+      h(
+        'div',
+        { class: 'empty' },
+        h('h1', {}, 'The server does not answer'),
+        h('p', {}, error.message),
+        h('button', { type: 'button', class: 'primary', onclick: start }, 'Try again'),
+      ),
+    );
   }
 }
 

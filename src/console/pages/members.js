@@ -10,26 +10,52 @@ const roles = (chosen) => ROLES.map((role) => h('option', { value: role, selecte
 
 export class Members {
   #cursor;
-  #table = table('Members', [['User', ''], ['Role', ''], ['', 'act']]);
+  #table = table('Members', [
+    ['User', ''],
+    ['Role', ''],
+    ['', 'act'],
+  ]);
   #wrong = h('p', { class: 'wrong', role: 'alert' });
   #empty = h('p', { class: 'sub' }, 'Nobody yet.');
-  #more = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => this.#read(this.#cursor) }, 'Show more');
+  #more = h(
+    'button',
+    { type: 'button', class: 'more', hidden: true, onclick: () => this.#read(this.#cursor) },
+    'Show more',
+  );
 
   constructor(app, workspaceId, signal) {
     Object.assign(this, { app, workspaceId, signal });
     this.path = `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/members`;
     const user = h('input', { required: true, maxlength: 255, autocomplete: 'off', spellcheck: 'false' });
     const role = h('select', {}, roles('editor'));
-    const form = h('form', {
-      class: 'row',
-      onsubmit: async (event) => {
-        event.preventDefault();
-        if (await this.#put(user.value, role.value)) user.value = '';
+    const form = h(
+      'form',
+      {
+        class: 'row',
+        onsubmit: async (event) => {
+          event.preventDefault();
+          if (await this.#put(user.value, role.value)) user.value = '';
+        },
       },
-    }, field('User id', user), field('Role', role), h('button', {}, 'Add member'));
-    this.node = h('section', { 'aria-labelledby': 'members' }, h('h2', { id: 'members' }, 'Members'),
-      h('p', { class: 'sub' }, 'They count where workspaces.membership is “enforced”: viewers see the workspace, editors lock it, admins also end locks and see to the members.'),
-      this.#wrong, this.#empty, this.#table.whole, this.#more, form);
+      field('User id', user),
+      field('Role', role),
+      h('button', {}, 'Add member'),
+    );
+    this.node = h(
+      'section',
+      { 'aria-labelledby': 'members' },
+      h('h2', { id: 'members' }, 'Members'),
+      h(
+        'p',
+        { class: 'sub' },
+        'They count where workspaces.membership is “enforced”: viewers see the workspace, editors lock it, admins also end locks and see to the members.',
+      ),
+      this.#wrong,
+      this.#empty,
+      this.#table.whole,
+      this.#more,
+      form,
+    );
     this.#table.whole.hidden = true;
   }
 
@@ -39,12 +65,13 @@ export class Members {
 
   async #read(cursor) {
     const nobody = { members: [], next_cursor: null };
-    const page = await this.#try(() => this.app.client.request('GET', this.path, { query: { cursor }, signal: this.signal })
-      .catch((error) => {
+    const page = await this.#try(() =>
+      this.app.client.request('GET', this.path, { query: { cursor }, signal: this.signal }).catch((error) => {
         // A workspace that nobody has named has no members.
         if (error.code === 'workspace_not_found') return nobody;
         throw error;
-      }));
+      }),
+    );
     if (!page) return;
     this.#cursor = page.next_cursor;
     this.#more.hidden = page.next_cursor === null;
@@ -55,8 +82,16 @@ export class Members {
   }
 
   #row({ user_id, role }) {
-    const choice = h('select', { 'aria-label': `Role of ${user_id}`, onchange: () => this.#put(user_id, choice.value) }, roles(role));
-    const remove = h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${user_id}`, onclick: () => this.#remove(user_id) }, 'Remove…');
+    const choice = h(
+      'select',
+      { 'aria-label': `Role of ${user_id}`, onchange: () => this.#put(user_id, choice.value) },
+      roles(role),
+    );
+    const remove = h(
+      'button',
+      { type: 'button', class: 'quiet', 'aria-label': `Remove ${user_id}`, onclick: () => this.#remove(user_id) },
+      'Remove…',
+    );
     return this.#table.row(person(user_id), choice, remove);
   }
 

@@ -38,7 +38,15 @@ export function growth(before, after, name, fits) {
 export function observed(before, after, name) {
   const times = growth(before, after, name + '_count');
   if (!times) return { times: times ?? 0, mean: undefined, p99: undefined };
-  const bounds = (after.get(name + '_bucket') ?? []).map(({ labels }) => labels.le).sort((one, other) => number(one) - number(other));
-  const below = bounds.find((le) => growth(before, after, name + '_bucket', (labels) => labels.le === le) >= times * 0.99);
-  return { times, mean: growth(before, after, name + '_sum') / times, p99: below === undefined ? undefined : number(below) };
+  const bounds = (after.get(name + '_bucket') ?? [])
+    .map(({ labels }) => labels.le)
+    .sort((one, other) => number(one) - number(other));
+  const below = bounds.find(
+    (le) => growth(before, after, name + '_bucket', (labels) => labels.le === le) >= times * 0.99,
+  );
+  return {
+    times,
+    mean: growth(before, after, name + '_sum') / times,
+    p99: below === undefined ? undefined : number(below),
+  };
 }

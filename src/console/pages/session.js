@@ -23,7 +23,8 @@ export class Session {
   constructor(mode, options) {
     this.mode = mode;
     this.client = new Lockhouse(options);
-    this.shown = mode === 'proxy' ? 'signed in by the proxy' : mode === 'none' ? options.userId : describe(options.token);
+    this.shown =
+      mode === 'proxy' ? 'signed in by the proxy' : mode === 'none' ? options.userId : describe(options.token);
   }
 
   /** The name to act under, where one is believed. */
@@ -54,36 +55,55 @@ function describe(token) {
 
 /** Asks for a token until one is good; then `done` gets the session. */
 export function signIn(root, { why, done }) {
-  const token = h('input', { type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, name: 'token' });
+  const token = h('input', {
+    type: 'password',
+    autocomplete: 'off',
+    spellcheck: 'false',
+    required: true,
+    name: 'token',
+  });
   const wrong = h('p', { class: 'wrong', role: 'alert' }, why ?? '');
   const button = h('button', { class: 'primary' }, 'Sign in');
-  const form = h('form', {
-    class: 'panel sign-in',
-    onsubmit: async (event) => {
-      event.preventDefault();
-      button.disabled = true;
-      wrong.textContent = '';
-      try {
-        // A header has no other letters; and what is pasted often has a line end.
-        const given = token.value.trim();
-        if (!/^[\x21-\x7e]+$/.test(given)) throw new Error('This is no token: it has letters that no token has.');
-        done(await check(new Session('token', { userId: '', token: given })));
-      } catch (error) {
-        wrong.textContent = error.status === 401 ? 'This token is not good: it is unknown, revoked or over.' : error.message;
-        token.focus();
-        token.select();
-      } finally {
-        button.disabled = false;
-      }
+  const form = h(
+    'form',
+    {
+      class: 'panel sign-in',
+      onsubmit: async (event) => {
+        event.preventDefault();
+        button.disabled = true;
+        wrong.textContent = '';
+        try {
+          // A header has no other letters; and what is pasted often has a line end.
+          const given = token.value.trim();
+          if (!/^[\x21-\x7e]+$/.test(given)) throw new Error('This is no token: it has letters that no token has.');
+          done(await check(new Session('token', { userId: '', token: given })));
+        } catch (error) {
+          wrong.textContent =
+            error.status === 401 ? 'This token is not good: it is unknown, revoked or over.' : error.message;
+          token.focus();
+          token.select();
+        } finally {
+          button.disabled = false;
+        }
+      },
     },
-  },
-  h('h1', { tabindex: '-1' }, 'Sign in'),
-  h('p', {}, 'This server wants to know who you are.'),
-  field('Token', token, 'A token of Lockhouse (lh_…), or a JWT where the server takes them. It is kept until you close or reload this page, and nowhere else.'),
-  wrong, button,
-  h('details', {}, h('summary', {}, 'I have none'),
-    h('p', {}, 'On the machine of the server, in the directory of its database:'),
-    h('pre', {}, 'lockhouse token create --scope admin --name console')));
+    h('h1', { tabindex: '-1' }, 'Sign in'),
+    h('p', {}, 'This server wants to know who you are.'),
+    field(
+      'Token',
+      token,
+      'A token of Lockhouse (lh_…), or a JWT where the server takes them. It is kept until you close or reload this page, and nowhere else.',
+    ),
+    wrong,
+    button,
+    h(
+      'details',
+      {},
+      h('summary', {}, 'I have none'),
+      h('p', {}, 'On the machine of the server, in the directory of its database:'),
+      h('pre', {}, 'lockhouse token create --scope admin --name console'),
+    ),
+  );
   root.replaceChildren(form);
   token.focus();
 }

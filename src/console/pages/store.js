@@ -60,7 +60,10 @@ export class Store {
   }
 
   async #page(cursor, signal, into, query = this.#query) {
-    const { value, sentAt } = await this.#client.ask('GET', '/api/v1/locks', { query: { ...query, limit: PAGE, cursor }, signal });
+    const { value, sentAt } = await this.#client.ask('GET', '/api/v1/locks', {
+      query: { ...query, limit: PAGE, cursor },
+      signal,
+    });
     for (const lock of value.locks) {
       learnFrom(lock, sentAt.monotonic);
       // Counted down from what is left, from the moment at which it was asked for: never longer than it is.

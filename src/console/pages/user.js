@@ -12,8 +12,25 @@ export function showUser(app, root, { id, signal }) {
   const name = h('p', { class: 'sub' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const empty = h('p', { class: 'empty', hidden: true }, 'They hold no lock now.');
-  const release = h('button', { type: 'button', class: 'danger', disabled: true, onclick: () => releaseAll(app, id, locks) }, 'Release all…');
-  const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => store.more(signal).then(() => locks.show(), (error) => say(wrong, error.message)) }, 'Show more');
+  const release = h(
+    'button',
+    { type: 'button', class: 'danger', disabled: true, onclick: () => releaseAll(app, id, locks) },
+    'Release all…',
+  );
+  const more = h(
+    'button',
+    {
+      type: 'button',
+      class: 'more',
+      hidden: true,
+      onclick: () =>
+        store.more(signal).then(
+          () => locks.show(),
+          (error) => say(wrong, error.message),
+        ),
+    },
+    'Show more',
+  );
   const locks = new LockTable(app, store, {
     signal,
     belongs: (lock) => lock.locked_by_user_id === id,
@@ -30,8 +47,18 @@ export function showUser(app, root, { id, signal }) {
   locks.node.hidden = true;
   root.append(
     h('p', { class: 'crumb' }, h('a', { href: '#/locks' }, 'Locks'), ' / user'),
-    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, h('code', {}, id)), number, h('div', { class: 'actions' }, release)),
-    name, wrong, locks.node, empty, more,
+    h(
+      'div',
+      { class: 'title' },
+      h('h1', { tabindex: '-1' }, h('code', {}, id)),
+      number,
+      h('div', { class: 'actions' }, release),
+    ),
+    name,
+    wrong,
+    locks.node,
+    empty,
+    more,
   );
 }
 
@@ -42,7 +69,9 @@ function releaseAll(app, id, locks) {
     action: 'Release all',
     reason: 'Reason',
     run: async (reason) => {
-      const { released } = await app.client.request('DELETE', `/api/v1/users/${encodeURIComponent(id)}/locks`, { query: { reason } });
+      const { released } = await app.client.request('DELETE', `/api/v1/users/${encodeURIComponent(id)}/locks`, {
+        query: { reason },
+      });
       app.tell(`${many(released, 'lock')} of ${id} released.`);
       locks.refresh();
     },

@@ -3,7 +3,7 @@
 import { learnFrom } from './clock.js';
 import { ask } from './dialog.js';
 import { h, say } from './dom.js';
-import { ago, full, person, time } from './format.js';
+import { ago, full, lasting, person, time } from './format.js';
 import { History } from './history.js';
 import { eachSecond, repeat } from './live.js';
 import { endLock, showLeft } from './lockrow.js';
@@ -23,18 +23,22 @@ export function showWorkspace(app, root, { id, signal }) {
   const members = new Members(app, id, signal);
   const history = new History(app, id, signal);
 
-  const refresh = repeat(async () => {
-    try {
-      const { value: presence, sentAt } = await app.client.ask('GET', path + '/presence', { signal });
-      learnFrom(presence.lock, sentAt.monotonic);
-      lock.show(presence.lock, sentAt.monotonic);
-      there.replaceChildren(...people(presence));
-      await history.refresh();
-      say(wrong, '');
-    } catch (error) {
-      if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
-    }
-  }, AGAIN_MS, signal);
+  const refresh = repeat(
+    async () => {
+      try {
+        const { value: presence, sentAt } = await app.client.ask('GET', path + '/presence', { signal });
+        learnFrom(presence.lock, sentAt.monotonic);
+        lock.show(presence.lock, sentAt.monotonic);
+        there.replaceChildren(...people(presence));
+        await history.refresh();
+        say(wrong, '');
+      } catch (error) {
+        if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
+      }
+    },
+    AGAIN_MS,
+    signal,
+  );
 
   app.live.hear((told) => {
     const isHere = told.type === 'reset' || told.data?.workspace_id === id;
@@ -47,12 +51,34 @@ export function showWorkspace(app, root, { id, signal }) {
 
   root.append(
     h('p', { class: 'crumb' }, h('a', { href: '#/workspaces' }, 'Workspaces'), ' / workspace'),
-    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, h('code', {}, id)),
-      h('div', { class: 'actions' }, h('button', { type: 'button', class: 'danger-quiet', onclick: () => deleteWorkspace(app, id, path) }, 'Delete workspace…'))),
-    name, wrong,
-    h('div', { class: 'columns' },
-      h('div', {}, lock.node, h('section', { 'aria-labelledby': 'there' }, h('h2', { id: 'there' }, 'Who is there'), there), members.node),
-      history.node),
+    h(
+      'div',
+      { class: 'title' },
+      h('h1', { tabindex: '-1' }, h('code', {}, id)),
+      h(
+        'div',
+        { class: 'actions' },
+        h(
+          'button',
+          { type: 'button', class: 'danger-quiet', onclick: () => deleteWorkspace(app, id, path) },
+          'Delete workspace…',
+        ),
+      ),
+    ),
+    name,
+    wrong,
+    h(
+      'div',
+      { class: 'columns' },
+      h(
+        'div',
+        {},
+        lock.node,
+        h('section', { 'aria-labelledby': 'there' }, h('h2', { id: 'there' }, 'Who is there'), there),
+        members.node,
+      ),
+      history.node,
+    ),
   );
 }
 
@@ -71,8 +97,10 @@ async function showName(app, node, path, signal) {
     node.replaceChildren([name, `created ${full(created_at)}`].filter(Boolean).join(' · '));
   } catch (error) {
     if (error.code !== 'workspace_not_found') return;
-    node.replaceChildren('Nobody has created this workspace. It can be locked all the same, unless membership is enforced; to have members, it must be. ',
-      h('button', { type: 'button', onclick: make }, 'Create it'));
+    node.replaceChildren(
+      'Nobody has created this workspace. It can be locked all the same, unless membership is enforced; to have members, it must be. ',
+      h('button', { type: 'button', onclick: make }, 'Create it'),
+    );
   }
 }
 
@@ -88,7 +116,12 @@ class LockCard {
     this.left = h('span', { class: 'left big' });
     this.bar = h('span', { class: 'bar', 'aria-hidden': 'true' }, h('i'));
     this.times = h('dl', {});
-    this.node = h('section', { class: 'panel lock', 'aria-labelledby': 'lock' }, h('h2', { id: 'lock' }, 'Lock'), h('p', {}, 'One moment…'));
+    this.node = h(
+      'section',
+      { class: 'panel lock', 'aria-labelledby': 'lock' },
+      h('h2', { id: 'lock' }, 'Lock'),
+      h('p', {}, 'One moment…'),
+    );
   }
 
   show(lock, at) {
@@ -110,20 +143,29 @@ class LockCard {
 
   #held(lock) {
     const metadata = Object.keys(lock.metadata).length ? JSON.stringify(lock.metadata, null, 2) : null;
-    const end = h('button', { type: 'button', class: 'danger', onclick: () => endLock(this.app, this.#lock) }, 'End this lock…');
+    const end = h(
+      'button',
+      { type: 'button', class: 'danger', onclick: () => endLock(this.app, this.#lock) },
+      'End this lock…',
+    );
     return [
       h('p', { class: 'state' }, person(lock.locked_by_user_id, lock.locked_by_name)),
       h('div', {}, h('p', { class: 'sub' }, 'Time left'), this.left, this.bar),
       lock.note ? h('p', { class: 'note' }, lock.note) : null,
       this.times,
-      metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', { tabindex: '0' }, metadata)) : null,
+      metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', {}, metadata)) : null,
       h('div', { class: 'actions' }, end),
     ].filter(Boolean);
   }
 
   #showTimes(lock) {
-    const rows = [['Since', time(lock.acquired_at)], ['Last active', time(lock.last_active_at)], ['Renewed', time(lock.renewed_at)],
-      ['Session', lock.session_id ? h('code', {}, lock.session_id) : '–'], ['Fence', h('code', {}, String(lock.fence))]];
+    const rows = [
+      ['Since', time(lock.acquired_at)],
+      ['Last active', time(lock.last_active_at)],
+      ['Renewed', time(lock.renewed_at)],
+      ['Session', lock.session_id ? h('code', {}, lock.session_id) : '–'],
+      ['Fence', h('code', {}, String(lock.fence))],
+    ];
     this.times.replaceChildren(...rows.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
   }
 
@@ -140,11 +182,25 @@ class LockCard {
 /** Those who are there, each with what they do there. */
 function people({ knocks, waiting, followers }) {
   const group = (title, list, more) =>
-    list.length ? [h('h3', {}, title), h('ul', { class: 'people' }, list.map((one) => h('li', {}, person(one.user_id, one.name), more(one))))] : [];
+    list.length
+      ? [
+          h('h3', {}, title),
+          h(
+            'ul',
+            { class: 'people' },
+            list.map((one) => h('li', {}, person(one.user_id, one.name), more(one))),
+          ),
+        ]
+      : [];
   const shown = [
-    ...group('Asking', knocks, ({ message, knocked_at }) => [' ', message ? h('q', {}, message) : null, ' ', h('span', { class: 'sub' }, time(knocked_at))]),
-    ...group('Waiting in line', waiting, ({ since_at }) => h('span', { class: 'sub' }, ' for ', time(since_at))),
-    ...group('Watching', followers, ({ since_at }) => h('span', { class: 'sub' }, ' since ', time(since_at))),
+    ...group('Asking', knocks, ({ message, knocked_at }) => [
+      ' ',
+      message ? h('q', {}, message) : null,
+      ' ',
+      h('span', { class: 'sub' }, time(knocked_at)),
+    ]),
+    ...group('Waiting in line', waiting, ({ since_at }) => h('span', { class: 'sub' }, ' ', lasting(since_at))),
+    ...group('Watching', followers, ({ since_at }) => h('span', { class: 'sub' }, ' ', lasting(since_at))),
   ];
   return shown.length ? shown : [h('p', { class: 'sub' }, 'Nobody asks, waits or watches.')];
 }
