@@ -23,6 +23,18 @@ async function furnish(server) {
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42', { name: 'The design' });
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42/members/alice', { role: 'admin' });
   await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'admin', name: 'operations' });
+  // As long as they may be, and nowhere to break.
+  const [id, user] = ['w'.repeat(255), 'u'.repeat(255)];
+  await server.acquire(user, id, {
+    name: 'N'.repeat(200),
+    note: 'n'.repeat(500),
+    session_id: 's'.repeat(128),
+    metadata: { m: 'm'.repeat(999) },
+  });
+  await server.ask('k'.repeat(255), 'POST', `/api/v1/workspaces/${id}/lock/knock`, { message: 'q'.repeat(500) });
+  await server.ask('x', 'PUT', `/api/v1/workspaces/${id}`, { name: 'N'.repeat(200) });
+  await server.ask('x', 'PUT', `/api/v1/workspaces/${id}/members/${user}`, { role: 'admin' });
+  await server.ask('x', 'POST', '/api/v1/tokens', { user_id: user, name: 'N'.repeat(200) });
 }
 
 /** What axe finds on the page, which must let scripts in (`bypassCSP`). */
@@ -61,6 +73,8 @@ for (const colorScheme of ['light', 'dark']) {
           ['#/locks', 'tbody tr'],
           ['#/workspaces/design-42', '.timeline li'],
           ['#/users/alice', 'tbody tr'],
+          ['#/users/' + 'u'.repeat(255), 'tbody tr'],
+          ['#/workspaces/' + 'w'.repeat(255), '.timeline li'],
           ['#/workspaces', 'tbody tr'],
           ['#/tokens', 'tbody tr'],
           ['#/health', '.chart .value:text("B")'],

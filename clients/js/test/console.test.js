@@ -430,4 +430,9 @@ story('everything is done by keyboard alone', async ({ server, open }) => {
   await page.keyboard.type('tidying up');
   await page.keyboard.press('Enter');
   await row(page, 'design-42').waitFor({ state: 'detached' });
+  assert.equal(
+    await page.evaluate(() => document.activeElement.textContent),
+    'Locks',
+    'where the row was there is nothing',
+  );
 });

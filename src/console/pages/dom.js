@@ -55,14 +55,17 @@ export function table(caption, columns) {
   return { whole, body, row };
 }
 
-/** Puts these children into `parent`, and moves only what must be moved, so that what has the focus keeps it. */
+/** Puts these children into `parent`, and moves only what must be moved, so that what has the focus keeps it. When that
+ * goes away, one is at the heading again, and not nowhere. */
 export function arrange(parent, children) {
+  const hadFocus = parent.contains(document.activeElement);
   const kept = new Set(children);
   for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
   children.forEach((child, place) => {
     const there = parent.children[place];
     if (there !== child) parent.insertBefore(child, there ?? null);
   });
+  if (hadFocus && !parent.contains(document.activeElement)) document.querySelector('main h1')?.focus();
 }
 
 /** Writes a text only if it is another: nothing is to be read out again that has not changed. */

@@ -18,10 +18,8 @@ export class Live {
           this.#tell(told);
         },
         onConnection: (connected) => {
-          if (connected && this.state === 'lost') {
-            // Whatever is told now, what is shown has aged: heartbeats are no events.
-            this.#tell({ id: 0, type: 'reset', data: null });
-          }
+          // What is shown was read before what is told from now on, and heartbeats are no events.
+          if (connected) this.#tell({ id: 0, type: 'reset', data: null });
           this.#become(connected ? 'live' : 'lost');
         },
       });
