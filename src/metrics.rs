@@ -64,6 +64,10 @@ pub struct Metrics {
     pub followers: Gauge<i64, AtomicI64>,
     /// Locks whose lease has not ended, when last asked.
     pub live_locks: Gauge<i64, AtomicI64>,
+    /// Bytes of the database file, when last asked.
+    pub database_size: Gauge<i64, AtomicI64>,
+    /// Bytes of its write-ahead log, when last asked.
+    pub wal_size: Gauge<i64, AtomicI64>,
     /// What became of the attempts to acquire a lock.
     pub acquisitions: Family<OutcomeLabels, Counter>,
     /// Leases that ended because nobody renewed them, as far as somebody came across it.
@@ -98,6 +102,8 @@ impl Default for Metrics {
             waiters: Gauge::default(),
             followers: Gauge::default(),
             live_locks: Gauge::default(),
+            database_size: Gauge::default(),
+            wal_size: Gauge::default(),
             acquisitions: Family::default(),
             expiries: Counter::default(),
             takeovers: Counter::default(),
@@ -145,6 +151,18 @@ impl Metrics {
         registry.register("waiters", "Clients that wait for a lock", self.waiters.clone());
         registry.register("followers", "Clients that follow the events", self.followers.clone());
         registry.register("live_locks", "Locks whose lease has not ended", self.live_locks.clone());
+        registry.register_with_unit(
+            "database_size",
+            "Size of the database file",
+            Unit::Bytes,
+            self.database_size.clone(),
+        );
+        registry.register_with_unit(
+            "wal_size",
+            "Size of the database's write-ahead log",
+            Unit::Bytes,
+            self.wal_size.clone(),
+        );
         registry.register(
             "acquisitions",
             "Attempts to acquire a lock, by outcome",

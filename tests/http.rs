@@ -100,7 +100,7 @@ fn paths_and_methods_that_are_not_there_are_told_apart() {
     let server = Server::start();
     let mut client = server.client();
     for path in [
-        "/",
+        "/index.html",
         "/api/v1",
         "/api/v2/locks",
         "/api/v1/locks/",
@@ -270,9 +270,12 @@ fn what_is_counted_can_be_read() {
         "lockhouse_writer_batch_size_count",
         "lockhouse_writer_commit_duration_seconds_count",
         "lockhouse_build_info",
+        "lockhouse_wal_size_bytes ",
     ] {
         assert!(text.contains(name), "{name}");
     }
+    let size = text.lines().find_map(|line| line.strip_prefix("lockhouse_database_size_bytes "));
+    assert!(size.unwrap().parse::<u64>().unwrap() >= 4_096, "{size:?}");
     assert!(text.ends_with("# EOF\n"));
 }
 

@@ -46,12 +46,34 @@ macro_rules! client {
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 
 /// The console.
 pub const CONSOLE: &[Page] = &[
     Page { path: "/", media_type: HTML, bytes: include_bytes!("pages/index.html") },
+    console!("chart.js", JAVASCRIPT),
+    console!("clock.js", JAVASCRIPT),
     console!("console.css", CSS),
+    console!("dialog.js", JAVASCRIPT),
+    console!("dom.js", JAVASCRIPT),
+    console!("format.js", JAVASCRIPT),
+    console!("health.js", JAVASCRIPT),
+    console!("history.js", JAVASCRIPT),
+    console!("icon.svg", SVG),
+    console!("live.js", JAVASCRIPT),
+    console!("lockrow.js", JAVASCRIPT),
+    console!("locks.js", JAVASCRIPT),
+    console!("locktable.js", JAVASCRIPT),
     console!("main.js", JAVASCRIPT),
+    console!("members.js", JAVASCRIPT),
+    console!("openmetrics.js", JAVASCRIPT),
+    console!("parts.css", CSS),
+    console!("session.js", JAVASCRIPT),
+    console!("store.js", JAVASCRIPT),
+    console!("tokens.js", JAVASCRIPT),
+    console!("user.js", JAVASCRIPT),
+    console!("workspace.js", JAVASCRIPT),
+    console!("workspaces.js", JAVASCRIPT),
 ];
 
 /// The modules of the JavaScript client.

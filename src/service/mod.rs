@@ -98,6 +98,19 @@ impl Service {
         &self.metrics
     }
 
+    /// What is counted, with what has to be looked at first.
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn measured(&self) -> Result<&Metrics, Error> {
+        let shown = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let (database, log) = self.store.sizes();
+        self.metrics.database_size.set(shown(database));
+        self.metrics.wal_size.set(shown(log));
+        self.metrics.live_locks.set(self.count_live()?);
+        Ok(&self.metrics)
+    }
+
     /// Those who follow the events.
     #[must_use]
     pub const fn hub(&self) -> &Arc<Hub> {

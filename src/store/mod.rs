@@ -18,7 +18,7 @@ pub mod workspaces;
 mod write;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -98,6 +98,15 @@ impl Store {
         let kept = store.read(|connection, _| events::kept(connection))?;
         store.watch.committed(kept.value.last, store.dues()?);
         Ok(store)
+    }
+
+    /// The sizes of the database file and of its write-ahead log, in bytes: 0 of what cannot be seen.
+    #[must_use]
+    pub fn sizes(&self) -> (u64, u64) {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        (size(&self.path), size(Path::new(&log)))
     }
 
     /// Tells whoever tries to open the same file who has it.

@@ -1,3 +1,222 @@
-import { Lockhouse } from '/client/index.js';
+// The console: who is there, which page is shown, and whether the connection is.
 
-export const client = new Lockhouse({ userId: 'console' });
+import { h, say } from './dom.js';
+import { showHealth } from './health.js';
+import { showLocks } from './locks.js';
+import { Live } from './live.js';
+import { begin, signIn } from './session.js';
+import { showTokens } from './tokens.js';
+import { showUser } from './user.js';
+import { showWorkspace } from './workspace.js';
+import { showWorkspaces } from './workspaces.js';
+
+const main = document.getElementById('main');
+const nav = document.getElementById('nav');
+const who = document.getElementById('who');
+const connection = document.getElementById('connection');
+const note = document.getElementById('note');
+
+let session = null;
+/** Ends all that the session has begun. */
+let signedIn = new AbortController();
+/** Ends all that the page has begun. */
+let shown = new AbortController();
+let live = new Live();
+
+/** The first that fits: the words of the hash, what is shown, and which entry of the navigation it belongs to. */
+const PAGES = [
+  [[], showLocks, 'locks'],
+  [['locks'], showLocks, 'locks'],
+  [['workspaces'], showWorkspaces, 'workspaces'],
+  [['workspaces', String], showWorkspace, 'workspaces'],
+  [['users', String], showUser, 'locks'],
+  [['tokens'], showTokens, 'tokens'],
+  [['health'], showHealth, 'health'],
+];
+
+function find() {
+  try {
+    const words = location.hash
+      .replace(/^#?\/?/, '')
+      .split('/')
+      .filter(Boolean)
+      .map(decodeURIComponent);
+    const page = PAGES.find(
+      ([path]) => path.length === words.length && path.every((part, place) => part === String || part === words[place]),
+    );
+    return page && { show: page[1], tab: page[2], id: words[1] };
+  } catch {
+    // Not percent-encoded: it names nothing.
+    return undefined;
+  }
+}
+
+/** What the pages share. */
+const app = {
+  get session() {
+    return session;
+  },
+  get client() {
+    return session.client;
+  },
+  get live() {
+    return live;
+  },
+  /** Tells what was done. */
+  tell(text) {
+    note.textContent = text;
+    clearTimeout(app.timer);
+    app.timer = setTimeout(() => (note.textContent = ''), 6000);
+  },
+  /** Whether the session is over, which is seen to. */
+  isOver(error) {
+    if (error?.status !== 401 || !session) return false;
+    leave('You are no longer signed in: the token was revoked, or is over.');
+    return true;
+  },
+};
+
+function show({ focus }) {
+  shown.abort();
+  shown = new AbortController();
+  const page = find();
+  for (const link of nav.querySelectorAll('a')) {
+    if (link.dataset.tab === page?.tab) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+  const root = h('div', { class: 'page' });
+  main.replaceChildren(root);
+  if (page) page.show(app, root, { id: page.id, signal: shown.signal });
+  else
+    root.append(
+      h('h1', { tabindex: '-1' }, 'There is nothing here'),
+      h('p', {}, h('a', { href: '#/locks' }, 'All locks')),
+    );
+  const heading = root.querySelector('h1');
+  document.title = `${heading.textContent} · Lockhouse`;
+  if (focus) heading.focus();
+}
+
+function enter(given) {
+  session = given;
+  signedIn = new AbortController();
+  live = new Live();
+  nav.hidden = false;
+  live.watch(showConnection, signedIn.signal);
+  showConnection('connecting');
+  follow();
+  showWho();
+  show({ focus: false });
+}
+
+function follow() {
+  const { signal } = signedIn;
+  live.follow(session.client, signal, (error) => {
+    if (app.isOver(error)) return;
+    app.tell(error.message);
+    // Too many requests, say. What is not over passes.
+    setTimeout(() => signal.aborted || follow(), Math.max(error.retryAfterMs ?? 0, REFUSED_MS));
+  });
+}
+
+/** Back to the door. */
+function leave(why) {
+  signedIn.abort();
+  shown.abort();
+  session = null;
+  nav.hidden = true;
+  connection.hidden = true;
+  who.replaceChildren();
+  for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
+  document.title = 'Sign in · Lockhouse';
+  signIn(main, { why, done: enter });
+}
+
+/** How long after a refusal the events are asked for again (milliseconds). */
+const REFUSED_MS = 10_000;
+
+const STATES = {
+  connecting: 'Connecting…',
+  live: 'Live',
+  lost: 'Connection lost. What you see may be out of date; trying again…',
+};
+
+function showConnection(state) {
+  connection.hidden = false;
+  connection.dataset.state = state;
+  document.body.classList.toggle('is-lost', state === 'lost');
+  say(connection, STATES[state]);
+}
+
+function showWho() {
+  if (session.mode === 'token') {
+    who.replaceChildren(
+      h('span', {}, session.shown),
+      h('button', { type: 'button', onclick: () => leave() }, 'Sign out'),
+    );
+  } else if (session.mode === 'proxy') {
+    who.replaceChildren(h('span', {}, session.shown));
+  } else {
+    who.replaceChildren(
+      h(
+        'button',
+        { type: 'button', title: 'Everybody is believed here: what you do is done under this name.', onclick: rename },
+        'acting as ',
+        h('strong', {}, session.shown),
+      ),
+    );
+  }
+}
+
+/** Another name to act under, where everybody is believed. */
+function rename() {
+  const name = h('input', { value: session.shown, required: true, maxlength: 255, 'aria-label': 'Your user id' });
+  const form = h(
+    'form',
+    {
+      onsubmit: (event) => {
+        event.preventDefault();
+        session.actAs(name.value);
+        showWho();
+        who.querySelector('button').focus();
+        app.tell(`You now act as ${name.value}.`);
+      },
+      onkeydown: (event) => {
+        if (event.key === 'Escape') {
+          showWho();
+          who.querySelector('button').focus();
+        }
+      },
+    },
+    name,
+    h('button', {}, 'Use'),
+  );
+  who.replaceChildren(form);
+  name.select();
+}
+
+async function start() {
+  try {
+    const found = await begin();
+    if (found) enter(found);
+    else leave();
+  } catch (error) {
+    main.replaceChildren(
+      h(
+        'div',
+        { class: 'empty' },
+        h('h1', {}, 'The server does not answer'),
+        h('p', {}, error.message),
+        h('button', { type: 'button', class: 'primary', onclick: start }, 'Try again'),
+      ),
+    );
+  }
+}
+
+document.getElementById('skip').addEventListener('click', (event) => {
+  // Not by the hash, which names the page.
+  event.preventDefault();
+  main.focus();
+});
+addEventListener('hashchange', () => session && show({ focus: true }));
+start();

@@ -34,9 +34,8 @@ pub fn ready(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
 
 /// `GET /metrics`
 pub fn metrics(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let live = service.count_live().map_err(|error| Problem::of(&error, &call.request_id))?;
-    service.metrics().live_locks.set(live);
-    let text = service.metrics().to_text();
+    let measured = service.measured().map_err(|error| Problem::of(&error, &call.request_id))?;
+    let text = measured.to_text();
     Ok(Answer::Now(Response::of(200, Metrics::CONTENT_TYPE, text.into_bytes())))
 }
 

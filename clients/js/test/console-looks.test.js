@@ -1,0 +1,148 @@
+// The web console in a real browser: how it looks, for whom, and what its pages may do.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { chromium, isLive, useBrowser } from './console.js';
+import { Server } from './server.js';
+
+const WIDTHS = [375, 1440];
+
+useBrowser();
+
+/** Everything that can be on a page is there, so that it is looked at. */
+async function furnish(server) {
+  await server.acquire('alice', 'design-42', {
+    name: 'Alice Martin',
+    note: 'moving the header',
+    metadata: { branch: 'main' },
+  });
+  await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/knock', { message: 'two minutes?' });
+  await server.acquire('bob', 'plan-1', { ttl_ms: 20_000 });
+  await server.acquire('carol', 'plan-1', { force: true, reason: 'deadline' });
+  await server.ask('x', 'PUT', '/api/v1/workspaces/design-42', { name: 'The design' });
+  await server.ask('x', 'PUT', '/api/v1/workspaces/design-42/members/alice', { role: 'admin' });
+  await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'admin', name: 'operations' });
+  // As long as they may be, and nowhere to break.
+  const [id, user] = ['w'.repeat(255), 'u'.repeat(255)];
+  await server.acquire(user, id, {
+    name: 'N'.repeat(200),
+    note: 'n'.repeat(500),
+    session_id: 's'.repeat(128),
+    metadata: { m: 'm'.repeat(999) },
+  });
+  await server.ask('k'.repeat(255), 'POST', `/api/v1/workspaces/${id}/lock/knock`, { message: 'q'.repeat(500) });
+  await server.ask('x', 'PUT', `/api/v1/workspaces/${id}`, { name: 'N'.repeat(200) });
+  await server.ask('x', 'PUT', `/api/v1/workspaces/${id}/members/${user}`, { role: 'admin' });
+  await server.ask('x', 'POST', '/api/v1/tokens', { user_id: user, name: 'N'.repeat(200) });
+}
+
+/** What axe finds on the page, which must let scripts in (`bypassCSP`). */
+async function violations(page) {
+  await page.evaluate(await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
+  const found = await page.evaluate(() =>
+    axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }),
+  );
+  assert.ok(found.passes.length > 15, 'axe looked at it');
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
+}
+
+for (const colorScheme of ['light', 'dark']) {
+  test(`every page is accessible, and fits its width: ${colorScheme}`, { timeout: 120_000 }, async () => {
+    const servers = [await Server.start(), await Server.start({ LOCKHOUSE_AUTH_MODE: 'token' })];
+    const [server, closed] = servers;
+    try {
+      await furnish(server);
+      for (const width of WIDTHS) {
+        const context = await chromium.newContext({
+          bypassCSP: true,
+          colorScheme,
+          reducedMotion: 'reduce',
+          viewport: { width, height: 800 },
+        });
+        const page = await context.newPage();
+        const look = async (what) => {
+          assert.deepEqual(await violations(page), [], `${what} at ${width}`);
+          assert.equal(
+            await page.evaluate(() => document.documentElement.scrollWidth - innerWidth),
+            0,
+            `${what} at ${width} is too wide`,
+          );
+        };
+        for (const [hash, until] of [
+          ['#/locks', 'tbody tr'],
+          ['#/workspaces/design-42', '.timeline li'],
+          ['#/users/alice', 'tbody tr'],
+          ['#/users/' + 'u'.repeat(255), 'tbody tr'],
+          ['#/workspaces/' + 'w'.repeat(255), '.timeline li'],
+          ['#/workspaces', 'tbody tr'],
+          ['#/tokens', 'tbody tr'],
+          ['#/health', '.chart .value:text("B")'],
+          ['#/nothing', 'h1'],
+          ['#/users/nobody', '.empty:visible'],
+        ]) {
+          await page.goto(server.url + '/' + hash);
+          await page.locator(until).first().waitFor();
+          await isLive(page);
+          await look(hash);
+        }
+        await page.goto(server.url + '/#/locks');
+        await page.getByRole('button', { name: 'End the lock of design-42' }).click();
+        await look('a question');
+        await page.goto(closed.url);
+        await page.getByLabel('Token').waitFor();
+        await look('the sign-in');
+        await context.close();
+      }
+    } finally {
+      await Promise.all(servers.map((server) => server.stop()));
+    }
+  });
+}
+
+test('a page of the console asks nobody but its own server for anything', { timeout: 30_000 }, async () => {
+  const server = await Server.start();
+  const context = await chromium.newContext();
+  try {
+    const page = await context.newPage();
+    const elsewhere = [];
+    page.on('request', (request) => new URL(request.url()).origin === server.url || elsewhere.push(request.url()));
+    await page.goto(server.url);
+    await isLive(page);
+    assert.deepEqual(elsewhere, []);
+    // What the policy forbids does not happen, and is reported.
+    const blocked = await page.evaluate(async () => {
+      const reported = [];
+      document.addEventListener('securitypolicyviolation', ({ effectiveDirective }) =>
+        reported.push(effectiveDirective),
+      );
+      const attempts = [
+        () => document.body.insertAdjacentHTML('beforeend', '<b>x</b>'),
+        () =>
+          document.body.append(
+            Object.assign(document.createElement('script'), { src: 'data:text/javascript,window.evil=1' }),
+          ),
+      ];
+      const thrown = attempts.map((attempt) => {
+        try {
+          attempt();
+          return null;
+        } catch (error) {
+          return error.name;
+        }
+      });
+      await fetch('https://evil.example/').catch(() => {});
+      return {
+        thrown,
+        reported: await new Promise((resolve) => setTimeout(() => resolve(reported), 300)),
+        evil: window.evil,
+      };
+    });
+    assert.deepEqual(blocked.thrown, ['TypeError', 'TypeError']);
+    assert.ok(blocked.reported.includes('connect-src'), String(blocked.reported));
+    assert.equal(blocked.evil, undefined);
+  } finally {
+    await context.close();
+    await server.stop();
+  }
+});

@@ -1,0 +1,16 @@
+// The server's wall clock, as far as it is known here. The clock of this machine may be wrong: it is asked nothing.
+
+let offset = Date.now() - performance.now();
+
+/** `wall` is what the server's clock showed (milliseconds since 1970) at `at` (by `performance.now()`). */
+export function learn(wall, at) {
+  if (Number.isFinite(wall)) offset = wall - at;
+}
+
+/** What the server's clock shows now. */
+export const now = () => performance.now() + offset;
+
+/** A lock says what time it is: when it ends, and in how long. */
+export function learnFrom(lock, at) {
+  if (lock) learn(Date.parse(lock.expires_at) - lock.expires_in_ms, at);
+}

@@ -1,0 +1,83 @@
+// Numbers and instants as people read them.
+
+import { now } from './clock.js';
+import { h } from './dom.js';
+
+const two = (number) => String(number).padStart(2, '0');
+
+/** What is left: `9:41`, `2:05:00`. Rounded up: what is not over does not show as nothing. */
+export function left(ms) {
+  const seconds = Math.max(0, Math.ceil(ms / 1000));
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}
+
+const UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+  ['s', 1000],
+];
+
+/** How long something is: `4 min`, `2 h`. */
+export function span(ms) {
+  const [unit, size] = UNITS.find(([, size]) => ms >= size) ?? ['s', 1000];
+  return `${Math.max(0, Math.floor(ms / size))} ${unit}`;
+}
+
+/** How long ago an instant was. */
+export function ago(at) {
+  const ms = now() - Date.parse(at);
+  return ms < 5000 ? 'just now' : span(ms) + ' ago';
+}
+
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+const SHORT = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+
+export const full = (at) => FULL.format(new Date(at));
+
+/** An instant that a person can hover for the whole of it. */
+export const time = (at, text) => h('time', { datetime: at, title: full(at) }, text ?? ago(at));
+
+/** For how long something has been so. */
+export const lasting = (at) => time(at, 'for ' + span(now() - Date.parse(at)));
+
+/** An instant as a date. */
+export const date = (at) => time(at, SHORT.format(new Date(at)));
+
+const BYTES = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+
+export function bytes(number) {
+  let unit = 0;
+  for (; number >= 1024 && unit < BYTES.length - 1; unit++) number /= 1024;
+  return `${number >= 100 || unit === 0 ? Math.round(number) : number.toFixed(1)} ${BYTES[unit]}`;
+}
+
+export function count(number) {
+  if (number >= 10_000) return Math.round(number).toLocaleString('en').replaceAll(',', '\u202f');
+  return number >= 100 || Number.isInteger(number) ? String(Math.round(number)) : number.toFixed(number >= 10 ? 1 : 2);
+}
+
+/** A time that a machine takes: `340 µs`, `1.2 ms`. */
+export function seconds(number) {
+  if (number < 0.001) return `${Math.round(number * 1e6)} µs`;
+  if (number >= 1) return `${number.toFixed(2)} s`;
+  const ms = number * 1000;
+  return `${ms >= 10 ? Math.round(ms) : ms.toFixed(1)} ms`;
+}
+
+/** `1 lock`, `2 locks` */
+export const many = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
+
+/** Where the pages are. */
+export const workspaceHref = (id) => '#/workspaces/' + encodeURIComponent(id);
+export const userHref = (id) => '#/users/' + encodeURIComponent(id);
+
+/** Somebody: how they are shown, and the id, which nobody chooses for themselves. */
+export function person(id, name) {
+  const shown =
+    name && name !== id
+      ? [h('span', { class: 'name' }, name), ' ', h('code', {}, id)]
+      : h('code', { class: 'name' }, id);
+  return h('a', { class: 'person', href: userHref(id) }, shown);
+}

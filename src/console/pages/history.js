@@ -1,0 +1,123 @@
+// What happened to the lock of a workspace, as a timeline.
+
+import { h, say } from './dom.js';
+import { date, person } from './format.js';
+
+/** Events of a page. */
+const PAGE = 30;
+
+export class History {
+  #cursor = null;
+  #newest = 0;
+  #list = h('ol', { class: 'timeline' });
+  #older = h('button', { type: 'button', hidden: true, onclick: () => this.#readOlder() }, 'Older');
+  #empty = h('p', { class: 'sub', hidden: true }, 'Nothing has happened here, as far as is kept.');
+  #wrong = h('p', { class: 'wrong', role: 'alert' });
+
+  constructor(app, workspaceId, signal) {
+    Object.assign(this, { app, workspaceId, signal });
+    this.node = h(
+      'section',
+      { 'aria-labelledby': 'history' },
+      h('h2', { id: 'history' }, 'History'),
+      this.#wrong,
+      this.#list,
+      this.#empty,
+      this.#older,
+    );
+  }
+
+  /** Puts what is new on top. */
+  async refresh() {
+    const page = await this.app.client.history(this.workspaceId, { limit: PAGE });
+    const news = page.events.filter((event) => event.revision > this.#newest);
+    if (this.#newest === 0 || (news.length === page.events.length && page.next_cursor !== null)) {
+      // The first time; or so much is new that what is here does not follow on it.
+      this.#cursor = page.next_cursor;
+      this.#list.replaceChildren(...page.events.map(entry));
+    } else {
+      this.#list.prepend(...news.map(entry));
+    }
+    this.#newest = page.events[0]?.revision ?? 0;
+    this.#empty.hidden = page.events.length > 0;
+    this.#older.hidden = this.#cursor === null;
+  }
+
+  async #readOlder() {
+    this.#older.disabled = true;
+    try {
+      const page = await this.app.client.history(this.workspaceId, { limit: PAGE, cursor: this.#cursor });
+      this.#cursor = page.next_cursor;
+      this.#list.append(...page.events.map(entry));
+      this.#older.hidden = this.#cursor === null;
+      say(this.#wrong, '');
+    } catch (error) {
+      if (!this.signal.aborted && !this.app.isOver(error)) say(this.#wrong, error.message);
+    } finally {
+      this.#older.disabled = false;
+    }
+  }
+}
+
+function entry(event) {
+  const { type, at, fence, detail } = event;
+  const said = detail.message ?? detail.reason;
+  return h(
+    'li',
+    { class: KINDS[type] ?? '', 'data-type': type },
+    h('div', {}, sentence(event), said ? h('q', {}, said) : null),
+    h(
+      'div',
+      { class: 'sub' },
+      date(at),
+      fence ? [' · fence ', h('code', {}, String(fence))] : null,
+      detail.new_fence ? [' → ', h('code', {}, String(detail.new_fence))] : null,
+    ),
+  );
+}
+
+/** How it looks: something began, ended well, or ended by somebody else's hand. */
+const KINDS = {
+  'lock.acquired': 'began',
+  'lock.released': 'ended',
+  'lock.expired': 'ended',
+  'lock.handed_over': 'began',
+  'lock.taken_over': 'forced',
+  'lock.revoked': 'forced',
+  'member.removed': 'forced',
+  'workspace.deleted': 'forced',
+  'lock.knocked': 'asked',
+  'lock.knock_declined': 'asked',
+};
+
+function sentence({ type, user_id, by_user_id, by_name, detail }) {
+  const holder = user_id ? person(user_id) : 'somebody';
+  const by = by_user_id ? person(by_user_id, by_name) : 'somebody';
+  const to = detail.to_user_id ? person(detail.to_user_id) : 'somebody';
+  switch (type) {
+    case 'lock.acquired':
+      return detail.outcome === 'reclaimed' ? [holder, ' came back to the lock'] : [holder, ' got the lock'];
+    case 'lock.released':
+      return [holder, ' released it'];
+    case 'lock.expired':
+      return ['The lease of ', holder, ' ended by itself'];
+    case 'lock.taken_over':
+      return [by, ' took it over from ', holder];
+    case 'lock.handed_over':
+      return by_user_id === user_id
+        ? [holder, ' handed it over to ', to]
+        : [to, ' got it, because ', holder, ' did not answer'];
+    case 'lock.knocked':
+      return [by, ' asked ', holder, ' for it'];
+    case 'lock.knock_declined':
+      return [holder, ' kept it, though ', to, ' had asked'];
+    case 'lock.revoked':
+      return [by, ' ended the lock of ', holder];
+    case 'member.removed':
+      return [by, ' removed ', holder, ' from the members'];
+    case 'workspace.deleted':
+      return [by, ' deleted the workspace', user_id ? [', which ', holder, ' had locked'] : []].flat();
+    default:
+      return [type];
+  }
+}

@@ -1,0 +1,149 @@
+// A lock in a table, which is kept up to date in place, so that nobody loses the place where they are.
+
+import { ask } from './dialog.js';
+import { h, say } from './dom.js';
+import { ago, full, left, person, workspaceHref } from './format.js';
+
+export const COLUMNS = [
+  ['Workspace', ''],
+  ['Held by', ''],
+  ['Since', 'num'],
+  ['Last active', 'num'],
+  ['Time left', 'num wide'],
+  ['Asking, waiting', ''],
+  ['', 'act'],
+];
+
+export class LockRow {
+  /** What is shown was read from this: while it is the same, nothing is made anew. */
+  #shown = '';
+  #entry;
+
+  constructor(app, row, id) {
+    this.id = id;
+    this.note = h('div', { class: 'sub' });
+    this.holder = h('div');
+    this.since = h('time');
+    this.active = h('time');
+    this.left = h('span', { class: 'left' });
+    this.bar = h('span', { class: 'bar', 'aria-hidden': 'true' }, h('i'));
+    this.asking = h('div', { class: 'asking' });
+    this.crowd = h('div', { class: 'sub' });
+    const end = h(
+      'button',
+      {
+        type: 'button',
+        class: 'quiet',
+        'aria-label': `End the lock of ${id}`,
+        onclick: () => endLock(app, this.#entry.lock),
+      },
+      'End…',
+    );
+    this.node = row(
+      [h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.note],
+      this.holder,
+      this.since,
+      this.active,
+      [this.left, this.bar],
+      [this.asking, this.crowd],
+      end,
+    );
+  }
+
+  /** Shows this; `isNew` marks it for a moment. */
+  show(entry, isNew) {
+    this.#entry = entry;
+    const { lock } = entry;
+    const { locked_by_user_id, locked_by_name, fence, note, knock } = lock;
+    const shown = JSON.stringify([
+      locked_by_user_id,
+      locked_by_name,
+      fence,
+      note,
+      knock?.user_id,
+      knock?.name,
+      knock?.message,
+    ]);
+    if (shown !== this.#shown) {
+      this.holder.replaceChildren(person(locked_by_user_id, locked_by_name));
+      this.note.textContent = note ?? '';
+      showKnock(this.asking, knock);
+      const isOther = this.#shown !== '';
+      this.#shown = shown;
+      if (isNew || isOther) this.#mark();
+    }
+    this.tick();
+  }
+
+  /** How many more are there. */
+  showCrowd({ knocks, waiting, followers }) {
+    const others = [
+      [knocks.length - 1, 'more ask'],
+      [waiting.length, 'in line'],
+      [followers.length, 'watching'],
+    ];
+    say(
+      this.crowd,
+      others
+        .filter(([number]) => number > 0)
+        .map(([number, what]) => `${number} ${what}`)
+        .join(' · '),
+    );
+  }
+
+  #mark() {
+    this.node.classList.remove('fresh');
+    void this.node.offsetWidth;
+    this.node.classList.add('fresh');
+  }
+
+  /** A second has passed. Returns whether it is over. */
+  tick() {
+    const { lock, ends } = this.#entry;
+    const rest = ends - performance.now();
+    when(this.since, lock.acquired_at);
+    when(this.active, lock.last_active_at);
+    showLeft(this.left, this.bar, rest, lock.ttl_ms);
+    return rest <= 0;
+  }
+}
+
+function when(node, at) {
+  if (node.dateTime !== at) {
+    node.dateTime = at;
+    node.title = full(at);
+  }
+  say(node, ago(at));
+}
+
+/** What is left, as a text and as a bar. */
+export function showLeft(text, bar, rest, ttl) {
+  say(text, rest > 0 ? left(rest) : 'ending…');
+  text.classList.toggle('is-low', rest < 30_000);
+  bar.firstChild.style.width = `${Math.max(0, Math.min(100, (rest / ttl) * 100))}%`;
+}
+
+/** Who asks for the lock. */
+export function showKnock(node, knock) {
+  node.replaceChildren(
+    ...(knock ? [person(knock.user_id, knock.name), knock.message ? h('q', {}, knock.message) : ''] : []),
+  );
+}
+
+/** Ends somebody's lease, after having asked. */
+export function endLock(app, { workspace_id, locked_by_user_id, locked_by_name, fence }) {
+  ask(app, {
+    title: `End the lock of ${workspace_id}?`,
+    text: [
+      `${locked_by_name ?? locked_by_user_id} has it, and learns at the next heartbeat that it is over. What is not saved yet may be refused.`,
+    ],
+    action: 'End the lock',
+    reason: 'Reason',
+    run: async (reason) => {
+      const { released } = await app.client.request('DELETE', app.client.lockPath(workspace_id), {
+        query: { force: true, fence, reason },
+      });
+      app.tell(released ? `The lock of ${workspace_id} is ended.` : `There was no lock on ${workspace_id} any more.`);
+    },
+  });
+}

@@ -1,0 +1,120 @@
+// The live locks.
+
+import { field, h, say } from './dom.js';
+import { many } from './format.js';
+import { LockTable } from './locktable.js';
+import { Store } from './store.js';
+
+/** How long one may go on typing before the server is asked (milliseconds). */
+const TYPING_MS = 300;
+
+export function showLocks(app, root, { signal }) {
+  const store = new Store(app.client);
+  const search = h('input', {
+    type: 'search',
+    autocomplete: 'off',
+    spellcheck: 'false',
+    placeholder: 'Workspace, person, note',
+  });
+  const order = h(
+    'select',
+    {},
+    h('option', { value: 'workspace' }, 'Workspace'),
+    h('option', { value: 'left' }, 'Time left'),
+    h('option', { value: 'since' }, 'Longest held'),
+  );
+  const number = h('p', { class: 'number' });
+  const wrong = h('p', { class: 'wrong', role: 'alert' });
+  const empty = h('div', { class: 'empty', hidden: true });
+  const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: readOn }, 'Show more');
+
+  const words = () => search.value.trim().toLowerCase();
+  const fits = (lock) => {
+    const { workspace_id, locked_by_user_id, locked_by_name, note, knock } = lock;
+    return [workspace_id, locked_by_user_id, locked_by_name, note, knock?.user_id, knock?.name].some((text) =>
+      text?.toLowerCase().includes(words()),
+    );
+  };
+  const shown = (count) => {
+    const all = store.locks.size;
+    const beyond = store.hasMore ? '+' : '';
+    // Read out as one types, and not whenever somebody comes or goes.
+    number.setAttribute('aria-live', words() ? 'polite' : 'off');
+    say(number, words() ? `${count} of ${all}${beyond}` : store.hasMore ? `${all}+ locks` : many(all, 'lock'));
+    more.hidden = !store.hasMore;
+    empty.hidden = count > 0;
+    if (count === 0) empty.replaceChildren(...(words() ? nothingFits(search, locks) : nothingThere(app)));
+  };
+  const locks = new LockTable(app, store, {
+    signal,
+    fits,
+    onShown: shown,
+    onError: (error) => say(wrong, error ? `The locks cannot be read: ${error.message}` : ''),
+  });
+
+  async function readOn() {
+    more.disabled = true;
+    try {
+      await store.more(signal);
+      locks.show();
+    } catch (error) {
+      if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
+    } finally {
+      more.disabled = false;
+    }
+  }
+
+  let typing;
+  search.addEventListener('input', () => {
+    locks.show();
+    clearTimeout(typing);
+    // What was not read yet may fit, too.
+    if (store.hasMore && words()) {
+      typing = setTimeout(
+        () =>
+          store.search(search.value.trim(), signal).then(
+            () => locks.show(),
+            () => {},
+          ),
+        TYPING_MS,
+      );
+    }
+  });
+  order.addEventListener('change', () => {
+    locks.order = order.value;
+    locks.show();
+  });
+
+  locks.node.hidden = true;
+  root.append(
+    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Locks'), number),
+    h('div', { class: 'toolbar', role: 'search' }, field('Find', search), field('Order by', order)),
+    wrong,
+    locks.node,
+    empty,
+    more,
+  );
+}
+
+function nothingFits(search, locks) {
+  const clear = () => {
+    search.value = '';
+    locks.show();
+    search.focus();
+  };
+  return [
+    h('h2', {}, 'No lock fits'),
+    h('p', {}, 'Nobody has a lock on, or with, what you typed.'),
+    h('button', { type: 'button', onclick: clear }, 'Show all'),
+  ];
+}
+
+/** How to make a first lock, with what this server believes. */
+function nothingThere(app) {
+  const says = app.session.mode === 'none' ? `-H 'X-User-Id: alice'` : `-H "Authorization: Bearer $TOKEN"`;
+  return [
+    h('h2', {}, 'Nobody has a lock'),
+    h('p', {}, 'As soon as somebody enters a workspace, they are here. To see how it looks, make a lock:'),
+    h('pre', {}, `curl -X POST ${location.origin}/api/v1/workspaces/design-42/lock ${says}`),
+  ];
+}

@@ -1,0 +1,101 @@
+// A table of live locks that follows what happens.
+
+import { arrange, h, table } from './dom.js';
+import { COLUMNS, LockRow } from './lockrow.js';
+import { eachSecond, repeat } from './live.js';
+import { isBefore } from './store.js';
+
+/** So many events are shown together (milliseconds): a busy server is no reason for a busy browser. */
+const TOGETHER_MS = 120;
+/** Of so many rows it is read who waits and watches there: that is not in the list. */
+const LOOKED_AT = 20;
+/** Heartbeats are no events: what is left of the leases is read again so often. */
+const AGAIN_MS = 15_000;
+
+const ORDERS = {
+  workspace: (one, other) => (isBefore(one.lock.workspace_id, other.lock.workspace_id) ? -1 : 1),
+  left: (one, other) => one.ends - other.ends,
+  since: (one, other) => Date.parse(one.lock.acquired_at) - Date.parse(other.lock.acquired_at),
+};
+
+/** `fits` says whether a lock is shown; `onShown` gets how many are; what cannot be read goes to `onError`. */
+export class LockTable {
+  #rows = new Map();
+  #soon;
+  #table = table('Live locks', COLUMNS);
+  order = 'workspace';
+
+  constructor(app, store, { signal, fits = () => true, belongs = () => true, onShown, onError }) {
+    Object.assign(this, { app, store, signal, fits, belongs, onShown, onError });
+    this.node = h('div', { class: 'scroll' }, this.#table.whole);
+    this.refresh = repeat(() => this.#refresh(), AGAIN_MS, signal);
+    app.live.hear((told) => this.#hear(told), signal);
+    eachSecond(() => this.#tick(), signal);
+  }
+
+  async #refresh() {
+    try {
+      await this.store.refresh(this.signal);
+      this.onError(null);
+      this.show();
+      await this.#lookAround();
+    } catch (error) {
+      if (!this.signal.aborted && !this.app.isOver(error)) this.onError(error);
+    }
+  }
+
+  #hear(told) {
+    if (told.type === 'reset') {
+      this.refresh();
+      return;
+    }
+    this.store.hear(told);
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      if (!this.signal.aborted) this.show({ isNews: true });
+    }, TOGETHER_MS);
+  }
+
+  /** Who is at the locks that are seen first. */
+  async #lookAround() {
+    for (const [id, row] of [...this.#rows].slice(0, LOOKED_AT)) {
+      if (this.signal.aborted) return;
+      const path = `/api/v1/workspaces/${encodeURIComponent(id)}/presence`;
+      try {
+        row.showCrowd(await this.app.client.request('GET', path, { signal: this.signal, retryForMs: 0 }));
+      } catch (error) {
+        // It is only a number. Whoever is not signed in any more is told so.
+        if (error.status === 401) throw error;
+        return;
+      }
+    }
+  }
+
+  #tick() {
+    // The server tells the end of a lease, unless there was a heartbeat, of which it does not tell.
+    let isOver = false;
+    for (const row of this.#rows.values()) isOver = row.tick() || isOver;
+    if (isOver) this.refresh();
+  }
+
+  show({ isNews = false } = {}) {
+    const entries = [...this.store.locks.values()]
+      .filter(({ lock }) => this.belongs(lock) && this.fits(lock))
+      .sort(ORDERS[this.order]);
+    const kept = new Map();
+    for (const entry of entries) {
+      const id = entry.lock.workspace_id;
+      const known = this.#rows.get(id);
+      const row = known ?? new LockRow(this.app, this.#table.row, id);
+      row.show(entry, isNews && !known);
+      kept.set(id, row);
+    }
+    this.#rows = kept;
+    arrange(
+      this.#table.body,
+      [...kept.values()].map((row) => row.node),
+    );
+    this.node.hidden = kept.size === 0;
+    this.onShown(kept.size);
+  }
+}

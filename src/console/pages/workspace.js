@@ -1,0 +1,219 @@
+// One workspace: its lock, who is there, its members, what happened.
+
+import { learnFrom } from './clock.js';
+import { ask } from './dialog.js';
+import { h, say } from './dom.js';
+import { ago, full, lasting, person, time } from './format.js';
+import { History } from './history.js';
+import { eachSecond, repeat } from './live.js';
+import { endLock, showLeft } from './lockrow.js';
+import { Members } from './members.js';
+
+/** What may be another with these: who is a member. */
+const MEMBERS_CHANGE = ['member.removed', 'workspace.deleted', 'reset'];
+/** Those who look on come and go without an event: they are read again so often. */
+const AGAIN_MS = 10_000;
+
+export function showWorkspace(app, root, { id, signal }) {
+  const path = `/api/v1/workspaces/${encodeURIComponent(id)}`;
+  const name = h('p', { class: 'sub' });
+  const wrong = h('p', { class: 'wrong', role: 'alert' });
+  const lock = new LockCard(app);
+  const there = h('div', { class: 'there' });
+  const members = new Members(app, id, signal);
+  const history = new History(app, id, signal);
+
+  const refresh = repeat(
+    async () => {
+      try {
+        const { value: presence, sentAt } = await app.client.ask('GET', path + '/presence', { signal });
+        learnFrom(presence.lock, sentAt.monotonic);
+        lock.show(presence.lock, sentAt.monotonic);
+        there.replaceChildren(...people(presence));
+        await history.refresh();
+        say(wrong, '');
+      } catch (error) {
+        if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
+      }
+    },
+    AGAIN_MS,
+    signal,
+  );
+
+  app.live.hear((told) => {
+    const isHere = told.type === 'reset' || told.data?.workspace_id === id;
+    if (isHere) refresh();
+    if (isHere && MEMBERS_CHANGE.includes(told.type)) members.refresh();
+  }, signal);
+  eachSecond(() => lock.tick(refresh), signal);
+  members.refresh();
+  showName(app, name, path, signal);
+
+  root.append(
+    h('p', { class: 'crumb' }, h('a', { href: '#/workspaces' }, 'Workspaces'), ' / workspace'),
+    h(
+      'div',
+      { class: 'title' },
+      h('h1', { tabindex: '-1' }, h('code', {}, id)),
+      h(
+        'div',
+        { class: 'actions' },
+        h(
+          'button',
+          { type: 'button', class: 'danger-quiet', onclick: () => deleteWorkspace(app, id, path) },
+          'Delete workspace…',
+        ),
+      ),
+    ),
+    name,
+    wrong,
+    h(
+      'div',
+      { class: 'columns' },
+      h(
+        'div',
+        {},
+        lock.node,
+        h('section', { 'aria-labelledby': 'there' }, h('h2', { id: 'there' }, 'Who is there'), there),
+        members.node,
+      ),
+      history.node,
+    ),
+  );
+}
+
+/** How it is called, if somebody made it; else a way to. */
+async function showName(app, node, path, signal) {
+  const make = async () => {
+    try {
+      await app.client.request('PUT', path, { body: {} });
+      await showName(app, node, path, signal);
+    } catch (error) {
+      if (!app.isOver(error)) app.tell(error.message);
+    }
+  };
+  try {
+    const { name, created_at } = await app.client.request('GET', path, { signal });
+    node.replaceChildren([name, `created ${full(created_at)}`].filter(Boolean).join(' · '));
+  } catch (error) {
+    if (error.code !== 'workspace_not_found') return;
+    node.replaceChildren(
+      'Nobody has created this workspace. It can be locked all the same, unless membership is enforced; to have members, it must be. ',
+      h('button', { type: 'button', onclick: make }, 'Create it'),
+    );
+  }
+}
+
+/** Who has the lock now, and until when. */
+class LockCard {
+  #ends = 0;
+  #lock = null;
+  /** What is shown, while it is the same. */
+  #shown;
+
+  constructor(app) {
+    this.app = app;
+    this.left = h('span', { class: 'left big' });
+    this.bar = h('span', { class: 'bar', 'aria-hidden': 'true' }, h('i'));
+    this.times = h('dl', {});
+    this.node = h(
+      'section',
+      { class: 'panel lock', 'aria-labelledby': 'lock' },
+      h('h2', { id: 'lock' }, 'Lock'),
+      h('p', {}, 'One moment…'),
+    );
+  }
+
+  show(lock, at) {
+    this.#lock = lock;
+    this.#ends = lock ? at + lock.expires_in_ms : 0;
+    const shown = lock ? `${lock.fence} ${lock.note} ${JSON.stringify(lock.metadata)}` : '';
+    if (shown !== this.#shown) {
+      this.#shown = shown;
+      this.node.replaceChildren(h('h2', { id: 'lock' }, 'Lock'), ...(lock ? this.#held(lock) : this.#free()));
+    }
+    this.node.classList.toggle('is-held', lock !== null);
+    if (lock) this.#showTimes(lock);
+    this.tick();
+  }
+
+  #free() {
+    return [h('p', { class: 'state' }, 'Free'), h('p', { class: 'sub' }, 'Whoever comes next gets it.')];
+  }
+
+  #held(lock) {
+    const metadata = Object.keys(lock.metadata).length ? JSON.stringify(lock.metadata, null, 2) : null;
+    const end = h(
+      'button',
+      { type: 'button', class: 'danger', onclick: () => endLock(this.app, this.#lock) },
+      'End this lock…',
+    );
+    return [
+      h('p', { class: 'state' }, person(lock.locked_by_user_id, lock.locked_by_name)),
+      h('div', {}, h('p', { class: 'sub' }, 'Time left'), this.left, this.bar),
+      lock.note ? h('p', { class: 'note' }, lock.note) : null,
+      this.times,
+      metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', {}, metadata)) : null,
+      h('div', { class: 'actions' }, end),
+    ].filter(Boolean);
+  }
+
+  #showTimes(lock) {
+    const rows = [
+      ['Since', time(lock.acquired_at)],
+      ['Last active', time(lock.last_active_at)],
+      ['Renewed', time(lock.renewed_at)],
+      ['Session', lock.session_id ? h('code', {}, lock.session_id) : '–'],
+      ['Fence', h('code', {}, String(lock.fence))],
+    ];
+    this.times.replaceChildren(...rows.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
+  }
+
+  /** A second has passed; `refresh` is called when the lease seems to be over. */
+  tick(refresh) {
+    if (!this.#lock) return;
+    const rest = this.#ends - performance.now();
+    showLeft(this.left, this.bar, rest, this.#lock.ttl_ms);
+    for (const node of this.times.querySelectorAll('time')) say(node, ago(node.dateTime));
+    if (rest <= 0) refresh?.();
+  }
+}
+
+/** Those who are there, each with what they do there. */
+function people({ knocks, waiting, followers }) {
+  const group = (title, list, more) =>
+    list.length
+      ? [
+          h('h3', {}, title),
+          h(
+            'ul',
+            { class: 'people' },
+            list.map((one) => h('li', {}, person(one.user_id, one.name), more(one))),
+          ),
+        ]
+      : [];
+  const shown = [
+    ...group('Asking', knocks, ({ message, knocked_at }) => [
+      ' ',
+      message ? h('q', {}, message) : null,
+      ' ',
+      h('span', { class: 'sub' }, time(knocked_at)),
+    ]),
+    ...group('Waiting in line', waiting, ({ since_at }) => h('span', { class: 'sub' }, ' ', lasting(since_at))),
+    ...group('Watching', followers, ({ since_at }) => h('span', { class: 'sub' }, ' ', lasting(since_at))),
+  ];
+  return shown.length ? shown : [h('p', { class: 'sub' }, 'Nobody asks, waits or watches.')];
+}
+
+function deleteWorkspace(app, id, path) {
+  ask(app, {
+    title: `Delete ${id}?`,
+    text: 'Its lock ends at once, and its members are forgotten. The history stays.',
+    action: 'Delete',
+    run: async () => {
+      const { deleted } = await app.client.request('DELETE', path);
+      app.tell(deleted ? `${id} is deleted.` : `There was no workspace named ${id}.`);
+      location.hash = '#/workspaces';
+    },
+  });
+}
