@@ -73,6 +73,7 @@ export class Surface {
     this.tick();
     if (old?.key === panel.key && old.title === panel.title && String(old.text) === String(panel.text)) return;
     if (hadFocus && old?.key !== panel.key) this.focus();
+    if (hadFocus && old?.key !== panel.key) this.focus();
     // Of a dialog that opens a screen reader tells by itself.
     else if (old || this.root.localName !== 'dialog') write(this.heard, [panel.title, ...panel.text].join(' '));
   }

@@ -25,7 +25,7 @@ const NOTHING = {
 
 /** The lock of a workspace while a component shows it: what there is to show, and what can be done, which stays the same
  * from one rendering to the next. Components with the same client (keep it: not a new one for each rendering) and the same
- * workspace share it; when the last of them is gone it is released and closed. The options are those of the first of them.
+ * workspace share it; when the last of them is gone it is released and closed. The options count when it begins.
  * `lock` is null until the component is there.
  * @param {Lockhouse} client @param {string} workspaceId @param {import('./lock.js').LockOptions} [options]
  * @returns {View & Actions & { lock: WorkspaceLock | null }} */
