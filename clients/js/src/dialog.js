@@ -111,6 +111,11 @@ export class LockhouseDialog extends Base {
 
   /** Shows what there is to choose, unless this tab has the lock. */
   show() {
+    this.#show(true);
+  }
+
+  /** @param {boolean} isAsked the person wants to see it */
+  #show(isAsked) {
     if (this.#isOpen || !this.#lock || this.#lock.state === 'held') return;
     this.#isOpen = true;
     this.#render();
@@ -119,8 +124,8 @@ export class LockhouseDialog extends Base {
       this.veil.hidden = false;
       this.dialog.setAttribute('open', '');
       this.#before = null;
-      // It takes the focus from what it covers only.
-      if (before === document.body || this.parentElement?.contains(document.activeElement)) {
+      // Unasked it takes the focus from what it covers only.
+      if (isAsked || before === document.body || this.parentElement?.contains(document.activeElement)) {
         this.#before = before;
         this.main.focus();
       }
@@ -166,7 +171,7 @@ export class LockhouseDialog extends Base {
     lock.addEventListener('change', () => this.#changed(lock.view), { signal });
     const declined = () => {
       this.#hasDeclined = true;
-      this.show();
+      this.#show(false);
       this.#render();
     };
     lock.addEventListener('declined', declined, { signal });
@@ -192,9 +197,10 @@ export class LockhouseDialog extends Base {
     const isNews = loss && loss !== this.#told && (state === 'lost' || state === 'held-by-other');
     if (!loss || isNews) this.#told = loss;
     this.#render();
-    if (!isNews) return;
-    if (isComingBack(loss)) setTimeout(() => this.#lock?.view.loss === loss && this.show(), QUIET_MS);
-    else this.show();
+    // Whoever is handing it over knows, though the event may come before the answer.
+    if (!isNews || (loss.reason === 'handed_over' && this.#isBusy)) return;
+    if (isComingBack(loss)) setTimeout(() => this.#lock?.view.loss === loss && this.#show(false), QUIET_MS);
+    else this.#show(false);
   }
 
   #tick() {
@@ -224,7 +230,7 @@ export class LockhouseDialog extends Base {
         this.#step.is = '';
       } else {
         this.#problem = error instanceof Refusal ? this.#texts.refused(error) : this.#texts.notReached;
-        if (view?.state !== 'held') this.show();
+        if (view?.state !== 'held') this.#show(false);
       }
     }
     this.#isBusy = false;

@@ -60,7 +60,7 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
   await alice.is('Lost the lock, not saved');
   await alice.title('You are no longer editing');
   await logs(page, 'Bob has taken over from Alice');
-  await page.getByRole('button', { name: 'Let what Alice saved arrive' }).click();
+  await page.getByRole('button', { name: 'Let it arrive: the save by Alice' }).click();
   await outcome(page, /^Refused what Alice saved: fence .+ is older than .+\.$/);
   assert.equal(await page.locator('#saved').textContent(), 'One line by Alice.');
 
@@ -115,10 +115,10 @@ story('the length of the leases can be chosen', async ({ server, person }) => {
   const { page, alice } = await open(await person(), server);
   await alice.press('Edit');
   await alice.is('Editing');
-  await page.getByText('10 min', { exact: true }).click();
+  await page.getByRole('radio', { name: '10 min' }).check();
   await alice.says('The lease has 10 min');
   await alice.is('Editing');
-  await page.getByText('30 s', { exact: true }).click();
+  await page.getByRole('radio', { name: '30 s' }).check();
   await alice.says(/^The lease has (30|2\d) s$/);
 });
 
@@ -178,10 +178,11 @@ story('the keyboard is enough', async ({ server, person }) => {
   await page.getByRole('dialog').waitFor({ state: 'hidden' });
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Edit');
   // What is told to one does not take the focus from the other.
-  await alice.text.focus();
-  await bob.root.getByRole('button', { name: 'Edit' }).evaluate((button) => button.click());
-  await bob.title('Alice Martin is editing');
-  assert.equal(await page.evaluate(() => document.activeElement.tagName), 'TEXTAREA');
+  await page.keyboard.press('Enter');
+  await bob.press('Take over…');
+  await bob.press('Take over');
+  await alice.title('You are no longer editing');
+  await page.waitForFunction(() => document.activeElement.matches('.person.right textarea'));
 });
 
 for (const look of LOOKS) {
@@ -204,7 +205,7 @@ for (const look of LOOKS) {
     await accessible(page, 'asked');
     await alice.press('Hand over');
     await bob.is('Editing');
-    await page.getByRole('button', { name: 'Let what Alice saved arrive' }).click();
+    await page.getByRole('button', { name: 'Let it arrive: the save by Alice' }).click();
     await outcome(page, 'Refused');
     await bob.press('Close the tab without a word');
     await bob.is('Tab closed');

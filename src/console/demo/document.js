@@ -39,7 +39,7 @@ export class SharedDocument extends EventTarget {
   saveSlowly(name, text, fence) {
     const arrive = element('button', '', 'Let it arrive');
     arrive.type = 'button';
-    arrive.ariaLabel = `Let what ${name} saved arrive`;
+    arrive.ariaLabel = `Let it arrive: the save by ${name}`;
     const what = element('span', '', `${name}'s save, fence `, fenceOf(fence));
     const item = element('li', '', what, arrive);
     arrive.addEventListener('click', () => {
