@@ -39,7 +39,7 @@ function begin(people) {
   byId('lease').addEventListener('change', async () => {
     for (const person of [left, right]) await person.again(ttlMs());
   });
-  shared.addEventListener('saved', ({ detail }) => add('document', detail.outcome));
+  shared.addEventListener('saved', ({ detail }) => add(detail.isOld ? 'document refused' : 'document', detail.outcome));
   const names = new Map(people.map(({ userId, userName }) => [userId, (userName ?? userId).split(' ')[0]]));
   const who = (userId) => names.get(userId) ?? userId ?? 'Somebody';
   follow(new WatchedClient(people[0]), workspaceId, who, (lock) => [left, right].forEach((person) => person.hear(lock)));

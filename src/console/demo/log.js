@@ -32,11 +32,11 @@ export function follow(client, workspaceId, who, onLock) {
   return client.follow({ workspaceIds: [workspaceId], signal: new AbortController().signal, onEvent, onConnection });
 }
 
-/** Writes something down. `kind` is the event's type, or who says it. */
+/** Writes something down. `kind` is the event's type, or that the document says it. */
 export function add(kind, story, fence) {
   const list = byId('log');
   const time = element('time', '', new Date().toLocaleTimeString());
-  const said = element('code', '', kind);
+  const said = element('code', '', kind.split(' ')[0]);
   list.prepend(element('li', kind.startsWith('lock.') ? 'server' : kind, time, element('span', '', story), said));
   if (fence) said.after(fenceOf(fence));
   while (list.childElementCount > MOST) list.lastElementChild.remove();
