@@ -30,18 +30,21 @@ export async function follow(client, { workspaceIds = [], since, signal, onEvent
     try {
       const path = '/api/v1/events' + (query.length ? '?' + query.join('&') : '');
       const response = await client.open('GET', path, { signal: AbortSignal.any([signal, silence.signal]) });
-      onConnection?.(true);
-      if (wasConnected && last === undefined) {
-        // Nothing was heard yet, so it is not known where to go on.
-        onEvent({ id: 0, type: 'reset', data: null });
-      }
-      wasConnected = true;
+      let isHeard = false;
       const lines = reader((told) => {
         last = told.id;
         onEvent(told);
       });
       for await (const bytes of chunks(response)) {
         attempt = 0;
+        if (!isHeard) {
+          // With the first word, and not before it, what happens from now on is told.
+          isHeard = true;
+          onConnection?.(true);
+          // Nothing was heard before the connection was lost, so it is not known where to go on.
+          if (wasConnected && last === undefined) onEvent({ id: 0, type: 'reset', data: null });
+          wasConnected = true;
+        }
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), SILENCE_MS);
         lines(bytes);

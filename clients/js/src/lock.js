@@ -52,7 +52,7 @@ export class WorkspaceLock extends EventTarget {
   #revision = 0;
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
   /** @type {() => void} */ #leave;
-  /** @type {Promise<void> | undefined} */ #refreshing;
+  #round = 0;
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
   constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true } = {}) {
@@ -143,15 +143,19 @@ export class WorkspaceLock extends EventTarget {
   async ask(message) {
     if (this.state === 'held') return 'held';
     const effort = this.#begin();
-    const { userName } = this.client;
-    await this.client.knock(this.workspaceId, {
-      session_id: this.sessionId,
-      ...(message && { message }),
-      ...(userName && { name: userName }),
-    });
     this.#hasAsked = true;
     this.#state = 'waiting';
     this.#changed();
+    try {
+      const { userName: name } = this.client;
+      await this.client.knock(this.workspaceId, { session_id: this.sessionId, ...(message && { message }), ...(name && { name }) });
+    } catch (error) {
+      // Where there is nobody any more to ask, it can be had.
+      if (!(error instanceof Refusal && error.code === 'lock_not_found')) {
+        if (!effort.aborted) this.cancel();
+        throw error;
+      }
+    }
     await this.#stand(effort);
     return this.state;
   }
@@ -213,15 +217,10 @@ export class WorkspaceLock extends EventTarget {
 
   /** Reads who has it. */
   async refresh() {
-    this.#refreshing ??= this.client
-      .read(this.workspaceId)
-      .then(({ lock }) => {
-        if (!this.#lease) this.#see(lock);
-      })
-      .finally(() => {
-        this.#refreshing = undefined;
-      });
-    return this.#refreshing;
+    const round = ++this.#round;
+    const { lock } = await this.client.read(this.workspaceId);
+    // Unless something newer is known by now.
+    if (round === this.#round) this.#see(lock);
   }
 
   #fence() {
@@ -430,6 +429,8 @@ export class WorkspaceLock extends EventTarget {
     }
     if (event.workspace_id !== this.workspaceId || event.revision <= this.#revision) return;
     this.#revision = event.revision;
+    // What was asked for before may be answered with what was true before.
+    this.#round++;
     const { lock } = event;
     if (!lease) {
       const isNo = type === 'lock.knock_declined' && event.detail.to_user_id === this.client.userId && this.#hasAsked;

@@ -152,6 +152,7 @@ export class Tabs {
     this.#channel?.close();
     this.#channel = undefined;
     this.#others.clear();
+    this.#each((listener) => listener.onConnection(false));
   }
 
   #hide() {

@@ -23,6 +23,17 @@ function story(name, tell, settings) {
   });
 }
 
+/** What there is to be found, as soon as it is.
+ * @template T @param {() => Promise<T>} look */
+async function eventually(look) {
+  for (let tries = 0; tries < 250; tries++) {
+    const found = await look();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return assert.fail('it never came to that');
+}
+
 const acquire = (page) => page.evaluate(() => lock.acquire());
 const states = (page) => page.evaluate(() => told.filter(([type]) => type === 'state').map(([, state]) => state));
 
@@ -59,4 +70,279 @@ story('whoever is taken over knows in less than a second, and is told by whom', 
   const [[, loss]] = await alice.evaluate(() => told.filter(([type]) => type === 'lost'));
   assert.deepEqual(loss, { reason: 'taken_over', by: { userId: 'bob', name: 'BOB' }, changed: true });
   await assert.rejects(alice.evaluate(() => lock.fetch('/save')), /NotHeld/);
+});
+
+story('one asks, the other hands it over', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  const bob = await tab(await person(), server.url, 'bob');
+  await acquire(alice);
+  await until(bob, 'held-by-other');
+  const asks = bob.evaluate(() => lock.ask('two minutes?'));
+  await alice.waitForFunction(() => lock.view.knock?.message === 'two minutes?');
+  assert.equal(await alice.evaluate(() => told.find(([type]) => type === 'knock')[1].user_id), 'bob');
+  assert.ok(await bob.evaluate(() => lock.view.hasAsked));
+  await alice.evaluate(() => lock.handOver());
+  assert.equal(await asks, 'held');
+  await until(alice, 'held-by-other');
+  // It was claimed, and is renewed from now on.
+  const { lock } = await server.acquire('carol', 'design-42');
+  assert.ok(lock.expires_in_ms > 60_000 && lock.locked_by_user_id === 'bob', JSON.stringify(lock));
+});
+
+story('one asks, the other keeps it', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  const bob = await tab(await person(), server.url, 'bob');
+  await acquire(alice);
+  await until(bob, 'held-by-other');
+  const asks = bob.evaluate(() => lock.ask());
+  await alice.waitForFunction(() => lock.view.knock);
+  await alice.evaluate(() => lock.decline());
+  assert.equal(await asks, 'held-by-other');
+  assert.ok(await bob.evaluate(() => told.some(([type]) => type === 'declined')));
+  assert.equal(await alice.evaluate(() => lock.view.knock), null);
+  assert.equal(await alice.evaluate(() => lock.state), 'held');
+});
+
+story('an administrator ends it, and the holder knows', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  await acquire(alice);
+  await alice.waitForFunction(() => lock.view.isConnected);
+  await server.ask('root', 'DELETE', '/api/v1/workspaces/design-42/lock?force=true');
+  await until(alice, 'lost');
+  assert.deepEqual(await alice.evaluate(() => [lock.view.loss.reason, lock.view.loss.by.userId]), ['revoked', 'root']);
+});
+
+story('a closed tab lets go at once', async ({ server, person }) => {
+  const context = await person();
+  const alice = await tab(context, server.url, 'alice');
+  const bob = await tab(await person(), server.url, 'bob');
+  await acquire(alice);
+  const waits = bob.evaluate(() => lock.wait());
+  await until(bob, 'waiting');
+  await alice.close({ runBeforeUnload: true });
+  assert.equal(await waits, 'held');
+});
+
+story('a page that is loaded again is the same tab', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice', { releaseOnClose: false });
+  await acquire(alice);
+  const fence = await alice.evaluate(() => lock.fence);
+  await alice.reload();
+  await begin(alice, 'alice', {});
+  await until(alice, 'free');
+  assert.equal(await acquire(alice), 'held');
+  assert.equal(await alice.evaluate(() => lock.fence), fence);
+});
+
+story('a tab that is duplicated is another one', async ({ server, person }) => {
+  const context = await person();
+  const one = await tab(context, server.url, 'alice');
+  await acquire(one);
+  // window.open copies what sessionStorage has.
+  const [two] = await Promise.all([context.waitForEvent('page'), one.evaluate(() => void window.open('/healthz'))]);
+  await begin(two, 'alice', {});
+  const session = (page) => page.evaluate(() => lock.sessionId);
+  assert.notEqual(await session(one), await session(two));
+  await until(two, 'held-by-other');
+  assert.equal(await acquire(two), 'held-by-other', 'nothing is taken from the other tab unasked');
+  assert.equal(await two.evaluate(() => lock.view.isOtherTab), true);
+  assert.equal(await two.evaluate(() => lock.takeOver()), 'held');
+  await until(one, 'held-by-other', 2_000);
+  assert.equal(await one.evaluate(() => lock.view.isOtherTab), true);
+  assert.equal(await one.evaluate(() => lock.fence), null);
+});
+
+story('the tabs of one person share one stream, and another tab goes on when the first is closed', async ({ server, person }) => {
+  const context = await person();
+  const tabs = [];
+  for (const id of ['one', 'two', 'three']) tabs.push(await tab(context, server.url, 'alice', {}, id));
+  const streams = async () => {
+    const text = await (await fetch(server.url + '/metrics', { headers: { 'X-User-Id': 'root' } })).text();
+    return Number(/^lockhouse_followers (\d+)$/m.exec(text)[1]);
+  };
+  for (const page of tabs) await page.waitForFunction(() => lock.view.isConnected);
+  // When more is wanted it begins anew.
+  await eventually(async () => (await streams()) === 1);
+  await server.acquire('bob', 'three');
+  await until(tabs[2], 'held-by-other', 2_000);
+  await tabs[0].close();
+  await server.ask('bob', 'DELETE', '/api/v1/workspaces/three/lock');
+  await until(tabs[2], 'free', 5_000);
+  await server.acquire('bob', 'two');
+  await until(tabs[1], 'held-by-other', 5_000);
+  await eventually(async () => (await streams()) === 1);
+});
+
+story('nothing is believed of a lease when the network is silent', async ({ server, person }) => {
+  const wire = await Wire.to(server.url);
+  try {
+    const alice = await tab(await person(), wire.url, 'alice', { ttlMs: 2_000 });
+    await acquire(alice);
+    wire.isSilent = true;
+    const lost = await alice.evaluate(
+      () => new Promise((resolve) => lock.addEventListener('lost', ({ detail }) => resolve({ detail, fence: lock.fence }))),
+    );
+    assert.deepEqual(lost, { detail: { reason: 'expired', by: null, changed: false }, fence: null });
+    // For the server it was still good then, or just over: somebody else gets it no earlier.
+    const bob = await tab(await person(), server.url, 'bob');
+    assert.equal(await bob.evaluate(() => lock.wait()), 'held');
+    wire.isSilent = false;
+    wire.sockets.forEach((socket) => socket.destroy());
+    await alice.waitForFunction(() => lock.view.loss?.by?.userId === 'bob', null, { timeout: 20_000 });
+    assert.equal(await alice.evaluate(() => lock.state), 'lost');
+  } finally {
+    wire.stop();
+  }
+}, { LOCKHOUSE_LOCKS_MIN_TTL: '500ms' });
+
+story('after a silence an uncontested lease comes back quietly', async ({ server, person }) => {
+  const wire = await Wire.to(server.url);
+  try {
+    const alice = await tab(await person(), wire.url, 'alice', { ttlMs: 1_000 });
+    await acquire(alice);
+    const fence = await alice.evaluate(() => lock.fence);
+    wire.isSilent = true;
+    await until(alice, 'lost');
+    wire.isSilent = false;
+    wire.sockets.forEach((socket) => socket.destroy());
+    await until(alice, 'held', 20_000);
+    assert.equal(await alice.evaluate(() => lock.fence), fence);
+  } finally {
+    wire.stop();
+  }
+});
+
+story('a frozen tab does not believe that it still has what is over', async ({ server, person }) => {
+  // In a browser of its own, whose pages are stopped as a whole: no timer, no answer, nothing.
+  const own = await browser();
+  try {
+    const alice = await tab(await own.newContext(), server.url, 'alice', { ttlMs: 1_000 });
+    await acquire(alice);
+    const { processInfo } = await (await own.newBrowserCDPSession()).send('SystemInfo.getProcessInfo');
+    const signal = (name) => processInfo.filter(({ type }) => type === 'renderer').forEach(({ id }) => process.kill(id, name));
+    signal('SIGSTOP');
+    const bob = await tab(await person(), server.url, 'bob');
+    assert.equal(await bob.evaluate(() => lock.wait()), 'held');
+    signal('SIGCONT');
+    await alice.waitForFunction(() => lock.view.loss?.by?.userId === 'bob');
+    assert.deepEqual(await alice.evaluate(() => [lock.state, lock.fence]), ['lost', null]);
+    // What was true at any time: it was not held by both.
+    assert.equal(await bob.evaluate(() => lock.state), 'held');
+    assert.equal(await alice.evaluate(() => lock.takeOver()), 'held');
+  } finally {
+    await own.close();
+  }
+});
+
+story('after a freeze the stream of events goes on where it was', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  await until(alice, 'free');
+  await alice.waitForFunction(() => lock.view.isConnected);
+  // What the browser says before it freezes a page, and after.
+  await alice.evaluate(() => document.dispatchEvent(new Event('freeze')));
+  await alice.waitForFunction(() => !lock.view.isConnected);
+  await server.acquire('bob', 'design-42');
+  await alice.evaluate(() => document.dispatchEvent(new Event('resume')));
+  await until(alice, 'held-by-other');
+});
+
+story('the server is killed and comes back', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice', { ttlMs: 3_000 });
+  const bob = await tab(await person(), server.url, 'bob');
+  await acquire(alice);
+  await until(bob, 'held-by-other');
+  const fence = await alice.evaluate(() => lock.fence);
+  await server.kill();
+  await bob.waitForFunction(() => !lock.view.isConnected);
+  await server.again();
+  await bob.waitForFunction(() => lock.view.isConnected);
+  await until(alice, 'held');
+  assert.equal(await alice.evaluate(() => lock.fence), fence);
+  await alice.evaluate(() => lock.release());
+  await until(bob, 'free', 20_000);
+});
+
+story('offline and back', async ({ server, person }) => {
+  const context = await person();
+  const alice = await tab(context, server.url, 'alice', { ttlMs: 2_000 });
+  await acquire(alice);
+  await context.setOffline(true);
+  await until(alice, 'lost');
+  await context.setOffline(false);
+  await until(alice, 'held', 20_000);
+});
+
+story('the back-forward cache', async ({ server }) => {
+  const own = await browser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+  try {
+    const context = await own.newContext();
+    // Pages of the server are not to be stored; the app's own are.
+    await context.route('**/app', (route) => route.fulfill({ contentType: 'text/html', body: '<title>An app</title>' }));
+    const alice = await tab(context, server.url, 'alice', {}, 'design-42', '/app');
+    await alice.evaluate(() => {
+      // Playwright loses sight of a page that comes back: it says so itself.
+      window.addEventListener('pageshow', ({ persisted }) => persisted && client.acquire('came back'));
+    });
+    await acquire(alice);
+    const read = async (id) => (await server.ask('bob', 'GET', `/api/v1/workspaces/${encodeURIComponent(id)}/lock`)).lock;
+    const before = await read('design-42');
+    await alice.goto(server.url + '/readyz');
+    // It is let go of.
+    await eventually(async () => !(await read('design-42')));
+    await alice.evaluate(() => history.back()).catch(() => {});
+    await eventually(() => read('came back'));
+    const after = await eventually(() => read('design-42'));
+    assert.ok(after.fence > before.fence && after.session_id === before.session_id, 'nobody came between');
+  } finally {
+    await own.close();
+  }
+});
+
+story('saving names the lease, and does not happen without one', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  await acquire(alice);
+  const gate = (page) => page.evaluate(() => lock.fetch('/api/v1/gate', { headers: { 'X-User-Id': 'alice' } }).then(({ status }) => status, ({ name }) => name));
+  assert.equal(await gate(alice), 204);
+  await alice.evaluate(() => lock.release());
+  assert.equal(await gate(alice), 'NotHeld');
+});
+
+story('whoever waits longer than the server lets them keeps their place', async ({ server, person }) => {
+  await server.acquire('alice', 'design-42');
+  const bob = await tab(await person(), server.url, 'bob');
+  const waits = bob.evaluate(() => lock.wait());
+  await until(bob, 'waiting');
+  // In line behind bob, for as long as it takes him to ask several times.
+  const carol = await tab(await person(), server.url, 'carol');
+  let asked = 0;
+  bob.on('request', (request) => (asked += request.method() === 'POST' ? 1 : 0));
+  while (asked < 3) await bob.waitForRequest((request) => request.method() === 'POST');
+  const also = carol.evaluate(() => lock.wait());
+  await until(carol, 'waiting');
+  while (asked < 6) await bob.waitForRequest((request) => request.method() === 'POST');
+  await server.ask('alice', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  assert.equal(await waits, 'held');
+  await bob.evaluate(() => lock.release());
+  assert.equal(await also, 'held');
+}, { LOCKHOUSE_LOCKS_MAX_WAIT: '1s' });
+
+story('who is refused is not asked again, who was not heard is', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  let asked = 0;
+  alice.on('request', (request) => (asked += request.url().includes('/nothing') ? 1 : 0));
+  const refused = await alice.evaluate(() => client.request('GET', '/api/v1/nothing').catch(({ code, status }) => [code, status]));
+  assert.deepEqual([refused, asked], [['not_found', 404], 1]);
+  await server.kill();
+  const heard = alice.evaluate(() => client.read('design-42'));
+  await alice.waitForEvent('requestfailed');
+  await server.again();
+  assert.equal((await heard).locked, false);
+});
+
+story('names are text', async ({ server, person }) => {
+  const name = '<img src=x onerror=alert(1)> "Zoë"';
+  const alice = await tab(await person(), server.url, name, {}, 'a/b ü');
+  assert.equal(await acquire(alice), 'held');
+  const { lock } = await server.acquire('bob', 'a/b ü');
+  assert.equal(lock.locked_by_user_id, name);
 });

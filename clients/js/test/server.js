@@ -104,15 +104,16 @@ export class Wire {
   }
 }
 
-export const browser = () => chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+/** @param {import('playwright-core').LaunchOptions} [options] */
+export const browser = (options) => chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'], ...options });
 
 /** Opens a tab of somebody who has a `lock` on a workspace; `told` has each state that it was in, and each event.
  * @param {import('playwright-core').BrowserContext} context @param {string} url @param {string} userId
  * @param {object} [options] @param {string} [workspaceId] */
-export async function tab(context, url, userId, options = {}, workspaceId = 'design-42') {
+export async function tab(context, url, userId, options = {}, workspaceId = 'design-42', path = '/healthz') {
   const page = await context.newPage();
   // Something of the same origin that has no scripts of its own.
-  await page.goto(url + '/healthz');
+  await page.goto(url + path);
   await begin(page, userId, options, workspaceId);
   return page;
 }
