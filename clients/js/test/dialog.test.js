@@ -133,7 +133,6 @@ story('one asks, the other keeps it, and a second time is too soon', async (ther
   await press(bob, 'Ask');
   // What the server says, in its words.
   await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
-  await press(bob, 'Back');
   await title(bob, 'Alice Martin is editing');
 });
 
