@@ -32,6 +32,17 @@ macro_rules! console {
     };
 }
 
+/// `/demo/name` is `demo/name`.
+macro_rules! demo {
+    ($name:literal, $media_type:expr) => {
+        Page {
+            path: concat!("/demo/", $name),
+            media_type: $media_type,
+            bytes: include_bytes!(concat!("demo/", $name)),
+        }
+    };
+}
+
 /// `/client/name` is a module of `clients/js`.
 macro_rules! client {
     ($name:literal) => {
@@ -76,10 +87,16 @@ pub const CONSOLE: &[Page] = &[
     console!("workspaces.js", JAVASCRIPT),
 ];
 
-/// The modules of the JavaScript client.
+/// The modules of the JavaScript client; not `react.js`, since React comes with whoever uses it.
 pub const CLIENT: &[Page] = &[
     client!("client.js"),
     client!("clock.js"),
+    client!("dialog.js"),
+    client!("dialog-panels.js"),
+    client!("dialog-style.js"),
+    client!("dialog-surface.js"),
+    client!("dialog-texts.js"),
+    client!("dialog-time.js"),
     client!("efforts.js"),
     client!("events.js"),
     client!("index.js"),
@@ -91,8 +108,17 @@ pub const CLIENT: &[Page] = &[
     client!("tabs.js"),
 ];
 
-/// The playground: `/demo` is `demo/demo.html`, `/demo/name` is `demo/name`.
-pub const DEMO: &[Page] = &[];
+/// The playground.
+pub const DEMO: &[Page] = &[
+    Page { path: "/demo", media_type: HTML, bytes: include_bytes!("demo/demo.html") },
+    demo!("client.js", JAVASCRIPT),
+    demo!("demo.css", CSS),
+    demo!("demo.js", JAVASCRIPT),
+    demo!("document.js", JAVASCRIPT),
+    demo!("log.js", JAVASCRIPT),
+    demo!("page.js", JAVASCRIPT),
+    demo!("person.js", JAVASCRIPT),
+];
 
 impl Pages {
     /// What is served at a path.
@@ -123,8 +149,25 @@ mod tests {
     }
 
     #[test]
+    fn every_file_of_the_playground_and_of_the_client_is_served() {
+        for (folder, path, pages, without) in
+            [("src/console/demo", "/demo", DEMO, "demo.html"), ("clients/js/src", "/client", CLIENT, "react.js")]
+        {
+            for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let path = format!("{path}/{name}");
+                assert_eq!(
+                    pages.iter().any(|page| page.path == path),
+                    name != without,
+                    "{name} of {folder} in the table"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_a_module_imports_is_served() {
-        for page in CONSOLE.iter().chain(CLIENT).filter(|page| page.media_type == JAVASCRIPT) {
+        for page in CONSOLE.iter().chain(CLIENT).chain(DEMO).filter(|page| page.media_type == JAVASCRIPT) {
             let text = std::str::from_utf8(page.bytes).unwrap();
             let (folder, _) = page.path.rsplit_once('/').unwrap();
             for import in

@@ -1,0 +1,212 @@
+import { age, idleMs } from './dialog-time.js';
+
+/** Whoever did something less than this ago is active now (milliseconds). */
+const NOW_MS = 5_000;
+
+/** @typedef {import('./lock.js').View} View */
+/** @typedef {import('./dialog-surface.js').Panel} Panel */
+/** @typedef {import('./dialog-surface.js').Choice} Choice */
+/** What the person has begun to choose.
+ * @typedef {'' | 'ask' | 'take-over'} Step */
+/** What is known, and what can be done.
+ * @typedef {object} There
+ * @property {import('./lock.js').WorkspaceLock} lock
+ * @property {import('./dialog-texts.js').Texts} texts
+ * @property {boolean} isOpen the dialog is open.
+ * @property {boolean} isOffline there has been no connection for a while.
+ * @property {boolean} isRefused the server has refused a takeover of this lease.
+ * @property {boolean} hasDeclined the holder has said no.
+ * @property {string} problem why the last thing that was done did not go well.
+ * @property {Step} step
+ * @property {(step: Step) => void} begin
+ * @property {(act: () => unknown) => unknown} act does something that takes its time.
+ * @property {() => void} readOnly
+ */
+
+/** Nobody has ended it, and it may be had again in a moment.
+ * @param {View['loss']} loss */
+export const isComingBack = (loss) => loss?.reason === 'expired' && !loss.changed;
+
+/** What the dialog shows to somebody who wants to edit.
+ * @param {There} there @returns {Panel} */
+export function asking(there) {
+  const { lock, texts, step } = there;
+  const { state, holder, isOtherTab } = lock.view;
+  const said = there.problem || (there.hasDeclined && holder ? texts.declined(nameOf(holder)) : undefined);
+  /** @param {Panel} panel */
+  const panel = (panel) => ({ ...panel, said, isBad: Boolean(there.problem) });
+  if (state === 'waiting') return panel(waiting(there));
+  if (state === 'unknown') {
+    return panel({
+      key: 'unknown',
+      title: texts.unknown,
+      text: [texts.unknownText],
+      choices: [choice('try-again', texts.tryAgain, () => there.act(() => lock.acquire()), 'primary'), readOnly(there)],
+    });
+  }
+  if (isOtherTab) {
+    return panel({
+      key: 'other-tab',
+      title: texts.otherTab,
+      text: [texts.otherTabText],
+      choices: [choice('edit-here', texts.editHere, () => there.act(() => lock.takeOver()), 'primary'), readOnly(there)],
+    });
+  }
+  if (!holder || state === 'free') return panel(free(there));
+  if (step === 'ask') return panel(ask(there, holder));
+  if (step === 'take-over') return panel(takeOver(there, holder));
+  return panel(held(there, holder));
+}
+
+/** What is told beside the work.
+ * @param {There} there @returns {Panel | null} */
+export function notice(there) {
+  const { lock, texts } = there;
+  const { state, knock } = lock.view;
+  if (state === 'waiting' && !there.isOpen) {
+    const { choices, ...panel } = waiting(there);
+    return { ...panel, choices: choices.filter(({ key }) => key === 'stop-waiting') };
+  }
+  if (state !== 'held') return null;
+  if (knock) return knocked(there, knock);
+  return there.isOffline ? { key: 'offline', title: texts.offline, text: [texts.offlineText], choices: [] } : null;
+}
+
+/** @param {There} there @param {import('./client.js').Lock} holder @returns {Panel} */
+function held(there, holder) {
+  const { lock, texts, isRefused } = there;
+  const { state, loss } = lock.view;
+  const name = nameOf(holder);
+  const isLost = state === 'lost' && loss;
+  return {
+    key: 'held-by-other',
+    title: isLost ? texts.lost : texts.isEditing(name),
+    text: [
+      ...(isLost ? why(there, loss) : [texts.canRead(name)]),
+      ...(holder.note ? [texts.note(holder.note)] : []),
+      ...(isRefused ? [texts.takeOverRefused] : []),
+      ...(there.isOffline ? [texts.notConnected] : []),
+    ],
+    ticking: () => activity(there, holder),
+    choices: [
+      choice('wait', texts.wait, () => there.act(() => lock.wait()), 'primary'),
+      choice('ask', texts.ask, () => there.begin('ask')),
+      { ...choice('take-over', texts.takeOver, () => there.begin('take-over')), isOff: isRefused },
+      readOnly(there),
+    ],
+  };
+}
+
+/** @param {There} there @returns {Panel} */
+function free(there) {
+  const { lock, texts, problem } = there;
+  const { state, loss } = lock.view;
+  const isLost = state === 'lost' && loss;
+  const isFree = !isComingBack(loss) && loss?.reason !== 'member_removed' && loss?.reason !== 'workspace_deleted';
+  return {
+    key: 'free',
+    title: isLost ? texts.lost : problem ? texts.cannotEdit : texts.free,
+    text: [...(isLost ? why(there, loss) : []), ...(isFree && !problem ? [texts.freeText] : [])],
+    choices: [
+      choice('edit', isLost ? texts.editAgain : texts.edit, () => there.act(() => lock.acquire()), 'primary'),
+      readOnly(there),
+    ],
+  };
+}
+
+/** @param {There} there @param {import('./client.js').Lock} holder @returns {Panel} */
+const ask = (there, holder) => ({
+  key: 'ask',
+  title: there.texts.askTitle(nameOf(holder)),
+  text: [there.texts.askText],
+  field: there.texts.askLabel,
+  choices: [
+    choice('send-ask', there.texts.sendAsk, (message) => there.act(() => there.lock.ask(message)), 'primary'),
+    back(there),
+  ],
+});
+
+/** @param {There} there @param {import('./client.js').Lock} holder @returns {Panel} */
+const takeOver = (there, holder) => ({
+  key: 'take-over',
+  title: there.texts.takeOverTitle(nameOf(holder)),
+  text: [there.texts.takeOverText(nameOf(holder))],
+  ticking: () => activity(there, holder),
+  choices: [
+    choice('confirm-take-over', there.texts.confirmTakeOver, () => there.act(() => there.lock.takeOver()), 'danger'),
+    back(there),
+  ],
+});
+
+/** @param {There} there @returns {Panel} */
+function waiting({ lock, texts, readOnly }) {
+  const { holder, hasAsked } = lock.view;
+  const name = holder ? nameOf(holder) : '';
+  const knock = holder?.knock?.user_id === lock.client.userId ? holder?.knock : null;
+  return {
+    key: 'waiting',
+    title: texts.waiting,
+    text: [!holder ? texts.waitingFree : hasAsked ? texts.asked(name) : texts.waitingFor(name)],
+    ticking: () => {
+      const left = knock && leftMs(knock);
+      return left === null ? (holder ? activity({ texts }, holder) : '') : texts.grantedIn(name, texts.duration(left));
+    },
+    choices: [
+      choice('read-meanwhile', texts.readMeanwhile, readOnly),
+      choice('stop-waiting', texts.stopWaiting, () => lock.cancel()),
+    ],
+  };
+}
+
+/** @param {There} there @param {import('./client.js').Knock} knock @returns {Panel} */
+function knocked({ lock, texts, problem, act }, knock) {
+  const name = knock.name ?? knock.user_id;
+  return {
+    key: 'knock ' + knock.user_id,
+    title: texts.knock(name),
+    text: knock.message ? [texts.note(knock.message)] : [],
+    ticking: () => {
+      const left = leftMs(knock);
+      return left === null ? '' : texts.passesIn(name, texts.duration(left));
+    },
+    said: problem || undefined,
+    isBad: true,
+    choices: [
+      choice('hand-over', texts.handOver, () => act(() => lock.handOver(knock.user_id)), 'primary'),
+      choice('decline', texts.decline, () => act(() => lock.decline())),
+    ],
+  };
+}
+
+/** Why it was lost.
+ * @param {There} there @param {NonNullable<View['loss']>} loss */
+function why({ lock, texts }, loss) {
+  if (isComingBack(loss)) return [texts.comingBack, texts.unsaved];
+  const { reason, by, changed } = loss;
+  const { holder } = lock.view;
+  // Whom it was given to, if that is known, and not who gave it.
+  const name = reason === 'handed_over' && holder ? nameOf(holder) : by && (by.name ?? by.userId);
+  return [texts.reasons[reason](name), texts.unsaved, ...(changed ? [texts.changed] : [])];
+}
+
+/** @param {Pick<There, 'texts'>} there @param {import('./client.js').Lock} holder */
+function activity({ texts }, holder) {
+  const idle = idleMs(holder);
+  return idle < NOW_MS ? texts.activeNow : texts.active(texts.duration(idle));
+}
+
+/** How long it is until it passes by itself, in milliseconds; null when it does not.
+ * @param {import('./client.js').Knock} knock */
+const leftMs = (knock) => (knock.auto_grant_in_ms === null ? null : Math.max(0, knock.auto_grant_in_ms - age(knock)));
+
+/** @param {import('./client.js').Lock} lock */
+const nameOf = (lock) => lock.locked_by_name ?? lock.locked_by_user_id;
+
+/** @param {string} key @param {string} label @param {Choice['act']} act @param {Choice['look']} [look] @returns {Choice} */
+const choice = (key, label, act, look) => ({ key, label, act, ...(look && { look }) });
+
+/** @param {There} there */
+const readOnly = ({ texts, readOnly }) => choice('read-only', texts.readOnly, readOnly);
+
+/** @param {There} there */
+const back = ({ texts, begin }) => choice('back', texts.back, () => begin(''));

@@ -1,0 +1,101 @@
+/** What the dialog says, in English. `name` is who has it or asks for it, times are in milliseconds. */
+export const TEXTS = {
+  /** @param {number} ms */
+  duration: (ms) => {
+    const seconds = Math.round(Math.max(0, ms) / 1000);
+    if (seconds < 60) return `${seconds} s`;
+    return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+  },
+
+  // Somebody else has it.
+  /** @param {string} name */
+  isEditing: (name) => `${name} is editing`,
+  /** @param {string} name */
+  canRead: (name) => `You can read along. To edit, wait for ${name} to finish, ask, or take over.`,
+  /** @param {string} note */
+  note: (note) => `“${note}”`,
+  activeNow: 'Active just now',
+  /** @param {string} duration */
+  active: (duration) => `Active ${duration} ago`,
+  notConnected: 'No connection to the server: this may be out of date.',
+  /** @param {string} name */
+  declined: (name) => `${name} keeps it for now.`,
+
+  // It has been asked for, or waited for.
+  waiting: 'You are in line',
+  /** @param {string} name */
+  waitingFor: (name) => `You can edit as soon as ${name} has finished.`,
+  waitingFree: 'It is free: one moment.',
+  /** @param {string} name */
+  asked: (name) => `${name} has been asked. You can edit as soon as ${name} agrees or has finished.`,
+  /** @param {string} name @param {string} duration */
+  grantedIn: (name, duration) => `Yours in ${duration}, unless ${name} says no`,
+  /** @param {string} name */
+  askTitle: (name) => `Ask ${name}`,
+  askText: 'You wait in line meanwhile.',
+  askLabel: 'Message (optional)',
+
+  // Taking over.
+  /** @param {string} name */
+  takeOverTitle: (name) => `Take over from ${name}?`,
+  /** @param {string} name */
+  takeOverText: (name) => `${name} can no longer save. What ${name} has not saved stays in the page over there.`,
+  takeOverRefused: 'You are not allowed to take over here.',
+
+  // It was lost.
+  lost: 'You are no longer editing',
+  /** Why. `name` is who did it, or has it now; null when that is not known.
+   * @type {Record<import('./client.js').Lost['reason'], (name: string | null) => string>} */
+  reasons: {
+    taken_over: (name) => `${name ?? 'Somebody'} has taken over.`,
+    handed_over: (name) => `It has passed to ${name ?? 'somebody else'}, who had asked for it.`,
+    expired: (name) => (name ? `You were away for too long, and ${name} came.` : 'You were away for too long.'),
+    released: () => 'It was released from elsewhere.',
+    revoked: (name) => `${name ?? 'An administrator'} has ended it.`,
+    member_removed: () => 'You are no longer a member of this workspace.',
+    workspace_deleted: () => 'This workspace has been deleted.',
+  },
+  comingBack: 'The server could not be reached in time. Trying to get it back…',
+  changed: 'Somebody else has had it since, so look at what has changed before you save.',
+  unsaved: 'What you have not saved is still in this page.',
+
+  // It can be had.
+  free: 'It is free again',
+  freeText: 'Nobody is editing now.',
+  otherTab: 'You are editing this in another tab',
+  otherTabText: 'It moves here, and the other tab becomes read-only.',
+  cannotEdit: 'This cannot be edited now',
+  unknown: 'The server cannot be reached',
+  unknownText: 'Who is editing is not known. You can read.',
+
+  // For whoever has it.
+  /** @param {string} name */
+  knock: (name) => `${name} would like to edit`,
+  /** @param {string} name @param {string} duration */
+  passesIn: (name, duration) => `Passes to ${name} in ${duration} unless you answer`,
+  offline: 'Connection lost',
+  offlineText: 'You can go on for now. If it does not come back soon, somebody else may get the lock.',
+
+  /** @param {import('./refusal.js').Refusal} refusal */
+  refused: (refusal) => refusal.problem.detail,
+  notReached: 'The server could not be reached. Try again.',
+
+  // The buttons.
+  wait: 'Wait',
+  ask: 'Ask…',
+  sendAsk: 'Ask',
+  takeOver: 'Take over…',
+  confirmTakeOver: 'Take over',
+  readOnly: 'Read only',
+  stopWaiting: 'Stop waiting',
+  readMeanwhile: 'Read meanwhile',
+  edit: 'Edit',
+  editAgain: 'Edit again',
+  editHere: 'Edit here',
+  tryAgain: 'Try again',
+  back: 'Back',
+  handOver: 'Hand over',
+  decline: 'Not now',
+};
+
+/** @typedef {typeof TEXTS} Texts */

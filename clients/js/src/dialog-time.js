@@ -1,0 +1,17 @@
+/** When something was seen first, by the monotonic clock. @type {WeakMap<object, number>} */
+const seen = new WeakMap();
+
+/** For how long it has been known, in milliseconds.
+ * @param {object} what */
+export function age(what) {
+  const now = performance.now();
+  const then = seen.get(what) ?? now;
+  seen.set(what, then);
+  return now - then;
+}
+
+/** How long ago the holder did something, in milliseconds: by the server's clock up to when it said so, which is as long
+ * before the end as it says, and by our own since then.
+ * @param {import('./client.js').Lock} lock */
+export const idleMs = (lock) =>
+  Math.max(0, Date.parse(lock.expires_at) - lock.expires_in_ms - Date.parse(lock.last_active_at)) + age(lock);

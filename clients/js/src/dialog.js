@@ -1,0 +1,302 @@
+import { asking, isComingBack, notice } from './dialog-panels.js';
+import { STYLE } from './dialog-style.js';
+import { Surface, element } from './dialog-surface.js';
+import { TEXTS } from './dialog-texts.js';
+import { age } from './dialog-time.js';
+import { Refusal } from './refusal.js';
+
+export { TEXTS };
+
+/** @typedef {import('./lock.js').View} View */
+/** @typedef {import('./dialog-texts.js').Texts} Texts */
+
+/** While it is open, who has it is read again after so long: heartbeats are no events (milliseconds). */
+const LOOK_AGAIN_MS = 10_000;
+/** A connection that is back so soon, or a lease, is not worth a word (milliseconds). */
+const QUIET_MS = 1_500;
+// Where there is no page, it can be imported all the same.
+const Base = globalThis.HTMLElement ?? /** @type {typeof HTMLElement} */ (class {});
+
+/** `<lockhouse-dialog>`: tells a person who is editing, and lets them choose. Give it a `lock`, and call `edit()` when the
+ * person wants to edit; it opens by itself when the lock is lost, and shows a notice when somebody asks for it. With the
+ * attribute `inline` it covers its positioned ancestor only, and not the page.
+ *
+ * Events: `readonly` (the person chose to read only), `open`, `close`. */
+export class LockhouseDialog extends Base {
+  /** @type {import('./lock.js').WorkspaceLock | null} */ #lock = null;
+  /** @type {Texts} */ #texts = TEXTS;
+  #isOpen = false;
+  /** What the person has begun to choose, and the fence of the lock that they were shown. */
+  #step = { is: /** @type {import('./dialog-panels.js').Step} */ (''), fence: 0 };
+  /** The fence of the lock that may not be taken over. */ #refused = 0;
+  #hasDeclined = false;
+  #isBusy = false;
+  #problem = '';
+  /** @type {View['loss']} */ #told = null;
+  /** Whoever had the focus before. @type {HTMLElement | null} */ #before = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #clock;
+  #listening = new AbortController();
+  #lookedAt = 0;
+  /** Since when there is no connection. */ #offlineSince = 0;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: 'open' });
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    root.adoptedStyleSheets = [sheet];
+    const heard = () => element('div', { class: 'heard', role: 'status' });
+    /** @private */ this.veil = element('div', { class: 'veil', part: 'veil', hidden: '' });
+    /** @private */ this.dialog = element('dialog', { part: 'dialog' });
+    const section = element('section', { part: 'notice', hidden: '' });
+    const [inside, outside] = [heard(), heard()];
+    /** @private */ this.main = new Surface(this.dialog, 'dialog', inside);
+    /** @private */ this.notice = new Surface(section, 'notice', outside);
+    this.dialog.append(inside);
+    root.append(this.veil, this.dialog, outside, section);
+    this.main.title.autofocus = true;
+    this.dialog.addEventListener('cancel', (event) => {
+      event.preventDefault();
+      this.#escape();
+    });
+    // A browser lets nobody hold it open for ever.
+    this.dialog.addEventListener('close', () => this.#isOpen && this.#readOnly());
+    this.dialog.addEventListener('keydown', (event) => {
+      if (event.key !== 'Escape' || !this.hasAttribute('inline') || event.isComposing) return;
+      event.preventDefault();
+      this.#escape();
+    });
+  }
+
+  /** What it is about. */
+  get lock() {
+    return this.#lock;
+  }
+
+  set lock(lock) {
+    if (lock === this.#lock) return;
+    this.#ignore();
+    this.close();
+    this.#lock = lock;
+    this.#told = lock?.view.loss ?? null;
+    this.#refused = 0;
+    if (this.isConnected) this.#listen();
+  }
+
+  /** What it says; what is missing is said in English. @type {Partial<Texts>} */
+  get texts() {
+    return this.#texts;
+  }
+
+  set texts(texts) {
+    this.#texts = { ...TEXTS, ...texts, reasons: { ...TEXTS.reasons, ...texts.reasons } };
+    this.#render();
+  }
+
+  get open() {
+    return this.#isOpen;
+  }
+
+  /** The person wants to edit: locks it if that is possible, and otherwise shows why not.
+   * @returns {Promise<import('./lock.js').State>} */
+  async edit() {
+    const lock = this.#lock;
+    if (!lock) return 'unknown';
+    const late = setTimeout(() => this.show(), QUIET_MS);
+    await this.#do(() => lock.acquire());
+    clearTimeout(late);
+    if (lock === this.#lock && lock.state !== 'held') this.show();
+    return lock.state;
+  }
+
+  /** Shows what there is to choose, unless this tab has the lock. */
+  show() {
+    this.#show(true);
+  }
+
+  /** @param {boolean} isAsked the person wants to see it */
+  #show(isAsked) {
+    if (this.#isOpen || !this.#lock || this.#lock.state === 'held') return;
+    this.#isOpen = true;
+    this.#render();
+    const before = deepest(document);
+    if (this.hasAttribute('inline')) {
+      this.veil.hidden = false;
+      this.dialog.setAttribute('open', '');
+      this.#before = null;
+      // Unasked it takes the focus from what it covers only.
+      if (isAsked || before === document.body || this.parentElement?.contains(document.activeElement)) {
+        this.#before = before;
+        this.main.focus();
+      }
+    } else {
+      this.dialog.showModal();
+    }
+    this.#lookAgain();
+    this.dispatchEvent(new Event('open'));
+  }
+
+  /** Closes it; the person has chosen nothing. */
+  close() {
+    if (!this.#isOpen) return;
+    const hadFocus = this.shadowRoot?.activeElement;
+    this.#isOpen = false;
+    this.#step.is = '';
+    this.#problem = '';
+    this.#hasDeclined = false;
+    this.veil.hidden = true;
+    this.dialog.close();
+    if (hadFocus) this.#before?.focus();
+    this.#before = null;
+    this.main.hide();
+    this.#render();
+    this.dispatchEvent(new Event('close'));
+  }
+
+  connectedCallback() {
+    this.#listen();
+  }
+
+  disconnectedCallback() {
+    this.#ignore();
+    this.close();
+    this.#render();
+  }
+
+  #listen() {
+    const lock = this.#lock;
+    if (!lock) return;
+    this.#listening = new AbortController();
+    const { signal } = this.#listening;
+    lock.addEventListener('change', () => this.#changed(lock.view), { signal });
+    const declined = () => {
+      this.#hasDeclined = true;
+      this.#show(false);
+      this.#render();
+    };
+    lock.addEventListener('declined', declined, { signal });
+    this.#clock = setInterval(() => this.#tick(), 1_000);
+    this.#changed(lock.view);
+  }
+
+  #ignore() {
+    this.#listening.abort();
+    clearInterval(this.#clock);
+  }
+
+  /** @param {View} view */
+  #changed({ state, loss, holder, knock, isConnected }) {
+    // From now on it is known.
+    for (const what of [holder, holder?.knock, knock]) if (what) age(what);
+    if (isConnected) this.#offlineSince = 0;
+    else this.#offlineSince ||= performance.now();
+    if (state !== 'held-by-other') this.#hasDeclined = false;
+    // What the person was about to do was about somebody else.
+    if ((state !== 'held-by-other' && state !== 'lost') || holder?.fence !== this.#step.fence) this.#step.is = '';
+    if (state === 'held') this.close();
+    const isNews = loss && loss !== this.#told && (state === 'lost' || state === 'held-by-other');
+    if (!loss || isNews) this.#told = loss;
+    this.#render();
+    // Whoever is handing it over knows, though the event may come before the answer.
+    if (!isNews || (loss.reason === 'handed_over' && this.#isBusy)) return;
+    if (isComingBack(loss)) setTimeout(() => this.#lock?.view.loss === loss && this.#show(false), QUIET_MS);
+    else this.#show(false);
+  }
+
+  #tick() {
+    this.#render();
+    if (!this.#isOpen) return;
+    if (performance.now() - this.#lookedAt > LOOK_AGAIN_MS && !document.hidden) this.#lookAgain();
+  }
+
+  #lookAgain() {
+    this.#lookedAt = performance.now();
+    this.#lock?.refresh().catch(() => {});
+  }
+
+  /** Does what was chosen, and says how it went if it did not go well.
+   * @param {() => unknown} act */
+  async #do(act) {
+    const { view } = this.#lock ?? {};
+    this.#problem = '';
+    this.#hasDeclined = false;
+    this.#isBusy = true;
+    this.#render();
+    try {
+      await act();
+    } catch (error) {
+      if (error instanceof Refusal && error.code === 'takeover_forbidden') {
+        this.#refused = view?.holder?.fence ?? 0;
+        this.#step.is = '';
+      } else {
+        this.#problem = error instanceof Refusal ? this.#texts.refused(error) : this.#texts.notReached;
+        if (view?.state !== 'held') this.#show(false);
+      }
+    }
+    this.#isBusy = false;
+    this.#render();
+  }
+
+  /** @param {import('./dialog-panels.js').Step} step */
+  #begin(step) {
+    this.#step = { is: step, fence: this.#lock?.view.holder?.fence ?? 0 };
+    this.#problem = '';
+    this.#hasDeclined = false;
+    this.#render();
+  }
+
+  #escape() {
+    if (this.#step.is) this.#begin('');
+    else this.#readOnly();
+  }
+
+  #readOnly() {
+    const lock = this.#lock;
+    this.close();
+    // The person knows now that it was lost. Whoever waits goes on waiting.
+    if (lock?.state === 'lost') lock.release().catch(() => {});
+    this.dispatchEvent(new Event('readonly'));
+  }
+
+  #render() {
+    const lock = this.isConnected ? this.#lock : null;
+    const there = lock && this.#there(lock);
+    if (this.#isOpen && there) this.main.show(asking(there), this.#isBusy && lock.view.state !== 'waiting');
+    const panel = there && notice(there);
+    const { root } = this.notice;
+    if (panel) this.notice.show(panel, this.#isBusy && lock?.view.state === 'held');
+    else this.notice.hide();
+    if (root.hidden === !panel) return;
+    root.hidden = !panel;
+    // Above all that the page has.
+    root.popover = this.hasAttribute('inline') ? null : 'manual';
+    if (panel && root.popover) root.showPopover();
+    else if (root.matches(':popover-open')) root.hidePopover();
+  }
+
+  /** @param {import('./lock.js').WorkspaceLock} lock @returns {import('./dialog-panels.js').There} */
+  #there(lock) {
+    return {
+      lock,
+      texts: this.#texts,
+      isOpen: this.#isOpen,
+      isOffline: this.#offlineSince > 0 && performance.now() - this.#offlineSince > QUIET_MS,
+      isRefused: Boolean(this.#refused) && lock.view.holder?.fence === this.#refused,
+      hasDeclined: this.#hasDeclined,
+      problem: this.#problem,
+      step: this.#step.is,
+      begin: (step) => this.#begin(step),
+      act: (act) => this.#do(act),
+      readOnly: () => this.#readOnly(),
+    };
+  }
+}
+
+/** @param {Document | ShadowRoot} root @returns {HTMLElement | null} */
+function deepest(root) {
+  const { activeElement } = root;
+  const inner = activeElement?.shadowRoot ? deepest(activeElement.shadowRoot) : null;
+  return inner ?? (activeElement instanceof HTMLElement ? activeElement : null);
+}
+
+globalThis.customElements?.get('lockhouse-dialog') ?? globalThis.customElements?.define('lockhouse-dialog', LockhouseDialog);

@@ -1,0 +1,421 @@
+import assert from 'node:assert/strict';
+import { LOOKS, accessible, stories } from './pages.js';
+import { until } from './server.js';
+
+const story = stories();
+const WORKSPACE = 'design-42';
+
+/** Opens an app: a text, a button that begins to edit, and the dialog. With the headers that the server's own pages have.
+ * @param {import('playwright-core').BrowserContext} context @param {import('./server.js').Server} server */
+async function app(context, server, userId, userName = userId, options = {}, connected = true) {
+  const { headers } = await fetch(server.url + '/');
+  const policy = headers.get('content-security-policy');
+  const body = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+    <title>An app</title><link rel="icon" href="data:,"><meta name="color-scheme" content="light dark"><main><h1>An app</h1>
+    <button id="edit">Edit the drawing</button></main><lockhouse-dialog></lockhouse-dialog></html>`;
+  await context.route('**/app', (route) => route.fulfill({ contentType: 'text/html', headers: { 'Content-Security-Policy': policy }, body }));
+  const page = await context.newPage();
+  await page.goto(server.url + '/app');
+  await page.evaluate(async ({ userId, userName, options, workspace }) => {
+    const [{ Lockhouse, WorkspaceLock }] = await Promise.all([import('/client/index.js'), import('/client/dialog.js')]);
+    window.client = new Lockhouse({ userId, userName });
+    window.lock = new WorkspaceLock(client, workspace, options);
+    window.dialog = document.querySelector('lockhouse-dialog');
+    dialog.lock = lock;
+    window.heard = [];
+    for (const type of ['open', 'close', 'readonly']) dialog.addEventListener(type, () => heard.push(type));
+    document.querySelector('#edit').addEventListener('click', () => dialog.edit());
+  }, { userId, userName, options, workspace: WORKSPACE });
+  await page.waitForFunction((connected) => (lock.view.isConnected || !connected) && lock.state !== 'unknown', connected);
+  return page;
+}
+
+const press = (page, name) => page.getByRole('button', { name, exact: true }).click();
+const title = (page, name) => page.getByRole('heading', { name, exact: true }).waitFor();
+const says = (page, text) => page.getByText(text).filter({ visible: true }).first().waitFor();
+const closed = (page) => page.getByRole('dialog').waitFor({ state: 'hidden' });
+const noticed = (page) => page.locator('lockhouse-dialog section');
+
+/** Alice edits, and Bob has been told so. */
+async function two({ server, person }) {
+  const alice = await app(await person(), server, 'alice', 'Alice Martin');
+  const bob = await app(await person(), server, 'bob', 'Bob');
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await until(bob, 'held-by-other');
+  await press(bob, 'Edit the drawing');
+  await title(bob, 'Alice Martin is editing');
+  return { alice, bob };
+}
+
+story('whoever edits sees no dialog, and whoever comes second is told who does', async (there) => {
+  const { alice, bob } = await two(there);
+  assert.equal(await alice.getByRole('dialog').count(), 0);
+  await says(bob, 'Active just now');
+  // Time goes on, and nobody hears it each second.
+  await says(bob, /^Active \d+ s ago$/);
+  assert.equal(await bob.evaluate(() => {
+    const ticking = dialog.shadowRoot.querySelector('.ticking');
+    return Boolean(ticking.closest('[aria-live], [role=status], [role=alert]'));
+  }), false);
+  await press(bob, 'Read only');
+  await closed(bob);
+  assert.deepEqual(await bob.evaluate(() => heard), ['open', 'close', 'readonly']);
+});
+
+story('how long somebody is inactive is by the server\'s clock and this page\'s, whatever time it is here', async ({ server, person }) => {
+  await server.acquire('alice', WORKSPACE);
+  const context = await person();
+  await context.addInitScript(() => (Date.now = () => 0));
+  const bob = await app(context, server, 'bob');
+  await press(bob, 'Edit the drawing');
+  await says(bob, /^Active (just now|\d s ago)$/);
+});
+
+story('whoever waits gets it, and can stop waiting', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Wait');
+  await title(bob, 'You are in line');
+  await says(bob, 'You can edit as soon as Alice Martin has finished.');
+  await press(bob, 'Stop waiting');
+  await title(bob, 'Alice Martin is editing');
+  await press(bob, 'Wait');
+  await until(bob, 'waiting');
+  await alice.evaluate(() => lock.release());
+  await until(bob, 'held');
+  await closed(bob);
+});
+
+story('whoever waits can read meanwhile', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Wait');
+  await press(bob, 'Read meanwhile');
+  await closed(bob);
+  await noticed(bob).getByRole('heading', { name: 'You are in line' }).waitFor();
+  assert.equal(await bob.evaluate(() => lock.state), 'waiting');
+  await alice.evaluate(() => lock.release());
+  await until(bob, 'held');
+  await noticed(bob).waitFor({ state: 'hidden' });
+  assert.equal(await bob.evaluate(() => dialog.open), false);
+});
+
+story('one asks, the other hands it over', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Ask…');
+  await bob.keyboard.type('Two minutes?');
+  await bob.keyboard.press('Enter');
+  await title(bob, 'You are in line');
+  await says(bob, 'Alice Martin has been asked. You can edit as soon as Alice Martin agrees or has finished.');
+  await says(bob, /^Yours in \d+ s, unless Alice Martin says no$/);
+  const notice = noticed(alice);
+  await notice.getByRole('heading', { name: 'Bob would like to edit' }).waitFor();
+  await says(alice, '“Two minutes?”');
+  await says(alice, /^Passes to Bob in \d+ s unless you answer$/);
+  assert.equal(await alice.evaluate(() => document.activeElement.id), 'edit', 'nobody is interrupted');
+  await press(alice, 'Hand over');
+  await until(bob, 'held');
+  await closed(bob);
+  await notice.waitFor({ state: 'hidden' });
+  assert.equal(await alice.evaluate(() => dialog.open), false, 'she knows');
+});
+
+story('one asks, the other keeps it, and a second time is too soon', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await press(alice, 'Not now');
+  await title(bob, 'Alice Martin is editing');
+  await says(bob, 'Alice Martin keeps it for now.');
+  await noticed(alice).waitFor({ state: 'hidden' });
+  assert.equal(await alice.evaluate(() => lock.state), 'held');
+  await press(bob, 'Ask…');
+  assert.equal(await bob.getByText('keeps it for now').filter({ visible: true }).count(), 0);
+  await press(bob, 'Ask');
+  // What the server says, in its words.
+  await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
+  await title(bob, 'Alice Martin is editing');
+});
+
+story('whoever does not answer loses it to the one who asked', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await until(bob, 'held');
+  await title(alice, 'You are no longer editing');
+  await says(alice, 'It has passed to Bob, who had asked for it.');
+}, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '1s' });
+
+story('a takeover is asked twice, and the one who lost it is told', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Take over…');
+  await title(bob, 'Take over from Alice Martin?');
+  await says(bob, 'Alice Martin can no longer save. What Alice Martin has not saved stays in the page over there.');
+  await press(bob, 'Back');
+  await title(bob, 'Alice Martin is editing');
+  assert.equal(await alice.evaluate(() => lock.state), 'held');
+  await press(bob, 'Take over…');
+  await press(bob, 'Take over');
+  await until(bob, 'held');
+  await closed(bob);
+  await title(alice, 'You are no longer editing');
+  await says(alice, 'Bob has taken over.');
+  await says(alice, 'What you have not saved is still in this page.');
+  await bob.evaluate(() => lock.release());
+  await says(alice, 'Nobody is editing now.');
+  await press(alice, 'Edit again');
+  await until(alice, 'held');
+  await closed(alice);
+});
+
+story('a takeover is of the one who was shown, and of nobody else', async ({ server, person }) => {
+  await server.acquire('alice', WORKSPACE);
+  const bob = await app(await person(), server, 'bob');
+  await press(bob, 'Edit the drawing');
+  await press(bob, 'Take over…');
+  await title(bob, 'Take over from alice?');
+  await server.acquire('carol', WORKSPACE, { force: true });
+  await title(bob, 'carol is editing');
+  assert.equal(await bob.getByRole('button', { name: 'Take over', exact: true }).count(), 0);
+});
+
+story('where nobody may take over that is said', async ({ server, person }) => {
+  await server.acquire('alice', WORKSPACE);
+  const bob = await app(await person(), server, 'bob');
+  await press(bob, 'Edit the drawing');
+  await press(bob, 'Take over…');
+  await press(bob, 'Take over');
+  await says(bob, 'You are not allowed to take over here.');
+  assert.ok(await bob.getByRole('button', { name: 'Take over…' }).isDisabled());
+  assert.equal(await bob.evaluate(() => lock.state), 'held-by-other');
+}, { LOCKHOUSE_LOCKS_TAKEOVER: 'nobody' });
+
+story('it is free again while the dialog is open', async (there) => {
+  const { alice, bob } = await two(there);
+  await alice.evaluate(() => lock.release());
+  await title(bob, 'It is free again');
+  await press(bob, 'Edit');
+  await until(bob, 'held');
+  await closed(bob);
+});
+
+for (const [reason, text, end] of [
+  ['revoked', 'root has ended it.', (server) => server.ask('root', 'DELETE', `/api/v1/workspaces/${WORKSPACE}/lock?force=true`)],
+  ['released', 'It was released from elsewhere.', (server) => server.ask('alice', 'DELETE', `/api/v1/workspaces/${WORKSPACE}/lock`)],
+  ['workspace_deleted', 'This workspace has been deleted.', async (server) => {
+    await server.ask('root', 'PUT', `/api/v1/workspaces/${WORKSPACE}`, { name: 'A drawing' });
+    await server.ask('root', 'DELETE', `/api/v1/workspaces/${WORKSPACE}`);
+  }],
+  ['member_removed', 'You are no longer a member of this workspace.', async (server) => {
+    await server.ask('root', 'PUT', `/api/v1/workspaces/${WORKSPACE}`, { name: 'A drawing' });
+    await server.ask('root', 'PUT', `/api/v1/workspaces/${WORKSPACE}/members/alice`, { role: 'editor' });
+    await server.ask('root', 'DELETE', `/api/v1/workspaces/${WORKSPACE}/members/alice`);
+  }],
+]) {
+  story(`lost: ${reason}`, async ({ server, person }) => {
+    const alice = await app(await person(), server, 'alice');
+    await press(alice, 'Edit the drawing');
+    await until(alice, 'held');
+    await end(server);
+    await title(alice, 'You are no longer editing');
+    await says(alice, text);
+    await press(alice, 'Read only');
+    await closed(alice);
+    assert.equal(await alice.evaluate(() => lock.state), 'free');
+  });
+}
+
+story('cut off: first nothing is sure, then somebody else has it', async ({ server, person }) => {
+  const context = await person();
+  const alice = await app(context, server, 'alice', 'alice', { ttlMs: 2_000 });
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await context.setOffline(true);
+  await title(alice, 'You are no longer editing');
+  await says(alice, 'The server could not be reached in time. Trying to get it back…');
+  await server.ask('bob', 'POST', `/api/v1/workspaces/${WORKSPACE}/lock`, { wait_ms: 20_000, ttl_ms: 60_000, name: 'Bob' });
+  await context.setOffline(false);
+  await says(alice, 'You were away for too long, and Bob came.');
+  await says(alice, 'Somebody else has had it since, so look at what has changed before you save.');
+});
+
+story('cut off, and back before anybody came', async ({ server, person }) => {
+  const context = await person();
+  const alice = await app(context, server, 'alice', 'alice', { ttlMs: 2_000 });
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await context.setOffline(true);
+  await title(alice, 'You are no longer editing');
+  await context.setOffline(false);
+  await until(alice, 'held', 20_000);
+  await closed(alice);
+});
+
+story('the holder is told that the connection is lost, until it is back', async ({ server, person }) => {
+  const alice = await app(await person(), server, 'alice');
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await server.kill();
+  await noticed(alice).getByRole('heading', { name: 'Connection lost' }).waitFor();
+  await server.again();
+  await noticed(alice).waitFor({ state: 'hidden', timeout: 30_000 });
+});
+
+story('the server is not reached', async ({ server, person }) => {
+  const context = await person();
+  const bob = await app(context, server, 'bob');
+  await bob.evaluate(async () => {
+    const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
+    window.lock = new WorkspaceLock(new Lockhouse({ userId: 'bob', url: location.origin + '/away' }), 'x');
+    await new Promise((resolve) => setTimeout(resolve));
+    dialog.lock = lock;
+    dialog.show();
+  });
+  await title(bob, 'The server cannot be reached');
+  await press(bob, 'Try again');
+  await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
+});
+
+story('another tab of the same person', async ({ server, person }) => {
+  const context = await person();
+  const one = await app(context, server, 'alice');
+  const two = await app(context, server, 'alice', 'alice', {}, false);
+  await press(one, 'Edit the drawing');
+  await until(one, 'held');
+  await until(two, 'held-by-other');
+  await press(two, 'Edit the drawing');
+  await title(two, 'You are editing this in another tab');
+  await press(two, 'Edit here');
+  await until(two, 'held');
+  await closed(two);
+  await title(one, 'You are editing this in another tab');
+});
+
+story('the keyboard is enough, and the focus comes back', async (there) => {
+  const { bob } = await two(there);
+  const focused = () => bob.evaluate(() => (document.activeElement.shadowRoot?.activeElement ?? document.activeElement).textContent);
+  // Not on a button: whoever is typing would press it.
+  assert.equal(await focused(), 'Alice Martin is editing');
+  const seen = [];
+  for (let times = 0; times < 4; times++) {
+    await bob.keyboard.press('Tab');
+    seen.push(await focused());
+  }
+  assert.deepEqual(seen, ['Wait', 'Ask…', 'Take over…', 'Read only']);
+  await bob.keyboard.press('Shift+Tab');
+  await bob.keyboard.press('Enter');
+  await title(bob, 'Take over from Alice Martin?');
+  assert.equal(await focused(), 'Take over from Alice Martin?');
+  await bob.keyboard.press('Escape');
+  await title(bob, 'Alice Martin is editing');
+  assert.equal(await focused(), 'Alice Martin is editing');
+  await bob.keyboard.press('Escape');
+  await closed(bob);
+  assert.equal(await focused(), 'Edit the drawing');
+  assert.deepEqual(await bob.evaluate(() => heard), ['open', 'close', 'readonly']);
+  await bob.keyboard.press('Enter');
+  await title(bob, 'Alice Martin is editing');
+  await bob.keyboard.press('Tab');
+  await bob.keyboard.press('Enter');
+  await title(bob, 'You are in line');
+  assert.equal(await focused(), 'You are in line');
+  await bob.keyboard.press('Tab');
+  await bob.keyboard.press('Tab');
+  await bob.keyboard.press('Enter');
+  await title(bob, 'Alice Martin is editing');
+  await bob.keyboard.press('Escape');
+  await closed(bob);
+});
+
+story('Escape, twice, and closed by the browser itself', async (there) => {
+  const { bob } = await two(there);
+  await bob.evaluate(() => dialog.shadowRoot.querySelector('dialog').close());
+  await bob.waitForFunction(() => heard.includes('readonly'));
+  assert.equal(await bob.evaluate(() => dialog.open), false);
+  await press(bob, 'Edit the drawing');
+  await title(bob, 'Alice Martin is editing');
+});
+
+story('its texts can be replaced, all or some', async (there) => {
+  const { bob } = await two(there);
+  await bob.evaluate(() => {
+    dialog.texts = {
+      isEditing: (name) => `${name} bearbeitet das gerade`,
+      wait: 'Warten',
+      reasons: { revoked: (name) => `${name} hat das beendet.` },
+    };
+  });
+  await title(bob, 'Alice Martin bearbeitet das gerade');
+  await bob.getByRole('button', { name: 'Warten' }).waitFor();
+  await bob.getByRole('button', { name: 'Read only' }).waitFor();
+  assert.equal(await bob.evaluate(() => dialog.texts.reasons.taken_over('Bob')), 'Bob has taken over.');
+  // The exported ones stay as they are.
+  assert.equal(await bob.evaluate(async () => (await import('/client/dialog.js')).TEXTS.wait), 'Wait');
+});
+
+story('what people write is text', async ({ server, person }) => {
+  const name = '<img src=x onerror=alert(1)>';
+  const alice = await app(await person(), server, 'alice', name, { note: '<b onclick=alert(2)>note</b>' });
+  const bob = await app(await person(), server, 'bob', '<svg onload=alert(3)>');
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await press(bob, 'Edit the drawing');
+  await title(bob, `${name} is editing`);
+  await says(bob, '“<b onclick=alert(2)>note</b>”');
+  await press(bob, 'Ask…');
+  await bob.keyboard.type('<script>alert(4)</script>');
+  await press(bob, 'Ask');
+  await noticed(alice).getByRole('heading', { name: '<svg onload=alert(3)> would like to edit' }).waitFor();
+  await says(alice, '“<script>alert(4)</script>”');
+  for (const page of [alice, bob]) {
+    assert.equal(await page.evaluate(() => dialog.shadowRoot.querySelectorAll('img, svg, b, script').length), 0);
+  }
+});
+
+story('it can be taken out of the page, put back, and given another lock', async (there) => {
+  const { alice, bob } = await two(there);
+  await bob.evaluate(() => dialog.remove());
+  assert.equal(await bob.evaluate(() => dialog.open), false);
+  await bob.evaluate(() => document.body.append(dialog));
+  await press(bob, 'Edit the drawing');
+  await title(bob, 'Alice Martin is editing');
+  await bob.evaluate(() => (dialog.lock = null));
+  await closed(bob);
+  await alice.evaluate(() => dialog.remove());
+  await bob.evaluate(() => void lock.ask('?'));
+  await alice.waitForFunction(() => lock.view.knock);
+  assert.equal(await noticed(alice).count(), 0);
+  await alice.evaluate(() => document.body.append(dialog));
+  await noticed(alice).getByRole('heading', { name: 'Bob would like to edit' }).waitFor();
+});
+
+for (const look of LOOKS) {
+  const where = `${look.viewport.width} px, ${look.colorScheme}`;
+  story(`nobody is kept out of the dialog: ${where}`, async ({ server, person }) => {
+    const [hers, his] = [await person({ ...look, bypassCSP: true }), await person({ ...look, bypassCSP: true })];
+    const alice = await app(hers, server, 'alice', 'Alice Martin', { note: 'Moving the header' });
+    const bob = await app(his, server, 'bob', 'Bob');
+    await press(alice, 'Edit the drawing');
+    await until(alice, 'held');
+    await press(bob, 'Edit the drawing');
+    await title(bob, 'Alice Martin is editing');
+    await accessible(bob, 'held');
+    const small = await bob.evaluate(() => [...dialog.shadowRoot.querySelectorAll('dialog button')].filter((button) => button.offsetHeight < 44 || button.offsetWidth < 44).length);
+    assert.equal(small, 0);
+    await press(bob, 'Take over…');
+    await accessible(bob, 'confirm');
+    await press(bob, 'Back');
+    await press(bob, 'Ask…');
+    await accessible(bob, 'ask');
+    await press(bob, 'Ask');
+    await title(bob, 'You are in line');
+    await accessible(bob, 'waiting');
+    await noticed(alice).waitFor();
+    await accessible(alice, 'knock');
+    await press(alice, 'Not now');
+    await title(bob, 'Alice Martin is editing');
+    await press(bob, 'Take over…');
+    await press(bob, 'Take over');
+    await title(alice, 'You are no longer editing');
+    await accessible(alice, 'lost');
+  });
+}
