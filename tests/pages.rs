@@ -21,9 +21,12 @@ fn status(server: &Server, path: &str) -> u16 {
 
 #[test]
 fn every_page_is_for_everybody_and_may_do_nothing_elsewhere() {
-    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.server.demo = Demo::On;
+    });
     let mut nobody = server.client();
-    for page in CONSOLE.iter().chain(CLIENT) {
+    for page in CONSOLE.iter().chain(CLIENT).chain(DEMO) {
         let answer = ask(&mut nobody, "GET", page.path, &[]);
         assert_eq!((answer.status, answer.body.as_slice()), (200, page.bytes), "{}", page.path);
         let policy = answer.header("content-security-policy").unwrap();

@@ -150,9 +150,10 @@ mod tests {
 
     #[test]
     fn every_file_of_the_playground_and_of_the_client_is_served() {
-        for (folder, path, pages, without) in
-            [("src/console/demo", "/demo", DEMO, "demo.html"), ("clients/js/src", "/client", CLIENT, "react.js")]
-        {
+        for (folder, path, pages, without) in [
+            ("src/console/demo", "/demo", DEMO, "demo.html"),
+            ("clients/js/src", "/client", CLIENT, "react.js"),
+        ] {
             for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 let path = format!("{path}/{name}");

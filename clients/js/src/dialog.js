@@ -9,6 +9,7 @@ export { TEXTS };
 
 /** @typedef {import('./lock.js').View} View */
 /** @typedef {import('./dialog-texts.js').Texts} Texts */
+/** Some of them. @typedef {Partial<Omit<Texts, 'reasons'>> & { reasons?: Partial<Texts['reasons']> }} SomeTexts */
 
 /** While it is open, who has it is read again after so long: heartbeats are no events (milliseconds). */
 const LOOK_AGAIN_MS = 10_000;
@@ -36,6 +37,10 @@ export class LockhouseDialog extends Base {
   /** Whoever had the focus before. @type {HTMLElement | null} */ #before = null;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #clock;
   #listening = new AbortController();
+  /** @type {HTMLElement} */ #veil;
+  /** @type {HTMLDialogElement} */ #dialog;
+  /** What is asked of somebody who wants to edit. @type {Surface} */ #main;
+  /** What is told beside the work. @type {Surface} */ #notice;
   #lookedAt = 0;
   /** Since when there is no connection. */ #offlineSince = 0;
 
@@ -45,23 +50,24 @@ export class LockhouseDialog extends Base {
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
     root.adoptedStyleSheets = [sheet];
-    const heard = () => element('div', { class: 'heard', role: 'status' });
-    /** @private */ this.veil = element('div', { class: 'veil', part: 'veil', hidden: '' });
-    /** @private */ this.dialog = element('dialog', { part: 'dialog' });
+    this.#veil = element('div', { class: 'veil', part: 'veil', hidden: '' });
+    this.#dialog = element('dialog', { part: 'dialog' });
     const section = element('section', { part: 'notice', hidden: '' });
-    const [inside, outside] = [heard(), heard()];
-    /** @private */ this.main = new Surface(this.dialog, 'dialog', inside);
-    /** @private */ this.notice = new Surface(section, 'notice', outside);
-    this.dialog.append(inside);
-    root.append(this.veil, this.dialog, outside, section);
-    this.main.title.autofocus = true;
-    this.dialog.addEventListener('cancel', (event) => {
+    const inside = element('div', { class: 'heard', role: 'status' });
+    const outside = element('div', { class: 'heard', role: 'status' });
+    this.#main = new Surface(this.#dialog, 'dialog', inside);
+    this.#notice = new Surface(section, 'notice', outside);
+    // What is outside of a dialog is not heard while it is open.
+    this.#dialog.append(inside);
+    root.append(this.#veil, this.#dialog, outside, section);
+    this.#main.title.autofocus = true;
+    this.#dialog.addEventListener('cancel', (event) => {
       event.preventDefault();
       this.#escape();
     });
     // A browser lets nobody hold it open for ever.
-    this.dialog.addEventListener('close', () => this.#isOpen && this.#readOnly());
-    this.dialog.addEventListener('keydown', (event) => {
+    this.#dialog.addEventListener('close', () => this.#isOpen && this.#readOnly());
+    this.#dialog.addEventListener('keydown', (event) => {
       if (event.key !== 'Escape' || !this.hasAttribute('inline') || event.isComposing) return;
       event.preventDefault();
       this.#escape();
@@ -83,13 +89,13 @@ export class LockhouseDialog extends Base {
     if (this.isConnected) this.#listen();
   }
 
-  /** What it says; what is missing is said in English. @type {Partial<Texts>} */
+  /** What it says; what is missing is said in English. @type {SomeTexts} */
   get texts() {
     return this.#texts;
   }
 
   set texts(texts) {
-    this.#texts = { ...TEXTS, ...texts, reasons: { ...TEXTS.reasons, ...texts.reasons } };
+    this.#texts = { ...TEXTS, ...texts, reasons: { ...TEXTS.reasons, ...texts?.reasons } };
     this.#render();
   }
 
@@ -121,16 +127,16 @@ export class LockhouseDialog extends Base {
     this.#render();
     const before = deepest(document);
     if (this.hasAttribute('inline')) {
-      this.veil.hidden = false;
-      this.dialog.setAttribute('open', '');
+      this.#veil.hidden = false;
+      this.#dialog.setAttribute('open', '');
       this.#before = null;
       // Unasked it takes the focus from what it covers only.
       if (isAsked || before === document.body || this.parentElement?.contains(document.activeElement)) {
         this.#before = before;
-        this.main.focus();
+        this.#main.focus();
       }
     } else {
-      this.dialog.showModal();
+      this.#dialog.showModal();
     }
     this.#lookAgain();
     this.dispatchEvent(new Event('open'));
@@ -144,11 +150,11 @@ export class LockhouseDialog extends Base {
     this.#step.is = '';
     this.#problem = '';
     this.#hasDeclined = false;
-    this.veil.hidden = true;
-    this.dialog.close();
+    this.#veil.hidden = true;
+    this.#dialog.close();
     if (hadFocus) this.#before?.focus();
     this.#before = null;
-    this.main.hide();
+    this.#main.hide();
     this.#render();
     this.dispatchEvent(new Event('close'));
   }
@@ -261,11 +267,11 @@ export class LockhouseDialog extends Base {
   #render() {
     const lock = this.isConnected ? this.#lock : null;
     const there = lock && this.#there(lock);
-    if (this.#isOpen && there) this.main.show(asking(there), this.#isBusy && lock.view.state !== 'waiting');
+    if (this.#isOpen && there) this.#main.show(asking(there), this.#isBusy && lock.view.state !== 'waiting');
     const panel = there && notice(there);
-    const { root } = this.notice;
-    if (panel) this.notice.show(panel, this.#isBusy && lock?.view.state === 'held');
-    else this.notice.hide();
+    const { root } = this.#notice;
+    if (panel) this.#notice.show(panel, this.#isBusy && lock?.view.state === 'held');
+    else this.#notice.hide();
     if (root.hidden === !panel) return;
     root.hidden = !panel;
     // Above all that the page has.
