@@ -171,6 +171,7 @@ fn pages_of_other_origins_may_call_when_the_settings_say_so() {
         "http://app.example",
         "null",
         "http://localhost.evil",
+        "http://127.0.0.1:9@evil.example",
     ] {
         assert_eq!(ask("OPTIONS", origin).header("access-control-allow-origin"), None, "{origin}");
         let refused = ask("DELETE", origin);
