@@ -65,8 +65,8 @@ export async function comeBack(client, workspaceId, wish, fence, signal) {
       const { value, sentAt } = await client.ask('POST', path, { body: wish, retryForMs: 0 });
       /** @type {Lock} */
       const lock = value.lock;
-      const isGood = lock.fence === fence || (await isNext(client, workspaceId, fence, lock.fence));
-      if (isGood && !signal.aborted) return { lock, sentAt };
+      // If the person has begun something else meanwhile, it is for that to say what becomes of it.
+      if (signal.aborted || lock.fence === fence || (await isNext(client, workspaceId, fence, lock.fence))) return { lock, sentAt };
       client.release(workspaceId, { fence: lock.fence }).catch(() => {});
       return { holder: null };
     } catch (error) {

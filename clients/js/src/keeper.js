@@ -20,6 +20,10 @@ const margin = (forMs) => Math.min(1_000, forMs / 10);
  * @property {() => void} onOver its time is up.
  */
 
+/** Whether the server says that the lease is over.
+ * @param {unknown} error @returns {error is Refusal} */
+export const hasEnded = (error) => error instanceof Refusal && ['not_holder', 'lock_not_found'].includes(error.code);
+
 /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId
  * @param {{ session_id: string, ttl_ms?: number }} wish @param {number} fence @param {boolean} active whether the person
  * did something @param {import('./client.js').Asked} [asked] */
@@ -111,7 +115,7 @@ export class Keeper {
       if (!this.#forMs) return;
       this.#isActive ||= active;
       this.#postpone(backoff(this.#failures++, error));
-      if (error instanceof Refusal && ['not_holder', 'lock_not_found'].includes(error.code)) onEnded(error.problem);
+      if (hasEnded(error)) onEnded(error.problem);
     } finally {
       this.#isBeating = false;
       if (this.#forMs) this.tick();

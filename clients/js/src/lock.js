@@ -1,5 +1,5 @@
 import { comeBack, isHeld, standInLine } from './efforts.js';
-import { Keeper, heartbeat } from './keeper.js';
+import { Keeper, hasEnded, heartbeat } from './keeper.js';
 import { Refusal } from './refusal.js';
 import { tabSession } from './session.js';
 import { tabsOf } from './tabs.js';
@@ -47,7 +47,9 @@ export class WorkspaceLock extends EventTarget {
   /** @type {Loss | null} */ #loss = null;
   /** @type {import('./client.js').Knock | null} */ #knock = null;
   #hasAsked = false;
-  #isHidden = false;
+  /** Whether the person wants it: what is granted too late for what they asked is theirs all the same. */
+  #isWanted = false;
+  /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
   #isConnected = false;
   #revision = 0;
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
@@ -120,7 +122,7 @@ export class WorkspaceLock extends EventTarget {
    * @returns {Promise<State>} */
   async acquire() {
     if (this.state === 'held') return 'held';
-    const effort = this.#begin();
+    const effort = this.#begin(true);
     if (this.#state === 'unknown') await this.refresh();
     if (!this.#isOtherTab) await this.#ask({}, effort);
     else this.#see(this.#holder, true);
@@ -131,7 +133,7 @@ export class WorkspaceLock extends EventTarget {
    * @returns {Promise<State>} */
   async wait() {
     if (this.state === 'held') return 'held';
-    const effort = this.#begin();
+    const effort = this.#begin(true);
     this.#state = 'waiting';
     this.#changed();
     await this.#stand(effort);
@@ -142,7 +144,7 @@ export class WorkspaceLock extends EventTarget {
    * @param {string} [message] @returns {Promise<State>} */
   async ask(message) {
     if (this.state === 'held') return 'held';
-    const effort = this.#begin();
+    const effort = this.#begin(true);
     this.#hasAsked = true;
     this.#state = 'waiting';
     this.#changed();
@@ -162,23 +164,24 @@ export class WorkspaceLock extends EventTarget {
 
   /** Waits no longer. */
   cancel() {
-    this.#begin();
+    this.#begin(false);
     if (this.#state === 'waiting') this.#see(this.#holder, true);
   }
 
   /** Takes it from its holder, if that is still whom the person saw; from another tab of the same person, too.
    * @returns {Promise<State>} */
   async takeOver() {
-    const effort = this.#begin();
+    const effort = this.#begin(true);
     const seen = this.#holder;
     const isMine = this.#isOtherTab;
     try {
       await this.#ask(seen && !isMine ? { force: true, expected_fence: seen.fence } : {}, effort);
       if (isMine && seen && this.state !== 'held') await this.#ask({ force: true, expected_fence: seen.fence }, effort);
     } catch (error) {
-      // It has moved on: the person is to see to whom.
-      if (!(error instanceof Refusal && error.code === 'fence_mismatch')) throw error;
-      this.#see(error.problem.lock ?? null, true);
+      // Where it has moved on the person is to see to whom.
+      const hasMoved = error instanceof Refusal && error.code === 'fence_mismatch';
+      if (!effort.aborted) this.#see(hasMoved ? error.problem.lock ?? null : this.#holder, true);
+      if (!hasMoved) throw error;
     }
     return this.state;
   }
@@ -201,7 +204,7 @@ export class WorkspaceLock extends EventTarget {
 
   /** Releases it. */
   async release() {
-    this.#begin();
+    this.#begin(false);
     const lease = this.#lease;
     if (!lease) return this.#see(this.#holder, true);
     this.#drop(lease.fence);
@@ -259,8 +262,10 @@ export class WorkspaceLock extends EventTarget {
     return lock?.locked_by_user_id === this.client.userId;
   }
 
-  /** The person, or what happens, begins something new: what was begun before ends. */
-  #begin() {
+  /** The person, or what happens, begins something new: what was begun before ends.
+   * @param {boolean} isWanted */
+  #begin(isWanted) {
+    this.#isWanted = isWanted;
     this.#effort?.abort();
     this.#effort = new AbortController();
     this.#hasAsked = false;
@@ -273,28 +278,39 @@ export class WorkspaceLock extends EventTarget {
     const path = this.client.lockPath(this.workspaceId);
     try {
       const { value, sentAt } = await this.client.ask('POST', path, { body });
-      if (effort.aborted) return this.#giveBack(value.lock);
-      this.#hold(value.lock, sentAt);
+      this.#granted(value.lock, sentAt);
     } catch (error) {
       if (!(error instanceof Refusal) || !isHeld(error)) throw error;
       if (!effort.aborted) this.#see(error.problem.lock ?? null, true);
     }
   }
 
-  /** Somebody asked for it, and then did not want it any more.
-   * @param {Lock} lock */
-  #giveBack(lock) {
-    if (this.#lease?.fence !== lock.fence) this.client.release(this.workspaceId, { fence: lock.fence }).catch(() => {});
+  /** It was granted, perhaps when it was not wanted any more.
+   * @param {Lock} lock @param {import('./clock.js').Moment} sentAt */
+  #granted(lock, sentAt) {
+    const { fence } = lock;
+    if (this.#isWanted) {
+      if (!this.#lease || this.#lease.fence < fence) this.#hold(lock, sentAt);
+    } else if (this.#lease?.fence !== fence) {
+      this.client.release(this.workspaceId, { fence }).catch(() => {});
+    }
   }
 
   /** @param {AbortSignal} effort */
   async #stand(effort) {
+    const { client, workspaceId, wish } = this;
     try {
-      const lock = await standInLine(this.client, this.workspaceId, this.wish, effort);
-      // It is not known when it was granted: it counts from a heartbeat on, which claims it.
-      const { value, sentAt } = await heartbeat(this.client, this.workspaceId, this.wish, lock.fence, true);
-      if (effort.aborted) this.#giveBack(lock);
-      else this.#hold({ ...lock, expires_in_ms: value.expires_in_ms, knock: value.knock }, sentAt);
+      for (;;) {
+        const lock = await standInLine(client, workspaceId, wish, effort);
+        try {
+          // It is not known when it was granted: it counts from a heartbeat on, which claims it.
+          const { value, sentAt } = await heartbeat(client, workspaceId, wish, lock.fence, true);
+          return this.#granted({ ...lock, expires_in_ms: value.expires_in_ms, knock: value.knock }, sentAt);
+        } catch (error) {
+          // It took too long: once more.
+          if (!hasEnded(error) || effort.aborted) throw error;
+        }
+      }
     } catch (error) {
       if (effort.aborted) return;
       this.#see(this.#holder, true);
@@ -399,12 +415,12 @@ export class WorkspaceLock extends EventTarget {
 
   /** It was lost, and nobody ended it: if nobody else had it since, it comes back quietly. */
   async #comeBack() {
-    const effort = this.#begin();
+    const effort = this.#begin(true);
     const { client, workspaceId, wish } = this;
     try {
       const found = await comeBack(client, workspaceId, wish, this.#last, effort);
       if ('holder' in found) this.#contested(found.holder);
-      else this.#hold(found.lock, found.sentAt);
+      else this.#granted(found.lock, found.sentAt);
     } catch {
       if (!effort.aborted) this.#contested(null);
     }
@@ -434,7 +450,7 @@ export class WorkspaceLock extends EventTarget {
     const { lock } = event;
     if (!lease) {
       const isNo = type === 'lock.knock_declined' && event.detail.to_user_id === this.client.userId && this.#hasAsked;
-      if (isNo) this.#begin();
+      if (isNo) this.#begin(false);
       this.#see(lock, isNo);
       if (isNo) this.dispatchEvent(new CustomEvent('declined'));
     } else if (event.fence === lease.fence && lock?.fence === lease.fence) {
@@ -457,20 +473,24 @@ export class WorkspaceLock extends EventTarget {
   #hide(release) {
     const lease = this.#lease;
     this.#effort?.abort();
+    if (this.#state === 'waiting') this.#before = 'waiting';
     if (!lease || !release) return;
     this.client.releaseByBeacon(this.workspaceId, { fence: lease.fence });
     this.#drop(lease.fence);
     this.#state = 'unknown';
     this.#holder = null;
     this.#loss = { reason: 'released', by: null, changed: false };
-    this.#isHidden = true;
+    this.#before = 'held';
     this.#changed();
   }
 
   #wake() {
-    if (this.#isHidden) {
-      this.#isHidden = false;
+    const before = this.#before;
+    this.#before = '';
+    if (before === 'held') {
       this.#comeBack();
+    } else if (before === 'waiting') {
+      this.wait().catch(() => {});
     } else if (this.#lease) {
       this.#lease.hurry();
     } else {

@@ -339,6 +339,34 @@ story('who is refused is not asked again, who was not heard is', async ({ server
   assert.equal((await heard).locked, false);
 });
 
+story('whatever is done in whatever order, what is shown is what is', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  const read = () => server.ask('root', 'GET', '/api/v1/workspaces/design-42/lock');
+  // Twice at once.
+  assert.deepEqual(await alice.evaluate(() => Promise.all([lock.acquire(), lock.acquire()])), ['held', 'held']);
+  assert.equal((await read()).lock.fence, await alice.evaluate(() => lock.fence));
+  // Released while it is asked for.
+  await alice.evaluate(() => lock.release());
+  await alice.evaluate(() => { const asked = lock.acquire(); return Promise.all([asked, lock.release()]); });
+  await eventually(async () => !(await read()).locked);
+  assert.equal(await alice.evaluate(() => lock.state), 'free');
+  // Waits, does not, and does.
+  await server.acquire('bob', 'design-42');
+  await until(alice, 'held-by-other');
+  const waits = alice.evaluate(() => { lock.wait(); lock.cancel(); return lock.wait(); });
+  await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  assert.equal(await waits, 'held');
+  // May not take over while it waits: waits no longer, and says so.
+  await alice.evaluate(() => lock.release());
+  await server.acquire('bob', 'design-42');
+  await until(alice, 'held-by-other');
+  alice.evaluate(() => lock.wait());
+  await until(alice, 'waiting');
+  assert.equal(await alice.evaluate(() => lock.takeOver().catch(({ code }) => code)), 'takeover_forbidden');
+  assert.equal(await alice.evaluate(() => lock.state), 'held-by-other');
+  await alice.evaluate(() => lock.close());
+}, { LOCKHOUSE_LOCKS_TAKEOVER: 'nobody' });
+
 story('names are text', async ({ server, person }) => {
   const name = '<img src=x onerror=alert(1)> "Zoë"';
   const alice = await tab(await person(), server.url, name, {}, 'a/b ü');
