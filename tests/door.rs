@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Raw, Server, contract};
+use common::{Raw, Server, contract, eventually};
 use lockhouse::config::Config;
 use serde_json::json;
 
@@ -17,18 +17,25 @@ fn impatient(config: &mut Config) {
     config.server.head_timeout = Duration::from_millis(150);
     config.server.body_timeout = Duration::from_millis(150);
     config.server.idle_timeout = Duration::from_millis(300);
-    config.server.write_timeout = Duration::from_millis(300);
 }
 
-/// Good clients are served: one that has been there, and one that comes.
+/// Good clients are served. (On a busy machine this thread may do nothing for longer than an impatient server waits.)
 fn is_well(server: &Server) {
-    let mut client = server.user("good");
-    client.acquire("good", &json!({})).expect(200);
-    assert_eq!(client.get("/healthz").status, 200);
+    eventually(|| {
+        let mut client = server.user("good");
+        let locked = client.try_request("POST", "/api/v1/workspaces/good/lock", &[], b"");
+        let is_up = client.try_request("GET", "/healthz", &[], b"");
+        locked.is_ok_and(|locked| locked.status == 200) && is_up.is_ok_and(|is_up| is_up.status == 200)
+    });
 }
 
 fn metric(server: &Server, line: &str) -> f64 {
-    let answer = server.client().get("/metrics");
+    let mut answer = None;
+    eventually(|| {
+        answer = server.client().try_request("GET", "/metrics", &[], b"").ok();
+        answer.is_some()
+    });
+    let answer = answer.unwrap();
     let text = answer.text();
     text.lines().find_map(|known| known.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0.0)
 }
@@ -233,7 +240,7 @@ fn a_burst_of_five_hundred_is_served() {
 
 #[test]
 fn a_reader_who_never_reads_is_cut_off_and_slows_nobody() {
-    let server = Server::with(impatient);
+    let server = Server::with(|config| config.server.write_timeout = Duration::from_secs(1));
     with_many_locks(&server);
     let mut deaf: Vec<_> = (0..8).map(|_| Raw::connect(server.address())).collect();
     for connection in &mut deaf {

@@ -287,7 +287,7 @@ export class LockhouseDialog extends Base {
       texts: this.#texts,
       isOpen: this.#isOpen,
       isOffline: this.#offlineSince > 0 && performance.now() - this.#offlineSince > QUIET_MS,
-      isRefused: Boolean(this.#refused) && lock.view.holder?.fence === this.#refused,
+      isRefused: !lock.view.mayTakeOver || (Boolean(this.#refused) && lock.view.holder?.fence === this.#refused),
       hasDeclined: this.#hasDeclined,
       problem: this.#problem,
       step: this.#step.is,

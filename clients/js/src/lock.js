@@ -16,7 +16,7 @@ import { tabsOf } from './tabs.js';
 /** What there is to show; a new object after each change.
  * @typedef {{
  *   state: State, holder: Lock | null, isOtherTab: boolean, loss: Loss | null, knock: import('./client.js').Knock | null,
- *   hasAsked: boolean, isConnected: boolean, fence: number | null,
+ *   hasAsked: boolean, isConnected: boolean, fence: number | null, mayTakeOver: boolean,
  * }} View */
 /** @typedef {object} LockOptions
  * @property {number} [ttlMs] how long a lease is; without it, as long as the server says.
@@ -55,6 +55,9 @@ export class WorkspaceLock extends EventTarget {
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
   /** @type {() => void} */ #leave;
   #round = 0;
+  /** The fence of what is being handed over. */ #giving = 0;
+  /** Whether the server lets this person take over the lease with this fence. */
+  #mayTakeOver = { fence: 0, is: true };
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
   constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true } = {}) {
@@ -97,6 +100,11 @@ export class WorkspaceLock extends EventTarget {
   /** The fencing token of the lease, for whoever stores what is saved; null unless this tab has the lock now. */
   get fence() {
     return this.state === 'held' && this.#lease ? this.#lease.fence : null;
+  }
+
+  /** How long the lease can still be believed in, in milliseconds; it is renewed long before it is over. */
+  get leftMs() {
+    return this.#lease?.leftMs ?? 0;
   }
 
   /** The headers that name the lease, for a request that saves.
@@ -190,8 +198,16 @@ export class WorkspaceLock extends EventTarget {
    * @param {string} [userId] */
   async handOver(userId) {
     const fence = this.#fence();
+    this.#giving = fence;
     const { lock } = await this.client.handover(this.workspaceId, { fence, ...(userId !== undefined && { to_user_id: userId }) });
-    if (this.#lease?.fence === fence) this.#drop(fence);
+    if (this.#lease?.fence === fence) this.#give(fence, lock);
+  }
+
+  /** The person has given it away.
+   * @param {number} fence @param {Lock | null} lock who has it now */
+  #give(fence, lock) {
+    this.#begin(false);
+    this.#drop(fence);
     this.#see(lock, true);
   }
 
@@ -243,6 +259,8 @@ export class WorkspaceLock extends EventTarget {
       hasAsked: this.#hasAsked,
       isConnected: this.#isConnected,
       fence: this.#lease?.fence ?? null,
+      // As far as is known: the server says so when somebody wants what another has.
+      mayTakeOver: this.#mayTakeOver.is || this.#mayTakeOver.fence !== this.#holder?.fence,
     };
   }
 
@@ -281,7 +299,9 @@ export class WorkspaceLock extends EventTarget {
       this.#granted(value.lock, sentAt);
     } catch (error) {
       if (!(error instanceof Refusal) || !isHeld(error)) throw error;
-      if (!effort.aborted) this.#see(error.problem.lock ?? null, true);
+      const { lock = null, takeover_allowed: is = true } = error.problem;
+      this.#mayTakeOver = { fence: lock?.fence ?? 0, is };
+      if (!effort.aborted) this.#see(lock, true);
     }
   }
 
@@ -458,7 +478,8 @@ export class WorkspaceLock extends EventTarget {
     } else if (event.fence === lease.fence) {
       // What has ended with it is the last part of the event's name.
       const reason = /** @type {Loss['reason']} */ (type.replace('lock.', '').replace('.', '_'));
-      if (reason !== /** @type {string} */ ('acquired')) this.#endedBy(reason, event);
+      if (reason === 'handed_over' && this.#giving === lease.fence) this.#give(lease.fence, lock);
+      else if (reason !== /** @type {string} */ ('acquired')) this.#endedBy(reason, event);
     }
   }
 

@@ -30,6 +30,8 @@ export function tabsOf(client) {
   const name = 'lockhouse ' + JSON.stringify([client.url, client.userId]);
   const tabs = all.get(name) ?? new Tabs(name, client);
   all.set(name, tabs);
+  // The latest one has the latest token.
+  tabs.client = client;
   return tabs;
 }
 
@@ -44,6 +46,7 @@ export class Tabs {
   /** Ends this tab's turn. @type {AbortController | undefined} */ #turn;
   /** Ends the stream. @type {AbortController | undefined} */ #stream;
   #following = '';
+  /** Whether this tab's stream is there. */ #isConnected = false;
   #isLeading = false;
   #isHidden = false;
 
@@ -77,14 +80,20 @@ export class Tabs {
   /** Tells the other tabs that this one has the lock.
    * @param {string} id @param {string} session @param {number} fence */
   hold(id, session, fence) {
-    this.#say({ kind: 'holder', id, session, fence });
     // More of them may be in this very tab.
-    this.#hear({ kind: 'holder', id, session, fence });
+    this.#pass({ kind: 'holder', id, session, fence });
   }
 
   /** @param {Word} word */
   #say(word) {
     this.#channel?.postMessage(word);
+  }
+
+  /** Says it to the other tabs, and to this one.
+   * @param {Word} word */
+  #pass(word) {
+    this.#say(word);
+    this.#hear(word);
   }
 
   /** @param {(listener: Listener) => void} tell @param {string[]} [ids] */
@@ -102,7 +111,7 @@ export class Tabs {
       case 'want':
         if (word.ids.length) this.#others.set(word.tab, word.ids);
         else this.#others.delete(word.tab);
-        return this.#refollow();
+        return this.#refollow(word.ids);
       case 'told': {
         const { told } = word;
         if (told.id) this.#last = told.id;
@@ -120,8 +129,9 @@ export class Tabs {
   }
 
   #want() {
-    this.#say({ kind: 'want', tab: this.#tab, ids: this.#isHidden ? [] : this.#ids() });
-    this.#refollow();
+    const ids = this.#isHidden ? [] : this.#ids();
+    this.#say({ kind: 'want', tab: this.#tab, ids });
+    this.#refollow(ids);
   }
 
   #enter() {
@@ -169,12 +179,18 @@ export class Tabs {
     this.#each((listener) => listener.onShow());
   }
 
-  /** Follows what is wanted now, if it is this tab's turn. */
-  #refollow() {
+  /** Follows what is wanted now, if it is this tab's turn.
+   * @param {string[]} [news] what somebody has just said that they want */
+  #refollow(news = []) {
     const leads = this.#turn && (this.#isLeading || !navigator.locks);
     const ids = leads ? [...new Set([...this.#ids(), ...[...this.#others.values()].flat()])].sort() : [];
     const wanted = JSON.stringify(ids);
-    if (wanted === this.#following) return;
+    if (wanted === this.#following) {
+      // Nothing has to begin anew for it: whoever has come is told how it stands.
+      if (this.#isConnected && news.length) this.#pass({ kind: 'connection', ids: news, connected: true });
+      return;
+    }
+    this.#isConnected = false;
     this.#following = wanted;
     this.#stream?.abort();
     this.#stream = undefined;
@@ -182,17 +198,16 @@ export class Tabs {
     const stream = new AbortController();
     this.#stream = stream;
     /** @param {Word} word */
-    const pass = (word) => {
-      if (stream.signal.aborted) return;
-      this.#say(word);
-      this.#hear(word);
-    };
+    const pass = (word) => stream.signal.aborted || this.#pass(word);
     follow(this.client, {
       workspaceIds: ids,
       ...(this.#last !== undefined && { since: this.#last }),
       signal: stream.signal,
       onEvent: (told) => pass({ kind: 'told', told }),
-      onConnection: (connected) => pass({ kind: 'connection', ids, connected }),
+      onConnection: (connected) => {
+        this.#isConnected = connected && !stream.signal.aborted;
+        pass({ kind: 'connection', ids, connected });
+      },
     }).catch(() => {
       // The server refuses, perhaps until the person has signed in again.
       setTimeout(() => {

@@ -84,6 +84,7 @@ story('one asks, the other hands it over', async ({ server, person }) => {
   await alice.evaluate(() => lock.handOver());
   assert.equal(await asks, 'held');
   await until(alice, 'held-by-other');
+  assert.ok(!(await alice.evaluate(() => told.some(([type]) => type === 'lost'))), 'what one gives away one has not lost');
   // It was claimed, and is renewed from now on.
   const { lock } = await server.acquire('carol', 'design-42');
   assert.ok(lock.expires_in_ms > 60_000 && lock.locked_by_user_id === 'bob', JSON.stringify(lock));
@@ -144,6 +145,8 @@ story('a tab that is duplicated is another one', async ({ server, person }) => {
   const session = (page) => page.evaluate(() => lock.sessionId);
   assert.notEqual(await session(one), await session(two));
   await until(two, 'held-by-other');
+  // The first one's stream is there for it, too.
+  await two.waitForFunction(() => lock.view.isConnected);
   assert.equal(await acquire(two), 'held-by-other', 'nothing is taken from the other tab unasked');
   assert.equal(await two.evaluate(() => lock.view.isOtherTab), true);
   assert.equal(await two.evaluate(() => lock.takeOver()), 'held');
