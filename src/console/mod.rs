@@ -106,6 +106,7 @@ pub const CLIENT: &[Page] = &[
     client!("retry.js"),
     client!("session.js"),
     client!("tabs.js"),
+    client!("view.js"),
 ];
 
 /// The playground.

@@ -243,12 +243,13 @@ fn event() -> Value {
     ])
 }
 
-fn renewed() -> [(&'static str, Value); 5] {
+fn renewed() -> [(&'static str, Value); 6] {
     [
         ("success", json!({ "const": true })),
         ("expires_at", instant()),
         ("expires_in_ms", milliseconds()),
         ("fence", fence()),
+        ("session_id", maybe_text()),
         ("knock", nullable("Knock")),
     ]
 }

@@ -109,6 +109,7 @@ pub struct RenewedOut<'a> {
     expires_at: String,
     expires_in_ms: i64,
     fence: i64,
+    session_id: Option<&'a str>,
     knock: Option<KnockOut<'a>>,
 }
 
@@ -121,6 +122,7 @@ impl<'a> RenewedOut<'a> {
             expires_at: clock.wall_at(lock.expires_at).to_rfc3339(),
             expires_in_ms: left_ms(lock, now),
             fence: lock.fence.0,
+            session_id: lock.session_id.as_ref().map(SessionId::as_str),
             knock: KnockOut::first(lock, now, clock),
         }
     }

@@ -21,7 +21,8 @@ import { backoff, isPassing, sleep } from './retry.js';
  * }} Lost */
 /** @typedef {'acquired' | 'renewed' | 'reclaimed' | 'taken_over'} Outcome */
 /** @typedef {{ outcome: Outcome, lock: Lock, previous?: Lock | null }} Acquired */
-/** @typedef {{ success: true, expires_at: string, expires_in_ms: number, fence: number, knock: Knock | null }} Renewed */
+/** @typedef {{ success: true, expires_at: string, expires_in_ms: number, fence: number, session_id: string | null,
+ *   knock: Knock | null }} Renewed */
 /** @typedef {{
  *   revision: number, type: string, at: string, user_id: string | null, session_id: string | null,
  *   by_user_id: string | null, by_name: string | null, fence: number | null,
@@ -46,6 +47,14 @@ import { backoff, isPassing, sleep } from './retry.js';
  * @property {number} [retryForMs] no attempt begins later; 10 s without it, 0 tries once.
  */
 
+/** Rejects when the signal says so.
+ * @param {AbortSignal} signal @returns {Promise<never>} */
+const aborted = (signal) =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+
 /** Talks to a Lockhouse server. Each method is one operation of its API, and throws a {@link Refusal} when it is refused. */
 export class Lockhouse {
   /** The last token that was sent: a closing page has no time to get another. @type {string | undefined} */
@@ -66,6 +75,8 @@ export class Lockhouse {
   /** The path of a workspace's lock.
    * @param {string} workspaceId */
   lockPath(workspaceId) {
+    // A browser takes these for folders.
+    if (['', '.', '..'].includes(workspaceId)) throw new TypeError(`"${workspaceId}" cannot be the id of a workspace`);
     return `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/lock`;
   }
 
@@ -86,9 +97,9 @@ export class Lockhouse {
   async open(method, path, { query = {}, body, signal, timeoutMs } = {}) {
     const words = Object.entries(query).filter(([, value]) => value !== undefined);
     const search = words.length ? '?' + new URLSearchParams(words.map(([name, value]) => [name, String(value)])) : '';
-    const headers = await this.#credentials();
-    if (body) headers['Content-Type'] = 'application/json';
     const signals = [signal, timeoutMs ? AbortSignal.timeout(timeoutMs) : undefined].filter((given) => given !== undefined);
+    const headers = await Promise.race([this.#credentials(), ...signals.map(aborted)]);
+    if (body) headers['Content-Type'] = 'application/json';
     const response = await fetch(this.url + path + search, {
       method,
       headers,

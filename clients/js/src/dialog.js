@@ -108,9 +108,12 @@ export class LockhouseDialog extends Base {
   async edit() {
     const lock = this.#lock;
     if (!lock) return 'unknown';
-    const late = setTimeout(() => this.show(), QUIET_MS);
-    await this.#do(() => lock.acquire());
-    clearTimeout(late);
+    const late = setTimeout(() => lock === this.#lock && this.show(), QUIET_MS);
+    try {
+      await this.#do(() => lock.acquire());
+    } finally {
+      clearTimeout(late);
+    }
     if (lock === this.#lock && lock.state !== 'held') this.show();
     return lock.state;
   }
@@ -122,7 +125,7 @@ export class LockhouseDialog extends Base {
 
   /** @param {boolean} isAsked the person wants to see it */
   #show(isAsked) {
-    if (this.#isOpen || !this.#lock || this.#lock.state === 'held') return;
+    if (this.#isOpen || !this.isConnected || !this.#lock || this.#lock.state === 'held') return;
     this.#isOpen = true;
     this.#render();
     const before = deepest(document);

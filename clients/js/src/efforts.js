@@ -6,6 +6,8 @@ import { backoff, isPassing, sleep } from './retry.js';
 /** The longest that the server lets anybody wait at a time, and when to ask again so as to keep one's place (milliseconds). */
 const WAIT_MS = 60_000;
 const ASK_AGAIN_MS = 45_000;
+/** Until it is tried again by somebody who has to sign in first (milliseconds). */
+const SIGNED_OUT_MS = 30_000;
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./client.js').Lockhouse} Lockhouse */
@@ -34,7 +36,10 @@ export function standInLine(client, workspaceId, wish, signal) {
         } catch (error) {
           if (isHeld(error)) {
             // The server lets nobody wait so long: ask again earlier.
-            again = Math.max(500, Math.min(again, (performance.now() - began) * 0.75));
+            const waited = performance.now() - began;
+            again = Math.max(500, Math.min(again, waited * 0.75));
+            // Somebody else with our name waits, too.
+            if (waited < 250) await sleep(backoff(failures++), signal);
           } else if (isPassing(error) && !signal.aborted) {
             await sleep(backoff(failures++, error), signal);
           } else {
@@ -58,7 +63,7 @@ export async function comeBack(client, workspaceId, wish, fence, signal) {
   const path = client.lockPath(workspaceId);
   for (let failures = 0; ; failures++) {
     try {
-      const { lock: found } = await client.read(workspaceId);
+      const { lock: found } = await client.request('GET', path, { retryForMs: 0 });
       signal.throwIfAborted();
       const isOurs = found?.locked_by_user_id === client.userId && found.session_id === wish.session_id;
       if (found && !isOurs) return { holder: found };
@@ -66,20 +71,25 @@ export async function comeBack(client, workspaceId, wish, fence, signal) {
       /** @type {Lock} */
       const lock = value.lock;
       // If the person has begun something else meanwhile, it is for that to say what becomes of it.
-      if (signal.aborted || lock.fence === fence || (await isNext(client, workspaceId, fence, lock.fence))) return { lock, sentAt };
+      const isGood = signal.aborted || lock.fence === fence || (await isNext(client, workspaceId, wish, fence, lock.fence));
+      if (isGood || signal.aborted) return { lock, sentAt };
       client.release(workspaceId, { fence: lock.fence }).catch(() => {});
       return { holder: null };
     } catch (error) {
       if (error instanceof Refusal && isHeld(error)) return { holder: error.problem.lock ?? null };
-      if (signal.aborted || !isPassing(error)) throw error;
-      await sleep(backoff(failures, error), signal);
+      const isSignedOut = error instanceof Refusal && error.status === 401;
+      if (signal.aborted || !(isPassing(error) || isSignedOut)) throw error;
+      await sleep(isSignedOut ? SIGNED_OUT_MS : backoff(failures, error), signal);
     }
   }
 }
 
-/** Whether nobody had it between these two leases.
- * @param {Lockhouse} client @param {string} workspaceId @param {number} before @param {number} after */
-async function isNext(client, workspaceId, before, after) {
+/** Whether nobody had it between these two leases, and nobody else ended the first.
+ * @param {Lockhouse} client @param {string} workspaceId @param {{ session_id: string }} wish @param {number} before
+ * @param {number} after */
+async function isNext(client, workspaceId, wish, before, after) {
   const { events } = await client.history(workspaceId, { limit: 100 });
-  return events.find((event) => event.fence !== null && event.fence !== after)?.fence === before;
+  const ended = events.find((event) => event.fence !== null && event.fence !== after);
+  const isOurs = ended?.fence === before && ended.session_id === wish.session_id;
+  return isOurs && ['lock.expired', 'lock.released'].includes(ended.type) && (ended.by_user_id ?? client.userId) === client.userId;
 }

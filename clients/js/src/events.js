@@ -2,6 +2,8 @@ import { backoff, isPassing, sleep } from './retry.js';
 
 /** The server says something every 15 s. After so long without a word the connection is dead (milliseconds). */
 const SILENCE_MS = 40_000;
+/** A connection that has lasted so long was a good one (milliseconds). */
+const GOOD_MS = 10_000;
 
 /** What happened, with the lock that it began if that is still there.
  * @typedef {import('./client.js').HistoryEvent & { workspace_id: string, lock: import('./client.js').Lock | null }} LockEvent */
@@ -25,18 +27,19 @@ export async function follow(client, { workspaceIds = [], since, signal, onEvent
   let wasConnected = false;
   for (let attempt = 0; !signal.aborted; attempt++) {
     const query = last === undefined ? search : [...search, 'since=' + last];
+    const began = performance.now();
     const silence = new AbortController();
     let timer = setTimeout(() => silence.abort(), SILENCE_MS);
     try {
       const path = '/api/v1/events' + (query.length ? '?' + query.join('&') : '');
       const response = await client.open('GET', path, { signal: AbortSignal.any([signal, silence.signal]) });
+      if (!response.headers.get('Content-Type')?.startsWith('text/event-stream')) throw new TypeError('This is no stream of events.');
       let isHeard = false;
       const lines = reader((told) => {
         last = told.id;
         onEvent(told);
       });
       for await (const bytes of chunks(response)) {
-        attempt = 0;
         if (!isHeard) {
           // With the first word, and not before it, what happens from now on is told.
           isHeard = true;
@@ -56,6 +59,7 @@ export async function follow(client, { workspaceIds = [], since, signal, onEvent
       clearTimeout(timer);
       onConnection?.(false);
     }
+    if (performance.now() - began >= GOOD_MS) attempt = 0;
     await sleep(backoff(attempt), signal).catch(() => {});
   }
 }

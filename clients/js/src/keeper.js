@@ -1,6 +1,6 @@
 import { moment, since } from './clock.js';
 import { Refusal } from './refusal.js';
-import { backoff } from './retry.js';
+import { backoff, isPassing } from './retry.js';
 
 /** Longest time between two heartbeats, and how long one may take (milliseconds). */
 const LONGEST_MS = 30_000;
@@ -16,6 +16,7 @@ const margin = (forMs) => Math.min(1_000, forMs / 10);
  * @property {string} workspaceId
  * @property {{ session_id: string, ttl_ms?: number }} wish
  * @property {(knock: import('./client.js').Knock | null) => void} onKnock who asks for it, after each heartbeat.
+ * @property {(session: string) => void} onElsewhere another session of this person has it now.
  * @property {(problem: import('./refusal.js').Problem) => void} onEnded the server says that it has ended.
  * @property {() => void} onOver its time is up.
  */
@@ -59,7 +60,11 @@ export class Keeper {
     this.#forMs = forMs;
     this.#failures = 0;
     // A random part earlier, so that those who came together do not all beat together.
-    this.#postpone(Math.min(LONGEST_MS, forMs / 3) * (0.8 + 0.2 * Math.random()));
+    this.#postpone(this.#everyMs * (0.8 + 0.2 * Math.random()));
+  }
+
+  get #everyMs() {
+    return Math.min(LONGEST_MS, this.#forMs / 3);
   }
 
   /** @param {number} ms */
@@ -101,7 +106,7 @@ export class Keeper {
   }
 
   async #beat() {
-    const { client, workspaceId, wish, onKnock, onEnded } = this.kept;
+    const { client, workspaceId, wish, onKnock, onElsewhere, onEnded } = this.kept;
     const active = this.#isActive;
     this.#isActive = false;
     this.#isBeating = true;
@@ -110,11 +115,12 @@ export class Keeper {
       const { value, sentAt } = await heartbeat(client, workspaceId, wish, this.fence, active, asked);
       if (!this.#forMs) return;
       this.#renewed(sentAt, value.expires_in_ms);
+      if (value.session_id && value.session_id !== wish.session_id) return onElsewhere(value.session_id);
       onKnock(value.knock);
     } catch (error) {
       if (!this.#forMs) return;
       this.#isActive ||= active;
-      this.#postpone(backoff(this.#failures++, error));
+      this.#postpone(isPassing(error) ? backoff(this.#failures++, error) : this.#everyMs);
       if (hasEnded(error)) onEnded(error.problem);
     } finally {
       this.#isBeating = false;

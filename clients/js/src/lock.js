@@ -1,23 +1,15 @@
 import { comeBack, isHeld, standInLine } from './efforts.js';
 import { Keeper, hasEnded, heartbeat } from './keeper.js';
 import { Refusal } from './refusal.js';
+import { backoff, isPassing, sleep } from './retry.js';
 import { tabSession } from './session.js';
 import { tabsOf } from './tabs.js';
+import { ENDINGS, holderOf, who } from './view.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
-/** `free`: nobody has it. `held`: this tab has it. `held-by-other`: somebody else has it, or another tab of this person.
- * `waiting`: the same, and this tab stands in line. `lost`: this tab had it, until the person chooses what to do.
- * `unknown`: the server has not been reached yet.
- * @typedef {'free' | 'held' | 'held-by-other' | 'waiting' | 'lost' | 'unknown'} State */
-/** How it was lost. `by` is whoever has it, or ended it; `changed` means that somebody else had it in between.
- * @typedef {{
- *   reason: import('./client.js').Lost['reason'], by: { userId: string, name: string | null } | null, changed: boolean,
- * }} Loss */
-/** What there is to show; a new object after each change.
- * @typedef {{
- *   state: State, holder: Lock | null, isOtherTab: boolean, loss: Loss | null, knock: import('./client.js').Knock | null,
- *   hasAsked: boolean, isConnected: boolean, fence: number | null, mayTakeOver: boolean,
- * }} View */
+/** @typedef {import('./view.js').Loss} Loss */
+/** @typedef {import('./view.js').State} State */
+/** @typedef {import('./view.js').View} View */
 /** @typedef {object} LockOptions
  * @property {number} [ttlMs] how long a lease is; without it, as long as the server says.
  * @property {string} [note] what others are shown.
@@ -50,6 +42,9 @@ export class WorkspaceLock extends EventTarget {
   /** Whether the person wants it: what is granted too late for what they asked is theirs all the same. */
   #isWanted = false;
   /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
+  #isComingBack = false;
+  #isClosed = false;
+  /** Standing in line. @type {Promise<State> | undefined} */ #line;
   #isConnected = false;
   #revision = 0;
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
@@ -62,6 +57,8 @@ export class WorkspaceLock extends EventTarget {
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
   constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true } = {}) {
     super();
+    // What cannot be an id is refused here, and not later.
+    client.lockPath(workspaceId);
     this.client = client;
     this.workspaceId = workspaceId;
     this.sessionId = sessionId ?? tabSession();
@@ -81,14 +78,14 @@ export class WorkspaceLock extends EventTarget {
       onEvent: (told) => this.#hear(told),
       onConnection: (connected) => {
         this.#isConnected = connected;
-        if (connected) this.refresh().catch(() => {});
+        if (connected) this.#lookAgain();
         this.#changed();
       },
       onHolder: ({ session, fence }) => this.#yieldTo(session, fence),
       onHide: () => this.#hide(releaseOnClose),
       onShow: () => this.#wake(),
     });
-    this.refresh().catch(() => {});
+    this.#reach();
   }
 
   /** Where it stands now. It is found out anew each time: no timer has to run for a lease to be over. */
@@ -129,11 +126,9 @@ export class WorkspaceLock extends EventTarget {
   /** Locks it if that is possible now. What another tab of the same person has stays there: see {@link takeOver}.
    * @returns {Promise<State>} */
   async acquire() {
-    if (this.state === 'held') return 'held';
+    if (['held', 'waiting'].includes(this.state)) return this.#state;
     const effort = this.#begin(true);
-    if (this.#state === 'unknown') await this.refresh();
-    if (!this.#isOtherTab) await this.#ask({}, effort);
-    else this.#see(this.#holder, true);
+    if (!(await this.#isElsewhere())) await this.#ask({}, effort);
     return this.state;
   }
 
@@ -141,18 +136,19 @@ export class WorkspaceLock extends EventTarget {
    * @returns {Promise<State>} */
   async wait() {
     if (this.state === 'held') return 'held';
+    if (this.#line) return this.#line;
     const effort = this.#begin(true);
-    this.#state = 'waiting';
-    this.#changed();
-    await this.#stand(effort);
-    return this.state;
+    if (await this.#isElsewhere()) return this.state;
+    return effort.aborted ? this.state : this.#standIn(effort);
   }
 
   /** Asks the holder to hand it over, and stands in line meanwhile.
    * @param {string} [message] @returns {Promise<State>} */
   async ask(message) {
     if (this.state === 'held') return 'held';
-    const effort = this.#begin(true);
+    const line = this.#line;
+    const effort = line && this.#effort ? this.#effort.signal : this.#begin(true);
+    if (!line && (await this.#isElsewhere())) return this.state;
     this.#hasAsked = true;
     this.#state = 'waiting';
     this.#changed();
@@ -166,8 +162,7 @@ export class WorkspaceLock extends EventTarget {
         throw error;
       }
     }
-    await this.#stand(effort);
-    return this.state;
+    return effort.aborted ? this.state : (line ?? this.#standIn(effort));
   }
 
   /** Waits no longer. */
@@ -184,6 +179,7 @@ export class WorkspaceLock extends EventTarget {
     const isMine = this.#isOtherTab;
     try {
       await this.#ask(seen && !isMine ? { force: true, expected_fence: seen.fence } : {}, effort);
+      // Where sessions are kept apart, this person's other tab is somebody else.
       if (isMine && seen && this.state !== 'held') await this.#ask({ force: true, expected_fence: seen.fence }, effort);
     } catch (error) {
       // Where it has moved on the person is to see to whom.
@@ -213,9 +209,11 @@ export class WorkspaceLock extends EventTarget {
 
   /** Keeps it, though somebody asks. */
   async decline() {
+    const knock = this.#knock;
     await this.client.decline(this.workspaceId, { fence: this.#fence() });
-    this.#knock = null;
-    this.#changed();
+    if (this.#knock === knock) this.#asked(null);
+    // Others may have asked, too.
+    this.#lease?.hurry();
   }
 
   /** Releases it. */
@@ -230,16 +228,55 @@ export class WorkspaceLock extends EventTarget {
 
   /** Has nothing more to do with it: releases what it has, and is told nothing more. */
   async close() {
+    if (this.#isClosed) return;
     this.#leave();
-    await this.release();
+    const released = this.release();
+    this.#isClosed = true;
+    await released;
   }
 
   /** Reads who has it. */
   async refresh() {
+    await this.#read();
+  }
+
+  /** @returns {Promise<Lock | null>} */
+  async #read() {
     const round = ++this.#round;
     const { lock } = await this.client.read(this.workspaceId);
     // Unless something newer is known by now.
-    if (round === this.#round) this.#see(lock);
+    if (round !== this.#round) return lock;
+    const lease = this.#lease;
+    if (!lease) this.#see(lock);
+    else if (lock?.fence !== lease.fence) lease.hurry();
+    else if (lock.session_id && lock.session_id !== this.sessionId) this.#yieldTo(lock.session_id, lock.fence);
+    return lock;
+  }
+
+  /** Looks again: something may have been missed. */
+  #lookAgain() {
+    this.#lease?.hurry();
+    this.#read().catch(() => {});
+  }
+
+  /** Looks until the server is reached. */
+  async #reach() {
+    for (let failures = 0; this.#state === 'unknown' && !this.#isClosed && !this.#before; failures++) {
+      try {
+        await this.#read();
+      } catch (error) {
+        if (!isPassing(error)) return;
+        await sleep(backoff(failures, error));
+      }
+    }
+  }
+
+  /** Whether another tab of this person has it; nothing is taken from there unasked. */
+  async #isElsewhere() {
+    const holder = this.#state === 'unknown' ? await this.#read() : this.#holder;
+    if (!this.#isOf(holder)) return false;
+    this.#see(holder, true);
+    return true;
   }
 
   #fence() {
@@ -271,8 +308,13 @@ export class WorkspaceLock extends EventTarget {
 
   /** Whether the holder is this person in another tab. */
   get #isOtherTab() {
-    const holder = this.#holder;
-    return this.#isMine(holder) && holder?.session_id !== null && holder?.session_id !== this.sessionId;
+    return this.#isOf(this.#holder);
+  }
+
+  /** Whether it is another tab's of this person.
+   * @param {Lock | null} lock */
+  #isOf(lock) {
+    return this.#isMine(lock) && lock?.session_id !== null && lock?.session_id !== this.sessionId;
   }
 
   /** @param {Lock | null} lock */
@@ -283,9 +325,11 @@ export class WorkspaceLock extends EventTarget {
   /** The person, or what happens, begins something new: what was begun before ends.
    * @param {boolean} isWanted */
   #begin(isWanted) {
+    if (this.#isClosed && isWanted) throw new Error('This was closed: make another WorkspaceLock.');
     this.#isWanted = isWanted;
     this.#effort?.abort();
     this.#effort = new AbortController();
+    this.#line = undefined;
     this.#hasAsked = false;
     return this.#effort.signal;
   }
@@ -294,14 +338,21 @@ export class WorkspaceLock extends EventTarget {
   async #ask(more, effort) {
     const body = { ...this.wish, ...more };
     const path = this.client.lockPath(this.workspaceId);
+    const revision = this.#revision;
     try {
       const { value, sentAt } = await this.client.ask('POST', path, { body });
       this.#granted(value.lock, sentAt);
+      // What has happened since may be what ended it.
+      if (revision !== this.#revision) this.#lease?.hurry();
     } catch (error) {
-      if (!(error instanceof Refusal) || !isHeld(error)) throw error;
+      const isHere = !effort.aborted;
+      if (!(error instanceof Refusal) || !isHeld(error)) {
+        if (isHere && this.#state === 'waiting') this.#see(this.#holder, true);
+        throw error;
+      }
       const { lock = null, takeover_allowed: is = true } = error.problem;
       this.#mayTakeOver = { fence: lock?.fence ?? 0, is };
-      if (!effort.aborted) this.#see(lock, true);
+      if (isHere) this.#see(revision === this.#revision ? lock : this.#holder, true);
     }
   }
 
@@ -316,6 +367,19 @@ export class WorkspaceLock extends EventTarget {
     }
   }
 
+  /** @param {AbortSignal} effort @returns {Promise<State>} */
+  #standIn(effort) {
+    this.#state = 'waiting';
+    this.#changed();
+    const line = this.#stand(effort).then(() => this.state);
+    this.#line = line;
+    const end = () => {
+      if (this.#line === line) this.#line = undefined;
+    };
+    line.then(end, end);
+    return line;
+  }
+
   /** @param {AbortSignal} effort */
   async #stand(effort) {
     const { client, workspaceId, wish } = this;
@@ -327,8 +391,8 @@ export class WorkspaceLock extends EventTarget {
           const { value, sentAt } = await heartbeat(client, workspaceId, wish, lock.fence, true);
           return this.#granted({ ...lock, expires_in_ms: value.expires_in_ms, knock: value.knock }, sentAt);
         } catch (error) {
-          // It took too long: once more.
-          if (!hasEnded(error) || effort.aborted) throw error;
+          // It took too long, or it is not known what became of it: once more.
+          if (effort.aborted || !(hasEnded(error) || isPassing(error))) throw error;
         }
       }
     } catch (error) {
@@ -348,6 +412,7 @@ export class WorkspaceLock extends EventTarget {
       workspaceId,
       wish,
       onKnock: (knock) => this.#asked(knock),
+      onElsewhere: (session) => this.#yieldTo(session, lock.fence),
       onEnded: (problem) => this.#ended(problem),
       onOver: () => this.#over(),
     });
@@ -384,15 +449,15 @@ export class WorkspaceLock extends EventTarget {
     this.#given = fence;
   }
 
-  /** @param {Loss} loss @param {Lock | null} holder @param {State} [state] */
-  #lose(loss, holder, state = 'lost') {
+  /** @param {Loss} loss @param {Lock | null} holder */
+  #lose(loss, holder) {
     if (!this.#lease) return;
     this.#lease?.stop();
     this.#lease = null;
     this.#knock = null;
     this.#loss = loss;
     this.#holder = holder;
-    this.#state = state;
+    this.#state = this.#isOtherTab ? 'held-by-other' : 'lost';
     this.#changed();
     this.dispatchEvent(new CustomEvent('lost', { detail: loss }));
   }
@@ -402,11 +467,11 @@ export class WorkspaceLock extends EventTarget {
   #yieldTo(session, fence) {
     const lease = this.#lease;
     if (session === this.sessionId || (lease && fence < lease.fence)) return;
-    if (!lease) return void this.refresh().catch(() => {});
+    if (!lease) return void this.#read().catch(() => {});
     const { userId, userName } = this.client;
     const by = { userId, name: userName ?? null };
     const holder = this.#holder && { ...this.#holder, session_id: session, fence };
-    this.#lose({ reason: 'taken_over', by, changed: true }, holder, 'held-by-other');
+    this.#lose({ reason: 'taken_over', by, changed: true }, holder);
   }
 
   /** Nothing is believed of a lease whose time may be up, whether or not a heartbeat is on its way. */
@@ -435,52 +500,71 @@ export class WorkspaceLock extends EventTarget {
 
   /** It was lost, and nobody ended it: if nobody else had it since, it comes back quietly. */
   async #comeBack() {
+    if (this.#isClosed) return;
     const effort = this.#begin(true);
     const { client, workspaceId, wish } = this;
+    this.#isComingBack = true;
     try {
       const found = await comeBack(client, workspaceId, wish, this.#last, effort);
-      if ('holder' in found) this.#contested(found.holder);
-      else this.#granted(found.lock, found.sentAt);
+      if ('lock' in found) this.#granted(found.lock, found.sentAt);
+      else if (!effort.aborted) this.#contested(found.holder, true);
     } catch {
-      if (!effort.aborted) this.#contested(null);
+      if (!effort.aborted) this.#contested(null, false);
+    } finally {
+      if (this.#effort?.signal === effort) this.#isComingBack = false;
     }
   }
 
-  /** Somebody else had it meanwhile, and this is who has it now.
-   * @param {Lock | null} lock */
-  #contested(lock) {
+  /** It does not come back; this is who has it now.
+   * @param {Lock | null} lock @param {boolean} changed somebody else had it meanwhile */
+  #contested(lock, changed) {
+    if (this.#lease) return;
+    this.#isWanted = false;
     this.#holder = lock;
-    this.#loss = { reason: this.#loss?.reason ?? 'expired', by: holderOf(lock), changed: true };
+    this.#loss = { reason: this.#loss?.reason ?? 'expired', by: holderOf(lock), changed };
     this.#state = this.#isOtherTab ? 'held-by-other' : 'lost';
     this.#changed();
   }
 
   /** @param {import('./events.js').Told} told */
-  #hear({ type, data: event }) {
+  #hear({ id, type, data: event }) {
     const lease = this.#lease;
-    if (!event) {
-      lease?.hurry();
-      this.refresh().catch(() => {});
-      return;
+    if (type === 'reset' || !event) {
+      this.#revision = id;
+      return this.#lookAgain();
     }
     if (event.workspace_id !== this.workspaceId || event.revision <= this.#revision) return;
     this.#revision = event.revision;
     // What was asked for before may be answered with what was true before.
     this.#round++;
+    if (lease) this.#hearOfOurs(lease, type, event);
+    else this.#hearOfOthers(type, event);
+  }
+
+  /** @param {Keeper} lease @param {string} type @param {import('./events.js').LockEvent} event */
+  #hearOfOurs(lease, type, event) {
     const { lock } = event;
-    if (!lease) {
-      const isNo = type === 'lock.knock_declined' && event.detail.to_user_id === this.client.userId && this.#hasAsked;
-      if (isNo) this.#begin(false);
-      this.#see(lock, isNo);
-      if (isNo) this.dispatchEvent(new CustomEvent('declined'));
-    } else if (event.fence === lease.fence && lock?.fence === lease.fence) {
-      this.#asked(lock.knock);
-    } else if (event.fence === lease.fence) {
-      // What has ended with it is the last part of the event's name.
-      const reason = /** @type {Loss['reason']} */ (type.replace('lock.', '').replace('.', '_'));
-      if (reason === 'handed_over' && this.#giving === lease.fence) this.#give(lease.fence, lock);
-      else if (reason !== /** @type {string} */ ('acquired')) this.#endedBy(reason, event);
+    if (event.fence !== lease.fence) return;
+    const reason = ENDINGS[type];
+    if (!reason) {
+      // Where it is not there any more, another event will say why.
+      if (lock?.fence === lease.fence) this.#asked(lock.knock);
+    } else if (reason === 'handed_over' && this.#giving === lease.fence) {
+      this.#give(lease.fence, lock);
+    } else {
+      this.#endedBy(reason, event);
     }
+  }
+
+  /** @param {string} type @param {import('./events.js').LockEvent} event */
+  #hearOfOthers(type, { detail, lock }) {
+    const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#hasAsked;
+    if (isDeclined) this.#begin(false);
+    this.#see(lock, isDeclined);
+    if (isDeclined) this.dispatchEvent(new CustomEvent('declined'));
+    // This tab asked, and then did not want it any more.
+    const isOurs = type === 'lock.handed_over' && this.#isMine(lock) && lock?.session_id === this.sessionId;
+    if (isOurs && !this.#isWanted) this.client.release(this.workspaceId, { fence: lock.fence }).catch(() => {});
   }
 
   /** @param {Loss['reason']} reason @param {import('./events.js').LockEvent} event */
@@ -494,7 +578,9 @@ export class WorkspaceLock extends EventTarget {
   #hide(release) {
     const lease = this.#lease;
     this.#effort?.abort();
+    this.#line = undefined;
     if (this.#state === 'waiting') this.#before = 'waiting';
+    if (this.#isComingBack) this.#before = 'held';
     if (!lease || !release) return;
     this.client.releaseByBeacon(this.workspaceId, { fence: lease.fence });
     this.#drop(lease.fence);
@@ -511,17 +597,12 @@ export class WorkspaceLock extends EventTarget {
     if (before === 'held') {
       this.#comeBack();
     } else if (before === 'waiting') {
+      this.#state = 'unknown';
       this.wait().catch(() => {});
     } else if (this.#lease) {
       this.#lease.hurry();
     } else {
-      this.refresh().catch(() => {});
+      this.#read().catch(() => {});
     }
   }
 }
-
-/** @param {string | null | undefined} userId @param {string | null | undefined} name */
-const who = (userId, name) => (userId ? { userId, name: name ?? null } : null);
-
-/** @param {Lock | null} lock */
-const holderOf = (lock) => who(lock?.locked_by_user_id, lock?.locked_by_name);

@@ -1,4 +1,5 @@
 import { follow } from './events.js';
+import { Refusal } from './refusal.js';
 
 /** One stream of events for all tabs of a person: the tab that has the browser's lock (Web Locks) follows, for itself
  * and for the others, and passes on what it hears (BroadcastChannel). When it is closed, another one goes on from what
@@ -18,6 +19,8 @@ import { follow } from './events.js';
  *   | { kind: 'told', told: import('./events.js').Told } | { kind: 'connection', ids: string[], connected: boolean }
  *   | { kind: 'holder', id: string, session: string, fence: number }} Word */
 
+/** Most workspaces that the server lets one name. */
+const MOST = 100;
 /** After a refusal it is tried again after so long (milliseconds). */
 const REFUSED_MS = 30_000;
 
@@ -27,11 +30,11 @@ const all = new Map();
 /** The tabs of whoever calls with this client.
  * @param {import('./client.js').Lockhouse} client @returns {Tabs} */
 export function tabsOf(client) {
-  const name = 'lockhouse ' + JSON.stringify([client.url, client.userId]);
+  // With the version of what is said between them.
+  const name = 'lockhouse 1 ' + JSON.stringify([client.url, client.userId]);
   const tabs = all.get(name) ?? new Tabs(name, client);
   all.set(name, tabs);
-  // The latest one has the latest token.
-  tabs.client = client;
+  tabs.use(client);
   return tabs;
 }
 
@@ -48,21 +51,36 @@ export class Tabs {
   #following = '';
   /** Whether this tab's stream is there. */ #isConnected = false;
   #isLeading = false;
+  /** Whether the tabs have one stream together. */ #shares = true;
   #isHidden = false;
+  /** Those of which the server has said that they cannot be followed. @type {Set<string>} */ #refused = new Set();
+  /** Ends the listening to the page. */ #ears = new AbortController();
 
   /** @param {string} name @param {import('./client.js').Lockhouse} client */
   constructor(name, client) {
     this.name = name;
     this.client = client;
-    page?.addEventListener('pagehide', () => this.#hide());
-    page?.addEventListener('pageshow', (event) => event.persisted && this.#show());
-    page?.addEventListener('online', () => this.#each((listener) => listener.onShow()));
+    const { signal } = this.#ears;
+    page?.addEventListener('pagehide', () => this.#hide(), { signal });
+    page?.addEventListener('pageshow', (event) => event.persisted && this.#show(), { signal });
+    page?.addEventListener('online', () => this.#wake(), { signal });
     const { document } = globalThis;
-    document?.addEventListener('freeze', () => this.#leave());
-    document?.addEventListener('resume', () => this.#enter());
-    document?.addEventListener('visibilitychange', () => {
-      if (!document.hidden) this.#each((listener) => listener.onShow());
-    });
+    document?.addEventListener('freeze', () => this.#leave(), { signal });
+    document?.addEventListener('resume', () => this.#show(), { signal });
+    document?.addEventListener('visibilitychange', () => document.hidden || this.#wake(), { signal });
+  }
+
+  /** From now on it is asked as this one: the latest has the latest token.
+   * @param {import('./client.js').Lockhouse} client */
+  use(client) {
+    if (client === this.client) return;
+    this.client = client;
+    this.#following = '';
+    this.#refollow();
+  }
+
+  #wake() {
+    this.#each((listener) => listener.onShow());
   }
 
   /** @param {Listener} listener @returns {() => void} what ends it */
@@ -73,7 +91,10 @@ export class Tabs {
     return () => {
       this.#listeners.delete(listener);
       this.#want();
-      if (!this.#listeners.size) this.#leave();
+      if (this.#listeners.size) return;
+      this.#leave();
+      this.#ears.abort();
+      all.delete(this.name);
     };
   }
 
@@ -96,6 +117,13 @@ export class Tabs {
     this.#hear(word);
   }
 
+  /** Says what the stream brings, to all for whom it is.
+   * @param {Word} word */
+  #tell(word) {
+    if (this.#shares) this.#say(word);
+    this.#hear(word);
+  }
+
   /** @param {(listener: Listener) => void} tell @param {string[]} [ids] */
   #each(tell, ids) {
     for (const listener of [...this.#listeners]) {
@@ -114,7 +142,7 @@ export class Tabs {
         return this.#refollow(word.ids);
       case 'told': {
         const { told } = word;
-        if (told.id) this.#last = told.id;
+        this.#last = told.id || undefined;
         return this.#each((listener) => listener.onEvent(told), told.data?.workspace_id ? [told.data.workspace_id] : undefined);
       }
       case 'connection':
@@ -138,20 +166,28 @@ export class Tabs {
     if (this.#turn || this.#isHidden || !this.#listeners.size) return;
     const turn = new AbortController();
     this.#turn = turn;
-    if (!navigator.locks) {
-      this.#refollow();
-      return;
-    }
-    this.#channel = new BroadcastChannel(this.name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    const channel = new BroadcastChannel(this.name);
+    this.#channel = channel;
+    channel.onmessage = ({ data }) => {
+      if (typeof data?.kind === 'string') this.#hear(data);
+    };
     const lead = () =>
       new Promise((resolve) => {
+        // It may come when this tab does not want it any more.
+        if (turn.signal.aborted) return resolve(undefined);
         turn.signal.addEventListener('abort', resolve);
         this.#isLeading = true;
         this.#say({ kind: 'who' });
         this.#refollow();
       });
-    navigator.locks.request(this.name, { signal: turn.signal }, lead).catch(() => {});
+    // Where the browser has none, or none for this page, each tab follows for itself.
+    const alone = () => {
+      this.#shares = false;
+      lead();
+    };
+    const { locks } = navigator;
+    if (locks) locks.request(this.name, { signal: turn.signal }, lead).catch(() => turn.signal.aborted || alone());
+    else alone();
   }
 
   #leave() {
@@ -176,18 +212,19 @@ export class Tabs {
     this.#isHidden = false;
     this.#enter();
     this.#want();
-    this.#each((listener) => listener.onShow());
+    this.#wake();
   }
 
   /** Follows what is wanted now, if it is this tab's turn.
    * @param {string[]} [news] what somebody has just said that they want */
   #refollow(news = []) {
-    const leads = this.#turn && (this.#isLeading || !navigator.locks);
-    const ids = leads ? [...new Set([...this.#ids(), ...[...this.#others.values()].flat()])].sort() : [];
+    const others = this.#shares ? [...this.#others.values()].flat() : [];
+    const wants = this.#isLeading ? [...this.#ids(), ...others] : [];
+    const ids = [...new Set(wants)].filter((id) => !this.#refused.has(id)).sort();
     const wanted = JSON.stringify(ids);
     if (wanted === this.#following) {
       // Nothing has to begin anew for it: whoever has come is told how it stands.
-      if (this.#isConnected && news.length) this.#pass({ kind: 'connection', ids: news, connected: true });
+      if (this.#isConnected && news.length) this.#tell({ kind: 'connection', ids: news, connected: true });
       return;
     }
     this.#isConnected = false;
@@ -198,9 +235,10 @@ export class Tabs {
     const stream = new AbortController();
     this.#stream = stream;
     /** @param {Word} word */
-    const pass = (word) => stream.signal.aborted || this.#pass(word);
+    const pass = (word) => stream.signal.aborted || this.#tell(word);
     follow(this.client, {
-      workspaceIds: ids,
+      // Of more than it lets one name, the server tells of all.
+      workspaceIds: ids.length > MOST ? [] : ids,
       ...(this.#last !== undefined && { since: this.#last }),
       signal: stream.signal,
       onEvent: (told) => pass({ kind: 'told', told }),
@@ -208,13 +246,26 @@ export class Tabs {
         this.#isConnected = connected && !stream.signal.aborted;
         pass({ kind: 'connection', ids, connected });
       },
-    }).catch(() => {
-      // The server refuses, perhaps until the person has signed in again.
-      setTimeout(() => {
-        if (this.#stream !== stream) return;
-        this.#following = '';
-        this.#refollow();
-      }, REFUSED_MS);
-    });
+    }).catch(() => this.#sort(ids, stream));
+  }
+
+  /** The server refuses to tell of these, or of one of them: those that cannot be read either are left out for a while.
+   * @param {string[]} ids @param {AbortController} stream */
+  async #sort(ids, stream) {
+    const { client } = this;
+    const isRefused = (/** @type {string} */ id) => client.read(id).then(() => false, (error) => error instanceof Refusal && error.status < 500);
+    const refused = await Promise.all(ids.map(isRefused));
+    ids.forEach((id, index) => refused[index] && this.#refused.add(id));
+    const again = () => {
+      if (this.#stream !== stream) return;
+      this.#following = '';
+      this.#refollow();
+    };
+    // Perhaps the person has signed in again by then, or may see it.
+    setTimeout(() => {
+      ids.forEach((id) => this.#refused.delete(id));
+      again();
+    }, REFUSED_MS);
+    if (refused.includes(true) && refused.includes(false)) again();
   }
 }

@@ -16,7 +16,7 @@ test('the page of the README does what it says', async () => {
     await context.route(/\/(app|documents\/.*)$/, (route) => {
       const request = route.request();
       if (request.method() === 'PUT') saves.push([request.headers()['x-lock-fence'], request.postData()]);
-      const body = `<!doctype html><title>An app</title><textarea id="text"></textarea><button id="save">Save</button>
+      const body = `<!doctype html><title>An app</title><textarea id="text"></textarea><button id="edit">Edit</button><button id="save">Save</button>
         <lockhouse-dialog id="dialog"></lockhouse-dialog>
         <script type="module">${code.replaceAll('http://127.0.0.1:7311', server.url)}</script>`;
       return route.fulfill({ contentType: 'text/html', body: request.method() === 'PUT' ? '' : body });
@@ -27,7 +27,7 @@ test('the page of the README does what it says', async () => {
     page.on('pageerror', (error) => complaints.push(error.message));
     await page.goto(server.url + '/app');
     await page.waitForFunction(() => document.querySelector('#text').readOnly);
-    await page.focus('#text');
+    await page.click('#edit');
     await page.waitForFunction(() => !document.querySelector('#text').readOnly);
     const { lock } = await server.ask('bob', 'GET', '/api/v1/workspaces/design-42/lock');
     assert.equal(lock.locked_by_name, 'Alice Martin');
