@@ -81,7 +81,11 @@ export class WorkspaceLock extends EventTarget {
         if (connected) this.#lookAgain();
         this.#changed();
       },
-      onHolder: ({ session, fence }) => this.#yieldTo(session, fence),
+      onHolder: ({ session, fence }) => {
+        // Where both were given the same lease, it is for the server to say whose it is.
+        if (fence !== this.#lease?.fence) this.#yieldTo(session, fence);
+        else if (session !== this.sessionId) this.#read().catch(() => {});
+      },
       onHide: () => this.#hide(releaseOnClose),
       onShow: () => this.#wake(),
     });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { Server, Wire, begin, browser, tab, until } from './server.js';
 
@@ -369,6 +370,125 @@ story('whatever is done in whatever order, what is shown is what is', async ({ s
   assert.equal(await alice.evaluate(() => lock.state), 'held-by-other');
   await alice.evaluate(() => lock.close());
 }, { LOCKHOUSE_LOCKS_TAKEOVER: 'nobody' });
+
+story('what another device of the same person had meanwhile does not come back quietly', async ({ server, person }) => {
+  const wire = await Wire.to(server.url);
+  try {
+    const laptop = await tab(await person(), wire.url, 'alice', { ttlMs: 1_000 });
+    await acquire(laptop);
+    wire.isSilent = true;
+    await until(laptop, 'lost');
+    const phone = await tab(await person(), server.url, 'alice');
+    await phone.waitForFunction(() => lock.state === 'free');
+    await acquire(phone);
+    await phone.evaluate(() => lock.release());
+    wire.isSilent = false;
+    wire.sockets.forEach((socket) => socket.destroy());
+    await laptop.waitForFunction(() => lock.view.loss?.changed, null, { timeout: 20_000 });
+    assert.deepEqual(await laptop.evaluate(() => [lock.state, lock.fence]), ['lost', null]);
+  } finally {
+    wire.stop();
+  }
+});
+
+story('two devices of one person: the one that goes on elsewhere has it, and the other knows with its next heartbeat', async ({ server, person }) => {
+  const laptop = await tab(await person(), server.url, 'alice', { ttlMs: 1_000 });
+  await acquire(laptop);
+  const phone = await tab(await person(), server.url, 'alice', { ttlMs: 5_000 });
+  await until(phone, 'held-by-other');
+  assert.equal(await phone.evaluate(() => lock.takeOver()), 'held');
+  await until(laptop, 'held-by-other');
+  assert.equal(await laptop.evaluate(() => lock.fence), null);
+  assert.equal(await phone.evaluate(() => lock.state), 'held');
+});
+
+story('of two tabs of one person that wait, one gets it', async ({ server, person }) => {
+  await server.acquire('bob', 'design-42');
+  const context = await person();
+  const tabs = [await tab(context, server.url, 'alice'), await tab(context, server.url, 'alice')];
+  for (const page of tabs) {
+    await until(page, 'held-by-other');
+    page.evaluate(() => void lock.wait());
+    await until(page, 'waiting');
+  }
+  await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  const both = () => Promise.all(tabs.map((page) => page.evaluate(() => lock.state)));
+  await eventually(async () => (await both()).sort().join() === 'held,held-by-other');
+});
+
+story('when the server has lost its database the state is read anew, and new events are heard', async ({ server, person }) => {
+  for (let more = 0; more < 5; more++) await server.acquire('carol', 'other-' + more);
+  const alice = await tab(await person(), server.url, 'alice');
+  const bob = await tab(await person(), server.url, 'bob');
+  await acquire(alice);
+  await until(bob, 'held-by-other');
+  await server.kill();
+  for (const file of ['', '-wal', '-shm']) await rm(server.database + file, { force: true });
+  await server.again();
+  await server.acquire('carol', 'design-42');
+  await until(alice, 'lost', 20_000);
+  assert.equal(await alice.evaluate(() => lock.view.loss.by.userId), 'carol');
+  await bob.waitForFunction(() => lock.view.holder?.locked_by_user_id === 'carol', null, { timeout: 20_000 });
+  await server.ask('carol', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  await until(bob, 'free');
+});
+
+story('one workspace that may not be followed keeps nobody from following the others', async ({ server, person }) => {
+  const put = (path, body) => server.ask('root', 'PUT', '/api/v1/workspaces/' + path, body);
+  for (const id of ['one', 'two']) await put(id, {});
+  for (const id of ['one', 'two']) await put(id + '/members/alice', { role: 'editor' });
+  const context = await person();
+  const pages = [await tab(context, server.url, 'alice', {}, 'one'), await tab(context, server.url, 'alice', {}, 'two')];
+  for (const page of pages) await page.waitForFunction(() => lock.view.isConnected);
+  assert.equal(await acquire(pages[0]), 'held');
+  await server.ask('root', 'DELETE', '/api/v1/workspaces/two/members/alice');
+  // The stream has to begin anew.
+  await server.kill();
+  await server.again();
+  await pages[0].waitForFunction(() => lock.view.isConnected);
+  await put('one/members/bob', { role: 'admin' });
+  await server.acquire('bob', 'one', { force: true });
+  await until(pages[0], 'lost', 3_000);
+}, { LOCKHOUSE_WORKSPACES_MEMBERSHIP: 'enforced' });
+
+story('two ask: who is declined is not the last', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  await acquire(alice);
+  for (const name of ['bob', 'carol']) await server.ask(name, 'POST', '/api/v1/workspaces/design-42/lock/knock', {});
+  await alice.waitForFunction(() => lock.view.knock?.user_id === 'bob');
+  await alice.evaluate(() => lock.decline());
+  await alice.waitForFunction(() => lock.view.knock?.user_id === 'carol');
+});
+
+story('what was opened and closed leaves nothing behind', async ({ server, person }) => {
+  const context = await person();
+  const page = await context.newPage();
+  await page.goto(server.url + '/healthz');
+  await page.evaluate(async () => {
+    const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
+    for (let more = 0; more < 20; more++) {
+      const lock = new WorkspaceLock(new Lockhouse({ userId: 'alice' }), 'w' + more);
+      if (more % 2) await lock.acquire();
+      await lock.close();
+      await lock.close();
+    }
+    window.last = new WorkspaceLock(new Lockhouse({ userId: 'alice' }), 'w');
+    await last.close();
+  });
+  assert.deepEqual(await page.evaluate(async () => (await navigator.locks.query()).held), []);
+  assert.match(await page.evaluate(() => last.acquire().catch(({ message }) => message)), /closed/);
+  const { locks } = await server.ask('root', 'GET', '/api/v1/locks');
+  assert.deepEqual(locks, []);
+});
+
+story('an id that a browser takes for a folder is refused at once', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  const names = await alice.evaluate(async () => {
+    const { WorkspaceLock } = await import('/client/index.js');
+    return ['', '.', '..'].map((id) => { try { return new WorkspaceLock(client, id); } catch ({ name }) { return name; } });
+  });
+  assert.deepEqual(names, ['TypeError', 'TypeError', 'TypeError']);
+});
 
 story('names are text', async ({ server, person }) => {
   const name = '<img src=x onerror=alert(1)> "Zoë"';
