@@ -1,3 +1,4 @@
+import { hasEnded, heartbeat } from './keeper.js';
 import { Refusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
 
@@ -15,14 +16,31 @@ const SIGNED_OUT_MS = 30_000;
 /** @param {unknown} error */
 export const isHeld = (error) => error instanceof Refusal && error.code === 'lock_held';
 
-/** Stands in line until it is our turn. Whoever asks again before their time is up keeps their place, and what they asked
+/** Stands in line until it is our turn, and claims what is granted: it is not known when that was, so it counts from a
+ * heartbeat on.
+ * @param {Lockhouse} client @param {string} workspaceId @param {{ session_id: string, ttl_ms?: number }} wish
+ * @param {AbortSignal} signal @returns {Promise<{ lock: Lock, sentAt: import('./clock.js').Moment }>} */
+export async function standInLine(client, workspaceId, wish, signal) {
+  for (;;) {
+    const lock = await stand(client, workspaceId, wish, signal);
+    try {
+      const { value, sentAt } = await heartbeat(client, workspaceId, wish, lock.fence, true);
+      return { lock: { ...lock, expires_in_ms: value.expires_in_ms, knock: value.knock }, sentAt };
+    } catch (error) {
+      // It took too long, or it is not known what became of it: once more.
+      if (signal.aborted || !(hasEnded(error) || isPassing(error))) throw error;
+    }
+  }
+}
+
+/** Whoever asks again before their time is up keeps their place, and what they asked
  * before is answered with 409.
  * @param {Lockhouse} client @param {string} workspaceId @param {object} wish @param {AbortSignal} signal
  * @returns {Promise<Lock>} */
-export function standInLine(client, workspaceId, wish, signal) {
+function stand(client, workspaceId, wish, signal) {
   const asked = { body: { ...wish, wait_ms: WAIT_MS }, signal, timeoutMs: WAIT_MS + 15_000, retryForMs: 0 };
   return new Promise((resolve, reject) => {
-    const stand = async () => {
+    const ask = async () => {
       let again = ASK_AGAIN_MS;
       for (let failures = 0; !signal.aborted; ) {
         const began = performance.now();
@@ -51,7 +69,7 @@ export function standInLine(client, workspaceId, wish, signal) {
       }
       throw signal.reason;
     };
-    stand().catch(reject);
+    ask().catch(reject);
   });
 }
 

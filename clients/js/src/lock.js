@@ -1,10 +1,10 @@
 import { comeBack, isHeld, standInLine } from './efforts.js';
-import { Keeper, hasEnded, heartbeat } from './keeper.js';
+import { Keeper } from './keeper.js';
 import { Refusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
 import { tabSession } from './session.js';
 import { tabsOf } from './tabs.js';
-import { ENDINGS, holderOf, who } from './view.js';
+import { ENDINGS, Sight, holderOf, who } from './view.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./view.js').Loss} Loss */
@@ -33,26 +33,18 @@ export class NotHeld extends Error {
 export class WorkspaceLock extends EventTarget {
   /** What it has. @type {Keeper | null} */ #lease = null;
   /** The fence that it had last. */ #last = 0;
-  /** The fence of what it gave away last. */ #given = 0;
-  /** @type {State} */ #state = 'unknown';
-  /** @type {Lock | null} */ #holder = null;
-  /** @type {Loss | null} */ #loss = null;
-  /** @type {import('./client.js').Knock | null} */ #knock = null;
-  #hasAsked = false;
+  /** What it knows. @type {Sight} */ #now;
   /** Whether the person wants it: what is granted too late for what they asked is theirs all the same. */
   #isWanted = false;
   /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
   #isComingBack = false;
   #isClosed = false;
   /** Standing in line. @type {Promise<State> | undefined} */ #line;
-  #isConnected = false;
   #revision = 0;
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
   /** @type {() => void} */ #leave;
   #round = 0;
   /** The fence of what is being handed over. */ #giving = 0;
-  /** Whether the server lets this person take over the lease with this fence. */
-  #mayTakeOver = { fence: 0, is: true };
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
   constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true } = {}) {
@@ -62,6 +54,7 @@ export class WorkspaceLock extends EventTarget {
     this.client = client;
     this.workspaceId = workspaceId;
     this.sessionId = sessionId ?? tabSession();
+    this.#now = new Sight(client.userId, this.sessionId);
     /** @private */
     this.wish = {
       session_id: this.sessionId,
@@ -72,12 +65,12 @@ export class WorkspaceLock extends EventTarget {
     /** @private */
     this.tabs = tabsOf(client);
     /** What there is to show. @type {View} */
-    this.view = this.#look();
+    this.view = this.#now.view(null);
     this.#leave = this.tabs.add({
       workspaceId,
       onEvent: (told) => this.#hear(told),
       onConnection: (connected) => {
-        this.#isConnected = connected;
+        this.#now.isConnected = connected;
         if (connected) this.#lookAgain();
         this.#changed();
       },
@@ -95,7 +88,7 @@ export class WorkspaceLock extends EventTarget {
   /** Where it stands now. It is found out anew each time: no timer has to run for a lease to be over. */
   get state() {
     if (this.#lease?.leftMs === 0) this.#over();
-    return this.#state;
+    return this.#now.state;
   }
 
   /** The fencing token of the lease, for whoever stores what is saved; null unless this tab has the lock now. */
@@ -130,7 +123,7 @@ export class WorkspaceLock extends EventTarget {
   /** Locks it if that is possible now. What another tab of the same person has stays there: see {@link takeOver}.
    * @returns {Promise<State>} */
   async acquire() {
-    if (['held', 'waiting'].includes(this.state)) return this.#state;
+    if (['held', 'waiting'].includes(this.state)) return this.#now.state;
     const effort = this.#begin(true);
     if (!(await this.#isElsewhere())) await this.#ask({}, effort);
     return this.state;
@@ -153,8 +146,8 @@ export class WorkspaceLock extends EventTarget {
     const line = this.#line;
     const effort = line && this.#effort ? this.#effort.signal : this.#begin(true);
     if (!line && (await this.#isElsewhere())) return this.state;
-    this.#hasAsked = true;
-    this.#state = 'waiting';
+    this.#now.hasAsked = true;
+    this.#now.state = 'waiting';
     this.#changed();
     try {
       const { userName: name } = this.client;
@@ -172,15 +165,15 @@ export class WorkspaceLock extends EventTarget {
   /** Waits no longer. */
   cancel() {
     this.#begin(false);
-    if (this.#state === 'waiting') this.#see(this.#holder, true);
+    if (this.#now.state === 'waiting') this.#see(this.#now.holder, true);
   }
 
   /** Takes it from its holder, if that is still whom the person saw; from another tab of the same person, too.
    * @returns {Promise<State>} */
   async takeOver() {
     const effort = this.#begin(true);
-    const seen = this.#holder;
-    const isMine = this.#isOtherTab;
+    const seen = this.#now.holder;
+    const isMine = this.#now.isOtherTab;
     try {
       await this.#ask(seen && !isMine ? { force: true, expected_fence: seen.fence } : {}, effort);
       // Where sessions are kept apart, this person's other tab is somebody else.
@@ -188,7 +181,7 @@ export class WorkspaceLock extends EventTarget {
     } catch (error) {
       // Where it has moved on the person is to see to whom.
       const hasMoved = error instanceof Refusal && error.code === 'fence_mismatch';
-      if (!effort.aborted) this.#see(hasMoved ? error.problem.lock ?? null : this.#holder, true);
+      if (!effort.aborted) this.#see(hasMoved ? error.problem.lock ?? null : this.#now.holder, true);
       if (!hasMoved) throw error;
     }
     return this.state;
@@ -213,9 +206,9 @@ export class WorkspaceLock extends EventTarget {
 
   /** Keeps it, though somebody asks. */
   async decline() {
-    const knock = this.#knock;
+    const knock = this.#now.knock;
     await this.client.decline(this.workspaceId, { fence: this.#fence() });
-    if (this.#knock === knock) this.#asked(null);
+    if (this.#now.knock === knock) this.#asked(null);
     // Others may have asked, too.
     this.#lease?.hurry();
   }
@@ -224,7 +217,7 @@ export class WorkspaceLock extends EventTarget {
   async release() {
     this.#begin(false);
     const lease = this.#lease;
-    if (!lease) return this.#see(this.#holder, true);
+    if (!lease) return this.#see(this.#now.holder, true);
     this.#drop(lease.fence);
     this.#see(null, true);
     await this.client.release(this.workspaceId, { fence: lease.fence });
@@ -265,7 +258,7 @@ export class WorkspaceLock extends EventTarget {
 
   /** Looks until the server is reached. */
   async #reach() {
-    for (let failures = 0; this.#state === 'unknown' && !this.#isClosed && !this.#before; failures++) {
+    for (let failures = 0; this.#now.state === 'unknown' && !this.#isClosed && !this.#before; failures++) {
       try {
         await this.#read();
       } catch (error) {
@@ -277,8 +270,8 @@ export class WorkspaceLock extends EventTarget {
 
   /** Whether another tab of this person has it; nothing is taken from there unasked. */
   async #isElsewhere() {
-    const holder = this.#state === 'unknown' ? await this.#read() : this.#holder;
-    if (!this.#isOf(holder)) return false;
+    const holder = this.#now.state === 'unknown' ? await this.#read() : this.#now.holder;
+    if (!this.#now.isElsewhere(holder)) return false;
     this.#see(holder, true);
     return true;
   }
@@ -289,41 +282,9 @@ export class WorkspaceLock extends EventTarget {
     return fence;
   }
 
-  /** @returns {View} */
-  #look() {
-    return {
-      state: this.#state,
-      holder: this.#holder,
-      isOtherTab: this.#isOtherTab,
-      loss: this.#loss,
-      knock: this.#knock,
-      hasAsked: this.#hasAsked,
-      isConnected: this.#isConnected,
-      fence: this.#lease?.fence ?? null,
-      // As far as is known: the server says so when somebody wants what another has.
-      mayTakeOver: this.#mayTakeOver.is || this.#mayTakeOver.fence !== this.#holder?.fence,
-    };
-  }
-
   #changed() {
-    this.view = this.#look();
+    this.view = this.#now.view(this.#lease?.fence ?? null);
     this.dispatchEvent(new CustomEvent('change', { detail: this.view }));
-  }
-
-  /** Whether the holder is this person in another tab. */
-  get #isOtherTab() {
-    return this.#isOf(this.#holder);
-  }
-
-  /** Whether it is another tab's of this person.
-   * @param {Lock | null} lock */
-  #isOf(lock) {
-    return this.#isMine(lock) && lock?.session_id !== null && lock?.session_id !== this.sessionId;
-  }
-
-  /** @param {Lock | null} lock */
-  #isMine(lock) {
-    return lock?.locked_by_user_id === this.client.userId;
   }
 
   /** The person, or what happens, begins something new: what was begun before ends.
@@ -334,7 +295,7 @@ export class WorkspaceLock extends EventTarget {
     this.#effort?.abort();
     this.#effort = new AbortController();
     this.#line = undefined;
-    this.#hasAsked = false;
+    this.#now.hasAsked = false;
     return this.#effort.signal;
   }
 
@@ -351,12 +312,12 @@ export class WorkspaceLock extends EventTarget {
     } catch (error) {
       const isHere = !effort.aborted;
       if (!(error instanceof Refusal) || !isHeld(error)) {
-        if (isHere && this.#state === 'waiting') this.#see(this.#holder, true);
+        if (isHere && this.#now.state === 'waiting') this.#see(this.#now.holder, true);
         throw error;
       }
       const { lock = null, takeover_allowed: is = true } = error.problem;
-      this.#mayTakeOver = { fence: lock?.fence ?? 0, is };
-      if (isHere) this.#see(revision === this.#revision ? lock : this.#holder, true);
+      this.#now.mayTakeOver = { fence: lock?.fence ?? 0, is };
+      if (isHere) this.#see(revision === this.#revision ? lock : this.#now.holder, true);
     }
   }
 
@@ -373,7 +334,7 @@ export class WorkspaceLock extends EventTarget {
 
   /** @param {AbortSignal} effort @returns {Promise<State>} */
   #standIn(effort) {
-    this.#state = 'waiting';
+    this.#now.state = 'waiting';
     this.#changed();
     const line = this.#stand(effort).then(() => this.state);
     this.#line = line;
@@ -386,22 +347,12 @@ export class WorkspaceLock extends EventTarget {
 
   /** @param {AbortSignal} effort */
   async #stand(effort) {
-    const { client, workspaceId, wish } = this;
     try {
-      for (;;) {
-        const lock = await standInLine(client, workspaceId, wish, effort);
-        try {
-          // It is not known when it was granted: it counts from a heartbeat on, which claims it.
-          const { value, sentAt } = await heartbeat(client, workspaceId, wish, lock.fence, true);
-          return this.#granted({ ...lock, expires_in_ms: value.expires_in_ms, knock: value.knock }, sentAt);
-        } catch (error) {
-          // It took too long, or it is not known what became of it: once more.
-          if (effort.aborted || !(hasEnded(error) || isPassing(error))) throw error;
-        }
-      }
+      const { lock, sentAt } = await standInLine(this.client, this.workspaceId, this.wish, effort);
+      this.#granted(lock, sentAt);
     } catch (error) {
       if (effort.aborted) return;
-      this.#see(this.#holder, true);
+      this.#see(this.#now.holder, true);
       throw error;
     }
   }
@@ -421,27 +372,17 @@ export class WorkspaceLock extends EventTarget {
       onOver: () => this.#over(),
     });
     this.#last = lock.fence;
-    this.#holder = lock;
-    this.#state = 'held';
-    this.#loss = null;
-    this.#knock = lock.knock;
-    this.#hasAsked = false;
+    this.#now.have(lock);
     this.tabs.hold(this.workspaceId, this.sessionId, lock.fence);
     this.#changed();
     this.#lease.tick();
   }
 
-  /** This tab does not have it: this is who has. What the person has been told stays until they have chosen, unless `anew`.
+  /** As {@link Sight#see}.
    * @param {Lock | null} lock @param {boolean} [anew] */
   #see(lock, anew = false) {
     if (this.#lease) return;
-    this.#holder = lock && lock.fence > this.#given ? lock : null;
-    if (anew) this.#loss = null;
-    if (anew || (this.#state !== 'waiting' && this.#state !== 'lost')) {
-      // What this tab had before it was loaded again, or what was handed to this person, can be had.
-      const isFree = !this.#holder || (this.#isMine(this.#holder) && !this.#isOtherTab);
-      this.#state = isFree ? 'free' : 'held-by-other';
-    }
+    this.#now.see(lock, anew);
     this.#changed();
   }
 
@@ -449,8 +390,8 @@ export class WorkspaceLock extends EventTarget {
   #drop(fence) {
     this.#lease?.stop();
     this.#lease = null;
-    this.#knock = null;
-    this.#given = fence;
+    this.#now.knock = null;
+    this.#now.given = fence;
   }
 
   /** @param {Loss} loss @param {Lock | null} holder */
@@ -458,10 +399,7 @@ export class WorkspaceLock extends EventTarget {
     if (!this.#lease) return;
     this.#lease?.stop();
     this.#lease = null;
-    this.#knock = null;
-    this.#loss = loss;
-    this.#holder = holder;
-    this.#state = this.#isOtherTab ? 'held-by-other' : 'lost';
+    this.#now.lose(loss, holder);
     this.#changed();
     this.dispatchEvent(new CustomEvent('lost', { detail: loss }));
   }
@@ -474,7 +412,7 @@ export class WorkspaceLock extends EventTarget {
     if (!lease) return void this.#read().catch(() => {});
     const { userId, userName } = this.client;
     const by = { userId, name: userName ?? null };
-    const holder = this.#holder && { ...this.#holder, session_id: session, fence };
+    const holder = this.#now.holder && { ...this.#now.holder, session_id: session, fence };
     this.#lose({ reason: 'taken_over', by, changed: true }, holder);
   }
 
@@ -495,9 +433,9 @@ export class WorkspaceLock extends EventTarget {
   /** Somebody asks the holder, or nobody does any more.
    * @param {import('./client.js').Knock | null} knock */
   #asked(knock) {
-    const isNew = knock && (knock.user_id !== this.#knock?.user_id || knock.knocked_at !== this.#knock.knocked_at);
-    if (JSON.stringify(knock) === JSON.stringify(this.#knock)) return;
-    this.#knock = knock;
+    const isNew = knock && (knock.user_id !== this.#now.knock?.user_id || knock.knocked_at !== this.#now.knock.knocked_at);
+    if (JSON.stringify(knock) === JSON.stringify(this.#now.knock)) return;
+    this.#now.knock = knock;
     this.#changed();
     if (isNew) this.dispatchEvent(new CustomEvent('knock', { detail: knock }));
   }
@@ -524,9 +462,7 @@ export class WorkspaceLock extends EventTarget {
   #contested(lock, changed) {
     if (this.#lease) return;
     this.#isWanted = false;
-    this.#holder = lock;
-    this.#loss = { reason: this.#loss?.reason ?? 'expired', by: holderOf(lock), changed };
-    this.#state = this.#isOtherTab ? 'held-by-other' : 'lost';
+    this.#now.lose({ reason: this.#now.loss?.reason ?? 'expired', by: holderOf(lock), changed }, lock);
     this.#changed();
   }
 
@@ -562,12 +498,12 @@ export class WorkspaceLock extends EventTarget {
 
   /** @param {string} type @param {import('./events.js').LockEvent} event */
   #hearOfOthers(type, { detail, lock }) {
-    const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#hasAsked;
+    const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#now.hasAsked;
     if (isDeclined) this.#begin(false);
     this.#see(lock, isDeclined);
     if (isDeclined) this.dispatchEvent(new CustomEvent('declined'));
     // This tab asked, and then did not want it any more.
-    const isOurs = type === 'lock.handed_over' && this.#isMine(lock) && lock?.session_id === this.sessionId;
+    const isOurs = type === 'lock.handed_over' && this.#now.isMine(lock) && lock?.session_id === this.sessionId;
     if (isOurs && !this.#isWanted) this.client.release(this.workspaceId, { fence: lock.fence }).catch(() => {});
   }
 
@@ -583,14 +519,14 @@ export class WorkspaceLock extends EventTarget {
     const lease = this.#lease;
     this.#effort?.abort();
     this.#line = undefined;
-    if (this.#state === 'waiting') this.#before = 'waiting';
+    if (this.#now.state === 'waiting') this.#before = 'waiting';
     if (this.#isComingBack) this.#before = 'held';
     if (!lease || !release) return;
     this.client.releaseByBeacon(this.workspaceId, { fence: lease.fence });
     this.#drop(lease.fence);
-    this.#state = 'unknown';
-    this.#holder = null;
-    this.#loss = { reason: 'released', by: null, changed: false };
+    this.#now.state = 'unknown';
+    this.#now.holder = null;
+    this.#now.loss = { reason: 'released', by: null, changed: false };
     this.#before = 'held';
     this.#changed();
   }
@@ -601,7 +537,7 @@ export class WorkspaceLock extends EventTarget {
     if (before === 'held') {
       this.#comeBack();
     } else if (before === 'waiting') {
-      this.#state = 'unknown';
+      this.#now.state = 'unknown';
       this.wait().catch(() => {});
     } else if (this.#lease) {
       this.#lease.hurry();
