@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::Server;
+use common::{Client, Server};
 use lockhouse::lock::policy::{SameUser, Takeover};
 use serde_json::{Value, json};
 
@@ -217,6 +217,12 @@ fn a_heartbeat_renews_for_as_long_as_before_or_as_asked() {
         json!({ "success": true, "expires_at": "2026-11-23T12:01:30.000Z", "expires_in_ms": 60_000, "fence": fence, "knock": null })
     );
     assert_eq!(alice.lock("w")["last_active_at"], "2026-11-23T12:00:00.000Z");
+    // Whoever went on in another session is told there.
+    alice.acquire("shared", &json!({ "session_id": "laptop" })).expect(200);
+    let beat = |alice: &mut Client| alice.heartbeat("shared", &json!({ "session_id": "laptop" })).expect(200);
+    assert_eq!(beat(&mut alice).get("session_id"), None);
+    alice.acquire("shared", &json!({ "session_id": "phone" })).expect(200);
+    assert_eq!(beat(&mut alice)["session_id"], "phone");
     alice.heartbeat("w", &json!({ "ttl_ms": 120_000, "active": true })).expect(200);
     let lock = alice.lock("w");
     assert_eq!(

@@ -92,7 +92,7 @@ pub(super) fn schemas() -> Map<String, Value> {
             ),
         ),
         ("LockState", object([("locked", boolean()), ("lock", nullable("Lock"))])),
-        ("Renewed", object(renewed())),
+        ("Renewed", at_most(renewed(), [("session_id", text())])),
         ("RenewedMany", object([("results", json!({ "type": "array", "items": { "oneOf": in_batch() } }))])),
         ("Released", object([("released", boolean())])),
         ("ReleasedMany", object([("released", count())])),
@@ -243,13 +243,12 @@ fn event() -> Value {
     ])
 }
 
-fn renewed() -> [(&'static str, Value); 6] {
+fn renewed() -> [(&'static str, Value); 5] {
     [
         ("success", json!({ "const": true })),
         ("expires_at", instant()),
         ("expires_in_ms", milliseconds()),
         ("fence", fence()),
-        ("session_id", maybe_text()),
         ("knock", nullable("Knock")),
     ]
 }

@@ -109,11 +109,19 @@ pub struct RenewedOut<'a> {
     expires_at: String,
     expires_in_ms: i64,
     fence: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<&'a str>,
     knock: Option<KnockOut<'a>>,
 }
 
 impl<'a> RenewedOut<'a> {
+    /// As one session of the holder is told, who learns from it that another one has the lock now.
+    #[must_use]
+    pub fn told_to(self, session_id: Option<&SessionId>) -> Self {
+        let is_another = |its: &&str| session_id.is_some_and(|asks| asks.as_str() != *its);
+        Self { session_id: self.session_id.filter(is_another), ..self }
+    }
+
     /// Shows what became of the lease.
     #[must_use]
     pub fn of(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Self {

@@ -21,7 +21,7 @@ import { backoff, isPassing, sleep } from './retry.js';
  * }} Lost */
 /** @typedef {'acquired' | 'renewed' | 'reclaimed' | 'taken_over'} Outcome */
 /** @typedef {{ outcome: Outcome, lock: Lock, previous?: Lock | null }} Acquired */
-/** @typedef {{ success: true, expires_at: string, expires_in_ms: number, fence: number, session_id: string | null,
+/** @typedef {{ success: true, expires_at: string, expires_in_ms: number, fence: number, session_id?: string,
  *   knock: Knock | null }} Renewed */
 /** @typedef {{
  *   revision: number, type: string, at: string, user_id: string | null, session_id: string | null,

@@ -87,7 +87,9 @@ fn beats(workspace_ids: &[WorkspaceId], At { now, value }: &At<Vec<Beaten>>, clo
         .zip(value)
         .map(|(workspace_id, beat)| {
             let renewed = match beat {
-                Ok((beat, lost)) => beaten(beat, lost.as_ref(), *now, clock),
+                Ok((beat, lost)) => {
+                    beaten(beat, lost.as_ref(), *now, clock).map(|renewed| renewed.told_to(None))
+                }
                 Err(denied) => Err(Problem::of(&Error::Denied(*denied), "")),
             };
             let (status, mut result) = match renewed {

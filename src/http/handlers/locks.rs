@@ -159,7 +159,7 @@ pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
         ttl: call.values.ttl(),
         activity: activity(&call.values),
     };
-    let actor = call.caller.actor();
+    let (actor, session_id) = (call.caller.actor(), request.claim.session_id.clone());
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
@@ -168,7 +168,8 @@ pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
             request,
             answer(reply, move |at: &At<(Beat, Option<Lost>)>| {
                 let (beat, lost) = &at.value;
-                beaten(beat, lost.as_ref(), at.now, shown.clock()).map(|renewed| ok(&renewed))
+                let renewed = beaten(beat, lost.as_ref(), at.now, shown.clock())?;
+                Ok(ok(&renewed.told_to(session_id.as_ref())))
             }),
         );
     }))

@@ -73,7 +73,7 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/lock/heartbeat",
         name: "renewLock",
         summary: "Renew one's lease",
-        about: "A late heartbeat never revives a lease and never lengthens somebody else's.",
+        about: "A late heartbeat never revives a lease and never lengthens somebody else's. The answer has a `session_id` when another session of the same user has the lock by now (locks.same_user = \"share\").",
         right: Right::Lock,
         handler: locks::heartbeat,
         query: &[],
