@@ -150,7 +150,7 @@ fn pooled(connection: &mut Connection, request: &Request) -> (u16, String) {
         (Method::Post, None) => {
             let fence = now * 1_000;
             transaction
-                .prepare_cached("INSERT INTO locks VALUES (?1, 'bench', NULL, NULL, ?2, ?3, ?3, ?3, ?4, 600000, NULL, '{}')")
+                .prepare_cached("INSERT INTO locks (workspace_id, user_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms) VALUES (?1, 'bench', ?2, ?3, ?3, ?3, ?4, 600000)")
                 .unwrap()
                 .execute(params![workspace, fence, now, now + 600_000])
                 .unwrap();
