@@ -1,9 +1,12 @@
 -- Acquire and release in turn, each release of what was acquired 512 requests ago, so that it is there.
-wrk.headers["X-User-Id"] = "bench"
 local threads = 0
 setup = function(thread)
   thread:set("id", threads)
   threads = threads + 1
+end
+-- Each as a user of their own: nobody may have so many locks at once.
+init = function()
+  wrk.headers["X-User-Id"] = "bench-" .. id
 end
 local number = 0
 request = function()

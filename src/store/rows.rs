@@ -43,12 +43,19 @@ pub(super) fn has_fewer_than(
     limit: u32,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let count: u32 = connection
+    // From the index alone; that counts those, too, which have ended and are still there.
+    let there: u32 = connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 LIMIT ?2)")?
+        .query_row(params![user_id.as_str(), limit], |row| row.get(0))?;
+    if there < limit {
+        return Ok(true);
+    }
+    let live: u32 = connection
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 AND expires_at > ?2 LIMIT ?3)",
         )?
         .query_row(params![user_id.as_str(), now.0, limit], |row| row.get(0))?;
-    Ok(count < limit)
+    Ok(live < limit)
 }
 
 /// Locks with which time has not had its say, the oldest first, at most so many of each kind.
