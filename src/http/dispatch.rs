@@ -168,7 +168,7 @@ impl App {
     /// Pages are for everybody: they say nothing that is not in the source, and hold no secrets.
     fn show(&self, page: &Page, request: &Request, mut reply: Reply) {
         reply.is_for(pages::NAME);
-        match self.limit(from("address", request)) {
+        match self.limit(|| from("address", request)) {
             Ok(()) => reply.send(&pages::response(page)),
             Err(problem) => reply.refuse(&problem),
         }
@@ -277,7 +277,7 @@ impl App {
         if route.right == Right::Open {
             // A monitor that shares an address with others is not kept from asking.
             let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
-            self.limit(from(what, request))?;
+            self.limit(|| from(what, request))?;
             return Ok(Caller {
                 user_id: None,
                 name: None,
@@ -287,8 +287,10 @@ impl App {
             });
         }
         let caller = self.auth.identify(&credentials);
-        let key = caller.as_ref().ok().and_then(Caller::key);
-        self.limit(key.unwrap_or_else(|| from("address", request)))?;
+        self.limit(|| {
+            let key = caller.as_ref().ok().and_then(Caller::key);
+            key.unwrap_or_else(|| from("address", request))
+        })?;
         let caller = caller.map_err(|refusal| match refusal {
             Refusal::Unauthenticated => self.unauthenticated(),
             Refusal::NotForThem => Problem::new(Code::Forbidden)
@@ -323,13 +325,13 @@ impl App {
 
     /// The refusal of a request that is refused before it is known whose it is; or that there are too many of them.
     fn limited(&self, request: &Request, problem: Problem) -> Problem {
-        self.limit(from("address", request)).err().unwrap_or(problem)
+        self.limit(|| from("address", request)).err().unwrap_or(problem)
     }
 
     /// Whether a caller has made too many requests just now: each for themselves, those who are nobody by address.
-    fn limit(&self, key: String) -> Result<(), Problem> {
+    fn limit(&self, key: impl FnOnce() -> String) -> Result<(), Problem> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        rate.take(key, self.service.monotonic()).map_err(|wait| {
+        rate.take(key(), self.service.monotonic()).map_err(|wait| {
             Problem::new(Code::RateLimited)
                 .detail("You have made too many requests. Give it a moment.")
                 .header("Retry-After", wait.to_string())

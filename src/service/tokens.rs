@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
 use super::{STEP, Service};
 use crate::error::Error;
 use crate::store::At;
@@ -81,6 +83,8 @@ impl Service {
     fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {
         let revoked = self.tokens.revoked.load(Ordering::SeqCst);
         let found = self.store.read(|connection, _| tokens::with_hash(connection, hash))?.value;
+        // How long it takes to find it says something of the hash at most; what decides takes the same time for each.
+        let found = found.filter(|(_, stored)| verify_slices_are_equal(stored, hash).is_ok());
         let mut known = lock(&self.tokens.known);
         let Some((token, _)) = found else {
             known.remove(hash);

@@ -1,7 +1,7 @@
 //! What must always be so of the data, looked for and put right. None of it happens by itself: a file that was edited by
 //! hand, restored in part, or served under other settings than before can have it.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::events::By;
 use super::locks::{apply, timely};
@@ -69,7 +69,7 @@ pub fn repair(write: &Write<'_>, by: Option<&By>, rules: &Rules) -> Result<Vec<V
         {
             continue;
         }
-        for violation in find(write.connection(), kind, write)? {
+        for violation in find(write, kind)? {
             put_right(write, &violation, by, rules)?;
             found.push(violation);
         }
@@ -77,7 +77,7 @@ pub fn repair(write: &Write<'_>, by: Option<&By>, rules: &Rules) -> Result<Vec<V
     Ok(found)
 }
 
-fn find(connection: &Connection, kind: Kind, write: &Write<'_>) -> Result<Vec<Violation>, Error> {
+fn find(write: &Write<'_>, kind: Kind) -> Result<Vec<Violation>, Error> {
     let (condition, bound) = match kind {
         Kind::NoSuchWorkspace => ("expires_at > ?1 AND workspace_id NOT IN (SELECT workspace_id FROM workspaces)", write.now().0),
         Kind::HolderIsNoMember => (
@@ -88,7 +88,8 @@ fn find(connection: &Connection, kind: Kind, write: &Write<'_>) -> Result<Vec<Vi
         Kind::ExpiredLock => ("expires_at <= ?1", write.now().0),
         Kind::FenceAboveCounter => ("fence > ?1", write.last_fence().0),
     };
-    Ok(connection
+    Ok(write
+        .connection()
         .prepare(&format!(
             "SELECT workspace_id, fence FROM locks WHERE {condition} ORDER BY workspace_id LIMIT ?2"
         ))?

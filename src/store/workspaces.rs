@@ -37,6 +37,14 @@ fn exists(connection: &Connection, workspace_id: &WorkspaceId) -> Result<bool, E
         .query_row([workspace_id.as_str()], |row| row.get(0))?)
 }
 
+/// Whether it matters what somebody is on a workspace, for what they need there.
+#[must_use]
+pub fn matters(need: Need, rules: &Rules) -> bool {
+    rules.membership == Membership::Enforced
+        || rules.takeover == Takeover::Admins
+        || matches!(need, Need::Manage | Need::Revoke)
+}
+
 /// Whether `actor` may do what they need on a workspace. Returns what they may do besides, or why not.
 ///
 /// # Errors
@@ -48,10 +56,7 @@ pub fn may(
     need: Need,
     rules: &Rules,
 ) -> Result<Result<Standing, Denied>, Error> {
-    let matters = rules.membership == Membership::Enforced
-        || rules.takeover == Takeover::Admins
-        || matches!(need, Need::Manage | Need::Revoke);
-    if !matters {
+    if !matters(need, rules) {
         return Ok(Ok(actor.standing));
     }
     let role = match &actor.user_id {
@@ -287,7 +292,8 @@ pub fn remove_member(
     Ok(true)
 }
 
-/// Somebody may not hold the lock any more: their lease ends, their knock does, and they wait no more. Returns whether they had a lease.
+/// Somebody may not hold the lock any more: their lease ends, their knock does, and they wait no more. Returns whether
+/// they had a lease.
 fn loses_hold(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::answer;
 use super::locks::{activity, beaten, claim};
+use super::{PAGE, answer, page};
 use crate::error::Error;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
@@ -22,17 +22,15 @@ use crate::store::events::By;
 use crate::store::locks::Listing;
 use crate::time::LeaseClock;
 
-/// Entries of a page when the caller does not say.
-const PAGE: i64 = 100;
-
 /// `GET /locks`
 pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let values = &call.values;
+    let (after, limit) = page(call);
     let listing = Listing {
         user_id: values.user_id()?,
         prefix: values.text("prefix").unwrap_or_default().to_owned(),
-        after: values.text("cursor").unwrap_or_default().to_owned(),
-        limit: usize::try_from(values.integer("limit").unwrap_or(PAGE)).unwrap_or_default(),
+        after,
+        limit,
         member: service.only_for(&call.caller.actor()).cloned(),
     };
     let found = service.locks(&listing).map_err(|error| Problem::of(&error, &call.request_id))?;
@@ -47,18 +45,18 @@ pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
     call.may(service, &workspace_id, Need::See)?;
     let before = call.values.integer("cursor").unwrap_or(i64::MAX);
-    let page = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
+    let limit = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         // One more than is shown tells whether there are more.
         let show = answer(reply, move |events: &Vec<Event>| {
-            let shown = events.get(..usize::try_from(page).unwrap_or_default()).unwrap_or(events);
+            let shown = events.get(..usize::try_from(limit).unwrap_or_default()).unwrap_or(events);
             let next_cursor =
                 shown.last().filter(|_| events.len() > shown.len()).map(|event| event.revision.to_string());
             let shown: Vec<_> = shown.iter().map(EventOut::of).collect();
             Ok(ok(&json!({ "events": shown, "next_cursor": next_cursor })))
         });
-        service.history(workspace_id, before, page.saturating_add(1), show);
+        service.history(workspace_id, before, limit.saturating_add(1), show);
     }))
 }
 

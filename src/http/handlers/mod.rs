@@ -8,11 +8,17 @@ pub mod service;
 pub mod tokens;
 pub mod workspaces;
 
+use serde_json::{Value, json};
+
 use super::dispatch::Call;
 use super::exchange::{Reply, Response};
 use super::problem::Problem;
+use super::wire::ok;
 use crate::error::Error;
 use crate::store::events::By;
+
+/// Entries of a page when the caller does not say.
+const PAGE: i64 = 100;
 
 /// Who does it, and why, for the history.
 fn by(call: &Call) -> Option<By> {
@@ -35,4 +41,23 @@ fn answer<T>(
                 .unwrap_or_else(|problem| problem.to_response(&request_id))
         });
     }
+}
+
+/// Where a page begins, and how long it is.
+fn page(call: &Call) -> (String, usize) {
+    let after = call.values.text("cursor").unwrap_or_default().to_owned();
+    (after, usize::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default())
+}
+
+/// A page of `found`, which has one more than fits if there are more.
+fn paged<T>(
+    name: &str,
+    found: &[T],
+    limit: usize,
+    show: impl Fn(&T) -> Value,
+    id: impl Fn(&T) -> &str,
+) -> Response {
+    let entries = found.get(..limit).unwrap_or(found);
+    let next_cursor = entries.last().filter(|_| found.len() > entries.len()).map(id);
+    ok(&json!({ name: entries.iter().map(show).collect::<Vec<_>>(), "next_cursor": next_cursor }))
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::answer;
 use super::locks::{ended, shown, who_has_it};
+use super::{answer, page, paged};
 use crate::auth::{Scope, token};
+use crate::error::Error;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
@@ -21,9 +22,6 @@ use crate::store::At;
 use crate::store::locks::Found;
 use crate::store::tokens::Token;
 use crate::time::WallTime;
-
-/// Entries of a page when the caller does not say.
-const PAGE: i64 = 100;
 
 fn out(token: &Token) -> Value {
     let at = |at: Option<WallTime>| at.map(WallTime::to_rfc3339);
@@ -69,13 +67,9 @@ pub fn create(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 
 /// `GET /tokens`
 pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let limit = usize::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
-    let found = service.list_tokens(call.values.text("cursor").unwrap_or_default(), limit + 1);
-    let found = found.map_err(|error| call.failed(&error))?;
-    let shown = found.get(..limit).unwrap_or(&found);
-    let next = shown.last().filter(|_| found.len() > shown.len()).map(|token| token.token_id.as_str());
-    let tokens: Vec<_> = shown.iter().map(out).collect();
-    Ok(Answer::Now(ok(&json!({ "tokens": tokens, "next_cursor": next }))))
+    let (after, limit) = page(call);
+    let found = service.list_tokens(&after, limit + 1).map_err(|error| call.failed(&error))?;
+    Ok(Answer::Now(paged("tokens", &found, limit, out, |token| token.token_id.as_str())))
 }
 
 /// `DELETE /tokens/{token_id}`
@@ -106,7 +100,9 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else { return Err(unclear()) };
     let nothing = || closed("This is not the live lock.", Value::Null, false);
     // Who may not hold it any more does not, whoever has noticed.
-    call.may(service, &workspace_id, Need::Edit).map_err(|_| nothing())?;
+    service
+        .may(&call.caller.actor(), &workspace_id, Need::Edit)
+        .map_err(|error| if matches!(error, Error::Denied(_)) { nothing() } else { call.failed(&error) })?;
     let found = service.peek(&workspace_id).map_err(|error| call.failed(&error))?;
     let user_id = call.user()?;
     match found.value {

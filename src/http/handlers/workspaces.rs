@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{answer, by};
+use super::{answer, by, page, paged};
 use crate::http::dispatch::Call;
-use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::ok;
@@ -15,9 +14,6 @@ use crate::lock::member::{Member, Need, Role, Workspace};
 use crate::service::Service;
 use crate::store::At;
 use crate::store::invariants::Violation;
-
-/// Entries of a page when the caller does not say.
-const PAGE: i64 = 100;
 
 fn shown(workspace: &Workspace) -> Value {
     json!({
@@ -29,25 +25,6 @@ fn shown(workspace: &Workspace) -> Value {
 
 fn member(member: &Member) -> Value {
     json!({ "user_id": member.user_id.as_str(), "role": member.role.as_str() })
-}
-
-/// Where a page begins, and how long it is.
-fn page(call: &Call) -> (String, usize) {
-    let after = call.values.text("cursor").unwrap_or_default().to_owned();
-    (after, usize::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default())
-}
-
-/// A page of `found`, which has one more than fits if there are more.
-fn paged<T>(
-    name: &str,
-    found: &[T],
-    limit: usize,
-    show: impl Fn(&T) -> Value,
-    id: impl Fn(&T) -> &str,
-) -> Response {
-    let entries = found.get(..limit).unwrap_or(found);
-    let next_cursor = entries.last().filter(|_| found.len() > entries.len()).map(id);
-    ok(&json!({ name: entries.iter().map(show).collect::<Vec<_>>(), "next_cursor": next_cursor }))
 }
 
 /// `PUT /workspaces/{workspace_id}`
