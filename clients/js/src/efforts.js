@@ -40,15 +40,19 @@ export async function standInLine(client, workspaceId, wish, signal) {
 function stand(client, workspaceId, wish, signal) {
   const asked = { body: { ...wish, wait_ms: WAIT_MS }, signal, timeoutMs: WAIT_MS + 15_000, retryForMs: 0 };
   return new Promise((resolve, reject) => {
+    // The answer may be to what was asked before.
+    let isGranted = false;
     const ask = async () => {
       let again = ASK_AGAIN_MS;
-      for (let failures = 0; !signal.aborted; ) {
+      for (let failures = 0; !isGranted && !signal.aborted; ) {
         const began = performance.now();
         const pause = new AbortController();
-        const answer = client.request('POST', client.lockPath(workspaceId), asked).then(({ lock }) => resolve(lock));
+        const answer = client.request('POST', client.lockPath(workspaceId), asked).then(({ lock }) => {
+          isGranted = true;
+          resolve(lock);
+        });
         try {
-          const isGranted = await Promise.race([answer.then(() => true), sleep(again, pause.signal)]);
-          if (isGranted) return;
+          await Promise.race([answer, sleep(again, pause.signal)]);
           answer.catch(() => {});
           failures = 0;
         } catch (error) {
@@ -67,7 +71,7 @@ function stand(client, workspaceId, wish, signal) {
           pause.abort();
         }
       }
-      throw signal.reason;
+      if (!isGranted) throw signal.reason;
     };
     ask().catch(reject);
   });

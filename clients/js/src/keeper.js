@@ -38,6 +38,7 @@ export function heartbeat(client, workspaceId, { session_id, ttl_ms }, fence, ac
 export class Keeper {
   #isActive = false;
   #isBeating = false;
+  /** Whether another heartbeat goes out when this one is answered. */ #isHurried = false;
   #failures = 0;
   #forMs = 0;
   /** The next heartbeat is due so long after this moment. */ #nextMs = 0;
@@ -83,8 +84,9 @@ export class Keeper {
     this.#isActive = true;
   }
 
-  /** Sends a heartbeat at once. */
+  /** Sends a heartbeat at once. The answer to one that is on its way may say what was true before. */
   hurry() {
+    this.#isHurried = this.#isBeating;
     this.#postpone(0);
     this.tick();
   }
@@ -124,7 +126,8 @@ export class Keeper {
       if (hasEnded(error)) onEnded(error.problem);
     } finally {
       this.#isBeating = false;
-      if (this.#forMs) this.tick();
+      if (this.#isHurried) this.hurry();
+      else if (this.#forMs) this.tick();
     }
   }
 }

@@ -77,7 +77,7 @@ export class WorkspaceLock extends EventTarget {
       onHolder: ({ session, fence }) => {
         // Where both were given the same lease, it is for the server to say whose it is.
         if (fence !== this.#lease?.fence) this.#yieldTo(session, fence);
-        else if (session !== this.sessionId) this.#read().catch(() => {});
+        else if (session !== this.sessionId) this.#lease.hurry();
       },
       onHide: () => this.#hide(releaseOnClose),
       onShow: () => this.#wake(),
@@ -146,6 +146,7 @@ export class WorkspaceLock extends EventTarget {
     const line = this.#line;
     const effort = line && this.#effort ? this.#effort.signal : this.#begin(true);
     if (!line && (await this.#isElsewhere())) return this.state;
+    if (effort.aborted) return this.state;
     this.#now.hasAsked = true;
     this.#now.state = 'waiting';
     this.#changed();
@@ -179,10 +180,9 @@ export class WorkspaceLock extends EventTarget {
       // Where sessions are kept apart, this person's other tab is somebody else.
       if (isMine && seen && this.state !== 'held') await this.#ask({ force: true, expected_fence: seen.fence }, effort);
     } catch (error) {
-      // Where it has moved on the person is to see to whom.
-      const hasMoved = error instanceof Refusal && error.code === 'fence_mismatch';
-      if (!effort.aborted) this.#see(hasMoved ? error.problem.lock ?? null : this.#now.holder, true);
-      if (!hasMoved) throw error;
+      if (!(error instanceof Refusal && error.code === 'fence_mismatch')) throw error;
+      // It has moved on: the person is to see to whom.
+      if (!effort.aborted) this.#see(error.problem.lock ?? null, true);
     }
     return this.state;
   }
@@ -232,9 +232,11 @@ export class WorkspaceLock extends EventTarget {
     await released;
   }
 
-  /** Reads who has it. */
+  /** Looks again who has it: something may have been missed. */
   async refresh() {
-    await this.#read();
+    // Of what this tab has, the answer to a heartbeat says most.
+    if (this.#lease) this.#lease.hurry();
+    else await this.#read();
   }
 
   /** @returns {Promise<Lock | null>} */
@@ -242,18 +244,12 @@ export class WorkspaceLock extends EventTarget {
     const round = ++this.#round;
     const { lock } = await this.client.read(this.workspaceId);
     // Unless something newer is known by now.
-    if (round !== this.#round) return lock;
-    const lease = this.#lease;
-    if (!lease) this.#see(lock);
-    else if (lock?.fence !== lease.fence) lease.hurry();
-    else if (lock.session_id && lock.session_id !== this.sessionId) this.#yieldTo(lock.session_id, lock.fence);
+    if (round === this.#round) this.#see(lock);
     return lock;
   }
 
-  /** Looks again: something may have been missed. */
   #lookAgain() {
-    this.#lease?.hurry();
-    this.#read().catch(() => {});
+    this.refresh().catch(() => {});
   }
 
   /** Looks until the server is reached. */
@@ -397,7 +393,7 @@ export class WorkspaceLock extends EventTarget {
   /** @param {Loss} loss @param {Lock | null} holder */
   #lose(loss, holder) {
     if (!this.#lease) return;
-    this.#lease?.stop();
+    this.#lease.stop();
     this.#lease = null;
     this.#now.lose(loss, holder);
     this.#changed();
@@ -409,7 +405,7 @@ export class WorkspaceLock extends EventTarget {
   #yieldTo(session, fence) {
     const lease = this.#lease;
     if (session === this.sessionId || (lease && fence < lease.fence)) return;
-    if (!lease) return void this.#read().catch(() => {});
+    if (!lease) return this.#lookAgain();
     const { userId, userName } = this.client;
     const by = { userId, name: userName ?? null };
     const holder = this.#now.holder && { ...this.#now.holder, session_id: session, fence };
@@ -539,10 +535,8 @@ export class WorkspaceLock extends EventTarget {
     } else if (before === 'waiting') {
       this.#now.state = 'unknown';
       this.wait().catch(() => {});
-    } else if (this.#lease) {
-      this.#lease.hurry();
     } else {
-      this.#read().catch(() => {});
+      this.#lookAgain();
     }
   }
 }

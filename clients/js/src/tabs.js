@@ -24,6 +24,10 @@ const MOST = 100;
 /** After a refusal it is tried again after so long (milliseconds). */
 const REFUSED_MS = 30_000;
 
+/** Whether a refusal is about what was asked for, and not about who asks, or how often.
+ * @param {unknown} error */
+const isOfThem = (error) => error instanceof Refusal && [400, 403, 404].includes(error.status);
+
 /** @type {Map<string, Tabs>} */
 const all = new Map();
 
@@ -49,11 +53,13 @@ export class Tabs {
   /** Ends this tab's turn. @type {AbortController | undefined} */ #turn;
   /** Ends the stream. @type {AbortController | undefined} */ #stream;
   #following = '';
+  /** Whether the stream was refused as a whole. */ #isRefused = false;
   /** Whether this tab's stream is there. */ #isConnected = false;
   #isLeading = false;
   /** Whether the tabs have one stream together. */ #shares = true;
   #isHidden = false;
-  /** Those of which the server has said that they cannot be followed. @type {Set<string>} */ #refused = new Set();
+  /** Those that the server does not show. @type {Set<string>} */ #refused = new Set();
+  /** When they are asked for again. @type {ReturnType<typeof setTimeout> | undefined} */ #later;
   /** Ends the listening to the page. */ #ears = new AbortController();
 
   /** @param {string} name @param {import('./client.js').Lockhouse} client */
@@ -75,6 +81,7 @@ export class Tabs {
   use(client) {
     if (client === this.client) return;
     this.client = client;
+    this.#refused.clear();
     this.#following = '';
     this.#refollow();
   }
@@ -193,6 +200,9 @@ export class Tabs {
   #leave() {
     this.#turn?.abort();
     this.#turn = undefined;
+    clearTimeout(this.#later);
+    this.#later = undefined;
+    this.#refused.clear();
     this.#isLeading = false;
     this.#refollow();
     this.#channel?.close();
@@ -215,12 +225,17 @@ export class Tabs {
     this.#wake();
   }
 
+  /** What this tab is to follow. */
+  #wanted() {
+    if (!this.#isLeading) return [];
+    const others = this.#shares ? [...this.#others.values()].flat() : [];
+    return [...new Set([...this.#ids(), ...others])].sort();
+  }
+
   /** Follows what is wanted now, if it is this tab's turn.
    * @param {string[]} [news] what somebody has just said that they want */
   #refollow(news = []) {
-    const others = this.#shares ? [...this.#others.values()].flat() : [];
-    const wants = this.#isLeading ? [...this.#ids(), ...others] : [];
-    const ids = [...new Set(wants)].filter((id) => !this.#refused.has(id)).sort();
+    const ids = this.#wanted().filter((id) => !this.#refused.has(id));
     const wanted = JSON.stringify(ids);
     if (wanted === this.#following) {
       // Nothing has to begin anew for it: whoever has come is told how it stands.
@@ -228,6 +243,7 @@ export class Tabs {
       return;
     }
     this.#isConnected = false;
+    this.#isRefused = false;
     this.#following = wanted;
     this.#stream?.abort();
     this.#stream = undefined;
@@ -243,29 +259,42 @@ export class Tabs {
       signal: stream.signal,
       onEvent: (told) => pass({ kind: 'told', told }),
       onConnection: (connected) => {
-        this.#isConnected = connected && !stream.signal.aborted;
+        if (stream.signal.aborted) return;
+        this.#isConnected = connected;
         pass({ kind: 'connection', ids, connected });
       },
-    }).catch(() => this.#sort(ids, stream));
+    }).catch((error) => this.#sort(ids, stream, error));
   }
 
-  /** The server refuses to tell of these, or of one of them: those that cannot be read either are left out for a while.
-   * @param {string[]} ids @param {AbortController} stream */
-  async #sort(ids, stream) {
+  /** The server refuses to tell of these. Those that it does not show either are left out for a while; if there are none,
+   * all of it is tried again later: perhaps the person has signed in by then.
+   * @param {string[]} ids @param {AbortController} stream @param {unknown} error */
+  async #sort(ids, stream, error) {
+    const refused = isOfThem(error) ? await this.#refusedOf(ids) : [];
+    if (this.#stream !== stream) return;
+    refused.forEach((id) => this.#refused.add(id));
+    this.#isRefused = !refused.length;
+    this.#tryLater();
+    this.#refollow();
+  }
+
+  /** @param {string[]} ids @returns {Promise<string[]>} */
+  async #refusedOf(ids) {
     const { client } = this;
-    const isRefused = (/** @type {string} */ id) => client.read(id).then(() => false, (error) => error instanceof Refusal && error.status < 500);
-    const refused = await Promise.all(ids.map(isRefused));
-    ids.forEach((id, index) => refused[index] && this.#refused.add(id));
-    const again = () => {
-      if (this.#stream !== stream) return;
-      this.#following = '';
+    const isRefused = await Promise.all(ids.map((id) => client.read(id).then(() => false, isOfThem)));
+    return ids.filter((_, index) => isRefused[index]);
+  }
+
+  #tryLater() {
+    this.#later ??= setTimeout(async () => {
+      this.#later = undefined;
+      const wanted = this.#wanted();
+      const before = [...this.#refused];
+      const refused = await this.#refusedOf(before.filter((id) => wanted.includes(id)));
+      before.forEach((id) => refused.includes(id) || this.#refused.delete(id));
+      if (this.#refused.size) this.#tryLater();
+      if (this.#isRefused) this.#following = '';
       this.#refollow();
-    };
-    // Perhaps the person has signed in again by then, or may see it.
-    setTimeout(() => {
-      ids.forEach((id) => this.#refused.delete(id));
-      again();
     }, REFUSED_MS);
-    if (refused.includes(true) && refused.includes(false)) again();
   }
 }

@@ -438,6 +438,7 @@ story('one workspace that may not be followed keeps nobody from following the ot
   for (const id of ['one', 'two']) await put(id, {});
   for (const id of ['one', 'two']) await put(id + '/members/alice', { role: 'editor' });
   const context = await person();
+  await context.clock.install();
   const pages = [await tab(context, server.url, 'alice', {}, 'one'), await tab(context, server.url, 'alice', {}, 'two')];
   for (const page of pages) await page.waitForFunction(() => lock.view.isConnected);
   assert.equal(await acquire(pages[0]), 'held');
@@ -449,6 +450,12 @@ story('one workspace that may not be followed keeps nobody from following the ot
   await put('one/members/bob', { role: 'admin' });
   await server.acquire('bob', 'one', { force: true });
   await until(pages[0], 'lost', 3_000);
+  // It is tried again, and nothing is missed of the others meanwhile.
+  for (const user of ['alice', 'bob']) await put('two/members/' + user, { role: 'editor' });
+  await context.clock.fastForward(31_000);
+  await pages[1].waitForFunction(() => lock.view.isConnected);
+  await server.acquire('bob', 'two');
+  await until(pages[1], 'held-by-other', 3_000);
 }, { LOCKHOUSE_WORKSPACES_MEMBERSHIP: 'enforced' });
 
 story('two ask: who is declined is not the last', async ({ server, person }) => {
