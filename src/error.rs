@@ -13,6 +13,61 @@ pub enum Denied {
     NotAMember,
 }
 
+/// What there can be only so many of. Whoever wants one more is answered with 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.requests_per_second`
+    Requests,
+    /// `limits.locks_per_user`
+    Locks,
+    /// `limits.streams_per_user`
+    Streams,
+    /// `limits.waiters_per_workspace`
+    Line,
+    /// `limits.waiters_per_user`
+    Places,
+    /// `limits.waiters`
+    Waiters,
+    /// `locks.knock_again_after`
+    KnockAgain,
+    /// As many knock for one lock as can.
+    Knocks,
+}
+
+impl Limit {
+    /// The label in the metrics: the setting's name, if there is one.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_second",
+            Self::Locks => "locks_per_user",
+            Self::Streams => "streams_per_user",
+            Self::Line => "waiters_per_workspace",
+            Self::Places => "waiters_per_user",
+            Self::Waiters => "waiters",
+            Self::KnockAgain => "knock_again_after",
+            Self::Knocks => "knocks",
+        }
+    }
+
+    /// What the caller is told.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Requests => "You have made too many requests. Give it a moment.",
+            Self::Locks => "You have as many locks as one user can have. Release one first.",
+            Self::Streams => {
+                "You follow the events as often as one user can. Close another page or stream first."
+            }
+            Self::Line => "Too many are waiting for this lock. Try again in a moment.",
+            Self::Places => "You are waiting for this lock as often as one user can.",
+            Self::Waiters => "Too many are waiting for locks. Try again in a moment.",
+            Self::KnockAgain => "The holder has just declined. Give them a moment.",
+            Self::Knocks => "Too many are asking for this lock already.",
+        }
+    }
+}
+
 /// Why a use case could not be carried out. Nothing was changed when one of these is returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -28,8 +83,8 @@ pub enum Error {
     Busy,
     /// The disk, or the size that the settings allow, is full. Reads go on.
     StorageFull,
-    /// A limit is reached, by this caller or by all together: a sentence to show.
-    TooMany(&'static str),
+    /// A limit is reached, by this caller or by all together.
+    TooMany(Limit),
     /// The caller may not do this on this workspace.
     Denied(Denied),
     /// The server is stopping.
@@ -53,7 +108,7 @@ impl fmt::Display for Error {
             Self::StorageFull => formatter.write_str("the disk is full"),
             Self::Denied(Denied::NoSuchWorkspace) => formatter.write_str("there is no such workspace"),
             Self::Denied(Denied::NotAMember) => formatter.write_str("the caller's role is not enough"),
-            Self::TooMany(what) => formatter.write_str(what),
+            Self::TooMany(limit) => formatter.write_str(limit.sentence()),
             Self::Stopping => formatter.write_str("the server is stopping"),
             Self::Internal(cause) => formatter.write_str(cause),
         }

@@ -10,6 +10,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::error::Limit;
+
 /// Labels of a request.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -29,8 +31,15 @@ pub struct RouteLabels {
 /// Labels of an acquisition.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabels {
-    /// `acquired`, `renewed`, `reclaimed`, `taken_over`, `held`, `fence_mismatch` or `takeover_forbidden`.
+    /// `acquired`, `renewed`, `reclaimed`, `taken_over`, `held`, `fence_mismatch`, `takeover_forbidden` or `too_many`.
     pub outcome: &'static str,
+}
+
+/// Labels of what there was too much of.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// [`Limit::name`]
+    pub limit: &'static str,
 }
 
 /// Labels of what the door turns away.
@@ -70,6 +79,8 @@ pub struct Metrics {
     pub wal_size: Gauge<i64, AtomicI64>,
     /// What became of the attempts to acquire a lock.
     pub acquisitions: Family<OutcomeLabels, Counter>,
+    /// Requests answered with 429.
+    pub limited: Family<LimitLabels, Counter>,
     /// Leases that ended because nobody renewed them, as far as somebody came across it.
     pub expiries: Counter<u64, AtomicU64>,
     /// Leases that somebody took over.
@@ -105,6 +116,7 @@ impl Default for Metrics {
             database_size: Gauge::default(),
             wal_size: Gauge::default(),
             acquisitions: Family::default(),
+            limited: Family::default(),
             expiries: Counter::default(),
             takeovers: Counter::default(),
             batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
@@ -169,6 +181,11 @@ impl Metrics {
             self.acquisitions.clone(),
         );
         registry.register(
+            "limited",
+            "Requests refused because there were too many, by the limit that was met",
+            self.limited.clone(),
+        );
+        registry.register(
             "expiries",
             "Leases that ended because nobody renewed them, counted when noticed",
             self.expiries.clone(),
@@ -197,6 +214,11 @@ impl Metrics {
     /// One attempt to acquire, with what became of it.
     pub fn acquisition(&self, outcome: &'static str) {
         self.acquisitions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One request that was answered with 429.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.get_or_create(&LimitLabels { limit: limit.name() }).inc();
     }
 
     /// One request that the door refused.

@@ -146,6 +146,7 @@ fn each_caller_has_requests_of_their_own_and_nothing_is_for_nothing() {
     assert_eq!(until_limited(|| nobody.get("/healthz").status), 20, "of their own");
     nobody.get("/readyz").refused(429, "rate_limited");
     nobody.get("/api/v1/openapi.json").refused(429, "rate_limited");
+    assert_eq!(server.limited("requests_per_second"), 6);
     // None of these is free.
     let calls: [fn(&mut Client) -> Answer; 4] = [
         |client| client.try_request("GET", "/nowhere", &[], b"").unwrap(),

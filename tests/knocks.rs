@@ -87,6 +87,7 @@ fn the_holder_may_keep_it_and_is_left_in_peace_for_a_while() {
     let soon = knock(&server, "bob");
     soon.refused(429, "rate_limited");
     assert_eq!(soon.header("retry-after"), Some("30"));
+    assert_eq!(server.limited("knock_again_after"), 1);
     knock(&server, "carol").expect(202);
     server.pass(29_999);
     assert_eq!(knock(&server, "bob").header("retry-after"), Some("1"));
@@ -184,6 +185,7 @@ fn only_so_many_knock() {
         knock(&server, &format!("user-{number}")).expect(202);
     }
     knock(&server, "one-more").refused(429, "rate_limited");
+    assert_eq!(server.limited("knocks"), 1);
     alice.post(DECLINE, &json!({})).expect(200);
     knock(&server, "one-more").refused(429, "rate_limited");
     server.pass(60_000);

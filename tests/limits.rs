@@ -42,6 +42,7 @@ fn a_lock_that_comes_by_waiting_counts_and_the_next_in_line_has_it() {
     let full = bob.receive("POST").unwrap();
     full.refused(429, "rate_limited");
     assert!(full.header("retry-after").is_some());
+    assert_eq!(server.limited("locks_per_user"), 1);
     let granted = carol.receive("POST").unwrap().expect(200);
     assert_eq!(granted["lock"]["locked_by_user_id"], "carol");
     // Nobody is left in the line, and the lock is free when it is released.
@@ -59,6 +60,7 @@ fn one_user_cannot_fill_a_line_with_sessions() {
     let full = wait(&server, "bob", "w", "c").receive("POST").unwrap();
     full.refused(429, "rate_limited");
     assert!(full.header("retry-after").is_some());
+    assert_eq!(server.limited("waiters_per_user"), 1);
     // Others can, he can elsewhere, and he can ask again where he waits.
     known.push(wait(&server, "carol", "w", "a"));
     known.push(wait(&server, "bob", "v", "c"));
@@ -97,6 +99,7 @@ fn one_user_has_only_so_many_streams_of_events() {
     // Another token does not help.
     let third = server.client().with_token(&server.token(Scope::User, Some("alice"))).get("/api/v1/events");
     third.refused(429, "rate_limited");
+    assert_eq!(server.limited("streams_per_user"), 1);
     assert!(third.header("retry-after").is_some());
     assert_eq!(status(&bearer(Scope::User, Some("bob"))), 200);
     // Whoever is nobody is told apart by the token.

@@ -287,6 +287,7 @@ fn a_user_has_only_so_many_locks() {
     alice.acquire("a", &json!({ "ttl_ms": 60_000 })).expect(200);
     server.user("bob").acquire("d", &json!({})).expect(200);
     alice.acquire("d", &json!({ "force": true })).refused(429, "rate_limited");
+    assert_eq!(server.limited("locks_per_user"), 2);
     alice.release("a", &json!({})).expect(200);
     alice.acquire("c", &json!({})).expect(200);
     server.pass(60_000);

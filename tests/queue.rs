@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::NOON;
 use lockhouse::config::Config;
-use lockhouse::error::Error;
+use lockhouse::error::{Error, Limit};
 use lockhouse::lock::policy::{Rules, Standing, Takeover};
 use lockhouse::lock::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
@@ -198,7 +198,7 @@ impl Play {
             assert_eq!(came, Came::Waits);
             self.line.push(Waits { user, until: now + wait, gone, told });
         } else {
-            assert_eq!(came, Came::TooMany);
+            assert_eq!(came, Came::Full(Limit::Line));
         }
     }
 

@@ -250,6 +250,7 @@ fn only_so_many_wait_and_a_place_that_comes_free_can_be_had() {
     let metrics = || server.client().get("/metrics").text().contains("lockhouse_waiters 3\n");
     eventually(metrics);
     others[1].acquire("v", &json!({ "wait_ms": 1_000 })).refused(429, "rate_limited");
+    assert_eq!((server.limited("waiters_per_workspace"), server.limited("waiters")), (1, 1));
     server.pass(60_000);
     eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 0\n"));
 }

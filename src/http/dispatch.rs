@@ -17,7 +17,7 @@ use super::wire::Once;
 use crate::auth::{Auth, Caller, Credentials, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
 use crate::console::{Page, Pages};
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::lock::member::Need;
 use crate::lock::{DisplayName, UserId, WorkspaceId};
 use crate::service::Service;
@@ -332,9 +332,8 @@ impl App {
     fn limit(&self, key: impl FnOnce() -> String) -> Result<(), Problem> {
         let Some(rate) = &self.rate else { return Ok(()) };
         rate.take(key(), self.service.monotonic()).map_err(|wait| {
-            Problem::new(Code::RateLimited)
-                .detail("You have made too many requests. Give it a moment.")
-                .header("Retry-After", wait.to_string())
+            self.service.metrics().limited(Limit::Requests);
+            Problem::limited(Limit::Requests, wait)
         })
     }
 }

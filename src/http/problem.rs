@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::exchange::Response;
-use crate::error::{Denied, Error};
+use crate::error::{Denied, Error, Limit};
 
 /// The media type of a problem document.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -153,6 +153,12 @@ impl Problem {
         self
     }
 
+    /// There are too many already; it may go well after so many seconds.
+    #[must_use]
+    pub fn limited(limit: Limit, retry_after: u64) -> Self {
+        Self::new(Code::RateLimited).detail(limit.sentence()).header("Retry-After", retry_after.to_string())
+    }
+
     /// `field` is not as it must be; `reason` is the rest of the sentence.
     #[must_use]
     pub fn invalid(field: &str, reason: &str) -> Self {
@@ -205,9 +211,7 @@ impl Problem {
             Error::Denied(Denied::NoSuchWorkspace) => Self::new(Code::WorkspaceNotFound),
             Error::Denied(Denied::NotAMember) => Self::new(Code::NotAMember)
                 .detail("Your role on this workspace is not enough. Ask one of its admins."),
-            Error::TooMany(what) => {
-                Self::new(Code::RateLimited).detail(*what).header("Retry-After", BUSY_RETRY_SECONDS)
-            }
+            Error::TooMany(limit) => Self::limited(*limit, 1),
             Error::Stopping => Self::new(Code::Busy)
                 .detail("The server is stopping. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{STEP, Service};
-use crate::error::{Denied, Error};
+use crate::error::{Denied, Error, Limit};
 use crate::live::faces::Face;
 use crate::lock::event::{Event, Lost};
 use crate::lock::knock::{Ask, Asked, Replied, Reply};
@@ -53,9 +53,7 @@ impl Service {
             Need::Edit,
             move |write, standing| locks::acquire(write, &Acquire { standing, ..request.clone() }, &rules),
             move |answer| {
-                if let Ok(acquired) = &answer {
-                    metrics.acquisition(outcome_name(&acquired.value));
-                }
+                count(&metrics, &answer);
                 reply(answer);
             },
         );
@@ -89,12 +87,7 @@ impl Service {
                 waiter.answer(match came {
                     Ok(At { value: Came::Waits, .. }) => return,
                     Ok(At { now, value: Came::Answered(value) }) => Ok(At { now, value: *value }),
-                    Ok(At { value: Came::TooMany, .. }) => Err(Error::TooMany(
-                        "Too many are waiting for this lock, or in all. Try again in a moment.",
-                    )),
-                    Ok(At { value: Came::TooManyOfTheirs, .. }) => {
-                        Err(Error::TooMany("You are waiting for this lock as often as one user can."))
-                    }
+                    Ok(At { value: Came::Full(limit), .. }) => Err(Error::TooMany(limit)),
                     Err(error) => Err(error),
                 });
             },
@@ -110,8 +103,16 @@ impl Service {
     ) {
         let rules = Arc::clone(&self.rules);
         let workspace_id = request.workspace_id.clone();
+        let metrics = Arc::clone(&self.metrics);
         let work = move |write: &Write<'_>, _| asking::ask(write, &request, &rules);
-        self.submit_as(actor, workspace_id, Need::Edit, work, reply);
+        self.submit_as(actor, workspace_id, Need::Edit, work, move |answer| {
+            match answer.as_ref().map(|asked| &asked.value) {
+                Ok(Asked::TooSoon(_)) => metrics.limited(Limit::KnockAgain),
+                Ok(Asked::TooMany) => metrics.limited(Limit::Knocks),
+                Ok(Asked::Heard(_) | Asked::NoLock | Asked::Own(_)) | Err(_) => {}
+            }
+            reply(answer);
+        });
     }
 
     /// The holder gives the lock to somebody.
@@ -337,10 +338,20 @@ impl Client for Counted {
     }
 
     fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
-        if let Ok(at) = &answer {
-            self.metrics.acquisition(outcome_name(&at.value));
-        }
+        count(&self.metrics, &answer);
         self.client.answer(answer);
+    }
+}
+
+/// Counts what became of an attempt to acquire.
+fn count(metrics: &Metrics, answer: &Result<At<Acquired>, Error>) {
+    match answer {
+        Ok(At { value, .. }) => metrics.acquisition(outcome_name(value)),
+        Err(Error::TooMany(limit)) => metrics.limited(*limit),
+        Err(_) => {}
+    }
+    if matches!(answer, Ok(At { value: Acquired::TooMany, .. })) {
+        metrics.limited(Limit::Locks);
     }
 }
 

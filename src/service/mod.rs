@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::config::{AuthMode, Config};
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::live::hub::Hub;
 use crate::live::seats::Seat;
 use crate::lock::WorkspaceId;
@@ -124,9 +124,10 @@ impl Service {
     /// [`Error::TooMany`] when they have as many as one can.
     pub fn seat(&self, caller: Option<String>) -> Result<Option<Seat>, Error> {
         let (Some(caller), Some(most)) = (caller, self.streams_per_user) else { return Ok(None) };
-        self.hub.seat(caller, most).map(Some).ok_or(Error::TooMany(
-            "You follow the events as often as one user can. Close another page or stream first.",
-        ))
+        self.hub.seat(caller, most).map(Some).ok_or_else(|| {
+            self.metrics.limited(Limit::Streams);
+            Error::TooMany(Limit::Streams)
+        })
     }
 
     /// Submits a use case of `actor` on a workspace, which is carried out only if they may. `work` gets what they may do

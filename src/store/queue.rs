@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::write::At;
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::lock::{Acquire, Acquired, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
@@ -257,15 +257,18 @@ impl<'q> Lines<'q> {
         self.queue.limits
     }
 
-    /// Whether one more may wait for this lock, for which so many do.
+    /// Why not one more may wait for this lock, for which so many do.
     #[must_use]
-    pub fn has_room(&self, workspace_id: &WorkspaceId, in_line: usize) -> bool {
+    pub fn full(&self, workspace_id: &WorkspaceId, in_line: usize) -> Option<Limit> {
+        if in_line >= self.queue.limits.per_workspace {
+            return Some(Limit::Line);
+        }
         let before = |workspace_id| lock(&self.queue.waiting).lines.get(workspace_id).map_or(0, Vec::len);
         let mut count = (self.queue.len() + in_line).saturating_sub(before(workspace_id));
         for (changed, line) in self.changed.borrow().iter().filter(|(changed, _)| *changed != workspace_id) {
             count = (count + line.len()).saturating_sub(before(changed));
         }
-        in_line < self.queue.limits.per_workspace && count < self.queue.limits.in_all
+        (count >= self.queue.limits.in_all).then_some(Limit::Waiters)
     }
 
     /// Once it is committed, this one is told.

@@ -8,7 +8,7 @@ use super::events::By;
 use super::locks::{self, apply};
 use super::queue::{Place, Waiter};
 use super::{rows, workspaces};
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::lock::decide::{self, Change};
 use crate::lock::member::Membership;
 use crate::lock::policy::{Rules, Standing};
@@ -21,10 +21,8 @@ pub enum Came {
     Answered(Box<Acquired>),
     /// They wait, and are told.
     Waits,
-    /// Too many wait already, for this lock or in all.
-    TooMany,
-    /// They wait for this lock as often as one user can.
-    TooManyOfTheirs,
+    /// Too many wait already.
+    Full(Limit),
 }
 
 /// Somebody wants the lock, and waits for it if somebody else has it.
@@ -55,11 +53,9 @@ pub fn acquire(
         line = without_leavers(write, line, lock, rules);
         let theirs = line.iter().filter(|place| place.waiter.request.user_id == request.user_id).count();
         let came = if theirs >= write.lines().limits().per_user {
-            Came::TooManyOfTheirs
-        } else if write.lines().has_room(&request.workspace_id, line.len()) {
-            Came::Waits
+            Came::Full(Limit::Places)
         } else {
-            Came::TooMany
+            write.lines().full(&request.workspace_id, line.len()).map_or(Came::Waits, Came::Full)
         };
         if came != Came::Waits {
             write.lines().set(&request.workspace_id, line);

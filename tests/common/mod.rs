@@ -111,6 +111,13 @@ impl Server {
         self.clock.advance(Duration::from_millis(milliseconds));
     }
 
+    /// How many were answered with 429 for this limit, by the metrics.
+    pub fn limited(&self, limit: &str) -> u64 {
+        let text = self.running().service().metrics().to_text();
+        let line = format!("lockhouse_limited_total{{limit=\"{limit}\"}} ");
+        text.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+    }
+
     /// The sweeper comes by.
     pub fn sweep(&self) -> Swept {
         sweep_once(self.running().service()).unwrap()

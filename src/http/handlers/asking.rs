@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer;
 use super::locks::{claim, no_lock, not_holder, shown};
+use crate::error::Limit;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
@@ -60,12 +61,8 @@ fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Re
         Asked::Own(lock) => Err(Problem::new(Code::KnockOnOwnLock)
             .detail("You have this lock yourself: there is nobody to ask.")
             .member("lock", shown(lock, now, clock))),
-        Asked::TooSoon(again) => Err(Problem::new(Code::RateLimited)
-            .detail("The holder has just declined. Give them a moment.")
-            .header("Retry-After", seconds(*again).to_string())),
-        Asked::TooMany => Err(Problem::new(Code::RateLimited)
-            .detail("Too many are asking for this lock already.")
-            .header("Retry-After", "30")),
+        Asked::TooSoon(again) => Err(Problem::limited(Limit::KnockAgain, seconds(*again))),
+        Asked::TooMany => Err(Problem::limited(Limit::Knocks, 30)),
     }
 }
 

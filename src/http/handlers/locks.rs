@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::fields::Values;
@@ -125,9 +125,7 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
             .member("takeover_allowed", *takeover_allowed)
             .member("idle_for_ms", idle.as_millis())
             .header("Retry-After", seconds_left(lock, now).to_string())),
-        Acquired::TooMany => Err(Problem::new(Code::RateLimited)
-            .detail("You have as many locks as one user can have. Release one first.")
-            .header("Retry-After", "60")),
+        Acquired::TooMany => Err(Problem::limited(Limit::Locks, 60)),
         Acquired::FenceMismatch(lock) => Err(Problem::new(Code::FenceMismatch)
             .detail(format!("The lock is no longer the one you saw: {}", who_has_it(lock, false, now)))
             .member("lock", shown(lock, now, clock))),
