@@ -30,7 +30,7 @@
 //!
 //! The [`door`] reads it, within limits and deadlines, and sends it on in canonical form when it is complete
 //! ([`door::framing`]) → [`http::server`] receives it → [`http::dispatch`] finds the operation in [`http::routes`],
-//! checks what came in ([`http::fields`]) and who sent it ([`auth`]) → `http::handlers` call [`service`] → the writer's
+//! checks who sent it ([`auth`]) and what came in ([`http::fields`]) → `http::handlers` call [`service`] → the writer's
 //! queue → inside the transaction [`store::locks`] loads the lock and [`lock::decide`] decides → commit → the answer is
 //! written as JSON ([`http::wire`]) and goes back through the door, which knows by its id whose it is. No step goes
 //! back, and nothing is answered before it is committed.

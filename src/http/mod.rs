@@ -5,10 +5,12 @@
 //! the table, `handlers` do what it says, [`wire`] turns JSON into values and back, [`problem`] is the only place
 //! where an error becomes a status. [`server`] is the only user of `tiny_http`.
 
+mod admission;
 mod checks;
 pub mod dispatch;
 pub mod exchange;
 pub mod fields;
+mod find;
 mod handlers;
 pub mod hold;
 pub mod letters;

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
-use super::dispatch::{App, Matched};
+use super::dispatch::App;
 use super::exchange::{
     ASSERTED_NAME, ASSERTED_USER, Headers, Outlet, PutOff, Reply, Request, Response, Seen,
 };
+use super::find::Matched;
 use super::hold::{Extent, Ticket};
 use super::letters::Holds;
 use super::problem::Problem;
