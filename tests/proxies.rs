@@ -93,7 +93,9 @@ impl Nginx {
             ],
         );
         let password = run("openssl", &["passwd", "-apr1", "secret"]);
-        fs::write(at("users"), format!("alice:{}", String::from_utf8_lossy(&password.stdout))).unwrap();
+        let password = String::from_utf8_lossy(&password.stdout);
+        fs::write(at("users"), ["alice", "root", "Zoë"].map(|user| format!("{user}:{password}")).concat())
+            .unwrap();
         Self::run(directory, |port| {
             let page = page_with(
                 "nginx.md",
@@ -186,6 +188,7 @@ fn the_settings_of_both_pages_can_be_used() {
         let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
         assert_eq!(loaded.config.server.listen, Listen::Unix(directory.path().join("lockhouse.sock")));
         assert_eq!(loaded.config.server.trusted_proxies.len(), 1);
+        assert_eq!(loaded.config.auth.mode, AuthMode::Proxy);
     }
 }
 
@@ -217,20 +220,36 @@ fn the_page_of_nginx_gives_tls_http_2_and_the_clients_own_address() {
             answer.starts_with("HTTP/2 200") && answer.contains("\"locked_by_user_id\":\"alice\""),
             "{answer}"
         );
-        // Nobody can say that they are somebody else, or come from somewhere else.
-        let forged =
-            ["-H", "X-User-Id: bob", "-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Request-Id: forged"];
+        // Nobody can say that they are somebody else, or are called otherwise, or come from somewhere else.
+        let forged = [
+            "Remote-User: root",
+            "Remote-Name: Root",
+            "X-User-Id: root",
+            "X-User-Name: Root",
+            "X-Forwarded-For: 203.0.113.9",
+            "X-Request-Id: forged",
+        ]
+        .map(|header| ["-H", header])
+        .concat();
         let answer =
             nginx.ask(&[&alice[..], &forged[..], &["-X", "POST"]].concat(), "/api/v1/workspaces/v/lock");
-        assert!(answer.contains("\"locked_by_user_id\":\"alice\""), "{answer}");
+        assert!(answer.contains("\"locked_by_user_id\":\"alice\",\"locked_by_name\":\"alice\""), "{answer}");
+        // People are people, whatever letters their names have; one of them is an administrator.
+        let answer = nginx.ask(&["-u", "Zoë:secret", "-X", "POST"], "/api/v1/workspaces/z/lock");
+        assert!(answer.contains("\"locked_by_user_id\":\"Zoë\""), "{answer}");
+        let token = ["--json", "{\"scope\": \"admin\"}", "-o", "/dev/null", "-w", "%{http_code}", "-u"];
+        assert_eq!(nginx.ask(&[&token[..], &["alice:secret"]].concat(), "/api/v1/tokens"), "403");
+        assert_eq!(nginx.ask(&[&token[..], &["root:secret"]].concat(), "/api/v1/tokens"), "201");
         assert!(nginx.ask(&["-i"], "/api/v1/locks").contains("401"));
         assert!(
             nginx.ask(&["-i", alice[0], alice[1], "-d", &"x".repeat(70_000)], "/healthz").contains("413")
         );
-        let page = ["-i", alice[0], alice[1], "-H", "Origin: https://locks.example"];
-        assert!(
-            nginx.ask(&page, "/api/v1/locks").contains("access-control-allow-origin: https://locks.example")
-        );
+        // The console's pages may call, and those of other hosts may not.
+        let own = format!("Origin: https://locks.example:{}", nginx.port);
+        for (origin, status) in [(own.as_str(), "200"), ("Origin: https://evil.example", "403")] {
+            let page = [alice[0], alice[1], "-o", "/dev/null", "-w", "%{http_code}", "-H", origin];
+            assert_eq!(nginx.ask(&page, "/api/v1/locks"), status, "{origin}");
+        }
         for _ in 0..20 {
             assert!(nginx.ask(&alice, "/healthz").contains("\"up\""));
         }
