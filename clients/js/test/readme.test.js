@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import { Server, browser } from './server.js';
+
+const HERE = fileURLToPath(new URL('..', import.meta.url));
 
 test('the page of the README does what it says', async () => {
   const readme = await readFile(new URL('../../../README.md', import.meta.url), 'utf8');
@@ -72,5 +78,64 @@ test('the page of the README does what it says', async () => {
   } finally {
     await chromium.close();
     await server.stop();
+  }
+});
+
+test("the component of the client's README is right for TypeScript, and does what it says", async () => {
+  const readme = await readFile(join(HERE, 'README.md'), 'utf8');
+  const [, code] = /```tsx\n([\s\S]*?)```/.exec(readme) ?? [];
+  assert.ok(code.includes('<lockhouse-dialog'));
+  const server = await Server.start();
+  const chromium = await browser();
+  // Where `lockhouse` is this package.
+  const folder = await mkdtemp(join(HERE, 'readme-'));
+  try {
+    const token = ", token: () => keptToken()";
+    assert.ok(code.includes(token));
+    await writeFile(join(folder, 'editor.tsx'), code.replace(token, '').replace('https://locks.example.com', server.url));
+    const options = { target: 'es2022', module: 'esnext', moduleResolution: 'bundler', jsx: 'react-jsx', strict: true, noEmit: true, types: [] };
+    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options }));
+    const tsc = (project) => execFileSync(join(HERE, 'node_modules/.bin/tsc'), ['--project', project], { cwd: HERE, stdio: 'inherit' });
+    tsc('tsconfig.types.json');
+    tsc(folder);
+    const main = `
+      import { createRoot } from 'react-dom/client';
+      import { Editor } from './editor.tsx';
+      createRoot(document.getElementById('app')).render(<Editor id="design-42" />);`;
+    const { outputFiles: [{ text: script }] } = await build({
+      stdin: { contents: main, loader: 'jsx', resolveDir: folder },
+      bundle: true, write: false, jsx: 'automatic', format: 'esm', define: { 'process.env.NODE_ENV': '"development"' },
+    });
+    const context = await chromium.newContext();
+    const saves = [];
+    await context.route(/\/(app|app.js|documents\/.*)$/, (route) => {
+      const request = route.request();
+      if (request.url().endsWith('/app.js')) return route.fulfill({ contentType: 'text/javascript', body: script });
+      if (request.url().endsWith('/app')) {
+        const page = '<!doctype html><title>An app</title><link rel="icon" href="data:,"><div id="app"></div><script type="module" src="/app.js"></script>';
+        return route.fulfill({ contentType: 'text/html', body: page });
+      }
+      if (request.method() === 'PUT') saves.push([request.headers()['x-lock-fence'], request.postData()]);
+      return route.fulfill({ contentType: 'text/plain', body: 'the workshop is on Thursday' });
+    });
+    const page = await context.newPage();
+    await page.goto(server.url + '/app');
+    const until = (isReadOnly) => page.waitForFunction((is) => document.querySelector('textarea')?.readOnly === is, isReadOnly);
+    await until(true);
+    await page.click('text=Edit');
+    await until(false);
+    assert.equal(await page.inputValue('textarea'), 'the workshop is on Thursday');
+    const { lock } = await server.ask('bob', 'GET', '/api/v1/workspaces/design-42/lock');
+    await page.fill('textarea', 'moved the header');
+    await page.click('text=Save');
+    await page.waitForFunction(() => performance.getEntriesByName(location.origin + '/documents/design-42').length);
+    assert.deepEqual(saves, [[String(lock.fence), 'moved the header']]);
+    await server.acquire('bob', 'design-42', { force: true });
+    await until(true);
+    await page.getByRole('dialog').getByText('bob').first().waitFor();
+  } finally {
+    await chromium.close();
+    await server.stop();
+    await rm(folder, { recursive: true });
   }
 });
