@@ -1,4 +1,4 @@
-//! What docs/nginx.md and docs/gate.md say, with a real nginx.
+//! What docs/nginx.md, docs/gate.md and docs/in-your-app.md say, with a real nginx.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -28,17 +28,25 @@ use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
 use lockhouse::service::Service;
 use serde_json::{Value, json};
 
-/// The block of this language on a page of `docs`.
-fn block(page: &str, language: &str) -> String {
+/// The blocks of this language on a page of `docs`.
+fn blocks(page: &str, language: &str) -> Vec<String> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
     let page = fs::read_to_string(path).unwrap();
-    let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
-    rest.split_once("```").unwrap().0.to_owned()
+    let fence = format!("```{language}\n");
+    page.split(&fence).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
+}
+
+/// The first of them.
+fn block(page: &str, language: &str) -> String {
+    blocks(page, language).swap_remove(0)
 }
 
 /// The settings of nginx on a page, with what is ours for what is shown.
 fn page_with(page: &str, ours: &[(&str, &str)]) -> String {
-    let mut settings = block(page, "nginx");
+    with(block(page, "nginx"), ours)
+}
+
+fn with(mut settings: String, ours: &[(&str, &str)]) -> String {
     for (shown, ours) in ours {
         assert!(settings.contains(shown), "{shown} is not on the page");
         settings = settings.replace(shown, ours);
@@ -73,47 +81,40 @@ impl Nginx {
     /// Runs the server of the page before the socket that Lockhouse has in `directory`.
     fn start(directory: &Path) -> Self {
         let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
-        let (key, certificate) = (at("key"), at("certificate"));
-        run(
-            "openssl",
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=locks.example",
-                "-keyout",
-                &key,
-                "-out",
-                &certificate,
-            ],
-        );
         let password = run("openssl", &["passwd", "-apr1", "secret"]);
         let password = String::from_utf8_lossy(&password.stdout);
         fs::write(at("users"), ["alice", "root", "Zoë"].map(|user| format!("{user}:{password}")).concat())
             .unwrap();
-        Self::run(directory, |port| {
-            let page = page_with(
+        Self::with_tls(directory, |port| {
+            page_with(
                 "nginx.md",
                 &[
                     ("/run/lockhouse/lockhouse.sock", &at("lockhouse.sock")),
                     ("443", &format!("127.0.0.1:{port}")),
-                    ("/etc/ssl/locks.example.crt", &certificate),
-                    ("/etc/ssl/locks.example.key", &key),
+                    ("/etc/ssl/locks.example.crt", &at("certificate")),
+                    ("/etc/ssl/locks.example.key", &at("key")),
                     ("/etc/nginx/lockhouse.htpasswd", &at("users")),
                 ],
-            );
+            )
+        })
+    }
+
+    /// Runs with these settings of its `http` block, which are for a port, and a certificate of `locks.example`.
+    fn with_tls(directory: &Path, settings: impl Fn(u16) -> String) -> Self {
+        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let (key, certificate) = (at("key"), at("certificate"));
+        let what =
+            ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=locks.example"];
+        run("openssl", &[&what[..], &["-keyout", &key, "-out", &certificate]].concat());
+        Self::run(directory, |port| {
             let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                 .map(|name| format!("{name}_temp_path {};", at(name)))
                 .join("\n");
             format!(
-                "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}\n{page}}}\n",
+                "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}\n{}}}\n",
                 at("pid"),
-                at("errors")
+                at("errors"),
+                settings(port)
             )
         })
     }
@@ -181,14 +182,16 @@ fn settings(page: &str, directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_settings_of_both_pages_can_be_used() {
-    for page in ["nginx.md", "caddy.md"] {
+fn the_settings_of_the_pages_can_be_used() {
+    for (page, mode) in
+        [("nginx.md", AuthMode::Proxy), ("caddy.md", AuthMode::Proxy), ("in-your-app.md", AuthMode::Token)]
+    {
         let directory = tempfile::tempdir().unwrap();
         let file = Some(settings(page, directory.path()));
         let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
         assert_eq!(loaded.config.server.listen, Listen::Unix(directory.path().join("lockhouse.sock")));
         assert_eq!(loaded.config.server.trusted_proxies.len(), 1);
-        assert_eq!(loaded.config.auth.mode, AuthMode::Proxy);
+        assert_eq!(loaded.config.auth.mode, mode);
     }
 }
 
@@ -320,6 +323,61 @@ fn events_come_through_nginx_as_they_happen() {
     while !stream.is_gone() {
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn the_pages_of_an_app_call_a_host_of_lockhouses_own_or_a_path_of_the_apps() {
+    if is_missing() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let server = Server::with(|config| {
+        config.server.listen = Listen::Unix(directory.path().join("lockhouse.sock"));
+        config.server.cors_origins = vec!["https://app.example.com".to_owned()];
+        config.auth.mode = AuthMode::Token;
+    });
+    let by = format!("Authorization: Bearer {}", server.token(Scope::User, Some("alice")));
+    let blocks = blocks("in-your-app.md", "nginx");
+    let socket = at("lockhouse.sock");
+    let lockhouse = ("/run/lockhouse/lockhouse.sock", socket.as_str());
+    {
+        let nginx = Nginx::with_tls(directory.path(), |port| {
+            let ours = [
+                lockhouse,
+                ("listen 443", &format!("listen 127.0.0.1:{port}")),
+                ("/etc/ssl/locks.example.com.crt", &at("certificate")),
+                ("/etc/ssl/locks.example.com.key", &at("key")),
+            ];
+            with(blocks[0].clone(), &ours)
+        });
+        // What a browser asks before it calls another host, without credentials; and what it asks then.
+        let asks = ["-i", "-H", "Origin: https://app.example.com", "-H", &by];
+        let preflight = ["-X", "OPTIONS", "-H", "Access-Control-Request-Method: POST"];
+        let path = "/api/v1/workspaces/design-42/lock";
+        let answer = nginx.ask(&[&asks[..3], &preflight[..]].concat(), path);
+        assert!(answer.starts_with("HTTP/2 204"), "{answer}");
+        assert_eq!(
+            answer.matches("access-control-allow-origin: https://app.example.com").count(),
+            1,
+            "{answer}"
+        );
+        let answer = nginx.ask(&[&asks[..], &["-X", "POST"]].concat(), path);
+        assert!(
+            answer.starts_with("HTTP/2 200") && answer.contains("access-control-allow-origin"),
+            "{answer}"
+        );
+    }
+    let nginx = Nginx::with_tls(directory.path(), |port| {
+        let tls = format!("ssl_certificate {};\nssl_certificate_key {};", at("certificate"), at("key"));
+        let http = with(blocks[1].clone(), &[lockhouse]);
+        format!("{http}\nserver {{\nlisten 127.0.0.1:{port} ssl;\n{tls}\n{}}}\n", blocks[2])
+    });
+    let answer = nginx.ask(&["-X", "POST", "-H", &by], "/locks/api/v1/workspaces/team%2Fdesign/lock");
+    assert!(answer.contains("\"workspace_id\":\"team/design\""), "{answer}");
+    let answer = nginx.ask(&["-H", &by], "/locks/api/v1/locks?prefix=team&limit=1");
+    assert!(answer.contains("team/design") && !answer.contains("design-42"), "{answer}");
+    assert!(nginx.ask(&[], "/locks/client/index.js").contains("export"));
 }
 
 /// An app that knows nothing of locks: what is written to it, it takes. Its port, and what it was asked.
