@@ -112,8 +112,11 @@ fn strangers() {
         if matches!(route.right, Right::Serve | Right::Administer | Right::Monitor) {
             fine(&mut stranger, route).refused(403, "forbidden");
         }
-        if ["acquireLock", "knock", "putMember", "removeMember"].contains(&route.name) {
+        if ["acquireLock", "knock"].contains(&route.name) {
             fine(&mut viewer, route).refused(403, "not_a_member");
+        }
+        if ["putMember", "removeMember"].contains(&route.name) {
+            fine(&mut viewer, route).refused(403, "forbidden");
         }
     }
 }

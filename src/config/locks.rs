@@ -127,7 +127,8 @@ pub(super) const LOCKS: &[Setting] = &[
     Setting {
         section: "locks",
         name: "knock_grant_after",
-        about: "A lock passes to whoever knocked when its holder has not answered for so long. \"never\" turns it off.",
+        about: "A lock passes to whoever knocked when its holder has not answered for so long, whatever locks.takeover says:\n\
+                a heartbeat is no answer. \"never\" turns it off.",
         allowed: "it takes a duration such as \"30s\", or \"never\"",
         secret: false,
         read: |config, given| {

@@ -211,6 +211,9 @@ impl Problem {
             Error::Denied(Denied::NoSuchWorkspace) => Self::new(Code::WorkspaceNotFound),
             Error::Denied(Denied::NotAMember) => Self::new(Code::NotAMember)
                 .detail("Your role on this workspace is not enough. Ask one of its admins."),
+            Error::Denied(Denied::NotAnAdmin) => {
+                Self::new(Code::Forbidden).detail("Only an admin of this workspace may do this.")
+            }
             Error::TooMany(limit) => Self::limited(*limit, 1),
             Error::Stopping => Self::new(Code::Busy)
                 .detail("The server is stopping. Try again in a moment.")
