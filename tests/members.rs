@@ -266,6 +266,34 @@ fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
     assert_eq!(told(3), (json!("lock.taken_over"), json!("The printer waits.")));
 }
 
+#[test]
+fn whoever_is_removed_is_not_there_any_more() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("alice", "editor"), ("bob", "viewer")]);
+    let follow = |user: &str| {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let token = server.token(Scope::User, Some(user));
+        let head =
+            format!("GET /api/v1/events?workspace_id=w HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let _streams = ["alice", "bob"].map(follow);
+    let mut alice = user(&server, "alice");
+    let mut faces = || {
+        let presence = alice.get("/api/v1/workspaces/w/presence").expect(200);
+        let followers = presence["followers"].as_array().unwrap();
+        let mut users: Vec<_> =
+            followers.iter().map(|face| face["user_id"].as_str().unwrap().to_owned()).collect();
+        users.sort();
+        users
+    };
+    eventually(|| faces() == ["alice", "bob"]);
+    app.delete("/api/v1/workspaces/w/members/bob").expect(200);
+    assert_eq!(faces(), ["alice"]);
+}
+
 /// What somebody who follows all that they may see is told until something has happened on `last`.
 fn told(server: &Server, token: &str, last: &str) -> Vec<Value> {
     let mut stream = TcpStream::connect(server.address()).unwrap();

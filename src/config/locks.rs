@@ -12,7 +12,7 @@ const SAME_USER: &[(&str, SameUser)] = &[("share", SameUser::Share), ("separate"
 const TAKEOVER: &[(&str, Takeover)] =
     &[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)];
 
-fn show_ttl(ttl: Ttl) -> String {
+pub(super) fn show_ttl(ttl: Ttl) -> String {
     show_duration(Duration::from_millis(ttl.as_millis().unsigned_abs()))
 }
 

@@ -278,13 +278,28 @@ impl Service {
         let service = Arc::clone(self);
         let of = workspace_id.clone();
         self.lock(workspace_id, move |found| {
-            reply(found.map(|At { now, value: lock }| {
+            reply(found.and_then(|At { now, value: lock }| {
                 let mut waiting = service.store.queue().line(&of);
                 waiting.retain(|place| place.is_there(now));
-                let followers = service.hub.faces(&of, FACES);
-                At { now, value: Presence { lock, waiting, followers } }
+                let followers = service.followers(&of)?;
+                Ok(At { now, value: Presence { lock, waiting, followers } })
             }));
         });
+    }
+
+    /// Who follows the events of a workspace, and is told them.
+    fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<Face>, Error> {
+        let mut faces = self.hub.faces(workspace_id, FACES);
+        if faces.iter().any(|face| face.is_member) {
+            let members = self.store.read(|connection, _| {
+                let is_member =
+                    |face: &Face| Ok(workspaces::role(connection, workspace_id, &face.user_id)?.is_some());
+                faces.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
+            })?;
+            let mut are_members = members.value.into_iter();
+            faces.retain(|face| are_members.next() == Some(true) || !face.is_member);
+        }
+        Ok(faces)
     }
 
     /// Live locks, by workspace id, and whether there are more.

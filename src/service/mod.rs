@@ -204,6 +204,9 @@ impl Service {
 
     /// Whether the store takes a write.
     pub fn ready(&self, reply: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        if self.store.was_full() {
+            return reply(Err(Error::StorageFull));
+        }
         self.store.submit(
             |write| {
                 write.touch();

@@ -75,6 +75,20 @@ pub enum Right {
     Administer,
 }
 
+impl Right {
+    /// Whose credentials have it, for a sentence.
+    #[must_use]
+    pub const fn scopes(self) -> &'static str {
+        match self {
+            Self::Open | Self::Read => "read, user, service or admin",
+            Self::Lock => "user, service or admin",
+            Self::Monitor => "read, service or admin",
+            Self::Serve => "service or admin",
+            Self::Administer => "admin",
+        }
+    }
+}
+
 /// What a body may be.
 #[derive(Debug, Clone, Copy)]
 pub enum BodyKind {
