@@ -156,6 +156,8 @@ impl Route {
 
 /// The name of the operation that a proxy asks: it understands nothing but 204, 401 and 403.
 pub const GATE: &str = "passGate";
+/// The name of the operation whose answer has no end.
+pub const FOLLOW: &str = "followEvents";
 /// The media type of most answers.
 pub const JSON: &str = "application/json";
 /// The media type of a stream of events.

@@ -7,7 +7,7 @@ use super::super::parameters::{
     REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
 use super::super::problem::Code;
-use super::{BodyKind, EVENT_STREAM, GATE, JSON, Right, Route, Touches};
+use super::{BodyKind, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
 use crate::lock::ID_BYTES;
 
 /// All operations.
@@ -155,7 +155,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/api/v1/events",
-        name: "followEvents",
+        name: FOLLOW,
         summary: "What happens to the locks, as it happens",
         about: "Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock that the event began or is about, if it is still there. Heartbeats are no events. A connection that begins again with the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes at least every 15 seconds.",
         right: Right::Read,
