@@ -9,8 +9,10 @@ use std::fmt;
 pub enum Denied {
     /// There is no such workspace, or they may not know of it.
     NoSuchWorkspace,
-    /// They are no member, or their role is not enough.
+    /// They are no member, or may only look on.
     NotAMember,
+    /// They do not administer it.
+    NotAnAdmin,
 }
 
 /// What there can be only so many of. Whoever wants one more is answered with 429.
@@ -107,7 +109,9 @@ impl fmt::Display for Error {
             Self::Busy => formatter.write_str("the store could not take the write in time"),
             Self::StorageFull => formatter.write_str("the disk is full"),
             Self::Denied(Denied::NoSuchWorkspace) => formatter.write_str("there is no such workspace"),
-            Self::Denied(Denied::NotAMember) => formatter.write_str("the caller's role is not enough"),
+            Self::Denied(Denied::NotAMember | Denied::NotAnAdmin) => {
+                formatter.write_str("the caller's role is not enough")
+            }
             Self::TooMany(limit) => formatter.write_str(limit.sentence()),
             Self::Stopping => formatter.write_str("the server is stopping"),
             Self::Internal(cause) => formatter.write_str(cause),

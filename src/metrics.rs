@@ -237,15 +237,67 @@ impl Metrics {
         self.request_seconds.get_or_create(&RouteLabels { route }).observe(seconds);
     }
 
-    /// The OpenMetrics text, of type [`Self::CONTENT_TYPE`].
+    /// The Prometheus text, of type [`Self::CONTENT_TYPE`].
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = encode(&mut text, &self.registry);
-        text
+        plain(&text)
     }
 
     /// The media type of [`Self::to_text`].
-    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+}
+
+/// OpenMetrics as the older text format, which everybody reads
+/// (<https://prometheus.io/docs/instrumenting/exposition_formats/>): there a counter is called what its samples are, an
+/// info is a gauge, and there are no units and no end.
+fn plain(open_metrics: &str) -> String {
+    let kind = |name: &str| {
+        let line = format!("# TYPE {name} ");
+        open_metrics.lines().find_map(|found| found.strip_prefix(&line))
+    };
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        let (about, name) = match (words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), _) => continue,
+            (Some("#"), Some(about @ ("HELP" | "TYPE")), Some(name)) => (about, name),
+            _ => {
+                text.extend([line, "\n"]);
+                continue;
+            }
+        };
+        let (suffix, shown) = match kind(name) {
+            Some("counter") => ("_total", "counter"),
+            Some("info") => ("_info", "gauge"),
+            other => ("", other.unwrap_or("untyped")),
+        };
+        let rest = if about == "TYPE" { shown } else { words.next().unwrap_or_default() };
+        text.extend(["# ", about, " ", name, suffix, " ", rest, "\n"]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_reads_as_prometheus_text() {
+        let metrics = Metrics::default();
+        metrics.request("readLock", 200, 0.002);
+        let text = metrics.to_text();
+        for expected in [
+            "# HELP lockhouse_http_requests_total Requests answered, by operation and status.\n# TYPE lockhouse_http_requests_total counter\n\
+             lockhouse_http_requests_total{route=\"readLock\",status=\"200\"} 1\n",
+            "# TYPE lockhouse_build_info gauge\nlockhouse_build_info{version=",
+            "# TYPE lockhouse_http_request_duration_seconds histogram\n",
+            "lockhouse_http_request_duration_seconds_bucket{le=\"+Inf\",route=\"readLock\"} 1\n",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT") && text.ends_with('\n'));
+    }
 }

@@ -303,6 +303,8 @@ fn sessions_of_one_person_share_the_lock_or_compete_for_it() {
     alice.release("w", &json!({ "session_id": "two" })).refused(403, "not_holder");
     let taken = alice.acquire("w", &json!({ "session_id": "two", "force": true })).expect(200);
     assert_eq!(taken["outcome"], "taken_over");
+    // What she gives back without saying what is what she has.
+    assert_eq!(alice.release("w", &json!({})).expect(200), json!({ "released": true }));
 }
 
 #[test]

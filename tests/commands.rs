@@ -62,6 +62,25 @@ fn tokens_are_made_before_the_first_start_and_beside_a_running_server() {
 }
 
 #[test]
+fn a_token_needs_the_database_and_nothing_else_of_the_settings() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, database) = (directory.path().join("c.toml"), directory.path().join("lockhouse.db"));
+    // The secret is in the server's environment.
+    let text = format!("[auth]\nmode = \"jwt\"\n[database]\npath = {database:?}\n");
+    std::fs::write(&config, text).unwrap();
+    let made =
+        lockhouse().args(["token", "create", "--scope", "read", "--config"]).arg(&config).output().unwrap();
+    fine(&made);
+    assert!(
+        String::from_utf8_lossy(&made.stderr).contains("it was made"),
+        "whoever is in the wrong directory sees it"
+    );
+    let listed = lockhouse().args(["token", "list", "--config"]).arg(&config).output().unwrap();
+    assert_eq!(fine(&listed).lines().count(), 1);
+    assert!(listed.stderr.is_empty());
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Client, Server};
+use common::{Client, Server, contract};
 use serde_json::{Value, json};
 
 /// Somebody who follows.
@@ -73,6 +73,7 @@ impl Follower {
     fn told(&mut self, event: &str) -> Value {
         let told = self.next().unwrap();
         assert_eq!(told.event, event, "{told:?}");
+        contract::check_told(&told.data);
         assert_eq!(told.data["type"], event);
         assert_eq!(told.data["revision"], told.id);
         told.data

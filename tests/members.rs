@@ -73,7 +73,7 @@ fn workspaces_and_members_are_kept_listed_and_removed() {
     let mut alice = user(&server, "alice");
     assert_eq!(alice.delete("/api/v1/workspaces/w/members/carol").expect(200), json!({ "removed": true }));
     assert_eq!(alice.delete("/api/v1/workspaces/w/members/carol").expect(200), json!({ "removed": false }));
-    alice.delete("/api/v1/workspaces/v/members/alice").refused(403, "not_a_member");
+    alice.delete("/api/v1/workspaces/v/members/alice").refused(403, "forbidden");
     let odd = app.call("PUT", "/api/v1/workspaces/w/members/dave", Some(&json!({ "role": "owner" })));
     assert_eq!(odd.refused(400, "invalid_request")["field"], "role");
     app.call("PUT", "/api/v1/workspaces/none/members/dave", Some(&json!({ "role": "viewer" })))
@@ -131,7 +131,23 @@ fn whoever_is_removed_loses_the_lock_at_once_and_learns_why() {
     eventually(|| bob.get("/api/v1/workspaces/w/presence").expect(200)["waiting"] != json!([]));
     user(&server, "boss").delete("/api/v1/workspaces/w/members/alice").expect(200);
     assert_eq!(waits.receive("POST").unwrap().expect(200)["lock"]["locked_by_user_id"], "bob");
-    alice.heartbeat("w", &json!({ "fence": fence })).refused(404, "workspace_not_found");
+    // They are told why, and not who has it now; a repeat of what they would do on leaving is harmless.
+    let gone = alice.heartbeat("w", &json!({ "fence": fence })).refused(404, "lock_not_found");
+    assert_eq!((&gone["lost"]["reason"], &gone["lost"]["fence"]), (&json!("member_removed"), &fence));
+    assert!(gone["detail"].as_str().unwrap().contains("do not belong to this workspace"));
+    let many =
+        alice.post("/api/v1/locks/heartbeat", &json!({ "locks": [{ "workspace_id": "w" }] })).expect(200);
+    assert_eq!(many["results"][0]["lost"], gone["lost"]);
+    for path in ["release", "handover", "knock/decline"] {
+        let answer = alice.post(&format!("/api/v1/workspaces/w/lock/{path}"), &json!({}));
+        match path {
+            "release" => assert_eq!(answer.expect(200), json!({ "released": false })),
+            _ => assert_eq!(answer.refused(404, "lock_not_found")["lost"], gone["lost"]),
+        }
+    }
+    for other in ["lock", "history", "presence"] {
+        alice.get(&format!("/api/v1/workspaces/w/{other}")).refused(404, "workspace_not_found");
+    }
     member(&mut app, "w", "alice", "viewer");
     let lost = alice.heartbeat("w", &json!({ "fence": fence })).refused(403, "not_holder")["lost"].clone();
     assert_eq!(
@@ -174,6 +190,11 @@ fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
     user(&server, "carol").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
     app.delete("/api/v1/workspaces/w").expect(200);
     waits.receive("POST").unwrap().refused(404, "workspace_not_found");
+    let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
+    assert_eq!(lost["reason"], "workspace_deleted");
+    // Whoever sees all may look up what became of it.
+    let events = app.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
+    assert_eq!(events[0]["type"], "workspace.deleted");
     workspace(&mut app, "w", &members);
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
     assert_eq!(lost["reason"], "workspace_deleted");
@@ -189,6 +210,39 @@ fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
 }
 
 #[test]
+fn where_membership_is_open_a_lock_ends_with_a_workspace_that_nobody_named_and_for_one_who_is_no_member() {
+    let server = Server::start();
+    let (mut admin, mut alice) = (server.user("admin"), server.user("alice"));
+    let deleted = json!({ "deleted": true });
+    alice.acquire("w", &json!({})).expect(200);
+    assert_eq!(admin.delete("/api/v1/workspaces/w").expect(200), deleted);
+    let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
+    assert_eq!((&lost["reason"], &lost["by_user_id"]), (&json!("workspace_deleted"), &json!("admin")));
+    assert_eq!(admin.delete("/api/v1/workspaces/w").expect(200), json!({ "deleted": false }));
+    admin.call("PUT", "/api/v1/workspaces/w", None).expect(200);
+    alice.acquire("w", &json!({})).expect(200);
+    let member = "/api/v1/workspaces/w/members/alice";
+    assert_eq!(admin.delete(member).expect(200), json!({ "removed": true }));
+    let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
+    assert_eq!(lost["reason"], "member_removed");
+    assert_eq!(admin.delete(member).expect(200), json!({ "removed": false }));
+}
+
+#[test]
+fn a_workspace_keeps_its_name_until_it_is_given_another_or_none() {
+    let server = Server::start();
+    let mut admin = server.user("admin");
+    for (body, name) in [
+        (json!({ "name": "Design" }), json!("Design")),
+        (json!({}), json!("Design")),
+        (json!({ "name": "Plan" }), json!("Plan")),
+        (json!({ "name": "" }), Value::Null),
+    ] {
+        assert_eq!(admin.call("PUT", "/api/v1/workspaces/w", Some(&body)).expect(200)["name"], name);
+    }
+}
+
+#[test]
 fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
     let server = enforced();
     let mut app = app(&server);
@@ -199,7 +253,8 @@ fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
     let held = bob.acquire("w", &json!({})).refused(409, "lock_held");
     assert_eq!(held["takeover_allowed"], false);
     bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
-    bob.release("w", &json!({ "force": true })).refused(403, "not_holder");
+    let refused = bob.release("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
+    assert_eq!(refused["lock"]["locked_by_user_id"], "alice");
     assert_eq!(boss.acquire("w", &json!({})).refused(409, "lock_held")["takeover_allowed"], true);
     boss.acquire("w", &json!({ "force": true, "reason": "The printer waits." })).expect(200);
     boss.release("w", &json!({})).expect(200);
@@ -209,6 +264,34 @@ fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
     let told = |place: usize| (events[place]["type"].clone(), events[place]["detail"]["reason"].clone());
     assert_eq!(told(0), (json!("lock.revoked"), json!("Enough")));
     assert_eq!(told(3), (json!("lock.taken_over"), json!("The printer waits.")));
+}
+
+#[test]
+fn whoever_is_removed_is_not_there_any_more() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("alice", "editor"), ("bob", "viewer")]);
+    let follow = |user: &str| {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let token = server.token(Scope::User, Some(user));
+        let head =
+            format!("GET /api/v1/events?workspace_id=w HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let _streams = ["alice", "bob"].map(follow);
+    let mut alice = user(&server, "alice");
+    let mut faces = || {
+        let presence = alice.get("/api/v1/workspaces/w/presence").expect(200);
+        let followers = presence["followers"].as_array().unwrap();
+        let mut users: Vec<_> =
+            followers.iter().map(|face| face["user_id"].as_str().unwrap().to_owned()).collect();
+        users.sort();
+        users
+    };
+    eventually(|| faces() == ["alice", "bob"]);
+    app.delete("/api/v1/workspaces/w/members/bob").expect(200);
+    assert_eq!(faces(), ["alice"]);
 }
 
 /// What somebody who follows all that they may see is told until something has happened on `last`.

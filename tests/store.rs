@@ -62,7 +62,7 @@ fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
 
     let nowhere = path("no/such/folder.db");
     let error = open(&nowhere).unwrap_err().to_string();
-    assert!(error.contains("no/such/folder.db"), "{error}");
+    assert!(error.contains("there is no directory") && error.contains("no/such/folder.db"), "{error}");
 }
 
 #[test]
@@ -275,6 +275,9 @@ fn a_full_disk_refuses_writes_and_goes_on_reading() {
     };
     full.refused(507, "storage_full");
     assert!(granted > 10, "{granted}");
+    alice.get("/readyz").refused(507, "storage_full");
+    server.pass(60_000);
+    assert_eq!(alice.get("/readyz").status, 200, "which does not need much room");
     assert_eq!(alice.lock(&format!("w{granted}")), Value::Null, "what was refused is not there");
     assert_eq!(alice.lock("w3")["locked_by_user_id"], "alice");
     assert_eq!(alice.history("w3").len(), 1);

@@ -338,6 +338,23 @@ fn of_the_sessions_of_one_person_that_wait_one_gets_it_where_they_are_separate()
 }
 
 #[test]
+fn where_the_sessions_of_a_person_share_the_one_that_came_first_has_it_and_the_others_are_told() {
+    let (server, mut alice) = locked();
+    let mut sessions = ["one", "two"].map(|session| {
+        let client = ask(&server, "bob", &json!({ "session_id": session, "wait_ms": 60_000 }));
+        eventually(|| {
+            line(&server).iter().filter(|user| *user == "bob").count() == if session == "one" { 1 } else { 2 }
+        });
+        client
+    });
+    alice.release("w", &json!({})).expect(200);
+    let [one, two] = [0, 1].map(|session| sessions[session].receive("POST").unwrap().expect(200));
+    assert_eq!((&one["outcome"], &two["outcome"]), (&json!("acquired"), &json!("renewed")));
+    assert_eq!(one["lock"], two["lock"]);
+    assert_eq!(two["lock"]["session_id"], "one");
+}
+
+#[test]
 fn what_became_of_those_who_waited_is_counted() {
     let (server, mut alice) = locked();
     let counted = |outcome: &str| {

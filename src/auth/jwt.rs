@@ -1,5 +1,6 @@
 //! JSON Web Tokens of an app that signs its users in (RFC 7519), as the settings say they must be.
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -70,7 +71,7 @@ impl Verifier {
         if token.len() > LONGEST {
             return Err(format!("it has {} bytes, and at most {LONGEST} are looked at", token.len()));
         }
-        let header = decode_header(token).map_err(|error| error.to_string())?;
+        let header = decode_header(token).map_err(|error| why(&error))?;
         if header.alg != self.algorithm {
             return Err(format!("its alg is {:?}, and auth.jwt_algorithm {:?}", header.alg, self.algorithm));
         }
@@ -80,7 +81,7 @@ impl Verifier {
         let mut wrong = String::new();
         let mut with = |key| {
             let decoded = decode::<Map<String, Value>>(token, key, &self.validation);
-            decoded.map_err(|error| wrong = error.to_string()).ok()
+            decoded.map_err(|error| wrong = why(&error)).ok()
         };
         let Some(decoded) = self.keys.iter().find_map(&mut with) else { return Err(wrong) };
         let claims = decoded.claims;
@@ -124,6 +125,19 @@ impl Verifier {
         // What ends later than can be said has no end.
         let until = Duration::try_from_secs_f64(ends + leeway).map_or(u128::MAX, |until| until.as_millis());
         Ok(WallTime(i64::try_from(until).unwrap_or(i64::MAX)))
+    }
+}
+
+/// What is wrong with a token, in words.
+#[expect(clippy::wildcard_enum_match_arm, reason = "for all others the library has words")]
+fn why(error: &jsonwebtoken::errors::Error) -> String {
+    match error.kind() {
+        ErrorKind::InvalidAudience => "its aud is not auth.jwt_audience".to_owned(),
+        ErrorKind::InvalidIssuer => "its iss is not auth.jwt_issuer".to_owned(),
+        ErrorKind::InvalidSignature => "it was not signed with the key that is set".to_owned(),
+        ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}"),
+        ErrorKind::InvalidToken => "it is no JWT".to_owned(),
+        _ => error.to_string(),
     }
 }
 

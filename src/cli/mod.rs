@@ -73,6 +73,10 @@ struct Settings {
 
 impl Settings {
     fn load(self) -> Result<Loaded, ConfigError> {
+        config::load(&self.sources())
+    }
+
+    fn sources(self) -> Sources {
         let flags =
             [("server.listen", self.listen, "--listen"), ("database.path", self.database, "--database")]
                 .into_iter()
@@ -84,7 +88,7 @@ impl Settings {
                 Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
             })
             .collect();
-        config::load(&Sources { file: self.config, environment, flags })
+        Sources { file: self.config, environment, flags }
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Settings;
 use crate::auth::{Scope, token};
+use crate::config;
 use crate::error::Error;
 use crate::lock::{DisplayName, UserId};
 use crate::store::tokens::{self, Token};
@@ -44,8 +45,9 @@ impl Database {
     fn path(&self) -> Result<PathBuf, Error> {
         let settings =
             Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
-        let loaded = settings.load().map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(loaded.config.database.path)
+        // The server's secrets may be in its own environment only, and are nothing to us.
+        let read = config::read(&settings.sources()).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(read.config.database.path)
     }
 
     /// One that is there.
@@ -139,7 +141,12 @@ fn make(create: &Create) -> Result<(), Error> {
     let name = create.name.as_deref().map(DisplayName::parse).transpose()?;
     let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
     let path = create.database.path()?;
+    let is_new = !path.exists();
     tokens::beside(&path, |connection| tokens::create(connection, &token, &hash))?;
+    if is_new {
+        // Before the first start that is as it should be. In another directory than the server's it is not.
+        eprintln!("lockhouse: there was no database {}; it was made", path.display());
+    }
     let mut out = io::stdout();
     let Err(error) = writeln!(out, "{secret}").and_then(|()| out.flush()) else { return Ok(()) };
     // Nobody has seen it.

@@ -17,6 +17,11 @@ const ALGORITHM: &[(&str, JwtAlgorithm)] = &[
     ("EdDSA", JwtAlgorithm::EdDsa),
 ];
 
+/// As a token names it.
+pub(super) fn algorithm_name(algorithm: JwtAlgorithm) -> &'static str {
+    ALGORITHM.iter().find(|(_, known)| *known == algorithm).map_or("", |(name, _)| name)
+}
+
 const A_CLAIM: &str = "it takes the name of a claim, such as \"sub\"";
 const A_HEADER: &str = "it takes the name of a header that has no other meaning, such as \"Remote-User\"";
 

@@ -12,7 +12,7 @@ const SAME_USER: &[(&str, SameUser)] = &[("share", SameUser::Share), ("separate"
 const TAKEOVER: &[(&str, Takeover)] =
     &[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)];
 
-fn show_ttl(ttl: Ttl) -> String {
+pub(super) fn show_ttl(ttl: Ttl) -> String {
     show_duration(Duration::from_millis(ttl.as_millis().unsigned_abs()))
 }
 
@@ -127,7 +127,8 @@ pub(super) const LOCKS: &[Setting] = &[
     Setting {
         section: "locks",
         name: "knock_grant_after",
-        about: "A lock passes to whoever knocked when its holder has not answered for so long. \"never\" turns it off.",
+        about: "A lock passes to whoever knocked when its holder has not answered for so long, whatever locks.takeover says:\n\
+                a heartbeat is no answer. \"never\" turns it off.",
         allowed: "it takes a duration such as \"30s\", or \"never\"",
         secret: false,
         read: |config, given| {

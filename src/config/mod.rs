@@ -62,6 +62,16 @@ pub struct Loaded {
 /// # Errors
 /// A [`ConfigError`] that names the source, the key, the value and what is allowed.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let loaded = read(sources)?;
+    check(&loaded.config)?;
+    Ok(loaded)
+}
+
+/// As [`load`], for what needs one setting or another and serves nobody: whether they go together is not looked at.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut config = Config::default();
     let mut warnings = Vec::new();
     if let Some(path) = &sources.file {
@@ -76,7 +86,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
             .ok_or_else(|| ConfigError::new(format!("{flag} sets nothing: there is no setting {key}")))?;
         apply(setting, Given::Text(value.clone()), flag, &mut config)?;
     }
-    check(&config)?;
     Ok(Loaded { config, warnings })
 }
 
@@ -180,9 +189,10 @@ fn read_variable(
 fn check(config: &Config) -> Result<(), ConfigError> {
     let rules = &config.locks.rules;
     if rules.min_ttl > rules.default_ttl || rules.default_ttl > rules.max_ttl {
-        return Err(ConfigError::new(
-            "locks.min_ttl, locks.default_ttl and locks.max_ttl must come in this order, each at least as long as the one before",
-        ));
+        let [min, default, max] = [rules.min_ttl, rules.default_ttl, rules.max_ttl].map(locks::show_ttl);
+        return Err(ConfigError::new(format!(
+            "locks.min_ttl ({min}), locks.default_ttl ({default}) and locks.max_ttl ({max}) must come in this order, each at least as long as the one before: change one of them",
+        )));
     }
     let server = &config.server;
     if server.max_buffered < 4 * (server.max_body + server.max_head) {
@@ -212,9 +222,10 @@ fn check_auth(config: &Config) -> Result<(), ConfigError> {
         AuthMode::Jwt if symmetric && !jwt.public_key_files.is_empty() => wrong(
             "auth.jwt_public_key_file goes with RS256, ES256 and EdDSA: a public key must never be taken for a secret".to_owned(),
         ),
-        AuthMode::Jwt if !symmetric && jwt.public_key_files.is_empty() => wrong(
-            "auth.mode = \"jwt\" with this auth.jwt_algorithm needs auth.jwt_public_key_file".to_owned(),
-        ),
+        AuthMode::Jwt if !symmetric && jwt.public_key_files.is_empty() => wrong(format!(
+            "auth.mode = \"jwt\" with {} needs auth.jwt_public_key_file: the key by which tokens are checked",
+            auth::algorithm_name(jwt.algorithm)
+        )),
         AuthMode::Jwt if !symmetric && !jwt.secrets.is_empty() => {
             wrong("auth.jwt_secret goes with HS256 only".to_owned())
         }
@@ -287,6 +298,15 @@ mod tests {
             ("[server]\nlisten = \"7311\"\n", vec!["server.listen", "7311", "127.0.0.1:7311"]),
             ("[server]\nlisten = \"0.0.0.0:7311\"\n", vec!["server.listen", "0.0.0.0:7311", "loopback"]),
             ("[server]\ncors_origins = [1]\n", vec!["server.cors_origins", "1"]),
+            ("[server]\ncors_origins = [\"https://*.example\"]\n", vec!["server.cors_origins", "no *"]),
+            (
+                "[server]\ncors_origins = [\"https://a.example/\"]\n",
+                vec!["server.cors_origins", "no slash at the end"],
+            ),
+            (
+                "[locks]\ndefault_ttl = \"48h\"\n",
+                vec!["locks.default_ttl", "2d", "locks.max_ttl", "24h", "change"],
+            ),
             (
                 "[server]\nmax_body = \"16MiB\"\nmax_buffered = \"32MiB\"\n",
                 vec!["server.max_buffered", "server.max_body"],
@@ -334,13 +354,20 @@ mod tests {
     #[test]
     fn lists_and_never_can_be_given_in_the_environment() {
         let loaded = environment(&[
-            ("LOCKHOUSE_SERVER_CORS_ORIGINS", "https://a.example, https://b.example"),
+            (
+                "LOCKHOUSE_SERVER_CORS_ORIGINS",
+                "https://a.example, HTTPS://B.Example:443,http://c.example:8080",
+            ),
             ("LOCKHOUSE_SWEEPER_INTERVAL", "never"),
             ("LOCKHOUSE_SERVER_CONSOLE", "false"),
             ("LOCKHOUSE_DATABASE_MAX_SIZE", "64MiB"),
         ])
         .unwrap();
-        assert_eq!(loaded.config.server.cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(
+            loaded.config.server.cors_origins,
+            ["https://a.example", "https://b.example", "http://c.example:8080"],
+            "as browsers write them"
+        );
         assert_eq!(loaded.config.sweeper.interval, None);
         assert!(!loaded.config.server.console);
         assert_eq!(loaded.config.database.max_size, Some(64 * 1024 * 1024));

@@ -73,17 +73,17 @@ pub(super) const SERVER: &[Setting] = &[
     Setting {
         section: "server",
         name: "cors_origins",
-        about: "The web origins whose pages may call the API from a browser, such as \"https://app.example\".\n\
-                In the environment separated by commas.",
-        allowed: "it takes a list of origins (scheme, host and port, no path), such as [\"https://app.example\"]",
+        about: "The web origins whose pages may call the API from a browser, such as \"https://app.example\",\n\
+                as the browser writes them. In the environment separated by commas.",
+        allowed: "it takes a list of origins (scheme, host and port; no path, no slash at the end, no *), such as [\"https://app.example\"]",
         secret: false,
         read: |config, given| {
-            let origins = given.list()?;
+            let origins: Vec<_> = given.list()?.iter().map(|origin| as_browsers_write(origin)).collect();
             let fine = |origin: &String| {
                 origin.split_once("://").is_some_and(|(scheme, host)| {
                     matches!(scheme, "http" | "https")
                         && !host.is_empty()
-                        && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b'"')
+                        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/\"*@".contains(&byte))
                 })
             };
             if origins.iter().all(fine) {
@@ -244,3 +244,10 @@ pub(super) const SERVER: &[Setting] = &[
         show: |config| show_duration(config.server.shutdown_grace),
     },
 ];
+
+/// An origin as a browser writes it: in small letters, and without the port that goes without saying.
+fn as_browsers_write(origin: &str) -> String {
+    let origin = origin.to_ascii_lowercase();
+    let implied = if origin.starts_with("https:") { ":443" } else { ":80" };
+    origin.strip_suffix(implied).unwrap_or(&origin).to_owned()
+}

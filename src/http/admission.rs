@@ -82,7 +82,11 @@ impl App {
             | (Right::Monitor, Scope::User)
             | (Right::Serve, Scope::Read | Scope::User)
             | (Right::Administer, Scope::Read | Scope::User | Scope::Service) => {
-                Err(Problem::new(Code::Forbidden).detail("Your credentials are not for this."))
+                Err(Problem::new(Code::Forbidden).detail(format!(
+                    "This takes credentials of the scope {}; yours have the scope {}.",
+                    route.right.scopes(),
+                    caller.scope.as_str()
+                )))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admission::from;
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
-use super::find::{Matched, find};
+use super::find::{Matched, decode, find};
 use super::handlers::tokens::not_understood;
 use super::pages;
 use super::parameters::PATH_PARAMETERS;
@@ -192,6 +192,8 @@ impl App {
         let mut values = body.and(Values::from_query(&request.query, route.query)?)?;
         for (name, text) in path {
             if let Some(field) = PATH_PARAMETERS.iter().find(|field| field.name == name) {
+                let text =
+                    decode(&text).ok_or_else(|| Problem::invalid(name, "must be percent-encoded UTF-8"))?;
                 values = values.with_path(field.name, &text, &field.kind)?;
             }
         }
@@ -204,17 +206,22 @@ impl App {
 /// What the body says.
 fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
     let bytes = &request.body;
-    if matches!(route.body, BodyKind::None) && !bytes.is_empty() {
-        return Err(Problem::invalid("body", "must be empty: this call takes none"));
-    }
     let fields = route.body.fields();
     if bytes.is_empty() {
         return Values::from_object(serde_json::Map::new(), fields, "");
     }
-    media_type(route, request)?;
+    if !matches!(route.body, BodyKind::None) {
+        media_type(route, request)?;
+    }
     match serde_json::from_slice(bytes) {
         Ok(Once(object)) => Values::from_object(object, fields, ""),
-        Err(error) => Err(Problem::invalid("body", &format!("must be a JSON object: {error}"))),
+        Err(_) if matches!(route.body, BodyKind::None) => {
+            Err(Problem::invalid("body", "must be empty, or {}: this call takes none"))
+        }
+        Err(_) if !bytes.trim_ascii_start().starts_with(b"{") => {
+            Err(Problem::invalid("body", "must be a JSON object"))
+        }
+        Err(error) => Err(Problem::invalid("body", &format!("cannot be read: {error}"))),
     }
 }
 

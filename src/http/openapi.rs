@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::fields::{Field, Kind, Need};
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{self, Code, DOOR};
-use super::routes::{BodyKind, JSON, ROUTES, Right, Route};
+use super::routes::{BodyKind, FOLLOW, GATE, JSON, ROUTES, Right, Route};
 use super::schemas::{problem_schema, reference, schemas};
 use crate::config::AuthMode;
 
@@ -33,6 +33,7 @@ pub fn document(mode: AuthMode) -> Value {
         "components": {
             "securitySchemes": security(mode),
             "responses": { "RefusedAtTheDoor": refused_at_the_door() },
+            "headers": headers(),
             "schemas": schemas(),
         },
     })
@@ -58,6 +59,64 @@ fn security(mode: AuthMode) -> Value {
     }
 }
 
+/// The headers of answers that say something for programs.
+fn headers() -> Value {
+    json!({
+        "RequestId": {
+            "description": "The caller's, if it sent a plausible one. It stands in the server's log.",
+            "required": true, "schema": { "type": "string" },
+        },
+        "RetryAfter": {
+            "description": "In so many seconds it may go well.",
+            "required": true, "schema": { "type": "integer", "minimum": 0 },
+        },
+        "SometimesRetryAfter": {
+            "description": "With `lock_held`: so many seconds the lease has left.",
+            "schema": { "type": "integer", "minimum": 0 },
+        },
+        "WwwAuthenticate": {
+            "description": "Which credentials it takes.",
+            "required": true, "schema": { "type": "string" },
+        },
+    })
+}
+
+/// Those of an answer with one of these codes, or with none.
+fn headers_of(codes: &[Code]) -> Value {
+    let header = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
+    let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
+    let retry = |code: &Code| matches!(code, Code::LockHeld | Code::RateLimited | Code::Busy);
+    if codes.iter().any(retry) {
+        let name = if codes.iter().all(retry) { "RetryAfter" } else { "SometimesRetryAfter" };
+        headers.insert("Retry-After".to_owned(), header(name));
+    }
+    if codes.contains(&Code::Unauthenticated) {
+        headers.insert("WWW-Authenticate".to_owned(), header("WwwAuthenticate"));
+    }
+    Value::Object(headers)
+}
+
+/// What may stand in a header in place of a parameter of the query.
+fn header_parameters(route: &Route) -> Vec<Value> {
+    let header = |name: &str, about: &str| {
+        json!({
+            "name": name, "in": "header", "required": false, "description": about,
+            "schema": { "type": "string" },
+        })
+    };
+    match route.name {
+        GATE => vec![
+            header("X-Lock-Workspace", "`workspace_id`, percent-encoded where it is not ASCII."),
+            header("X-Lock-Fence", "`fence`."),
+        ],
+        FOLLOW => vec![header(
+            "Last-Event-ID",
+            "`since`: the id of the last event that was heard. It goes before the query.",
+        )],
+        _ => Vec::new(),
+    }
+}
+
 fn operation(route: &Route, mode: AuthMode) -> Value {
     let mut operation = Map::new();
     operation.insert("operationId".to_owned(), route.name.into());
@@ -80,7 +139,7 @@ fn operation(route: &Route, mode: AuthMode) -> Value {
         .filter(|field| route.path.contains(&format!("{{{}}}", field.name)))
         .map(|field| parameter("path", field));
     let query = route.query.iter().map(|field| parameter("query", field));
-    operation.insert("parameters".to_owned(), path.chain(query).collect());
+    operation.insert("parameters".to_owned(), path.chain(query).chain(header_parameters(route)).collect());
     if let Some(body) = request_body(route.body) {
         operation.insert("requestBody".to_owned(), body);
     }
@@ -177,11 +236,15 @@ fn refused_at_the_door() -> Value {
 
 /// A refusal with one of these codes.
 fn refused(codes: &[Code]) -> Value {
-    let descriptions: Vec<_> =
-        codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
+    let describe = |code: &Code| {
+        let end = if code.title().ends_with('?') { "" } else { "." };
+        format!("`{}`: {}{end}", code.name(), code.title())
+    };
+    let descriptions: Vec<_> = codes.iter().map(describe).collect();
     let shapes: Vec<_> = codes.iter().map(|code| reference(&problem_schema(*code))).collect();
     json!({
         "description": descriptions.join(" "),
+        "headers": headers_of(codes),
         "content": { problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } },
     })
 }
@@ -190,10 +253,11 @@ fn responses(route: &Route) -> Map<String, Value> {
     let (status, media_type, schema) = route.answer;
     let mut responses = Map::new();
     let fine = if media_type.is_empty() {
-        json!({ "description": "It went well." })
+        json!({ "description": "It went well.", "headers": headers_of(&[]) })
     } else {
         json!({
             "description": "It went well.",
+            "headers": headers_of(&[]),
             "content": { media_type: { "schema": reference(schema) } },
         })
     };

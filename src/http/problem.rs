@@ -209,8 +209,12 @@ impl Problem {
                 .detail("The server could not take this in time. Try again in a moment.")
                 .header("Retry-After", BUSY_RETRY_SECONDS),
             Error::Denied(Denied::NoSuchWorkspace) => Self::new(Code::WorkspaceNotFound),
-            Error::Denied(Denied::NotAMember) => Self::new(Code::NotAMember)
-                .detail("Your role on this workspace is not enough. Ask one of its admins."),
+            Error::Denied(Denied::NotAMember) => {
+                Self::new(Code::NotAMember).detail("Only editors and admins of this workspace may lock it.")
+            }
+            Error::Denied(Denied::NotAnAdmin) => {
+                Self::new(Code::Forbidden).detail("Only an admin of this workspace may do this.")
+            }
             Error::TooMany(limit) => Self::limited(*limit, 1),
             Error::Stopping => Self::new(Code::Busy)
                 .detail("The server is stopping. Try again in a moment.")

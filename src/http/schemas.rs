@@ -80,7 +80,11 @@ pub(super) fn schemas() -> Map<String, Value> {
     let own = [
         ("Lock", lock()),
         ("Lost", lost()),
-        ("Event", event()),
+        ("Event", object(event())),
+        (
+            "ToldEvent",
+            object(event().into_iter().chain([("workspace_id", text()), ("lock", nullable("Lock"))])),
+        ),
         (
             "Acquired",
             at_most(
@@ -117,11 +121,16 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("Revoked", object([("revoked", boolean())])),
         ("Status", object([("status", json!({ "enum": ["up", "ready"] })), ("version", text())])),
         ("Metrics", text()),
-        ("EventStream", text()),
+        ("EventStream", event_stream()),
         ("OpenApi", json!({ "type": "object", "required": ["openapi", "info", "paths"] })),
     ];
     let own = own.into_iter().map(|(name, schema)| (name.to_owned(), schema));
-    let problems = Code::ALL.iter().map(|code| (problem_schema(*code), problem_of(*code)));
+    // Of a path that is not there, or a method, there is no operation to say it.
+    let nowhere = [Code::NotFound, Code::MethodNotAllowed];
+    let problems = Code::ALL
+        .iter()
+        .filter(|code| !nowhere.contains(code))
+        .map(|code| (problem_schema(*code), problem_of(*code)));
     own.chain(problems).collect()
 }
 
@@ -216,9 +225,9 @@ fn lost() -> Value {
     ])
 }
 
-fn event() -> Value {
+fn event() -> [(&'static str, Value); 9] {
     let types: Vec<_> = EventType::ALL.into_iter().map(EventType::as_str).collect();
-    object([
+    [
         ("revision", json!({ "type": "integer", "minimum": 1 })),
         ("type", json!({ "enum": types })),
         ("at", instant()),
@@ -240,7 +249,15 @@ fn event() -> Value {
                 ],
             ),
         ),
-    ])
+    ]
+}
+
+fn event_stream() -> Value {
+    json!({
+        "type": "string",
+        "description": "The `data:` of each event is as `x-data` says; of `reset` it is `{}`.",
+        "x-data": reference("ToldEvent"),
+    })
 }
 
 fn renewed() -> [(&'static str, Value); 5] {

@@ -309,8 +309,11 @@ impl Line {
         let user = seen.user_id.as_deref().unwrap_or_default();
         let (id, method, path) = (&self.id, &printable(&self.method), &printable(&self.path));
         let client = tag::Client(self.tag.client);
-        log::info!(
+        // A page is many files.
+        let level = if seen.route == Some(super::pages::NAME) { log::Level::Debug } else { log::Level::Info };
+        log::log!(
             target: "lockhouse::request",
+            level,
             id = id, client:% = client, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
             "{client} {method} {path} {status} {:.2} ms user={user:?} id={id}", seconds * 1e3
         );

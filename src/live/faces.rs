@@ -15,6 +15,8 @@ pub struct Face {
     pub name: Option<DisplayName>,
     /// Since when, as the wall clock showed it.
     pub since: WallTime,
+    /// Whether they follow as a member: who is none any more is told nothing, and is not there.
+    pub is_member: bool,
 }
 
 /// Who follows what, by workspace; each under a number of their own.

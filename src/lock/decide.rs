@@ -192,7 +192,7 @@ pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Release
     let claim = &request.claim;
     let (change, outcome) = match found {
         Now::Free { .. } => (Change::Nothing, Released::Nothing),
-        Now::Locked(lock) if holds(claim, &lock, rules) => {
+        Now::Locked(lock) if disposes(claim, &lock, rules) => {
             (Change::End(lock.clone(), Ending::Released), Released::Released(lock))
         }
         Now::Locked(lock)
@@ -239,6 +239,13 @@ pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
                 lock.session_id == *session_id || is_of_any_session(lock)
             }
         }
+}
+
+/// Whether whoever claims a live lease may give it away. What a person gives away without naming a lease or a session is
+/// whatever they have.
+pub(super) fn disposes(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
+    let names_nothing = claim.session_id.is_none() && claim.fence.is_none();
+    (names_nothing && lock.user_id == claim.user_id) || holds(claim, lock, rules)
 }
 
 /// Whether none of its holder's sessions has it yet.

@@ -3,7 +3,7 @@
 //! The knocks are part of the lease that they are about and end with it. The holder is shown them one at a time, in the
 //! order in which they came; the clock of a knock begins to run when it is shown.
 
-use super::decide::{Change, Decision, given, holds, owns};
+use super::decide::{Change, Decision, disposes, given, owns};
 use super::policy::{Rules, Standing};
 use super::{Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Now, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
@@ -277,7 +277,7 @@ pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> De
 fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Box<Replied>> {
     match found {
         Now::Free { .. } => Err(Box::new(Replied::NoLock)),
-        Now::Locked(lock) if holds(claim, &lock, rules) => Ok(lock),
+        Now::Locked(lock) if disposes(claim, &lock, rules) => Ok(lock),
         Now::Locked(lock) => {
             let same_user = lock.user_id == claim.user_id;
             Err(Box::new(Replied::NotHolder { lock, same_user }))

@@ -115,7 +115,7 @@ pub fn access(
         }
         (_, Need::Manage) => {
             if !actor.manages_all && role != Some(Role::Admin) {
-                return Err(Denied::NotAMember);
+                return Err(Denied::NotAnAdmin);
             }
         }
     }

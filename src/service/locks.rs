@@ -124,9 +124,9 @@ impl Service {
         reply: impl FnOnce(Result<At<(Replied, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        let workspace_id = request.claim.workspace_id.clone();
-        let work = move |write: &Write<'_>, _| asking::hand_over(write, &request, &by, &rules);
-        self.submit_as(actor, workspace_id, Need::See, work, reply);
+        let claim = request.claim.clone();
+        let work = move |write: &Write<'_>| asking::hand_over(write, &request, &by, &rules);
+        self.submit_as_holder(actor, claim, work, |lost| (Replied::NoLock, Some(lost)), reply);
     }
 
     /// The holder keeps the lock.
@@ -138,9 +138,9 @@ impl Service {
         reply: impl FnOnce(Result<At<(Replied, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        let workspace_id = request.claim.workspace_id.clone();
-        let work = move |write: &Write<'_>, _| asking::decline(write, &request, &by, &rules);
-        self.submit_as(actor, workspace_id, Need::See, work, reply);
+        let claim = request.claim.clone();
+        let work = move |write: &Write<'_>| asking::decline(write, &request, &by, &rules);
+        self.submit_as_holder(actor, claim, work, |lost| (Replied::NoLock, Some(lost)), reply);
     }
 
     /// Holders renew their leases, all in one transaction. The answers come in the order of the requests.
@@ -155,7 +155,10 @@ impl Service {
             let workspace_id = &request.claim.workspace_id;
             match workspaces::may(write.connection(), &actor, workspace_id, Need::See, &rules)? {
                 Ok(_) => locks::heartbeat(write, request, &rules).map(Ok),
-                Err(denied) => Ok(Err(denied)),
+                Err(denied) => {
+                    let turned_out = workspaces::turned_out(write, &request.claim)?;
+                    Ok(turned_out.map(|lost| (Beat::NoLock, Some(lost))).ok_or(denied))
+                }
             }
         };
         self.store.submit(move |write| requests.iter().map(|request| beat(write, request)).collect(), reply);
@@ -169,9 +172,9 @@ impl Service {
         reply: impl FnOnce(Result<At<(Beat, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        let workspace_id = request.claim.workspace_id.clone();
-        let work = move |write: &Write<'_>, _| locks::heartbeat(write, &request, &rules);
-        self.submit_as(actor, workspace_id, Need::See, work, reply);
+        let claim = request.claim.clone();
+        let work = move |write: &Write<'_>| locks::heartbeat(write, &request, &rules);
+        self.submit_as_holder(actor, claim, work, |lost| (Beat::NoLock, Some(lost)), reply);
     }
 
     /// A lease is given back, or ended by an administrator.
@@ -182,15 +185,17 @@ impl Service {
         reply: impl FnOnce(Result<At<(Released, Option<Lost>)>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        let workspace_id = request.claim.workspace_id.clone();
-        let forced = request.authority == Authority::Administrator;
+        let claim = request.claim.clone();
+        if request.authority == Authority::Holder {
+            let work = move |write: &Write<'_>| locks::release(write, &request, &rules);
+            return self.submit_as_holder(actor, claim, work, |lost| (Released::Nothing, Some(lost)), reply);
+        }
         let work = move |write: &Write<'_>, standing| {
-            let may = forced && standing >= Standing::WorkspaceAdmin;
+            let may = standing >= Standing::WorkspaceAdmin;
             let authority = if may { Authority::Administrator } else { Authority::Holder };
             locks::release(write, &Release { authority, ..request.clone() }, &rules)
         };
-        let need = if forced { Need::Revoke } else { Need::See };
-        self.submit_as(actor, workspace_id, need, work, reply);
+        self.submit_as(actor, claim.workspace_id, Need::Revoke, work, reply);
     }
 
     /// Ends all leases of a user, [`STEP`] a transaction. The reply is how many; when one step fails, those before it
@@ -273,13 +278,28 @@ impl Service {
         let service = Arc::clone(self);
         let of = workspace_id.clone();
         self.lock(workspace_id, move |found| {
-            reply(found.map(|At { now, value: lock }| {
+            reply(found.and_then(|At { now, value: lock }| {
                 let mut waiting = service.store.queue().line(&of);
                 waiting.retain(|place| place.is_there(now));
-                let followers = service.hub.faces(&of, FACES);
-                At { now, value: Presence { lock, waiting, followers } }
+                let followers = service.followers(&of)?;
+                Ok(At { now, value: Presence { lock, waiting, followers } })
             }));
         });
+    }
+
+    /// Who follows the events of a workspace, and is told them.
+    fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<Face>, Error> {
+        let mut faces = self.hub.faces(workspace_id, FACES);
+        if faces.iter().any(|face| face.is_member) {
+            let members = self.store.read(|connection, _| {
+                let is_member =
+                    |face: &Face| Ok(workspaces::role(connection, workspace_id, &face.user_id)?.is_some());
+                faces.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
+            })?;
+            let mut are_members = members.value.into_iter();
+            faces.retain(|face| are_members.next() == Some(true) || !face.is_member);
+        }
+        Ok(faces)
     }
 
     /// Live locks, by workspace id, and whether there are more.

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::config::{AuthMode, Config};
-use crate::error::{Error, Limit};
+use crate::error::{Denied, Error, Limit};
 use crate::live::hub::Hub;
 use crate::live::seats::Seat;
-use crate::lock::WorkspaceId;
+use crate::lock::event::Lost;
 use crate::lock::member::{Actor, Need};
 use crate::lock::policy::{Rules, Standing};
+use crate::lock::{Claim, WorkspaceId};
 use crate::metrics::Metrics;
 use crate::store::{At, Store, Write, events, locks as stored, workspaces as memberships};
 use crate::time::{LeaseClock, Timestamp, Ttl};
@@ -140,12 +141,43 @@ impl Service {
         work: impl Fn(&Write<'_>, Standing) -> Result<T, Error> + Send + 'static,
         reply: impl FnOnce(Result<At<T>, Error>) + Send + 'static,
     ) {
+        self.submit_unless(actor, workspace_id, need, work, |_, denied| Ok(Err(denied)), reply);
+    }
+
+    /// As [`Self::submit_as`], for whoever says that they have the lock. If they lost it because they belong there no more,
+    /// that is what they are told, by `lost`: the workspace is there for them no more, but they had its lock.
+    fn submit_as_holder<T: Send + 'static>(
+        &self,
+        actor: Actor,
+        claim: Claim,
+        work: impl Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+        lost: impl Fn(Lost) -> T + Send + 'static,
+        reply: impl FnOnce(Result<At<T>, Error>) + Send + 'static,
+    ) {
+        let workspace_id = claim.workspace_id.clone();
+        let denied = move |write: &Write<'_>, denied| {
+            let turned_out = memberships::turned_out(write, &claim)?;
+            Ok(turned_out.map(&lost).ok_or(denied))
+        };
+        self.submit_unless(actor, workspace_id, Need::See, move |write, _| work(write), denied, reply);
+    }
+
+    /// Submits a use case; if the caller may not, `denied` is carried out in its place. That they may not is no error: it
+    /// would cost those who are carried out together with it.
+    fn submit_unless<T: Send + 'static>(
+        &self,
+        actor: Actor,
+        workspace_id: WorkspaceId,
+        need: Need,
+        work: impl Fn(&Write<'_>, Standing) -> Result<T, Error> + Send + 'static,
+        denied: impl Fn(&Write<'_>, Denied) -> Result<Result<T, Denied>, Error> + Send + 'static,
+        reply: impl FnOnce(Result<At<T>, Error>) + Send + 'static,
+    ) {
         let rules = Arc::clone(&self.rules);
         self.store.submit(
             move |write| match memberships::may(write.connection(), &actor, &workspace_id, need, &rules)? {
                 Ok(standing) => work(write, standing).map(Ok),
-                // Not an error: that would cost those who are carried out together with it.
-                Err(denied) => Ok(Err(denied)),
+                Err(why) => denied(write, why),
             },
             move |answer| {
                 reply(answer.and_then(|At { now, value }| {
@@ -172,6 +204,9 @@ impl Service {
 
     /// Whether the store takes a write.
     pub fn ready(&self, reply: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        if self.store.was_full() {
+            return reply(Err(Error::StorageFull));
+        }
         self.store.submit(
             |write| {
                 write.touch();

@@ -11,14 +11,15 @@ use crate::store::invariants::{self, Violation};
 use crate::store::{At, Write, workspaces};
 
 impl Service {
-    /// Names a workspace, or names it anew.
+    /// Names a workspace. One that is there keeps its name unless `anew`.
     pub fn put_workspace(
         &self,
         workspace_id: WorkspaceId,
         name: Option<DisplayName>,
+        anew: bool,
         reply: impl FnOnce(Result<At<Workspace>, Error>) + Send + 'static,
     ) {
-        self.store.submit(move |write| workspaces::put(write, &workspace_id, name.as_ref()), reply);
+        self.store.submit(move |write| workspaces::put(write, &workspace_id, name.as_ref(), anew), reply);
     }
 
     /// A workspace, if somebody named it and `actor` may see it.

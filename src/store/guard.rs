@@ -29,7 +29,14 @@ pub(super) fn whole(database: &Path) -> Result<PathBuf, Error> {
         return database.canonicalize().map_err(cannot);
     }
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new(".")).canonicalize().map_err(cannot)?;
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    if !folder.exists() {
+        return Err(Error::Internal(format!(
+            "there is no directory for the database {}: make it, or give another file with --database",
+            database.display()
+        )));
+    }
+    let folder = folder.canonicalize().map_err(cannot)?;
     Ok(folder.join(database.file_name().unwrap_or_default()))
 }
 

@@ -19,7 +19,7 @@ mod write;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
@@ -36,6 +36,9 @@ pub use write::{At, Dues, Write};
 
 /// A pool of connections to one file.
 type Pool = r2d2::Pool<SqliteConnectionManager>;
+
+/// How long no room for one write is taken to mean that there is none for others.
+const FULL: Duration = Duration::from_secs(60);
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -65,6 +68,8 @@ pub struct Store {
     watch: Arc<Watch>,
     queue: Arc<Queue>,
     opened_at: Timestamp,
+    /// When a write last found no room, on the monotonic clock.
+    full: Arc<Mutex<Option<Duration>>>,
     guard: guard::Guard,
 }
 
@@ -93,8 +98,17 @@ impl Store {
             Arc::clone(&queue),
         )?;
         let opened_at = clock.now();
-        let store =
-            Self { path: options.path.clone(), readers, writer, clock, watch, queue, opened_at, guard };
+        let store = Self {
+            path: options.path.clone(),
+            readers,
+            writer,
+            clock,
+            watch,
+            queue,
+            opened_at,
+            full: Arc::default(),
+            guard,
+        };
         let kept = store.read(|connection, _| events::kept(connection))?;
         store.watch.committed(kept.value.last, store.dues()?);
         Ok(store)
@@ -163,7 +177,19 @@ impl Store {
         W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
         R: FnOnce(Result<At<T>, Error>) + Send + 'static,
     {
-        self.writer.submit(work, reply);
+        let (full, clock) = (Arc::clone(&self.full), Arc::clone(&self.clock));
+        self.writer.submit(work, move |answer| {
+            if matches!(answer, Err(Error::StorageFull)) {
+                *lock(&full) = Some(clock.clock().monotonic());
+            }
+            reply(answer);
+        });
+    }
+
+    /// Whether a write found no room in the last minute. A small one may find some where a lock does not.
+    #[must_use]
+    pub fn was_full(&self) -> bool {
+        lock(&self.full).is_some_and(|at| self.clock.clock().monotonic() < at + FULL)
     }
 
     /// [`Self::submit`], and waits for the answer. Not for a thread that others wait for.
@@ -218,6 +244,11 @@ impl Store {
     pub fn close(&self) {
         self.writer.stop();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl From<rusqlite::Error> for Error {

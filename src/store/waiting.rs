@@ -148,10 +148,14 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
     }
     write.lines().set(&lock.workspace_id, line);
     for Place { waiter, .. } in arrived {
-        let outcome = match lock.hold {
-            Hold::Claimed => Acquired::Renewed(lock.clone()),
-            Hold::Given | Hold::GivenToPerson => Acquired::Acquired(lock.clone()),
+        // Where the sessions of a person share, another of them may have it.
+        let is_theirs = match lock.hold {
+            Hold::Claimed => false,
+            Hold::Given => lock.session_id == waiter.request.session_id,
+            Hold::GivenToPerson => true,
         };
+        let outcome =
+            if is_theirs { Acquired::Acquired(lock.clone()) } else { Acquired::Renewed(lock.clone()) };
         write.lines().tell(waiter, outcome);
     }
 }

@@ -9,10 +9,10 @@ use super::locks::{apply, settled, timely};
 use super::{Write, events, rows, waiting};
 use crate::error::{Denied, Error};
 use crate::lock::decide::Change;
-use crate::lock::event::{Ending, EventType};
+use crate::lock::event::{Ending, EventType, Lost};
 use crate::lock::member::{Actor, Member, Membership, Need, Role, Workspace, access};
 use crate::lock::policy::{Rules, Standing, Takeover};
-use crate::lock::{DisplayName, UserId, WorkspaceId};
+use crate::lock::{Claim, DisplayName, UserId, WorkspaceId};
 use crate::time::WallTime;
 
 /// What this user is on this workspace.
@@ -94,6 +94,15 @@ pub(super) fn why_not(
     })
 }
 
+/// How the claimant's last lease ended, if that was because they belong to the workspace no more.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn turned_out(write: &Write<'_>, claim: &Claim) -> Result<Option<Lost>, Error> {
+    let lost = events::lost(write.connection(), &claim.workspace_id, &claim.user_id, None)?;
+    Ok(lost.filter(|lost| matches!(lost.ending, Ending::MemberRemoved | Ending::WorkspaceDeleted)))
+}
+
 /// How the lease of somebody ends who may not hold it, though nobody has ended it: it is of before membership was
 /// enforced, or the file was edited. Nothing if they may.
 pub(super) fn must_end(
@@ -112,7 +121,7 @@ pub(super) fn must_end(
     }))
 }
 
-/// Names a workspace, or names it anew.
+/// Names a workspace, or names it anew. One that is there keeps its name unless `anew`.
 ///
 /// # Errors
 /// What SQLite refuses.
@@ -120,16 +129,17 @@ pub fn put(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,
     name: Option<&DisplayName>,
+    anew: bool,
 ) -> Result<Workspace, Error> {
     let name = name.map(DisplayName::as_str);
     Ok(write
         .connection()
         .prepare_cached(
             "INSERT INTO workspaces (workspace_id, name, created_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (workspace_id) DO UPDATE SET name = coalesce(excluded.name, name)
+             ON CONFLICT (workspace_id) DO UPDATE SET name = iif(?4, excluded.name, name)
              RETURNING workspace_id, name, created_at",
         )?
-        .query_row(params![workspace_id.as_str(), name, write.wall_at(write.now()).0], read)?)
+        .query_row(params![workspace_id.as_str(), name, write.wall_at(write.now()).0, anew], read)?)
 }
 
 /// A workspace, if somebody named it.
@@ -167,7 +177,8 @@ pub fn list(
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// Deletes a workspace with its members, and ends its lock. Returns whether there was one.
+/// Deletes a workspace with its members, and ends its lock, which it may have though nobody named it. Returns whether there
+/// was one of them.
 ///
 /// # Errors
 /// What SQLite refuses.
@@ -187,7 +198,7 @@ pub fn delete(
         .connection()
         .prepare_cached("DELETE FROM workspaces WHERE workspace_id = ?1")?
         .execute([workspace_id.as_str()])?;
-    if deleted == 0 {
+    if deleted == 0 && lock.is_none() {
         return Ok(false);
     }
     waiting::turn_out(write, workspace_id, rules)?;
@@ -262,7 +273,7 @@ pub fn members(
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// Removes a member, and ends their lock. Returns whether they were one.
+/// Removes a member, and ends their lock, which they may have without being one. Returns whether they were or had one.
 ///
 /// # Errors
 /// What SQLite refuses.
@@ -277,10 +288,11 @@ pub fn remove_member(
         .connection()
         .prepare_cached("DELETE FROM members WHERE workspace_id = ?1 AND user_id = ?2")?
         .execute([workspace_id.as_str(), user_id.as_str()])?;
+    let held = loses_hold(write, workspace_id, user_id, Ending::MemberRemoved, by, rules)?;
     if removed == 0 {
-        return Ok(false);
+        return Ok(held);
     }
-    if !loses_hold(write, workspace_id, user_id, Ending::MemberRemoved, by, rules)? {
+    if !held {
         let happened = Happened::without_lease(
             workspace_id,
             Some(user_id),

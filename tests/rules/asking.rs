@@ -111,7 +111,7 @@ impl Play {
     fn holders(&self, by: Who, at: usize, fence: Option<i64>, outcome: &Replied) -> Option<Lease> {
         match self.model.live(at, self.now) {
             None => assert_eq!(*outcome, Replied::NoLock),
-            Some(lease) if self.model.is_about(lease, by, fence) => return Some(lease.clone()),
+            Some(lease) if self.model.is_given_by(lease, by, fence) => return Some(lease.clone()),
             Some(lease) => {
                 let Replied::NotHolder { lock, same_user } = outcome else { panic!("{outcome:?}") };
                 assert_eq!((lock.fence.0, *same_user), (lease.fence, lease.user == by.user));

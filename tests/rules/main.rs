@@ -282,7 +282,7 @@ impl Play {
         match self.model.live(at, self.now).cloned() {
             None => assert_eq!(outcome, Released::Nothing),
             Some(lease) => {
-                let own = self.model.is_about(&lease, by, fence);
+                let own = self.model.is_given_by(&lease, by, fence);
                 if own || (admin && fence.is_none_or(|fence| fence == lease.fence)) {
                     assert!(matches!(outcome, Released::Released(_)), "{outcome:?}");
                     let Change::End(_, ending) = change else { panic!("{change:?}") };

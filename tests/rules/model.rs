@@ -107,6 +107,12 @@ impl Model {
         let named = by.session.is_none() && fence.is_some() && lease.user == by.user;
         fence.is_none_or(|fence| fence == lease.fence) && (self.owns(lease, by) || named)
     }
+
+    /// Whether `by` gives the live lease away.
+    pub fn is_given_by(&self, lease: &Lease, by: Who, fence: Option<i64>) -> bool {
+        let whatever = by.session.is_none() && fence.is_none() && lease.user == by.user;
+        whatever || self.is_about(lease, by, fence)
+    }
 }
 
 pub fn clamped(ttl: i64) -> i64 {

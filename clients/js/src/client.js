@@ -37,7 +37,7 @@ import { backoff, isPassing, sleep } from './retry.js';
  * @property {string} userId who is calling: the id that the server knows them by.
  * @property {string} [userName] how they are shown, where the server believes it.
  * @property {string} [url] where the server is. Without it, the page's own origin.
- * @property {string | (() => string | Promise<string>)} [token] a token or JWT, or what gets a fresh one.
+ * @property {string | (() => string | Promise<string>)} [token] a token or JWT, or what gets one: it is asked before every request.
  */
 /** @typedef {object} Asked
  * @property {Record<string, string | number | boolean | undefined>} [query]
@@ -59,9 +59,11 @@ const aborted = (signal) =>
 export class Lockhouse {
   /** The last token that was sent: a closing page has no time to get another. @type {string | undefined} */
   #token;
+  #isTokenMissing = false;
 
   /** @param {Options} options */
   constructor({ userId, userName, url = '', token }) {
+    if (!userId) throw new TypeError('userId is missing: who is calling?');
     /** Who is calling. */
     this.userId = userId;
     /** How they are shown. */
@@ -83,13 +85,27 @@ export class Lockhouse {
   /** @returns {Promise<Record<string, string>>} */
   async #credentials() {
     if (this.getToken) {
-      this.#token = typeof this.getToken === 'function' ? await this.getToken() : this.getToken;
+      this.#token = typeof this.getToken === 'function' ? await this.#fresh(this.getToken) : this.getToken;
       return { Authorization: 'Bearer ' + this.#token };
     }
     /** @type {Record<string, string>} */
     const headers = { 'X-User-Id': encodeURIComponent(this.userId) };
     if (this.userName) headers['X-User-Name'] = encodeURIComponent(this.userName);
     return headers;
+  }
+
+  /** @param {() => string | Promise<string>} getToken */
+  async #fresh(getToken) {
+    try {
+      const token = await getToken();
+      this.#isTokenMissing = false;
+      return token;
+    } catch (error) {
+      // It is tried again and again, and would fail unseen.
+      if (!this.#isTokenMissing) console.error('Lockhouse has no token to call with:', error);
+      this.#isTokenMissing = true;
+      throw error;
+    }
   }
 
   /** One attempt, whose answer is not read.
@@ -103,7 +119,6 @@ export class Lockhouse {
     const response = await fetch(this.url + path + search, {
       method,
       headers,
-      cache: 'no-store',
       ...(body && { body: JSON.stringify(body) }),
       ...(signals.length && { signal: AbortSignal.any(signals) }),
     });

@@ -39,7 +39,8 @@ export function asking(there) {
   if (state === 'unknown') {
     return panel({
       key: 'unknown',
-      title: texts.unknown,
+      // The server was reached if it refused.
+      title: there.problem && there.problem !== texts.notReached ? texts.cannotEdit : texts.unknown,
       text: [texts.unknownText],
       choices: [choice('try-again', texts.tryAgain, () => there.act(() => lock.acquire()), 'primary'), readOnly(there)],
     });

@@ -39,7 +39,7 @@ export const TEXTS = {
   /** @param {string} name */
   takeOverTitle: (name) => `Take over from ${name}?`,
   /** @param {string} name */
-  takeOverText: (name) => `${name} can no longer save. What ${name} has not saved stays in the page over there.`,
+  takeOverText: (name) => `${name} will no longer be able to save. What ${name} has not saved yet stays in the page over there.`,
   takeOverRefused: 'You are not allowed to take over here.',
 
   // It was lost.
@@ -55,7 +55,7 @@ export const TEXTS = {
     member_removed: () => 'You are no longer a member of this workspace.',
     workspace_deleted: () => 'This workspace has been deleted.',
   },
-  comingBack: 'The server could not be reached in time. Trying to get it back…',
+  comingBack: 'It could not be renewed in time. Trying to get it back…',
   changed: 'Somebody else has had it since, so look at what has changed before you save.',
   unsaved: 'What you have not saved is still in this page.',
 
@@ -77,7 +77,7 @@ export const TEXTS = {
   offlineText: 'You can go on for now. If it does not come back soon, somebody else may get the lock.',
 
   /** @param {import('./refusal.js').Refusal} refusal */
-  refused: (refusal) => refusal.problem.detail,
+  refused: (refusal) => (refusal.status === 401 ? 'You are not signed in any more. Sign in again to edit.' : refusal.problem.detail),
   notReached: 'The server could not be reached. Try again.',
 
   // The buttons.

@@ -149,7 +149,7 @@ story('a takeover is asked twice, and the one who lost it is told', async (there
   const { alice, bob } = await two(there);
   await press(bob, 'Take over…');
   await title(bob, 'Take over from Alice Martin?');
-  await says(bob, 'Alice Martin can no longer save. What Alice Martin has not saved stays in the page over there.');
+  await says(bob, 'Alice Martin will no longer be able to save. What Alice Martin has not saved yet stays in the page over there.');
   await press(bob, 'Back');
   await title(bob, 'Alice Martin is editing');
   assert.equal(await alice.evaluate(() => lock.state), 'held');
@@ -229,7 +229,7 @@ story('cut off: first nothing is sure, then somebody else has it', async ({ serv
   await until(alice, 'held');
   await context.setOffline(true);
   await title(alice, 'You are no longer editing');
-  await says(alice, 'The server could not be reached in time. Trying to get it back…');
+  await says(alice, 'It could not be renewed in time. Trying to get it back…');
   await server.ask('bob', 'POST', `/api/v1/workspaces/${WORKSPACE}/lock`, { wait_ms: 20_000, ttl_ms: 60_000, name: 'Bob' });
   await context.setOffline(false);
   await says(alice, 'You were away for too long, and Bob came.');
@@ -271,6 +271,20 @@ story('the server is not reached', async ({ server, person }) => {
   await title(bob, 'The server cannot be reached');
   await press(bob, 'Try again');
   await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
+});
+
+story('whoever is not signed in any more is told so', async ({ server, person }) => {
+  const context = await person();
+  const body = JSON.stringify({ code: 'unauthenticated', status: 401, detail: 'Send a valid JWT in the header Authorization.' });
+  await context.route('**/away/**', (route) => route.fulfill({ status: 401, contentType: 'application/problem+json', body }));
+  const bob = await app(context, server, 'bob');
+  await bob.evaluate(async () => {
+    const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
+    dialog.lock = new WorkspaceLock(new Lockhouse({ userId: 'bob', token: 'over', url: location.origin + '/away' }), 'x');
+    dialog.edit();
+  });
+  await title(bob, 'This cannot be edited now');
+  await bob.locator('lockhouse-dialog .said.bad', { hasText: 'You are not signed in any more. Sign in again to edit.' }).waitFor();
 });
 
 story('another tab of the same person', async ({ server, person }) => {

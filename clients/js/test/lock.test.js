@@ -343,6 +343,23 @@ story('who is refused is not asked again, who was not heard is', async ({ server
   assert.equal((await heard).locked, false);
 });
 
+story('who is calling must be said, and a token that cannot be had is told of once', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  const told = [];
+  alice.on('console', (message) => told.push(message.text()));
+  const [refused, tries] = await alice.evaluate(async () => {
+    const { Lockhouse } = await import('/client/index.js');
+    const refused = await Promise.resolve().then(() => new Lockhouse({})).catch(({ message }) => message);
+    let tries = 0;
+    const token = () => { tries++; if (tries < 3) throw new Error('The back end is away.'); return 'alice'; };
+    await new Lockhouse({ userId: 'alice', token }).read('design-42').catch(() => {});
+    return [refused, tries];
+  });
+  assert.equal(refused, 'userId is missing: who is calling?');
+  assert.equal(tries, 3);
+  assert.deepEqual(told.filter((text) => text.includes('has no token')).length, 1, told.join());
+});
+
 story('whatever is done in whatever order, what is shown is what is', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const read = () => server.ask('root', 'GET', '/api/v1/workspaces/design-42/lock');

@@ -43,7 +43,10 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// `GET …/history`
 pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
-    call.may(service, &workspace_id, Need::See)?;
+    // Whoever sees all may look up what became of a workspace that was deleted.
+    if service.only_for(&call.caller.actor()).is_some() {
+        call.may(service, &workspace_id, Need::See)?;
+    }
     let before = call.values.integer("cursor").unwrap_or(i64::MAX);
     let limit = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
     let service = Arc::clone(service);

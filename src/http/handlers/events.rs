@@ -48,6 +48,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         user_id,
         name: call.caller.name.clone(),
         since: service.clock().wall_at(service.clock().now()),
+        is_member: member.is_some(),
     });
     let seat = service.seat(call.caller.key()).map_err(|error| call.failed(&error))?;
     let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());

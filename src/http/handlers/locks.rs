@@ -15,7 +15,7 @@ use crate::http::hold::Ticket;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok};
-use crate::lock::event::Lost;
+use crate::lock::event::{Ending, Lost};
 use crate::lock::member::Need;
 use crate::lock::{
     Acquire, Acquired, Activity, Authority, Beat, Claim, DisplayName, Force, Heartbeat, Lock, Release,
@@ -189,7 +189,11 @@ pub(super) fn beaten<'a>(
 
 /// There is no live lock, and the caller would have it.
 pub(super) fn no_lock(lost: Option<&Lost>) -> Problem {
-    let detail = match lost {
+    let detail = match lost.map(|lost| lost.ending) {
+        Some(Ending::MemberRemoved) => {
+            "You have this lock no more: you do not belong to this workspace any longer."
+        }
+        Some(Ending::WorkspaceDeleted) => "You have this lock no more: the workspace was deleted.",
         Some(_) => {
             "You do not have this lock any more, and nobody else has it. Acquire it again before you save."
         }
@@ -216,7 +220,8 @@ pub(super) fn activity(values: &Values) -> Activity {
 /// `DELETE …/lock` and `POST …/lock/release`
 pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     // Whether they may is decided with it: an admin of the workspace may, too.
-    let authority = if call.values.is_true("force") { Authority::Administrator } else { Authority::Holder };
+    let forced = call.values.is_true("force");
+    let authority = if forced { Authority::Administrator } else { Authority::Holder };
     let request = Release {
         claim: claim(call, &call.values)?,
         user_name: call.caller.name.clone(),
@@ -235,6 +240,9 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
                 match released {
                     Released::Released(_) => Ok(ok(&json!({ "released": true }))),
                     Released::Nothing => Ok(ok(&json!({ "released": false }))),
+                    Released::NotHolder { lock, .. } if forced => Err(Problem::new(Code::TakeoverForbidden)
+                        .detail("Only an administrator, or an admin of the workspace, may end somebody else's lock.")
+                        .member("lock", json!(LockOut::of(lock, at.now, shown.clock())))),
                     Released::NotHolder { lock, same_user } => {
                         Err(not_holder(lock, *same_user, lost.as_ref(), at.now, shown.clock()))
                     }

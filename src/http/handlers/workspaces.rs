@@ -30,10 +30,11 @@ fn member(member: &Member) -> Value {
 /// `PUT /workspaces/{workspace_id}`
 pub fn put(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (workspace_id, name) = (call.values.workspace_id()?, call.values.display_name()?);
+    let anew = call.values.text("name").is_some();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let show = answer(reply, |at: &At<Workspace>| Ok(ok(&shown(&at.value))));
-        service.put_workspace(workspace_id, name, show);
+        service.put_workspace(workspace_id, name, anew, show);
     }))
 }
 

@@ -75,6 +75,20 @@ pub enum Right {
     Administer,
 }
 
+impl Right {
+    /// Whose credentials have it, for a sentence.
+    #[must_use]
+    pub const fn scopes(self) -> &'static str {
+        match self {
+            Self::Open | Self::Read => "read, user, service or admin",
+            Self::Lock => "user, service or admin",
+            Self::Monitor => "read, service or admin",
+            Self::Serve => "service or admin",
+            Self::Administer => "admin",
+        }
+    }
+}
+
 /// What a body may be.
 #[derive(Debug, Clone, Copy)]
 pub enum BodyKind {
@@ -142,6 +156,8 @@ impl Route {
 
 /// The name of the operation that a proxy asks: it understands nothing but 204, 401 and 403.
 pub const GATE: &str = "passGate";
+/// The name of the operation whose answer has no end.
+pub const FOLLOW: &str = "followEvents";
 /// The media type of most answers.
 pub const JSON: &str = "application/json";
 /// The media type of a stream of events.

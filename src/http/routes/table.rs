@@ -7,7 +7,7 @@ use super::super::parameters::{
     REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
 use super::super::problem::Code;
-use super::{BodyKind, EVENT_STREAM, GATE, JSON, Right, Route, Touches};
+use super::{BodyKind, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
 use crate::lock::ID_BYTES;
 
 /// All operations.
@@ -45,13 +45,13 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/lock",
         name: "releaseLock",
         summary: "Release the lock of a workspace",
-        about: "A repeat is harmless. With `force` an administrator ends anyone's.",
+        about: "A repeat is harmless. With `force` an administrator, or an admin of the workspace, ends anyone's. Without `fence` and `session_id` it is whatever the caller has.",
         right: Right::Lock,
         handler: locks::release,
         query: &[FENCE, SESSION, REVOKE, REASON],
         body: BodyKind::Json(RELEASE),
         answer: (200, JSON, "Released"),
-        problems: &[Code::NotHolder],
+        problems: &[Code::NotHolder, Code::TakeoverForbidden],
         store: Touches::Writes,
     },
     Route {
@@ -65,7 +65,7 @@ pub const ROUTES: &[Route] = &[
         query: &[FENCE, SESSION, REVOKE],
         body: BodyKind::Beacon(BEACON),
         answer: (200, JSON, "Released"),
-        problems: &[Code::NotHolder],
+        problems: &[Code::NotHolder, Code::TakeoverForbidden],
         store: Touches::Writes,
     },
     Route {
@@ -155,7 +155,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/api/v1/events",
-        name: "followEvents",
+        name: FOLLOW,
         summary: "What happens to the locks, as it happens",
         about: "Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock that the event began or is about, if it is still there. Heartbeats are no events. A connection that begins again with the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes at least every 15 seconds.",
         right: Right::Read,
@@ -301,7 +301,7 @@ pub const ROUTES: &[Route] = &[
         query: &[],
         body: BodyKind::Json(MEMBER),
         answer: (200, JSON, "Member"),
-        problems: &[Code::NotAMember],
+        problems: &[],
         store: Touches::Writes,
     },
     Route {
@@ -309,13 +309,13 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/members/{user_id}",
         name: "removeMember",
         summary: "Remove a member",
-        about: "For admins of the workspace, services and administrators. Their lock on it ends in the same transaction. `removed` is false when they were none, so a repeat is harmless.",
+        about: "For admins of the workspace, services and administrators. Their lock on it ends in the same transaction, also if they had it without being a member. `removed` is false when they were none and had none, so a repeat is harmless.",
         right: Right::Read,
         handler: workspaces::remove_member,
         query: &[],
         body: BodyKind::None,
         answer: (200, JSON, "Removed"),
-        problems: &[Code::NotAMember],
+        problems: &[],
         store: Touches::Writes,
     },
     Route {
