@@ -17,7 +17,7 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/lock",
         name: "acquireLock",
         summary: "Acquire the lock of a workspace",
-        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if nobody came between and the server has not restarted since it ended. Idempotent: a client that lost the response sends the same request again and gets the same lease. With `wait_ms` the request waits, in the order of arrival, until the lock is free, and then gets it; the same user and session waits once, and what it asked before is answered with 409, while the place in the line is kept; nobody waits longer than locks.max_wait. A lease that was granted after a wait ends after locks.claim_within unless a heartbeat claims it.",
+        about: "A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if nobody came between, the server has not restarted since it ended, and its history is still kept. Idempotent: a client that lost the response sends the same request again and gets the same lease. With `wait_ms` the request waits, in the order of arrival, until the lock is free, and then gets it; the same user and session waits once, and what it asked before is answered with 409, while the place in the line is kept; nobody waits longer than locks.max_wait. A lease that was granted after a wait ends after locks.claim_within unless a heartbeat claims it.",
         right: Right::Lock,
         handler: locks::acquire,
         query: &[FORCE],
