@@ -97,9 +97,10 @@ export class Keeper {
     this.#forMs = 0;
   }
 
-  /** Does what is due. */
+  /** Does what is due; nothing when it is kept no longer. */
   tick() {
     clearTimeout(this.#timer);
+    if (!this.#forMs) return;
     const { leftMs } = this;
     if (!leftMs) return this.kept.onOver();
     const beatInMs = this.#nextMs - since(this.#from);
@@ -127,7 +128,7 @@ export class Keeper {
     } finally {
       this.#isBeating = false;
       if (this.#isHurried) this.hurry();
-      else if (this.#forMs) this.tick();
+      else this.tick();
     }
   }
 }

@@ -44,7 +44,6 @@ export class WorkspaceLock extends EventTarget {
   /** Ends what the person has begun: waiting, or coming back. @type {AbortController | undefined} */ #effort;
   /** @type {() => void} */ #leave;
   #round = 0;
-  /** The fence of what is being handed over. */ #giving = 0;
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
   constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true } = {}) {
@@ -191,7 +190,6 @@ export class WorkspaceLock extends EventTarget {
    * @param {string} [userId] */
   async handOver(userId) {
     const fence = this.#fence();
-    this.#giving = fence;
     const { lock } = await this.client.handover(this.workspaceId, { fence, ...(userId !== undefined && { to_user_id: userId }) });
     if (this.#lease?.fence === fence) this.#give(fence, lock);
   }
@@ -357,8 +355,10 @@ export class WorkspaceLock extends EventTarget {
    * @param {Lock} lock @param {import('./clock.js').Moment} sentAt */
   #hold(lock, sentAt) {
     this.#lease?.stop();
+    // Whatever else was begun to get it is done.
+    this.#effort?.abort();
     const { client, workspaceId, wish } = this;
-    this.#lease = new Keeper(lock.fence, sentAt, lock.expires_in_ms, {
+    const lease = new Keeper(lock.fence, sentAt, lock.expires_in_ms, {
       client,
       workspaceId,
       wish,
@@ -367,11 +367,12 @@ export class WorkspaceLock extends EventTarget {
       onEnded: (problem) => this.#ended(problem),
       onOver: () => this.#over(),
     });
+    this.#lease = lease;
     this.#last = lock.fence;
     this.#now.have(lock);
     this.tabs.hold(this.workspaceId, this.sessionId, lock.fence);
     this.#changed();
-    this.#lease.tick();
+    lease.tick();
   }
 
   /** As {@link Sight#see}.
@@ -396,6 +397,8 @@ export class WorkspaceLock extends EventTarget {
     this.#lease.stop();
     this.#lease = null;
     this.#now.lose(loss, holder);
+    // Before anybody is told, since they may want something else then.
+    if (loss.reason === 'expired' && !holder) this.#comeBack();
     this.#changed();
     this.dispatchEvent(new CustomEvent('lost', { detail: loss }));
   }
@@ -415,7 +418,6 @@ export class WorkspaceLock extends EventTarget {
   /** Nothing is believed of a lease whose time may be up, whether or not a heartbeat is on its way. */
   #over() {
     this.#lose({ reason: 'expired', by: null, changed: false }, null);
-    this.#comeBack();
   }
 
   /** The server says that it has ended.
@@ -423,7 +425,6 @@ export class WorkspaceLock extends EventTarget {
   #ended({ lost, lock = null }) {
     const reason = lost?.reason ?? (lock ? 'taken_over' : 'expired');
     this.#lose({ reason, by: who(lost?.by_user_id, lost?.by_name) ?? holderOf(lock), changed: Boolean(lock) }, lock);
-    if (reason === 'expired' && !lock) this.#comeBack();
   }
 
   /** Somebody asks the holder, or nobody does any more.
@@ -479,13 +480,15 @@ export class WorkspaceLock extends EventTarget {
 
   /** @param {Keeper} lease @param {string} type @param {import('./events.js').LockEvent} event */
   #hearOfOurs(lease, type, event) {
-    const { lock } = event;
+    const { lock, by_user_id, session_id, detail } = event;
     if (event.fence !== lease.fence) return;
+    const { userId } = this.client;
     const reason = ENDINGS[type];
     if (!reason) {
       // Where it is not there any more, another event will say why.
       if (lock?.fence === lease.fence) this.#asked(lock.knock);
-    } else if (reason === 'handed_over' && this.#giving === lease.fence) {
+    } else if (reason === 'handed_over' && by_user_id === userId && session_id === this.sessionId && detail.to_user_id !== userId) {
+      // Of what passed on by itself it says that it was done by whoever has it now.
       this.#give(lease.fence, lock);
     } else {
       this.#endedBy(reason, event);
@@ -507,7 +510,6 @@ export class WorkspaceLock extends EventTarget {
   #endedBy(reason, { lock, by_user_id, by_name }) {
     const name = by_name ?? (lock?.locked_by_user_id === by_user_id ? lock?.locked_by_name : null);
     this.#lose({ reason, by: who(by_user_id, name), changed: Boolean(lock) }, lock);
-    if (reason === 'expired') this.#comeBack();
   }
 
   /** @param {boolean} release */
