@@ -34,8 +34,8 @@ export async function standInLine(claim, signal) {
   for (;;) {
     const lock = await stand(claim, signal);
     try {
-      const { value: { expires_in_ms, knock }, sentAt } = await heartbeat(claim, lock.fence, true);
-      return { lock: { ...lock, expires_in_ms, knock }, sentAt };
+      const { value: { expires_in_ms, knock, session_id = lock.session_id }, sentAt } = await heartbeat(claim, lock.fence, true);
+      return { lock: { ...lock, expires_in_ms, knock, session_id }, sentAt };
     } catch (error) {
       // It took too long, or it is not known what became of it: once more.
       if (!hasEnded(error) && !isPassing(error)) throw error;

@@ -116,7 +116,7 @@ export class WorkspaceLock extends EventTarget {
   async acquire() {
     if (['held', 'waiting'].includes(this.state)) return this.#now.state;
     const effort = this.#begin(true);
-    if (!(await this.#now.isElsewhere())) await this.#ask({}, effort);
+    if (!(await this.#now.findsElsewhere())) await this.#ask({}, effort);
     return this.state;
   }
 
@@ -126,7 +126,7 @@ export class WorkspaceLock extends EventTarget {
     if (this.state === 'held') return 'held';
     if (this.#effort.line) return this.#effort.line;
     const effort = this.#begin(true);
-    if ((await this.#now.isElsewhere()) || effort.signal.aborted) return this.state;
+    if ((await this.#now.findsElsewhere()) || effort.signal.aborted) return this.state;
     return this.#standIn(effort);
   }
 
@@ -136,7 +136,7 @@ export class WorkspaceLock extends EventTarget {
     if (this.state === 'held') return 'held';
     const { line } = this.#effort;
     const effort = line ? this.#effort : this.#begin(true);
-    if ((!line && (await this.#now.isElsewhere())) || effort.signal.aborted) return this.state;
+    if ((!line && (await this.#now.findsElsewhere())) || effort.signal.aborted) return this.state;
     this.#now.hasAsked = true;
     this.#now.wait();
     try {
@@ -270,7 +270,10 @@ export class WorkspaceLock extends EventTarget {
    * @param {import('./claim.js').Grant} grant */
   #granted(grant) {
     const { fence } = grant.lock;
-    if (this.#effort.isWanted) {
+    if (this.#now.isElsewhere(grant.lock)) {
+      // Another tab stood in line, too, and has the very same lease.
+      this.#now.see(grant.lock, true);
+    } else if (this.#effort.isWanted) {
       if (!this.#lease || this.#lease.fence < fence) this.#hold(grant);
     } else if (this.#lease?.fence !== fence) {
       giveBack(this.#claim, fence);

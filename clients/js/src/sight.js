@@ -53,13 +53,18 @@ export class Sight {
     return this.#isMine(lock) && lock?.session_id === this.#claim.wish.session_id;
   }
 
-  /** Whether another tab of this person has it, as far as is known. */
-  get isOtherTab() {
-    return this.#isMine(this.holder) && this.holder?.session_id !== null && !this.isHere(this.holder);
+  /** Whether another tab of this person has it.
+   * @param {Lock | null} lock */
+  isElsewhere(lock) {
+    return this.#isMine(lock) && lock?.session_id !== null && !this.isHere(lock);
   }
 
-  /** Whether another tab of this person has it. That is shown then, and nothing is taken from there unasked. */
-  async isElsewhere() {
+  get isOtherTab() {
+    return this.isElsewhere(this.holder);
+  }
+
+  /** Whether another tab of this person has it: that is shown then, and nothing is taken from there unasked. */
+  async findsElsewhere() {
     if (this.state === 'unknown') await this.read();
     if (this.isOtherTab) this.see(this.holder, true);
     return this.isOtherTab;
