@@ -492,4 +492,10 @@ story('names are text', async ({ server, person }) => {
   assert.equal(await acquire(alice), 'held');
   const { lock } = await server.acquire('bob', 'a/b ü');
   assert.equal(lock.locked_by_user_id, name);
+  // A line for JavaScript's patterns, and none for JSON.
+  const bob = await tab(await person(), server.url, 'bob', {}, 'text');
+  await bob.waitForFunction(() => lock.view.isConnected);
+  await server.acquire('alice', 'text', { note: 'one\u2028two' });
+  await until(bob, 'held-by-other', 2_000);
+  assert.equal(await bob.evaluate(() => lock.view.holder.note), 'one\u2028two');
 });
