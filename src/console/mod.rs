@@ -89,6 +89,7 @@ pub const CONSOLE: &[Page] = &[
 
 /// The modules of the JavaScript client; not `react.js`, since React comes with whoever uses it.
 pub const CLIENT: &[Page] = &[
+    client!("claim.js"),
     client!("client.js"),
     client!("clock.js"),
     client!("dialog.js"),
@@ -100,11 +101,12 @@ pub const CLIENT: &[Page] = &[
     client!("efforts.js"),
     client!("events.js"),
     client!("index.js"),
-    client!("keeper.js"),
+    client!("lease.js"),
     client!("lock.js"),
     client!("refusal.js"),
     client!("retry.js"),
     client!("session.js"),
+    client!("sight.js"),
     client!("tabs.js"),
     client!("view.js"),
 ];

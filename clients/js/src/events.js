@@ -22,20 +22,19 @@ const GOOD_MS = 10_000;
  * (Not by `EventSource`: that sends no credentials.)
  * @param {import('./client.js').Lockhouse} client @param {Following} following */
 export async function follow(client, { workspaceIds = [], since, signal, onEvent, onConnection }) {
-  const search = workspaceIds.map((id) => 'workspace_id=' + encodeURIComponent(id));
+  const query = new URLSearchParams(workspaceIds.map((id) => ['workspace_id', id]));
   let last = since;
   let wasConnected = false;
   for (let attempt = 0; !signal.aborted; attempt++) {
-    const query = last === undefined ? search : [...search, 'since=' + last];
+    if (last !== undefined) query.set('since', String(last));
     const began = performance.now();
     const silence = new AbortController();
     let timer = setTimeout(() => silence.abort(), SILENCE_MS);
     try {
-      const path = '/api/v1/events' + (query.length ? '?' + query.join('&') : '');
-      const response = await client.open('GET', path, { signal: AbortSignal.any([signal, silence.signal]) });
+      const response = await client.open('GET', '/api/v1/events?' + query, { signal: AbortSignal.any([signal, silence.signal]) });
       if (!response.headers.get('Content-Type')?.startsWith('text/event-stream')) throw new TypeError('This is no stream of events.');
       let isHeard = false;
-      const lines = reader((told) => {
+      const read = reader((told) => {
         last = told.id;
         onEvent(told);
       });
@@ -50,13 +49,15 @@ export async function follow(client, { workspaceIds = [], since, signal, onEvent
         }
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), SILENCE_MS);
-        lines(bytes);
+        read(bytes);
       }
     } catch (error) {
       if (signal.aborted) break;
       if (!isPassing(error) && !silence.signal.aborted) throw error;
     } finally {
       clearTimeout(timer);
+      // Whoever threw when they were told has not closed it.
+      silence.abort();
       onConnection?.(false);
     }
     if (performance.now() - began >= GOOD_MS) attempt = 0;
@@ -76,25 +77,18 @@ async function* chunks(response) {
 
 /** Takes the bytes of a stream as they come, and tells what they say
  * (https://html.spec.whatwg.org/multipage/server-sent-events.html, as the server writes it: `\n` ends a line, and an
- * event has one line of data).
+ * event has an id, a type and one line of data, in this order).
  * @param {(told: Told) => void} tell @returns {(bytes: Uint8Array) => void} */
-export function reader(tell) {
+function reader(tell) {
   const decoder = new TextDecoder();
   let rest = '';
   return (bytes) => {
     const parts = (rest + decoder.decode(bytes, { stream: true })).split('\n\n');
     rest = parts.pop() ?? '';
     for (const part of parts) {
-      /** @type {Record<string, string>} */
-      const fields = {};
-      for (const line of part.split('\n')) {
-        const [, name, value] = /^(id|event|data): (.*)$/.exec(line) ?? [];
-        if (name !== undefined && value !== undefined) fields[name] = value;
-      }
-      const { id, event, data } = fields;
-      if (id !== undefined && event !== undefined && data !== undefined) {
-        tell({ id: Number(id), type: event, data: JSON.parse(data) });
-      }
+      // JSON may have line ends of other kinds in it, such as U+2028.
+      const [, id, type, data] = /id: (.+)\nevent: (.+)\ndata: ([^\n]+)/.exec(part) ?? [];
+      if (type && data) tell({ id: Number(id), type, data: JSON.parse(data) });
     }
   };
 }

@@ -22,6 +22,10 @@ export class Refusal extends Error {
   }
 }
 
+/** Whether it is a refusal with one of these codes.
+ * @param {unknown} error @param {string[]} codes @returns {error is Refusal} */
+export const isRefusal = (error, ...codes) => error instanceof Refusal && codes.includes(error.code);
+
 /** The refusal that a response is. Whoever stands between may have answered with a page of their own.
  * @param {Response} response @returns {Promise<Refusal>} */
 export async function refusal(response) {

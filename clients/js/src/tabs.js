@@ -134,7 +134,8 @@ export class Tabs {
   /** @param {(listener: Listener) => void} tell @param {string[]} [ids] */
   #each(tell, ids) {
     for (const listener of [...this.#listeners]) {
-      if (!ids || ids.includes(listener.workspaceId)) tell(listener);
+      // One of them may have ended the listening of another.
+      if (this.#listeners.has(listener) && (!ids || ids.includes(listener.workspaceId))) tell(listener);
     }
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
-import { Server, Wire, begin, browser, tab, until } from './server.js';
+import { Server, Wire, begin, browser, eventually, tab, until } from './server.js';
 
 /** @type {import('playwright-core').Browser} */
 let chromium;
@@ -22,17 +22,6 @@ function story(name, tell, settings) {
       await server.stop();
     }
   });
-}
-
-/** What there is to be found, as soon as it is.
- * @template T @param {() => Promise<T>} look */
-async function eventually(look) {
-  for (let tries = 0; tries < 250; tries++) {
-    const found = await look();
-    if (found) return found;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  return assert.fail('it never came to that');
 }
 
 const acquire = (page) => page.evaluate(() => lock.acquire());
@@ -520,4 +509,10 @@ story('names are text', async ({ server, person }) => {
   assert.equal(await acquire(alice), 'held');
   const { lock } = await server.acquire('bob', 'a/b ü');
   assert.equal(lock.locked_by_user_id, name);
+  // A line for JavaScript's patterns, and none for JSON.
+  const bob = await tab(await person(), server.url, 'bob', {}, 'text');
+  await bob.waitForFunction(() => lock.view.isConnected);
+  await server.acquire('alice', 'text', { note: 'one\u2028two' });
+  await until(bob, 'held-by-other', 2_000);
+  assert.equal(await bob.evaluate(() => lock.view.holder.note), 'one\u2028two');
 });

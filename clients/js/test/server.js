@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -139,3 +140,14 @@ export function begin(page, userId, options, workspaceId = 'design-42') {
  * @param {import('playwright-core').Page} page @param {string} state @param {number} [timeout] */
 export const until = (page, state, timeout = 10_000) =>
   page.waitForFunction((state) => window.lock.state === state, state, { timeout, polling: 20 });
+
+/** What there is to be found, as soon as it is.
+ * @template T @param {() => Promise<T>} look */
+export async function eventually(look) {
+  for (let tries = 0; tries < 250; tries++) {
+    const found = await look();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return assert.fail('it never came to that');
+}

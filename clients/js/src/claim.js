@@ -1,0 +1,35 @@
+import { isRefusal } from './refusal.js';
+
+/** What a tab asks of the server for itself. */
+
+/** Who wants what, and how: `wish` is what goes along whenever it is asked for.
+ * @typedef {{
+ *   client: import('./client.js').Lockhouse, workspaceId: string,
+ *   wish: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
+ * }} Claim */
+/** What was granted, and when it was asked for.
+ * @typedef {{ lock: import('./client.js').Lock, sentAt: import('./clock.js').Moment }} Grant */
+
+/** Locks it, or renews what this tab has.
+ * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
+export async function acquire({ client, workspaceId, wish }, more, asked) {
+  const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
+  return { lock: value.lock, sentAt };
+}
+
+/** @param {Claim} claim @param {number} fence @param {boolean} active whether the person did something
+ * @param {import('./client.js').Asked} [asked]
+ * @returns {Promise<{ value: import('./client.js').Renewed, sentAt: import('./clock.js').Moment }>} */
+export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } }, fence, active, asked) {
+  return client.ask('POST', client.lockPath(workspaceId) + '/heartbeat', { ...asked, body: { fence, session_id, active, ttl_ms } });
+}
+
+/** Gives back what nobody wants.
+ * @param {Claim} claim @param {number} fence */
+export function giveBack({ client, workspaceId }, fence) {
+  client.release(workspaceId, { fence }).catch(() => {});
+}
+
+/** Whether the server says that the lease is over.
+ * @param {unknown} error @returns {error is import('./refusal.js').Refusal} */
+export const hasEnded = (error) => isRefusal(error, 'not_holder', 'lock_not_found');

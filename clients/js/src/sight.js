@@ -1,0 +1,189 @@
+import { holderOf } from './view.js';
+
+/** @typedef {import('./client.js').Lock} Lock */
+/** @typedef {import('./client.js').Knock} Knock */
+/** @typedef {import('./view.js').Loss} Loss */
+/** @typedef {import('./view.js').State} State */
+/** @typedef {import('./view.js').View} View */
+
+/** What a tab knows of a workspace. An answer that comes late is not believed over what has happened since. */
+export class Sight {
+  // What is not private is shown.
+  /** @type {State} */ state = 'unknown';
+  /** Who has it. @type {Lock | null} */ holder = null;
+  /** @type {Loss | null} */ loss = null;
+  /** @type {Knock | null} */ knock = null;
+  hasAsked = false;
+  isConnected = false;
+  /** The fence of what this tab gave away last. */ #given = 0;
+  /** Whether the server lets this person take over the lease with this fence, as far as it has said so. */
+  #mayTakeOver = { fence: 0, is: true };
+  /** The newest of what happened. */ #revision = 0;
+  /** How often it was read, and the latest reading of which the answer, or something newer, is known. */ #asked = 0;
+  #answered = 0;
+  /** @type {import('./claim.js').Claim} */ #claim;
+  /** @type {() => void} */ #onChange;
+
+  /** @param {import('./claim.js').Claim} claim @param {() => void} onChange */
+  constructor(claim, onChange) {
+    this.#claim = claim;
+    this.#onChange = onChange;
+  }
+
+  /** What there is to show. @returns {View} */
+  get view() {
+    const { holder, isOtherTab } = this;
+    const { fence, is } = this.#mayTakeOver;
+    const held = this.state === 'held' ? holder : null;
+    return { ...this, isOtherTab, fence: held?.fence ?? null, mayTakeOver: is || fence !== holder?.fence };
+  }
+
+  get revision() {
+    return this.#revision;
+  }
+
+  /** @param {Lock | null} lock */
+  #isMine(lock) {
+    return lock?.locked_by_user_id === this.#claim.client.userId;
+  }
+
+  /** Whether this tab had it before it was loaded again, or it was handed to this tab.
+   * @param {Lock | null} lock */
+  isHere(lock) {
+    return this.#isMine(lock) && lock?.session_id === this.#claim.wish.session_id;
+  }
+
+  /** Whether another tab of this person has it.
+   * @param {Lock | null} lock */
+  isElsewhere(lock) {
+    return this.#isMine(lock) && lock?.session_id !== null && !this.isHere(lock);
+  }
+
+  get isOtherTab() {
+    return this.isElsewhere(this.holder);
+  }
+
+  /** Whether another tab of this person has it: that is shown then, and nothing is taken from there unasked. */
+  async findsElsewhere() {
+    if (this.state === 'unknown') await this.read();
+    if (this.isOtherTab) this.see(this.holder, true);
+    return this.isOtherTab;
+  }
+
+  /** Reads who has it.
+   * @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
+  async read(asked) {
+    const { client, workspaceId } = this.#claim;
+    const reading = ++this.#asked;
+    const { lock } = await client.request('GET', client.lockPath(workspaceId), asked);
+    // Unless something newer is known by now.
+    if (reading > this.#answered) {
+      this.#answered = reading;
+      this.see(lock);
+    }
+    return lock;
+  }
+
+  /** Whether what happened is new to this tab. What it asked for before may be answered with what was true before.
+   * @param {number} revision @param {boolean} isReset whether it is not known what has happened */
+  hears(revision, isReset) {
+    if (!isReset && revision <= this.#revision) return false;
+    this.#revision = revision;
+    this.#answered = this.#asked;
+    return true;
+  }
+
+  /** If this tab does not have it, this is who has. What the person has been told stays until they have chosen, unless `anew`.
+   * @param {Lock | null | undefined} lock @param {boolean} [anew] */
+  see(lock, anew = false) {
+    if (this.state === 'held') return;
+    this.holder = lock && lock.fence > this.#given ? lock : null;
+    if (anew) this.loss = null;
+    if (anew || (this.state !== 'waiting' && this.state !== 'lost')) {
+      // What this tab had before it was loaded again, or what was handed to this person, can be had.
+      const isFree = !this.holder || (this.#isMine(this.holder) && !this.isOtherTab);
+      this.state = isFree ? 'free' : 'held-by-other';
+    }
+    this.#onChange();
+  }
+
+  /** This tab stands in line. */
+  wait() {
+    this.state = 'waiting';
+    this.#onChange();
+  }
+
+  waitNoLonger() {
+    if (this.state === 'waiting') this.see(this.holder, true);
+  }
+
+  /** Whether the events are heard.
+   * @param {boolean} isConnected */
+  connect(isConnected) {
+    this.isConnected = isConnected;
+    this.#onChange();
+  }
+
+  /** The server does not give it to this person.
+   * @param {import('./refusal.js').Problem} problem */
+  refuse({ lock, takeover_allowed = true }) {
+    this.#mayTakeOver = { fence: lock?.fence ?? 0, is: takeover_allowed };
+  }
+
+  /** Somebody asks the holder, or nobody does any more. Returns whether they have just begun to.
+   * @param {Knock | null} knock */
+  ask(knock) {
+    const before = this.knock;
+    if (JSON.stringify(knock) === JSON.stringify(before)) return false;
+    this.knock = knock;
+    this.#onChange();
+    return knock && (knock.user_id !== before?.user_id || knock.knocked_at !== before.knocked_at);
+  }
+
+  /** This tab has it.
+   * @param {Lock} lock */
+  have(lock) {
+    this.holder = lock;
+    this.state = 'held';
+    this.loss = null;
+    this.knock = lock.knock;
+    this.hasAsked = false;
+    this.#onChange();
+  }
+
+  /** This tab has it no more, and did not want that.
+   * @param {Loss} loss @param {Lock | null} holder */
+  lose(loss, holder) {
+    this.knock = null;
+    this.loss = loss;
+    this.holder = holder;
+    this.state = this.isOtherTab ? 'held-by-other' : 'lost';
+    this.#onChange();
+  }
+
+  /** It does not come back: this is who has it.
+   * @param {Lock | null} holder @param {boolean} changed somebody else had it meanwhile */
+  loseForGood(holder, changed) {
+    this.lose({ reason: this.loss?.reason ?? 'expired', by: holderOf(holder), changed }, holder);
+  }
+
+  /** The person gave back or away what this tab had; this is who has it now.
+   * @param {number} fence @param {Lock | null} lock */
+  give(fence, lock) {
+    this.#given = fence;
+    this.knock = null;
+    this.state = 'unknown';
+    this.see(lock, true);
+  }
+
+  /** The page goes away, and what this tab had is released.
+   * @param {number} fence */
+  leave(fence) {
+    this.#given = fence;
+    this.knock = null;
+    this.holder = null;
+    this.loss = { reason: 'released', by: null, changed: false };
+    this.state = 'unknown';
+    this.#onChange();
+  }
+}

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { stories } from './pages.js';
+import { eventually, tab, until } from './server.js';
+
+/** What is decided while an answer is on its way. */
+const story = stories();
+
+const acquire = (page) => page.evaluate(() => lock.acquire());
+const isLocked = async (server) => (await server.ask('root', 'GET', '/api/v1/workspaces/design-42/lock')).locked;
+
+/** What this page asks of the lock itself, such as `POST`, from now on. */
+function asked(page) {
+  const methods = [];
+  page.on('request', (request) => new URL(request.url()).pathname.endsWith('/lock') && methods.push(request.method()));
+  return methods;
+}
+
+story('what is released while a heartbeat is on its way, and another one is due, stays released', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  await alice.waitForFunction(() => lock.view.isConnected && lock.state === 'free');
+  await acquire(alice);
+  const { promise: isReleased, resolve: released } = later();
+  await alice.route('**/heartbeat', async (route) => {
+    await isReleased;
+    await route.continue();
+  });
+  const beat = alice.waitForResponse('**/heartbeat');
+  await alice.evaluate(() => { lock.refresh(); lock.refresh(); return lock.release(); });
+  await alice.waitForFunction(() => lock.view.holder === null);
+  const methods = asked(alice);
+  released();
+  await (await beat).finished();
+  await alice.evaluate(() => lock.refresh());
+  assert.deepEqual([methods, await alice.evaluate(() => lock.state)], [['GET'], 'free']);
+});
+
+story('whoever hears that they have it can release it at once', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  const state = await alice.evaluate(() => {
+    lock.addEventListener('change', () => lock.view.state === 'held' && lock.release());
+    return lock.acquire();
+  });
+  assert.equal(state, 'free');
+});
+
+story('whoever hears that they lost it can let it be', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice', { ttlMs: 1_000 });
+  await alice.evaluate(() => lock.addEventListener('lost', () => lock.release()));
+  await alice.route('**/heartbeat', (route) => route.abort());
+  const methods = asked(alice);
+  await acquire(alice);
+  await alice.waitForFunction(() => told.some(([type]) => type === 'lost'));
+  await eventually(async () => !(await isLocked(server)));
+  await alice.evaluate(() => lock.refresh());
+  assert.deepEqual([methods.filter((method) => method === 'POST').length, await alice.evaluate(() => lock.state)], [1, 'free']);
+});
+
+story('what is granted to somebody who has begun to ask for it is theirs', async ({ server, person }) => {
+  await server.acquire('bob', 'design-42');
+  const alice = await tab(await person(), server.url, 'alice');
+  await until(alice, 'held-by-other');
+  const { promise: isReleased, resolve: released } = later();
+  const { promise: isAsked, resolve: ask } = later();
+  // The first request gets there when bob has released it, and is answered before what bob was asked.
+  await alice.route('**/lock', async (route) => {
+    if (route.request().method() === 'POST') await isReleased;
+    await route.continue();
+  });
+  await alice.route('**/knock', async (route) => {
+    const response = await route.fetch();
+    ask();
+    await alice.waitForFunction(() => told.some(([type, state]) => type === 'state' && state === 'held'));
+    await route.fulfill({ response });
+  });
+  const states = alice.evaluate(() => Promise.all([lock.acquire(), lock.ask()]));
+  await isAsked;
+  await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  released();
+  assert.deepEqual(await states, ['held', 'held']);
+  assert.deepEqual(await alice.evaluate(() => [lock.state, lock.view.state, lock.fence !== null]), ['held', 'held', true]);
+});
+
+story('what passes on after somebody could not hand it over is lost', async ({ server, person }) => {
+  const alice = await tab(await person(), server.url, 'alice');
+  await alice.waitForFunction(() => lock.view.isConnected && lock.state === 'free');
+  await acquire(alice);
+  assert.equal(await alice.evaluate(() => lock.handOver('alice').catch(({ code }) => code)), 'invalid_request');
+  await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/knock', {});
+  await alice.waitForFunction(() => told.some(([type, loss]) => type === 'lost' && loss.reason === 'handed_over'));
+  assert.equal(await alice.evaluate(() => lock.state), 'lost');
+}, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '1s' });
+
+/** A promise, and what keeps it. */
+function later() {
+  let resolve;
+  const promise = new Promise((keep) => (resolve = keep));
+  return { promise, resolve };
+}
