@@ -28,13 +28,15 @@ export class NotHeld extends Error {
 
 /** One workspace, as this tab sees it. It renews what it has by itself until it is told to release or to close.
  *
- * Events: `change` (after every change of {@link WorkspaceLock#view}), `lost` (detail: {@link Loss}), `knock` (somebody
- * asks for it; detail: the knock), `declined` (the holder keeps it). */
+ * Events: `change` (after every change of {@link WorkspaceLock#view}), `held` (this tab has it now; detail: `fence`, and
+ * `isNew` unless it comes back and nobody else can have changed anything meanwhile), `lost` (detail: {@link Loss}), `knock`
+ * (somebody asks for it; detail: the knock), `declined` (the holder keeps it). */
 export class WorkspaceLock extends EventTarget {
   /** @type {import('./claim.js').Claim} */ #claim;
   /** What it knows. @type {Sight} */ #now;
   /** What it has. @type {Lease | null} */ #lease = null;
   /** The fence that it had last. */ #last = 0;
+  /** Whether nobody else is known to have had it since. */ #isIntact = false;
   /** What was begun last. */ #effort = new Effort(false);
   /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
   #closing = new AbortController();
@@ -267,14 +269,14 @@ export class WorkspaceLock extends EventTarget {
   }
 
   /** It was granted, perhaps when it was not wanted any more.
-   * @param {import('./claim.js').Grant} grant */
-  #granted(grant) {
+   * @param {import('./claim.js').Grant} grant @param {boolean} [isBack] whether nobody had it since this tab did */
+  #granted(grant, isBack = false) {
     const { fence } = grant.lock;
     if (this.#now.isElsewhere(grant.lock)) {
       // Another tab stood in line, too, and has the very same lease.
       this.#now.see(grant.lock, true);
     } else if (this.#effort.isWanted) {
-      if (!this.#lease || this.#lease.fence < fence) this.#hold(grant);
+      if (!this.#lease || this.#lease.fence < fence) this.#hold(grant, isBack);
     } else if (this.#lease?.fence !== fence) {
       giveBack(this.#claim, fence);
     }
@@ -296,8 +298,9 @@ export class WorkspaceLock extends EventTarget {
   }
 
   /** This tab has it.
-   * @param {import('./claim.js').Grant} grant */
-  #hold(grant) {
+   * @param {import('./claim.js').Grant} grant @param {boolean} isBack */
+  #hold(grant, isBack) {
+    const isNew = !isBack && !(this.#isIntact && grant.lock.fence === this.#last);
     this.#lease?.stop();
     // Whatever else was begun to get it is done.
     this.#effort.abort();
@@ -308,8 +311,10 @@ export class WorkspaceLock extends EventTarget {
     });
     this.#lease = lease;
     this.#last = lease.fence;
+    this.#isIntact = true;
     this.tabs.hold(this.workspaceId, this.sessionId, lease.fence);
     this.#now.have(grant.lock);
+    this.#tell('held', { fence: lease.fence, isNew });
     lease.tick();
   }
 
@@ -324,6 +329,7 @@ export class WorkspaceLock extends EventTarget {
    * @param {Lock | null} holder */
   #letGo(holder) {
     this.#begin(false);
+    this.#isIntact = false;
     this.#now.give(this.#drop(), holder);
   }
 
@@ -331,6 +337,7 @@ export class WorkspaceLock extends EventTarget {
   #lost(loss, holder) {
     const effort = this.#effort;
     this.#drop();
+    this.#isIntact = !loss.changed;
     this.#now.lose(loss, holder);
     this.#tell('lost', loss);
     // Unless whoever heard of it has begun something else.
@@ -345,7 +352,7 @@ export class WorkspaceLock extends EventTarget {
     let other = null;
     try {
       const found = await comeBack(this.#claim, this.#last, effort.signal);
-      if ('lock' in found) return this.#granted(found);
+      if ('lock' in found) return this.#granted(found, !effort.signal.aborted);
       other = found;
     } catch {
       // The server refuses it.
@@ -354,6 +361,7 @@ export class WorkspaceLock extends EventTarget {
     }
     if (effort.signal.aborted) return;
     effort.isWanted = false;
+    if (other) this.#isIntact = false;
     this.#now.loseForGood(other?.holder ?? null, Boolean(other));
   }
 

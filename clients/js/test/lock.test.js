@@ -25,6 +25,7 @@ function story(name, tell, settings) {
 }
 
 const acquire = (page) => page.evaluate(() => lock.acquire());
+const held = (page) => page.evaluate(() => told.filter(([type]) => type === 'held').map(([, detail]) => detail));
 const states = (page) => page.evaluate(() => told.filter(([type]) => type === 'state').map(([, state]) => state));
 
 story('one edits, another one sees who, and gets it when it is released', async ({ server, person }) => {
@@ -200,9 +201,27 @@ story('after a silence an uncontested lease comes back quietly', async ({ server
     wire.sockets.forEach((socket) => socket.destroy());
     await until(alice, 'held', 20_000);
     assert.equal(await alice.evaluate(() => lock.fence), fence);
+    assert.deepEqual(await held(alice), [{ fence, isNew: true }, { fence, isNew: false }], 'nothing has to be read anew');
   } finally {
     wire.stop();
   }
+});
+
+story('what another tab of the same person may have changed is to be read anew', async ({ server, person }) => {
+  const context = await person();
+  const one = await tab(context, server.url, 'alice');
+  await acquire(one);
+  const two = await tab(context, server.url, 'alice');
+  await until(two, 'held-by-other');
+  await two.evaluate(() => lock.takeOver());
+  await until(one, 'held-by-other');
+  assert.equal(await one.evaluate(() => lock.takeOver()), 'held');
+  const fence = await one.evaluate(() => lock.fence);
+  // They share the lease.
+  assert.deepEqual(await held(one), [{ fence, isNew: true }, { fence, isNew: true }]);
+  await one.evaluate(() => lock.release());
+  await acquire(one);
+  assert.equal((await held(one)).at(-1).isNew, true);
 });
 
 story('a frozen tab does not believe that it still has what is over', async ({ server, person }) => {

@@ -126,7 +126,7 @@ export function begin(page, userId, options, workspaceId = 'design-42') {
     window.client = new Lockhouse({ userId, userName: userId.toUpperCase() });
     window.lock = new WorkspaceLock(window.client, workspaceId, options);
     window.told = [];
-    for (const type of ['lost', 'knock', 'declined']) {
+    for (const type of ['held', 'lost', 'knock', 'declined']) {
       lock.addEventListener(type, ({ detail }) => told.push([type, detail]));
     }
     lock.addEventListener('change', () => {
