@@ -6,7 +6,7 @@ mod common;
 use common::{Answer, Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config, Demo};
-use lockhouse::console::{CLIENT, CONSOLE, DEMO};
+use lockhouse::console::{CLIENT, CONSOLE, DEMO, DEMO_IS_OFF};
 
 /// The contract that [`Client::request`] knows has no pages.
 #[track_caller]
@@ -92,6 +92,29 @@ fn pages_can_be_turned_off() {
     for page in DEMO {
         assert_eq!(status(&demo_only, page.path), 200, "{}", page.path);
     }
+}
+
+#[test]
+fn a_browser_is_told_in_words_that_the_playground_is_off_and_a_program_by_a_problem() {
+    let html = [("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")];
+    let off = Server::with(|config| config.server.demo = Demo::Off);
+    let mut nobody = off.client();
+    let answer = ask(&mut nobody, "GET", "/demo", &html);
+    assert_eq!((answer.status, answer.body.as_slice()), (404, DEMO_IS_OFF.bytes));
+    assert_eq!(answer.header("content-type"), Some(DEMO_IS_OFF.media_type));
+    assert!(answer.header("content-security-policy").is_some());
+    for accept in ["*/*", "application/json"] {
+        ask(&mut nobody, "GET", "/demo", &[("Accept", accept)]).refused(404, "not_found");
+    }
+    ask(&mut nobody, "GET", "/demo", &[]).refused(404, "not_found");
+    ask(&mut nobody, "GET", "/demo/demo.js", &html).refused(404, "not_found");
+    let bare = Server::with(|config| {
+        config.server.console = false;
+        config.server.demo = Demo::Off;
+    });
+    ask(&mut bare.client(), "GET", "/demo", &html).refused(404, "not_found");
+    let on = Server::start();
+    assert_eq!(ask(&mut on.client(), "GET", "/demo", &html).status, 200);
 }
 
 #[test]

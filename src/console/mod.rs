@@ -15,6 +15,8 @@ pub struct Pages {
 pub struct Page {
     /// Where it is served.
     pub path: &'static str,
+    /// With which status code.
+    pub status: u16,
     /// Its media type.
     pub media_type: &'static str,
     /// What is in it.
@@ -26,6 +28,7 @@ macro_rules! console {
     ($name:literal, $media_type:expr) => {
         Page {
             path: concat!("/console/", $name),
+            status: 200,
             media_type: $media_type,
             bytes: include_bytes!(concat!("pages/", $name)),
         }
@@ -37,6 +40,7 @@ macro_rules! demo {
     ($name:literal, $media_type:expr) => {
         Page {
             path: concat!("/demo/", $name),
+            status: 200,
             media_type: $media_type,
             bytes: include_bytes!(concat!("demo/", $name)),
         }
@@ -48,6 +52,7 @@ macro_rules! client {
     ($name:literal) => {
         Page {
             path: concat!("/client/", $name),
+            status: 200,
             media_type: JAVASCRIPT,
             bytes: include_bytes!(concat!("../../clients/js/src/", $name)),
         }
@@ -61,7 +66,7 @@ const SVG: &str = "image/svg+xml";
 
 /// The console.
 pub const CONSOLE: &[Page] = &[
-    Page { path: "/", media_type: HTML, bytes: include_bytes!("pages/index.html") },
+    Page { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
     console!("chart.js", JAVASCRIPT),
     console!("clock.js", JAVASCRIPT),
     console!("console.css", CSS),
@@ -113,7 +118,7 @@ pub const CLIENT: &[Page] = &[
 
 /// The playground.
 pub const DEMO: &[Page] = &[
-    Page { path: "/demo", media_type: HTML, bytes: include_bytes!("demo/demo.html") },
+    Page { path: "/demo", status: 200, media_type: HTML, bytes: include_bytes!("demo/demo.html") },
     demo!("client.js", JAVASCRIPT),
     demo!("demo.css", CSS),
     demo!("demo.js", JAVASCRIPT),
@@ -122,6 +127,10 @@ pub const DEMO: &[Page] = &[
     demo!("page.js", JAVASCRIPT),
     demo!("person.js", JAVASCRIPT),
 ];
+
+/// What a person sees who looks for the playground where it is off. It is dressed as the console is.
+pub const DEMO_IS_OFF: Page =
+    Page { path: "/demo", status: 404, media_type: HTML, bytes: include_bytes!("demo-is-off.html") };
 
 impl Pages {
     /// What is served at a path.
@@ -132,6 +141,12 @@ impl Pages {
             .filter(|(is_served, _)| *is_served)
             .flat_map(|(_, pages)| pages)
             .find(|page| page.path == path)
+    }
+
+    /// What a person is told at a path where a page could be and is not. A server without pages has none for this, either.
+    #[must_use]
+    pub fn find_missing(self, path: &str) -> Option<&'static Page> {
+        (self.console && !self.demo && path == DEMO_IS_OFF.path).then_some(&DEMO_IS_OFF)
     }
 }
 

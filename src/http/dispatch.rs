@@ -96,7 +96,10 @@ impl App {
     }
 
     fn find_page(&self, request: &Request) -> Matched {
-        match self.pages.find(&request.path) {
+        let is_asked_by_browser =
+            || request.headers.accept.as_deref().is_some_and(|accept| accept.contains("text/html"));
+        let page = self.pages.find(&request.path);
+        match page.or_else(|| self.pages.find_missing(&request.path).filter(|_| is_asked_by_browser())) {
             Some(page) if matches!(request.method.as_str(), "GET" | "HEAD") => Matched::Page(page),
             Some(_) => Matched::OtherMethods(vec!["GET", "HEAD", "OPTIONS"]),
             None => Matched::Nothing,

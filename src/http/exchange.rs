@@ -52,6 +52,8 @@ pub struct Headers {
     pub asserted_user: Option<String>,
     /// [`ASSERTED_NAME`]
     pub asserted_name: Option<String>,
+    /// `Accept`
+    pub accept: Option<String>,
     /// `Authorization`
     pub authorization: Option<String>,
     /// `X-Lock-Fence`

@@ -13,7 +13,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The page, with the headers that keep it apart from other pages.
 #[must_use]
 pub fn response(page: &Page) -> Response {
-    Response::of(200, page.media_type, page.bytes.to_vec())
+    Response::of(page.status, page.media_type, page.bytes.to_vec())
         .with("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .with("Referrer-Policy", "no-referrer")
         .with("Cross-Origin-Opener-Policy", "same-origin")

@@ -210,6 +210,7 @@ impl Shared {
                 }
             };
             match header.field.as_str().as_str() {
+                "Accept" => headers.accept = value(),
                 "Authorization" => once("Authorization", &mut headers.authorization),
                 "Content-Type" => headers.content_type = value(),
                 "Host" => headers.host = value(),
