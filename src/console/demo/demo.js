@@ -14,6 +14,12 @@ const believed = [
   { userId: 'bob', userName: 'Bob Dupont' },
 ];
 
+// Where there is one.
+fetch('/', { method: 'HEAD' }).then(
+  ({ ok }) => (byId('console').hidden = !ok),
+  () => {},
+);
+
 try {
   await new WatchedClient(believed[0]).request('GET', '/api/v1/locks', { query: { limit: 1 } });
   begin(believed);
@@ -29,7 +35,7 @@ function begin(people) {
   const shared = new SharedDocument();
   const [left, right] = people.map((options, index) => {
     const name = options.userName ?? options.userId;
-    return new Person(new WatchedClient(options), name.split(' ')[0], ['left', 'right'][index], workspaceId, shared);
+    return new Person(new WatchedClient(options), name, ['left', 'right'][index], workspaceId, shared);
   });
   const stage = byId('stage');
   stage.prepend(left.root);

@@ -40,7 +40,7 @@ export class SharedDocument extends EventTarget {
     const arrive = element('button', '', 'Let it arrive');
     arrive.type = 'button';
     arrive.ariaLabel = `Let it arrive: the save by ${name}`;
-    const what = element('span', '', `${name}'s save, fence `, fenceOf(fence));
+    const what = element('span', '', `${name}’s save, fence `, fenceOf(fence));
     const item = element('li', '', what, arrive);
     arrive.addEventListener('click', () => {
       const next = item.nextElementSibling ?? item.previousElementSibling;

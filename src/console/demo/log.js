@@ -7,13 +7,13 @@ const MOST = 60;
 const STORIES = {
   'lock.acquired': ({ user_id }, who) => `${who(user_id)} has the lock`,
   'lock.released': ({ user_id }, who) => `${who(user_id)} has released it`,
-  'lock.expired': ({ user_id }, who) => `${who(user_id)}'s lease has run out`,
+  'lock.expired': ({ user_id }, who) => `${who(user_id)}’s lease has run out`,
   'lock.taken_over': ({ user_id, by_user_id }, who) => `${who(by_user_id)} has taken over from ${who(user_id)}`,
   'lock.handed_over': ({ user_id, detail }, who) => `It has passed from ${who(user_id)} to ${who(detail.to_user_id)}`,
   'lock.knocked': ({ by_user_id, detail }, who) =>
     `${who(by_user_id)} asks for it${detail.message ? `: “${detail.message}”` : ''}`,
   'lock.knock_declined': ({ user_id }, who) => `${who(user_id)} keeps it`,
-  'lock.revoked': ({ user_id, by_user_id }, who) => `${who(by_user_id)} has ended ${who(user_id)}'s lease`,
+  'lock.revoked': ({ user_id, by_user_id }, who) => `${who(by_user_id)} has ended ${who(user_id)}’s lease`,
 };
 
 /** Follows what the server tells, writes it down, and passes on who has the lock. */

@@ -17,7 +17,8 @@ export class Person {
   /** What they wrote, and have not saved. */
   #isUnsaved = false;
 
-  constructor(client, name, side, workspaceId, shared) {
+  constructor(client, wholeName, side, workspaceId, shared) {
+    const [name] = wholeName.split(' ');
     Object.assign(this, { client, name, side, workspaceId, shared });
     this.root = byId('person').content.cloneNode(true).firstElementChild;
     const find = (selector) => this.root.querySelector(selector);
@@ -30,7 +31,7 @@ export class Person {
     this.root.classList.add(side);
     this.root.setAttribute('aria-labelledby', side);
     find('h2').id = side;
-    find('h2').textContent = name;
+    find('h2').textContent = wholeName;
     find('.face').textContent = name[0];
     this.text.setAttribute('aria-label', `The text, as ${name} sees it`);
     this.#listen();
