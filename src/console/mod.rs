@@ -82,7 +82,7 @@ pub const CONSOLE: &[Page] = &[
     console!("locktable.js", JAVASCRIPT),
     console!("main.js", JAVASCRIPT),
     console!("members.js", JAVASCRIPT),
-    console!("openmetrics.js", JAVASCRIPT),
+    console!("metrics.js", JAVASCRIPT),
     console!("parts.css", CSS),
     console!("session.js", JAVASCRIPT),
     console!("store.js", JAVASCRIPT),

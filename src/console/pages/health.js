@@ -4,7 +4,7 @@ import { Chart } from './chart.js';
 import { h, say } from './dom.js';
 import { bytes, count, seconds } from './format.js';
 import { repeat } from './live.js';
-import { growth, observed, parse, sum } from './openmetrics.js';
+import { growth, observed, parse, sum } from './metrics.js';
 
 const EACH_MS = 2000;
 /** How many samples are shown: four minutes. */
@@ -26,7 +26,7 @@ const gauge = (title, about, format, name) => ({
 /** What two readings come to, `passed` seconds apart, where the server tells what it `needs`. */
 const CHARTS = [
   {
-    title: 'Requests a second',
+    title: 'Requests per second',
     about: 'all that were answered',
     format: count,
     needs: REQUESTS,
@@ -40,14 +40,14 @@ const CHARTS = [
     value: (before, after) => observed(before, after, COMMIT).mean,
   },
   {
-    title: 'Slow commits',
+    title: 'Commit time, 99th percentile',
     about: '99 of 100 took less',
     format: seconds,
     needs: COMMIT + '_count',
     value: (before, after) => finite(observed(before, after, COMMIT).p99),
   },
   {
-    title: 'Writes a commit',
+    title: 'Writes per commit',
     about: 'mean: how many share one',
     format: count,
     needs: BATCH + '_count',
@@ -98,7 +98,9 @@ export function showHealth(app, root, { signal }) {
         { class: 'facts' },
         facts.map(({ name, value }) => h('div', {}, h('dt', {}, name), value)),
       ),
-      h('p', { class: 'sub' }, 'Takeovers, expiries, corrections and refusals are counted since the server started.'),
+      h('p', { class: 'sub' }, 
+        'Takeovers, expiries, clock corrections, refusals, cuts and answers with 5xx are counted since the server started.',
+      ),
     ),
   );
   let before;

@@ -1,4 +1,5 @@
-// Reads the text of /metrics (https://prometheus.io/docs/specs/om/open_metrics_spec/), as far as numbers go.
+// Reads the text of /metrics, as far as numbers go: the format of Prometheus, or OpenMetrics, which differ in what
+// stands around them (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
 /** Each sample by its name, as `{ labels, value }`. */
 export function parse(text) {
