@@ -1,4 +1,4 @@
-// Asks before something is done that cannot be undone.
+// Asks before something is done that cannot be undone, or for what it takes to do it.
 
 import { field, h } from './dom.js';
 
@@ -6,10 +6,28 @@ import { field, h } from './dom.js';
 const REASON_LENGTH = 500;
 
 /** `run` gets the reason; what it throws is shown, and the dialog stays. Without `reason` none is asked for. */
-export function ask(app, { title, text, action, reason, run }) {
+export function ask(app, { reason, run, ...question }) {
   const why = reason && h('input', { maxlength: REASON_LENGTH, autocomplete: 'off', name: 'reason' });
+  const about = 'It stays in the history, for whoever may see the workspace. You may leave it out.';
+  open(app, {
+    ...question,
+    kind: 'danger',
+    input: why,
+    inputField: why && field(reason, why, about),
+    run: () => run(why?.value || undefined),
+  });
+}
+
+/** Asks for a text. `run` gets it; what it throws is shown, and the dialog stays. */
+export function askFor(app, { label, hint, value, length, run, ...question }) {
+  const input = h('input', { maxlength: length, autocomplete: 'off', value });
+  open(app, { ...question, kind: 'primary', input, inputField: field(label, input, hint), run: () => run(input.value) });
+  input.select();
+}
+
+function open(app, { title, text = [], action, kind, input, inputField, run }) {
   const wrong = h('p', { class: 'wrong', role: 'alert' });
-  const go = h('button', { class: 'danger' }, action);
+  const go = h('button', { class: kind }, action);
   const heading = h('h2', { id: 'dialog-title' }, title);
   const dialog = h(
     'dialog',
@@ -22,7 +40,7 @@ export function ask(app, { title, text, action, reason, run }) {
           go.disabled = true;
           wrong.textContent = '';
           try {
-            await run(why?.value || undefined);
+            await run();
             dialog.close();
           } catch (error) {
             if (app.isOver(error)) dialog.close();
@@ -34,13 +52,13 @@ export function ask(app, { title, text, action, reason, run }) {
       },
       heading,
       [text].flat().map((line) => h('p', {}, line)),
-      why && field(reason, why, 'It stays in the history, for whoever may see the workspace. You may leave it out.'),
+      inputField,
       wrong,
       h('div', { class: 'actions' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'), go),
     ),
   );
   document.body.append(dialog);
   dialog.showModal();
-  // Where there is a reason to give, a hasty Enter does it; elsewhere the first button is the harmless one.
-  why?.focus();
+  // Where there is something to write, a hasty Enter does it; elsewhere the first button is the harmless one.
+  input?.focus();
 }

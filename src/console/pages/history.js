@@ -1,7 +1,7 @@
 // What happened to the lock of a workspace, as a timeline.
 
 import { h, say } from './dom.js';
-import { date, person } from './format.js';
+import { moment, person } from './format.js';
 
 /** Events of a page. */
 const PAGE = 30;
@@ -69,7 +69,7 @@ function entry(event) {
     h(
       'div',
       { class: 'sub' },
-      date(at),
+      moment(at),
       fence ? [' · fence ', h('code', {}, String(fence))] : null,
       detail.new_fence ? [' → ', h('code', {}, String(detail.new_fence))] : null,
     ),
@@ -91,9 +91,9 @@ const KINDS = {
 };
 
 function sentence({ type, user_id, by_user_id, by_name, detail }) {
-  const holder = user_id ? person(user_id) : 'somebody';
-  const by = by_user_id ? person(by_user_id, by_name) : 'somebody';
-  const to = detail.to_user_id ? person(detail.to_user_id) : 'somebody';
+  // An event has one name, of whoever did it: it may be the holder, or who got it.
+  const shown = (id) => (id ? person(id, id === by_user_id ? by_name : undefined) : 'somebody');
+  const [holder, by, to] = [user_id, by_user_id, detail.to_user_id].map(shown);
   switch (type) {
     case 'lock.acquired':
       return detail.outcome === 'reclaimed' ? [holder, ' came back to the lock'] : [holder, ' got the lock'];

@@ -21,6 +21,7 @@ export class LockRow {
 
   constructor(app, row, id) {
     this.id = id;
+    this.name = h('div', { class: 'called' });
     this.note = h('div', { class: 'sub' });
     this.holder = h('div');
     this.since = h('time');
@@ -33,26 +34,27 @@ export class LockRow {
       'button',
       {
         type: 'button',
-        class: 'quiet',
+        class: 'small',
         'aria-label': `End the lock of ${id}`,
         onclick: () => endLock(app, this.#entry.lock),
       },
       'End…',
     );
     this.node = row(
-      [h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.note],
+      [h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.name, this.note],
       this.holder,
       this.since,
       this.active,
       [this.left, this.bar],
       [this.asking, this.crowd],
-      end,
+      app.session.ends ? end : '',
     );
   }
 
-  /** Shows this; `isNew` marks it for a moment. */
-  show(entry, isNew) {
+  /** Shows this, of the workspace that is called `name`, if it is; `isNew` marks it for a moment. */
+  show(entry, name, isNew) {
     this.#entry = entry;
+    say(this.name, name ?? '');
     const { lock } = entry;
     const { locked_by_user_id, locked_by_name, fence, note, knock } = lock;
     const shown = JSON.stringify([
@@ -135,7 +137,7 @@ export function endLock(app, { workspace_id, locked_by_user_id, locked_by_name, 
   ask(app, {
     title: `End the lock of ${workspace_id}?`,
     text: [
-      `${locked_by_name ?? locked_by_user_id} has it, and learns at the next heartbeat that it is over. What is not saved yet may be refused.`,
+      `${locked_by_name ?? locked_by_user_id} has it, and learns of it at once, or with the next heartbeat. What is not saved yet may be refused.`,
     ],
     action: 'End the lock',
     reason: 'Reason',

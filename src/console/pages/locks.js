@@ -1,5 +1,6 @@
 // The live locks.
 
+import { curl } from './curl.js';
 import { field, h, say } from './dom.js';
 import { many } from './format.js';
 import { LockTable } from './locktable.js';
@@ -7,6 +8,8 @@ import { Store } from './store.js';
 
 /** How long one may go on typing before the server is asked (milliseconds). */
 const TYPING_MS = 300;
+/** Of so many workspaces with a name that fits, and were not read yet, the locks are asked for. */
+const NAMED = 10;
 
 export function showLocks(app, root, { signal }) {
   const store = new Store(app.client);
@@ -14,7 +17,7 @@ export function showLocks(app, root, { signal }) {
     type: 'search',
     autocomplete: 'off',
     spellcheck: 'false',
-    placeholder: 'Workspace, person, note',
+    placeholder: 'Workspace, name, person, note',
   });
   const order = h(
     'select',
@@ -31,10 +34,11 @@ export function showLocks(app, root, { signal }) {
   const words = () => search.value.trim().toLowerCase();
   const fits = (lock) => {
     const { workspace_id, locked_by_user_id, locked_by_name, note, knock } = lock;
-    return [workspace_id, locked_by_user_id, locked_by_name, note, knock?.user_id, knock?.name].some((text) =>
+    return [workspace_id, locked_by_user_id, locked_by_name, note, knock?.user_id, knock?.name, app.names.get(workspace_id)].some((text) =>
       text?.toLowerCase().includes(words()),
     );
   };
+  const free = nothingThere(app, signal);
   const shown = (count) => {
     const all = store.locks.size;
     const beyond = store.hasMore ? '+' : '';
@@ -43,7 +47,7 @@ export function showLocks(app, root, { signal }) {
     say(number, words() ? `${count} of ${all}${beyond}` : store.hasMore ? `${all}+ locks` : many(all, 'lock'));
     more.hidden = !store.hasMore;
     empty.hidden = count > 0;
-    if (count === 0) empty.replaceChildren(...(words() ? nothingFits(search, locks) : nothingThere(app)));
+    if (count === 0) empty.replaceChildren(...(words() ? nothingFits(search, locks) : free));
   };
   const locks = new LockTable(app, store, {
     signal,
@@ -64,6 +68,8 @@ export function showLocks(app, root, { signal }) {
     }
   }
 
+  const named = () => app.names.having(words()).filter((id) => !store.locks.has(id)).slice(0, NAMED);
+
   let typing;
   search.addEventListener('input', () => {
     locks.show();
@@ -72,7 +78,7 @@ export function showLocks(app, root, { signal }) {
     if (store.hasMore && words()) {
       typing = setTimeout(
         () =>
-          store.search(search.value.trim(), signal).then(
+          store.search(search.value.trim(), named(), signal).then(
             () => locks.show(),
             () => {},
           ),
@@ -109,12 +115,22 @@ function nothingFits(search, locks) {
   ];
 }
 
-/** How to make a first lock, with what this server believes. */
-function nothingThere(app) {
-  const says = app.session.mode === 'none' ? `-H 'X-User-Id: alice'` : `-H "Authorization: Bearer $TOKEN"`;
-  return [
-    h('h2', {}, 'Nobody has a lock'),
-    h('p', {}, 'As soon as somebody enters a workspace, they are here. To see how it looks, make a lock:'),
-    h('pre', {}, `curl -X POST ${location.origin}/api/v1/workspaces/design-42/lock ${says}`),
-  ];
+/** Whose lock it is that a service or an administrator is shown how to make: they have none of their own. */
+const SOMEBODY = 'alice';
+
+/** How to make a first lock, where that is known to work for whoever is signed in. */
+function nothingThere(app, signal) {
+  const { session, client } = app;
+  const about = h('p', {}, 'As soon as somebody enters a workspace, they are here.');
+  const path = client.lockPath('design-42');
+  const command = session.looksOn ? null : curl(session, 'POST', path, { user: SOMEBODY });
+  const example = h('div', { hidden: true }, h('p', {}, 'To see how it looks, make a lock:'), command);
+  if (command) {
+    // Where workspaces have to be created first, it is refused.
+    client.request('GET', path, { signal }).then(
+      () => (example.hidden = false),
+      () => {},
+    );
+  }
+  return [h('h2', {}, 'Nobody has a lock'), about, example];
 }

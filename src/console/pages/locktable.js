@@ -1,6 +1,7 @@
 // A table of live locks that follows what happens.
 
 import { arrange, h, table } from './dom.js';
+import { natural } from './format.js';
 import { COLUMNS, LockRow } from './lockrow.js';
 import { eachSecond, repeat } from './live.js';
 import { isBefore } from './store.js';
@@ -13,7 +14,9 @@ const LOOKED_AT = 20;
 const AGAIN_MS = 15_000;
 
 const ORDERS = {
-  workspace: (one, other) => (isBefore(one.lock.workspace_id, other.lock.workspace_id) ? -1 : 1),
+  // As long as there is more, it goes on where the server goes on.
+  workspace: ({ lock: { workspace_id: one } }, { lock: { workspace_id: other } }, isWhole) =>
+    isWhole ? natural(one, other) : isBefore(one, other) ? -1 : 1,
   left: (one, other) => one.ends - other.ends,
   since: (one, other) => Date.parse(one.lock.acquired_at) - Date.parse(other.lock.acquired_at),
 };
@@ -21,6 +24,7 @@ const ORDERS = {
 /** `fits` says whether a lock is shown; `onShown` gets how many are; what cannot be read goes to `onError`. */
 export class LockTable {
   #rows = new Map();
+  #isRead = false;
   #soon;
   #table = table('Live locks', COLUMNS);
   order = 'workspace';
@@ -31,11 +35,13 @@ export class LockTable {
     this.refresh = repeat(() => this.#refresh(), AGAIN_MS, signal);
     app.live.hear((told) => this.#hear(told), signal);
     eachSecond(() => this.#tick(), signal);
+    app.names.read(app.client, signal).then(() => signal.aborted || !this.#isRead || this.show());
   }
 
   async #refresh() {
     try {
       await this.store.refresh(this.signal);
+      this.#isRead = true;
       this.onError(null);
       this.show();
       await this.#lookAround();
@@ -81,13 +87,13 @@ export class LockTable {
   show({ isNews = false } = {}) {
     const entries = [...this.store.locks.values()]
       .filter(({ lock }) => this.belongs(lock) && this.fits(lock))
-      .sort(ORDERS[this.order]);
+      .sort((one, other) => ORDERS[this.order](one, other, !this.store.hasMore));
     const kept = new Map();
     for (const entry of entries) {
       const id = entry.lock.workspace_id;
       const known = this.#rows.get(id);
       const row = known ?? new LockRow(this.app, this.#table.row, id);
-      row.show(entry, isNews && !known);
+      row.show(entry, this.app.names.get(id), isNews && !known);
       kept.set(id, row);
     }
     this.#rows = kept;

@@ -4,6 +4,7 @@ import { h, say } from './dom.js';
 import { showHealth } from './health.js';
 import { showLocks } from './locks.js';
 import { Live } from './live.js';
+import { Names } from './names.js';
 import { begin, signIn } from './session.js';
 import { showTokens } from './tokens.js';
 import { showUser } from './user.js';
@@ -22,6 +23,7 @@ let signedIn = new AbortController();
 /** Ends all that the page has begun. */
 let shown = new AbortController();
 let live = new Live();
+let names = new Names();
 
 /** The first that fits: the words of the hash, what is shown, and which entry of the navigation it belongs to. */
 const PAGES = [
@@ -62,6 +64,9 @@ const app = {
   get live() {
     return live;
   },
+  get names() {
+    return names;
+  },
   /** Tells what was done. */
   tell(text) {
     note.textContent = text;
@@ -71,7 +76,7 @@ const app = {
   /** Whether the session is over, which is seen to. */
   isOver(error) {
     if (error?.status !== 401 || !session) return false;
-    leave('You are no longer signed in: the token was revoked, or is over.');
+    leave('You are no longer signed in: the token was revoked, or has expired.');
     return true;
   },
 };
@@ -101,6 +106,7 @@ function enter(given) {
   session = given;
   signedIn = new AbortController();
   live = new Live();
+  names = new Names();
   nav.hidden = false;
   live.watch(showConnection, signedIn.signal);
   showConnection('connecting');
@@ -213,6 +219,12 @@ async function start() {
   }
 }
 
+/** The way to the playground, where there is one. */
+async function showDemo() {
+  const response = await fetch('/demo', { method: 'HEAD' });
+  document.getElementById('foot').hidden = !response.ok;
+}
+
 document.getElementById('skip').addEventListener('click', (event) => {
   // Not by the hash, which names the page.
   event.preventDefault();
@@ -220,3 +232,4 @@ document.getElementById('skip').addEventListener('click', (event) => {
 });
 addEventListener('hashchange', () => session && show({ focus: true }));
 start();
+showDemo().catch(() => {});

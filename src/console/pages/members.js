@@ -54,7 +54,7 @@ export class Members {
       this.#empty,
       this.#table.whole,
       this.#more,
-      form,
+      app.session.looksOn ? null : form,
     );
     this.#table.whole.hidden = true;
   }
@@ -67,7 +67,7 @@ export class Members {
     const nobody = { members: [], next_cursor: null };
     const page = await this.#try(() =>
       this.app.client.request('GET', this.path, { query: { cursor }, signal: this.signal }).catch((error) => {
-        // A workspace that nobody has named has no members.
+        // A workspace that nobody has created has no members.
         if (error.code === 'workspace_not_found') return nobody;
         throw error;
       }),
@@ -82,6 +82,7 @@ export class Members {
   }
 
   #row({ user_id, role }) {
+    if (this.app.session.looksOn) return this.#table.row(person(user_id), role, '');
     const choice = h(
       'select',
       { 'aria-label': `Role of ${user_id}`, onchange: () => this.#put(user_id, choice.value) },
@@ -89,7 +90,7 @@ export class Members {
     );
     const remove = h(
       'button',
-      { type: 'button', class: 'quiet', 'aria-label': `Remove ${user_id}`, onclick: () => this.#remove(user_id) },
+      { type: 'button', class: 'small', 'aria-label': `Remove ${user_id}`, onclick: () => this.#remove(user_id) },
       'Remove…',
     );
     return this.#table.row(person(user_id), choice, remove);

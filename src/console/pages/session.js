@@ -8,7 +8,7 @@ import { field, h } from './dom.js';
  * where everybody is believed. */
 export async function begin() {
   const document = await new Lockhouse({ userId: 'console' }).request('GET', '/api/v1/openapi.json');
-  if (document.components.securitySchemes.user) return new Session('none', { userId: 'console' });
+  if (document.components.securitySchemes.user) return new Session('none', { userId: 'console' }, 'admin');
   try {
     return await check(new Session('proxy', { userId: 'console' }));
   } catch (error) {
@@ -19,18 +19,63 @@ export async function begin() {
 
 /** Somebody who is let in. */
 export class Session {
-  /** How: `none`, `proxy` or `token`. */
-  constructor(mode, options) {
-    this.mode = mode;
+  #options;
+
+  /** How: `none`, `proxy` or `token`; and what the credentials are good for, as far as that is known. */
+  constructor(mode, options, scope) {
+    Object.assign(this, { mode, scope });
+    this.#options = options;
     this.client = new Lockhouse(options);
-    this.shown =
-      mode === 'proxy' ? 'signed in by the proxy' : mode === 'none' ? options.userId : describe(options.token);
+  }
+
+  /** Who it is, to be read in the corner. */
+  get shown() {
+    if (this.mode === 'none') return this.client.userId;
+    const asAdmin = this.scope === 'admin' ? ', an administrator' : '';
+    return this.mode === 'proxy' ? `signed in by the proxy${asAdmin}` : this.#isOurs ? this.#token : nameOf(this.#options.token) + asAdmin;
+  }
+
+  get #isOurs() {
+    return this.#options.token?.startsWith('lh_') ?? false;
+  }
+
+  /** Which token it is, without showing it. */
+  get #token() {
+    return `${this.scope ?? ''} token ${this.#options.token.slice(0, 7)}…`.trim();
+  }
+
+  /** Whether it may see to the server. What is not known is tried, and refused with why. */
+  get administers() {
+    return this.#isOneOf('admin');
+  }
+
+  /** Whether it may see to workspaces and to the tokens of users. */
+  get serves() {
+    return this.#isOneOf('admin', 'service');
+  }
+
+  /** Whether it may end a lock: anybody's, or its own. */
+  get ends() {
+    return this.#isOneOf('admin', 'user');
+  }
+
+  /** Whether it looks on, and does nothing. */
+  get looksOn() {
+    return this.scope === 'read';
+  }
+
+  /** Whether it acts for whom it names, and has no locks of its own. */
+  get actsForOthers() {
+    return this.#isOurs && this.serves;
+  }
+
+  #isOneOf(...scopes) {
+    return this.scope === undefined || scopes.includes(this.scope);
   }
 
   /** The name to act under, where one is believed. */
   actAs(userId) {
     this.client.userId = userId;
-    this.shown = userId;
   }
 }
 
@@ -39,12 +84,34 @@ async function check(session) {
   const response = await session.client.open('GET', '/api/v1/locks', { query: { limit: 1 }, timeoutMs: 15_000 });
   learn(Date.parse(response.headers.get('Date')), sentAt);
   await response.text();
+  session.scope = await scopeOf(session.client);
   return session;
 }
 
-/** Which token it is, without showing it: the beginning of ours, the name in a JWT. */
-function describe(token) {
-  if (token.startsWith('lh_')) return `token ${token.slice(0, 7)}…`;
+/** What the credentials are good for: the API tells by what it lets them do. Nothing where that cannot be found out. */
+async function scopeOf(client) {
+  const may = async (method, path, asked) => {
+    try {
+      await (await client.open(method, path, { timeoutMs: 15_000, ...asked })).text();
+      return true;
+    } catch (error) {
+      // A request that says too little is let in before it is read.
+      if (error.status === 400 || error.status === 403) return error.status === 400;
+      throw error;
+    }
+  };
+  try {
+    if (await may('GET', '/api/v1/tokens', { query: { limit: 1 } })) return 'admin';
+    // There is no token of a user without a user: none is made.
+    if (await may('POST', '/api/v1/tokens', { body: { scope: 'user' } })) return 'service';
+    return (await may('GET', '/metrics')) ? 'read' : 'user';
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whom a JWT names. */
+function nameOf(token) {
   try {
     const claims = JSON.parse(atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
     return String(claims.name ?? claims.sub ?? 'JWT');
@@ -79,7 +146,7 @@ export function signIn(root, { why, done }) {
           done(await check(new Session('token', { userId: '', token: given })));
         } catch (error) {
           wrong.textContent =
-            error.status === 401 ? 'This token is not good: it is unknown, revoked or over.' : error.message;
+            error.status === 401 ? 'This token is not good: it is unknown, revoked or expired.' : error.message;
           token.focus();
           token.select();
         } finally {

@@ -53,9 +53,10 @@ export class Store {
     this.#cursor = page.next_cursor;
   }
 
-  /** Reads what a word may mean that is not among those that were read: the beginning of a workspace's id, or a user's id. */
-  async search(word, signal) {
-    const queries = [{ prefix: word }, { user_id: word }];
+  /** Reads what a word may mean that is not among those that were read: the beginning of a workspace's id, or a user's id;
+   * and these workspaces. */
+  async search(word, ids, signal) {
+    const queries = [{ prefix: word }, { user_id: word }, ...ids.map((id) => ({ prefix: id }))];
     await Promise.all(queries.map((query) => this.#page(undefined, signal, this.locks, query)));
   }
 

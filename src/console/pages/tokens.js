@@ -1,8 +1,10 @@
 // The tokens: to make one, to see which there are, to revoke one.
 
+import { now } from './clock.js';
 import { ask } from './dialog.js';
-import { field, h, say, table } from './dom.js';
+import { field, h, say } from './dom.js';
 import { date, person, time } from './format.js';
+import { Listing } from './listing.js';
 
 const HOUR = 3_600_000;
 const LASTS = [
@@ -22,121 +24,124 @@ const SCOPES = [
 ];
 
 export function showTokens(app, root, { signal }) {
-  const list = table('Tokens', [
-    ['Name', ''],
-    ['Scope', ''],
-    ['Owner', ''],
-    ['Created', 'num'],
-    ['Ends', 'num'],
-    ['Last used', 'num'],
-    ['', 'act'],
-  ]);
+  const { session } = app;
+  root.append(h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Tokens')));
+  if (!session.serves) {
+    const who = `You are signed in with the scope “${session.scope}”.`;
+    root.append(h('p', { class: 'empty' }, 'Tokens are made, listed and revoked by administrators. ', who));
+    return;
+  }
+  if (session.mode === 'none') root.append(h('p', { class: 'sub' }, UNUSED));
+  const list = session.administers ? makeList(app, signal) : null;
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const fresh = h('div', { role: 'status' });
-  const empty = h(
-    'p',
-    { class: 'empty', hidden: true },
-    'There is no token. The back end of an app wants one of scope “service”.',
-  );
-  const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => read(cursor) }, 'Show more');
-  let cursor;
-
-  /** What `work` comes to; nothing when it is refused, which is said. */
-  async function attempt(work) {
+  const form = makeForm(session.administers ? SCOPES : SCOPES.slice(0, 1), async (body) => {
+    let made;
     try {
-      const done = await work();
-      say(wrong, '');
-      return done;
+      // Not again by itself: each attempt would make a token.
+      made = await app.client.request('POST', '/api/v1/tokens', { body, retryForMs: 0 });
     } catch (error) {
       if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
-      return undefined;
+      return false;
     }
-  }
-
-  async function read(from) {
-    const page = await attempt(() => app.client.request('GET', '/api/v1/tokens', { query: { cursor: from }, signal }));
-    if (!page) return;
-    cursor = page.next_cursor;
-    if (!from) list.body.replaceChildren();
-    list.body.append(
-      ...page.tokens.map((token) =>
-        list.row(
-          [
-            token.name ?? h('span', { class: 'sub' }, 'no name'),
-            h('div', { class: 'sub' }, h('code', {}, token.token_id)),
-          ],
-          h('span', { class: 'tag', 'data-scope': token.scope }, token.scope),
-          token.user_id ? person(token.user_id) : '–',
-          date(token.created_at),
-          token.expires_at ? date(token.expires_at) : 'never',
-          token.last_used_at ? time(token.last_used_at) : 'never',
-          h(
-            'button',
-            {
-              type: 'button',
-              class: 'quiet',
-              'aria-label': `Revoke ${token.name ?? token.token_id}`,
-              onclick: () => revoke(token),
-            },
-            'Revoke…',
-          ),
-        ),
-      ),
-    );
-    more.hidden = cursor === null;
-    empty.hidden = list.body.children.length > 0;
-    list.whole.hidden = !empty.hidden;
-  }
-
-  function revoke({ token_id, name, scope, user_id }) {
-    ask(app, {
-      title: `Revoke ${name ?? token_id}?`,
-      text: `Whoever uses this ${scope} token${user_id ? ` of ${user_id}` : ''} is refused from now on. The locks that were made with it stay.`,
-      action: 'Revoke',
-      run: async () => {
-        await app.client.request('DELETE', `/api/v1/tokens/${encodeURIComponent(token_id)}`);
-        app.tell('The token is revoked.');
-        await read();
-      },
-    });
-  }
-
-  const form = makeForm(async (body) => {
-    // Not again by itself: each attempt would make a token.
-    const made = await attempt(() => app.client.request('POST', '/api/v1/tokens', { body, retryForMs: 0 }));
-    if (!made) return false;
+    say(wrong, '');
     fresh.replaceChildren(showOnce(made, () => fresh.replaceChildren()));
     fresh.querySelector('input').focus();
     fresh.querySelector('input').select();
-    await read();
+    await list?.refresh();
     return true;
   });
-  list.whole.hidden = true;
-  root.append(
-    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Tokens')),
-    app.session.mode === 'none'
-      ? h(
-          'p',
-          { class: 'sub' },
-          'With auth.mode = “none” no token is looked at. They are good as soon as the mode is another: revoke those that you do not know.',
-        )
-      : '',
-    form,
-    fresh,
-    wrong,
-    h('div', { class: 'scroll' }, list.whole),
-    empty,
-    more,
-  );
-  read();
+  root.append(form, wrong, fresh);
+  if (list) {
+    root.querySelector('.title').append(list.number);
+    root.append(list.node);
+    list.refresh();
+  } else {
+    root.append(h('p', { class: 'empty' }, 'A service makes tokens for users; the list of them is for administrators.'));
+  }
+}
+
+const UNUSED =
+  'With auth.mode = “none” no token is looked at. They are good as soon as the mode is another: revoke those that you do not know.';
+
+/** Whether it is good for nothing any more. */
+const isOver = ({ expires_at }) => expires_at !== null && Date.parse(expires_at) <= now();
+
+function makeList(app, signal) {
+  const list = new Listing(app, {
+    signal,
+    caption: 'Tokens',
+    columns: [
+      ['Name', ''],
+      ['Scope', ''],
+      ['Owner', ''],
+      ['Created', 'num'],
+      ['Ends', 'num'],
+      ['Last used', 'num'],
+      ['', 'act'],
+    ],
+    placeholder: 'Name, owner, scope',
+    nothing: h('p', {}, 'There is no token. The back end of an app wants one of scope “service”.'),
+    path: '/api/v1/tokens',
+    member: 'tokens',
+    word: 'token',
+    key: ({ token_id }) => token_id,
+    texts: ({ token_id, name, user_id, scope }) => [token_id, name, user_id, scope],
+    cells: (token) => [
+      [
+        token.name ?? h('span', { class: 'sub' }, 'no name'),
+        h('div', { class: 'sub' }, h('code', {}, token.token_id)),
+      ],
+      h('span', { class: 'tag', 'data-scope': isOver(token) ? null : token.scope }, token.scope),
+      token.user_id ? person(token.user_id) : '–',
+      date(token.created_at),
+      ends(token),
+      token.last_used_at ? time(token.last_used_at) : 'never',
+      h(
+        'button',
+        {
+          type: 'button',
+          class: 'small',
+          'aria-label': `Revoke ${token.name ?? token.token_id}`,
+          onclick: () => revoke(app, token, () => list.refresh()),
+        },
+        'Revoke…',
+      ),
+    ],
+    // What is good before what is not; the newest first.
+    order: (one, other) => isOver(one) - isOver(other) || Date.parse(other.created_at) - Date.parse(one.created_at),
+  });
+  return list;
+}
+
+function ends(token) {
+  if (token.expires_at === null) return 'never';
+  return isOver(token) ? h('span', {}, h('span', { class: 'tag' }, 'expired'), ' ', time(token.expires_at)) : date(token.expires_at);
+}
+
+function revoke(app, token, done) {
+  const { token_id, name, scope, user_id } = token;
+  const whose = `this ${scope} token${user_id ? ` of ${user_id}` : ''}`;
+  ask(app, {
+    title: `Revoke ${name ?? token_id}?`,
+    text: isOver(token)
+      ? 'It has expired, and lets nobody in. It goes from the list.'
+      : `Whoever uses ${whose} is refused from now on. The locks that were made with it stay.`,
+    action: 'Revoke',
+    run: async () => {
+      await app.client.request('DELETE', `/api/v1/tokens/${encodeURIComponent(token_id)}`);
+      app.tell('The token is revoked.');
+      await done();
+    },
+  });
 }
 
 /** `make` gets the body of the request, and returns whether it went well. */
-function makeForm(make) {
+function makeForm(scopes, make) {
   const scope = h(
     'select',
     {},
-    SCOPES.map(([value, text]) => h('option', { value }, text)),
+    scopes.map(([value, text]) => h('option', { value }, text)),
   );
   const user = h('input', { maxlength: 255, autocomplete: 'off', spellcheck: 'false', required: true });
   const name = h('input', { maxlength: 200, autocomplete: 'off' });
@@ -194,7 +199,7 @@ function showOnce({ token, name, scope }, forget) {
     'div',
     { class: 'panel once' },
     h('h2', {}, `The new ${scope} token${name ? `, ${name}` : ''}`),
-    h('p', {}, 'It is shown this once. Keep it where only those can read it who may use it.'),
+    h('p', {}, 'It is shown this once. Store it where only those who use it can read it.'),
     h('div', { class: 'row' }, value, copy, h('button', { type: 'button', onclick: forget }, 'I have it')),
   );
 }

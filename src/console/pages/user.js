@@ -11,7 +11,12 @@ export function showUser(app, root, { id, signal }) {
   const number = h('p', { class: 'number', role: 'status' });
   const name = h('p', { class: 'sub' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
-  const empty = h('p', { class: 'empty', hidden: true }, 'They hold no lock now.');
+  const empty = h(
+    'div',
+    { class: 'empty', hidden: true },
+    h('h2', {}, 'Nobody holds a lock under this user id now'),
+    h('p', {}, 'There is no list of users: an id that nobody has looks the same.'),
+  );
   const release = h(
     'button',
     { type: 'button', class: 'danger', disabled: true, onclick: () => releaseAll(app, id, locks) },
@@ -52,7 +57,7 @@ export function showUser(app, root, { id, signal }) {
       { class: 'title' },
       h('h1', { tabindex: '-1' }, h('code', {}, id)),
       number,
-      h('div', { class: 'actions' }, release),
+      app.session.ends ? h('div', { class: 'actions' }, release) : null,
     ),
     name,
     wrong,

@@ -1,7 +1,7 @@
 // One workspace: its lock, who is there, its members, what happened.
 
 import { learnFrom } from './clock.js';
-import { ask } from './dialog.js';
+import { ask, askFor } from './dialog.js';
 import { h, say } from './dom.js';
 import { ago, full, lasting, person, time } from './format.js';
 import { History } from './history.js';
@@ -9,18 +9,20 @@ import { eachSecond, repeat } from './live.js';
 import { endLock, showLeft } from './lockrow.js';
 import { Members } from './members.js';
 
-/** What may be another with these: who is a member. */
-const MEMBERS_CHANGE = ['member.removed', 'workspace.deleted', 'reset'];
+/** What may be another with these: whether it was created, and who is a member. */
+const MAY_CHANGE = ['member.removed', 'workspace.deleted', 'reset'];
 /** Those who look on come and go without an event: they are read again so often. */
 const AGAIN_MS = 10_000;
+/** Most letters of a name. */
+const NAME_LENGTH = 200;
 
 export function showWorkspace(app, root, { id, signal }) {
   const path = `/api/v1/workspaces/${encodeURIComponent(id)}`;
-  const name = h('p', { class: 'sub' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const lock = new LockCard(app);
   const there = h('div', { class: 'there' });
   const members = new Members(app, id, signal);
+  const about = new About(app, id, { members, signal });
   const history = new History(app, id, signal);
 
   const refresh = repeat(
@@ -43,11 +45,10 @@ export function showWorkspace(app, root, { id, signal }) {
   app.live.hear((told) => {
     const isHere = told.type === 'reset' || told.data?.workspace_id === id;
     if (isHere) refresh();
-    if (isHere && MEMBERS_CHANGE.includes(told.type)) members.refresh();
+    if (isHere && MAY_CHANGE.includes(told.type)) about.refresh();
   }, signal);
   eachSecond(() => lock.tick(refresh), signal);
-  members.refresh();
-  showName(app, name, path, signal);
+  about.refresh();
 
   root.append(
     h('p', { class: 'crumb' }, h('a', { href: '#/workspaces' }, 'Workspaces'), ' / workspace'),
@@ -55,17 +56,9 @@ export function showWorkspace(app, root, { id, signal }) {
       'div',
       { class: 'title' },
       h('h1', { tabindex: '-1' }, h('code', {}, id)),
-      h(
-        'div',
-        { class: 'actions' },
-        h(
-          'button',
-          { type: 'button', class: 'danger-quiet', onclick: () => deleteWorkspace(app, id, path) },
-          'Delete workspace…',
-        ),
-      ),
+      about.actions,
     ),
-    name,
+    about.node,
     wrong,
     h(
       'div',
@@ -82,25 +75,80 @@ export function showWorkspace(app, root, { id, signal }) {
   );
 }
 
-/** How it is called, if somebody made it; else a way to. */
-async function showName(app, node, path, signal) {
-  const make = async () => {
-    try {
-      await app.client.request('PUT', path, { body: {} });
-      await showName(app, node, path, signal);
-    } catch (error) {
-      if (!app.isOver(error)) app.tell(error.message);
-    }
-  };
-  try {
-    const { name, created_at } = await app.client.request('GET', path, { signal });
-    node.replaceChildren([name, `created ${full(created_at)}`].filter(Boolean).join(' · '));
-  } catch (error) {
-    if (error.code !== 'workspace_not_found') return;
-    node.replaceChildren(
-      'Nobody has created this workspace. It can be locked all the same, unless membership is enforced; to have members, it must be. ',
-      h('button', { type: 'button', onclick: make }, 'Create it'),
+/** How it is called and what can be done with it, if somebody created it; else a way to. What only a workspace has that
+ * was created is not there before. */
+class About {
+  #name = null;
+
+  constructor(app, id, { members, signal }) {
+    Object.assign(this, { app, id, members, signal });
+    this.path = `/api/v1/workspaces/${encodeURIComponent(id)}`;
+    this.node = h('p', { class: 'sub' });
+    const button = (text, kind, onclick) => h('button', { type: 'button', class: kind, onclick }, text);
+    this.actions = h(
+      'div',
+      { class: 'actions', hidden: true },
+      button('Rename…', 'small', () => this.#rename()),
+      button('Delete workspace…', 'small danger', () => deleteWorkspace(app, id, this.path)),
     );
+    members.node.hidden = true;
+  }
+
+  async refresh() {
+    try {
+      this.#show(await this.app.client.request('GET', this.path, { signal: this.signal }));
+    } catch (error) {
+      if (error.code === 'workspace_not_found') this.#show(null);
+      else if (!this.signal.aborted && !this.app.isOver(error)) this.app.tell(error.message);
+    }
+  }
+
+  #show(workspace) {
+    const { serves } = this.app.session;
+    this.#name = workspace?.name ?? null;
+    this.actions.hidden = !workspace || !serves;
+    this.members.node.hidden = !workspace;
+    if (workspace) {
+      const { name, created_at } = workspace;
+      this.node.replaceChildren(
+        name ? h('strong', {}, name) : 'No name',
+        ` · created ${full(created_at)}`,
+      );
+      this.members.refresh();
+      return;
+    }
+    const create = h('button', { type: 'button', class: 'small', onclick: () => this.#create() }, 'Create it');
+    this.node.replaceChildren(
+      'Nobody has created this workspace. It can be locked all the same, unless membership is enforced; to have members, it must be created. ',
+      serves ? create : '',
+    );
+  }
+
+  async #create() {
+    try {
+      this.#show(await this.app.client.request('PUT', this.path, { body: {} }));
+      // The button is gone.
+      document.querySelector('main h1')?.focus();
+    } catch (error) {
+      if (!this.app.isOver(error)) this.app.tell(error.message);
+    }
+  }
+
+  #rename() {
+    const had = this.#name;
+    askFor(this.app, {
+      title: `Rename ${this.id}`,
+      label: 'Name',
+      hint: 'How it is shown. Its id stays. You may leave it empty.',
+      value: had ?? '',
+      length: NAME_LENGTH,
+      action: 'Rename',
+      run: async (name) => {
+        const named = await this.app.client.request('PUT', this.path, { body: { name } });
+        this.#show(named);
+        this.app.tell(named.name ? `${this.id} is called ${named.name} now.` : `${this.id} has no name now.`);
+      },
+    });
   }
 }
 
@@ -154,7 +202,7 @@ class LockCard {
       lock.note ? h('p', { class: 'note' }, lock.note) : null,
       this.times,
       metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', {}, metadata)) : null,
-      h('div', { class: 'actions' }, end),
+      this.app.session.ends ? h('div', { class: 'actions' }, end) : null,
     ].filter(Boolean);
   }
 

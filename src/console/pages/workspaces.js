@@ -1,67 +1,80 @@
-// The workspaces that somebody named.
+// The workspaces that somebody created.
 
-import { field, h, say, table } from './dom.js';
-import { date, workspaceHref } from './format.js';
+import { curl } from './curl.js';
+import { field, h, say } from './dom.js';
+import { date, natural, workspaceHref } from './format.js';
+import { Listing } from './listing.js';
+import { isBefore } from './store.js';
 
 export function showWorkspaces(app, root, { signal }) {
-  const list = table('Workspaces', [
-    ['Workspace', ''],
-    ['Name', ''],
-    ['Created', 'num'],
-  ]);
-  const wrong = h('p', { class: 'wrong', role: 'alert' });
-  const empty = h(
-    'div',
-    { class: 'empty', hidden: true },
-    h('h2', {}, 'No workspace has a name yet'),
-    h(
-      'p',
-      {},
-      'A workspace can be locked without. Where workspaces.membership is “enforced”, it has to be made first: with the form above, or by your app:',
-    ),
-    h('pre', {}, `curl -X PUT ${location.origin}/api/v1/workspaces/design-42 --json '{"name": "The design"}'`),
+  const { serves } = app.session;
+  const list = new Listing(app, {
+    signal,
+    caption: 'Workspaces',
+    columns: [
+      ['Workspace', ''],
+      ['Name', ''],
+      ['Created', 'num'],
+    ],
+    placeholder: 'Id or name',
+    nothing: [
+      h('h2', {}, 'No workspace has been created yet'),
+      h(
+        'p',
+        {},
+        'Workspaces can be locked without that. Where workspaces.membership is “enforced”, they have to be created first',
+        serves ? ': with the form above, or by your app.' : '.',
+      ),
+      serves ? curl(app.session, 'PUT', '/api/v1/workspaces/design-42', { body: { name: 'The design' } }) : null,
+    ],
+    path: '/api/v1/workspaces',
+    member: 'workspaces',
+    word: 'workspace',
+    key: ({ workspace_id }) => workspace_id,
+    texts: ({ workspace_id, name }) => [workspace_id, name],
+    cells: ({ workspace_id, name, created_at }) => [
+      h('a', { class: 'workspace', href: workspaceHref(workspace_id) }, workspace_id),
+      name ?? '',
+      date(created_at),
+    ],
+    // As long as there is more, it goes on where the server goes on.
+    order: ({ workspace_id: one }, { workspace_id: other }, isWhole) =>
+      isWhole ? natural(one, other) : isBefore(one, other) ? -1 : 1,
+  });
+  root.append(
+    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Workspaces'), list.number),
+    h('p', { class: 'sub' }, 'Workspaces that somebody created; others can be locked all the same.'),
+    ...(serves ? makeForm(app, () => list.refresh()) : []),
+    list.node,
   );
-  const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => read(cursor) }, 'Show more');
-  let cursor;
+  app.live.hear((told) => (told.type === 'workspace.deleted' || told.type === 'reset') && list.refresh(), signal);
+  list.refresh();
+}
 
-  async function read(from) {
-    try {
-      const page = await app.client.request('GET', '/api/v1/workspaces', { query: { cursor: from }, signal });
-      cursor = page.next_cursor;
-      if (!from) list.body.replaceChildren();
-      list.body.append(
-        ...page.workspaces.map((workspace) =>
-          list.row(
-            h('a', { class: 'workspace', href: workspaceHref(workspace.workspace_id) }, workspace.workspace_id),
-            workspace.name ?? '',
-            date(workspace.created_at),
-          ),
-        ),
-      );
-      more.hidden = cursor === null;
-      empty.hidden = list.body.children.length > 0;
-      list.whole.hidden = !empty.hidden;
-      say(wrong, '');
-    } catch (error) {
-      if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
-    }
-  }
-
+/** `done` is called when there is one more. */
+function makeForm(app, done) {
   const id = h('input', { required: true, maxlength: 255, autocomplete: 'off', spellcheck: 'false' });
   const name = h('input', { maxlength: 200, autocomplete: 'off' });
+  const wrong = h('p', { class: 'wrong', role: 'alert' });
   const form = h(
     'form',
     {
       class: 'row',
       onsubmit: async (event) => {
         event.preventDefault();
+        say(wrong, '');
+        const path = `/api/v1/workspaces/${encodeURIComponent(id.value)}`;
         try {
-          const made = await app.client.request('PUT', `/api/v1/workspaces/${encodeURIComponent(id.value)}`, {
-            body: name.value ? { name: name.value } : {},
-          });
+          // What is there would be given this name.
+          if (await isThere(app, path)) {
+            const open = h('a', { href: workspaceHref(id.value) }, 'Open it');
+            wrong.replaceChildren(h('code', {}, id.value), ' exists already. ', open);
+            return;
+          }
+          const made = await app.client.request('PUT', path, { body: name.value ? { name: name.value } : {} });
           app.tell(`${made.workspace_id} is there.`);
           form.reset();
-          await read();
+          await done();
         } catch (error) {
           if (!app.isOver(error)) say(wrong, error.message);
         }
@@ -71,15 +84,15 @@ export function showWorkspaces(app, root, { signal }) {
     field('Name, if you like', name),
     h('button', { class: 'primary' }, 'Create workspace'),
   );
-  list.whole.hidden = true;
-  root.append(
-    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Workspaces')),
-    form,
-    wrong,
-    h('div', { class: 'scroll' }, list.whole),
-    empty,
-    more,
-  );
-  app.live.hear((told) => (told.type === 'workspace.deleted' || told.type === 'reset') && read(), signal);
-  read();
+  return [form, wrong];
+}
+
+async function isThere(app, path) {
+  try {
+    await app.client.request('GET', path);
+    return true;
+  } catch (error) {
+    if (error.code === 'workspace_not_found') return false;
+    throw error;
+  }
 }

@@ -1,0 +1,143 @@
+// A list of the API on a page, with a search. The server has an order of its own and searches nothing: both are done
+// here, with what was read.
+
+import { arrange, field, h, say, table } from './dom.js';
+import { many } from './format.js';
+
+/** Entries of a page. */
+const PAGE = 500;
+/** What was not read yet may fit, too: whoever searches reads on by themselves, up to so many entries. */
+const SEARCHED = 10_000;
+/** How long one may go on typing before the server is asked (milliseconds). */
+const TYPING_MS = 300;
+
+/**
+ * `path` is what is asked, and `member` what the answer calls the entries; `key` tells them apart, `texts` is what is
+ * searched in them, `cells` what a row shows, and `order` gets two of them and whether all were read. `nothing` is shown
+ * where there are none.
+ */
+export class Listing {
+  #entries = new Map();
+  /** Up to where it was read; null when there is no more. */
+  #cursor;
+  /** By their keys, each with what it was made from: what is the same stays, and keeps the focus. */
+  #rows = new Map();
+  #reading = 0;
+  #typing;
+
+  constructor(app, { signal, columns, caption, placeholder, nothing, ...given }) {
+    Object.assign(this, { app, signal, given });
+    this.table = table(caption, columns);
+    this.search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder });
+    this.search.addEventListener('input', () => this.#typed());
+    this.number = h('p', { class: 'number' });
+    this.wrong = h('p', { class: 'wrong', role: 'alert' });
+    this.nothing = h('div', { class: 'empty', hidden: true }, nothing);
+    this.unfit = h('p', { class: 'empty', hidden: true }, 'None fits what you typed.');
+    this.more = h(
+      'button',
+      { type: 'button', class: 'more', hidden: true, onclick: () => this.#attempt(() => this.#readOn()) },
+      'Show more',
+    );
+    this.tools = h('div', { class: 'toolbar', role: 'search', hidden: true }, field('Find', this.search));
+    this.table.whole.hidden = true;
+    this.node = h(
+      'div',
+      {},
+      this.wrong,
+      this.tools,
+      h('div', { class: 'scroll' }, this.table.whole),
+      this.nothing,
+      this.unfit,
+      this.more,
+    );
+  }
+
+  /** Reads anew as much as was read before, or the first page. */
+  refresh() {
+    const size = this.#entries.size;
+    return this.#attempt(async () => {
+      const number = ++this.#reading;
+      const found = new Map();
+      let cursor;
+      do cursor = await this.#page(cursor, found);
+      while (cursor !== null && found.size < size);
+      // Another one began later, and knows better.
+      if (number !== this.#reading) return;
+      this.#entries = found;
+      this.#cursor = cursor;
+      this.#show();
+    });
+  }
+
+  async #page(cursor, into) {
+    const { path, member, key } = this.given;
+    const query = { limit: PAGE, cursor: cursor ?? undefined };
+    const page = await this.app.client.request('GET', path, { query, signal: this.signal });
+    for (const entry of page[member]) into.set(key(entry), entry);
+    return page.next_cursor;
+  }
+
+  async #readOn() {
+    const entries = this.#entries;
+    const cursor = await this.#page(this.#cursor, entries);
+    if (entries !== this.#entries) return;
+    this.#cursor = cursor;
+    this.#show();
+  }
+
+  get #words() {
+    return this.search.value.trim().toLowerCase();
+  }
+
+  #typed() {
+    this.#show();
+    clearTimeout(this.#typing);
+    this.#typing = setTimeout(
+      () =>
+        this.#attempt(async () => {
+          while (this.#words && this.#cursor !== null && this.#entries.size < SEARCHED) await this.#readOn();
+        }),
+      TYPING_MS,
+    );
+  }
+
+  #show() {
+    const { key, texts, cells, order, word } = this.given;
+    const words = this.#words;
+    const isWhole = this.#cursor === null;
+    const shown = [...this.#entries.values()]
+      .filter((entry) => texts(entry).some((text) => text?.toLowerCase().includes(words)))
+      .sort((one, other) => order(one, other, isWhole));
+    const rows = new Map();
+    for (const entry of shown) {
+      const from = JSON.stringify(entry);
+      const known = this.#rows.get(key(entry));
+      rows.set(key(entry), known?.from === from ? known : { from, node: this.table.row(...cells(entry)) });
+    }
+    this.#rows = rows;
+    arrange(
+      this.table.body,
+      [...rows.values()].map(({ node }) => node),
+    );
+    const all = this.#entries.size;
+    const beyond = isWhole ? '' : '+';
+    this.number.setAttribute('aria-live', words ? 'polite' : 'off');
+    say(this.number, words ? `${shown.length} of ${all}${beyond}` : isWhole ? many(all, word) : `${all}+ ${word}s`);
+    this.tools.hidden = all === 0;
+    this.table.whole.hidden = shown.length === 0;
+    this.nothing.hidden = all > 0;
+    this.unfit.hidden = all === 0 || shown.length > 0;
+    this.more.hidden = isWhole;
+  }
+
+  /** What is refused is said. */
+  async #attempt(work) {
+    try {
+      await work();
+      say(this.wrong, '');
+    } catch (error) {
+      if (!this.signal.aborted && !this.app.isOver(error)) say(this.wrong, error.message);
+    }
+  }
+}
