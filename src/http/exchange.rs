@@ -27,6 +27,7 @@ pub struct Request {
 
 /// The names of the headers that anybody here reads: those that the door lets through. See [`Headers`].
 pub const WANTED: &[&str] = &[
+    "Accept",
     "Authorization",
     "Content-Type",
     "Host",
