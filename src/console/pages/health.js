@@ -77,6 +77,14 @@ const FACTS = [
 ];
 
 export function showHealth(app, root, { signal }) {
+  if (app.session.scope === 'user') {
+    const who = 'You are signed in with the scope “user”.';
+    root.append(
+      h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Health')),
+      h('p', { class: 'empty' }, 'The numbers are for administrators, services and monitoring. ', who),
+    );
+    return;
+  }
   const version = h('p', { class: 'number' });
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const charts = CHARTS.map((given) => ({ given, chart: new Chart({ ...given, keep: KEEP }) }));
@@ -120,12 +128,7 @@ export function showHealth(app, root, { signal }) {
         all.hidden = false;
       } catch (error) {
         if (signal.aborted || app.isOver(error)) return;
-        say(
-          wrong,
-          error.status === 403
-            ? `${error.message} The numbers are for administrators, services and monitoring.`
-            : `The numbers cannot be read: ${error.message}`,
-        );
+        say(wrong, `The numbers cannot be read: ${error.message}`);
       }
     },
     EACH_MS,

@@ -83,6 +83,7 @@ const app = {
 
 function show({ focus }) {
   shown.abort();
+  closeQuestions();
   shown = new AbortController();
   const page = find();
   for (const link of nav.querySelectorAll('a')) {
@@ -125,6 +126,11 @@ function follow() {
   });
 }
 
+/** A question is about what is on the page. */
+function closeQuestions() {
+  for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
+}
+
 /** Back to the door. */
 function leave(why) {
   signedIn.abort();
@@ -133,7 +139,7 @@ function leave(why) {
   nav.hidden = true;
   connection.hidden = true;
   who.replaceChildren();
-  for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
+  closeQuestions();
   document.title = 'Sign in · Lockhouse';
   signIn(main, { why, done: enter });
 }

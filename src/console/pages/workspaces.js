@@ -43,7 +43,7 @@ export function showWorkspaces(app, root, { signal }) {
   });
   root.append(
     h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Workspaces'), list.number),
-    h('p', { class: 'sub' }, 'Workspaces that somebody created; others can be locked all the same.'),
+    h('p', { class: 'sub' }, 'Workspaces that somebody created; others can be locked all the same, unless membership is enforced.'),
     ...(serves ? makeForm(app, () => list.refresh()) : []),
     list.node,
   );
