@@ -23,6 +23,7 @@ async function furnish(server) {
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42', { name: 'The design' });
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42/members/alice', { role: 'admin' });
   await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'admin', name: 'operations' });
+  await server.ask('x', 'POST', '/api/v1/tokens', { user_id: 'alice', name: 'of before', ttl_ms: 1 });
   // As long as they may be, and nowhere to break.
   const [id, user] = ['w'.repeat(255), 'u'.repeat(255)];
   await server.acquire(user, id, {
@@ -76,7 +77,8 @@ for (const colorScheme of ['light', 'dark']) {
           ['#/users/' + 'u'.repeat(255), 'tbody tr'],
           ['#/workspaces/' + 'w'.repeat(255), '.timeline li'],
           ['#/workspaces', 'tbody tr'],
-          ['#/tokens', 'tbody tr'],
+          ['#/workspaces/plan-1', 'button:text("Create it")'],
+          ['#/tokens', '.tag:text("expired")'],
           ['#/health', '.chart .value:text("B")'],
           ['#/nothing', 'h1'],
           ['#/users/nobody', '.empty:visible'],
@@ -89,6 +91,11 @@ for (const colorScheme of ['light', 'dark']) {
         await page.goto(server.url + '/#/locks');
         await page.getByRole('button', { name: 'End the lock of design-42' }).click();
         await look('a question');
+        await page.goto(server.url + '/#/workspaces/design-42');
+        await page.getByRole('button', { name: 'Rename' }).click();
+        await look('a question for a name');
+        await page.goto(closed.url + '/demo');
+        await look('the playground that is off');
         await page.goto(closed.url);
         await page.getByLabel('Token').waitFor();
         await look('the sign-in');

@@ -1,6 +1,8 @@
 // The web console in a real browser, on a real server: what it does.
 
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { answer, isLive, reads, row, signIn, story, useBrowser } from './console.js';
 
 const EVIL = '<img src=x onerror=alert(1)>';
@@ -206,7 +208,7 @@ story("all locks of a user are released, and nobody else's", async ({ server, op
   await page.getByRole('button', { name: 'Release all' }).click();
   await answer(page, { reason: 'left the company', button: 'Release all' });
   await page.getByText('3 locks of alice released.').waitFor();
-  await page.getByText('They hold no lock now.').waitFor();
+  await page.getByText('Nobody holds a lock under this user id now').waitFor();
   const { events } = await server.ask('bob', 'GET', '/api/v1/workspaces/one/history');
   assert.equal(events[0].detail.reason, 'left the company');
   assert.deepEqual(
@@ -215,7 +217,7 @@ story("all locks of a user are released, and nobody else's", async ({ server, op
   );
 });
 
-story('a lost connection is shown, and what was missed is there when it is back', async ({ server, open }) => {
+story('a lost connection is shown, and what was missed is there when it is back', async ({ server, open, context }) => {
   const { lock } = await server.acquire('dave', 'long', { ttl_ms: 60_000 });
   const page = await open();
   await isLive(page);
@@ -224,11 +226,13 @@ story('a lost connection is shown, and what was missed is there when it is back'
   await row(page, 'design-42').waitFor();
   await server.kill();
   await page.getByText('Connection lost').waitFor();
+  await context.setOffline(true);
   await server.again();
   const renewal = { fence: lock.fence, ttl_ms: 600_000 };
   await server.ask('dave', 'POST', '/api/v1/workspaces/long/lock/heartbeat', renewal);
   await server.acquire('bob', 'plan-1');
   await server.acquire('bob', 'design-42', { force: true });
+  await context.setOffline(false);
   await isLive(page);
   await reads(row(page, 'design-42'), 'bob');
   await row(page, 'plan-1').waitFor();
@@ -251,7 +255,7 @@ story(
     await signIn(page, token + '\n');
     await page.getByRole('heading', { level: 1, name: 'Locks' }).waitFor();
     await isLive(page);
-    assert.match(await page.locator('#who').textContent(), new RegExp(`token ${token.slice(0, 7)}…`));
+    assert.match(await page.locator('#who').textContent(), new RegExp(`^admin token ${token.slice(0, 7)}…`));
     const kept = await page.evaluate(() => [
       localStorage.length,
       sessionStorage.length,
@@ -300,10 +304,8 @@ story(
     await page.getByRole('dialog').getByRole('button', { name: 'End the lock' }).click();
     assert.ok((await page.locator('dialog .wrong').filter({ hasText: /\w/ }).textContent()).length > 10);
     await page.keyboard.press('Escape');
-    for (const hash of ['#/tokens', '#/health']) {
-      await page.evaluate((hash) => (location.hash = hash), hash);
-      await page.getByText('Your credentials are not for this.').waitFor();
-    }
+    await page.getByRole('link', { name: 'Health' }).click();
+    await page.getByText('The numbers are for administrators').waitFor();
   },
   { LOCKHOUSE_AUTH_MODE: 'token' },
 );
@@ -356,7 +358,227 @@ story('a workspace is named, gets members, and is deleted', async ({ server, ope
   await page.getByText('Nobody yet.').waitFor();
   await page.getByRole('button', { name: 'Delete workspace' }).click();
   await answer(page, { button: 'Delete' });
-  await page.getByText('No workspace has a name yet').waitFor();
+  await page.getByText('No workspace has been created yet').waitFor();
+});
+
+story('a workspace that is there is not created again, but renamed where it is', async ({ server, open }) => {
+  await server.ask('x', 'PUT', '/api/v1/workspaces/design-42', { name: 'The design' });
+  const page = await open('#/workspaces');
+  await page.getByLabel('Id').fill('design-42');
+  await page.getByLabel('Name').fill('Another');
+  await page.getByRole('button', { name: 'Create workspace' }).click();
+  await page.getByText('design-42 exists already.').waitFor();
+  const name = async () => (await server.ask('x', 'GET', '/api/v1/workspaces/design-42')).name;
+  assert.equal(await name(), 'The design');
+  await page.getByRole('link', { name: 'Open it' }).click();
+  const rename = async (from, to) => {
+    await page.getByRole('button', { name: 'Rename…' }).click();
+    assert.equal(await page.getByRole('dialog').getByLabel('Name').inputValue(), from);
+    await page.getByRole('dialog').getByLabel('Name').fill(to);
+    await answer(page, { button: 'Rename' });
+  };
+  await rename('The design', EVIL);
+  await reads(page.locator('.page > .sub strong'), EVIL);
+  assert.equal(await name(), EVIL);
+  await rename(EVIL, '');
+  await page.getByText('No name · created').waitFor();
+  assert.equal(await name(), null);
+});
+
+story('of a workspace that nobody created there is nothing to delete and nobody to add', async ({ server, open }) => {
+  const page = await open('#/workspaces/nothing');
+  await page.getByText('Nobody has created this workspace.').waitFor();
+  const offered = (name) => page.getByRole('button', { name }).count();
+  assert.deepEqual([await offered('Delete workspace'), await offered('Rename'), await offered('Add member')], [0, 0, 0]);
+  await server.acquire('alice', 'nothing');
+  await page.getByRole('button', { name: 'End this lock' }).waitFor();
+  assert.equal(await offered('Delete workspace'), 0);
+  await page.getByRole('button', { name: 'Create it' }).click();
+  for (const name of ['Delete workspace', 'Rename', 'Add member']) await page.getByRole('button', { name }).waitFor();
+  // A question does not outlive the page that it is about.
+  await page.getByRole('button', { name: 'Delete workspace' }).click();
+  await page.evaluate(() => (location.hash = '#/workspaces'));
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  await row(page, 'nothing').waitFor();
+});
+
+story('workspaces are found by what they are called, and stand as people count', async ({ server, open }) => {
+  for (const number of [1, 2, 10, 11]) {
+    await server.ask('x', 'PUT', `/api/v1/workspaces/plan-${number}`, { name: `Floor ${number}` });
+    await server.acquire('alice', `plan-${number}`);
+  }
+  await server.acquire('alice', 'unnamed');
+  const page = await open();
+  const shown = () => page.locator('a.workspace').allTextContents();
+  await reads(row(page, 'plan-10'), 'Floor 10');
+  assert.deepEqual(await shown(), ['plan-1', 'plan-2', 'plan-10', 'plan-11', 'unnamed']);
+  await page.getByLabel('Find').fill('floor 1');
+  await page.getByText('3 of 5').waitFor();
+  assert.deepEqual(await shown(), ['plan-1', 'plan-10', 'plan-11']);
+  await page.getByRole('link', { name: 'Workspaces' }).click();
+  await page.getByText('others can be locked all the same').waitFor();
+  await page.getByText('4 workspaces').waitFor();
+  assert.deepEqual(await shown(), ['plan-1', 'plan-2', 'plan-10', 'plan-11']);
+  await page.getByLabel('Find').fill('FLOOR 2');
+  await page.getByText('1 of 4').waitFor();
+  assert.deepEqual(await shown(), ['plan-2']);
+  await page.getByLabel('Find').fill('nothing like this');
+  await page.getByText('None fits what you typed.').waitFor();
+});
+
+story('a search reads on, and what is not whole stands as the server has it', async ({ server, open }) => {
+  const all = Array.from({ length: 520 }, (_, number) => number + 1);
+  await Promise.all(all.map((number) => server.ask('x', 'PUT', `/api/v1/workspaces/w-${number}`, {})));
+  const page = await open('#/workspaces');
+  await page.getByText('500+ workspaces').waitFor();
+  const shown = () => page.locator('a.workspace').allTextContents();
+  assert.deepEqual((await shown()).slice(0, 3), ['w-1', 'w-10', 'w-100']);
+  await page.getByLabel('Find').fill('w-99');
+  await page.getByText('1 of 520').waitFor();
+  await page.getByLabel('Find').fill('');
+  await page.getByText('520 workspaces').waitFor();
+  assert.deepEqual((await shown()).slice(0, 3), ['w-1', 'w-2', 'w-3']);
+});
+
+story('tokens: the newest first, those that expired last, and each can be found', async ({ server, open }) => {
+  await server.ask('x', 'POST', '/api/v1/tokens', { user_id: 'alice', name: 'was good', ttl_ms: 1 });
+  await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'service', name: 'first' });
+  await server.ask('x', 'POST', '/api/v1/tokens', { user_id: 'bob', name: 'second', ttl_ms: 600_000 });
+  const page = await open('#/tokens');
+  const names = () => page.locator('tbody td:first-child').evaluateAll((cells) => cells.map(({ firstChild }) => firstChild.textContent));
+  await page.getByText('3 tokens').waitFor();
+  assert.deepEqual(await names(), ['second', 'first', 'was good']);
+  const expired = page.locator('tbody tr').filter({ hasText: 'expired' });
+  assert.equal(await expired.count(), 1);
+  await reads(expired, 'was good');
+  await page.getByLabel('Find').fill('bob');
+  await page.getByText('1 of 3').waitFor();
+  assert.deepEqual(await names(), ['second']);
+  await page.getByLabel('Find').fill('SERVICE');
+  await page.waitForFunction(() => document.querySelector('tbody td').textContent.startsWith('first'));
+});
+
+/** What a page shows to be typed into a shell, typed into a shell. */
+const carryOut = async (page, token) => {
+  const { stdout } = await promisify(execFile)('sh', ['-c', `${await page.locator('pre').textContent()} -s`], {
+    env: { ...process.env, TOKEN: token },
+  });
+  return JSON.parse(stdout);
+};
+
+story(
+  'who is signed in is offered what they may do, and shown commands that work',
+  async ({ server, open }) => {
+    for (const scope of ['user', 'read', 'service', 'admin']) {
+      const whose = scope === 'user' ? ['--user', 'carol'] : [];
+      const token = await server.run('token', 'create', '--scope', scope, '--name', scope, ...whose);
+      const page = await open();
+      await signIn(page, token);
+      await page.getByText('Nobody has a lock').waitFor();
+      assert.match(await page.locator('#who').textContent(), new RegExp(`^${scope} token lh_`));
+      const ask = (method, path) =>
+        fetch(server.url + path, { method, headers: { Authorization: `Bearer ${token}` } }).then((answer) => answer.json());
+      await isLive(page);
+      if (scope === 'read') {
+        assert.equal(await page.locator('pre').count(), 0);
+      } else {
+        const { lock } = await carryOut(page, token);
+        assert.equal(lock.locked_by_user_id, scope === 'user' ? 'carol' : 'alice');
+        await row(page, 'design-42').waitFor();
+        assert.equal(await page.getByRole('button', { name: 'End the lock' }).count(), scope === 'service' ? 0 : 1);
+        await fetch(`${server.url}/api/v1/workspaces/design-42/lock`, {
+          method: 'DELETE',
+          headers: { Authorization: `Bearer ${token}`, ...(scope !== 'user' && { 'X-User-Id': 'alice' }) },
+        });
+      }
+      const serves = scope === 'service' || scope === 'admin';
+      await page.getByRole('link', { name: 'Workspaces' }).click();
+      await page.getByText('No workspace has been created yet').waitFor();
+      assert.equal(await page.getByRole('button', { name: 'Create workspace' }).count(), serves ? 1 : 0);
+      if (serves) {
+        assert.equal((await carryOut(page, token)).name, 'The design');
+        assert.deepEqual(await ask('DELETE', '/api/v1/workspaces/design-42'), { deleted: true });
+      } else {
+        assert.equal(await page.locator('pre').count(), 0);
+      }
+      await page.getByRole('link', { name: 'Tokens' }).click();
+      await page.getByRole('heading', { level: 1, name: 'Tokens' }).waitFor();
+      if (scope === 'admin') await page.getByText(/^\d tokens$/).waitFor();
+      else await page.getByText('administrators').waitFor();
+      assert.equal(await page.getByRole('button', { name: 'Create token' }).count(), serves ? 1 : 0);
+      assert.equal(await page.locator('.wrong:not(:empty)').count(), 0);
+      // Nothing was made to find out what they may.
+      const made = await server.run('token', 'list');
+      assert.equal(made.split('\n').filter((line) => /user|read|service|admin/.test(line) && !/SCOPE/i.test(line)).length, 1 + ['user', 'read', 'service', 'admin'].indexOf(scope), made);
+      await page.close();
+    }
+  },
+  { LOCKHOUSE_AUTH_MODE: 'token' },
+);
+
+story('the commands of a page work where everybody is believed', async ({ server, open }) => {
+  const page = await open();
+  assert.equal((await carryOut(page)).lock.locked_by_user_id, 'alice');
+  await server.ask('alice', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  await page.getByRole('link', { name: 'Workspaces' }).click();
+  await page.getByText('No workspace has been created yet').waitFor();
+  assert.equal((await carryOut(page)).workspace_id, 'design-42');
+});
+
+story(
+  'where a workspace has to be created first, no command is shown that would be refused',
+  async ({ open }) => {
+    const page = await open();
+    await page.getByText('Nobody has a lock').waitFor();
+    await isLive(page);
+    assert.equal(await page.locator('pre:visible').count(), 0);
+  },
+  { LOCKHOUSE_WORKSPACES_MEMBERSHIP: 'enforced' },
+);
+
+story('the history says when to the second, and who by their name', async ({ server, open }) => {
+  await server.acquire('alice', 'design-42', { name: 'Alice Martin' });
+  await server.acquire('bob', 'design-42', { name: 'Bob Dupont', force: true });
+  const page = await open('#/workspaces/design-42');
+  await reads(page.locator('.timeline li'), 'Alice Martin alice got the lock');
+  await reads(page.locator('.timeline li'), 'Bob Dupont bob took it over from alice');
+  assert.match(await page.locator('.timeline time').first().textContent(), /\d:\d\d:\d\d/);
+});
+
+story('the console and the playground are linked', async ({ open }) => {
+  const page = await open();
+  await page.getByRole('link', { name: 'Playground' }).click();
+  await page.getByRole('heading', { name: 'Two people, one document' }).waitFor();
+  await page.getByRole('link', { name: 'To the console' }).click();
+  await page.getByRole('heading', { level: 1, name: 'Locks' }).waitFor();
+});
+
+story(
+  'a person is told that the playground is off, and is not led there',
+  async ({ open }) => {
+    const page = await open('demo');
+    await page.getByRole('heading', { name: 'The playground is off' }).waitFor();
+    await page.getByText('server.demo = "on"').waitFor();
+    await page.getByRole('link', { name: 'To the console' }).click();
+    await page.getByLabel('Token').waitFor();
+    assert.equal(await page.getByRole('link', { name: 'Playground' }).count(), 0);
+  },
+  { LOCKHOUSE_AUTH_MODE: 'token' },
+);
+
+story('both forms of the metrics are read', async ({ open }) => {
+  const page = await open();
+  const read = (text) =>
+    page.evaluate(async (text) => {
+      const { parse, sum } = await import('/console/metrics.js');
+      const now = parse(text);
+      return [sum(now, 'lockhouse_x_total'), now.get('lockhouse_build_info')[0].labels.version, [...now.keys()].length];
+    }, text);
+  const samples = 'lockhouse_x_total{route="a \\"b\\" {c}"} 2\nlockhouse_x_total{route="d"} 3\n';
+  const info = 'lockhouse_build_info{version="1.2"} 1\n';
+  const prometheus = `# HELP lockhouse_x_total X.\n# TYPE lockhouse_x_total counter\n${samples}# TYPE lockhouse_build_info gauge\n${info}`;
+  const open_ = `# HELP lockhouse_x X.\n# TYPE lockhouse_x counter\n# UNIT lockhouse_x x\n${samples}# TYPE lockhouse_build info\n${info}# EOF\n`;
+  for (const text of [prometheus, open_]) assert.deepEqual(await read(text), [5, '1.2', 2]);
 });
 
 story('more locks than a page has can be read on and found', async ({ server, open }) => {
@@ -380,17 +602,17 @@ story('more locks than a page has can be read on and found', async ({ server, op
 
 story('the health of the server is drawn', async ({ server, open }) => {
   const page = await open('#/health');
-  await page.getByRole('heading', { name: 'Requests a second' }).waitFor();
+  await page.getByRole('heading', { name: 'Requests per second' }).waitFor();
   for (let number = 0; number < 20; number++) await server.acquire('alice', `w-${number}`);
   const charts = page.locator('.chart:visible');
   await page.waitForFunction(() =>
     [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('.value').textContent !== '–'),
   );
   assert.deepEqual(await charts.locator('h2').allTextContents(), [
-    'Requests a second',
+    'Requests per second',
     'Commit time',
-    'Slow commits',
-    'Writes a commit',
+    'Commit time, 99th percentile',
+    'Writes per commit',
     'Queue',
     'Live locks',
     'Database',

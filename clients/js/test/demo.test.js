@@ -88,7 +88,7 @@ story('crash: whoever waits gets it when the lease has run out', async ({ server
   await alice.is('Tab closed');
   await alice.says(/^The lease runs on for \d+ s$/);
   await bob.is('Editing');
-  await logs(page, "Alice's lease has run out");
+  await logs(page, 'Alice’s lease has run out');
   await alice.says('The lease is over');
   await alice.press('Open it again');
   await alice.is('Reading');
