@@ -11,9 +11,9 @@ export function curl(session, method, path, { user, body } = {}) {
   return h('pre', {}, words.join(' '));
 }
 
-function credentials({ mode, actsForOthers }, user) {
+function credentials({ mode, scope, actsForOthers }, user) {
   const named = user ? [`-H 'X-User-Id: ${user}'`] : [];
   if (mode === 'none') return named;
-  if (mode !== 'token') return null;
+  if (mode !== 'token' || scope === undefined) return null;
   return [`-H "Authorization: Bearer $TOKEN"`, ...(actsForOthers ? named : [])];
 }

@@ -20,7 +20,7 @@ export class Listing {
   #entries = new Map();
   /** Up to where it was read; null when there is no more. */
   #cursor;
-  /** By their keys, each with what it was made from: what is the same stays, and keeps the focus. */
+  /** By their keys, each with what it was made from: what is the same keeps the focus. */
   #rows = new Map();
   #reading = 0;
   #typing;
@@ -113,7 +113,8 @@ export class Listing {
     for (const entry of shown) {
       const from = JSON.stringify(entry);
       const known = this.#rows.get(key(entry));
-      rows.set(key(entry), known?.from === from ? known : { from, node: this.table.row(...cells(entry)) });
+      const stays = known?.from === from && known.node.contains(document.activeElement);
+      rows.set(key(entry), stays ? known : { from, node: this.table.row(...cells(entry)) });
     }
     this.#rows = rows;
     arrange(
