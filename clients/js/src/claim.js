@@ -2,19 +2,26 @@ import { isRefusal } from './refusal.js';
 
 /** What a tab asks of the server for itself. */
 
+/** @typedef {import('./client.js').Lock} Lock */
 /** Who wants what, and how: `wish` is what goes along whenever it is asked for.
  * @typedef {{
  *   client: import('./client.js').Lockhouse, workspaceId: string,
  *   wish: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
  * }} Claim */
 /** What was granted, and when it was asked for.
- * @typedef {{ lock: import('./client.js').Lock, sentAt: import('./clock.js').Moment }} Grant */
+ * @typedef {{ lock: Lock, sentAt: import('./clock.js').Moment }} Grant */
 
 /** Locks it, or renews what this tab has.
  * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
 export async function acquire({ client, workspaceId, wish }, more, asked) {
   const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
   return { lock: value.lock, sentAt };
+}
+
+/** Reads who has it.
+ * @param {Claim} claim @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
+export async function read({ client, workspaceId }, asked) {
+  return (await client.request('GET', client.lockPath(workspaceId), asked)).lock;
 }
 
 /** @param {Claim} claim @param {number} fence @param {boolean} active whether the person did something
@@ -29,6 +36,14 @@ export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } },
 export function giveBack({ client, workspaceId }, fence) {
   client.release(workspaceId, { fence }).catch(() => {});
 }
+
+/** Whether it is this person's.
+ * @param {Claim} claim @param {Lock | null} lock */
+export const isMine = ({ client }, lock) => lock?.locked_by_user_id === client.userId;
+
+/** Whether it is this tab's: what it had before it was loaded again, or what was handed to it.
+ * @param {Claim} claim @param {Lock | null} lock */
+export const isHere = (claim, lock) => isMine(claim, lock) && lock?.session_id === claim.wish.session_id;
 
 /** Whether the server says that the lease is over.
  * @param {unknown} error @returns {error is import('./refusal.js').Refusal} */

@@ -110,17 +110,17 @@ export class Lockhouse {
 
   /** One attempt, whose answer is not read.
    * @param {string} method @param {string} path @param {Asked} [asked] @returns {Promise<Response>} */
-  async open(method, path, { query = {}, body, signal, timeoutMs } = {}) {
-    const words = Object.entries(query).filter(([, value]) => value !== undefined);
-    const search = words.length ? '?' + new URLSearchParams(words.map(([name, value]) => [name, String(value)])) : '';
-    const signals = [signal, timeoutMs ? AbortSignal.timeout(timeoutMs) : undefined].filter((given) => given !== undefined);
-    const headers = await Promise.race([this.#credentials(), ...signals.map(aborted)]);
+  async open(method, path, { query = {}, body, signal = new AbortController().signal, timeoutMs } = {}) {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+    const end = timeoutMs ? AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]) : signal;
+    const headers = await Promise.race([this.#credentials(), aborted(end)]);
     if (body) headers['Content-Type'] = 'application/json';
-    const response = await fetch(this.url + path + search, {
+    const response = await fetch(this.url + path + (search.size ? '?' + search : ''), {
       method,
       headers,
-      ...(body && { body: JSON.stringify(body) }),
-      ...(signals.length && { signal: AbortSignal.any(signals) }),
+      body: body ? JSON.stringify(body) : null,
+      signal: end,
     });
     if (!response.ok) throw await refusal(response);
     return response;
@@ -150,10 +150,15 @@ export class Lockhouse {
     return (await this.ask(method, path, asked)).value;
   }
 
+  /** @param {string} workspaceId @param {string} path @param {object} body @param {Asked} [asked] */
+  #post(workspaceId, path, body, asked) {
+    return this.request('POST', this.lockPath(workspaceId) + path, { ...asked, body });
+  }
+
   /** Locks it, or renews what one has. With `wait_ms` it waits in line.
    * @param {string} workspaceId @param {AcquireBody} [body] @param {Asked} [asked] @returns {Promise<Acquired>} */
   acquire(workspaceId, body = {}, asked) {
-    return this.request('POST', this.lockPath(workspaceId), { timeoutMs: 15_000 + (body.wait_ms ?? 0), ...asked, body });
+    return this.#post(workspaceId, '', body, { timeoutMs: 15_000 + (body.wait_ms ?? 0), ...asked });
   }
 
   /** Takes it from its holder, if that is still the one whom the person saw.
@@ -166,13 +171,13 @@ export class Lockhouse {
    * @param {string} workspaceId @param {{ fence?: number, session_id?: string, ttl_ms?: number, active?: boolean }} body
    * @param {Asked} [asked] @returns {Promise<Renewed>} */
   heartbeat(workspaceId, body, asked) {
-    return this.request('POST', this.lockPath(workspaceId) + '/heartbeat', { ...asked, body });
+    return this.#post(workspaceId, '/heartbeat', body, asked);
   }
 
   /** Ends the lease. Harmless when it has ended.
    * @param {string} workspaceId @param {{ fence?: number }} [body] @returns {Promise<{ released: boolean }>} */
   release(workspaceId, body = {}) {
-    return this.request('POST', this.lockPath(workspaceId) + '/release', { body });
+    return this.#post(workspaceId, '/release', body);
   }
 
   /** The same from a page that closes. Returns whether the browser took it.
@@ -192,20 +197,20 @@ export class Lockhouse {
    * @param {string} workspaceId @param {{ message?: string, name?: string, session_id?: string }} [body]
    * @returns {Promise<{ knock: Knock, lock: Lock }>} */
   knock(workspaceId, body = {}) {
-    return this.request('POST', this.lockPath(workspaceId) + '/knock', { body });
+    return this.#post(workspaceId, '/knock', body);
   }
 
   /** Says no to the one who asks.
    * @param {string} workspaceId @param {object} [body] @returns {Promise<{ declined: boolean }>} */
   decline(workspaceId, body = {}) {
-    return this.request('POST', this.lockPath(workspaceId) + '/knock/decline', { body });
+    return this.#post(workspaceId, '/knock/decline', body);
   }
 
   /** Gives it to somebody; without a name, to the one who asks.
    * @param {string} workspaceId @param {{ to_user_id?: string, fence?: number }} [body]
    * @returns {Promise<{ handed_over: boolean, lock: Lock }>} */
   handover(workspaceId, body = {}) {
-    return this.request('POST', this.lockPath(workspaceId) + '/handover', { body });
+    return this.#post(workspaceId, '/handover', body);
   }
 
   /** What happened, the newest first.

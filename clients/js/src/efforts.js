@@ -1,4 +1,4 @@
-import { acquire, giveBack, hasEnded, heartbeat } from './claim.js';
+import { acquire, giveBack, hasEnded, heartbeat, isHere, read } from './claim.js';
 import { Refusal, isRefusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
 
@@ -55,13 +55,12 @@ function stand(claim, signal) {
       let again = ASK_AGAIN_MS;
       for (let failures = 0; !isGranted; ) {
         const began = performance.now();
-        const pause = new AbortController();
         const answer = acquire(claim, { wait_ms: WAIT_MS }, asked).then(({ lock }) => {
           isGranted = true;
           resolve(lock);
         });
         try {
-          await Promise.race([answer, sleep(again, pause.signal)]);
+          await Promise.race([answer, sleep(again, signal)]);
           answer.catch(() => {});
           failures = 0;
         } catch (error) {
@@ -76,8 +75,6 @@ function stand(claim, signal) {
           } else {
             throw error;
           }
-        } finally {
-          pause.abort();
         }
       }
     };
@@ -87,23 +84,21 @@ function stand(claim, signal) {
 
 /** Comes back to a lease that ended while nobody looked, unless somebody else had the lock since.
  * @param {Claim} claim @param {number} fence @param {AbortSignal} signal
- * @returns {Promise<Grant | { holder: Lock | null }>} */
+ * @returns {Promise<Grant | { holder: Lock | null, changed: boolean }>} */
 export async function comeBack(claim, fence, signal) {
-  const { client, workspaceId, wish } = claim;
   for (let failures = 0; ; failures++) {
     try {
-      const { lock: found } = await client.request('GET', client.lockPath(workspaceId), { retryForMs: 0 });
+      const holder = await read(claim, { retryForMs: 0 });
       signal.throwIfAborted();
-      const isOurs = found?.locked_by_user_id === client.userId && found.session_id === wish.session_id;
-      if (found && !isOurs) return { holder: found };
+      if (holder && !isHere(claim, holder)) return { holder, changed: true };
       const grant = await acquire(claim, {}, { retryForMs: 0 });
       const after = grant.lock.fence;
       // If the person has begun something else meanwhile, it is for that to say what becomes of it.
       if (after === fence || signal.aborted || (await isNext(claim, fence, after)) || signal.aborted) return grant;
       giveBack(claim, after);
-      return { holder: null };
+      return { holder: null, changed: true };
     } catch (error) {
-      if (isRefusal(error, 'lock_held')) return { holder: error.problem.lock ?? null };
+      if (isRefusal(error, 'lock_held')) return { holder: error.problem.lock ?? null, changed: true };
       const isSignedOut = error instanceof Refusal && error.status === 401;
       if (!isPassing(error) && !isSignedOut) throw error;
       await sleep(isSignedOut ? SIGNED_OUT_MS : backoff(failures, error), signal);

@@ -97,8 +97,7 @@ export class Lease {
       this.stop();
       this.#told.onGiven(lock);
     } else {
-      const name = by_name ?? (lock?.locked_by_user_id === by_user_id ? lock?.locked_by_name : null);
-      this.#lose(reason, who(by_user_id, name), lock);
+      this.#lose(reason, who(by_user_id, by_name), lock);
     }
   }
 

@@ -1,10 +1,11 @@
-import { acquire, giveBack } from './claim.js';
+import { acquire, giveBack, isHere } from './claim.js';
 import { Effort, comeBack, standInLine } from './efforts.js';
 import { Lease } from './lease.js';
 import { isRefusal } from './refusal.js';
 import { tabSession } from './session.js';
 import { Sight } from './sight.js';
 import { tabsOf } from './tabs.js';
+import { holderOf } from './view.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./view.js').Loss} Loss */
@@ -21,7 +22,7 @@ import { tabsOf } from './tabs.js';
 /** Thrown by a save that must not go out: this tab does not have the lock. */
 export class NotHeld extends Error {
   constructor() {
-    super('This is not locked by this tab, so nothing is saved.');
+    super('This tab does not have the lock.');
     this.name = 'NotHeld';
   }
 }
@@ -244,7 +245,7 @@ export class WorkspaceLock extends EventTarget {
   /** The person, or what happens, begins something new: what was begun before ends.
    * @param {boolean} isWanted */
   #begin(isWanted) {
-    if (this.#closing.signal.aborted && isWanted) throw new Error('This was closed: make another WorkspaceLock.');
+    if (this.#closing.signal.aborted && isWanted) throw new Error('This WorkspaceLock is closed.');
     this.#effort.abort();
     this.#now.hasAsked = false;
     return (this.#effort = new Effort(isWanted));
@@ -348,21 +349,16 @@ export class WorkspaceLock extends EventTarget {
   async #comeBack() {
     const effort = this.#begin(true);
     effort.isComingBack = true;
-    /** @type {{ holder: Lock | null } | null} */
-    let other = null;
-    try {
-      const found = await comeBack(this.#claim, this.#last, effort.signal);
-      if ('lock' in found) return this.#granted(found, !effort.signal.aborted);
-      other = found;
-    } catch {
-      // The server refuses it.
-    } finally {
-      effort.isComingBack = false;
-    }
+    // Where it is refused altogether, it is not known whether somebody had it.
+    const found = await comeBack(this.#claim, this.#last, effort.signal).catch(() => ({ holder: null, changed: false }));
+    effort.isComingBack = false;
+    if ('lock' in found) return this.#granted(found, !effort.signal.aborted);
     if (effort.signal.aborted) return;
+    // It does not come back.
     effort.isWanted = false;
-    if (other) this.#isIntact = false;
-    this.#now.loseForGood(other?.holder ?? null, Boolean(other));
+    const { holder, changed } = found;
+    if (changed) this.#isIntact = false;
+    this.#now.lose({ reason: 'expired', ...this.#now.loss, by: holderOf(holder), changed }, holder);
   }
 
   /** @param {import('./events.js').Told} told */
@@ -381,7 +377,7 @@ export class WorkspaceLock extends EventTarget {
     this.#now.see(lock, isDeclined);
     if (isDeclined) this.#tell('declined');
     // This tab asked, and then did not want it any more.
-    if (lock && type === 'lock.handed_over' && this.#now.isHere(lock) && !this.#effort.isWanted) giveBack(this.#claim, lock.fence);
+    if (lock && type === 'lock.handed_over' && isHere(this.#claim, lock) && !this.#effort.isWanted) giveBack(this.#claim, lock.fence);
   }
 
   /** @param {boolean} isReleased */

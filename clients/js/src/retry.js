@@ -13,13 +13,9 @@ export function backoff(attempt, error) {
 }
 
 /** Whether the same request may go well later: the server was not reached, or was busy, or is just starting. What it
- * refused (4xx) it would refuse again.
+ * refused (4xx) it would refuse again. Whether anybody still wants it, their signal says.
  * @param {unknown} error */
-export const isPassing = (error) =>
-  error instanceof Refusal ? [502, 503, 504].includes(error.status) : !isAbort(error);
-
-/** @param {unknown} error */
-export const isAbort = (error) => error instanceof DOMException && error.name === 'AbortError';
+export const isPassing = (error) => !(error instanceof Refusal) || [502, 503, 504].includes(error.status);
 
 /** @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
 export function sleep(ms, signal) {

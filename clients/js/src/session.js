@@ -1,7 +1,7 @@
 const KEY = 'lockhouse session';
 
-/** @returns {string} */
-const fresh = () => 'tab-' + [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36).padStart(2, '0')).join('');
+/** A name that nobody else has. (`randomUUID` is there on pages with TLS only.) */
+export const randomName = () => crypto.getRandomValues(new Uint32Array(3)).join('-');
 
 /** @param {(storage: Storage) => void} use */
 function withStorage(use) {
@@ -26,7 +26,7 @@ export function tabSession() {
       storage.removeItem(KEY);
     });
   take();
-  mine ??= fresh();
+  mine ??= 'tab-' + randomName();
   const name = mine;
   globalThis.window?.addEventListener('pagehide', () => withStorage((storage) => storage.setItem(KEY, name)));
   globalThis.window?.addEventListener('pageshow', take);

@@ -1,4 +1,4 @@
-import { holderOf } from './view.js';
+import { isHere, isMine, read } from './claim.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./client.js').Knock} Knock */
@@ -42,21 +42,10 @@ export class Sight {
     return this.#revision;
   }
 
-  /** @param {Lock | null} lock */
-  #isMine(lock) {
-    return lock?.locked_by_user_id === this.#claim.client.userId;
-  }
-
-  /** Whether this tab had it before it was loaded again, or it was handed to this tab.
-   * @param {Lock | null} lock */
-  isHere(lock) {
-    return this.#isMine(lock) && lock?.session_id === this.#claim.wish.session_id;
-  }
-
   /** Whether another tab of this person has it.
    * @param {Lock | null} lock */
   isElsewhere(lock) {
-    return this.#isMine(lock) && lock?.session_id !== null && !this.isHere(lock);
+    return isMine(this.#claim, lock) && lock?.session_id !== null && !isHere(this.#claim, lock);
   }
 
   get isOtherTab() {
@@ -65,17 +54,17 @@ export class Sight {
 
   /** Whether another tab of this person has it: that is shown then, and nothing is taken from there unasked. */
   async findsElsewhere() {
-    if (this.state === 'unknown') await this.read();
-    if (this.isOtherTab) this.see(this.holder, true);
-    return this.isOtherTab;
+    const holder = this.state === 'unknown' ? await this.read() : this.holder;
+    const isElsewhere = this.isElsewhere(holder);
+    if (isElsewhere) this.see(holder, true);
+    return isElsewhere;
   }
 
   /** Reads who has it.
-   * @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
+   * @param {import('./client.js').Asked} [asked] */
   async read(asked) {
-    const { client, workspaceId } = this.#claim;
     const reading = ++this.#asked;
-    const { lock } = await client.request('GET', client.lockPath(workspaceId), asked);
+    const lock = await read(this.#claim, asked);
     // Unless something newer is known by now.
     if (reading > this.#answered) {
       this.#answered = reading;
@@ -101,7 +90,7 @@ export class Sight {
     if (anew) this.loss = null;
     if (anew || (this.state !== 'waiting' && this.state !== 'lost')) {
       // What this tab had before it was loaded again, or what was handed to this person, can be had.
-      const isFree = !this.holder || (this.#isMine(this.holder) && !this.isOtherTab);
+      const isFree = !this.holder || (isMine(this.#claim, this.holder) && !this.isOtherTab);
       this.state = isFree ? 'free' : 'held-by-other';
     }
     this.#onChange();
@@ -159,12 +148,6 @@ export class Sight {
     this.holder = holder;
     this.state = this.isOtherTab ? 'held-by-other' : 'lost';
     this.#onChange();
-  }
-
-  /** It does not come back: this is who has it.
-   * @param {Lock | null} holder @param {boolean} changed somebody else had it meanwhile */
-  loseForGood(holder, changed) {
-    this.lose({ reason: this.loss?.reason ?? 'expired', by: holderOf(holder), changed }, holder);
   }
 
   /** The person gave back or away what this tab had; this is who has it now.

@@ -1,5 +1,6 @@
 import { follow } from './events.js';
 import { Refusal } from './refusal.js';
+import { randomName } from './session.js';
 
 /** One stream of events for all tabs of a person: the tab that has the browser's lock (Web Locks) follows, for itself
  * and for the others, and passes on what it hears (BroadcastChannel). When it is closed, another one goes on from what
@@ -42,22 +43,18 @@ export function tabsOf(client) {
   return tabs;
 }
 
-const page = globalThis.window;
-
 export class Tabs {
   /** @type {Set<Listener>} */ #listeners = new Set();
   /** What the other tabs want, by tab. @type {Map<string, string[]>} */ #others = new Map();
   /** @type {BroadcastChannel | undefined} */ #channel;
-  #tab = crypto.getRandomValues(new Uint32Array(2)).join('-');
+  #tab = randomName();
   /** The last revision that any of the tabs heard. @type {number | undefined} */ #last;
   /** Ends this tab's turn. @type {AbortController | undefined} */ #turn;
   /** Ends the stream. @type {AbortController | undefined} */ #stream;
-  #following = '';
-  /** Whether the stream was refused as a whole. */ #isRefused = false;
+  /** What it is about, as JSON; empty where it has to begin anew. */ #following = '';
   /** Whether this tab's stream is there. */ #isConnected = false;
   #isLeading = false;
   /** Whether the tabs have one stream together. */ #shares = true;
-  #isHidden = false;
   /** Those that the server does not show. @type {Set<string>} */ #refused = new Set();
   /** When they are asked for again. @type {ReturnType<typeof setTimeout> | undefined} */ #later;
   /** Ends the listening to the page. */ #ears = new AbortController();
@@ -66,14 +63,15 @@ export class Tabs {
   constructor(name, client) {
     this.name = name;
     this.client = client;
-    const { signal } = this.#ears;
-    page?.addEventListener('pagehide', () => this.#hide(), { signal });
-    page?.addEventListener('pageshow', (event) => event.persisted && this.#show(), { signal });
-    page?.addEventListener('online', () => this.#wake(), { signal });
-    const { document } = globalThis;
-    document?.addEventListener('freeze', () => this.#leave(), { signal });
-    document?.addEventListener('resume', () => this.#show(), { signal });
-    document?.addEventListener('visibilitychange', () => document.hidden || this.#wake(), { signal });
+    const { window, document } = globalThis;
+    /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} act */
+    const on = (target, type, act) => target?.addEventListener(type, act, { signal: this.#ears.signal });
+    on(window, 'pagehide', () => this.#hide());
+    on(window, 'pageshow', (event) => event.persisted && this.#show());
+    on(window, 'online', () => this.#wake());
+    on(document, 'freeze', () => this.#leave());
+    on(document, 'resume', () => this.#show());
+    on(document, 'visibilitychange', () => document.hidden || this.#wake());
   }
 
   /** From now on it is asked as this one: the latest has the latest token.
@@ -108,20 +106,16 @@ export class Tabs {
   /** Tells the other tabs that this one has the lock.
    * @param {string} id @param {string} session @param {number} fence */
   hold(id, session, fence) {
+    /** @type {Word} */
+    const word = { kind: 'holder', id, session, fence };
+    this.#say(word);
     // More of them may be in this very tab.
-    this.#pass({ kind: 'holder', id, session, fence });
+    this.#hear(word);
   }
 
   /** @param {Word} word */
   #say(word) {
     this.#channel?.postMessage(word);
-  }
-
-  /** Says it to the other tabs, and to this one.
-   * @param {Word} word */
-  #pass(word) {
-    this.#say(word);
-    this.#hear(word);
   }
 
   /** Says what the stream brings, to all for whom it is.
@@ -161,19 +155,18 @@ export class Tabs {
   }
 
   #ids() {
-    return [...new Set([...this.#listeners].map((listener) => listener.workspaceId))];
+    return [...this.#listeners].map((listener) => listener.workspaceId);
   }
 
-  #want() {
-    const ids = this.#isHidden ? [] : this.#ids();
+  #want(ids = this.#ids()) {
     this.#say({ kind: 'want', tab: this.#tab, ids });
     this.#refollow(ids);
   }
 
   #enter() {
-    if (this.#turn || this.#isHidden || !this.#listeners.size) return;
-    const turn = new AbortController();
-    this.#turn = turn;
+    if (this.#turn) return;
+    this.#turn = new AbortController();
+    const { signal } = this.#turn;
     const channel = new BroadcastChannel(this.name);
     this.#channel = channel;
     channel.onmessage = ({ data }) => {
@@ -182,20 +175,19 @@ export class Tabs {
     const lead = () =>
       new Promise((resolve) => {
         // It may come when this tab does not want it any more.
-        if (turn.signal.aborted) return resolve(undefined);
-        turn.signal.addEventListener('abort', resolve);
+        if (signal.aborted) return resolve(undefined);
+        signal.addEventListener('abort', resolve);
         this.#isLeading = true;
         this.#say({ kind: 'who' });
         this.#refollow();
       });
-    // Where the browser has none, or none for this page, each tab follows for itself.
-    const alone = () => {
+    const takeTurn = async () => navigator.locks.request(this.name, { signal }, lead);
+    takeTurn().catch(() => {
+      if (signal.aborted) return;
+      // Where the browser has none, or none for this page, each tab follows for itself.
       this.#shares = false;
       lead();
-    };
-    const { locks } = navigator;
-    if (locks) locks.request(this.name, { signal: turn.signal }, lead).catch(() => turn.signal.aborted || alone());
-    else alone();
+    });
   }
 
   #leave() {
@@ -214,13 +206,11 @@ export class Tabs {
 
   #hide() {
     this.#each((listener) => listener.onHide());
-    this.#isHidden = true;
-    this.#want();
+    this.#want([]);
     this.#leave();
   }
 
   #show() {
-    this.#isHidden = false;
     this.#enter();
     this.#want();
     this.#wake();
@@ -244,39 +234,36 @@ export class Tabs {
       return;
     }
     this.#isConnected = false;
-    this.#isRefused = false;
     this.#following = wanted;
     this.#stream?.abort();
     this.#stream = undefined;
     if (!ids.length) return;
-    const stream = new AbortController();
-    this.#stream = stream;
-    /** @param {Word} word */
-    const pass = (word) => stream.signal.aborted || this.#tell(word);
+    this.#stream = new AbortController();
+    const { signal } = this.#stream;
     follow(this.client, {
       // Of more than it lets one name, the server tells of all.
       workspaceIds: ids.length > MOST ? [] : ids,
       ...(this.#last !== undefined && { since: this.#last }),
-      signal: stream.signal,
-      onEvent: (told) => pass({ kind: 'told', told }),
+      signal,
+      onEvent: (told) => signal.aborted || this.#tell({ kind: 'told', told }),
       onConnection: (connected) => {
-        if (stream.signal.aborted) return;
+        if (signal.aborted) return;
         this.#isConnected = connected;
-        pass({ kind: 'connection', ids, connected });
+        this.#tell({ kind: 'connection', ids, connected });
       },
-    }).catch((error) => this.#sort(ids, stream, error));
+    }).catch((error) => this.#sort(ids, signal, error));
   }
 
   /** The server refuses to tell of these. Those that it does not show either are left out for a while; if there are none,
    * all of it is tried again later: perhaps the person has signed in by then.
-   * @param {string[]} ids @param {AbortController} stream @param {unknown} error */
-  async #sort(ids, stream, error) {
+   * @param {string[]} ids @param {AbortSignal} signal @param {unknown} error */
+  async #sort(ids, signal, error) {
     const refused = isOfThem(error) ? await this.#refusedOf(ids) : [];
-    if (this.#stream !== stream) return;
+    if (signal.aborted) return;
     refused.forEach((id) => this.#refused.add(id));
-    this.#isRefused = !refused.length;
     this.#tryLater();
-    this.#refollow();
+    if (refused.length) this.#refollow();
+    else this.#following = '';
   }
 
   /** @param {string[]} ids @returns {Promise<string[]>} */
@@ -294,7 +281,6 @@ export class Tabs {
       const refused = await this.#refusedOf(before.filter((id) => wanted.includes(id)));
       before.forEach((id) => refused.includes(id) || this.#refused.delete(id));
       if (this.#refused.size) this.#tryLater();
-      if (this.#isRefused) this.#following = '';
       this.#refollow();
     }, REFUSED_MS);
   }

@@ -39,6 +39,8 @@ story('one edits, another one sees who, and gets it when it is released', async 
     await bob.evaluate(() => [lock.view.holder.locked_by_name, lock.view.isOtherTab, lock.fence]),
     ['ALICE', false, null],
   );
+  const shown = ['fence', 'hasAsked', 'holder', 'isConnected', 'isOtherTab', 'knock', 'loss', 'mayTakeOver', 'state'];
+  assert.deepEqual(await bob.evaluate(() => Object.keys(lock.view).sort()), shown);
   const waits = bob.evaluate(() => lock.wait());
   await until(bob, 'waiting');
   await alice.evaluate(() => lock.release());
