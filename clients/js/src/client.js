@@ -63,7 +63,7 @@ export class Lockhouse {
 
   /** @param {Options} options */
   constructor({ userId, userName, url = '', token }) {
-    if (!userId) throw new TypeError('userId is missing: who is calling?');
+    if (typeof userId !== 'string') throw new TypeError('userId is missing: who is calling?');
     /** Who is calling. */
     this.userId = userId;
     /** How they are shown. */

@@ -22,7 +22,7 @@ import { holderOf } from './view.js';
 /** Thrown by a save that must not go out: this tab does not have the lock. */
 export class NotHeld extends Error {
   constructor() {
-    super('This tab does not have the lock.');
+    super('This tab does not have the lock, so nothing is saved.');
     this.name = 'NotHeld';
   }
 }
