@@ -23,10 +23,6 @@ const NOW_MS = 5_000;
  * @property {() => void} readOnly
  */
 
-/** Nobody has ended it, and it may be had again in a moment.
- * @param {View['loss']} loss */
-export const isComingBack = (loss) => loss?.reason === 'expired' && !loss.changed;
-
 /** What the dialog shows to somebody who wants to edit.
  * @param {There} there @returns {Panel} */
 export function asking(there) {
@@ -103,7 +99,7 @@ function free(there) {
   const { lock, texts, problem } = there;
   const { state, loss } = lock.view;
   const isLost = state === 'lost' && loss;
-  const isFree = !isComingBack(loss) && loss?.reason !== 'member_removed' && loss?.reason !== 'workspace_deleted';
+  const isFree = !loss?.comesBack && loss?.reason !== 'member_removed' && loss?.reason !== 'workspace_deleted';
   return {
     key: 'free',
     title: isLost ? texts.lost : problem ? texts.cannotEdit : texts.free,
@@ -182,7 +178,7 @@ function knocked({ lock, texts, problem, act }, knock) {
 /** Why it was lost.
  * @param {There} there @param {NonNullable<View['loss']>} loss */
 function why({ lock, texts }, loss) {
-  if (isComingBack(loss)) return [texts.comingBack, texts.unsaved];
+  if (loss.comesBack) return [texts.comingBack, texts.unsaved];
   const { reason, by, changed } = loss;
   const { holder } = lock.view;
   // Whom it was given to, if that is known, and not who gave it.

@@ -1,4 +1,4 @@
-import { asking, isComingBack, notice } from './dialog-panels.js';
+import { asking, notice } from './dialog-panels.js';
 import { STYLE } from './dialog-style.js';
 import { Surface, element } from './dialog-surface.js';
 import { TEXTS } from './dialog-texts.js';
@@ -208,7 +208,7 @@ export class LockhouseDialog extends Base {
     this.#render();
     // Whoever is handing it over knows, though the event may come before the answer.
     if (!isNews || (loss.reason === 'handed_over' && this.#isBusy)) return;
-    if (isComingBack(loss)) setTimeout(() => this.#lock?.view.loss === loss && this.#show(false), QUIET_MS);
+    if (loss.comesBack) setTimeout(() => this.#lock?.view.loss === loss && this.#show(false), QUIET_MS);
     else this.#show(false);
   }
 

@@ -118,7 +118,7 @@ export class Lease {
   /** @param {Loss['reason']} reason @param {Loss['by']} by @param {Lock | null} holder */
   #lose(reason, by, holder) {
     this.stop();
-    this.#told.onLost({ reason, by, changed: Boolean(holder) }, holder);
+    this.#told.onLost({ reason, by, changed: Boolean(holder), comesBack: reason === 'expired' && !holder }, holder);
   }
 
   /** @param {import('./clock.js').Moment} sentAt @param {number} forMs */

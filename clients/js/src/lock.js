@@ -342,7 +342,7 @@ export class WorkspaceLock extends EventTarget {
     this.#now.lose(loss, holder);
     this.#tell('lost', loss);
     // Unless whoever heard of it has begun something else.
-    if (loss.reason === 'expired' && !holder && this.#effort === effort) this.#comeBack();
+    if (loss.comesBack && this.#effort === effort) this.#comeBack();
   }
 
   /** It was lost, and nobody ended it: if nobody else had it since, it comes back quietly. */
@@ -354,11 +354,10 @@ export class WorkspaceLock extends EventTarget {
     effort.isComingBack = false;
     if ('lock' in found) return this.#granted(found, !effort.signal.aborted);
     if (effort.signal.aborted) return;
-    // It does not come back.
     effort.isWanted = false;
-    const { holder, changed } = found;
-    if (changed) this.#isIntact = false;
-    this.#now.lose({ reason: 'expired', ...this.#now.loss, by: holderOf(holder), changed }, holder);
+    this.#isIntact &&= !found.changed;
+    const loss = { ...this.#now.loss, by: holderOf(found.holder), changed: found.changed, comesBack: false };
+    this.#now.lose({ reason: 'expired', ...loss }, found.holder);
   }
 
   /** @param {import('./events.js').Told} told */

@@ -165,7 +165,7 @@ export class Sight {
     this.#given = fence;
     this.knock = null;
     this.holder = null;
-    this.loss = { reason: 'released', by: null, changed: false };
+    this.loss = { reason: 'released', by: null, changed: false, comesBack: true };
     this.state = 'unknown';
     this.#onChange();
   }

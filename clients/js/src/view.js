@@ -5,9 +5,11 @@
  * `waiting`: the same, and this tab stands in line. `lost`: this tab had it, until the person chooses what to do.
  * `unknown`: the server has not been reached yet.
  * @typedef {'free' | 'held' | 'held-by-other' | 'waiting' | 'lost' | 'unknown'} State */
-/** How it was lost. `by` is whoever has it, or ended it; `changed` means that somebody else had it in between.
+/** How it was lost. `by` is whoever has it, or ended it; `changed` means that somebody else had it in between; `comesBack`
+ * that nobody ended it, and this tab tries to get it back.
  * @typedef {{
  *   reason: import('./client.js').Lost['reason'], by: { userId: string, name: string | null } | null, changed: boolean,
+ *   comesBack: boolean,
  * }} Loss */
 /** A new object after each change.
  * @typedef {{

@@ -273,6 +273,21 @@ story('the server is not reached', async ({ server, person }) => {
   await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
 });
 
+story('where it is not given back, nobody is told that it is tried', async ({ server, person }) => {
+  const context = await person();
+  const alice = await app(context, server, 'alice', 'alice', { ttlMs: 1_000 });
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  const body = JSON.stringify({ code: 'not_a_member', status: 403, detail: 'Only editors and admins of this workspace may lock it.' });
+  const refuse = (route) => (route.request().method() === 'POST' ? route.fulfill({ status: 403, contentType: 'application/problem+json', body }) : route.abort());
+  await context.route('**/api/**', refuse);
+  await until(alice, 'lost');
+  // The events have said so, or the time is up; what is asked for then is refused.
+  await context.unroute('**/api/**');
+  await context.route('**/lock', (route) => (route.request().method() === 'POST' ? refuse(route) : route.continue()));
+  await says(alice, 'You were away for too long.');
+});
+
 story('whoever is not signed in any more is told so', async ({ server, person }) => {
   const context = await person();
   const body = JSON.stringify({ code: 'unauthenticated', status: 401, detail: 'Send a valid JWT in the header Authorization.' });

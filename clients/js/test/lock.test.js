@@ -61,7 +61,7 @@ story('whoever is taken over knows in less than a second, and is told by whom', 
   const took = Date.now() - began;
   assert.ok(took < 1_000, `it took ${took} ms`);
   const [[, loss]] = await alice.evaluate(() => told.filter(([type]) => type === 'lost'));
-  assert.deepEqual(loss, { reason: 'taken_over', by: { userId: 'bob', name: 'BOB' }, changed: true });
+  assert.deepEqual(loss, { reason: 'taken_over', by: { userId: 'bob', name: 'BOB' }, changed: true, comesBack: false });
   await assert.rejects(alice.evaluate(() => lock.fetch('/save')), /NotHeld/);
 });
 
@@ -178,7 +178,7 @@ story('nothing is believed of a lease when the network is silent', async ({ serv
     const lost = await alice.evaluate(
       () => new Promise((resolve) => lock.addEventListener('lost', ({ detail }) => resolve({ detail, fence: lock.fence }))),
     );
-    assert.deepEqual(lost, { detail: { reason: 'expired', by: null, changed: false }, fence: null });
+    assert.deepEqual(lost, { detail: { reason: 'expired', by: null, changed: false, comesBack: true }, fence: null });
     // For the server it was still good then, or just over: somebody else gets it no earlier.
     const bob = await tab(await person(), server.url, 'bob');
     assert.equal(await bob.evaluate(() => lock.wait()), 'held');
