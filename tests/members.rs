@@ -221,6 +221,10 @@ fn where_membership_is_open_a_lock_ends_with_a_workspace_that_nobody_named_and_f
     assert_eq!(admin.delete("/api/v1/workspaces/w").expect(200), json!({ "deleted": false }));
     admin.call("PUT", "/api/v1/workspaces/w", None).expect(200);
     alice.acquire("w", &json!({})).expect(200);
+    // Who is no member may knock all the same.
+    server.user("bob").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
+    assert_eq!(admin.delete("/api/v1/workspaces/w/members/bob").expect(200), json!({ "removed": false }));
+    assert_eq!(alice.lock("w")["knock"]["user_id"], "bob");
     let member = "/api/v1/workspaces/w/members/alice";
     assert_eq!(admin.delete(member).expect(200), json!({ "removed": true }));
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
@@ -259,6 +263,8 @@ fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
     boss.acquire("w", &json!({ "force": true, "reason": "The printer waits." })).expect(200);
     boss.release("w", &json!({})).expect(200);
     alice.acquire("w", &json!({})).expect(200);
+    // It has moved on since: that is something else than not to be allowed.
+    boss.delete("/api/v1/workspaces/w/lock?force=true&fence=1").refused(403, "not_holder");
     boss.delete("/api/v1/workspaces/w/lock?force=true&reason=Enough").expect(200);
     let events = alice.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
     let told = |place: usize| (events[place]["type"].clone(), events[place]["detail"]["reason"].clone());

@@ -311,7 +311,8 @@ impl Line {
         let (id, method, path) = (&self.id, &printable(&self.method), &printable(&self.path));
         let client = tag::Client(self.tag.client);
         // A page is many files.
-        let level = if seen.route == Some(super::pages::NAME) { log::Level::Debug } else { log::Level::Info };
+        let is_page = seen.route == Some(super::pages::NAME) && status < 400;
+        let level = if is_page { log::Level::Debug } else { log::Level::Info };
         log::log!(
             target: "lockhouse::request",
             level,

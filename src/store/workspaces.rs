@@ -321,7 +321,9 @@ fn loses_hold(
         apply(write, Change::End(lock, ending), by, rules)?;
         return Ok(true);
     }
-    if lock.knocks.forget(user_id, rules, write.now()) {
+    if !may_hold(write.connection(), workspace_id, user_id, rules)?
+        && lock.knocks.forget(user_id, rules, write.now())
+    {
         rows::update_knocks(write, &lock)?;
     }
     Ok(false)

@@ -9,13 +9,15 @@ import { isRefusal } from './refusal.js';
  *   wish: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
  * }} Claim */
 /** What was granted, and when it was asked for.
- * @typedef {{ lock: Lock, sentAt: import('./clock.js').Moment }} Grant */
+ * @typedef {{ lock: Lock, sentAt: import('./clock.js').Moment, outcome?: string }} Grant */
 
 /** Locks it, or renews what this tab has.
  * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
-export async function acquire({ client, workspaceId, wish }, more, asked) {
+export async function acquire(claim, more, asked) {
+  const { client, workspaceId, wish } = claim;
+  await leaving.get(place(claim));
   const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
-  return { lock: value.lock, sentAt };
+  return { lock: value.lock, sentAt, outcome: value.outcome };
 }
 
 /** Reads who has it.
@@ -33,8 +35,24 @@ export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } },
 
 /** Gives back what nobody wants.
  * @param {Claim} claim @param {number} fence */
-export function giveBack({ client, workspaceId }, fence) {
-  client.release(workspaceId, { fence }).catch(() => {});
+export function giveBack(claim, fence) {
+  release(claim, fence).catch(() => {});
+}
+
+/** What is being released: until that is over nothing is asked for, or it could end what was granted anew with the same fence.
+ * @type {Map<string, Promise<unknown>>} */
+const leaving = new Map();
+/** @param {Claim} claim */
+const place = ({ client, workspaceId }) => JSON.stringify([client.url, client.userId, workspaceId]);
+
+/** @param {Claim} claim @param {number} fence */
+export async function release(claim, fence) {
+  const from = place(claim);
+  const released = claim.client.release(claim.workspaceId, { fence });
+  /** @type {Promise<unknown>} */
+  const over = released.catch(() => {}).then(() => leaving.get(from) === over && leaving.delete(from));
+  leaving.set(from, over);
+  await released;
 }
 
 /** Whether it is this person's.

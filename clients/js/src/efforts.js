@@ -111,6 +111,7 @@ export async function comeBack(claim, fence, signal) {
 async function isNext({ client, workspaceId, wish }, before, after) {
   const { events } = await client.history(workspaceId, { limit: 100 });
   const ended = events.find((event) => event.fence !== null && event.fence !== after);
-  const isOurs = ended?.fence === before && ended.session_id === wish.session_id;
+  const isOurs = ended?.fence === before && ended.session_id === wish.session_id
+    && events.some(({ type, fence, session_id }) => type === 'lock.acquired' && fence === after && session_id === wish.session_id);
   return isOurs && ['lock.expired', 'lock.released'].includes(ended.type) && (ended.by_user_id ?? client.userId) === client.userId;
 }

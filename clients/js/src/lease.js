@@ -27,6 +27,7 @@ const margin = (forMs) => Math.min(1_000, forMs / 10);
 export class Lease {
   #isActive = false;
   #isBeating = false;
+  /** Whether something was heard of it since the last heartbeat went out. */ #hasHeard = false;
   /** Whether another heartbeat goes out when this one is answered. */ #isHurried = false;
   #failures = 0;
   /** How long it is from when it was asked for; 0 when it is over. */ #forMs = 0;
@@ -80,7 +81,7 @@ export class Lease {
     if (!leftMs) return this.#lose('expired', null, null);
     const beatInMs = this.#nextMs - since(this.#from);
     if (beatInMs <= 0 && !this.#isBeating) this.#beat();
-    this.#timer = setTimeout(() => this.tick(), beatInMs > 0 ? Math.min(beatInMs, leftMs) : leftMs);
+    this.#timer = setTimeout(() => this.tick(), Math.min(beatInMs > 0 ? beatInMs : LONGEST_MS, leftMs));
   }
 
   /** Something has happened on the workspace.
@@ -89,7 +90,11 @@ export class Lease {
     if (fence !== this.fence) return;
     const { client: { userId }, wish } = this.#claim;
     const reason = ENDINGS[type];
-    if (!reason) {
+    this.#hasHeard = true;
+    if (reason === 'expired') {
+      // For us it is over before it is for the server: this is of before it came back.
+      this.hurry();
+    } else if (!reason) {
       // Where it is not there any more, another event will say why.
       if (lock?.fence === fence) this.#told.onKnock(lock.knock);
     } else if (reason === 'handed_over' && by_user_id === userId && session_id === wish.session_id && to_user_id !== userId) {
@@ -144,11 +149,14 @@ export class Lease {
     const isActive = this.#isActive;
     this.#isActive = false;
     this.#isBeating = true;
+    this.#hasHeard = false;
     try {
       const { value, sentAt } = await heartbeat(this.#claim, this.fence, isActive, { retryForMs: 0, timeoutMs: BEAT_MS });
       if (!this.#forMs) return;
       this.#renewed(sentAt, value.expires_in_ms);
       if (value.session_id && value.session_id !== this.#claim.wish.session_id) this.#goElsewhere(value.session_id, this.fence);
+      // The answer may be of before what was heard.
+      else if (this.#hasHeard) this.#isHurried = true;
       else this.#told.onKnock(value.knock);
     } catch (error) {
       if (!this.#forMs) return;

@@ -1,11 +1,11 @@
-import { acquire, giveBack, isHere } from './claim.js';
+import { acquire, giveBack, isHere, release } from './claim.js';
 import { Effort, comeBack, standInLine } from './efforts.js';
 import { Lease } from './lease.js';
 import { isRefusal } from './refusal.js';
 import { tabSession } from './session.js';
 import { Sight } from './sight.js';
 import { tabsOf } from './tabs.js';
-import { holderOf } from './view.js';
+import { ENDINGS, holderOf } from './view.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./view.js').Loss} Loss */
@@ -38,6 +38,7 @@ export class WorkspaceLock extends EventTarget {
   /** What it has. @type {Lease | null} */ #lease = null;
   /** The fence that it had last. */ #last = 0;
   /** Whether nobody else is known to have had it since. */ #isIntact = false;
+  /** The newest that is known to have been ended by somebody; that does not come back. */ #over = 0;
   /** What was begun last. */ #effort = new Effort(false);
   /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
   #closing = new AbortController();
@@ -165,7 +166,7 @@ export class WorkspaceLock extends EventTarget {
    * @returns {Promise<State>} */
   async takeOver() {
     const effort = this.#begin(true);
-    const { holder, isOtherTab } = this.#now;
+    const { holder, isOtherTab, revision } = this.#now;
     const force = holder ? { force: true, expected_fence: holder.fence } : {};
     try {
       await this.#ask(isOtherTab ? {} : force, effort);
@@ -174,7 +175,7 @@ export class WorkspaceLock extends EventTarget {
     } catch (error) {
       if (!isRefusal(error, 'fence_mismatch')) throw error;
       // It has moved on: the person is to see to whom.
-      if (!effort.signal.aborted) this.#now.see(error.problem.lock, true);
+      if (!effort.signal.aborted) this.#now.see(revision === this.#now.revision ? error.problem.lock : this.#now.holder, true);
     }
     return this.state;
   }
@@ -201,7 +202,7 @@ export class WorkspaceLock extends EventTarget {
     if (this.#lease) {
       const { fence } = this.#lease;
       this.#letGo(null);
-      await this.client.release(this.workspaceId, { fence });
+      await release(this.#claim, fence);
     } else {
       this.#begin(false);
       this.#now.see(this.#now.holder, true);
@@ -276,6 +277,9 @@ export class WorkspaceLock extends EventTarget {
     if (this.#now.isElsewhere(grant.lock)) {
       // Another tab stood in line, too, and has the very same lease.
       this.#now.see(grant.lock, true);
+    } else if (fence <= this.#over) {
+      // It came late: it has been ended since.
+      this.#now.see(this.#now.holder, true);
     } else if (this.#effort.isWanted) {
       if (!this.#lease || this.#lease.fence < fence) this.#hold(grant, isBack);
     } else if (this.#lease?.fence !== fence) {
@@ -301,7 +305,7 @@ export class WorkspaceLock extends EventTarget {
   /** This tab has it.
    * @param {import('./claim.js').Grant} grant @param {boolean} isBack */
   #hold(grant, isBack) {
-    const isNew = !isBack && !(this.#isIntact && grant.lock.fence === this.#last);
+    const isNew = !isBack && !(this.#isIntact && grant.lock.fence === this.#last && grant.outcome === 'reclaimed');
     this.#lease?.stop();
     // Whatever else was begun to get it is done.
     this.#effort.abort();
@@ -364,13 +368,16 @@ export class WorkspaceLock extends EventTarget {
   #hear({ id, type, data: event }) {
     const isReset = type === 'reset' || !event;
     if (!this.#now.hears(id, isReset)) return;
+    if (event?.fence && ENDINGS[type] && type !== 'lock.expired') this.#over = Math.max(this.#over, event.fence);
     if (isReset) this.#lookAgain();
     else if (this.#lease) this.#lease.hear(type, event);
     else this.#hearOfOthers(type, event);
   }
 
   /** @param {string} type @param {import('./events.js').LockEvent} event */
-  #hearOfOthers(type, { detail, lock }) {
+  #hearOfOthers(type, { fence, detail, lock }) {
+    // Of somebody who did not have it: whoever has it still does.
+    if (type === 'member.removed' && fence === null) return this.#lookAgain();
     const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#now.hasAsked;
     if (isDeclined) this.#begin(false);
     this.#now.see(lock, isDeclined);

@@ -54,8 +54,8 @@ export class Sight {
 
   /** Whether another tab of this person has it: that is shown then, and nothing is taken from there unasked. */
   async findsElsewhere() {
-    const holder = this.state === 'unknown' ? await this.read() : this.holder;
-    const isElsewhere = this.isElsewhere(holder);
+    if (this.state === 'unknown') await this.read();
+    const { holder, isOtherTab: isElsewhere } = this;
     if (isElsewhere) this.see(holder, true);
     return isElsewhere;
   }

@@ -96,3 +96,36 @@ function later() {
   const promise = new Promise((keep) => (resolve = keep));
   return { promise, resolve };
 }
+
+story('somebody else is removed: whoever has it still does', async ({ server, person }) => {
+  const put = (path, body) => server.ask('root', 'PUT', '/api/v1/workspaces/design-42' + path, body);
+  await put('', {});
+  await put('/members/carol', { role: 'editor' });
+  await server.acquire('carol', 'design-42');
+  const bob = await tab(await person(), server.url, 'bob');
+  await until(bob, 'held-by-other');
+  await bob.waitForFunction(() => lock.view.isConnected);
+  await put('/members/dave', { role: 'editor' });
+  await server.ask('root', 'DELETE', '/api/v1/workspaces/design-42/members/dave');
+  // What is told after it has been heard after it.
+  await server.ask('dave', 'POST', '/api/v1/workspaces/design-42/lock/knock', {});
+  await bob.waitForFunction(() => lock.view.holder?.knock);
+  assert.deepEqual(await bob.evaluate(() => told.filter(([type]) => type === 'state').map(([, state]) => state)), ['held-by-other']);
+});
+
+story('what another device did meanwhile with the same fence is to be read anew', async ({ server, person }) => {
+  const context = await person();
+  const laptop = await tab(context, server.url, 'alice', { ttlMs: 2_000 });
+  await laptop.evaluate(() => lock.acquire());
+  const fence = await laptop.evaluate(() => lock.fence);
+  await context.setOffline(true);
+  const { lock: phone } = await server.acquire('alice', 'design-42', { session_id: 'phone', ttl_ms: 60_000 });
+  assert.equal(phone.fence, fence, 'they share the lease');
+  await until(laptop, 'lost');
+  // The person does not wait until it comes back by itself.
+  const taken = laptop.evaluate(() => lock.takeOver());
+  await context.setOffline(false);
+  assert.equal(await taken, 'held');
+  const held = await laptop.evaluate(() => told.filter(([type]) => type === 'held').map(([, detail]) => detail));
+  assert.deepEqual(held, [{ fence, isNew: true }, { fence, isNew: true }]);
+});

@@ -228,7 +228,7 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         authority,
         reason: call.values.text("reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
     };
-    let actor = call.caller.actor();
+    let (actor, named) = (call.caller.actor(), request.claim.fence);
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
@@ -240,7 +240,7 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
                 match released {
                     Released::Released(_) => Ok(ok(&json!({ "released": true }))),
                     Released::Nothing => Ok(ok(&json!({ "released": false }))),
-                    Released::NotHolder { lock, .. } if forced => Err(Problem::new(Code::TakeoverForbidden)
+                    Released::NotHolder { lock, .. } if forced && named.is_none_or(|fence| fence == lock.fence) => Err(Problem::new(Code::TakeoverForbidden)
                         .detail("Only an administrator, or an admin of the workspace, may end somebody else's lock.")
                         .member("lock", json!(LockOut::of(lock, at.now, shown.clock())))),
                     Released::NotHolder { lock, same_user } => {
