@@ -15,7 +15,7 @@ import { isRefusal } from './refusal.js';
  * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
 export async function acquire(claim, more, asked) {
   const { client, workspaceId, wish } = claim;
-  await leaving.get(place(claim));
+  await leaving.get(client)?.get(workspaceId);
   const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
   return { lock: value.lock, sentAt, outcome: value.outcome };
 }
@@ -39,19 +39,19 @@ export function giveBack(claim, fence) {
   release(claim, fence).catch(() => {});
 }
 
-/** What is being released: until that is over nothing is asked for, or it could end what was granted anew with the same fence.
- * @type {Map<string, Promise<unknown>>} */
-const leaving = new Map();
-/** @param {Claim} claim */
-const place = ({ client, workspaceId }) => JSON.stringify([client.url, client.userId, workspaceId]);
+/** What each client is releasing: until that is over it asks for nothing there, or it could end what was granted anew with the
+ * same fence.
+ * @type {WeakMap<import('./client.js').Lockhouse, Map<string, Promise<unknown>>>} */
+const leaving = new WeakMap();
 
 /** @param {Claim} claim @param {number} fence */
-export async function release(claim, fence) {
-  const from = place(claim);
-  const released = claim.client.release(claim.workspaceId, { fence });
+export async function release({ client, workspaceId }, fence) {
+  const mine = leaving.get(client) ?? new Map();
+  leaving.set(client, mine);
+  const released = client.release(workspaceId, { fence });
   /** @type {Promise<unknown>} */
-  const over = released.catch(() => {}).then(() => leaving.get(from) === over && leaving.delete(from));
-  leaving.set(from, over);
+  const over = released.catch(() => {}).then(() => mine.get(workspaceId) === over && mine.delete(workspaceId));
+  mine.set(workspaceId, over);
   await released;
 }
 
