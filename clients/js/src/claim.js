@@ -13,9 +13,7 @@ import { isRefusal } from './refusal.js';
 
 /** Locks it, or renews what this tab has.
  * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
-export async function acquire(claim, more, asked) {
-  const { client, workspaceId, wish } = claim;
-  await leaving.get(client)?.get(workspaceId);
+export async function acquire({ client, workspaceId, wish }, more, asked) {
   const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
   return { lock: value.lock, sentAt, outcome: value.outcome };
 }
@@ -35,24 +33,8 @@ export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } },
 
 /** Gives back what nobody wants.
  * @param {Claim} claim @param {number} fence */
-export function giveBack(claim, fence) {
-  release(claim, fence).catch(() => {});
-}
-
-/** What each client is releasing: until that is over it asks for nothing there, or it could end what was granted anew with the
- * same fence.
- * @type {WeakMap<import('./client.js').Lockhouse, Map<string, Promise<unknown>>>} */
-const leaving = new WeakMap();
-
-/** @param {Claim} claim @param {number} fence */
-export async function release({ client, workspaceId }, fence) {
-  const mine = leaving.get(client) ?? new Map();
-  leaving.set(client, mine);
-  const released = client.release(workspaceId, { fence });
-  /** @type {Promise<unknown>} */
-  const over = released.catch(() => {}).then(() => mine.get(workspaceId) === over && mine.delete(workspaceId));
-  mine.set(workspaceId, over);
-  await released;
+export function giveBack({ client, workspaceId }, fence) {
+  client.release(workspaceId, { fence }).catch(() => {});
 }
 
 /** Whether it is this person's.

@@ -1,4 +1,4 @@
-import { acquire, giveBack, isHere, release } from './claim.js';
+import { acquire, giveBack, isHere } from './claim.js';
 import { Effort, comeBack, standInLine } from './efforts.js';
 import { Lease } from './lease.js';
 import { isRefusal } from './refusal.js';
@@ -202,7 +202,7 @@ export class WorkspaceLock extends EventTarget {
     if (this.#lease) {
       const { fence } = this.#lease;
       this.#letGo(null);
-      await release(this.#claim, fence);
+      await this.client.release(this.workspaceId, { fence });
     } else {
       this.#begin(false);
       this.#now.see(this.#now.holder, true);
