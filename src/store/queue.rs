@@ -5,8 +5,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use super::lock;
 use super::write::At;
 use crate::error::{Error, Limit};
 use crate::lock::{Acquire, Acquired, WorkspaceId};
@@ -288,9 +289,4 @@ impl<'q> Lines<'q> {
             told: self.told.into_inner(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while one of them is held.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

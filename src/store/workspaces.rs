@@ -304,8 +304,8 @@ pub fn remove_member(
     Ok(true)
 }
 
-/// Somebody may not hold the lock any more: their lease ends, their knock does, and they wait no more. Returns whether
-/// they had a lease.
+/// Somebody may not hold the lock any more: their lease ends, and they wait no more; nor do they knock, unless
+/// they may all the same. Returns whether they had a lease.
 fn loses_hold(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,

@@ -2,7 +2,7 @@
 
 /** Names of a page. */
 const PAGE = 500;
-/** More names are not read: a server with more of them is not kept busy with that. */
+/** More workspaces are not read: a server with more of them is not kept busy with that. */
 const MOST = 5000;
 
 export class Names {
@@ -12,12 +12,14 @@ export class Names {
   async read(client, signal) {
     const names = new Map();
     let cursor;
+    let count = 0;
     try {
       do {
         const page = await client.request('GET', '/api/v1/workspaces', { query: { limit: PAGE, cursor }, signal });
         for (const { workspace_id, name } of page.workspaces) if (name) names.set(workspace_id, name);
         cursor = page.next_cursor ?? undefined;
-      } while (cursor !== undefined && names.size < MOST);
+        count += page.workspaces.length;
+      } while (cursor !== undefined && count < MOST);
       this.#names = names;
     } catch {
       // Whoever is not signed in any more is told so by what they came for.
