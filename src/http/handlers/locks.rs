@@ -240,9 +240,12 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
                 match released {
                     Released::Released(_) => Ok(ok(&json!({ "released": true }))),
                     Released::Nothing => Ok(ok(&json!({ "released": false }))),
-                    Released::NotHolder { lock, .. } if forced && named.is_none_or(|fence| fence == lock.fence) => Err(Problem::new(Code::TakeoverForbidden)
-                        .detail("Only an administrator, or an admin of the workspace, may end somebody else's lock.")
-                        .member("lock", json!(LockOut::of(lock, at.now, shown.clock())))),
+                    // One that has moved on is not what they wanted to end.
+                    Released::NotHolder { lock, .. }
+                        if forced && named.is_none_or(|fence| fence == lock.fence) =>
+                    {
+                        Err(not_theirs_to_end(lock, at.now, shown.clock()))
+                    }
                     Released::NotHolder { lock, same_user } => {
                         Err(not_holder(lock, *same_user, lost.as_ref(), at.now, shown.clock()))
                     }
@@ -250,6 +253,11 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
             }),
         );
     }))
+}
+
+fn not_theirs_to_end(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Problem {
+    let who_may = "Only an administrator, or an admin of the workspace, may end somebody else's lock.";
+    Problem::new(Code::TakeoverForbidden).detail(who_may).member("lock", shown(lock, now, clock))
 }
 
 pub(super) fn not_holder(
