@@ -1,7 +1,8 @@
 -- The data of Lockhouse: one SQLite file, this schema, nothing else.
 --
--- PRAGMA application_id is 0x4C4F434B ("LOCK") and PRAGMA user_version is the version of this schema, 1.
--- A server refuses a file with another application_id, and one with a newer version than it knows.
+-- PRAGMA application_id is 0x4C4F434B ("LOCK") and PRAGMA user_version is the version of this schema, 2.
+-- A server refuses a file with another application_id, and one with a newer version than it knows. It brings an older one
+-- up to its own version, step by step: see src/store/migrations.rs.
 --
 -- Time. There are two kinds of instants, both INTEGER milliseconds:
 --   lease time  never jumps, decides whether a lease has ended. Columns of `locks`, meta.last_seen_at, events.lease_at.
@@ -21,7 +22,22 @@ CREATE TABLE meta (
     -- sweep, and at the end. A lease that ends later was alive when the server stopped.
     last_seen_at   INTEGER NOT NULL,
     -- What is added to lease time to get wall time.
-    wall_offset_ms INTEGER NOT NULL
+    wall_offset_ms INTEGER NOT NULL,
+    -- How often a server has opened this file.
+    run            INTEGER NOT NULL DEFAULT 0,
+    -- How many rows `locks` has, so that nobody has to count them.
+    lock_count     INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The starts whose grace still matters. A lease that was written in an earlier run and was alive when that run was last
+-- seen (expires_at > last_seen_at) ends no sooner than grace_ends_at. The same holds for grant_at. The rows of `locks` are
+-- not touched for it: see src/lock/grace.rs.
+CREATE TABLE restarts (
+    -- meta.run of the run that began with this start.
+    run            INTEGER PRIMARY KEY,
+    -- Lease time: meta.last_seen_at as the start found it, and the end of the grace.
+    last_seen_at   INTEGER NOT NULL,
+    grace_ends_at  INTEGER NOT NULL
 ) STRICT;
 
 -- The live locks, one a workspace, and those whose lease has ended but that nobody has come across yet. A row is a
@@ -48,16 +64,18 @@ CREATE TABLE locks (
     -- How many rows of `knocks` are about this lease.
     knocks         INTEGER NOT NULL DEFAULT 0,
     -- When the lock passes to whoever knocked first, unless the holder answers.
-    grant_at       INTEGER
+    grant_at       INTEGER,
+    -- meta.run when expires_at and grant_at were written: see `restarts`.
+    run            INTEGER NOT NULL DEFAULT 0,
+    -- Not after min(expires_at, grant_at): when the row is to be looked at again. A renewal leaves it as it is, and with it
+    -- the index; whoever looks and finds the lease renewed moves it.
+    check_at       INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
--- For the sweeper, the restart grace and the number of live locks.
-CREATE INDEX locks_by_expiry ON locks (expires_at);
+-- For what is due next.
+CREATE INDEX locks_by_check ON locks (check_at);
 -- For "the locks of this user".
 CREATE INDEX locks_by_user ON locks (user_id);
-
--- For the next lock that passes to somebody who knocked.
-CREATE INDEX locks_by_grant ON locks (grant_at) WHERE grant_at IS NOT NULL;
 
 -- Who asked the holder of a live lease for it. They go with the lease.
 CREATE TABLE knocks (

@@ -11,12 +11,13 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::service::{STEP, Service};
+use crate::service::Service;
+use crate::store::locks::Stepped;
 
 /// A write-ahead log larger than this is folded in (bytes).
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// Most steps of one kind in one round, so that a round ends: 500,000 leases.
-const STEPS: usize = 1000;
+/// Most steps of one kind in one round, so that a round ends.
+const STEPS: usize = 10_000;
 
 /// What one round did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,13 +42,12 @@ pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
     Ok(swept)
 }
 
-fn in_steps(service: &Service, step: fn(&Service) -> Result<usize, Error>) -> Result<usize, Error> {
-    let full = usize::try_from(STEP).unwrap_or(usize::MAX);
+fn in_steps(service: &Service, step: fn(&Service) -> Result<Stepped, Error>) -> Result<usize, Error> {
     let mut total = 0;
     for _ in 0..STEPS {
-        let done = step(service)?;
+        let Stepped { done, more } = step(service)?;
         total += done;
-        if done < full || service.is_stopping() {
+        if !more || service.is_stopping() {
             break;
         }
     }

@@ -194,38 +194,17 @@ pub struct LeaseClock {
     wall_offset_ms: AtomicI64,
 }
 
-/// Where the lease clock starts when a store is opened. See [`LeaseClock::resume`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resumed {
-    /// The time at which the lease clock starts.
-    pub now: Timestamp,
-    /// What is added to lease time to get wall time, in milliseconds.
-    pub wall_offset_ms: i64,
-}
-
 impl LeaseClock {
-    /// Where the lease clock goes on after the server was away, by the wall clock. It never goes back: a wall clock
-    /// that is behind what was last seen was set back meanwhile, so the lease clock stands at `last_seen` and what is
-    /// shown moves back instead.
+    /// Goes on after the server was away, by the wall clock. `last_seen` and `wall_offset_ms` are what it left behind.
+    ///
+    /// Lease time never goes back: a wall clock that is behind what was last seen was set back meanwhile, so the lease
+    /// clock stands at `last_seen` and what is shown moves back instead.
     #[must_use]
-    pub const fn resume(last_seen: Timestamp, wall_offset_ms: i64, wall: WallTime) -> Resumed {
-        let by_the_wall = wall.0.saturating_sub(wall_offset_ms);
-        if by_the_wall >= last_seen.0 {
-            Resumed { now: Timestamp(by_the_wall), wall_offset_ms }
-        } else {
-            Resumed { now: last_seen, wall_offset_ms: wall.0.saturating_sub(last_seen.0) }
-        }
-    }
-
-    /// Starts the lease clock at what [`LeaseClock::resume`] found.
-    #[must_use]
-    pub fn start(clock: Clock, resumed: Resumed) -> Self {
-        Self {
-            anchored_at: clock.monotonic(),
-            clock,
-            anchor: resumed.now,
-            wall_offset_ms: AtomicI64::new(resumed.wall_offset_ms),
-        }
+    pub fn resume(clock: Clock, last_seen: Timestamp, wall_offset_ms: i64) -> Self {
+        // One right after the other: what takes time between the two would be missing from lease time for good.
+        let (anchored_at, wall) = (clock.monotonic(), clock.wall());
+        let (anchor, wall_offset_ms) = go_on(last_seen, wall_offset_ms, wall);
+        Self { clock, anchor, anchored_at, wall_offset_ms: AtomicI64::new(wall_offset_ms) }
     }
 
     /// Lease time, now.
@@ -268,6 +247,16 @@ impl LeaseClock {
     }
 }
 
+/// Where lease time goes on when the wall clock shows `wall`, and the wall offset from then on.
+const fn go_on(last_seen: Timestamp, wall_offset_ms: i64, wall: WallTime) -> (Timestamp, i64) {
+    let by_the_wall = wall.0.saturating_sub(wall_offset_ms);
+    if by_the_wall >= last_seen.0 {
+        (Timestamp(by_the_wall), wall_offset_ms)
+    } else {
+        (last_seen, wall.0.saturating_sub(last_seen.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,9 +264,7 @@ mod tests {
     const NOON: WallTime = WallTime(1_795_435_200_000);
 
     fn lease_clock(manual: &Arc<ManualClock>) -> LeaseClock {
-        let clock = Clock::Manual(Arc::clone(manual));
-        let resumed = LeaseClock::resume(Timestamp(0), 0, clock.wall());
-        LeaseClock::start(clock, resumed)
+        LeaseClock::resume(Clock::Manual(Arc::clone(manual)), Timestamp(0), 0)
     }
 
     #[test]
@@ -310,13 +297,10 @@ mod tests {
 
     #[test]
     fn time_away_counts_and_a_clock_set_back_meanwhile_does_not_turn_it_back() {
-        let later = LeaseClock::resume(Timestamp(1_000), 0, WallTime(5_000));
-        assert_eq!(later, Resumed { now: Timestamp(5_000), wall_offset_ms: 0 });
-        let back = LeaseClock::resume(Timestamp(1_000), 0, WallTime(400));
-        assert_eq!(back, Resumed { now: Timestamp(1_000), wall_offset_ms: -600 });
+        assert_eq!(go_on(Timestamp(1_000), 0, WallTime(5_000)), (Timestamp(5_000), 0));
+        assert_eq!(go_on(Timestamp(1_000), 0, WallTime(400)), (Timestamp(1_000), -600));
         // The wall clock is put right while the server is away again: that is an hour that passed, for all it knows.
-        let right = LeaseClock::resume(Timestamp(1_500), -600, WallTime(3_000));
-        assert_eq!(right, Resumed { now: Timestamp(3_600), wall_offset_ms: -600 });
+        assert_eq!(go_on(Timestamp(1_500), -600, WallTime(3_000)), (Timestamp(3_600), -600));
     }
 
     #[test]

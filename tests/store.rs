@@ -9,15 +9,32 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use common::{NOON, Server};
+use common::{NOON, Server, eventually};
+use lockhouse::config::Config;
 use lockhouse::error::Error;
+use lockhouse::lock::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
+use lockhouse::store::locks::{self, Listing};
 use lockhouse::store::{APPLICATION_ID, Options, SCHEMA_VERSION, Store, Write};
-use lockhouse::time::{Clock, ManualClock};
+use lockhouse::time::{Clock, ManualClock, Ttl};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 fn open(path: &Path) -> Result<Store, Error> {
+    open_at(path, ManualClock::starting_at(NOON))
+}
+
+fn open_with_clock(path: &Path) -> (Store, Arc<ManualClock>) {
+    let clock = ManualClock::starting_at(NOON);
+    (open_at(path, Arc::clone(&clock)).unwrap(), clock)
+}
+
+fn wish(workspace: &str, user: &str, ttl_ms: Option<i64>) -> Acquire {
+    let (workspace_id, user_id) = (WorkspaceId::parse(workspace).unwrap(), UserId::parse(user).unwrap());
+    Acquire { ttl: ttl_ms.map(Ttl::from_millis), ..Acquire::of_nobody_else(workspace_id, user_id) }
+}
+
+fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
     let options = Options {
         path: path.to_owned(),
         busy_timeout: Duration::from_millis(50),
@@ -26,7 +43,7 @@ fn open(path: &Path) -> Result<Store, Error> {
         readers: 1,
         waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
-    Store::open(&options, Clock::Manual(ManualClock::starting_at(NOON)), &Arc::new(Metrics::default()))
+    Store::open(&options, Clock::Manual(clock), &Arc::new(Metrics::default()))
 }
 
 #[track_caller]
@@ -58,7 +75,7 @@ fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
     let newer = path("newer.db");
     open(&newer).unwrap().close();
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
-    refused(&newer, "was made by a newer Lockhouse (schema version 2; this one knows 1)");
+    refused(&newer, "was made by a newer Lockhouse (schema version 3; this one knows 2)");
 
     let nowhere = path("no/such/folder.db");
     let error = open(&nowhere).unwrap_err().to_string();
@@ -295,7 +312,8 @@ fn history_is_kept_as_long_as_the_settings_say() {
         alice.acquire(&format!("old{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
     }
     server.pass(1_000);
-    assert_eq!((server.sweep().leases, server.sweep().events), (600, 0));
+    eventually(|| count(&server, "locks") == 0);
+    assert_eq!(server.sweep().events, 0);
     server.pass(3_599_000);
     alice.acquire("young", &json!({})).expect(200);
     assert_eq!(server.sweep().events, 0);
@@ -315,37 +333,61 @@ fn history_is_kept_as_long_as_the_settings_say() {
 }
 
 #[test]
-fn a_disabled_sweeper_is_not_missed() {
-    let server = Server::start();
-    assert_eq!(server.config.sweeper.interval, None);
-    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
-    for number in 0..20 {
-        alice.acquire(&format!("w{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
-    }
-    server.pass(1_000);
-    assert_eq!(bob.get("/api/v1/locks").expect(200)["locks"], json!([]));
-    assert!(bob.get("/metrics").text().contains("lockhouse_live_locks 0\n"));
-    alice.heartbeat("w1", &json!({})).refused(404, "lock_not_found");
-    assert_eq!(alice.release("w2", &json!({})).expect(200)["released"], false);
-    bob.acquire("w3", &json!({ "force": true })).expect(200);
-    let left: i64 = server.sql().query_row("SELECT count(*) FROM locks", [], |row| row.get(0)).unwrap();
-    assert_eq!(left, 18, "the rows that nobody touched lie there, and nobody sees them");
+fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, clock) = open_with_clock(&directory.path().join("lockhouse.db"));
+    let rules = Arc::new(Config::default().locks.rules);
+    let by = Arc::clone(&rules);
+    store
+        .write(move |write| {
+            for number in 0..20 {
+                locks::acquire(write, &wish(&format!("w{number}"), "alice", Some(1_000)), &by)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    clock.advance(Duration::from_secs(1));
+    let all =
+        Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
+    assert_eq!(store.read_locks(|read| locks::list(read, &all)).unwrap().value, (Vec::new(), false));
+    let claim = Claim {
+        workspace_id: WorkspaceId::parse("w1").unwrap(),
+        user_id: UserId::parse("alice").unwrap(),
+        session_id: None,
+        fence: None,
+    };
+    let beat = Heartbeat { claim, ttl: None, activity: Activity::Idle };
+    let by = Arc::clone(&rules);
+    let beaten = store.write(move |write| locks::heartbeat(write, &beat, &by)).unwrap().value.0;
+    assert_eq!(beaten, Beat::NoLock);
+    let bobs = store.write(move |write| locks::acquire(write, &wish("w3", "bob", None), &rules)).unwrap();
+    assert!(matches!(bobs.value, Acquired::Acquired(_)), "{bobs:?}");
+    let left = store.read(|connection, _| locks::count(connection)).unwrap().value;
+    assert_eq!(left, 19, "the rows that nobody touched lie there, and nobody sees them; and bob's");
 }
 
 #[test]
-fn the_sweeper_is_woken_by_whoever_meets_an_expired_lock() {
-    let server = Server::with(|config| config.sweeper.interval = Some(Duration::from_secs(3_600)));
+fn what_has_ended_is_cleared_away_on_time_though_nobody_follows_or_asks() {
+    let server = Server::start();
+    assert_eq!(server.config.sweeper.interval, None);
     let mut alice = server.user("alice");
-    alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
-    alice.acquire("x", &json!({ "ttl_ms": 1_000 })).expect(200);
-    server.pass(1_000);
-    let sql = server.sql();
-    let rows = || sql.query_row("SELECT count(*) FROM locks", [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(rows(), 2);
-    assert_eq!(alice.lock("w"), Value::Null);
-    let swept = (0..1_000).any(|_| {
-        std::thread::park_timeout(Duration::from_millis(10));
-        rows() == 0
-    });
-    assert!(swept, "nobody came");
+    for number in 0..900 {
+        alice.acquire(&format!("w{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
+    }
+    alice.acquire("long", &json!({})).expect(200);
+    server.pass(500);
+    for number in 0..10 {
+        alice.heartbeat(&format!("w{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
+    }
+    server.pass(500);
+    eventually(|| count(&server, "locks") == 11);
+    assert!(alice.get("/metrics").text().contains("lockhouse_live_locks 11\n"));
+    server.pass(500);
+    eventually(|| count(&server, "locks") == 1);
+    assert_eq!(alice.lock("long")["locked_by_user_id"], "alice");
+}
+
+fn count(server: &Server, table: &str) -> i64 {
+    let query = format!("SELECT count(*) FROM {table}");
+    server.sql().query_row(&query, [], |row| row.get(0)).unwrap()
 }

@@ -8,11 +8,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::lock::policy::Rules;
-use crate::store::{self, Store, locks, waiting};
+use crate::store::{Store, locks, waiting};
 use crate::time::Timestamp;
 
-/// Locks that time has its say about in one transaction.
-const STEP: u32 = 500;
 /// Lines that are looked through in one.
 const LINES: usize = 500;
 /// How long to wait after the store could not be read or written.
@@ -32,13 +30,9 @@ impl Dues {
         Self { store, rules }
     }
 
-    /// Lets happen what is due, a bounded number at a time. Leases end on time if somebody is `watched`ing or waits; else whoever comes next finds
-    /// them ended. Returns how long it is until there is something to do again.
-    pub(super) fn see_to(&self, watched: bool) -> Duration {
-        let next = self.leave().and_then(|leave| {
-            let prompt = watched || !self.store.queue().is_empty();
-            Ok(leave.min(self.settle(prompt)?))
-        });
+    /// Lets happen what is due, a bounded number at a time. Returns how long it is until there is something to do again.
+    pub(super) fn see_to(&self) -> Duration {
+        let next = self.leave().and_then(|leave| Ok(leave.min(self.settle()?)));
         next.unwrap_or_else(|error| {
             log::warn!("what is due cannot be done just now: {error}");
             self.store.queue().give_up(self.store.clock().now(), &error);
@@ -65,22 +59,20 @@ impl Dues {
     }
 
     /// Ends leases whose end has come, and lets locks pass on.
-    fn settle(&self, prompt: bool) -> Result<Duration, Error> {
+    fn settle(&self) -> Result<Duration, Error> {
         let watch = self.store.watch();
-        let next = |dues: store::Dues| {
-            if prompt { [dues.end, dues.grant].into_iter().flatten().min() } else { dues.grant }
-        };
         let now = self.store.clock().now();
-        if next(watch.dues()).is_none_or(|due| due > now) {
-            return Ok(self.until(next(watch.dues())));
+        let due = watch.due();
+        if due.is_none_or(|due| due > now) {
+            return Ok(self.until(due));
         }
-        let before = watch.forget_dues();
+        let before = watch.forget_due();
         let rules = Arc::clone(&self.rules);
-        let swept = self.store.write(move |write| locks::sweep(write, &rules, STEP));
-        match swept.and_then(|_| self.store.dues()) {
-            Ok(found) => watch.found(found),
+        let swept = self.store.write(move |write| locks::sweep(write, &rules));
+        match swept.and_then(|_| self.store.next_due()) {
+            Ok(found) => watch.found_due(found),
             Err(error) => {
-                watch.found(before);
+                watch.found_due(before);
                 return Err(error);
             }
         }

@@ -187,7 +187,7 @@ impl Hub {
                 }
             };
             // What that brings about is told in the next round, for which the bell rings.
-            let due = self.dues.see_to(!audience.followers.is_empty());
+            let due = self.dues.see_to();
             self.store.watch().listen(patience.min(due));
         }
     }
@@ -318,11 +318,12 @@ impl Hub {
         let watch = self.store.watch();
         let last = watch.revision();
         // What is forgotten meanwhile is missed by nobody who is told only where the history begins after that.
-        let found = self.store.read(|connection, now| {
-            let found = events::after(connection, after, PAGE, now)?;
-            Ok((found, events::kept(connection)?.first, now))
+        let found = self.store.read_locks(|read| {
+            let found = events::after(read, after, PAGE)?;
+            Ok((found, events::kept(read.connection())?.first))
         })?;
-        let (found, kept_from, now) = found.value;
+        let now = found.now;
+        let (found, kept_from) = found.value;
         let clock = self.store.clock();
         let say = |(event, lock): (Event, Option<Lock>)| Said {
             bytes: (words.event)(&event, lock.as_ref(), now, clock),

@@ -5,6 +5,7 @@
 
 pub mod decide;
 pub mod event;
+pub mod grace;
 pub mod knock;
 pub mod member;
 pub mod policy;

@@ -239,23 +239,14 @@ impl Service {
         workspace_id: WorkspaceId,
         reply: impl FnOnce(Result<At<Option<Lock>>, Error>) + Send + 'static,
     ) {
-        let found = self.store.read(|connection, now| locks::get(connection, &workspace_id, now));
+        let found = self.store.read_locks(|read| locks::get(read, &workspace_id));
         match found {
             Ok(At { now, value: Found::Live(lock) }) => reply(Ok(At { now, value: Some(lock) })),
             Ok(At { now, value: Found::Free }) => reply(Ok(At { now, value: None })),
-            Ok(At { now, value: Found::Due(lock) }) => {
+            Ok(At { value: Found::Due(_), .. }) => {
                 self.ask_for_a_sweep();
                 let rules = Arc::clone(&self.rules);
-                self.store.submit(
-                    move |write| locks::settled(write, &workspace_id, &rules),
-                    move |settled| {
-                        reply(match settled {
-                            // It has ended even if that cannot be written down just now.
-                            Err(_) if !lock.is_live(now) => Ok(At { now, value: None }),
-                            settled => settled,
-                        });
-                    },
-                );
+                self.store.submit(move |write| locks::settled(write, &workspace_id, &rules), reply);
             }
             Err(error) => reply(Err(error)),
         }
@@ -266,7 +257,7 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn peek(&self, workspace_id: &WorkspaceId) -> Result<At<Found>, Error> {
-        self.store.read(|connection, now| locks::get(connection, workspace_id, now))
+        self.store.read_locks(|read| locks::get(read, workspace_id))
     }
 
     /// Who is there on a workspace.
@@ -307,7 +298,7 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn locks(&self, listing: &Listing) -> Result<At<(Vec<Lock>, bool)>, Error> {
-        self.store.read(|connection, now| locks::list(connection, listing, now))
+        self.store.read_locks(|read| locks::list(read, listing))
     }
 
     /// The history of a workspace before revision `before`, newest first. An expiry that nobody has come across yet
@@ -319,7 +310,7 @@ impl Service {
         limit: u32,
         reply: impl FnOnce(Result<Vec<Event>, Error>) + Send + 'static,
     ) {
-        let found = self.store.read(|connection, now| locks::get(connection, &workspace_id, now));
+        let found = self.store.read_locks(|read| locks::get(read, &workspace_id));
         let service = Arc::clone(self);
         let of = workspace_id.clone();
         let read = move |settled: Result<(), Error>| {

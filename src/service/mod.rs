@@ -20,6 +20,7 @@ use crate::lock::member::{Actor, Need};
 use crate::lock::policy::{Rules, Standing};
 use crate::lock::{Claim, WorkspaceId};
 use crate::metrics::Metrics;
+use crate::store::locks::Stepped;
 use crate::store::{At, Store, Write, events, locks as stored, workspaces as memberships};
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
@@ -108,7 +109,7 @@ impl Service {
         let (database, log) = self.store.sizes();
         self.metrics.database_size.set(shown(database));
         self.metrics.wal_size.set(shown(log));
-        self.metrics.live_locks.set(self.count_live()?);
+        self.metrics.live_locks.set(self.count_locks()?);
         Ok(&self.metrics)
     }
 
@@ -216,33 +217,33 @@ impl Service {
         );
     }
 
-    /// How many live locks there are.
+    /// How many locks there are, those among them that have ended just now.
     ///
     /// # Errors
     /// What the store cannot read.
-    pub fn count_live(&self) -> Result<i64, Error> {
-        self.store.read(stored::count_live).map(|count| count.value)
+    pub fn count_locks(&self) -> Result<i64, Error> {
+        self.store.read(|connection, _| stored::count(connection)).map(|count| count.value)
     }
 
-    /// One step of the sweeper: clears away at most [`STEP`] expired leases. Returns how many.
+    /// One step of the sweeper: clears expired leases away.
     ///
     /// # Errors
     /// What keeps the store from writing.
-    pub fn sweep_step(&self) -> Result<usize, Error> {
+    pub fn sweep_step(&self) -> Result<Stepped, Error> {
         let rules = Arc::clone(&self.rules);
-        self.store.write(move |write| stored::sweep(write, &rules, STEP)).map(|swept| swept.value)
+        self.store.write(move |write| stored::sweep(write, &rules)).map(|swept| swept.value)
     }
 
-    /// One step of the sweeper: forgets at most [`STEP`] events older than `history.keep`. Returns how many.
+    /// One step of the sweeper: forgets events older than `history.keep`.
     ///
     /// # Errors
     /// What keeps the store from writing.
-    pub fn trim_step(&self) -> Result<usize, Error> {
-        let Some(keep) = self.history_keep else { return Ok(0) };
+    pub fn trim_step(&self) -> Result<Stepped, Error> {
+        let Some(keep) = self.history_keep else { return Ok(Stepped { done: 0, more: false }) };
         self.store
             .write(move |write| {
                 let before = Timestamp(write.now().0.saturating_sub(keep.as_millis()));
-                events::trim(write, before, STEP)
+                events::trim(write, before)
             })
             .map(|trimmed| trimmed.value)
     }

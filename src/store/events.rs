@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Write;
+use super::locks::Stepped;
+use super::{Read, Write};
 use crate::error::Error;
 use crate::lock::event::{Event, EventType, Lost};
 use crate::lock::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
@@ -195,13 +196,8 @@ pub fn kept(connection: &Connection) -> Result<Kept, Error> {
 ///
 /// # Errors
 /// As [`history`].
-pub fn after(
-    connection: &Connection,
-    after: i64,
-    limit: u32,
-    now: Timestamp,
-) -> Result<Vec<(Event, Option<Lock>)>, Error> {
-    connection
+pub fn after(read: &Read<'_>, after: i64, limit: u32) -> Result<Vec<(Event, Option<Lock>)>, Error> {
+    read.connection()
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2"
         ))?
@@ -213,7 +209,7 @@ pub fn after(
                 EventType::Ended(_) => event.next_fence,
             };
             let lock = began
-                .map(|fence| super::rows::with_fence(connection, &event.workspace_id, fence, now))
+                .map(|fence| super::rows::with_fence(read, &event.workspace_id, fence))
                 .transpose()?
                 .flatten();
             Ok((event, lock))
@@ -221,21 +217,31 @@ pub fn after(
         .collect()
 }
 
-/// Forgets events that happened before `before`, from the oldest on, at most `limit`. Returns how many.
+/// Forgets events that happened before `before`, from the oldest on: as many as a step has time for.
 ///
 /// What is newest of a workspace is forgotten last, so that who had it last is never mistaken.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn trim(write: &Write<'_>, before: Timestamp, limit: u32) -> Result<usize, Error> {
-    Ok(write
-        .connection()
-        .prepare_cached(
-            "DELETE FROM events WHERE lease_at < ?1
-             AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?2)",
-        )?
-        .execute(params![before.0, limit])?)
+pub fn trim(write: &Write<'_>, before: Timestamp) -> Result<Stepped, Error> {
+    let step = write.step();
+    let mut trimmed = Stepped { done: 0, more: true };
+    let mut statement = write.connection().prepare_cached(
+        "DELETE FROM events WHERE lease_at < ?1
+         AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?2)",
+    )?;
+    while trimmed.more && !step.is_over() && trimmed.done < MOST_TRIMMED {
+        let done = statement.execute(params![before.0, i64::try_from(TRIMMED).unwrap_or(i64::MAX)])?;
+        trimmed.done += done;
+        trimmed.more = done == TRIMMED;
+    }
+    Ok(trimmed)
 }
+
+/// Events that are forgotten at a time.
+const TRIMMED: usize = 50;
+/// Events that are forgotten in one step at most.
+const MOST_TRIMMED: usize = 500;
 
 const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed";
 

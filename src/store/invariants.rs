@@ -78,26 +78,34 @@ pub fn repair(write: &Write<'_>, by: Option<&By>, rules: &Rules) -> Result<Vec<V
 }
 
 fn find(write: &Write<'_>, kind: Kind) -> Result<Vec<Violation>, Error> {
+    let read = write.read();
     let (condition, bound) = match kind {
-        Kind::NoSuchWorkspace => ("expires_at > ?1 AND workspace_id NOT IN (SELECT workspace_id FROM workspaces)", write.now().0),
+        Kind::NoSuchWorkspace => ("?1 = ?1 AND workspace_id NOT IN (SELECT workspace_id FROM workspaces)", 0),
         Kind::HolderIsNoMember => (
-            "expires_at > ?1 AND NOT EXISTS (SELECT 1 FROM members WHERE members.workspace_id = locks.workspace_id
+            "?1 = ?1 AND NOT EXISTS (SELECT 1 FROM members WHERE members.workspace_id = locks.workspace_id
              AND members.user_id = locks.user_id AND role <> 'viewer')",
-            write.now().0,
+            0,
         ),
         Kind::ExpiredLock => ("expires_at <= ?1", write.now().0),
         Kind::FenceAboveCounter => ("fence > ?1", write.last_fence().0),
     };
-    Ok(write
+    let found: Vec<_> = read
         .connection()
         .prepare(&format!(
-            "SELECT workspace_id, fence FROM locks WHERE {condition} ORDER BY workspace_id LIMIT ?2"
+            "SELECT {} FROM locks WHERE {condition} ORDER BY workspace_id LIMIT ?2",
+            rows::COLUMNS
         ))?
-        .query_map(params![bound, STEP], |row| {
-            let workspace_id = WorkspaceId::trusted(row.get(0)?);
-            Ok(Violation { kind, workspace_id, fence: Fence(row.get(1)?) })
-        })?
-        .collect::<rusqlite::Result<_>>()?)
+        .query_map(params![bound, STEP], |row| rows::lock(read, row))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found
+        .into_iter()
+        .filter(|lock| match kind {
+            Kind::ExpiredLock => !lock.is_live(write.now()),
+            Kind::HolderIsNoMember | Kind::NoSuchWorkspace => lock.is_live(write.now()),
+            Kind::FenceAboveCounter => true,
+        })
+        .map(|lock| Violation { kind, workspace_id: lock.workspace_id, fence: lock.fence })
+        .collect())
 }
 
 fn put_right(write: &Write<'_>, violation: &Violation, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
@@ -113,7 +121,7 @@ fn put_right(write: &Write<'_>, violation: &Violation, by: Option<&By>, rules: &
         Kind::HolderIsNoMember => Ending::MemberRemoved,
         Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
     };
-    match rows::load(write.connection(), &violation.workspace_id)? {
+    match rows::load(write.read(), &violation.workspace_id)? {
         Some(lock) => apply(write, Change::End(lock, ending), by, rules),
         None => Ok(()),
     }

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::events::{self, By, Happened};
-use super::{Write, rows, waiting, workspaces};
+use super::{Read, Write, rows, waiting, workspaces};
 use crate::error::Error;
 use crate::lock::decide::{self, Change};
 use crate::lock::event::{Ending, EventType, Lost};
@@ -14,6 +14,9 @@ use crate::lock::{
     WorkspaceId,
 };
 use crate::time::Timestamp;
+
+/// Locks that are looked at in one step of a sweep at most.
+const SWEPT: u32 = 200;
 
 /// Somebody wants the lock.
 ///
@@ -26,7 +29,7 @@ pub fn acquire(write: &Write<'_>, request: &Acquire, rules: &Rules) -> Result<Ac
     };
     let decision = decide::acquire(found, request, rules, write.now(), write.fresh_fence());
     if matches!(decision.change, Change::Grant(_) | Change::TakeOver { .. } | Change::Reclaim(_))
-        && !rows::has_fewer_than(write.connection(), &request.user_id, rules.locks_per_user, write.now())?
+        && !rows::has_fewer_than(write.read(), &request.user_id, rules.locks_per_user)?
     {
         return Ok(Acquired::TooMany);
     }
@@ -107,7 +110,7 @@ pub fn release_user(
     rules: &Rules,
     limit: u32,
 ) -> Result<ReleasedSome, Error> {
-    let locks = rows::of_user(write.connection(), user_id, limit)?;
+    let locks = rows::of_user(write.read(), user_id, limit)?;
     let more = locks.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let mut released = 0;
     for lock in locks {
@@ -133,18 +136,36 @@ pub fn release_user(
     Ok(ReleasedSome { released, more })
 }
 
-/// Clears leases away whose end has come, and lets locks pass on to those whose knock was not answered; at most `limit`
-/// of each. Returns how many.
+/// What a step of something long did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stepped {
+    /// How many were done.
+    pub done: usize,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// Clears leases away whose end has come, and lets locks pass on to those whose knock was not answered: as many as a step
+/// has time for.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn sweep(write: &Write<'_>, rules: &Rules, limit: u32) -> Result<usize, Error> {
-    let due = rows::due(write.connection(), write.now(), limit)?;
-    let count = due.len();
-    for lock in due {
-        settled(write, &lock.workspace_id, rules)?;
+pub fn sweep(write: &Write<'_>, rules: &Rules) -> Result<Stepped, Error> {
+    let step = write.step();
+    let locks = rows::to_check(write.read(), SWEPT)?;
+    let mut swept = Stepped { done: 0, more: locks.len() >= usize::try_from(SWEPT).unwrap_or(usize::MAX) };
+    for lock in locks {
+        if step.is_over() {
+            return Ok(Stepped { more: true, ..swept });
+        }
+        if lock.due_at() <= write.now() {
+            swept.done += 1;
+            settled(write, &lock.workspace_id, rules)?;
+        } else {
+            rows::check_again(write, &lock)?;
+        }
     }
-    Ok(count)
+    Ok(swept)
 }
 
 /// What a reader finds on a workspace.
@@ -162,9 +183,9 @@ pub enum Found {
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn get(connection: &Connection, workspace_id: &WorkspaceId, now: Timestamp) -> Result<Found, Error> {
-    Ok(match rows::load(connection, workspace_id)? {
-        Some(lock) if now < lock.due_at() => Found::Live(lock),
+pub fn get(read: &Read<'_>, workspace_id: &WorkspaceId) -> Result<Found, Error> {
+    Ok(match rows::load(read, workspace_id)? {
+        Some(lock) if read.now() < lock.due_at() => Found::Live(lock),
         Some(lock) => Found::Due(lock),
         None => Found::Free,
     })
@@ -188,37 +209,37 @@ pub struct Listing {
 /// The query of a listing.
 fn listing_query(listing: &Listing) -> String {
     // Text compares byte by byte, so the ids with a prefix are neighbours that begin with the prefix itself.
-    let by_user = if listing.user_id.is_some() { "user_id = ?4" } else { "?4 = ''" };
+    let by_user = if listing.user_id.is_some() { "user_id = ?3" } else { "?3 = ''" };
     // A member of few workspaces has no business with the locks of all: theirs are looked up one by one. (CROSS JOIN: SQLite
     // keeps the order of the two.)
     let (from, id) = if listing.member.is_some() {
         (
-            "(SELECT workspace_id AS id FROM members WHERE user_id = ?5) CROSS JOIN locks ON workspace_id = id WHERE",
+            "(SELECT workspace_id AS id FROM members WHERE user_id = ?4) CROSS JOIN locks ON workspace_id = id WHERE",
             "id",
         )
     } else {
-        ("locks WHERE ?5 = '' AND", "workspace_id")
+        ("locks WHERE ?4 = '' AND", "workspace_id")
     };
-    format!(
-        "SELECT {} FROM {from} {by_user} AND {id} > ?1 AND {id} >= ?2 AND expires_at > ?3 ORDER BY {id}",
-        rows::COLUMNS
-    )
+    format!("SELECT {} FROM {from} {by_user} AND {id} > ?1 AND {id} >= ?2 ORDER BY {id}", rows::COLUMNS)
 }
 
 /// The live locks that were asked for, and whether there are more.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn list(connection: &Connection, listing: &Listing, now: Timestamp) -> Result<(Vec<Lock>, bool), Error> {
-    let mut statement = connection.prepare_cached(&listing_query(listing))?;
+pub fn list(read: &Read<'_>, listing: &Listing) -> Result<(Vec<Lock>, bool), Error> {
+    let mut statement = read.connection().prepare_cached(&listing_query(listing))?;
     let user_id = listing.user_id.as_ref().map_or("", UserId::as_str);
     let member = listing.member.as_ref().map_or("", UserId::as_str);
-    let mut rows = statement.query(params![listing.after, listing.prefix, now.0, user_id, member])?;
+    let mut rows = statement.query(params![listing.after, listing.prefix, user_id, member])?;
     let mut locks = Vec::new();
     while let Some(row) = rows.next()? {
-        let lock = rows::read(connection, row)?;
+        let lock = rows::lock(read, row)?;
         if !lock.workspace_id.as_str().starts_with(&listing.prefix) {
             break;
+        }
+        if !lock.is_live(read.now()) {
+            continue;
         }
         if locks.len() == listing.limit {
             return Ok((locks, true));
@@ -228,30 +249,22 @@ pub fn list(connection: &Connection, listing: &Listing, now: Timestamp) -> Resul
     Ok((locks, false))
 }
 
-/// How many live locks there are.
+/// How many locks there are, those among them that have ended just now.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn count_live(connection: &Connection, now: Timestamp) -> Result<i64, Error> {
+pub fn count(connection: &Connection) -> Result<i64, Error> {
     Ok(connection
-        .prepare_cached("SELECT count(*) FROM locks WHERE expires_at > ?1")?
-        .query_row([now.0], |row| row.get(0))?)
+        .prepare_cached("SELECT lock_count FROM meta WHERE id = 1")?
+        .query_row([], |row| row.get(0))?)
 }
 
-/// When the next lease ends, or has ended and was not cleared away.
+/// Nothing is due before this.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn next_end(connection: &Connection) -> Result<Option<Timestamp>, Error> {
-    rows::least(connection, "SELECT min(expires_at) FROM locks")
-}
-
-/// When the next lock passes to somebody whose knock is not answered.
-///
-/// # Errors
-/// What SQLite refuses.
-pub fn next_grant(connection: &Connection) -> Result<Option<Timestamp>, Error> {
-    rows::least(connection, "SELECT min(grant_at) FROM locks WHERE grant_at IS NOT NULL")
+pub fn next_due(connection: &Connection) -> Result<Option<Timestamp>, Error> {
+    rows::next_check(connection)
 }
 
 /// The lock of a workspace, once time has had its say: what has ended is gone, and whoever is next has it. Nobody has it
@@ -279,7 +292,7 @@ pub(super) fn timely(
     workspace_id: &WorkspaceId,
     rules: &Rules,
 ) -> Result<Option<Lock>, Error> {
-    while let Some(mut lock) = rows::load(write.connection(), workspace_id)? {
+    while let Some(mut lock) = rows::load(write.read(), workspace_id)? {
         forget_strangers(write, &mut lock, rules)?;
         let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
         let change = decide::settle(&lock, waits, rules, write.now(), write.fresh_fence());
@@ -393,7 +406,7 @@ mod tests {
             let (prefix, after) = (String::new(), String::new());
             let query = listing_query(&Listing { user_id, prefix, after, limit: 1, member });
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-            let steps = statement.query_map(params!["", "", 0, "", ""], |row| row.get::<_, String>(3));
+            let steps = statement.query_map(params!["", "", "", ""], |row| row.get::<_, String>(3));
             steps.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("; ")
         };
         for user_id in [None, Some("bob")] {

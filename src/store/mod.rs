@@ -8,8 +8,10 @@ pub mod events;
 mod guard;
 pub mod invariants;
 pub mod locks;
+mod migrations;
 mod open;
 pub mod queue;
+mod read;
 mod rows;
 pub mod tokens;
 pub mod waiting;
@@ -27,12 +29,15 @@ use rusqlite::{Connection, ErrorCode};
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::error::Error;
+use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
-pub use open::{APPLICATION_ID, SCHEMA_VERSION, last_seen};
+pub use migrations::{APPLICATION_ID, SCHEMA_VERSION};
+pub use open::last_seen;
 use queue::{Limits, Queue};
+pub use read::Read;
 use watch::Watch;
-pub use write::{At, Dues, Write};
+pub use write::{At, Step, Write};
 
 /// A pool of connections to one file.
 type Pool = r2d2::Pool<SqliteConnectionManager>;
@@ -67,6 +72,7 @@ pub struct Store {
     clock: Arc<LeaseClock>,
     watch: Arc<Watch>,
     queue: Arc<Queue>,
+    grace: Arc<RestartGrace>,
     opened_at: Timestamp,
     /// When a write last found no room, on the monotonic clock.
     full: Arc<Mutex<Option<Duration>>>,
@@ -83,11 +89,11 @@ impl Store {
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
         open::look(&options.path)?;
         let guard = guard::Guard::take(&options.path)?;
-        drop(open::prepare(&options.path)?);
+        drop(open::prepare(&options.path, open::Older::Migrate)?);
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
-        let (connection, clock) = open::writer(options, clock, &housekeeping)?;
+        let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
         let readers = open::readers(options, &housekeeping)?;
-        let clock = Arc::new(clock);
+        let (clock, grace) = (Arc::new(clock), Arc::new(grace));
         let watch = Arc::new(Watch::default());
         let queue = Arc::new(Queue::new(options.waiters));
         let writer = writer::Writer::start(
@@ -96,6 +102,7 @@ impl Store {
             Arc::clone(metrics),
             Arc::clone(&watch),
             Arc::clone(&queue),
+            Arc::clone(&grace),
         )?;
         let opened_at = clock.now();
         let store = Self {
@@ -105,12 +112,13 @@ impl Store {
             clock,
             watch,
             queue,
+            grace,
             opened_at,
             full: Arc::default(),
             guard,
         };
         let kept = store.read(|connection, _| events::kept(connection))?;
-        store.watch.committed(kept.value.last, store.dues()?);
+        store.watch.committed(kept.value.last, store.next_due()?);
         Ok(store)
     }
 
@@ -155,15 +163,12 @@ impl Store {
         &self.queue
     }
 
-    /// When time has its say next.
+    /// Nothing is due before this.
     ///
     /// # Errors
     /// What SQLite refuses.
-    pub fn dues(&self) -> Result<Dues, Error> {
-        self.read(|connection, _| {
-            Ok(Dues { end: locks::next_end(connection)?, grant: locks::next_grant(connection)? })
-        })
-        .map(|dues| dues.value)
+    pub fn next_due(&self) -> Result<Option<Timestamp>, Error> {
+        self.read(|connection, _| locks::next_due(connection)).map(|due| due.value)
     }
 
     /// Submits a use case. `work` runs inside an IMMEDIATE transaction together with others; should one of them fail,
@@ -209,7 +214,7 @@ impl Store {
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
-    /// Reads what is committed.
+    /// Reads what is committed, of everything but the locks.
     ///
     /// # Errors
     /// What `read` returns, and [`Error::Internal`] when no connection came free in time: there is one for each thread
@@ -218,12 +223,35 @@ impl Store {
         &self,
         read: impl FnOnce(&Connection, Timestamp) -> Result<T, Error>,
     ) -> Result<At<T>, Error> {
-        let connection = self
-            .readers
-            .get()
-            .map_err(|error| Error::Internal(format!("no connection to read with: {error}")))?;
+        let connection = self.reader()?;
         let now = self.clock.now();
         Ok(At { now, value: read(&connection, now)? })
+    }
+
+    /// Reads what is committed, locks among it. When something was found that is over, and nothing on disk says so yet,
+    /// this waits until something does: no crash can take back what is answered.
+    ///
+    /// Not for the thread that answers what was written.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and what keeps the store from writing.
+    pub fn read_locks<T>(&self, work: impl FnOnce(&Read<'_>) -> Result<T, Error>) -> Result<At<T>, Error> {
+        let connection = self.reader()?;
+        let read = Read::new(&connection, self.clock.now(), &self.grace);
+        let value = work(&read)?;
+        let (now, over) = (read.now(), read.over());
+        drop(connection);
+        if over.is_some_and(|over| over > self.writer.seen()) {
+            self.write(|write| {
+                write.touch();
+                Ok(())
+            })?;
+        }
+        Ok(At { now, value })
+    }
+
+    fn reader(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, Error> {
+        self.readers.get().map_err(|error| Error::Internal(format!("no connection to read with: {error}")))
     }
 
     /// Folds the write-ahead log into the database when it has grown beyond `bytes`.

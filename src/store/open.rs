@@ -12,16 +12,11 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, params};
 use scheduled_thread_pool::ScheduledThreadPool;
 
+use super::migrations::{self, APPLICATION_ID, SCHEMA_VERSION};
 use super::{Options, Pool};
 use crate::error::Error;
-use crate::time::{Clock, LeaseClock, Resumed, Timestamp, Ttl, WallTime};
-
-/// `PRAGMA application_id` of a Lockhouse database: "LOCK".
-pub const APPLICATION_ID: i32 = 0x4C4F_434B;
-/// `PRAGMA user_version`: the version of `schema.sql`.
-pub const SCHEMA_VERSION: i32 = 1;
-
-const SCHEMA: &str = include_str!("../../schema.sql");
+use crate::lock::grace::{Restart, RestartGrace, Run};
+use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
 /// The write-ahead log is cut back to this after it was folded in (bytes).
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
@@ -70,8 +65,17 @@ fn foreign(path: &Path) -> Error {
     ))
 }
 
-/// Sees to it that there is a database of ours, of this version, and opens it. Nothing is written to any other.
-pub(super) fn prepare(path: &Path) -> Result<Connection, Error> {
+/// What becomes of a file of an older version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Older {
+    /// It is brought up to this version. Only for the process that holds the guard: a server of the older version may run.
+    Migrate,
+    /// It stays as it is.
+    Leave,
+}
+
+/// Sees to it that there is a database of ours, and opens it. Nothing is written to any other.
+pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -102,22 +106,19 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, Error> {
         (APPLICATION_ID, newer) if newer > SCHEMA_VERSION => Err(Error::Internal(format!(
             "{shown} was made by a newer Lockhouse (schema version {newer}; this one knows {SCHEMA_VERSION}): run that version, or give this one another file with --database"
         ))),
+        (APPLICATION_ID, version) if migrations::is_older(version) => {
+            if older == Older::Migrate {
+                migrations::migrate(&mut connection).map_err(|error| unusable(path, &error))?;
+                log::info!("{shown} had schema version {version} and has version {SCHEMA_VERSION} now");
+            }
+            Ok(connection)
+        }
         (0, 0) if tables == 0 => {
-            create(&mut connection).map_err(|error| unusable(path, &error))?;
+            migrations::create(&mut connection).map_err(|error| unusable(path, &error))?;
             Ok(connection)
         }
         _ => Err(foreign(path)),
     }
-}
-
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(SCHEMA)?;
-    transaction.execute_batch(&format!(
-        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
-         INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 0, 0, 0, 0);"
-    ))?;
-    transaction.commit()
 }
 
 /// A sentence for the operator about a file that SQLite cannot use.
@@ -138,19 +139,19 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
 /// [`Error::Internal`] with a sentence for the operator.
 pub fn last_seen(path: &Path) -> Result<WallTime, Error> {
     look(path)?;
-    prepare(path)?
+    prepare(path, Older::Leave)?
         .query_row("SELECT last_seen_at + wall_offset_ms FROM meta WHERE id = 1", [], |row| {
             row.get(0).map(WallTime)
         })
         .map_err(|error| unusable(path, &error))
 }
 
-/// The one connection that writes, and the lease clock, resumed.
+/// The one connection that writes, the lease clock, resumed, and the grace of restarts.
 pub(super) fn writer(
     options: &Options,
     clock: Clock,
     housekeeping: &Arc<ScheduledThreadPool>,
-) -> Result<(PooledConnection<SqliteConnectionManager>, LeaseClock), Error> {
+) -> Result<(PooledConnection<SqliteConnectionManager>, LeaseClock, RestartGrace), Error> {
     let busy_timeout = options.busy_timeout;
     let max_size = options.max_size;
     let manager = SqliteConnectionManager::file(&options.path)
@@ -182,9 +183,9 @@ pub(super) fn writer(
             options.path.display()
         )));
     }
-    let resumed =
-        resume(&mut connection, options, &clock).map_err(|error| unusable(&options.path, &error))?;
-    Ok((connection, LeaseClock::start(clock, resumed)))
+    let (clock, grace) =
+        resume(&mut connection, options, clock).map_err(|error| unusable(&options.path, &error))?;
+    Ok((connection, clock, grace))
 }
 
 /// Connections that cannot write.
@@ -218,36 +219,51 @@ fn pool(
 }
 
 /// The server was away. The lease clock goes on by the wall clock, and what was alive at the end gets its grace.
-fn resume(connection: &mut Connection, options: &Options, clock: &Clock) -> rusqlite::Result<Resumed> {
+fn resume(
+    connection: &mut Connection,
+    options: &Options,
+    clock: Clock,
+) -> rusqlite::Result<(LeaseClock, RestartGrace)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (last_seen, wall_offset_ms) =
-        transaction.query_row("SELECT last_seen_at, wall_offset_ms FROM meta WHERE id = 1", [], |row| {
-            Ok((Timestamp(row.get(0)?), row.get(1)?))
-        })?;
-    let resumed = LeaseClock::resume(last_seen, wall_offset_ms, clock.wall());
-    if resumed.wall_offset_ms != wall_offset_ms {
+    let (last_seen, wall_offset_ms, runs) = transaction.query_row(
+        "SELECT last_seen_at, wall_offset_ms, run FROM meta WHERE id = 1",
+        [],
+        |row| Ok((Timestamp(row.get(0)?), row.get(1)?, row.get::<_, i64>(2)?)),
+    )?;
+    let clock = LeaseClock::resume(clock, last_seen, wall_offset_ms);
+    let (now, offset) = (clock.now(), clock.wall_offset_ms());
+    if offset != wall_offset_ms {
         log::warn!(
             "the wall clock was set back while the server was away: what is left of each lease stays, what is shown moves by {} ms",
-            resumed.wall_offset_ms - wall_offset_ms
+            offset - wall_offset_ms
         );
     }
-    let grace_ends = resumed.now.plus(Ttl::from_duration(options.restart_grace));
-    let prolonged = transaction.execute(
-        "UPDATE locks SET expires_at = ?1 WHERE expires_at > ?2 AND expires_at < ?1",
-        params![grace_ends.0, last_seen.0],
-    )?;
-    // Nor could they answer whoever knocked.
+    let run = Run(runs + 1);
+    let grace = Ttl::from_duration(options.restart_grace);
+    let grace = RestartGrace::at_start(restarts(&transaction)?, run, last_seen, now, grace);
+    transaction.execute("DELETE FROM restarts", [])?;
+    for Restart { run, last_seen, grace_ends } in grace.restarts() {
+        transaction
+            .execute("INSERT INTO restarts VALUES (?1, ?2, ?3)", params![run.0, last_seen.0, grace_ends.0])?;
+    }
     transaction.execute(
-        "UPDATE locks SET grant_at = ?1 WHERE grant_at > ?2 AND grant_at < ?1",
-        params![grace_ends.0, last_seen.0],
-    )?;
-    transaction.execute(
-        "UPDATE meta SET last_seen_at = ?1, wall_offset_ms = ?2 WHERE id = 1",
-        params![resumed.now.0, resumed.wall_offset_ms],
+        "UPDATE meta SET last_seen_at = ?1, wall_offset_ms = ?2, run = ?3 WHERE id = 1",
+        params![now.0, offset, run.0],
     )?;
     transaction.commit()?;
-    if prolonged > 0 {
-        log::info!("restart grace: {prolonged} leases that were alive at the end have a while left");
-    }
-    Ok(resumed)
+    Ok((clock, grace))
+}
+
+/// The restarts on record, oldest first.
+fn restarts(connection: &Connection) -> rusqlite::Result<Vec<Restart>> {
+    connection
+        .prepare("SELECT run, last_seen_at, grace_ends_at FROM restarts ORDER BY run")?
+        .query_map([], |row| {
+            Ok(Restart {
+                run: Run(row.get(0)?),
+                last_seen: Timestamp(row.get(1)?),
+                grace_ends: Timestamp(row.get(2)?),
+            })
+        })?
+        .collect()
 }

@@ -2,94 +2,104 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Write;
+use super::{Read, Write};
 use crate::error::Error;
+use crate::lock::grace::Run;
 use crate::lock::knock::{Declined, Knock, Knocks};
 use crate::lock::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
-pub(super) const COLUMNS: &str = "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at";
+pub(super) const COLUMNS: &str = "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run";
 
 /// The lock of a workspace, whether it has ended or not.
-pub(super) fn load(connection: &Connection, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
-    Ok(connection
+pub(super) fn load(read: &Read<'_>, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
+    Ok(read
+        .connection()
         .prepare_cached(&format!("SELECT {COLUMNS} FROM locks WHERE workspace_id = ?1"))?
-        .query_row([workspace_id.as_str()], |row| read(connection, row))
+        .query_row([workspace_id.as_str()], |row| lock(read, row))
         .optional()?)
 }
 
 /// The live lock of this workspace with this fence, if there is one.
 pub(super) fn with_fence(
-    connection: &Connection,
+    read: &Read<'_>,
     workspace_id: &WorkspaceId,
     fence: Fence,
-    now: Timestamp,
 ) -> Result<Option<Lock>, Error> {
-    Ok(load(connection, workspace_id)?.filter(|lock| lock.fence == fence && lock.is_live(now)))
+    Ok(load(read, workspace_id)?.filter(|lock| lock.fence == fence && lock.is_live(read.now())))
 }
 
 /// Locks of a user, at most so many.
-pub(super) fn of_user(connection: &Connection, user_id: &UserId, limit: u32) -> Result<Vec<Lock>, Error> {
-    Ok(connection
+pub(super) fn of_user(read: &Read<'_>, user_id: &UserId, limit: u32) -> Result<Vec<Lock>, Error> {
+    Ok(read
+        .connection()
         .prepare_cached(&format!("SELECT {COLUMNS} FROM locks WHERE user_id = ?1 LIMIT ?2"))?
-        .query_map(params![user_id.as_str(), limit], |row| read(connection, row))?
+        .query_map(params![user_id.as_str(), limit], |row| lock(read, row))?
         .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Whether a user has fewer live locks than this.
-pub(super) fn has_fewer_than(
-    connection: &Connection,
-    user_id: &UserId,
-    limit: u32,
-    now: Timestamp,
-) -> Result<bool, Error> {
+pub(super) fn has_fewer_than(read: &Read<'_>, user_id: &UserId, limit: u32) -> Result<bool, Error> {
     // From the index alone; that counts those, too, which have ended and are still there.
-    let there: u32 = connection
+    let there: u32 = read
+        .connection()
         .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 LIMIT ?2)")?
         .query_row(params![user_id.as_str(), limit], |row| row.get(0))?;
     if there < limit {
         return Ok(true);
     }
-    let live: u32 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 AND expires_at > ?2 LIMIT ?3)",
-        )?
-        .query_row(params![user_id.as_str(), now.0, limit], |row| row.get(0))?;
+    let mut statement =
+        read.connection().prepare_cached("SELECT run, expires_at FROM locks WHERE user_id = ?1")?;
+    let mut rows = statement.query([user_id.as_str()])?;
+    let mut live = 0;
+    while live < limit
+        && let Some(row) = rows.next()?
+    {
+        let end = read.grace().apply(Run(row.get(0)?), Timestamp(row.get(1)?));
+        read.found_due(end);
+        live += u32::from(read.now() < end);
+    }
     Ok(live < limit)
 }
 
-/// Locks with which time has not had its say, the oldest first, at most so many of each kind.
-pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Lock>, Error> {
-    let mut due: Vec<Lock> = connection
+/// Locks that are to be looked at, the most urgent first, at most so many.
+pub(super) fn to_check(read: &Read<'_>, limit: u32) -> Result<Vec<Lock>, Error> {
+    Ok(read
+        .connection()
         .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM locks WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
+            "SELECT {COLUMNS} FROM locks WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2"
         ))?
-        .query_map(params![now.0, limit], |row| read(connection, row))?
-        .collect::<rusqlite::Result<_>>()?;
-    let to_grant = connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM locks WHERE grant_at <= ?1 AND expires_at > ?1 ORDER BY grant_at LIMIT ?2"
-        ))?
-        .query_map(params![now.0, limit], |row| read(connection, row))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    due.extend(to_grant);
-    Ok(due)
+        .query_map(params![read.now().0, limit], |row| lock(read, row))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
-/// An instant that `query` looks up.
-pub(super) fn least(connection: &Connection, query: &str) -> Result<Option<Timestamp>, Error> {
-    let least: Option<i64> = connection.prepare_cached(query)?.query_row([], |row| row.get(0))?;
-    Ok(least.map(Timestamp))
+/// When the next lock is to be looked at. Nothing is due before.
+pub(super) fn next_check(connection: &Connection) -> Result<Option<Timestamp>, Error> {
+    let next: Option<i64> =
+        connection.prepare_cached("SELECT min(check_at) FROM locks")?.query_row([], |row| row.get(0))?;
+    Ok(next.map(Timestamp))
+}
+
+/// A lock was looked at and has time left: it is looked at again when that is up.
+pub(super) fn check_again(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
+    write.due_at(lock);
+    write
+        .connection()
+        .prepare_cached("UPDATE locks SET check_at = ?2 WHERE workspace_id = ?1")?
+        .execute(params![lock.workspace_id.as_str(), lock.due_at().0])?;
+    Ok(())
 }
 
 /// A row of [`COLUMNS`], with its knocks.
-pub(super) fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Lock> {
+pub(super) fn lock(read: &Read<'_>, row: &Row<'_>) -> rusqlite::Result<Lock> {
     let workspace_id = WorkspaceId::trusted(row.get(0)?);
+    let run = Run(row.get(15)?);
+    let due = |at: i64| read.grace().apply(run, Timestamp(at));
     let knocks = match row.get::<_, i64>(13)? {
         0 => Knocks::default(),
-        _ => read_knocks(connection, &workspace_id, row.get::<_, Option<i64>>(14)?.map(Timestamp))?,
+        _ => read_knocks(read.connection(), &workspace_id, row.get::<_, Option<i64>>(14)?.map(due))?,
     };
-    Ok(Lock {
+    let lock = Lock {
         user_id: UserId::trusted(row.get(1)?),
         user_name: row.get::<_, Option<String>>(2)?.map(DisplayName::trusted),
         session_id: row.get::<_, Option<String>>(3)?.map(SessionId::trusted),
@@ -97,7 +107,7 @@ pub(super) fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<L
         acquired_at: Timestamp(row.get(5)?),
         renewed_at: Timestamp(row.get(6)?),
         last_active_at: Timestamp(row.get(7)?),
-        expires_at: Timestamp(row.get(8)?),
+        expires_at: due(row.get(8)?),
         ttl: Ttl::from_millis(row.get(9)?),
         note: row.get(10)?,
         metadata: row.get(11)?,
@@ -108,7 +118,9 @@ pub(super) fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<L
         },
         workspace_id,
         knocks,
-    })
+    };
+    read.found_due(lock.due_at());
+    Ok(lock)
 }
 
 fn read_knocks(
@@ -153,7 +165,7 @@ pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
     write
         .connection()
         .prepare_cached(&format!(
-            "INSERT INTO locks ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL)"
+            "INSERT INTO locks ({COLUMNS}, check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, ?15)"
         ))?
         .execute(params![
             lock.workspace_id.as_str(),
@@ -169,7 +181,10 @@ pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
             lock.note,
             lock.metadata,
             given(lock.hold),
+            write.run().0,
+            lock.due_at().0,
         ])?;
+    write.count_lock(1);
     Ok(())
 }
 
@@ -181,7 +196,7 @@ pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
         .connection()
         .prepare_cached(
             "UPDATE locks SET user_name = ?2, session_id = ?3, renewed_at = ?4, last_active_at = ?5, expires_at = ?6,
-             ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12 WHERE workspace_id = ?1",
+             ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12, run = ?13 WHERE workspace_id = ?1",
         )?
         .execute(params![
             lock.workspace_id.as_str(),
@@ -196,7 +211,13 @@ pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
             given(lock.hold),
             i64::try_from(knocks).unwrap_or(i64::MAX),
             lock.knocks.grant_at.map(|grant_at| grant_at.0),
+            write.run().0,
         ])?;
+    // The index is not touched unless what is due has come nearer.
+    write
+        .connection()
+        .prepare_cached("UPDATE locks SET check_at = ?2 WHERE workspace_id = ?1 AND check_at > ?2")?
+        .execute(params![lock.workspace_id.as_str(), lock.due_at().0])?;
     Ok(())
 }
 
@@ -238,10 +259,13 @@ pub(super) fn delete(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
     if !lock.knocks.is_empty() {
         forget_knocks(write, &lock.workspace_id)?;
     }
-    write
+    let deleted = write
         .connection()
         .prepare_cached("DELETE FROM locks WHERE workspace_id = ?1")?
         .execute([lock.workspace_id.as_str()])?;
+    if deleted > 0 {
+        write.count_lock(-1);
+    }
     Ok(())
 }
 

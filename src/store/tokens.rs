@@ -171,7 +171,7 @@ pub fn beside<T>(path: &Path, work: impl FnOnce(&Connection) -> Result<T, Error>
     open::look(path)?;
     // Under another name its log would be another, too, and a server would not see what is written.
     guard::whole(path)?;
-    let mut connection = open::prepare(path)?;
+    let mut connection = open::prepare(path, open::Older::Leave)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = work(&transaction)?;
     transaction.commit()?;

@@ -101,7 +101,7 @@ pub(super) fn next_in_line(
             // They might when they came.
             let denied = workspaces::why_not(write.connection(), workspace_id, user_id)?;
             write.lines().turn_away(waiter, Error::Denied(denied));
-        } else if !rows::has_fewer_than(write.connection(), user_id, rules.locks_per_user, write.now())? {
+        } else if !rows::has_fewer_than(write.read(), user_id, rules.locks_per_user)? {
             write.lines().tell(waiter, Acquired::TooMany);
         } else {
             break Some(waiter);
@@ -166,7 +166,7 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
 /// What SQLite refuses.
 pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Result<(), Error> {
     for workspace_id in workspaces {
-        let before = rows::load(write.connection(), workspace_id)?;
+        let before = rows::load(write.read(), workspace_id)?;
         // Should its lease have ended just now, somebody else is next.
         let lock = locks::settled(write, workspace_id, rules)?.or(before);
         let line = write.lines().line(workspace_id);

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::write::Dues;
+use super::write::earlier;
 use crate::lock::UserId;
+use crate::time::Timestamp;
 
 /// Most members of workspaces that were deleted that are remembered.
 const PARTED: usize = 100_000;
@@ -22,7 +23,7 @@ struct Watched {
     /// The revision of the last event that was committed.
     revision: i64,
     /// Nothing is due before this.
-    dues: Dues,
+    due: Option<Timestamp>,
     /// By the revision at which a workspace was deleted, who its members were: nobody could tell any more.
     parted: BTreeMap<i64, Arc<HashSet<UserId>>>,
     rung: bool,
@@ -31,16 +32,15 @@ struct Watched {
 }
 
 impl Watch {
-    /// The history goes as far as `revision`, and locks were written about which time has its say then.
-    pub(super) fn committed(&self, revision: i64, dues: Dues) {
+    /// The history goes as far as `revision`, and nothing is due before `due` about the locks that were written.
+    pub(super) fn committed(&self, revision: i64, due: Option<Timestamp>) {
         let mut watched = self.lock();
-        let all = watched.dues.or(dues);
-        if revision > watched.revision || all != watched.dues {
-            // Whoever knocked gets an answer, whether somebody listens or not.
-            let ring = watched.for_all || all.grant != watched.dues.grant;
+        let next = earlier(watched.due, due);
+        let sooner = next != watched.due;
+        if revision > watched.revision || sooner {
             watched.revision = watched.revision.max(revision);
-            watched.dues = all;
-            if ring {
+            watched.due = next;
+            if watched.for_all || sooner {
                 watched.rung = true;
                 drop(watched);
                 self.bell.notify_all();
@@ -77,19 +77,19 @@ impl Watch {
 
     /// Nothing is due before this.
     #[must_use]
-    pub fn dues(&self) -> Dues {
-        self.lock().dues
+    pub fn due(&self) -> Option<Timestamp> {
+        self.lock().due
     }
 
     /// Forgets what is due, to look it up anew: what is written from now on is remembered besides what is found.
-    pub fn forget_dues(&self) -> Dues {
-        std::mem::take(&mut self.lock().dues)
+    pub fn forget_due(&self) -> Option<Timestamp> {
+        self.lock().due.take()
     }
 
     /// Nothing of what is in the store is due before this.
-    pub fn found(&self, dues: Dues) {
+    pub fn found_due(&self, due: Option<Timestamp>) {
         let mut watched = self.lock();
-        watched.dues = watched.dues.or(dues);
+        watched.due = earlier(watched.due, due);
     }
 
     /// Whether the bell is rung for what is committed.
@@ -122,31 +122,30 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
 
     #[test]
-    fn a_knock_rings_the_bell_though_nobody_follows_and_other_writes_do_not() {
+    fn the_bell_rings_for_what_is_due_sooner_though_nobody_follows_and_not_for_other_writes() {
         let watch = Watch::default();
-        let rang = |dues| {
-            watch.committed(1, dues);
+        let rang = |due| {
+            watch.committed(1, due);
             std::mem::take(&mut watch.lock().rung)
         };
-        let at = |at| Some(Timestamp(at));
-        assert!(!rang(Dues { end: at(100), grant: None }));
-        assert!(rang(Dues { end: None, grant: at(50) }));
-        assert!(!rang(Dues { end: None, grant: at(60) }), "there is an earlier one");
+        assert!(rang(Some(Timestamp(100))));
+        assert!(!rang(Some(Timestamp(160))), "there is something sooner");
+        assert!(!rang(None));
+        assert!(rang(Some(Timestamp(50))));
         watch.ring_for_all(true);
-        assert!(rang(Dues { end: at(90), grant: None }));
+        watch.committed(2, Some(Timestamp(60)));
+        assert!(watch.lock().rung);
     }
 
     #[test]
     fn what_is_written_while_it_is_looked_up_what_is_due_is_not_forgotten() {
-        let due = |at| Dues { end: Some(Timestamp(at)), grant: Some(Timestamp(at)) };
         let watch = Watch::default();
-        watch.committed(1, due(100));
-        watch.forget_dues();
-        watch.committed(2, due(200));
-        watch.found(due(5_000));
-        assert_eq!(watch.dues(), due(200));
+        watch.committed(1, Some(Timestamp(100)));
+        assert_eq!(watch.forget_due(), Some(Timestamp(100)));
+        watch.committed(2, Some(Timestamp(200)));
+        watch.found_due(Some(Timestamp(5_000)));
+        assert_eq!(watch.due(), Some(Timestamp(200)));
     }
 }

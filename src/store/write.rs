@@ -2,16 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
 use super::queue::{Lines, Moved, Queue};
+use super::read::Read;
 use crate::error::Error;
+use crate::lock::grace::{RestartGrace, Run};
 use crate::lock::{Fence, Lock, UserId};
-use crate::time::{LeaseClock, Timestamp, WallTime};
+use crate::time::{Clock, LeaseClock, Timestamp, WallTime};
 
 /// `meta.last_seen_at` is not written more often than this (milliseconds).
 const SEEN_EVERY_MS: i64 = 1_000;
+/// What a step of something long may take: others wait no longer for the writer.
+const STEP: Duration = Duration::from_millis(5);
 
 /// A value, and the lease time at which it was true.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +30,15 @@ pub struct At<T> {
 /// What a use case sees of the transaction that it runs in.
 #[derive(Debug)]
 pub struct Write<'c> {
-    connection: &'c Connection,
-    now: Timestamp,
+    read: Read<'c>,
+    clock: &'c Clock,
     wall_micros: i64,
     /// The row as it was, and as it is to be.
     before: Meta,
     meta: Cell<Meta>,
     tally: Cell<Tally>,
     touched: Cell<bool>,
-    dues: Cell<Dues>,
+    due: Cell<Option<Timestamp>>,
     lines: Lines<'c>,
     parted: RefCell<Vec<(i64, HashSet<UserId>)>>,
 }
@@ -45,27 +50,26 @@ struct Meta {
     last_revision: i64,
     last_seen_at: i64,
     wall_offset_ms: i64,
+    lock_count: i64,
 }
 
-/// When time has its say about the locks that were written, at the earliest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dues {
-    /// The first end of a lease.
-    pub end: Option<Timestamp>,
-    /// The first time that a lock passes to somebody whose knock was not answered.
-    pub grant: Option<Timestamp>,
+/// The time that a step of something long has.
+#[derive(Debug)]
+pub struct Step<'c> {
+    clock: &'c Clock,
+    until: Duration,
 }
 
-impl Dues {
-    /// The earlier of both.
+impl Step<'_> {
+    /// Whether it is time to let others in.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self { end: first(self.end, other.end), grant: first(self.grant, other.grant) }
+    pub fn is_over(&self) -> bool {
+        self.clock.monotonic() >= self.until
     }
 }
 
 /// The earlier of those that there are.
-fn first(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     [one, other].into_iter().flatten().min()
 }
 
@@ -87,8 +91,10 @@ pub(super) struct Written {
     pub(super) wall_offset_ms: i64,
     /// The revision of the last event there is.
     pub(super) last_revision: i64,
-    /// When time has its say about the locks that were written.
-    pub(super) dues: Dues,
+    /// Nothing is due before this about the locks that were written.
+    pub(super) due: Option<Timestamp>,
+    /// `meta.last_seen_at`, as it is on disk once this is committed.
+    pub(super) seen: Timestamp,
     /// Those who waited and wait no more, and those who do now.
     pub(super) moved: Moved,
     /// The members of workspaces that were deleted, by the revision of that.
@@ -99,20 +105,21 @@ impl<'c> Write<'c> {
     /// The transaction has begun: the time is read, once, and a wall clock that was set is noticed.
     pub(super) fn begin(
         connection: &'c Connection,
-        clock: &LeaseClock,
+        clock: &'c LeaseClock,
         queue: &'c Queue,
+        grace: &'c RestartGrace,
     ) -> Result<Self, Error> {
         let before = read_meta(connection)?;
         let wall_offset_ms = clock.wall_was_set().unwrap_or(before.wall_offset_ms);
         Ok(Self {
-            connection,
-            now: clock.now(),
+            read: Read::new(connection, clock.now(), grace),
+            clock: clock.clock(),
             wall_micros: clock.clock().wall_micros(),
             before,
             meta: Cell::new(Meta { wall_offset_ms, ..before }),
             tally: Cell::default(),
             touched: Cell::new(false),
-            dues: Cell::default(),
+            due: Cell::default(),
             lines: Lines::of(queue),
             parted: RefCell::default(),
         })
@@ -121,21 +128,24 @@ impl<'c> Write<'c> {
     /// It is about to be committed: what must outlive every lock is written down.
     pub(super) fn end(self) -> Result<Written, Error> {
         let mut meta = self.meta.get();
+        let seen = Timestamp(self.before.last_seen_at);
         if meta != self.before
             || self.touched.get()
-            || self.now.0.saturating_sub(self.before.last_seen_at) >= SEEN_EVERY_MS
+            || self.read.over().is_some_and(|over| over > seen)
+            || self.now().since(seen) >= SEEN_EVERY_MS
         {
-            meta.last_seen_at = self.now.0;
-            write_meta(self.connection, meta)?;
+            meta.last_seen_at = self.now().0;
+            write_meta(self.connection(), meta)?;
         }
         let Tally { expiries, takeovers } = self.tally.get();
         Ok(Written {
-            now: self.now,
+            now: self.now(),
+            seen: Timestamp(meta.last_seen_at),
             expiries,
             takeovers,
             wall_offset_ms: meta.wall_offset_ms,
             last_revision: meta.last_revision,
-            dues: self.dues.get(),
+            due: self.due.get(),
             moved: self.lines.into_moved(),
             parted: self.parted.into_inner(),
         })
@@ -143,14 +153,32 @@ impl<'c> Write<'c> {
 
     /// The connection, inside the transaction.
     #[must_use]
-    pub const fn connection(&self) -> &Connection {
-        self.connection
+    pub const fn connection(&self) -> &'c Connection {
+        self.read.connection()
     }
 
     /// Lease time, read once for the whole transaction.
     #[must_use]
     pub const fn now(&self) -> Timestamp {
-        self.now
+        self.read.now()
+    }
+
+    /// For reading locks.
+    #[must_use]
+    pub const fn read(&self) -> &Read<'c> {
+        &self.read
+    }
+
+    /// The current run of the server.
+    #[must_use]
+    pub(super) const fn run(&self) -> Run {
+        self.read.grace().run()
+    }
+
+    /// A step of something long begins.
+    #[must_use]
+    pub fn step(&self) -> Step<'c> {
+        Step { clock: self.clock, until: self.clock.monotonic().saturating_add(STEP) }
     }
 
     /// How `at` is shown to people.
@@ -208,10 +236,15 @@ impl<'c> Write<'c> {
         self.touched.set(true);
     }
 
-    /// A lock was written: time will have its say.
+    /// A lock was written, about which something is due.
     pub fn due_at(&self, lock: &Lock) {
-        let dues = Dues { end: Some(lock.expires_at), grant: lock.knocks.grant_at };
-        self.dues.set(self.dues.get().or(dues));
+        self.due.set(earlier(self.due.get(), Some(lock.due_at())));
+    }
+
+    /// There are so many locks more.
+    pub(super) fn count_lock(&self, more: i64) {
+        let meta = self.meta.get();
+        self.meta.set(Meta { lock_count: meta.lock_count.saturating_add(more), ..meta });
     }
 
     /// Who waits for a lock.
@@ -236,7 +269,7 @@ impl<'c> Write<'c> {
 fn read_meta(connection: &Connection) -> Result<Meta, Error> {
     Ok(connection
         .prepare_cached(
-            "SELECT last_fence, last_revision, last_seen_at, wall_offset_ms FROM meta WHERE id = 1",
+            "SELECT last_fence, last_revision, last_seen_at, wall_offset_ms, lock_count FROM meta WHERE id = 1",
         )?
         .query_row([], |row| {
             Ok(Meta {
@@ -244,6 +277,7 @@ fn read_meta(connection: &Connection) -> Result<Meta, Error> {
                 last_revision: row.get(1)?,
                 last_seen_at: row.get(2)?,
                 wall_offset_ms: row.get(3)?,
+                lock_count: row.get(4)?,
             })
         })?)
 }
@@ -251,8 +285,14 @@ fn read_meta(connection: &Connection) -> Result<Meta, Error> {
 fn write_meta(connection: &Connection, meta: Meta) -> Result<(), Error> {
     connection
         .prepare_cached(
-            "UPDATE meta SET last_fence = ?1, last_revision = ?2, last_seen_at = ?3, wall_offset_ms = ?4 WHERE id = 1",
+            "UPDATE meta SET last_fence = ?1, last_revision = ?2, last_seen_at = ?3, wall_offset_ms = ?4, lock_count = ?5 WHERE id = 1",
         )?
-        .execute(params![meta.last_fence, meta.last_revision, meta.last_seen_at, meta.wall_offset_ms])?;
+        .execute(params![
+            meta.last_fence,
+            meta.last_revision,
+            meta.last_seen_at,
+            meta.wall_offset_ms,
+            meta.lock_count
+        ])?;
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -25,15 +26,14 @@ use super::watch::Watch;
 use super::write::{At, Write, Written};
 use crate::error::Error;
 use crate::lock::Acquired;
+use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
-use crate::time::LeaseClock;
+use crate::time::{LeaseClock, Timestamp};
 
 /// Most use cases that wait for the writer; a further one is answered with [`Error::Busy`].
 const QUEUE: usize = 4096;
 /// Most use cases in one transaction, so that the first of them does not wait too long for the last.
 const BATCH: usize = 256;
-/// After so long without work the writer looks whether time is to be written down.
-const REST: Duration = Duration::from_secs(1);
 /// How long the end waits for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Most batches that are committed but not answered yet.
@@ -97,6 +97,7 @@ type Told = (Arc<Waiter>, Result<At<Acquired>, Error>);
 pub(super) struct Writer {
     commands: SyncSender<Command>,
     metrics: Arc<Metrics>,
+    seen: Arc<AtomicI64>,
     state: Mutex<State>,
 }
 
@@ -118,10 +119,22 @@ impl Writer {
         metrics: Arc<Metrics>,
         watch: Arc<Watch>,
         queue: Arc<Queue>,
+        grace: Arc<RestartGrace>,
     ) -> Result<Self, Error> {
+        // The first transaction says what is on disk.
+        let seen = Arc::new(AtomicI64::new(i64::MIN));
         let (commands, received) = sync_channel(QUEUE);
         let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
-        let thread = Thread { connection, clock, metrics: Arc::clone(&metrics), watch, queue, done };
+        let thread = Thread {
+            connection,
+            clock,
+            metrics: Arc::clone(&metrics),
+            watch,
+            queue,
+            grace,
+            seen: Arc::clone(&seen),
+            done,
+        };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
         let (running, ended) = channel::<()>();
         let until_the_end = running.clone();
@@ -139,7 +152,7 @@ impl Writer {
                 answer(&to_answer);
             })
             .map_err(failed)?;
-        Ok(Self { commands, metrics, state: Mutex::new(State::Running(writer, answerer, ended)) })
+        Ok(Self { commands, metrics, seen, state: Mutex::new(State::Running(writer, answerer, ended)) })
     }
 
     pub(super) fn submit<T, W, R>(&self, work: W, reply: R)
@@ -159,6 +172,11 @@ impl Writer {
         if let Command::Run(job) = command {
             job.answer(Some(error));
         }
+    }
+
+    /// When the store was last there, as is written on disk.
+    pub(super) fn seen(&self) -> Timestamp {
+        Timestamp(self.seen.load(Ordering::SeqCst))
     }
 
     pub(super) fn checkpoint(&self) -> Result<(), Error> {
@@ -218,6 +236,8 @@ struct Thread {
     metrics: Arc<Metrics>,
     watch: Arc<Watch>,
     queue: Arc<Queue>,
+    grace: Arc<RestartGrace>,
+    seen: Arc<AtomicI64>,
     done: SyncSender<Done>,
 }
 
@@ -225,14 +245,7 @@ impl Thread {
     fn work(mut self, commands: &Receiver<Command>) -> Connected {
         let mut next = None;
         loop {
-            let command = match next.take().map_or_else(|| commands.recv_timeout(REST), Ok) {
-                Ok(command) => command,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.rest();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
+            let Ok(command) = next.take().map_or_else(|| commands.recv(), Ok) else { break };
             match command {
                 Command::Stop => break,
                 Command::Checkpoint(reply) => {
@@ -298,13 +311,13 @@ impl Thread {
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
     /// those who waited is to be told what.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
-        let Self { connection, clock, metrics, watch, queue, done: _ } = self;
+        let Self { connection, clock, metrics, watch, queue, grace, seen, done: _ } = self;
         if !connection.is_autocommit() {
             // The last one could not even be rolled back.
             connection.execute_batch("ROLLBACK")?;
         }
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let outcome = Self::inside(connection, clock, queue, jobs).and_then(|written| {
+        let outcome = Self::inside(connection, clock, queue, grace, jobs).and_then(|written| {
             let started = clock.clock().monotonic();
             connection.prepare_cached("COMMIT")?.execute([])?;
             metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
@@ -315,7 +328,8 @@ impl Thread {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
                 watch.parted(std::mem::take(&mut written.parted));
-                watch.committed(written.last_revision, written.dues);
+                seen.store(written.seen.0, Ordering::SeqCst);
+                watch.committed(written.last_revision, written.due);
                 let waited = std::mem::take(&mut written.moved.told);
                 if queue.commit(written.moved) {
                     metrics.waiters.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
@@ -348,9 +362,10 @@ impl Thread {
         connection: &Connection,
         clock: &LeaseClock,
         queue: &Queue,
+        grace: &RestartGrace,
         jobs: &mut [Box<dyn Job>],
     ) -> Result<Written, Error> {
-        let write = Write::begin(connection, clock, queue)?;
+        let write = Write::begin(connection, clock, queue, grace)?;
         if jobs.is_empty() {
             write.touch();
         }
@@ -371,23 +386,6 @@ impl Thread {
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(Duration::from_millis(milliseconds.into()))?;
         if busy? { Err(Error::Busy) } else { Ok(()) }
-    }
-
-    /// Nobody wants anything. If leases have ended since the time was last written down, it is written down now: after
-    /// a crash they must not be taken for leases that were alive.
-    fn rest(&mut self) {
-        let now = self.clock.now().0;
-        let ended = self
-            .connection
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM locks, meta WHERE expires_at > last_seen_at AND expires_at <= ?1)",
-            )
-            .and_then(|mut ended| ended.query_row([now], |row| row.get::<_, bool>(0)))
-            .map_err(Error::from);
-        let written = ended.and_then(|ended| if ended { self.transact(&mut []).map(drop) } else { Ok(()) });
-        if let Err(error) = written {
-            log::warn!("the time could not be written down: {error}");
-        }
     }
 
     /// Writes down when the server stopped, and leaves one tidy file behind.

@@ -1,0 +1,64 @@
+//! The versions of the schema, and how an older file becomes one of this version.
+//!
+//! `schema.sql` is the newest version. Each step takes a file one version further, and the file is written only when all
+//! of them have succeeded. `tests/schemas` has the older versions, from which the tests begin.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+/// `PRAGMA application_id` of a Lockhouse database: "LOCK".
+pub const APPLICATION_ID: i32 = 0x4C4F_434B;
+/// `PRAGMA user_version`: the version of `schema.sql`.
+pub const SCHEMA_VERSION: i32 = 2;
+
+const SCHEMA: &str = include_str!("../../schema.sql");
+
+/// What leads from version 1 to 2, from 2 to 3, and so on.
+const STEPS: &[&str] = &[
+    // Rows begin with check_at 0: each is looked at once, in the steps of the timer and the sweeper.
+    "ALTER TABLE meta ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE meta ADD COLUMN lock_count INTEGER NOT NULL DEFAULT 0;
+     UPDATE meta SET lock_count = (SELECT count(*) FROM locks);
+     CREATE TABLE restarts (
+         run            INTEGER PRIMARY KEY,
+         last_seen_at   INTEGER NOT NULL,
+         grace_ends_at  INTEGER NOT NULL
+     ) STRICT;
+     DROP INDEX locks_by_expiry;
+     DROP INDEX locks_by_grant;
+     ALTER TABLE locks ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE locks ADD COLUMN check_at INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX locks_by_check ON locks (check_at);",
+];
+
+/// Makes the tables of the newest version in an empty file.
+pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(
+        "INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 0, 0, 0, 0);",
+    )?;
+    mark(&transaction)?;
+    transaction.commit()
+}
+
+/// Brings an older file up to [`SCHEMA_VERSION`], whole or not at all.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for step in STEPS.iter().skip(usize::try_from(version.saturating_sub(1)).unwrap_or_default()) {
+        transaction.execute_batch(step)?;
+    }
+    mark(&transaction)?;
+    transaction.commit()
+}
+
+/// Whether there is a way from this version to the newest.
+pub(super) fn is_older(version: i32) -> bool {
+    (1..SCHEMA_VERSION).contains(&version)
+}
+
+fn mark(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+    ))
+}

@@ -1,0 +1,208 @@
+//! What an answer has shown as ended stays ended, over a crash too; and what a restart gives to those who were alive.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{NOON, Server};
+use lockhouse::config::Config;
+use lockhouse::error::Error;
+use lockhouse::lock::knock::{self, Ask};
+use lockhouse::lock::policy::Rules;
+use lockhouse::lock::{Acquire, Acquired, Lock, UserId, WorkspaceId};
+use lockhouse::metrics::Metrics;
+use lockhouse::store::locks::{self, Found, Listing};
+use lockhouse::store::queue::Limits;
+use lockhouse::store::{Options, Read, Store, asking, events};
+use lockhouse::time::{Clock, ManualClock, Ttl};
+use serde_json::{Value, json};
+
+const GRACE: u64 = 30_000;
+
+fn open(path: &Path, clock: &Arc<ManualClock>) -> Store {
+    let options = Options {
+        path: path.to_owned(),
+        busy_timeout: Duration::from_secs(5),
+        max_size: None,
+        restart_grace: Duration::from_millis(GRACE),
+        readers: 1,
+        waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+    };
+    Store::open(&options, Clock::Manual(Arc::clone(clock)), &Arc::new(Metrics::default())).unwrap()
+}
+
+fn workspace(name: &str) -> WorkspaceId {
+    WorkspaceId::parse(name).unwrap()
+}
+
+fn wish(name: &str, user: &str, ttl_ms: i64) -> Acquire {
+    let user_id = UserId::parse(user).unwrap();
+    Acquire { ttl: Some(Ttl::from_millis(ttl_ms)), ..Acquire::of_nobody_else(workspace(name), user_id) }
+}
+
+fn acquire(store: &Store, request: Acquire, rules: Rules) -> Acquired {
+    store.write(move |write| locks::acquire(write, &request, &rules)).unwrap().value
+}
+
+fn live(store: &Store, name: &str) -> Option<Lock> {
+    match store.read_locks(|read| locks::get(read, &workspace(name))).unwrap().value {
+        Found::Live(lock) => Some(lock),
+        Found::Due(_) | Found::Free => None,
+    }
+}
+
+/// What a crash leaves of a database just now: the files as they are, in a directory of their own.
+fn crash(path: &Path, directory: &Path) -> std::path::PathBuf {
+    for file in ["lockhouse.db", "lockhouse.db-wal"] {
+        // Not by this process: closing the file would take SQLite's locks away.
+        let from = path.with_file_name(file);
+        let copied = std::process::Command::new("cp").arg(&from).arg(directory.join(file)).status().unwrap();
+        assert!(copied.success(), "{}", from.display());
+    }
+    directory.join("lockhouse.db")
+}
+
+/// Alice's lease of a second ends; somebody is answered, by `answer`, and after a crash it has ended still.
+#[track_caller]
+fn stays_ended(rules: Rules, answer: impl FnOnce(&Store)) {
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = before.path().join("lockhouse.db");
+    let clock = ManualClock::starting_at(NOON);
+    let store = open(&path, &clock);
+    acquire(&store, wish("w", "alice", 1_000), rules);
+    clock.advance(Duration::from_secs(1));
+    answer(&store);
+    let store = open(&crash(&path, after.path()), &clock);
+    assert_eq!(live(&store, "w"), None, "it was said to be over");
+}
+
+fn rules() -> Rules {
+    Config::default().locks.rules
+}
+
+fn nothing_is_shown(read: &Read<'_>) -> Result<(), Error> {
+    let all = Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 9, member: None };
+    assert_eq!(locks::list(read, &all)?.0, []);
+    Ok(())
+}
+
+#[test]
+fn a_lease_that_a_reading_has_shown_as_ended_stays_ended_over_a_crash() {
+    stays_ended(rules(), |store| assert_eq!(live(store, "w"), None));
+    stays_ended(rules(), |store| {
+        store.read_locks(nothing_is_shown).unwrap();
+    });
+    // An event is told with the lock that it began, if that is still there.
+    stays_ended(rules(), |store| {
+        let told = store.read_locks(|read| events::after(read, 0, 9)).unwrap().value;
+        assert!(told.len() == 1 && told[0].1.is_none(), "{told:?}");
+    });
+}
+
+#[test]
+fn a_lease_that_did_not_count_any_more_for_its_user_stays_ended_over_a_crash() {
+    let one = Rules { locks_per_user: 1, ..rules() };
+    stays_ended(one.clone(), |store| {
+        let second = acquire(store, wish("v", "alice", 1_000), one);
+        assert!(matches!(second, Acquired::Acquired(_)), "{second:?}");
+    });
+}
+
+#[test]
+fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by_a_crash() {
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = before.path().join("lockhouse.db");
+    let clock = ManualClock::starting_at(NOON);
+    let store = open(&path, &clock);
+    acquire(&store, wish("w", "alice", 600_000), rules());
+    let ask = Ask {
+        workspace_id: workspace("w"),
+        user_id: UserId::parse("bob").unwrap(),
+        name: None,
+        session_id: None,
+        message: None,
+    };
+    let heard = store.write(move |write| asking::ask(write, &ask, &rules())).unwrap().value;
+    assert!(matches!(heard, knock::Asked::Heard(_)), "{heard:?}");
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(live(&store, "w"), None, "alice has it no more");
+    let store = open(&crash(&path, after.path()), &clock);
+    assert_eq!(live(&store, "w"), None);
+    let rules = rules();
+    let now = store.write(move |write| locks::settled(write, &workspace("w"), &rules)).unwrap().value;
+    assert_eq!(now.unwrap().user_id.as_str(), "bob");
+}
+
+#[test]
+fn a_lease_of_which_nobody_has_heard_that_it_ended_has_its_grace_after_a_crash() {
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = before.path().join("lockhouse.db");
+    let clock = ManualClock::starting_at(NOON);
+    let store = open(&path, &clock);
+    acquire(&store, wish("w", "alice", 1_000), rules());
+    clock.advance(Duration::from_secs(1));
+    let store = open(&crash(&path, after.path()), &clock);
+    assert_eq!(live(&store, "w").map(|lock| lock.user_id.as_str().to_owned()), Some("alice".to_owned()));
+}
+
+#[test]
+fn two_restarts_within_one_grace_leave_each_lease_what_it_has() {
+    let mut server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("old", &json!({ "ttl_ms": 5_000 })).expect(200);
+    alice.acquire("over", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(1_000);
+    assert_eq!(alice.lock("over"), Value::Null);
+    server.restart();
+    let mut alice = server.user("alice");
+    assert_eq!(alice.lock("old")["expires_in_ms"], GRACE);
+    assert_eq!(alice.lock("over"), Value::Null);
+    alice.acquire("young", &json!({ "ttl_ms": 1_000 })).expect(200);
+    alice.acquire("kept", &json!({ "ttl_ms": 20_000 })).expect(200);
+    assert_eq!(alice.lock("young")["expires_in_ms"], 1_000, "what begins after a restart is not stretched");
+    server.pass(10_000);
+    assert_eq!(alice.lock("young"), Value::Null);
+    server.stop();
+    server.pass(60_000);
+    server.start_again();
+    let mut alice = server.user("alice");
+    for name in ["old", "kept"] {
+        assert_eq!(alice.lock(name)["expires_in_ms"], GRACE, "{name}");
+    }
+    for name in ["over", "young"] {
+        assert_eq!(alice.lock(name), Value::Null, "{name}");
+    }
+    let fence = alice.lock("old")["fence"].clone();
+    alice.heartbeat("old", &json!({ "fence": fence, "ttl_ms": 1_000 })).expect(200);
+    server.pass(GRACE);
+    for name in ["old", "kept"] {
+        assert_eq!(alice.lock(name), Value::Null, "{name}: the grace has an end");
+    }
+}
+
+#[test]
+fn a_start_touches_no_lease_however_many_need_the_grace() {
+    let mut server = Server::start();
+    let mut alice = server.user("alice");
+    for number in 0..50 {
+        alice.acquire(&format!("w{number}"), &json!({ "ttl_ms": 1_000 })).expect(200);
+    }
+    let rows = |server: &Server| -> Vec<(String, i64, i64, i64)> {
+        let sql = server.sql();
+        let mut rows = sql.prepare("SELECT workspace_id, expires_at, check_at, run FROM locks").unwrap();
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    };
+    let before = rows(&server);
+    server.restart();
+    assert_eq!(rows(&server), before);
+    server.pass(10_000);
+    assert_eq!(server.user("alice").lock("w7")["expires_in_ms"], GRACE - 10_000);
+    // Those that are looked at because their end would have come stay, and are looked at again when it has.
+    common::eventually(|| rows(&server).iter().all(|(_, _, check_at, _)| *check_at > before[0].2));
+    server.pass(GRACE - 10_000);
+    common::eventually(|| rows(&server).is_empty());
+}

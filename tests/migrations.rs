@@ -1,0 +1,130 @@
+//! Files of older versions of the schema are brought up to this one, with all that they hold.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{NOON, Server};
+use lockhouse::auth::Scope;
+use lockhouse::store::{APPLICATION_ID, SCHEMA_VERSION};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+/// A file as version 1 made it: alice has a lock that bob asks for, carol's is over, and there is a history.
+fn version_1(path: &Path) {
+    let noon = NOON.0;
+    let sql = Connection::open(path).unwrap();
+    sql.execute_batch(include_str!("schemas/1.sql")).unwrap();
+    sql.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
+         INSERT INTO meta VALUES (1, 1795435200000007, 4, {noon}, 0);
+         INSERT INTO locks VALUES
+             ('design', 'alice', 'Alice', 'tab', 1795435200000007, {noon}, {noon}, {noon}, {noon} + 600000, 600000, 'a note', '{{\"k\":1}}', 0, 1, {noon} + 20000),
+             ('over', 'carol', NULL, NULL, 1795435200000006, {noon} - 9000, {noon} - 9000, {noon} - 9000, {noon} - 1, 8999, NULL, '{{}}', 0, 0, NULL);
+         INSERT INTO knocks VALUES ('design', 1, 'bob', 'Bob', NULL, 'please', {noon});
+         INSERT INTO workspaces VALUES ('design', 'The design', {noon});
+         INSERT INTO members VALUES ('design', 'alice', 'admin');
+         INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, fence)
+             VALUES (3, 'over', 'lock.acquired', {noon} - 9000, {noon} - 9000, 'carol', 1795435200000006),
+                    (4, 'design', 'lock.acquired', {noon}, {noon}, 'alice', 1795435200000007);"
+    ))
+    .unwrap();
+}
+
+/// What a schema consists of, whatever the words.
+fn schema(sql: &Connection) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut add = |query: &str| {
+        let mut statement = sql.prepare(query).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values = (0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap()));
+            found.push(values.collect::<Vec<_>>().join(" "));
+        }
+    };
+    add(
+        "SELECT name, strict, wr FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    );
+    add("SELECT tables.name, columns.* FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS columns
+         WHERE tables.type = 'table' ORDER BY tables.name, columns.cid");
+    add("SELECT indexes.name, columns.name, columns.\"desc\", columns.key FROM sqlite_schema AS indexes, pragma_index_xinfo(indexes.name) AS columns
+         WHERE indexes.type = 'index' ORDER BY indexes.name, columns.seqno");
+    found
+}
+
+#[test]
+fn a_file_of_version_1_goes_on_with_all_that_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    version_1(&path);
+    let server = Server::with(|config| config.database.path.clone_from(&path));
+    let mut alice = server.user("alice");
+    let lock = alice.lock("design");
+    assert_eq!(
+        (&lock["fence"], &lock["expires_in_ms"], &lock["note"], &lock["metadata"], &lock["knock"]["user_id"]),
+        (
+            &json!(1_795_435_200_000_007_i64),
+            &json!(600_000),
+            &json!("a note"),
+            &json!({ "k": 1 }),
+            &json!("bob")
+        )
+    );
+    assert_eq!(lock["knock"]["auto_grant_in_ms"], 30_000, "nobody could answer while it was away");
+    assert_eq!(alice.lock("over"), Value::Null);
+    let carols = alice.history("over");
+    assert_eq!(
+        carols.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(),
+        ["lock.expired", "lock.acquired"]
+    );
+    assert!(alice.get("/metrics").text().contains("lockhouse_live_locks 1\n"));
+    assert_eq!(alice.get("/api/v1/workspaces/design").expect(200)["name"], "The design");
+    assert_eq!(schema(&server.sql()), schema(&Server::start().sql()), "as if it were new");
+    let version: i32 = server.sql().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, SCHEMA_VERSION);
+    server.pass(30_000);
+    common::eventually(|| alice.lock("design")["locked_by_user_id"] == "bob");
+}
+
+#[test]
+fn a_token_made_from_beside_leaves_the_version_to_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    version_1(&path);
+    let mut server = Server::start();
+    server.stop();
+    server.config.database.path.clone_from(&path);
+    let token = server.token(Scope::Admin, None);
+    let version = || -> i32 {
+        Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version(), 1, "a server of the older version may run on it");
+    server.config.auth.mode = lockhouse::config::AuthMode::Token;
+    server.start_again();
+    assert_eq!(version(), SCHEMA_VERSION);
+    server.client().with_token(&token).get("/api/v1/tokens").expect(200);
+}
+
+#[test]
+fn a_migration_is_whole_or_does_not_happen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    version_1(&path);
+    // Something is in the way of one of its steps.
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch("CREATE INDEX locks_by_check ON locks (fence)").unwrap();
+    drop(sql);
+    let mut server = Server::start();
+    server.stop();
+    server.config.database.path.clone_from(&path);
+    let clock = lockhouse::time::Clock::Manual(std::sync::Arc::clone(&server.clock));
+    let refused = lockhouse::cli::serve::start(&server.config, clock);
+    assert!(refused.is_err_and(|error| error.to_string().contains("locks_by_check")));
+    let sql = Connection::open(&path).unwrap();
+    let version: i32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let columns: i64 =
+        sql.query_row("SELECT count(*) FROM pragma_table_info('locks')", [], |row| row.get(0)).unwrap();
+    assert_eq!((version, columns), (1, 15));
+}
