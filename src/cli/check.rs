@@ -10,8 +10,7 @@ use crate::config::{Config, Loaded, effective};
 use crate::error::Error;
 use crate::lock::policy::Rules;
 use crate::metrics::Metrics;
-use crate::store::{self, Store, invariants};
-use crate::time::Clock;
+use crate::store::{Store, invariants};
 
 /// Prints the settings, and what deserves a warning.
 pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
@@ -34,8 +33,7 @@ pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
     // It is as if the server had just stopped: what was alive then goes on when it starts again, however long that takes,
     // and has its grace only then.
     options.restart_grace = Duration::ZERO;
-    let clock = Clock::standing_at(store::last_seen(&database.path)?);
-    let store = Store::open(&options, clock, &Arc::new(Metrics::default()))?;
+    let store = Store::open_as_it_stopped(&options, &Arc::new(Metrics::default()))?;
     let found = print_all(&store, &locks.rules);
     store.close();
     let found = found?;

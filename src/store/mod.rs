@@ -33,7 +33,6 @@ use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 pub use migrations::{APPLICATION_ID, SCHEMA_VERSION};
-pub use open::last_seen;
 use queue::{Limits, Queue};
 pub use read::Read;
 use watch::Watch;
@@ -87,9 +86,26 @@ impl Store {
     /// [`Error::Internal`] with a sentence for the operator: another server has the file, it is not Lockhouse's, it
     /// was made by a newer version, it is damaged, or the disk refuses.
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
-        open::look(&options.path)?;
+        Self::open_at(options, metrics, |_| Ok(clock))
+    }
+
+    /// The same with a clock that stands still where the last server stopped: nothing has ended since.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_as_it_stopped(options: &Options, metrics: &Arc<Metrics>) -> Result<Self, Error> {
+        let seen = |connection: &_| open::last_seen(&options.path, connection).map(Clock::standing_at);
+        Self::open_at(options, metrics, seen)
+    }
+
+    fn open_at(
+        options: &Options,
+        metrics: &Arc<Metrics>,
+        clock: impl FnOnce(&Connection) -> Result<Clock, Error>,
+    ) -> Result<Self, Error> {
         let guard = guard::Guard::take(&options.path)?;
-        drop(open::prepare(&options.path, open::Older::Migrate)?);
+        let options = &Options { path: guard.path().to_owned(), ..options.clone() };
+        let clock = clock(&open::prepare(guard.path(), open::Older::Migrate)?)?;
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
         let readers = open::readers(options, &housekeeping)?;

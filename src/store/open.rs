@@ -1,8 +1,8 @@
 //! Opening a database: whose it is, what version it has, how SQLite is set, and where the lease clock goes on.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,8 @@ const LOG_BYTES: i64 = 64 * 1024 * 1024;
 /// More than this program has different statements, so that none is prepared twice.
 const STATEMENTS: usize = 64;
 
-/// Looks at a file without opening it as a database: what is not ours is not touched at all.
-pub(super) fn look(path: &Path) -> Result<(), Error> {
+/// Looks at a file past SQLite: what is not ours is not touched at all.
+pub(super) fn look(path: &Path, file: &File) -> Result<(), Error> {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     if Path::new(&journal).exists() {
@@ -33,11 +33,10 @@ pub(super) fn look(path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let mut header = [0; 72];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+    match file.read_exact_at(&mut header, 0) {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            let empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+            let empty = file.metadata().is_ok_and(|file| file.len() == 0);
             return if empty { Ok(()) } else { Err(no_database(path)) };
         }
         Err(error) => {
@@ -74,15 +73,8 @@ pub(super) enum Older {
     Leave,
 }
 
-/// Sees to it that there is a database of ours, and opens it. Nothing is written to any other.
+/// Sees to it that there is a database of ours in this file, and opens it. Nothing is written to any other.
 pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            return Err(Error::Internal(format!("cannot make the database {}: {error}", path.display())));
-        }
-    }
     let mut connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -134,12 +126,8 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
 }
 
 /// When a server was last there, as the wall clock showed it.
-///
-/// # Errors
-/// [`Error::Internal`] with a sentence for the operator.
-pub fn last_seen(path: &Path) -> Result<WallTime, Error> {
-    look(path)?;
-    prepare(path, Older::Leave)?
+pub(super) fn last_seen(path: &Path, connection: &Connection) -> Result<WallTime, Error> {
+    connection
         .query_row("SELECT last_seen_at + wall_offset_ms FROM meta WHERE id = 1", [], |row| {
             row.get(0).map(WallTime)
         })

@@ -168,10 +168,11 @@ pub fn forget_expired(write: &Write<'_>, before: WallTime, limit: u32) -> Result
 /// # Errors
 /// [`Error::Internal`] with a sentence for the operator.
 pub fn beside<T>(path: &Path, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-    open::look(path)?;
-    // Under another name its log would be another, too, and a server would not see what is written.
-    guard::whole(path)?;
-    let mut connection = open::prepare(path, open::Older::Leave)?;
+    // Closed last: see guard.rs.
+    let beside = guard::Beside::open(path)?;
+    let mut connection = open::prepare(&beside.path, open::Older::Leave)?;
+    // The file of the database changes only when the server says so (see files.rs).
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = work(&transaction)?;
     transaction.commit()?;
