@@ -16,13 +16,18 @@ const LONGEST: usize = 8 * 1024;
 /// A public key of 2048 bits, as it is encoded, has more bytes than this.
 const RSA_BYTES: usize = 260;
 
+/// The end of the year 9999, the last that RFC 3339 can write.
+const LAST: WallTime = WallTime(253_402_300_799_999);
+
 /// Whom a JWT names.
 pub(super) struct Verified {
     pub(super) user_id: UserId,
     /// How they are shown.
     pub(super) name: Name,
     pub(super) is_admin: bool,
-    /// When it is no longer believed.
+    /// When it ends, if a calendar has such a day.
+    pub(super) expires_at: Option<WallTime>,
+    /// When it is no longer believed: a leeway later.
     pub(super) until: WallTime,
 }
 
@@ -85,7 +90,7 @@ impl Verifier {
         };
         let Some(decoded) = self.keys.iter().find_map(&mut with) else { return Err(wrong) };
         let claims = decoded.claims;
-        let until = self.in_time(&claims, now)?;
+        let (expires_at, until) = self.in_time(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
         let is_admin = match claims.get(&self.settings.role_claim) {
             Some(Value::String(role)) => role == "admin",
@@ -103,12 +108,17 @@ impl Verifier {
                 Some(_) => Name::Said(None),
             },
             is_admin,
+            expires_at: (expires_at <= LAST).then_some(expires_at),
             until,
         })
     }
 
-    /// When it ends, if it is good now.
-    fn in_time(&self, claims: &Map<String, Value>, now: WallTime) -> Result<WallTime, &'static str> {
+    /// When it ends, and when it is no longer believed, if it is good now.
+    fn in_time(
+        &self,
+        claims: &Map<String, Value>,
+        now: WallTime,
+    ) -> Result<(WallTime, WallTime), &'static str> {
         let leeway = self.settings.leeway.as_secs_f64();
         let seconds = Duration::from_millis(now.0.max(0).unsigned_abs()).as_secs_f64();
         let starts = match claims.get("nbf") {
@@ -123,8 +133,11 @@ impl Verifier {
             return Err("it is over (exp)");
         }
         // What ends later than can be said has no end.
-        let until = Duration::try_from_secs_f64(ends + leeway).map_or(u128::MAX, |until| until.as_millis());
-        Ok(WallTime(i64::try_from(until).unwrap_or(i64::MAX)))
+        let at = |seconds| {
+            let at = Duration::try_from_secs_f64(seconds).map_or(u128::MAX, |at| at.as_millis());
+            WallTime(i64::try_from(at).unwrap_or(i64::MAX))
+        };
+        Ok((at(ends), at(ends + leeway)))
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Caller {
     pub scope: Scope,
     /// How long they are.
     pub lasts: Lasts,
+    /// When they end, as they say themselves.
+    pub expires_at: Option<WallTime>,
 }
 
 /// How long credentials are good.
@@ -75,10 +77,25 @@ impl Lasts {
 }
 
 impl Caller {
+    /// Whether they administer the server.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.scope == Scope::Admin
+    }
+
+    /// The scope of their token, if they have one.
+    #[must_use]
+    pub const fn token_scope(&self) -> Option<Scope> {
+        match self.lasts {
+            Lasts::AsLongAs(_) => Some(self.scope),
+            Lasts::Always | Lasts::Until(_) => None,
+        }
+    }
+
     /// What they may do besides.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        if self.scope == Scope::Admin { Standing::Administrator } else { Standing::Ordinary }
+        if self.is_admin() { Standing::Administrator } else { Standing::Ordinary }
     }
 
     /// By what they are told apart from others, if they are anybody: by the user for whom they act or, if there is none, by
@@ -214,7 +231,8 @@ impl Auth {
                     Refusal::Unauthenticated
                 })?;
                 let lasts = Lasts::Until(verified.until);
-                Ok(self.vouched_for(verified.user_id, verified.name, verified.is_admin, lasts))
+                let caller = self.vouched_for(verified.user_id, verified.name, verified.is_admin, lasts);
+                Ok(Caller { expires_at: verified.expires_at, ..caller })
             }
             (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
                 // The door has encoded what was not ASCII: what the proxy wrote is taken as it is.
@@ -239,7 +257,7 @@ impl Auth {
             Name::Unsaid => (false, None),
             Name::Said(name) => (true, name),
         };
-        Caller { is_named, user_id: Some(user_id), name, scope, lasts }
+        Caller { is_named, user_id: Some(user_id), name, scope, lasts, expires_at: None }
     }
 
     fn by_token(&self, token: &str, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
@@ -262,6 +280,7 @@ impl Auth {
                     is_named,
                     scope: token.scope,
                     lasts,
+                    expires_at: token.expires_at,
                 })
             }
             Scope::Service | Scope::Admin => {
@@ -271,7 +290,8 @@ impl Auth {
                     (token.scope == Scope::Admin).then(|| format!("{}{}", token::AS, token.token_id));
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
                 let user_id = said.user_id.or(token.user_id).or(unnamed);
-                Ok(Caller { user_id, name, is_named: false, scope: token.scope, lasts })
+                let (scope, expires_at) = (token.scope, token.expires_at);
+                Ok(Caller { user_id, name, is_named: false, scope, lasts, expires_at })
             }
         }
     }
@@ -330,7 +350,7 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
         (None, Some(token)) => Some(parse("access_token", token, UserId::parse)?),
         (header, _) => header,
     };
-    Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin, lasts: Lasts::Always })
+    Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin, lasts: Lasts::Always, expires_at: None })
 }
 
 fn parse<T>(field: &str, text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {

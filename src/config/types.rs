@@ -332,6 +332,9 @@ pub enum AuthMode {
 }
 
 impl AuthMode {
+    /// Every mode there is.
+    pub const ALL: [Self; 4] = [Self::None, Self::Token, Self::Jwt, Self::Proxy];
+
     /// As it is typed.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

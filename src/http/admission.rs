@@ -48,6 +48,7 @@ impl App {
                 is_named: false,
                 scope: Scope::Read,
                 lasts: Lasts::Always,
+                expires_at: None,
             });
         }
         let caller = self.auth.identify(&credentials);

@@ -1,5 +1,6 @@
 //! How one value is checked: what it may be, and what is said when it is not.
 
+use chrono::{DateTime, Timelike};
 use serde_json::Value;
 
 use super::fields::{Kind, Values};
@@ -70,7 +71,9 @@ pub(super) fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked
                 .map(Checked::List)
         }
         (Kind::List(..), _) => Err(wrong("must be a list")),
-        (Kind::Several(..), _) => Err(wrong("must stand in the query")),
+        (Kind::Several(..) | Kind::Choices(_), _) => Err(wrong("must stand in the query")),
+        (Kind::Time, Value::String(text)) => instant_of(&text, name),
+        (Kind::Time, _) => instant_of("", name),
     }
 }
 
@@ -79,7 +82,8 @@ pub(super) fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, 
         Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_) | Kind::Text(_) => {
             text_of(text.to_owned(), kind, name)
         }
-        Kind::Choice(choices) => choice_of(text, choices, name),
+        Kind::Choice(choices) | Kind::Choices(choices) => choice_of(text, choices, name),
+        Kind::Time => instant_of(text, name),
         Kind::Integer(least, most) => {
             // Digits only: no sign, no white space.
             let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
@@ -101,11 +105,32 @@ fn choice_of(text: &str, choices: &[&str], name: &str) -> Result<Checked, Proble
     Err(Problem::invalid(name, &format!("must be one of {}", choices.join(", "))))
 }
 
+/// RFC 3339 §5.6, with a `T` between date and time. Instants are whole milliseconds: what lies between two of them is
+/// as good as the later one, for "not before" and for "before".
+fn instant_of(text: &str, name: &str) -> Result<Checked, Problem> {
+    let has_shape = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
+    let instant = has_shape.then(|| DateTime::parse_from_rfc3339(text).ok()).flatten();
+    let instant = instant.ok_or_else(|| {
+        Problem::invalid(
+            name,
+            "must be an instant as in RFC 3339, such as 2026-11-23T10:42:13.125Z or 2026-11-23T11:42:13%2B01:00 (a + in a query stands for a space: write %2B)",
+        )
+    })?;
+    let part = i64::from(instant.nanosecond() % 1_000_000 != 0);
+    Ok(Checked::Integer(instant.timestamp_millis().saturating_add(part)))
+}
+
 fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     let (least, most) = match kind {
         Kind::Identifier(most) | Kind::Several(_, most) => (1, *most),
         Kind::Line(most) | Kind::Text(most) => (0, *most),
-        Kind::Choice(_) | Kind::Integer(..) | Kind::Boolean | Kind::Object(_) | Kind::List(..) => (0, 0),
+        Kind::Choice(_)
+        | Kind::Choices(_)
+        | Kind::Time
+        | Kind::Integer(..)
+        | Kind::Boolean
+        | Kind::Object(_)
+        | Kind::List(..) => (0, 0),
     };
     if text.len() < least || text.len() > most {
         return Err(Problem::invalid(
@@ -141,6 +166,43 @@ fn integer_of(number: Option<i64>, least: i64, most: i64, name: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instant_is_rfc_3339_and_nothing_else() {
+        let read = |text| match instant_of(text, "from") {
+            Ok(Checked::Integer(milliseconds)) => Some(milliseconds),
+            Ok(_) | Err(_) => None,
+        };
+        for (text, milliseconds) in [
+            ("1970-01-01T00:00:01Z", 1_000),
+            ("1970-01-01T01:00:01.5+01:00", 1_500),
+            ("1970-01-01t00:00:00.0010001z", 2),
+            ("1969-12-31T23:59:59.9991Z", 0),
+            ("2026-11-23T10:42:13.125Z", 1_795_430_533_125),
+        ] {
+            assert_eq!(read(text), Some(milliseconds), "{text}");
+        }
+        for bad in [
+            "",
+            "2026-11-23",
+            "2026-11-23T10:42:13",
+            "2026-11-23 10:42:13Z",
+            "2026-11-23T10:42:13 01:00",
+            "2026-11-23T10:42:13+0100",
+            "2026-11-23T10:42:13\u{2212}01:00",
+            "2026-11-23T10:42Z",
+            "2026-11-23T24:00:00Z",
+            "2026-02-30T10:42:13Z",
+            "26-11-23T10:42:13Z",
+            "+2026-11-23T10:42:13Z",
+            " 2026-11-23T10:42:13Z",
+            "2026-11-23T10:42:13.Z",
+            "1795430533125",
+            "now",
+        ] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_whole_number_may_be_written_with_a_point() {

@@ -11,7 +11,7 @@ use super::checks::{Checked, from_json, from_text};
 use super::problem::Problem;
 use crate::error::Error;
 use crate::lock::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
-use crate::time::Ttl;
+use crate::time::{Ttl, WallTime};
 
 /// Greatest integer that every JSON reader keeps whole: 2^53 - 1 (RFC 8259 §6).
 pub const GREATEST: i64 = 9_007_199_254_740_991;
@@ -59,6 +59,10 @@ pub enum Kind {
     List(usize, &'static [Field]),
     /// Up to so many identifiers of so many bytes, in a query whose parameter is given as often.
     Several(usize, usize),
+    /// Some of these texts, in a query whose parameter is given as often.
+    Choices(&'static [&'static str]),
+    /// An instant of the wall clock (RFC 3339); milliseconds since 1970, rounded up.
+    Time,
 }
 
 /// Fields that were checked, by name.
@@ -100,6 +104,10 @@ impl Values {
             let checked = from_text(&value, &field.kind, &name)?;
             if let Kind::Several(most, _) = field.kind {
                 values.one_more(field.name, checked, most)?;
+                continue;
+            }
+            if let Kind::Choices(choices) = field.kind {
+                values.one_more(field.name, checked, choices.len())?;
                 continue;
             }
             if values.find(field.name).is_some() {
@@ -243,6 +251,20 @@ impl Values {
     /// A 400 that names it.
     pub fn user_id(&self) -> Result<Option<UserId>, Problem> {
         self.text("user_id").map(UserId::parse).transpose().map_err(|error| refused(&error))
+    }
+
+    /// Another field that names a user.
+    ///
+    /// # Errors
+    /// A 400 that names it.
+    pub fn user_in(&self, name: &str) -> Result<Option<UserId>, Problem> {
+        self.text(name).map(|text| UserId::parse_as(name, text)).transpose().map_err(|error| refused(&error))
+    }
+
+    /// An instant.
+    #[must_use]
+    pub fn instant(&self, name: &str) -> Option<WallTime> {
+        self.integer(name).map(WallTime)
     }
 
     /// `session_id`.

@@ -218,6 +218,8 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Several(most, bytes) => {
             json!({ "type": "array", "maxItems": most, "items": { "type": "string", "minLength": 1, "maxLength": bytes } })
         }
+        Kind::Choices(choices) => json!({ "type": "array", "items": { "enum": choices } }),
+        Kind::Time => json!({ "type": "string", "format": "date-time" }),
         Kind::List(most, fields) => {
             json!({ "type": "array", "maxItems": most, "items": object_of(fields) })
         }

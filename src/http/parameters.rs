@@ -2,6 +2,7 @@
 
 use super::fields::{Field, GREATEST, Kind, Need};
 use crate::auth::Scope;
+use crate::lock::event::EventType;
 use crate::lock::member::Role;
 use crate::lock::{ID_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
 
@@ -50,6 +51,20 @@ pub(super) const ACTIVE: Field = optional(
 pub(super) const CURSOR: &str = "The `next_cursor` of the page before.";
 pub(super) const LIMIT: Field =
     optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
+
+pub(super) const AUDIT: &[Field] = &[
+    optional("user_id", Kind::Identifier(ID_BYTES), "Only what happened to leases of this user."),
+    optional("by_user_id", Kind::Identifier(ID_BYTES), "Only what this user did."),
+    optional(
+        "type",
+        Kind::Choices(&EventType::names()),
+        "Only events of this type; may be given several times.",
+    ),
+    optional("from", Kind::Time, "Only what happened then or later, by the wall clock."),
+    optional("until", Kind::Time, "Only what happened before then, by the wall clock."),
+    LIMIT,
+    optional("cursor", Kind::Integer(1, i64::MAX), CURSOR),
+];
 
 pub(super) const ACQUIRE: &[Field] = &[
     SESSION,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::fields::GREATEST;
 use super::problem::Code;
 use crate::auth::Scope;
+use crate::config::AuthMode;
 use crate::lock::event::EventType;
 use crate::lock::member::Role;
 use crate::service::FACES;
@@ -81,10 +82,8 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("Lock", lock()),
         ("Lost", lost()),
         ("Event", object(event())),
-        (
-            "ToldEvent",
-            object(event().into_iter().chain([("workspace_id", text()), ("lock", nullable("Lock"))])),
-        ),
+        ("WorkspaceEvent", object(event_of_a_workspace())),
+        ("ToldEvent", object(event_of_a_workspace().chain([("lock", nullable("Lock"))]))),
         (
             "Acquired",
             at_most(
@@ -102,6 +101,8 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("ReleasedMany", object([("released", count())])),
         ("LockPage", page("locks", "Lock")),
         ("History", page("events", "Event")),
+        ("WholeHistory", page("events", "WorkspaceEvent")),
+        ("Caller", caller()),
         ("Heard", object([("knock", reference("Knock")), ("lock", reference("Lock"))])),
         ("HandedOver", object([("handed_over", json!({ "const": true })), ("lock", reference("Lock"))])),
         ("Declined", object([("declined", boolean())])),
@@ -222,6 +223,24 @@ fn lost() -> Value {
         ("at", instant()),
         ("by_user_id", maybe_text()),
         ("by_name", maybe_text()),
+    ])
+}
+
+/// An event with its workspace, where that does not follow from the request.
+fn event_of_a_workspace() -> impl Iterator<Item = (&'static str, Value)> {
+    event().into_iter().chain([("workspace_id", text())])
+}
+
+fn caller() -> Value {
+    let scopes = Scope::ALL.map(Scope::as_str).map(Some).into_iter().chain([None]);
+    object([
+        ("user_id", maybe_text()),
+        ("name", maybe_text()),
+        ("mode", json!({ "enum": AuthMode::ALL.map(AuthMode::as_str) })),
+        ("scope", json!({ "enum": scopes.collect::<Vec<_>>() })),
+        ("agent", json!({ "type": "null", "description": "Always null in this version." })),
+        ("is_admin", boolean()),
+        ("expires_at", maybe_instant()),
     ])
 }
 

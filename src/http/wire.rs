@@ -175,19 +175,33 @@ pub struct EventOut<'a> {
     detail: DetailOut<'a>,
 }
 
+/// An event with its workspace, where that does not follow from the request.
+#[derive(Debug, Serialize)]
+pub struct WorkspaceEventOut<'a> {
+    #[serde(flatten)]
+    event: EventOut<'a>,
+    workspace_id: &'a str,
+}
+
+impl<'a> WorkspaceEventOut<'a> {
+    /// Shows it.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Self {
+        Self { event: EventOut::of(event), workspace_id: event.workspace_id.as_str() }
+    }
+}
+
 /// How the followers of the events are told of them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 pub const WORDS: Words = Words {
     event: |event, lock, now, clock| {
         #[derive(Serialize)]
         struct Told<'a> {
             #[serde(flatten)]
-            event: EventOut<'a>,
-            workspace_id: &'a str,
+            event: WorkspaceEventOut<'a>,
             lock: Option<LockOut<'a>>,
         }
         let told = Told {
-            event: EventOut::of(event),
-            workspace_id: event.workspace_id.as_str(),
+            event: WorkspaceEventOut::of(event),
             lock: lock.map(|lock| LockOut::of(lock, now, clock)),
         };
         // JSON as it is written here has no line ends, which would end the line.

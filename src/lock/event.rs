@@ -68,6 +68,19 @@ impl EventType {
         }
     }
 
+    /// The names of all types.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "the bounds are checked when it is compiled")]
+    pub const fn names() -> [&'static str; Self::ALL.len()] {
+        let mut names = [""; Self::ALL.len()];
+        let mut place = 0;
+        while place < names.len() {
+            names[place] = Self::ALL[place].as_str();
+            place += 1;
+        }
+        names
+    }
+
     /// The type of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

@@ -55,6 +55,14 @@ macro_rules! identifier {
                 identifier($field, raw, $most).map(Self)
             }
 
+            /// Checks `raw`, which the caller knows by another name.
+            ///
+            /// # Errors
+            /// As [`Self::parse`], with `field` in place of its name.
+            pub fn parse_as(field: &str, raw: &str) -> Result<Self, Error> {
+                identifier(field, raw, $most).map(Self)
+            }
+
             /// What [`Self::parse`] once checked: for reading it back from the store.
             pub(crate) const fn trusted(stored: String) -> Self {
                 Self(stored)

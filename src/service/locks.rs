@@ -13,6 +13,7 @@ use crate::lock::{
     Acquire, Acquired, Authority, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId,
 };
 use crate::metrics::Metrics;
+use crate::store::audit::{self, Filter};
 use crate::store::events::By;
 use crate::store::locks::{Found, Listing, ReleasedSome};
 use crate::store::queue::{Client, Place, Waiter};
@@ -299,6 +300,29 @@ impl Service {
     /// What the store cannot read.
     pub fn locks(&self, listing: &Listing) -> Result<At<(Vec<Lock>, bool)>, Error> {
         self.store.read_locks(|read| locks::list(read, listing))
+    }
+
+    /// The history of all workspaces that `actor` may see now: the events before revision `before` that `filter` lets
+    /// through, newest first. May wait for the writer: expiries that are due are written down first, up to [`STEP`].
+    ///
+    /// # Errors
+    /// What the store cannot read.
+    pub fn whole_history(
+        &self,
+        actor: &Actor,
+        filter: &Filter,
+        before: i64,
+        limit: usize,
+    ) -> Result<audit::Page, Error> {
+        let is_due = |connection: &_, now| Ok(locks::next_due(connection)?.is_some_and(|due| due <= now));
+        if self.store.read(is_due)?.value {
+            // Reads go on even if nothing can be written.
+            let _ = self.sweep_step();
+        }
+        let rules = &self.rules;
+        self.store
+            .read(|connection, _| audit::page(connection, actor, filter, before, limit, rules))
+            .map(|page| page.value)
     }
 
     /// The history of a workspace before revision `before`, newest first. An expiry that nobody has come across yet

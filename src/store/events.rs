@@ -243,10 +243,10 @@ const TRIMMED: usize = 50;
 /// Events that are forgotten in one step at most.
 const MOST_TRIMMED: usize = 500;
 
-const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed";
+pub(super) const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed";
 
 /// A row of [`COLUMNS`].
-fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
+pub(super) fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
     let name: String = row.get(2)?;
     let Some(event_type) = EventType::parse(&name) else {
         return Ok(Err(Error::Internal(format!("the database has an event of the unknown type {name:?}"))));

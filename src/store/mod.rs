@@ -4,6 +4,7 @@
 //! writer (`writer.rs`). Reads go through a pool of read-only connections and see what is committed.
 
 pub mod asking;
+pub mod audit;
 pub mod events;
 mod guard;
 pub mod invariants;

@@ -31,7 +31,7 @@ pub fn role(
     Ok(role.as_deref().and_then(Role::parse))
 }
 
-fn exists(connection: &Connection, workspace_id: &WorkspaceId) -> Result<bool, Error> {
+pub(super) fn exists(connection: &Connection, workspace_id: &WorkspaceId) -> Result<bool, Error> {
     Ok(connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM workspaces WHERE workspace_id = ?1)")?
         .query_row([workspace_id.as_str()], |row| row.get(0))?)

@@ -1,6 +1,7 @@
 //! What the operations do: a value comes in, a use case is called, its outcome goes out. They know nothing of sockets.
 
 pub mod asking;
+pub mod audit;
 pub mod bulk;
 pub mod events;
 pub mod locks;

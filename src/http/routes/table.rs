@@ -1,10 +1,10 @@
 //! The table.
 
 use super::super::fields::Kind;
-use super::super::handlers::{asking, bulk, events, locks, service as about, tokens, workspaces};
+use super::super::handlers::{asking, audit, bulk, events, locks, service as about, tokens, workspaces};
 use super::super::parameters::{
-    ACQUIRE, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT, MEMBER,
-    REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
+    ACQUIRE, AUDIT, BEACON, CURSOR, DECLINE, FENCE, FORCE, HANDOVER, HEARTBEAT, HEARTBEATS, KNOCK, LIMIT,
+    MEMBER, REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
 use super::super::problem::Code;
 use super::{BodyKind, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
@@ -151,6 +151,34 @@ pub const ROUTES: &[Route] = &[
         answer: (200, JSON, "History"),
         problems: &[],
         store: Touches::Reads,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/history",
+        name: "readWholeHistory",
+        summary: "What happened to the locks of all workspaces",
+        about: "Newest first: the audit log. Only events of workspaces that the caller may see now. Events of a workspace that was deleted are for administrators. A page looks at no more than 10,000 events: it can hold fewer than `limit`, or none, and still have a `next_cursor`. Go on until that is null.",
+        right: Right::Read,
+        handler: audit::history,
+        query: AUDIT,
+        body: BodyKind::None,
+        answer: (200, JSON, "WholeHistory"),
+        problems: &[],
+        store: Touches::Reads,
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/whoami",
+        name: "whoAmI",
+        summary: "Who the caller is, as far as the server can tell",
+        about: "For finding out why something is refused. `user_id` is null when the caller is nobody in particular. `scope` is that of the token; null without one. `expires_at` is when the credentials end; null if they do not, or it is not known here.",
+        right: Right::Read,
+        handler: audit::whoami,
+        query: &[],
+        body: BodyKind::None,
+        answer: (200, JSON, "Caller"),
+        problems: &[],
+        store: Touches::Nothing,
     },
     Route {
         method: "GET",

@@ -1,0 +1,311 @@
+//! The history over all workspaces, and who the caller is.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::{Client, Server};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use lockhouse::auth::Scope;
+use lockhouse::config::{AuthMode, Config};
+use lockhouse::lock::member::Membership;
+use rusqlite::params;
+use serde_json::{Value, json};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+fn with_tokens(membership: Membership) -> Server {
+    Server::with(|config| {
+        config.auth.mode = AuthMode::Token;
+        config.locks.rules.membership = membership;
+    })
+}
+
+fn page(client: &mut Client, query: &str) -> Value {
+    client.get(&format!("/api/v1/history{query}")).expect(200)
+}
+
+/// Type and workspace of each event.
+fn told(page: &Value) -> Vec<(String, String)> {
+    let text = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
+    let events = page["events"].as_array().unwrap();
+    events.iter().map(|event| (text(event, "type"), text(event, "workspace_id"))).collect()
+}
+
+fn workspaces(page: &Value) -> Vec<String> {
+    told(page).into_iter().map(|(_, workspace)| workspace).collect()
+}
+
+fn put(app: &mut Client, workspace: &str, members: &[(&str, &str)]) {
+    app.call("PUT", &format!("/api/v1/workspaces/{workspace}"), None).expect(200);
+    for (user, role) in members {
+        let path = format!("/api/v1/workspaces/{workspace}/members/{user}");
+        app.call("PUT", &path, Some(&json!({ "role": role }))).expect(200);
+    }
+}
+
+#[test]
+fn the_audit_log_is_filtered_by_who_what_and_when() {
+    let server = Server::start();
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    alice.acquire("w", &json!({})).expect(200);
+    server.pass(1_000);
+    bob.acquire("w", &json!({ "force": true, "reason": "urgent" })).expect(200);
+    server.pass(1_000);
+    alice.acquire("v", &json!({})).expect(200);
+    server.pass(1_000);
+    bob.release("w", &json!({})).expect(200);
+    let pair = |kind: &str, workspace: &str| (kind.to_owned(), workspace.to_owned());
+    let (first, taken) = (pair("lock.acquired", "w"), pair("lock.taken_over", "w"));
+    let (other, released) = (pair("lock.acquired", "v"), pair("lock.released", "w"));
+    let all = page(&mut alice, "");
+    assert_eq!(told(&all), [released.clone(), other.clone(), taken.clone(), first.clone()]);
+    assert_eq!(all["next_cursor"], Value::Null);
+    assert_eq!(all["events"][2]["detail"]["reason"], "urgent");
+    for (query, expected) in [
+        ("?user_id=alice", vec![&other, &taken, &first]),
+        ("?by_user_id=bob", vec![&released, &taken]),
+        ("?user_id=alice&by_user_id=bob", vec![&taken]),
+        ("?type=lock.released&type=lock.taken_over", vec![&released, &taken]),
+        ("?type=lock.knocked", vec![]),
+        ("?user_id=nobody", vec![]),
+        // `from` is in, `until` is out.
+        ("?from=2026-11-23T12:00:01Z&until=2026-11-23T12:00:03Z", vec![&other, &taken]),
+        ("?from=2026-11-23T13:00:02.0000001%2B01:00", vec![&released]),
+        ("?until=2026-11-23T12:00:00.0000001Z", vec![&first]),
+        ("?until=2026-11-23T12:00:00Z&from=2026-11-23T12:00:00Z", vec![]),
+    ] {
+        let found = page(&mut alice, query);
+        assert_eq!(told(&found).iter().collect::<Vec<_>>(), expected, "{query}");
+        assert_eq!(found["next_cursor"], Value::Null, "{query}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_the_audit_log_is_checked_strictly() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    for (query, field) in [
+        ("from=yesterday", "from"),
+        ("from=2026-11-23", "from"),
+        ("until=2026-11-23T12:00:00", "until"),
+        // An offset whose plus sign has become a space.
+        ("until=2026-11-23T12:00:00+01:00", "until"),
+        ("from=2026-11-23T12:00:01Z&until=2026-11-23T12:00:00Z", "until"),
+        ("from=2026-11-23T12:00:01Z&from=2026-11-23T12:00:01Z", "from"),
+        ("type=lock.eaten", "type"),
+        ("type=lock.acquired,lock.released", "type"),
+        ("type=", "type"),
+        ("user_id=", "user_id"),
+        ("by_user_id=a%00", "by_user_id"),
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("cursor=-1", "cursor"),
+        ("workspace_id=w", "workspace_id"),
+    ] {
+        let refused = alice.get(&format!("/api/v1/history?{query}")).refused(400, "invalid_request");
+        assert_eq!(refused["field"], field, "{query}: {refused}");
+    }
+}
+
+#[test]
+fn pages_of_the_audit_log_follow_each_other_without_gap_or_repeat() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    for number in 0..5 {
+        alice.acquire(&format!("w{number}"), &json!({})).expect(200);
+    }
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let next = page(&mut alice, &format!("?limit=2{cursor}"));
+        found.extend(workspaces(&next));
+        let Some(next) = next["next_cursor"].as_str() else { break };
+        // What happens meanwhile is newer than any page that follows.
+        alice.acquire("later", &json!({})).expect(200);
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(found, ["w4", "w3", "w2", "w1", "w0"]);
+    let last = page(&mut alice, "?limit=2&user_id=alice&cursor=3");
+    assert_eq!((workspaces(&last).len(), &last["next_cursor"]), (2, &Value::Null), "nothing follows");
+}
+
+#[test]
+fn a_page_of_the_audit_log_reads_ten_thousand_rows_at_most() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let mut connection = server.sql();
+    let transaction = connection.transaction().unwrap();
+    for revision in 2..=25_000 {
+        transaction
+            .execute(
+                "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id) VALUES (?1, 'v', 'lock.knocked', 0, 0, 'bob')",
+                params![revision],
+            )
+            .unwrap();
+    }
+    transaction.execute("UPDATE meta SET last_revision = 25000", []).unwrap();
+    transaction.commit().unwrap();
+    let next = |page: &Value| page["next_cursor"].as_str().map(str::to_owned);
+    let first = page(&mut alice, "?user_id=alice");
+    assert_eq!((workspaces(&first).len(), next(&first).as_deref()), (0, Some("15001")));
+    let second = page(&mut alice, "?user_id=alice&cursor=15001");
+    assert_eq!((workspaces(&second).len(), next(&second).as_deref()), (0, Some("5001")));
+    let third = page(&mut alice, "?user_id=alice&cursor=5001");
+    assert_eq!((workspaces(&third), next(&third)), (vec!["w".to_owned()], None));
+    // As many as a page looks at and no more: that was the last.
+    assert_eq!(next(&page(&mut alice, "?user_id=nobody&cursor=10001")), None);
+    assert_eq!(next(&page(&mut alice, "?user_id=nobody&cursor=10002")).as_deref(), Some("2"));
+}
+
+#[test]
+fn nobody_learns_from_the_audit_log_of_a_workspace_that_they_may_not_see_now() {
+    let server = with_tokens(Membership::Enforced);
+    let mut app = server.with_token(Scope::Service, None);
+    let mut admin = server.with_token(Scope::Admin, None);
+    let mut monitor = server.with_token(Scope::Read, None);
+    let user = |name: &str| server.with_token(Scope::User, Some(name));
+    let (mut alice, mut bob, mut carol) = (user("alice"), user("bob"), user("carol"));
+    put(&mut app, "hers", &[("alice", "editor"), ("carol", "viewer")]);
+    put(&mut app, "theirs", &[("alice", "editor"), ("bob", "editor")]);
+    put(&mut app, "gone", &[("alice", "editor"), ("bob", "editor")]);
+    for workspace in ["hers", "theirs", "gone"] {
+        alice.acquire(workspace, &json!({})).expect(200);
+    }
+    let sees = |client: &mut Client| {
+        let mut seen = workspaces(&page(client, ""));
+        seen.dedup();
+        seen
+    };
+    assert_eq!(sees(&mut alice), ["gone", "theirs", "hers"]);
+    assert_eq!(sees(&mut bob), ["gone", "theirs"]);
+    assert_eq!(sees(&mut carol), ["hers"]);
+    app.delete("/api/v1/workspaces/gone").expect(200);
+    app.delete("/api/v1/workspaces/hers/members/alice").expect(200);
+    // Whoever belongs there no more sees nothing of it, not even what they did themselves.
+    assert_eq!(sees(&mut alice), ["theirs"]);
+    assert_eq!(workspaces(&page(&mut alice, "?user_id=alice")), ["theirs"]);
+    assert_eq!(sees(&mut bob), ["theirs"]);
+    assert_eq!(sees(&mut carol), ["hers"]);
+    for looks_on in [&mut app, &mut monitor] {
+        assert_eq!(sees(looks_on), ["hers", "theirs", "hers"], "a deleted workspace is for administrators");
+    }
+    assert_eq!(sees(&mut admin), ["hers", "gone", "theirs", "hers"].map(str::to_owned)[..].to_vec());
+    let deleted = page(&mut admin, "?type=workspace.deleted");
+    assert_eq!(workspaces(&deleted), ["gone"]);
+    // One of the same name is another workspace, but its history is one.
+    put(&mut app, "gone", &[("bob", "viewer")]);
+    assert_eq!(sees(&mut bob)[0], "gone");
+    server.client().get("/api/v1/history").refused(401, "unauthenticated");
+    server.client().with_token("lh_unknown").get("/api/v1/history").refused(401, "unauthenticated");
+}
+
+#[test]
+fn where_everybody_may_lock_only_deleted_workspaces_are_for_administrators() {
+    let server = with_tokens(Membership::Open);
+    let mut app = server.with_token(Scope::Service, None);
+    let (mut alice, mut admin) =
+        (server.with_token(Scope::User, Some("alice")), server.with_token(Scope::Admin, None));
+    alice.acquire("unnamed", &json!({})).expect(200);
+    alice.acquire("gone", &json!({})).expect(200);
+    app.delete("/api/v1/workspaces/gone").expect(200);
+    assert_eq!(workspaces(&page(&mut alice, "")), ["unnamed"]);
+    assert_eq!(workspaces(&page(&mut admin, "")), ["gone", "gone", "unnamed"]);
+    alice.acquire("gone", &json!({})).expect(200);
+    assert_eq!(workspaces(&page(&mut alice, "")), ["gone", "gone", "gone", "unnamed"]);
+}
+
+#[test]
+fn an_expiry_that_nobody_came_across_stands_in_the_audit_log() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(5_000);
+    let found = page(&mut alice, "?type=lock.expired");
+    assert_eq!(told(&found), [("lock.expired".to_owned(), "w".to_owned())]);
+    assert_eq!(found["events"][0]["at"], "2026-11-23T12:00:01.000Z");
+}
+
+fn whoami(client: &mut Client) -> Value {
+    client.get("/api/v1/whoami").expect(200)
+}
+
+#[test]
+fn where_everybody_is_believed_everybody_is_an_administrator() {
+    let server = Server::start();
+    let is = |user_id: Value, name: Value| {
+        json!({ "user_id": user_id, "name": name, "mode": "none", "scope": null, "agent": null,
+                "is_admin": true, "expires_at": null })
+    };
+    assert_eq!(whoami(&mut server.client()), is(Value::Null, Value::Null));
+    let named = [("X-User-Id", "zo%C3%AB"), ("X-User-Name", "Zo%C3%AB V")];
+    let zoë = server.client().request("GET", "/api/v1/whoami", &named, b"").expect(200);
+    assert_eq!(zoë, is(json!("zoë"), json!("Zoë V")));
+    server.client().get("/api/v1/whoami?user_id=alice").refused(400, "invalid_request");
+}
+
+#[test]
+fn a_token_is_told_its_scope_and_its_end() {
+    let server = with_tokens(Membership::Open);
+    let mut admin = server.with_token(Scope::Admin, None);
+    let asked = json!({ "user_id": "alice", "name": "Alice", "ttl_ms": 60_000 });
+    let secret = admin.post("/api/v1/tokens", &asked).expect(201)["token"].as_str().unwrap().to_owned();
+    assert_eq!(
+        whoami(&mut server.client().with_token(&secret)),
+        json!({ "user_id": "alice", "name": "Alice", "mode": "token", "scope": "user", "agent": null,
+                "is_admin": false, "expires_at": "2026-11-23T12:01:00.000Z" })
+    );
+    let monitor = whoami(&mut server.with_token(Scope::Read, None));
+    assert_eq!((&monitor["user_id"], &monitor["scope"]), (&Value::Null, &json!("read")));
+    let secret = server.token(Scope::Service, None);
+    let service = whoami(&mut server.user("bob").with_token(&secret));
+    assert_eq!(
+        (&service["user_id"], &service["scope"], &service["is_admin"]),
+        (&json!("bob"), &json!("service"), &json!(false))
+    );
+    let root = whoami(&mut admin);
+    assert!(root["user_id"].as_str().unwrap().starts_with("token:"), "{root}");
+    assert_eq!((&root["is_admin"], &root["expires_at"]), (&json!(true), &Value::Null));
+    server.pass(60_000);
+    server.client().with_token(&secret[..40]).get("/api/v1/whoami").refused(401, "unauthenticated");
+    server.client().get("/api/v1/whoami").refused(401, "unauthenticated");
+}
+
+fn with_jwt(config: &mut Config) {
+    config.auth.mode = AuthMode::Jwt;
+    config.auth.jwt.secrets = vec![SECRET.to_owned()];
+    config.auth.jwt.leeway = std::time::Duration::from_secs(30);
+    config.auth.admins = vec!["root".to_owned()];
+}
+
+#[test]
+fn a_jwt_is_told_when_it_ends_and_whether_it_is_an_administrators() {
+    let server = Server::with(with_jwt);
+    let with = |claims: &Value| {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let jwt = encode(&Header::new(Algorithm::HS256), claims, &key).unwrap();
+        whoami(&mut server.client().with_token(&jwt))
+    };
+    let end = common::NOON.0 / 1_000 + 60;
+    assert_eq!(
+        with(&json!({ "sub": "alice", "name": "Alice", "exp": end })),
+        json!({ "user_id": "alice", "name": "Alice", "mode": "jwt", "scope": null, "agent": null,
+                "is_admin": false, "expires_at": "2026-11-23T12:01:00.000Z" }),
+        "its own end, without the leeway"
+    );
+    let root = with(&json!({ "sub": "root", "exp": 1e300 }));
+    assert_eq!((&root["is_admin"], &root["expires_at"]), (&json!(true), &Value::Null));
+}
+
+#[test]
+fn a_proxys_user_is_told_without_an_end() {
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Proxy;
+        config.auth.proxy.addresses = vec!["127.0.0.1".parse().unwrap()];
+    });
+    let named = [("Remote-User", "alice"), ("Remote-Name", "Alice")];
+    assert_eq!(
+        server.client().request("GET", "/api/v1/whoami", &named, b"").expect(200),
+        json!({ "user_id": "alice", "name": "Alice", "mode": "proxy", "scope": null, "agent": null,
+                "is_admin": false, "expires_at": null })
+    );
+}
