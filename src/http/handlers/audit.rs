@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::PAGE;
+use crate::auth::Scope;
 use crate::http::dispatch::Call;
 use crate::http::problem::Problem;
 use crate::http::routes::Answer;
@@ -23,7 +24,7 @@ pub fn whoami(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         "user_id": caller.user_id.as_ref().map(UserId::as_str),
         "name": caller.name.as_ref().map(DisplayName::as_str),
         "mode": service.auth_mode().as_str(),
-        "scope": caller.token_scope().map(|scope| scope.as_str()),
+        "scope": caller.token_scope().map(Scope::as_str),
         "agent": null,
         "is_admin": caller.is_admin(),
         "expires_at": caller.expires_at.map(WallTime::to_rfc3339),
