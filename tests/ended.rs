@@ -14,7 +14,8 @@ use lockhouse::lock::knock::{self, Ask};
 use lockhouse::lock::policy::Rules;
 use lockhouse::lock::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
-use lockhouse::store::locks::{self, Found, Listing};
+use lockhouse::store::listing::{self, Listing};
+use lockhouse::store::locks::{self, Found};
 use lockhouse::store::queue::Limits;
 use lockhouse::store::{Options, Read, Store, asking, events};
 use lockhouse::time::{Clock, ManualClock, Ttl};
@@ -85,7 +86,7 @@ fn rules() -> Rules {
 
 fn nothing_is_shown(read: &Read<'_>) -> Result<(), Error> {
     let all = Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 9, member: None };
-    assert_eq!(locks::list(read, &all)?.0, []);
+    assert_eq!(listing::list(read, &all)?.locks, []);
     Ok(())
 }
 

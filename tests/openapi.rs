@@ -36,7 +36,7 @@ fn fine(client: &mut Client, route: &Route) -> Answer {
 }
 
 fn writes() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().filter(|route| route.store == Touches::Writes)
+    ROUTES.iter().filter(|route| matches!(route.store, Touches::Writes | Touches::ReadsAndWrites))
 }
 
 /// The answers that follow from what each row of the table says.

@@ -14,7 +14,8 @@ use lockhouse::config::Config;
 use lockhouse::error::Error;
 use lockhouse::lock::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
-use lockhouse::store::locks::{self, Listing};
+use lockhouse::store::listing::{self, Listed, Listing};
+use lockhouse::store::locks;
 use lockhouse::store::{APPLICATION_ID, Options, SCHEMA_VERSION, Store, Write};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use rusqlite::Connection;
@@ -349,7 +350,8 @@ fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
     clock.advance(Duration::from_secs(1));
     let all =
         Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
-    assert_eq!(store.read_locks(|read| locks::list(read, &all)).unwrap().value, (Vec::new(), false));
+    let nothing = Listed { locks: Vec::new(), next: None };
+    assert_eq!(store.read_locks(|read| listing::list(read, &all)).unwrap().value, nothing);
     let claim = Claim {
         workspace_id: WorkspaceId::parse("w1").unwrap(),
         user_id: UserId::parse("alice").unwrap(),

@@ -45,19 +45,19 @@ pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
 fn print_all(store: &Store, rules: &Rules) -> Result<usize, Error> {
     let mut out = io::stdout().lock();
     let mut total = 0;
-    loop {
-        let rules = rules.clone();
-        let found = store.write(move |write| invariants::repair(write, None, &rules))?.value;
-        for violation in &found {
+    invariants::check(
+        store,
+        None,
+        &Arc::new(rules.clone()),
+        usize::MAX,
+        || false,
+        |violation| {
             let (kind, workspace) = (violation.kind.as_str(), violation.workspace_id.as_str());
             let _ = writeln!(out, "{kind} workspace={workspace:?} fence={}", violation.fence.0);
-        }
-        total += found.len();
-        // There may be more of a kind.
-        if found.len() < usize::try_from(invariants::STEP).unwrap_or(usize::MAX) {
-            return Ok(total);
-        }
-    }
+            total += 1;
+        },
+    )?;
+    Ok(total)
 }
 
 fn warn(loaded: &Loaded) {

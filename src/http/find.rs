@@ -21,7 +21,7 @@ impl Matched {
     /// Whether it may keep the thread that carries it out: it reads from the store.
     #[must_use]
     pub const fn takes_time(&self) -> bool {
-        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Reads))
+        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Reads | Touches::ReadsAndWrites))
     }
 
     /// Whether it waits for the writer among those that need not (see `door::upstream`).

@@ -15,7 +15,8 @@ use crate::lock::{
 use crate::metrics::Metrics;
 use crate::store::audit::{self, Filter};
 use crate::store::events::By;
-use crate::store::locks::{Found, Listing, ReleasedSome};
+use crate::store::listing::{self, Listed, Listing};
+use crate::store::locks::{Found, ReleasedSome};
 use crate::store::queue::{Client, Place, Waiter};
 use crate::store::waiting::{self, Came};
 use crate::store::{At, Write, asking, events, locks, workspaces};
@@ -294,12 +295,12 @@ impl Service {
         Ok(faces)
     }
 
-    /// Live locks, by workspace id, and whether there are more.
+    /// A page of live locks, by workspace id.
     ///
     /// # Errors
     /// What the store cannot read.
-    pub fn locks(&self, listing: &Listing) -> Result<At<(Vec<Lock>, bool)>, Error> {
-        self.store.read_locks(|read| locks::list(read, listing))
+    pub fn locks(&self, listing: &Listing) -> Result<At<Listed>, Error> {
+        self.store.read_locks(|read| listing::list(read, listing))
     }
 
     /// The history of all workspaces that `actor` may see now: the events before revision `before` that `filter` lets

@@ -7,9 +7,9 @@ mod locks;
 mod tokens;
 mod workspaces;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use crate::config::{AuthMode, Config};
 use crate::error::{Denied, Error, Limit};
@@ -43,6 +43,8 @@ pub struct Service {
     metrics: Arc<Metrics>,
     wake: SyncSender<()>,
     stopping: AtomicBool,
+    /// Held by whoever looks through all locks.
+    checking: Mutex<()>,
     auth_mode: AuthMode,
     streams_per_user: Option<u32>,
     tokens: tokens::Tokens,
@@ -62,6 +64,7 @@ impl Service {
         });
         let service = Self {
             stopping: AtomicBool::new(false),
+            checking: Mutex::default(),
             auth_mode: config.auth.mode,
             streams_per_user: config.limits.streams_per_user,
             tokens: tokens::Tokens::default(),

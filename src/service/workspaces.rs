@@ -1,6 +1,6 @@
 //! Workspaces, members, and what must always be so of the data.
 
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use super::Service;
 use crate::error::Error;
@@ -9,6 +9,9 @@ use crate::lock::{DisplayName, UserId, WorkspaceId};
 use crate::store::events::By;
 use crate::store::invariants::{self, Violation};
 use crate::store::{At, Write, workspaces};
+
+/// Violations of a kind that are put right in one check, so that the answer has an end.
+const CHECKED: usize = 500;
 
 impl Service {
     /// Names a workspace. One that is there keeps its name unless `anew`.
@@ -110,13 +113,19 @@ impl Service {
         self.submit_as(actor, workspace_id, Need::Manage, work, reply);
     }
 
-    /// Looks for what is not as it must be, and puts it right.
-    pub fn repair(
-        &self,
-        by: Option<By>,
-        reply: impl FnOnce(Result<At<Vec<Violation>>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
-        self.store.submit(move |write| invariants::repair(write, by.as_ref(), &rules), reply);
+    /// Looks for what is not as it must be, and puts it right, at most [`CHECKED`] of a kind. One caller at a time.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while another one is at it; what keeps the store from reading or writing.
+    pub fn repair(&self, by: Option<&By>) -> Result<Vec<Violation>, Error> {
+        let _alone = match self.checking.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy),
+        };
+        let mut found = Vec::new();
+        let stops = || self.is_stopping();
+        invariants::check(&self.store, by, &self.rules, CHECKED, stops, |violation| found.push(violation))?;
+        Ok(found)
     }
 }

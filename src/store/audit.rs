@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::events::{COLUMNS, read_event};
+use super::events::{self, read_event};
 use super::workspaces;
 use crate::error::Error;
 use crate::lock::event::{Ending, Event, EventType};
@@ -53,8 +53,10 @@ pub fn page(
     limit: usize,
     rules: &Rules,
 ) -> Result<Page, Error> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM events WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2"
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        events::columns!(),
+        " FROM events WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2"
     ))?;
     // One row more than is looked at tells whether there are more.
     let most = i64::try_from(ROWS.saturating_add(1)).unwrap_or(i64::MAX);
@@ -79,7 +81,7 @@ pub fn page(
 }
 
 impl Filter {
-    /// Whether a row of [`COLUMNS`] is one of those that are wanted.
+    /// Whether a row of `columns` is one of those that are wanted.
     fn matches(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
         let is = |column, wanted: Option<&UserId>| {
             let Some(wanted) = wanted else { return Ok(true) };

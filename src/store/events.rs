@@ -9,6 +9,14 @@ use crate::lock::event::{Event, EventType, Lost};
 use crate::lock::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, WallTime};
 
+/// The columns that `read_event` reads.
+macro_rules! columns {
+    () => {
+        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed"
+    };
+}
+pub(super) use columns;
+
 /// Who did something, for the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
@@ -109,8 +117,10 @@ pub(super) fn last_lease(
     workspace_id: &WorkspaceId,
 ) -> Result<Option<LastLease>, Error> {
     let newest = connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS}, lease_at FROM events WHERE workspace_id = ?1 AND fence IS NOT NULL
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            ", lease_at FROM events WHERE workspace_id = ?1 AND fence IS NOT NULL
              ORDER BY revision DESC LIMIT 1"
         ))?
         .query_row([workspace_id.as_str()], |row| Ok((read_event(row)?, Timestamp(row.get(13)?))))
@@ -134,12 +144,10 @@ pub(super) fn lost(
     live: Option<Fence>,
 ) -> Result<Option<Lost>, Error> {
     let event = connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM events
+        .prepare_cached(concat!("SELECT ", columns!(), " FROM events
              WHERE workspace_id = ?1 AND user_id = ?2
              AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT NULL AND fence IS NOT ?3
-             ORDER BY revision DESC LIMIT 1"
-        ))?
+             ORDER BY revision DESC LIMIT 1"))?
         .query_row(params![workspace_id.as_str(), user_id.as_str(), live.map(|fence| fence.0)], read_event)
         .optional()?
         .transpose()?;
@@ -162,8 +170,10 @@ pub fn history(
     limit: u32,
 ) -> Result<Vec<Event>, Error> {
     connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM events WHERE workspace_id = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3"
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM events WHERE workspace_id = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3"
         ))?
         .query_map(params![workspace_id.as_str(), before, limit], read_event)?
         .map(|row| row?)
@@ -198,8 +208,10 @@ pub fn kept(connection: &Connection) -> Result<Kept, Error> {
 /// As [`history`].
 pub fn after(read: &Read<'_>, after: i64, limit: u32) -> Result<Vec<(Event, Option<Lock>)>, Error> {
     read.connection()
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2"
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM events WHERE revision > ?1 ORDER BY revision LIMIT ?2"
         ))?
         .query_map(params![after, limit], read_event)?
         .map(|row| {
@@ -243,9 +255,7 @@ const TRIMMED: usize = 50;
 /// Events that are forgotten in one step at most.
 const MOST_TRIMMED: usize = 500;
 
-pub(super) const COLUMNS: &str = "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed";
-
-/// A row of [`COLUMNS`].
+/// A row of `columns`.
 pub(super) fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
     let name: String = row.get(2)?;
     let Some(event_type) = EventType::parse(&name) else {

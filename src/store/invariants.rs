@@ -1,20 +1,21 @@
 //! What must always be so of the data, looked for and put right. None of it happens by itself: a file that was edited by
 //! hand, restored in part, or served under other settings than before can have it.
 
-use rusqlite::params;
+use std::sync::Arc;
 
 use super::events::By;
 use super::locks::{apply, timely};
-use super::{Write, rows};
+use super::{Read, Store, Write, rows, workspaces};
 use crate::error::Error;
 use crate::lock::decide::Change;
 use crate::lock::event::Ending;
-use crate::lock::member::Membership;
 use crate::lock::policy::Rules;
-use crate::lock::{Fence, WorkspaceId};
+use crate::lock::{Fence, Lock, WorkspaceId};
 
-/// Most violations of a kind that are looked at in one transaction.
-pub const STEP: u32 = 500;
+/// Locks that are looked at in one read.
+const PAGE: u32 = 500;
+/// Locks that are put right in one transaction at most.
+const REPAIRED: usize = 50;
 
 /// What is not as it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,72 +58,238 @@ pub struct Violation {
     pub fence: Fence,
 }
 
-/// Looks for what is not as it must be, and puts it right: at most 500 of a kind. Returns what was found.
+/// Looks for what is not as it must be, and puts it right, until `most` were found of each kind. Tells `found` of each.
+///
+/// The search reads a page at a time, so that nothing is kept from being folded into the file meanwhile. The repairs go
+/// through the writer in steps that hold up nobody. Each looks again: what has changed since it was read is left alone.
+///
+/// Not for a thread that others wait for.
 ///
 /// # Errors
-/// What SQLite refuses.
-pub fn repair(write: &Write<'_>, by: Option<&By>, rules: &Rules) -> Result<Vec<Violation>, Error> {
-    let mut found = Vec::new();
-    for kind in Kind::ALL {
-        if matches!(kind, Kind::HolderIsNoMember | Kind::NoSuchWorkspace)
-            && rules.membership == Membership::Open
-        {
-            continue;
+/// What SQLite refuses; [`Error::Stopping`] when `stops` says so. What was put right before stays so.
+pub fn check(
+    store: &Store,
+    by: Option<&By>,
+    rules: &Arc<Rules>,
+    most: usize,
+    stops: impl Fn() -> bool,
+    mut found: impl FnMut(Violation),
+) -> Result<(), Error> {
+    // From the writer: nothing that is given out later is above it. It also tells whether repairs can be made at all.
+    let last_fence = store.write(|write| {
+        write.touch();
+        Ok(write.last_fence())
+    })?;
+    let mut counts = Kind::ALL.map(|kind| (kind, 0));
+    let mut after = String::new();
+    loop {
+        if stops() {
+            return Err(Error::Stopping);
         }
-        for violation in find(write, kind)? {
-            put_right(write, &violation, by, rules)?;
-            found.push(violation);
+        let page = store.read_locks(|read| search(read, &after, last_fence.value, rules))?.value;
+        let mut suspects = page.suspects;
+        suspects.retain(|suspect| {
+            let count = counts.iter_mut().find(|(kind, _)| *kind == suspect.kind);
+            count.is_some_and(|(_, count)| {
+                *count += 1;
+                *count <= most
+            })
+        });
+        while !suspects.is_empty() {
+            let (by, rules, here) = (by.cloned(), Arc::clone(rules), suspects.clone());
+            let step = store.write(move |write| repair(write, &here, by.as_ref(), &rules))?.value;
+            step.repaired.into_iter().for_each(&mut found);
+            suspects.drain(..step.looked_at.min(suspects.len()));
+        }
+        match page.next {
+            Some(next) if counts.iter().any(|(_, count)| *count < most) => after = next,
+            Some(_) | None => return Ok(()),
         }
     }
-    Ok(found)
 }
 
-fn find(write: &Write<'_>, kind: Kind) -> Result<Vec<Violation>, Error> {
-    let read = write.read();
-    let (condition, bound) = match kind {
-        Kind::NoSuchWorkspace => ("?1 = ?1 AND workspace_id NOT IN (SELECT workspace_id FROM workspaces)", 0),
-        Kind::HolderIsNoMember => (
-            "?1 = ?1 AND NOT EXISTS (SELECT 1 FROM members WHERE members.workspace_id = locks.workspace_id
-             AND members.user_id = locks.user_id AND role <> 'viewer')",
-            0,
-        ),
-        Kind::ExpiredLock => ("expires_at <= ?1", write.now().0),
-        Kind::FenceAboveCounter => ("fence > ?1", write.last_fence().0),
-    };
-    let found: Vec<_> = read
-        .connection()
-        .prepare(&format!(
-            "SELECT {} FROM locks WHERE {condition} ORDER BY workspace_id LIMIT ?2",
-            rows::COLUMNS
-        ))?
-        .query_map(params![bound, STEP], |row| rows::lock(read, row))?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(found
-        .into_iter()
-        .filter(|lock| match kind {
-            Kind::ExpiredLock => !lock.is_live(write.now()),
-            Kind::HolderIsNoMember | Kind::NoSuchWorkspace => lock.is_live(write.now()),
-            Kind::FenceAboveCounter => true,
-        })
-        .map(|lock| Violation { kind, workspace_id: lock.workspace_id, fence: lock.fence })
-        .collect())
+/// A page of the search.
+struct Page {
+    /// What is wrong, as it was read.
+    suspects: Vec<Violation>,
+    /// After which workspace the next page begins, if there is one.
+    next: Option<String>,
 }
 
-fn put_right(write: &Write<'_>, violation: &Violation, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
-    let ending = match violation.kind {
-        // Another one of them has raised it.
-        Kind::FenceAboveCounter if violation.fence <= write.last_fence() => return Ok(()),
-        // The next fence is above this one. No fence that was given out is so great that there would be none left above.
-        Kind::FenceAboveCounter if violation.fence.0 <= Fence::GREATEST_BY_CLOCK => {
-            return write.fence_given(violation.fence);
+fn search(read: &Read<'_>, after: &str, last_fence: Fence, rules: &Rules) -> Result<Page, Error> {
+    let locks = rows::after(read, after, PAGE)?;
+    let full = locks.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let next = locks.last().filter(|_| full).map(|lock| lock.workspace_id.as_str().to_owned());
+    let mut suspects = Vec::new();
+    for lock in locks {
+        let Lock { workspace_id, fence, .. } = &lock;
+        let violation = |kind| Violation { kind, workspace_id: workspace_id.clone(), fence: *fence };
+        if lock.fence > last_fence {
+            suspects.push(violation(Kind::FenceAboveCounter));
         }
-        Kind::FenceAboveCounter => Ending::Revoked,
-        Kind::ExpiredLock => return timely(write, &violation.workspace_id, rules).map(drop),
-        Kind::HolderIsNoMember => Ending::MemberRemoved,
-        Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
-    };
-    match rows::load(write.read(), &violation.workspace_id)? {
-        Some(lock) => apply(write, Change::End(lock, ending), by, rules),
-        None => Ok(()),
+        suspects.extend(wrong(read, &lock, rules)?.map(violation));
+    }
+    Ok(Page { suspects, next })
+}
+
+/// Why this lock should not be there, if it should not.
+fn wrong(read: &Read<'_>, lock: &Lock, rules: &Rules) -> Result<Option<Kind>, Error> {
+    if !lock.is_live(read.now()) {
+        return Ok(Some(Kind::ExpiredLock));
+    }
+    let (connection, workspace_id) = (read.connection(), &lock.workspace_id);
+    if workspaces::may_hold(connection, workspace_id, &lock.user_id, rules)? {
+        return Ok(None);
+    }
+    let exists = workspaces::exists(connection, workspace_id)?;
+    Ok(Some(if exists { Kind::HolderIsNoMember } else { Kind::NoSuchWorkspace }))
+}
+
+/// What one step did.
+struct Repaired {
+    /// So many of the suspects were looked at.
+    looked_at: usize,
+    /// Those that were still wrong, and are no more.
+    repaired: Vec<Violation>,
+}
+
+/// Looks at suspects again, as many as a step has time for, and puts right what is wrong.
+fn repair(
+    write: &Write<'_>,
+    suspects: &[Violation],
+    by: Option<&By>,
+    rules: &Rules,
+) -> Result<Repaired, Error> {
+    let step = write.step();
+    let mut done = Repaired { looked_at: 0, repaired: Vec::new() };
+    for suspect in suspects.iter().take(REPAIRED) {
+        if done.looked_at > 0 && step.is_over() {
+            break;
+        }
+        done.looked_at += 1;
+        let lock = rows::load(write.read(), &suspect.workspace_id)?;
+        let Some(lock) = lock.filter(|lock| lock.fence == suspect.fence) else { continue };
+        let ending = match suspect.kind {
+            Kind::FenceAboveCounter => {
+                raise_counter(write, lock, by, rules)?;
+                done.repaired.push(suspect.clone());
+                continue;
+            }
+            kind if wrong(write.read(), &lock, rules)? != Some(kind) => continue,
+            Kind::ExpiredLock => {
+                timely(write, &suspect.workspace_id, rules)?;
+                done.repaired.push(suspect.clone());
+                continue;
+            }
+            Kind::HolderIsNoMember => Ending::MemberRemoved,
+            Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
+        };
+        apply(write, Change::End(lock, ending), by, rules)?;
+        done.repaired.push(suspect.clone());
+    }
+    Ok(done)
+}
+
+/// The next fence is above that of `lock`. A lease with a fence so great that none would be left above it ends; none was
+/// ever given out.
+fn raise_counter(write: &Write<'_>, lock: Lock, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
+    if lock.fence <= write.last_fence() {
+        // Another one of them has raised it.
+        Ok(())
+    } else if lock.fence.0 <= Fence::GREATEST_BY_CLOCK {
+        write.fence_given(lock.fence)
+    } else {
+        apply(write, Change::End(lock, Ending::Revoked), by, rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::lock::member::{Member, Membership, Role};
+    use crate::lock::{Acquire, UserId};
+    use crate::metrics::Metrics;
+    use crate::store::queue::Limits;
+    use crate::store::{Options, locks, workspaces};
+    use crate::time::{Clock, ManualClock, WallTime};
+
+    /// A store in which nobody has named the workspaces whose locks alice has.
+    fn with_strays(path: std::path::PathBuf, count: usize) -> (Store, Arc<Rules>) {
+        let options = Options {
+            path,
+            busy_timeout: Duration::from_secs(5),
+            max_size: None,
+            restart_grace: Duration::ZERO,
+            readers: 1,
+            waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+        };
+        let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
+        let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
+        let mut rules = Config::default().locks.rules;
+        rules.locks_per_user = u32::MAX;
+        let open = rules.clone();
+        store
+            .write(move |write| {
+                for number in 0..count {
+                    let request = Acquire::of_nobody_else(named(number), UserId::parse("alice")?);
+                    locks::acquire(write, &request, &open)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        rules.membership = Membership::Enforced;
+        (store, Arc::new(rules))
+    }
+
+    fn named(number: usize) -> WorkspaceId {
+        WorkspaceId::parse(&format!("w{number:04}")).unwrap()
+    }
+
+    #[test]
+    fn all_pages_are_searched_and_at_most_so_many_of_a_kind_are_put_right() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 1_234);
+        let mut found = Vec::new();
+        check(&store, None, &rules, 700, || false, |violation| found.push(violation)).unwrap();
+        assert_eq!(found.len(), 700);
+        assert_eq!(store.read(|connection, _| locks::count(connection)).unwrap().value, 534);
+        check(&store, None, &rules, usize::MAX, || false, |violation| found.push(violation)).unwrap();
+        let workspaces: Vec<_> = found.iter().map(|violation| violation.workspace_id.clone()).collect();
+        assert_eq!(workspaces, (0..1_234).map(named).collect::<Vec<_>>());
+        assert!(found.iter().all(|violation| violation.kind == Kind::NoSuchWorkspace));
+        let stopped = check(&store, None, &rules, 1, || true, |_| panic!("it was stopped"));
+        assert_eq!(stopped, Err(Error::Stopping));
+    }
+
+    #[test]
+    fn what_has_changed_since_it_was_read_is_left_alone_and_a_step_is_short() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 200);
+        let page = store.read_locks(|read| search(read, "", Fence(i64::MAX), &rules)).unwrap().value;
+        assert_eq!((page.suspects.len(), page.next), (200, None));
+        let suspects = page.suspects;
+        let (by_now, them) = (Arc::clone(&rules), suspects.clone());
+        let step = store
+            .write(move |write| {
+                // The first is named, and alice may have it; the second she does not have any more, but bob has.
+                for number in [0, 1] {
+                    workspaces::put(write, &named(number), None, false)?;
+                    for user in ["alice", "bob"] {
+                        let member = Member { user_id: UserId::parse(user)?, role: Role::Editor };
+                        workspaces::put_member(write, &named(number), &member, None, &by_now)?;
+                    }
+                }
+                workspaces::remove_member(write, &named(1), &UserId::parse("alice")?, None, &by_now)?;
+                locks::acquire(write, &Acquire::of_nobody_else(named(1), UserId::parse("bob")?), &by_now)?;
+                repair(write, &them, None, &by_now)
+            })
+            .unwrap()
+            .value;
+        assert_eq!(step.looked_at, REPAIRED, "the others wait for the next step");
+        assert_eq!(step.repaired, suspects[2..REPAIRED]);
+        assert_eq!(store.read(|connection, _| locks::count(connection)).unwrap().value, 152);
     }
 }

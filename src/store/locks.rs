@@ -1,7 +1,7 @@
 //! The locks: each function that takes a [`Write`] is one use case. It loads, lets [`decide`] decide, and writes what
 //! was decided, with the events that tell of it.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::events::{self, By, Happened};
 use super::{Read, Write, rows, waiting, workspaces};
@@ -191,64 +191,6 @@ pub fn get(read: &Read<'_>, workspace_id: &WorkspaceId) -> Result<Found, Error> 
     })
 }
 
-/// Which locks are listed, by workspace id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// Only those of this user.
-    pub user_id: Option<UserId>,
-    /// Only workspaces whose id begins like this.
-    pub prefix: String,
-    /// Only workspaces after this one.
-    pub after: String,
-    /// At most so many.
-    pub limit: usize,
-    /// Only on workspaces of which this user is a member.
-    pub member: Option<UserId>,
-}
-
-/// The query of a listing.
-fn listing_query(listing: &Listing) -> String {
-    // Text compares byte by byte, so the ids with a prefix are neighbours that begin with the prefix itself.
-    let by_user = if listing.user_id.is_some() { "user_id = ?3" } else { "?3 = ''" };
-    // A member of few workspaces has no business with the locks of all: theirs are looked up one by one. (CROSS JOIN: SQLite
-    // keeps the order of the two.)
-    let (from, id) = if listing.member.is_some() {
-        (
-            "(SELECT workspace_id AS id FROM members WHERE user_id = ?4) CROSS JOIN locks ON workspace_id = id WHERE",
-            "id",
-        )
-    } else {
-        ("locks WHERE ?4 = '' AND", "workspace_id")
-    };
-    format!("SELECT {} FROM {from} {by_user} AND {id} > ?1 AND {id} >= ?2 ORDER BY {id}", rows::COLUMNS)
-}
-
-/// The live locks that were asked for, and whether there are more.
-///
-/// # Errors
-/// What SQLite refuses.
-pub fn list(read: &Read<'_>, listing: &Listing) -> Result<(Vec<Lock>, bool), Error> {
-    let mut statement = read.connection().prepare_cached(&listing_query(listing))?;
-    let user_id = listing.user_id.as_ref().map_or("", UserId::as_str);
-    let member = listing.member.as_ref().map_or("", UserId::as_str);
-    let mut rows = statement.query(params![listing.after, listing.prefix, user_id, member])?;
-    let mut locks = Vec::new();
-    while let Some(row) = rows.next()? {
-        let lock = rows::lock(read, row)?;
-        if !lock.workspace_id.as_str().starts_with(&listing.prefix) {
-            break;
-        }
-        if !lock.is_live(read.now()) {
-            continue;
-        }
-        if locks.len() == listing.limit {
-            return Ok((locks, true));
-        }
-        locks.push(lock);
-    }
-    Ok((locks, false))
-}
-
 /// How many locks there are, those among them that have ended just now.
 ///
 /// # Errors
@@ -390,32 +332,4 @@ fn replace(write: &Write<'_>, previous: &Lock, lock: &Lock) -> Result<(), Error>
     rows::delete(write, previous)?;
     rows::put(write, lock)?;
     write.fence_given(lock.fence)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_member_may_see_is_looked_up_by_their_workspaces() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("../../schema.sql")).unwrap();
-        let plan = |user_id: Option<&str>, member: Option<&str>| -> String {
-            let parse = |id: &str| UserId::parse(id).unwrap();
-            let (user_id, member) = (user_id.map(parse), member.map(parse));
-            let (prefix, after) = (String::new(), String::new());
-            let query = listing_query(&Listing { user_id, prefix, after, limit: 1, member });
-            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-            let steps = statement.query_map(params!["", "", "", ""], |row| row.get::<_, String>(3));
-            steps.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("; ")
-        };
-        for user_id in [None, Some("bob")] {
-            assert_eq!(
-                plan(user_id, Some("alice")),
-                "SEARCH members USING COVERING INDEX members_by_user (user_id=? AND workspace_id>?); \
-                 SEARCH locks USING PRIMARY KEY (workspace_id=?)"
-            );
-        }
-        assert!(plan(None, None).starts_with("SEARCH locks USING PRIMARY KEY (workspace_id>?)"));
-    }
 }

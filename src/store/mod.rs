@@ -8,6 +8,7 @@ pub mod audit;
 pub mod events;
 mod guard;
 pub mod invariants;
+pub mod listing;
 pub mod locks;
 mod migrations;
 mod open;

@@ -9,13 +9,19 @@ use crate::lock::knock::{Declined, Knock, Knocks};
 use crate::lock::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
-pub(super) const COLUMNS: &str = "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run";
+/// The columns that [`lock`] reads.
+macro_rules! columns {
+    () => {
+        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run"
+    };
+}
+pub(super) use columns;
 
 /// The lock of a workspace, whether it has ended or not.
 pub(super) fn load(read: &Read<'_>, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
     Ok(read
         .connection()
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM locks WHERE workspace_id = ?1"))?
+        .prepare_cached(concat!("SELECT ", columns!(), " FROM locks WHERE workspace_id = ?1"))?
         .query_row([workspace_id.as_str()], |row| lock(read, row))
         .optional()?)
 }
@@ -29,11 +35,24 @@ pub(super) fn with_fence(
     Ok(load(read, workspace_id)?.filter(|lock| lock.fence == fence && lock.is_live(read.now())))
 }
 
+/// Locks by workspace id, after `after`, at most so many.
+pub(super) fn after(read: &Read<'_>, after: &str, limit: u32) -> Result<Vec<Lock>, Error> {
+    Ok(read
+        .connection()
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM locks WHERE workspace_id > ?1 ORDER BY workspace_id LIMIT ?2"
+        ))?
+        .query_map(params![after, limit], |row| lock(read, row))?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
 /// Locks of a user, at most so many.
 pub(super) fn of_user(read: &Read<'_>, user_id: &UserId, limit: u32) -> Result<Vec<Lock>, Error> {
     Ok(read
         .connection()
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM locks WHERE user_id = ?1 LIMIT ?2"))?
+        .prepare_cached(concat!("SELECT ", columns!(), " FROM locks WHERE user_id = ?1 LIMIT ?2"))?
         .query_map(params![user_id.as_str(), limit], |row| lock(read, row))?
         .collect::<rusqlite::Result<_>>()?)
 }
@@ -66,8 +85,10 @@ pub(super) fn has_fewer_than(read: &Read<'_>, user_id: &UserId, limit: u32) -> R
 pub(super) fn to_check(read: &Read<'_>, limit: u32) -> Result<Vec<Lock>, Error> {
     Ok(read
         .connection()
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM locks WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2"
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM locks WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2"
         ))?
         .query_map(params![read.now().0, limit], |row| lock(read, row))?
         .collect::<rusqlite::Result<_>>()?)
@@ -90,7 +111,7 @@ pub(super) fn check_again(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
     Ok(())
 }
 
-/// A row of [`COLUMNS`], with its knocks.
+/// A row of `columns`, with its knocks.
 pub(super) fn lock(read: &Read<'_>, row: &Row<'_>) -> rusqlite::Result<Lock> {
     let workspace_id = WorkspaceId::trusted(row.get(0)?);
     let run = Run(row.get(15)?);
@@ -164,8 +185,10 @@ pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
     write.due_at(lock);
     write
         .connection()
-        .prepare_cached(&format!(
-            "INSERT INTO locks ({COLUMNS}, check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, ?15)"
+        .prepare_cached(concat!(
+            "INSERT INTO locks (",
+            columns!(),
+            ", check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, ?15)"
         ))?
         .execute(params![
             lock.workspace_id.as_str(),

@@ -9,6 +9,13 @@ use crate::error::Error;
 use crate::lock::{DisplayName, UserId};
 use crate::time::WallTime;
 
+/// The columns that `read` reads.
+macro_rules! columns {
+    () => {
+        "token_id, scope, user_id, name, created_at, expires_at, last_used_at"
+    };
+}
+
 /// A token's SHA-256.
 pub type Hash = [u8; 32];
 
@@ -66,16 +73,16 @@ pub struct Token {
     pub last_used_at: Option<WallTime>,
 }
 
-const COLUMNS: &str = "token_id, scope, user_id, name, created_at, expires_at, last_used_at";
-
 /// Keeps a new token.
 ///
 /// # Errors
 /// What SQLite refuses.
 pub fn create(connection: &Connection, token: &Token, hash: &Hash) -> Result<(), Error> {
     connection
-        .prepare_cached(&format!(
-            "INSERT INTO tokens ({COLUMNS}, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+        .prepare_cached(concat!(
+            "INSERT INTO tokens (",
+            columns!(),
+            ", hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
         ))?
         .execute(params![
             token.token_id,
@@ -96,7 +103,7 @@ pub fn create(connection: &Connection, token: &Token, hash: &Hash) -> Result<(),
 /// What SQLite refuses.
 pub fn with_hash(connection: &Connection, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error> {
     Ok(connection
-        .prepare_cached(&format!("SELECT {COLUMNS}, hash FROM tokens WHERE hash = ?1"))?
+        .prepare_cached(concat!("SELECT ", columns!(), ", hash FROM tokens WHERE hash = ?1"))?
         .query_row([hash], |row| Ok((read(row)?, row.get(7)?)))
         .optional()?)
 }
@@ -108,8 +115,10 @@ pub fn with_hash(connection: &Connection, hash: &Hash) -> Result<Option<(Token, 
 pub fn list(connection: &Connection, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     Ok(connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM tokens WHERE token_id > ?1 ORDER BY token_id LIMIT ?2"
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM tokens WHERE token_id > ?1 ORDER BY token_id LIMIT ?2"
         ))?
         .query_map(params![after, limit], read)?
         .collect::<rusqlite::Result<_>>()?)
@@ -179,7 +188,7 @@ pub fn beside<T>(path: &Path, work: impl FnOnce(&Connection) -> Result<T, Error>
     Ok(done)
 }
 
-/// A row of [`COLUMNS`].
+/// A row of `columns`.
 fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
     let scope: String = row.get(1)?;
     Ok(Token {

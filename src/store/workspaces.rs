@@ -164,17 +164,26 @@ pub fn list(
     limit: usize,
 ) -> Result<Vec<Workspace>, Error> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let of = if member.is_some() {
-        "workspaces JOIN members USING (workspace_id) WHERE user_id = ?3 AND"
+    let found = if let Some(member) = member {
+        // CROSS JOIN: SQLite begins with the member's workspaces, which their index has in order.
+        connection
+            .prepare_cached(
+                "SELECT members.workspace_id, name, created_at FROM members
+                 CROSS JOIN workspaces ON workspaces.workspace_id = members.workspace_id
+                 WHERE user_id = ?3 AND members.workspace_id > ?1 ORDER BY members.workspace_id LIMIT ?2",
+            )?
+            .query_map(params![after, limit, member.as_str()], read)?
+            .collect::<rusqlite::Result<_>>()?
     } else {
-        "workspaces WHERE ?3 = '' AND"
+        connection
+            .prepare_cached(
+                "SELECT workspace_id, name, created_at FROM workspaces WHERE workspace_id > ?1
+                 ORDER BY workspace_id LIMIT ?2",
+            )?
+            .query_map(params![after, limit], read)?
+            .collect::<rusqlite::Result<_>>()?
     };
-    Ok(connection
-        .prepare_cached(&format!(
-            "SELECT workspace_id, name, created_at FROM {of} workspace_id > ?1 ORDER BY workspace_id LIMIT ?2"
-        ))?
-        .query_map(params![after, limit, member.map_or("", UserId::as_str)], read)?
-        .collect::<rusqlite::Result<_>>()?)
+    Ok(found)
 }
 
 /// Deletes a workspace with its members, and ends its lock, which it may have though nobody named it. Returns whether there

@@ -19,7 +19,7 @@ use crate::lock::{Heartbeat, WorkspaceId};
 use crate::service::{Beaten, Service};
 use crate::store::At;
 use crate::store::events::By;
-use crate::store::locks::Listing;
+use crate::store::listing::{Listed, Listing};
 use crate::time::LeaseClock;
 
 /// `GET /locks`
@@ -34,10 +34,9 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         member: service.only_for(&call.caller.actor()).cloned(),
     };
     let found = service.locks(&listing).map_err(|error| Problem::of(&error, &call.request_id))?;
-    let (locks, more) = &found.value;
-    let next_cursor = locks.last().filter(|_| *more).map(|lock| lock.workspace_id.as_str());
+    let Listed { locks, next } = &found.value;
     let shown: Vec<_> = locks.iter().map(|lock| LockOut::of(lock, found.now, service.clock())).collect();
-    Ok(Answer::Now(ok(&json!({ "locks": shown, "next_cursor": next_cursor }))))
+    Ok(Answer::Now(ok(&json!({ "locks": shown, "next_cursor": next }))))
 }
 
 /// `GET …/history`

@@ -104,17 +104,10 @@ pub fn remove_member(service: &Arc<Service>, call: &Call) -> Result<Answer, Prob
 }
 
 /// `POST /invariants/check`
-#[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
 pub fn check(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let by = by(call);
-    let service = Arc::clone(service);
-    Ok(Answer::later(move |reply| {
-        let show = answer(reply, |at: &At<Vec<Violation>>| {
-            let violations: Vec<_> = at.value.iter().map(violation).collect();
-            Ok(ok(&json!({ "violations": violations, "repaired": violations.len() })))
-        });
-        service.repair(by, show);
-    }))
+    let found = service.repair(by(call).as_ref()).map_err(|error| call.failed(&error))?;
+    let violations: Vec<_> = found.iter().map(violation).collect();
+    Ok(Answer::Now(ok(&json!({ "violations": violations, "repaired": violations.len() }))))
 }
 
 fn violation(violation: &Violation) -> Value {

@@ -120,6 +120,8 @@ pub enum Touches {
     Reads,
     /// It writes.
     Writes,
+    /// It reads, and then writes what follows from it.
+    ReadsAndWrites,
 }
 
 impl Route {
@@ -141,7 +143,9 @@ impl Route {
         match self.store {
             Touches::Nothing => {}
             Touches::Reads => codes.push(Code::Internal),
-            Touches::Writes => codes.extend([Code::Internal, Code::Busy, Code::StorageFull]),
+            Touches::Writes | Touches::ReadsAndWrites => {
+                codes.extend([Code::Internal, Code::Busy, Code::StorageFull])
+            }
         }
         if self.path.contains("{workspace_id}") && self.right != Right::Serve {
             codes.push(Code::WorkspaceNotFound);

@@ -358,7 +358,7 @@ pub const ROUTES: &[Route] = &[
         body: BodyKind::None,
         answer: (200, JSON, "Checked"),
         problems: &[],
-        store: Touches::Writes,
+        store: Touches::ReadsAndWrites,
     },
     Route {
         method: "POST",
