@@ -144,7 +144,7 @@ impl Route {
             Touches::Nothing => {}
             Touches::Reads => codes.push(Code::Internal),
             Touches::Writes | Touches::ReadsAndWrites => {
-                codes.extend([Code::Internal, Code::Busy, Code::StorageFull])
+                codes.extend([Code::Internal, Code::Busy, Code::StorageFull]);
             }
         }
         if self.path.contains("{workspace_id}") && self.right != Right::Serve {
