@@ -1,4 +1,5 @@
 //! Listing locks: each page has what it must have, and costs what its length costs.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -220,6 +220,7 @@ fn something_to_settle(server: &Server) {
     alice.acquire("w", &json!({})).expect(200);
     // Behind the back of the timer, which would settle it first.
     server.sql().execute_batch("UPDATE locks SET expires_at = 1").unwrap();
+    server.pass(2_000);
 }
 
 /// The database is broken in a way that nobody foresaw.
