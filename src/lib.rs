@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`time`] | instants, durations, and the only place that reads a clock |
 //! | [`error`] | what can go wrong inside; knows no HTTP |
+//! | [`percent`] | percent-encoding, by one strict rule |
 //! | [`lock`] | the domain; [`lock::decide`] has the rules of the product, pure |
 //! | [`config`] | file + environment + flags → one checked `Config` |
 //! | [`metrics`] | what is counted |
@@ -44,6 +45,8 @@
 pub mod time;
 
 pub mod error;
+
+pub mod percent;
 
 pub mod lock;
 

@@ -187,3 +187,140 @@ fn proxies_that_are_everybody_and_headers_with_a_meaning_are_refused() {
         assert!(refused.contains("proxy_user_header"), "{meant}: {refused}");
     }
 }
+
+/// Who the server takes somebody for who says this in the header.
+fn said(server: &Server, header: &str, value: &str) -> Answer {
+    server.client().request("GET", "/api/v1/whoami", &[(header, value)], b"")
+}
+
+#[test]
+fn ids_are_percent_decoded_strictly_wherever_they_stand() {
+    let server = Server::start();
+    for (value, user) in [("a%25zz", "a%zz"), ("zo%C3%AB", "zoë"), ("a%2Cb", "a,b"), ("a%2Fb", "a/b")] {
+        assert_eq!(said(&server, "X-User-Id", value).expect(200)["user_id"], user);
+        let listed = server.user("alice").get(&format!("/api/v1/locks?user_id={value}"));
+        listed.expect(200);
+        server.user("alice").get(&format!("/api/v1/workspaces/{value}/lock")).expect(200);
+    }
+    for bad in ["a%zz", "a%", "%c3", "%ff", "%2", "."] {
+        assert_eq!(said(&server, "X-User-Id", bad).refused(400, "invalid_request")["field"], "X-User-Id");
+        let mut alice = server.user("alice");
+        let mut field = |path: String| alice.get(&path).refused(400, "invalid_request")["field"].clone();
+        let paths = [
+            (format!("/api/v1/locks?user_id={bad}"), "user_id"),
+            (format!("/api/v1/events?workspace_id={bad}"), "workspace_id"),
+            (format!("/api/v1/workspaces/{bad}/lock"), "workspace_id"),
+        ];
+        let fields: Vec<_> = paths.map(|(path, expected)| (field(path), expected)).into();
+        assert!(fields.iter().all(|(found, expected)| found == expected), "{bad}: {fields:?}");
+        let gate = [("X-Lock-Workspace", bad), ("X-Lock-Fence", "1")];
+        server.user("alice").request("GET", "/api/v1/gate", &gate, b"").refused(403, "not_holder");
+    }
+    let bad_name = [("X-User-Id", "alice"), ("X-User-Name", "100%")];
+    let refused = server.client().request("GET", "/api/v1/whoami", &bad_name, b"");
+    assert_eq!(refused.refused(400, "invalid_request")["field"], "X-User-Name");
+}
+
+#[test]
+fn a_header_that_names_two_is_refused() {
+    let server = Server::start();
+    for two in ["alice, bob", "alice,bob", "alice,", ","] {
+        let refused = said(&server, "X-User-Id", two).refused(400, "invalid_request");
+        assert_eq!(refused["field"], "X-User-Id");
+        assert!(refused["detail"].as_str().unwrap().contains("%2C"), "{refused}");
+        let refused = said(&with_proxy(), "Remote-User", two).refused(400, "invalid_request");
+        assert_eq!(refused["field"], "Remote-User");
+    }
+    let lock = server.user("alice").acquire("a%2Cb", &json!({})).expect(200)["lock"].clone();
+    let fence = lock["fence"].to_string();
+    let gate = |workspace| {
+        let about = [("X-Lock-Workspace", workspace), ("X-Lock-Fence", fence.as_str())];
+        server.user("alice").request("GET", "/api/v1/gate", &about, b"").status
+    };
+    assert_eq!((gate("a%2Cb"), gate("a,b")), (204, 403));
+}
+
+#[test]
+fn an_id_that_is_taken_out_of_paths_is_nobodys() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    for dots in [".", "..", "%2e", "%2E%2e", ".%2e"] {
+        for path in [
+            format!("/api/v1/workspaces/{dots}/lock"),
+            format!("/api/v1/workspaces/{dots}"),
+            format!("/api/v1/history?user_id={dots}"),
+            format!("/api/v1/events?workspace_id={dots}"),
+        ] {
+            alice.get(&path).refused(400, "invalid_request");
+        }
+        alice.delete(&format!("/api/v1/users/{dots}/locks")).refused(400, "invalid_request");
+        said(&server, "X-User-Id", dots).refused(400, "invalid_request");
+    }
+    alice.acquire("w", &json!({})).expect(200);
+    let over = alice.post("/api/v1/workspaces/w/lock/handover", &json!({ "to_user_id": ".." }));
+    assert_eq!(over.refused(400, "invalid_request")["field"], "to_user_id");
+    let many = json!({ "locks": [{ "workspace_id": "." }] });
+    let refused = alice.post("/api/v1/locks/heartbeat", &many).refused(400, "invalid_request");
+    assert_eq!(refused["field"], "locks[0].workspace_id");
+    alice.post("/api/v1/tokens", &json!({ "user_id": "." })).refused(400, "invalid_request");
+    said(&with_proxy(), "Remote-User", "..").refused(400, "invalid_request");
+    let jwt = jwt(&json!({ "sub": ".." }));
+    with_jwt().client().with_token(&jwt).get("/api/v1/whoami").refused(401, "unauthenticated");
+}
+
+#[test]
+fn the_ids_of_lfs_are_longer() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    let long = format!("lfs%2F{}", "x".repeat(1_096));
+    let lock = alice.acquire(&long, &json!({})).expect(200)["lock"].clone();
+    assert_eq!(lock["workspace_id"].as_str().unwrap().len(), 1_100);
+    assert_eq!(alice.lock(&long), lock);
+    alice.get(&format!("/api/v1/locks?prefix={long}")).expect(200);
+    alice.get(&format!("/api/v1/locks?cursor={long}")).expect(200);
+    alice.get(&format!("/api/v1/events?workspace_id={long}x")).refused(400, "invalid_request");
+    alice.acquire(&format!("{long}x"), &json!({})).refused(400, "invalid_request");
+    alice.acquire(&"x".repeat(256), &json!({})).refused(400, "invalid_request");
+}
+
+#[test]
+fn a_name_that_shows_nothing_is_no_name_and_none_turns_text_round() {
+    let shown = |lock: &Value| lock["locked_by_name"].clone();
+    let server = Server::start();
+    let mut service = server.user("app");
+    for (name, expected) in [
+        ("%20", Value::Null),
+        ("%E2%80%8B", Value::Null),
+        ("%CC%81", Value::Null),
+        ("%E3%85%A4", Value::Null),
+        ("%E2%80%AEecilA", json!("ecilA")),
+        ("%20Alice%20", json!("Alice")),
+    ] {
+        let named = [("X-User-Id", "alice"), ("X-User-Name", name)];
+        let mut alice = server.client();
+        let lock = alice.request("POST", "/api/v1/workspaces/w/lock?force=true", &named, b"").expect(200);
+        assert_eq!(shown(&lock["lock"]), expected, "{name}");
+        alice.request("DELETE", "/api/v1/workspaces/w/lock", &named, b"").expect(200);
+        // The same in a body, in a JWT, of a workspace and of a token.
+        let plain = lockhouse::percent::decode(name).unwrap();
+        let held = server.user("alice").acquire("v", &json!({ "name": plain })).expect(200)["lock"].clone();
+        assert_eq!(shown(&held), expected, "{name}");
+        server.user("alice").release("v", &json!({})).expect(200);
+        let bearer = jwt(&json!({ "name": plain }));
+        let who = with_jwt().client().with_token(&bearer).get("/api/v1/whoami").expect(200);
+        assert_eq!(who["name"], expected, "{name}");
+        let named = service.call("PUT", "/api/v1/workspaces/w", Some(&json!({ "name": plain })));
+        assert_eq!(named.expect(200)["name"], expected, "{name}");
+        let token = service.post("/api/v1/tokens", &json!({ "user_id": "alice", "name": plain }));
+        assert_eq!(token.expect(201)["name"], expected, "{name}");
+    }
+    let asserted = |name| {
+        let named = [("Remote-User", "alice"), ("Remote-Name", name)];
+        with_proxy().client().request("GET", "/api/v1/whoami", &named, b"").expect(200)["name"].clone()
+    };
+    assert_eq!((asserted("\u{200B}"), asserted("\u{202E}ecilA")), (Value::Null, json!("ecilA")));
+    // A sentence names whoever has no name by their id.
+    server.user("alice").acquire("w", &json!({ "name": " \u{200B}" })).expect(200);
+    let held = server.user("bob").acquire("w", &json!({})).refused(409, "lock_held");
+    assert!(held["detail"].as_str().unwrap().starts_with("alice has this workspace"), "{held}");
+}

@@ -9,13 +9,12 @@ pub mod token;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
-
 use crate::config::{self, AuthMode};
 use crate::error::Error;
 use crate::lock::member::Actor;
 use crate::lock::policy::Standing;
 use crate::lock::{DisplayName, UserId};
+use crate::percent;
 use crate::service::Service;
 use crate::store::tokens::Hash;
 pub use crate::store::tokens::Scope;
@@ -235,9 +234,9 @@ impl Auth {
                 Ok(Caller { expires_at: verified.expires_at, ..caller })
             }
             (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
-                // The door has encoded what was not ASCII: what the proxy wrote is taken as it is.
+                // The door has encoded what was not ASCII, and each %: what the proxy wrote is taken as it is.
                 let header = &self.means.user_header;
-                let user_id = parse(header, &decode(header, user_id)?, UserId::parse)?;
+                let user_id = UserId::parse_as(header, &id_in_header(header, user_id)?)?;
                 token::is_no_token(&user_id).map_err(|error| renamed(header, error))?;
                 let name = match name {
                     None => Name::Unsaid,
@@ -317,7 +316,8 @@ enum Name {
 
 impl Name {
     fn said(name: &str) -> Self {
-        if name.is_empty() { Self::Unsaid } else { Self::Said(DisplayName::parse(name).ok()) }
+        DisplayName::parse(name)
+            .map_or(Self::Said(None), |name| name.map_or(Self::Unsaid, |name| Self::Said(Some(name))))
     }
 }
 
@@ -330,13 +330,13 @@ struct Said {
 fn said(credentials: &Credentials<'_>) -> Result<Said, Error> {
     let user_id = credentials
         .user_id
-        .map(|header| parse("X-User-Id", &decode("X-User-Id", header)?, UserId::parse))
+        .map(|header| UserId::parse_as("X-User-Id", &id_in_header("X-User-Id", header)?))
         .transpose()?;
     let name = credentials
         .user_name
-        .filter(|header| !header.is_empty())
-        .map(|header| parse("X-User-Name", &decode("X-User-Name", header)?, DisplayName::parse))
-        .transpose()?;
+        .map(|header| DisplayName::parse_as("X-User-Name", &decode("X-User-Name", header)?))
+        .transpose()?
+        .flatten();
     Ok(Said { user_id, name })
 }
 
@@ -347,14 +347,10 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
         (Some(header), Some(token)) if header.as_str() != token => {
             return Err(Error::invalid("access_token", "names another user than X-User-Id"));
         }
-        (None, Some(token)) => Some(parse("access_token", token, UserId::parse)?),
+        (None, Some(token)) => Some(UserId::parse_as("access_token", token)?),
         (header, _) => header,
     };
     Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin, lasts: Lasts::Always, expires_at: None })
-}
-
-fn parse<T>(field: &str, text: &str, parse: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
-    parse(text).map_err(|error| renamed(field, error))
 }
 
 /// The same of the field as the caller knows it.
@@ -364,10 +360,22 @@ fn renamed(field: &str, error: Error) -> Error {
 
 /// A header value, percent-encoded where it is not ASCII.
 fn decode(field: &str, value: &str) -> Result<String, Error> {
-    percent_decode_str(value)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| Error::invalid(field, "must be UTF-8, percent-encoded where it is not ASCII"))
+    percent::decode(value).ok_or_else(|| Error::invalid(field, percent::RULE))
+}
+
+/// The id in a header value. A bare comma is what becomes of two headers that were joined on the way (RFC 9110 §5.3):
+/// that is not the id of anybody.
+///
+/// # Errors
+/// [`Error::Invalid`] of `field`.
+pub fn id_in_header(field: &str, value: &str) -> Result<String, Error> {
+    if value.contains(',') {
+        return Err(Error::invalid(
+            field,
+            "must name one, and has a comma as two joined headers have (where a client sends it, a comma in an id is %2C)",
+        ));
+    }
+    decode(field, value)
 }
 
 #[cfg(test)]
@@ -387,13 +395,19 @@ mod tests {
 
     #[test]
     fn a_header_that_cannot_be_a_user_is_refused_by_its_name() {
-        for (bad, field) in [("", "X-User-Id"), ("a%00b", "X-User-Id"), ("%ff", "X-User-Id")] {
+        for bad in ["", "a%00b", "%ff", "a%zz", "a%2", "100%", "alice, bob", "alice,", ".", "%2e%2E"] {
             match believed(Some(bad), None) {
-                Err(Error::Invalid { field: named, .. }) => assert_eq!(named, field),
+                Err(Error::Invalid { field: named, .. }) => assert_eq!(named, "X-User-Id"),
                 other => panic!("{bad:?} gave {other:?}"),
             }
         }
         assert_eq!(believed(None, None).unwrap().user_id, None);
+        for (fine, user_id) in [("a%2525zz", "a%25zz"), ("alice%2C%20bob", "alice, bob"), ("...", "...")] {
+            assert_eq!(believed(Some(fine), None).unwrap().user_id.unwrap().as_str(), user_id);
+        }
+        let named = |name| believed(Some("alice"), Some(name)).map(|caller| caller.name.unwrap());
+        assert_eq!(named("Martin, Alice").unwrap().as_str(), "Martin, Alice", "a name may have a comma");
+        assert!(named("100%").is_err());
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn make(create: &Create) -> Result<(), Error> {
         ));
     }
     let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
-    let name = create.name.as_deref().map(DisplayName::parse).transpose()?;
+    let name = create.name.as_deref().map(DisplayName::parse).transpose()?.flatten();
     let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
     let path = create.database.path()?;
     let is_new = !path.exists();

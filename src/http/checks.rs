@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::fields::{Kind, Values};
 use super::problem::Problem;
+use crate::lock::{DisplayName, UserId, WorkspaceId};
 
 /// A value that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +30,13 @@ impl Checked {
 pub(super) fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     let wrong = |what: &str| Problem::invalid(name, what);
     match (kind, value) {
-        (Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_), Value::String(text)) => {
-            text_of(text, kind, name)
+        (
+            Kind::Identifier(_) | Kind::Text(_) | Kind::Workspace | Kind::User | Kind::Name,
+            Value::String(text),
+        ) => text_of(text, kind, name),
+        (Kind::Identifier(_) | Kind::Text(_) | Kind::Workspace | Kind::User | Kind::Name, _) => {
+            Err(wrong("must be a text"))
         }
-        (Kind::Identifier(_) | Kind::Line(_) | Kind::Text(_), _) => Err(wrong("must be a text")),
         (Kind::Choice(choices), Value::String(text)) => choice_of(&text, choices, name),
         (Kind::Choice(choices), _) => choice_of("", choices, name),
         (Kind::Integer(least, most), Value::Number(number)) => {
@@ -71,7 +75,7 @@ pub(super) fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked
                 .map(Checked::List)
         }
         (Kind::List(..), _) => Err(wrong("must be a list")),
-        (Kind::Several(..) | Kind::Choices(_), _) => Err(wrong("must stand in the query")),
+        (Kind::Workspaces(_) | Kind::Choices(_), _) => Err(wrong("must stand in the query")),
         (Kind::Time, Value::String(text)) => instant_of(&text, name),
         (Kind::Time, _) => instant_of("", name),
     }
@@ -79,9 +83,12 @@ pub(super) fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked
 
 pub(super) fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     match kind {
-        Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_) | Kind::Text(_) => {
-            text_of(text.to_owned(), kind, name)
-        }
+        Kind::Identifier(_)
+        | Kind::Text(_)
+        | Kind::Workspace
+        | Kind::Workspaces(_)
+        | Kind::User
+        | Kind::Name => text_of(text.to_owned(), kind, name),
         Kind::Choice(choices) | Kind::Choices(choices) => choice_of(text, choices, name),
         Kind::Time => instant_of(text, name),
         Kind::Integer(least, most) => {
@@ -121,9 +128,18 @@ fn instant_of(text: &str, name: &str) -> Result<Checked, Problem> {
 }
 
 fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
+    let refused = |error| Problem::of(&error, "");
     let (least, most) = match kind {
-        Kind::Identifier(most) | Kind::Several(_, most) => (1, *most),
-        Kind::Line(most) | Kind::Text(most) => (0, *most),
+        Kind::Workspace | Kind::Workspaces(_) => {
+            return WorkspaceId::parse_as(name, &text).map(|_| Checked::Text(text)).map_err(refused);
+        }
+        Kind::User => return UserId::parse_as(name, &text).map(|_| Checked::Text(text)).map_err(refused),
+        Kind::Name => {
+            let shown = DisplayName::parse_as(name, &text).map_err(refused)?;
+            return Ok(Checked::Text(shown.map_or_else(String::new, |shown| shown.as_str().to_owned())));
+        }
+        Kind::Identifier(most) => (1, *most),
+        Kind::Text(most) => (0, *most),
         Kind::Choice(_)
         | Kind::Choices(_)
         | Kind::Time
@@ -138,9 +154,7 @@ fn text_of(text: String, kind: &Kind, name: &str) -> Result<Checked, Problem> {
             &format!("must have {least} to {most} bytes; this has {}", text.len()),
         ));
     }
-    if matches!(kind, Kind::Identifier(_) | Kind::Several(..) | Kind::Line(_))
-        && text.chars().any(char::is_control)
-    {
+    if matches!(kind, Kind::Identifier(_)) && text.chars().any(char::is_control) {
         return Err(Problem::invalid(name, "must not contain control characters"));
     }
     Ok(Checked::Text(text))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admission::from;
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
-use super::find::{Matched, decode, find};
+use super::find::{Matched, find};
 use super::handlers::tokens::not_understood;
 use super::pages;
 use super::parameters::PATH_PARAMETERS;
@@ -18,6 +18,7 @@ use crate::console::{Page, Pages};
 use crate::error::Error;
 use crate::lock::member::Need;
 use crate::lock::{DisplayName, UserId, WorkspaceId};
+use crate::percent;
 use crate::service::Service;
 
 /// A call that was checked.
@@ -195,8 +196,7 @@ impl App {
         let mut values = body.and(Values::from_query(&request.query, route.query)?)?;
         for (name, text) in path {
             if let Some(field) = PATH_PARAMETERS.iter().find(|field| field.name == name) {
-                let text =
-                    decode(&text).ok_or_else(|| Problem::invalid(name, "must be percent-encoded UTF-8"))?;
+                let text = percent::decode(&text).ok_or_else(|| Problem::invalid(name, percent::RULE))?;
                 values = values.with_path(field.name, &text, &field.kind)?;
             }
         }

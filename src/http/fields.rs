@@ -4,13 +4,13 @@
 
 use std::fmt::Write as _;
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::checks::{Checked, from_json, from_text};
 use super::problem::Problem;
 use crate::error::Error;
 use crate::lock::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
+use crate::percent;
 use crate::time::{Ttl, WallTime};
 
 /// Greatest integer that every JSON reader keeps whole: 2^53 - 1 (RFC 8259 §6).
@@ -43,8 +43,6 @@ pub enum Need {
 pub enum Kind {
     /// A text of 1 to so many bytes without control characters.
     Identifier(usize),
-    /// A text of up to so many bytes without control characters; an empty one says nothing.
-    Line(usize),
     /// A text of up to so many bytes.
     Text(usize),
     /// One of these texts.
@@ -57,8 +55,14 @@ pub enum Kind {
     Object(usize),
     /// Up to so many objects with these fields.
     List(usize, &'static [Field]),
-    /// Up to so many identifiers of so many bytes, in a query whose parameter is given as often.
-    Several(usize, usize),
+    /// The id of a workspace.
+    Workspace,
+    /// Up to so many ids of workspaces, in a query whose parameter is given as often.
+    Workspaces(usize),
+    /// The id of a user.
+    User,
+    /// How somebody or something is shown. An empty one says nothing.
+    Name,
     /// Some of these texts, in a query whose parameter is given as often.
     Choices(&'static [&'static str]),
     /// An instant of the wall clock (RFC 3339); milliseconds since 1970, rounded up.
@@ -99,10 +103,11 @@ impl Values {
         let mut values = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decoded(name)?, decoded(value)?);
+            let name = decoded(name, "query")?;
+            let value = decoded(value, &name)?;
             let field = known(&name, fields, "", "query parameter")?;
             let checked = from_text(&value, &field.kind, &name)?;
-            if let Kind::Several(most, _) = field.kind {
+            if let Kind::Workspaces(most) = field.kind {
                 values.one_more(field.name, checked, most)?;
                 continue;
             }
@@ -280,8 +285,8 @@ impl Values {
     /// # Errors
     /// A 400 that names it.
     pub fn display_name(&self) -> Result<Option<DisplayName>, Problem> {
-        let name = self.text("name").filter(|name| !name.is_empty());
-        name.map(DisplayName::parse).transpose().map_err(|error| refused(&error))
+        let name = self.text("name").map(DisplayName::parse).transpose();
+        name.map(Option::flatten).map_err(|error| refused(&error))
     }
 
     /// A fence.
@@ -298,11 +303,8 @@ impl Values {
 }
 
 /// Part of a query: percent-encoded UTF-8, with `+` for a space.
-fn decoded(part: &str) -> Result<String, Problem> {
-    percent_decode_str(&part.replace('+', " "))
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| Problem::invalid("query", "must be percent-encoded UTF-8"))
+fn decoded(part: &str, name: &str) -> Result<String, Problem> {
+    percent::decode(&part.replace('+', " ")).ok_or_else(|| Problem::invalid(name, percent::RULE))
 }
 
 /// A value that the domain does not take, though the table does.

@@ -1,7 +1,5 @@
 //! Finds what a request names in the table of routes.
 
-use percent_encoding::percent_decode_str;
-
 use super::routes::{Route, Touches};
 use crate::console::Page;
 
@@ -73,16 +71,6 @@ fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, S
     segments.next().is_none().then_some(parameters)
 }
 
-/// What a segment of a path stands for; nothing unless it is percent-encoded UTF-8.
-pub fn decode(segment: &str) -> Option<String> {
-    let mut escapes = segment.split('%');
-    escapes.next();
-    let whole = escapes.all(|escape| {
-        escape.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    });
-    whole.then(|| percent_decode_str(segment).decode_utf8().ok().map(std::borrow::Cow::into_owned)).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::parameters::PATH_PARAMETERS;
@@ -102,15 +90,7 @@ mod tests {
     fn an_encoded_slash_is_part_of_an_id() {
         let path = "/api/v1/workspaces/team%2Fdesign%2042/lock";
         assert_eq!(found("HEAD", path), Some(("readLock", vec!["team%2Fdesign%2042".to_owned()])));
-        assert_eq!(decode("team%2Fdesign%2042").as_deref(), Some("team/design 42"));
         assert_eq!(found("GET", "/api/v1/workspaces/team/design/lock"), None);
-    }
-
-    #[test]
-    fn what_is_not_percent_encoded_utf_8_stands_for_nothing() {
-        for bad in ["%", "%2", "%zz", "a%", "%ff", "%c3"] {
-            assert_eq!(decode(bad), None, "{bad}");
-        }
         assert_eq!(found("GET", "/api/v1/workspaces//lock"), None);
     }
 

@@ -9,6 +9,7 @@ use super::problem::{self, Code, DOOR};
 use super::routes::{BodyKind, FOLLOW, GATE, JSON, ROUTES, Right, Route};
 use super::schemas::{problem_schema, reference, schemas};
 use crate::config::AuthMode;
+use crate::lock::{ID_BYTES, LFS_BYTES, NAME_BYTES};
 
 /// The document of a server whose callers say in this way who they are.
 #[must_use]
@@ -201,12 +202,16 @@ fn object_of(fields: &[Field]) -> Value {
 
 fn schema_of(kind: &Kind) -> Value {
     match kind {
-        Kind::Identifier(most) => json!({
-            "type": "string", "minLength": 1, "maxLength": most,
-            "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]+$",
+        Kind::Identifier(most) => identifier(*most),
+        Kind::Workspace => json!({
+            "anyOf": [part_of_paths(ID_BYTES), { "allOf": [identifier(LFS_BYTES), { "pattern": "^lfs/" }] }],
         }),
-        Kind::Line(most) => json!({
-            "type": "string", "maxLength": most, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
+        Kind::Workspaces(most) => {
+            json!({ "type": "array", "maxItems": most, "items": schema_of(&Kind::Workspace) })
+        }
+        Kind::User => part_of_paths(ID_BYTES),
+        Kind::Name => json!({
+            "type": "string", "maxLength": NAME_BYTES, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
         }),
         Kind::Text(most) => json!({ "type": "string", "maxLength": most }),
         Kind::Choice(choices) => json!({ "enum": choices }),
@@ -215,15 +220,29 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Object(most) => {
             json!({ "type": "object", "description": format!("At most {most} bytes as JSON.") })
         }
-        Kind::Several(most, bytes) => {
-            json!({ "type": "array", "maxItems": most, "items": { "type": "string", "minLength": 1, "maxLength": bytes } })
-        }
         Kind::Choices(choices) => json!({ "type": "array", "items": { "enum": choices } }),
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
         Kind::List(most, fields) => {
             json!({ "type": "array", "maxItems": most, "items": object_of(fields) })
         }
     }
+}
+
+/// A text of 1 to so many bytes without control characters.
+fn identifier(most: usize) -> Value {
+    json!({
+        "type": "string", "minLength": 1, "maxLength": most,
+        "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]+$",
+    })
+}
+
+/// The same, which is not `.` or `..`.
+fn part_of_paths(most: usize) -> Value {
+    let mut schema = identifier(most);
+    if let Value::Object(schema) = &mut schema {
+        schema.insert("not".to_owned(), json!({ "enum": [".", ".."] }));
+    }
+    schema
 }
 
 /// What any operation can be refused with before it is known which one is meant.

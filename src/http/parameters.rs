@@ -4,19 +4,19 @@ use super::fields::{Field, GREATEST, Kind, Need};
 use crate::auth::Scope;
 use crate::lock::event::EventType;
 use crate::lock::member::Role;
-use crate::lock::{ID_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES};
+use crate::lock::{ID_BYTES, MESSAGE_BYTES, METADATA_BYTES, NOTE_BYTES, SESSION_BYTES};
 
 /// The parameters that stand in paths.
 pub const PATH_PARAMETERS: &[Field] = &[
     Field {
         name: "workspace_id",
-        kind: Kind::Identifier(ID_BYTES),
+        kind: Kind::Workspace,
         need: Need::Required,
         about: "Names the workspace; percent-encoded, so that `team%2Fdesign` is one id.",
     },
     Field {
         name: "user_id",
-        kind: Kind::Identifier(ID_BYTES),
+        kind: Kind::User,
         need: Need::Required,
         about: "Names the user; percent-encoded.",
     },
@@ -53,8 +53,8 @@ pub(super) const LIMIT: Field =
     optional("limit", Kind::Integer(1, 500), "Most entries of a page; 100 if not given.");
 
 pub(super) const AUDIT: &[Field] = &[
-    optional("user_id", Kind::Identifier(ID_BYTES), "Only what happened to leases of this user."),
-    optional("by_user_id", Kind::Identifier(ID_BYTES), "Only what this user did."),
+    optional("user_id", Kind::User, "Only what happened to leases of this user."),
+    optional("by_user_id", Kind::User, "Only what this user did."),
     optional(
         "type",
         Kind::Choices(&EventType::names()),
@@ -86,28 +86,19 @@ pub(super) const ACQUIRE: &[Field] = &[
     optional("metadata", Kind::Object(METADATA_BYTES), "Whatever the app wants to keep with the lock."),
 ];
 
-pub(super) const NAME: Field =
-    optional("name", Kind::Line(NAME_BYTES), "How the caller is shown; else `X-User-Name`.");
+pub(super) const NAME: Field = optional("name", Kind::Name, "How the caller is shown; else `X-User-Name`.");
 
 pub(super) const KNOCK: &[Field] =
     &[NAME, optional("message", Kind::Text(MESSAGE_BYTES), "What the holder is told."), SESSION];
 
 pub(super) const HANDOVER: &[Field] = &[
-    optional(
-        "to_user_id",
-        Kind::Identifier(ID_BYTES),
-        "Who gets the lock; without it whoever knocked first.",
-    ),
+    optional("to_user_id", Kind::User, "Who gets the lock; without it whoever knocked first."),
     FENCE,
     SESSION,
 ];
 
 pub(super) const DECLINE: &[Field] = &[
-    optional(
-        "user_id",
-        Kind::Identifier(ID_BYTES),
-        "Whose knock it is about; without it that of whoever knocked first.",
-    ),
+    optional("user_id", Kind::User, "Whose knock it is about; without it that of whoever knocked first."),
     FENCE,
     SESSION,
 ];
@@ -120,7 +111,7 @@ pub(super) const REASON: Field =
     optional("reason", Kind::Text(MESSAGE_BYTES), "Why somebody's lease is ended, for the history.");
 
 pub(super) const WORKSPACE: &[Field] =
-    &[optional("name", Kind::Line(NAME_BYTES), "How it is shown; as before if not given.")];
+    &[optional("name", Kind::Name, "How it is shown; as before if not given.")];
 
 const ROLES: &[&str] = &[Role::Viewer.as_str(), Role::Editor.as_str(), Role::Admin.as_str()];
 const SCOPES: &[&str] =
@@ -139,8 +130,8 @@ pub(super) const TOKEN: &[Field] = &[
         Kind::Choice(SCOPES),
         "`user` (acts as its owner; if not given), `read` (looks on), `service` (acts for anybody) or `admin`.",
     ),
-    optional("user_id", Kind::Identifier(ID_BYTES), "Whose it is."),
-    optional("name", Kind::Line(NAME_BYTES), "How its owner is shown, or what it is for."),
+    optional("user_id", Kind::User, "Whose it is."),
+    optional("name", Kind::Name, "How its owner is shown, or what it is for."),
     optional(
         "ttl_ms",
         Kind::Integer(1, 100 * 365 * 24 * 60 * 60 * 1_000),
@@ -168,7 +159,7 @@ pub(super) const HEARTBEATS: &[Field] = &[
             &[
                 Field {
                     name: "workspace_id",
-                    kind: Kind::Identifier(ID_BYTES),
+                    kind: Kind::Workspace,
                     need: Need::Required,
                     about: "Names the workspace.",
                 },

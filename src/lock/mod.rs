@@ -8,13 +8,17 @@ pub mod event;
 pub mod grace;
 pub mod knock;
 pub mod member;
+mod name;
 pub mod policy;
 
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
+pub use name::DisplayName;
 
 /// Most bytes of a workspace or user id.
 pub const ID_BYTES: usize = 255;
+/// Most bytes of a workspace id that begins with `lfs/`.
+pub const LFS_BYTES: usize = 1_100;
 /// Most bytes of a session id.
 pub const SESSION_BYTES: usize = 128;
 /// Most bytes of a display name.
@@ -25,6 +29,9 @@ pub const NOTE_BYTES: usize = 500;
 pub const MESSAGE_BYTES: usize = 500;
 /// Most bytes of the metadata, encoded as JSON without white space.
 pub const METADATA_BYTES: usize = 4096;
+
+/// What the ids of `lfs/`, which are paths of files, begin with.
+const LFS: &str = "lfs/";
 
 /// A text of 1 to `most` bytes of UTF-8 without control characters.
 ///
@@ -40,8 +47,17 @@ fn identifier(field: &str, raw: &str, most: usize) -> Result<String, Error> {
     Ok(raw.to_owned())
 }
 
+/// As [`identifier`], of something that has a place in paths: proxies and browsers take `.` and `..` out of them
+/// (RFC 3986 §5.2.4), encoded or not.
+fn part_of_paths(field: &str, raw: &str, most: usize) -> Result<String, Error> {
+    if matches!(raw, "." | "..") {
+        return Err(Error::invalid(field, "must not be . or .."));
+    }
+    identifier(field, raw, most)
+}
+
 macro_rules! identifier {
-    ($(#[$about:meta])* $name:ident, $field:literal, $most:expr) => {
+    ($(#[$about:meta])* $name:ident, $field:literal, $check:expr) => {
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -50,9 +66,9 @@ macro_rules! identifier {
             /// Checks `raw`.
             ///
             /// # Errors
-            /// [`Error::Invalid`] when it is empty, too long or contains a control character.
+            /// [`Error::Invalid`] when it cannot be one.
             pub fn parse(raw: &str) -> Result<Self, Error> {
-                identifier($field, raw, $most).map(Self)
+                Self::parse_as($field, raw)
             }
 
             /// Checks `raw`, which the caller knows by another name.
@@ -60,7 +76,8 @@ macro_rules! identifier {
             /// # Errors
             /// As [`Self::parse`], with `field` in place of its name.
             pub fn parse_as(field: &str, raw: &str) -> Result<Self, Error> {
-                identifier(field, raw, $most).map(Self)
+                let check: fn(&str, &str) -> Result<String, Error> = $check;
+                check(field, raw).map(Self)
             }
 
             /// What [`Self::parse`] once checked: for reading it back from the store.
@@ -78,20 +95,23 @@ macro_rules! identifier {
 }
 
 identifier!(
-    /// Names the thing that people edit: 1 to 255 bytes of UTF-8 without control characters.
-    WorkspaceId, "workspace_id", ID_BYTES
+    /// Names the thing that people edit: 1 to 255 bytes (1,100 where it begins with `lfs/`) of UTF-8 without control
+    /// characters, not `.` or `..`.
+    WorkspaceId,
+    "workspace_id",
+    |field, raw| part_of_paths(field, raw, if raw.starts_with(LFS) { LFS_BYTES } else { ID_BYTES })
 );
 identifier!(
-    /// Names a person: 1 to 255 bytes of UTF-8 without control characters.
-    UserId, "user_id", ID_BYTES
+    /// Names a person: 1 to 255 bytes of UTF-8 without control characters, not `.` or `..`.
+    UserId,
+    "user_id",
+    |field, raw| part_of_paths(field, raw, ID_BYTES)
 );
 identifier!(
     /// Tells the tabs, devices or processes of one person apart: 1 to 128 bytes without control characters.
-    SessionId, "session_id", SESSION_BYTES
-);
-identifier!(
-    /// How a person is shown: 1 to 200 bytes without control characters.
-    DisplayName, "name", NAME_BYTES
+    SessionId,
+    "session_id",
+    |field, raw| identifier(field, raw, SESSION_BYTES)
 );
 
 /// The fencing token of a lease. Greater than every fence that was given out before, of any workspace, over release,
@@ -362,6 +382,19 @@ mod tests {
         assert!(SessionId::parse(&"s".repeat(129)).is_err());
         for bad in ["", "a\nb", "a\u{7f}", "a\u{85}", "\0"] {
             assert!(UserId::parse(bad).is_err(), "{bad:?}");
+        }
+        let lfs = |bytes: usize| WorkspaceId::parse(&format!("lfs/{}", "x".repeat(bytes - 4)));
+        assert!(lfs(1_100).is_ok() && lfs(1_101).is_err());
+    }
+
+    #[test]
+    fn an_id_is_not_what_is_taken_out_of_paths() {
+        for bad in [".", ".."] {
+            assert!(WorkspaceId::parse(bad).is_err() && UserId::parse(bad).is_err(), "{bad}");
+            assert!(SessionId::parse(bad).is_ok(), "sessions stand in no path");
+        }
+        for fine in ["...", "a/..", "./a", ".a"] {
+            assert!(WorkspaceId::parse(fine).is_ok() && UserId::parse(fine).is_ok(), "{fine}");
         }
     }
 }

@@ -196,7 +196,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
         // The table has no others.
         scope: Scope::parse(&scope).unwrap_or(Scope::Read),
         user_id: row.get::<_, Option<String>>(2)?.map(UserId::trusted),
-        name: row.get::<_, Option<String>>(3)?.map(DisplayName::trusted),
+        // An older version kept names that show nothing.
+        name: row.get::<_, Option<String>>(3)?.and_then(|name| DisplayName::parse(&name).ok().flatten()),
         created_at: WallTime(row.get(4)?),
         expires_at: row.get::<_, Option<i64>>(5)?.map(WallTime),
         last_used_at: row.get::<_, Option<i64>>(6)?.map(WallTime),

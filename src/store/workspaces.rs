@@ -342,7 +342,8 @@ fn loses_hold(
 fn read(row: &Row<'_>) -> rusqlite::Result<Workspace> {
     Ok(Workspace {
         workspace_id: WorkspaceId::trusted(row.get(0)?),
-        name: row.get::<_, Option<String>>(1)?.map(DisplayName::trusted),
+        // An older version kept names that show nothing.
+        name: row.get::<_, Option<String>>(1)?.and_then(|name| DisplayName::parse(&name).ok().flatten()),
         created_at: WallTime(row.get(2)?),
     })
 }

@@ -73,8 +73,7 @@ fn seconds(ttl: Ttl) -> u64 {
 
 /// `POST …/lock/handover`
 pub fn hand_over(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let to = call.values.text("to_user_id").map(UserId::parse).transpose();
-    let user_id = to.map_err(|error| Problem::of(&error, &call.request_id))?;
+    let user_id = call.values.user_in("to_user_id")?;
     let request = Reply { claim: claim(call, &call.values)?, user_id };
     let (actor, by) = (call.caller.actor(), by(call)?);
     let service = Arc::clone(service);

@@ -1,14 +1,12 @@
 //! Tokens, and the gate.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::locks::{ended, shown, who_has_it};
 use super::{answer, page, paged};
-use crate::auth::{Scope, token};
+use crate::auth::{Scope, id_in_header, token};
 use crate::error::Error;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
@@ -90,9 +88,9 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (workspace, fence) = &call.lock;
     let unclear =
         || closed("Say which lock lets this write pass: its workspace and its fence.", Value::Null, false);
-    // Percent-encoded where it is not ASCII, as the headers that name users. What is there and cannot be read is not as
-    // good as nothing: the query would be believed in its place.
-    let named = workspace.as_deref().map(|id| decoded(id).ok_or_else(unclear)).transpose()?;
+    // What is there and cannot be read is not as good as nothing: the query would be believed in its place.
+    let named = workspace.as_deref().map(|id| id_in_header("X-Lock-Workspace", id)).transpose();
+    let named = named.map_err(|error| not_understood(&call.failed(&error)))?;
     let workspace = only(call.values.text("workspace_id"), named.as_deref());
     let fence = only(call.values.text("fence"), fence.as_deref());
     let fence = fence.and_then(|fence| fence.parse().ok().map(Fence));
@@ -121,18 +119,6 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// What the gate is asked cannot be understood. A proxy would make an error of its own of a 400.
 pub fn not_understood(problem: &Problem) -> Problem {
     closed(problem.sentence(), Value::Null, false)
-}
-
-/// What was percent-encoded; nothing if it was not, properly.
-fn decoded(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    // Before the first percent sign.
-    parts.next();
-    let escapes = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    if !parts.all(escapes) {
-        return None;
-    }
-    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// What stands in the query or in a header; nothing if they contradict each other.

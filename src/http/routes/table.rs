@@ -8,7 +8,7 @@ use super::super::parameters::{
 };
 use super::super::problem::Code;
 use super::{BodyKind, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
-use crate::lock::ID_BYTES;
+use crate::lock::{ID_BYTES, LFS_BYTES};
 
 /// All operations.
 pub const ROUTES: &[Route] = &[
@@ -191,7 +191,7 @@ pub const ROUTES: &[Route] = &[
         query: &[
             optional(
                 "workspace_id",
-                Kind::Several(100, ID_BYTES),
+                Kind::Workspaces(100),
                 "Only what happens there; may be given up to 100 times. Without it: everywhere.",
             ),
             optional("since", Kind::Integer(0, i64::MAX), "Begin after this revision; without it, now."),
@@ -210,10 +210,10 @@ pub const ROUTES: &[Route] = &[
         right: Right::Read,
         handler: bulk::list,
         query: &[
-            optional("user_id", Kind::Identifier(ID_BYTES), "Only those of this user."),
-            optional("prefix", Kind::Text(ID_BYTES), "Only workspaces whose id begins like this."),
+            optional("user_id", Kind::User, "Only those of this user."),
+            optional("prefix", Kind::Text(LFS_BYTES), "Only workspaces whose id begins like this."),
             LIMIT,
-            optional("cursor", Kind::Identifier(ID_BYTES), CURSOR),
+            optional("cursor", Kind::Workspace, CURSOR),
         ],
         body: BodyKind::None,
         answer: (200, JSON, "LockPage"),
@@ -256,7 +256,7 @@ pub const ROUTES: &[Route] = &[
         about: "By id; with workspaces.membership = \"enforced\" those of the caller.",
         right: Right::Read,
         handler: workspaces::list,
-        query: &[LIMIT, optional("cursor", Kind::Identifier(ID_BYTES), CURSOR)],
+        query: &[LIMIT, optional("cursor", Kind::Workspace, CURSOR)],
         body: BodyKind::None,
         answer: (200, JSON, "WorkspacePage"),
         problems: &[],
@@ -312,7 +312,7 @@ pub const ROUTES: &[Route] = &[
         about: "By user id.",
         right: Right::Read,
         handler: workspaces::members,
-        query: &[LIMIT, optional("cursor", Kind::Identifier(ID_BYTES), CURSOR)],
+        query: &[LIMIT, optional("cursor", Kind::User, CURSOR)],
         body: BodyKind::None,
         answer: (200, JSON, "MemberPage"),
         problems: &[Code::WorkspaceNotFound],
@@ -411,7 +411,7 @@ pub const ROUTES: &[Route] = &[
         right: Right::Lock,
         handler: tokens::gate,
         query: &[
-            optional("workspace_id", Kind::Text(ID_BYTES), "Whose lock."),
+            optional("workspace_id", Kind::Text(LFS_BYTES), "Whose lock."),
             optional("fence", Kind::Text(32), "The fence of the lease."),
         ],
         body: BodyKind::None,

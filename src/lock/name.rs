@@ -1,0 +1,167 @@
+//! How people, workspaces and tokens are shown.
+
+use unicode_general_category::{GeneralCategory as Category, get_general_category};
+
+use super::NAME_BYTES;
+use crate::error::Error;
+
+/// How a person is shown: 1 to 200 bytes with something to see, without control characters and bidirectional controls.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DisplayName(String);
+
+impl DisplayName {
+    /// What `raw` shows: without bidirectional controls, which would turn round the sentence that it stands in, and
+    /// trimmed. Nothing if nothing of it can be seen: then it is no name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] of `name` when it is too long or contains a control character.
+    pub fn parse(raw: &str) -> Result<Option<Self>, Error> {
+        Self::parse_as("name", raw)
+    }
+
+    /// As [`Self::parse`], of a name that the caller knows as `field`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] of `field`.
+    pub fn parse_as(field: &str, raw: &str) -> Result<Option<Self>, Error> {
+        if raw.chars().any(char::is_control) {
+            return Err(Error::invalid(field, "must not contain control characters"));
+        }
+        let shown: String = raw.chars().filter(|letter| !turns_text_round(*letter)).collect();
+        let shown = shown.trim_matches(is_blank);
+        if shown.len() > NAME_BYTES {
+            return Err(Error::invalid(
+                field,
+                format!("must have at most {NAME_BYTES} bytes; this has {}", shown.len()),
+            ));
+        }
+        Ok(shown.chars().any(is_visible).then(|| Self(shown.to_owned())))
+    }
+
+    /// What [`Self::parse`] once checked: for reading it back from the store.
+    pub(crate) const fn trusted(stored: String) -> Self {
+        Self(stored)
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Bidi_Control (<https://www.unicode.org/reports/tr9/>, section 2).
+const fn turns_text_round(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// What means nothing at the ends of a text: white space, also that without a width.
+fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '\u{AD}' | '\u{180E}' | '\u{200B}' | '\u{2060}' | '\u{FEFF}')
+}
+
+/// Whether it shows something by itself. Not so: separators, marks without a letter, what only formats, and letters that
+/// are blank or are not shown at all (Default_Ignorable_Code_Point).
+fn is_visible(letter: char) -> bool {
+    if matches!(letter, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{2800}') {
+        return false;
+    }
+    match get_general_category(letter) {
+        Category::Control
+        | Category::Format
+        | Category::Surrogate
+        | Category::PrivateUse
+        | Category::EnclosingMark
+        | Category::NonspacingMark
+        | Category::SpacingMark
+        | Category::LineSeparator
+        | Category::ParagraphSeparator
+        | Category::SpaceSeparator => false,
+        // Letters of a later Unicode than this program knows are letters, but for those that never show.
+        Category::Unassigned => {
+            !matches!(letter, '\u{2065}' | '\u{FFF0}'..='\u{FFF8}' | '\u{E0000}'..='\u{E0FFF}')
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(raw: &str) -> Option<String> {
+        DisplayName::parse(raw).unwrap().map(|name| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_name_is_trimmed_and_turns_no_text_round() {
+        for (raw, name) in [
+            ("Alice", "Alice"),
+            ("  Alice Martin\u{A0}", "Alice Martin"),
+            ("\u{200B}Alice\u{FEFF}", "Alice"),
+            ("\u{202E}ecilA", "ecilA"),
+            ("Al\u{2066}ice\u{2069} \u{200F}\u{61C}", "Alice"),
+            ("42", "42"),
+            ("…", "…"),
+            ("🎨", "🎨"),
+            // What joins and varies emoji and letters stays.
+            ("👩\u{200D}🎨", "👩\u{200D}🎨"),
+            ("❤\u{FE0F}", "❤\u{FE0F}"),
+            ("می\u{200C}خواهم", "می\u{200C}خواهم"),
+            ("Zoe\u{308}", "Zoe\u{308}"),
+        ] {
+            assert_eq!(shown(raw).as_deref(), Some(name), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn without_anything_to_see_it_is_no_name() {
+        for raw in [
+            "",
+            " ",
+            "\u{A0}\u{3000}",
+            "\u{200B}",
+            "\u{200D}",
+            "\u{AD}",
+            "\u{202E}",
+            "\u{2060}\u{FEFF}",
+            "\u{2028}",
+            "\u{301}",
+            "\u{20DD}",
+            "\u{903}",
+            "\u{34F}",
+            "\u{FE0F}",
+            "\u{180E}",
+            "\u{115F}\u{1160}",
+            "\u{3164}",
+            "\u{FFA0}",
+            "\u{2800}",
+            "\u{17B4}",
+            "\u{E0001}",
+            "\u{E0100}",
+            "\u{FFF0}",
+            "\u{2065}",
+            "\u{E000}",
+        ] {
+            assert_eq!(shown(raw), None, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_bounded_as_it_is_shown() {
+        let long = "ë".repeat(100);
+        assert_eq!(shown(&format!("   {long}   ")).as_deref(), Some(long.as_str()));
+        for bad in [
+            format!("{long}e"),
+            "a\nb".to_owned(),
+            "a\u{7f}".to_owned(),
+            "\tAlice".to_owned(),
+            "\0".to_owned(),
+        ] {
+            assert!(DisplayName::parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+}
