@@ -50,7 +50,7 @@ impl DisplayName {
     }
 }
 
-/// Bidi_Control (<https://www.unicode.org/reports/tr9/>, section 2).
+/// `Bidi_Control` (<https://www.unicode.org/reports/tr9/>, section 2).
 const fn turns_text_round(letter: char) -> bool {
     matches!(
         letter,
@@ -64,7 +64,11 @@ fn is_blank(letter: char) -> bool {
 }
 
 /// Whether it shows something by itself. Not so: separators, marks without a letter, what only formats, and letters that
-/// are blank or are not shown at all (Default_Ignorable_Code_Point).
+/// are blank or are not shown at all (`Default_Ignorable_Code_Point`).
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "letters, numbers, punctuation and symbols show something"
+)]
 fn is_visible(letter: char) -> bool {
     if matches!(letter, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{2800}') {
         return false;
