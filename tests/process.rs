@@ -3,13 +3,11 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::Raw;
+use common::load::{defects, highest, killed_under_load, missing};
 use common::process::{Process, lockhouse};
 use serde_json::{Value, json};
 
@@ -193,106 +191,19 @@ fn help_says_what_there_is() {
     assert_eq!(run(&["serv"]).status.code(), Some(2));
 }
 
-/// What a client was told before the server died.
-#[derive(Default)]
-struct Told {
-    /// The last lease on each workspace, and whether its release was acknowledged.
-    leases: HashMap<String, (i64, bool)>,
-    fences: Vec<(String, i64)>,
-}
-
-/// Each client has workspaces of its own, so that it knows what must be there. Ends when the server is gone.
-fn load(process: &Process, number: usize, done: &AtomicUsize) -> Told {
-    let mut told = Told::default();
-    let mut client = process.user(&format!("user-{number}"));
-    for round in 0.. {
-        let workspace = format!("w{number}-{}", round % 3);
-        let path = format!("/api/v1/workspaces/{workspace}/lock");
-        let (method, path) = match round % 4 {
-            0 | 3 => ("POST", path),
-            1 => ("POST", format!("{path}/heartbeat")),
-            _ => ("DELETE", path),
-        };
-        let Ok(answer) = client.try_request(method, &path, &[], b"") else { return told };
-        done.fetch_add(1, Ordering::SeqCst);
-        let json = answer.json();
-        match (answer.status, method) {
-            (200, "POST") => {
-                let fence = json["lock"]["fence"].as_i64().or(json["fence"].as_i64()).unwrap();
-                told.leases.insert(workspace.clone(), (fence, false));
-                told.fences.push((workspace, fence));
-            }
-            (200, _) => {
-                if let Some(lease) = told.leases.get_mut(&workspace) {
-                    lease.1 = true;
-                }
-            }
-            (404, _) => {}
-            _ => panic!("{}", answer.text()),
-        }
-    }
-    told
-}
-
-fn acknowledged_and_kept(database: &Path, told: &[Told]) {
-    let process = Process::serve(database);
-    for told in told {
-        let mut client = process.user("auditor");
-        for (workspace, (fence, released)) in &told.leases {
-            let history = client.history(workspace);
-            let live = client.lock(workspace)["fence"].as_i64();
-            let ended = history.iter().any(|(event, of)| event != "lock.acquired" && of == fence);
-            // Something may have been done that nobody was told of; nothing that was told may be missing.
-            assert!(live == Some(*fence) || ended, "{workspace}: lease {fence} is gone without a trace");
-            assert!(!released || ended, "{workspace}: the release of {fence} was acknowledged and forgotten");
-        }
-        for (workspace, fence) in &told.fences {
-            let history = client.history(workspace);
-            assert!(
-                history.contains(&("lock.acquired".to_owned(), *fence)),
-                "{workspace}: no event for {fence}"
-            );
-        }
-    }
-    let (code, log) = process.terminate();
-    assert_eq!(code, Some(0), "{log}");
-}
-
 #[test]
 fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let mut all = Vec::new();
     for round in 0..8 {
-        let process = Process::serve(&database);
-        let done = AtomicUsize::new(0);
-        let told: Vec<Told> = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..6)
-                .map(|number| {
-                    let (process, done) = (&process, &done);
-                    scope.spawn(move || load(process, number, done))
-                })
-                .collect();
-            // In the middle of the load, at another point each time.
-            while done.load(Ordering::SeqCst) < 150 + round * 37 {
-                std::thread::yield_now();
-            }
-            Command::new("kill").args(["-KILL", &process.id().to_string()]).status().unwrap();
-            clients.into_iter().map(|client| client.join().unwrap()).collect()
-        });
-        // Its sockets are gone before it is.
-        process.kill();
-        acknowledged_and_kept(&database, &told);
-        let highest =
-            |told: &[Told]| told.iter().flat_map(|told| &told.fences).map(|(_, fence)| *fence).max().unwrap();
+        // In the middle of the load, at another point each time.
+        let told = killed_under_load(Process::serve(&database), 150 + round * 37);
+        assert_eq!(missing(&database, &told), [""; 0]);
         all.push(highest(&told));
     }
     assert!(all.is_sorted_by(|before, after| before < after), "fences go on after each crash: {all:?}");
-    let check: String = rusqlite::Connection::open(&database)
-        .unwrap()
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(check, "ok");
+    assert_eq!(defects(&database), [""; 0]);
 }
 
 #[test]

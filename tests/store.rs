@@ -16,10 +16,14 @@ use lockhouse::lock::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserI
 use lockhouse::metrics::Metrics;
 use lockhouse::store::listing::{self, Listed, Listing};
 use lockhouse::store::locks;
+use lockhouse::store::tokens;
 use lockhouse::store::{APPLICATION_ID, Options, SCHEMA_VERSION, Store, Write};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+
+/// Connections that read.
+const READERS: u32 = 3;
 
 fn open(path: &Path) -> Result<Store, Error> {
     open_at(path, ManualClock::starting_at(NOON))
@@ -41,7 +45,7 @@ fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
         busy_timeout: Duration::from_millis(50),
         max_size: None,
         restart_grace: Duration::from_secs(30),
-        readers: 1,
+        readers: READERS,
         waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     Store::open(&options, Clock::Manual(clock), &Arc::new(Metrics::default()))
@@ -392,4 +396,52 @@ fn what_has_ended_is_cleared_away_on_time_though_nobody_follows_or_asks() {
 fn count(server: &Server, table: &str) -> i64 {
     let query = format!("SELECT count(*) FROM {table}");
     server.sql().query_row(&query, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn every_connection_is_set_as_it_must_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lockhouse.db");
+    let number = |connection: &Connection, name: &str| -> i64 {
+        connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    };
+    // 2 is FULL: each commit is on the disk before it is answered.
+    let found = tokens::beside(&path, |connection| Ok(number(connection, "synchronous"))).unwrap();
+    assert_eq!(found, 2, "lockhouse token");
+    let store = open(&path).unwrap();
+    let settings = [
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("journal_size_limit", 64 * 1024 * 1024),
+        ("busy_timeout", 50),
+        ("query_only", 0),
+        ("mmap_size", 0),
+    ];
+    for (name, expected) in settings {
+        let found = store.write(move |write| Ok(number(write.connection(), name))).unwrap().value;
+        assert_eq!(found, expected, "{name} of the writer");
+    }
+    // Each of the readers there are: the inner read has another connection than the outer one.
+    all_at_once(&store, READERS, &|connection| {
+        assert!(connection.is_readonly(rusqlite::MAIN_DB).unwrap());
+        for (name, expected) in [("query_only", 1), ("mmap_size", 0), ("busy_timeout", 1_000)] {
+            assert_eq!(number(connection, name), expected, "{name} of a reader");
+        }
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    });
+    store.close();
+}
+
+/// Looks at so many readers at a time.
+fn all_at_once(store: &Store, readers: u32, look: &dyn Fn(&Connection)) {
+    if readers > 0 {
+        store
+            .read(|connection, _| {
+                look(connection);
+                all_at_once(store, readers - 1, look);
+                Ok(())
+            })
+            .unwrap();
+    }
 }

@@ -14,6 +14,8 @@
 
 pub mod client;
 pub mod contract;
+pub mod disk;
+pub mod load;
 pub mod process;
 pub mod raw;
 pub mod reading;

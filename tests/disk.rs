@@ -1,0 +1,46 @@
+//! The real program on a disk that loses power.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::disk::{Disk, LOG};
+use common::load::{defects, highest, killed_under_load, missing};
+use common::process::Process;
+
+/// Yes and no, in a sequence that is the same each time (xorshift64).
+fn coin(seed: u64) -> impl FnMut() -> bool {
+    let mut state = seed;
+    move || {
+        for shift in [13, -7, 17] {
+            state ^= if shift > 0 { state << shift } else { state >> -shift };
+        }
+        state & 1 == 1
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_each_power_cut() {
+    let Some(disk) = Disk::new() else { return };
+    let mut before = 0;
+    for round in 0..10_u32 {
+        let process = Process::start(&mut disk.lockhouse_until_the_power_is_cut(), &disk.database());
+        let told = killed_under_load(process, 60 + usize::try_from(round).unwrap() * 41);
+        // Nothing survives that was not synced; or some of it does.
+        let mut some = coin(u64::from(round) + 1);
+        disk.cut_power(|| round % 2 == 1 && some());
+        assert_eq!(missing(&disk.database(), &told), [""; 0], "round {round}");
+        assert_eq!(defects(&disk.database()), [""; 0], "round {round}");
+        assert!(highest(&told) > before, "fences go on after round {round}");
+        before = highest(&told);
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_sync_the_log_though_it_says_so_is_found_out_by_the_test_above() {
+    let Some(disk) = Disk::new() else { return };
+    let process = Process::start(&mut disk.lockhouse_until_the_power_is_cut(), &disk.database());
+    disk.lie_about(LOG);
+    let told = killed_under_load(process, 60);
+    disk.cut_power(|| false);
+    assert!(!missing(&disk.database(), &told).is_empty());
+}
