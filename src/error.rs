@@ -20,6 +20,8 @@ pub enum Denied {
 pub enum Limit {
     /// `limits.requests_per_second`
     Requests,
+    /// Credentials from one address that were good for nothing.
+    Credentials,
     /// `limits.locks_per_user`
     Locks,
     /// `limits.streams_per_user`
@@ -42,6 +44,7 @@ impl Limit {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests_per_second",
+            Self::Credentials => "bad_credentials",
             Self::Locks => "locks_per_user",
             Self::Streams => "streams_per_user",
             Self::Line => "waiters_per_workspace",
@@ -57,6 +60,7 @@ impl Limit {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Requests => "You have made too many requests. Give it a moment.",
+            Self::Credentials => "Too many wrong credentials have come from this address. Give it a moment.",
             Self::Locks => "You have as many locks as one user can have. Release one first.",
             Self::Streams => {
                 "You follow the events as often as one user can. Close another page or stream first."

@@ -14,6 +14,8 @@ use crate::error::Error;
 use crate::service::Service;
 use crate::store::locks::Stepped;
 
+/// Threads here that read from the store.
+pub const READING_THREADS: u32 = 1;
 /// A write-ahead log larger than this is folded in (bytes).
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// Most steps of one kind in one round, so that a round ends.

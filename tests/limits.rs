@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Client, Raw, Server, eventually};
+use common::{Client, NOON, Raw, Server, eventually};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use serde_json::{Value, json};
@@ -109,4 +110,49 @@ fn one_user_has_only_so_many_streams_of_events() {
     assert_eq!(status(&bearer(Scope::Read, None)), 200);
     drop(one);
     eventually(|| status(&alice) == 200);
+}
+
+#[test]
+fn credentials_that_are_good_for_nothing_are_looked_up_only_so_often_for_one_address() {
+    const SECRET: &str = "a secret of the app, 32 bytes long";
+    let server = Server::with(|config| {
+        config.auth.mode = AuthMode::Jwt;
+        config.auth.jwt.secrets = vec![SECRET.to_owned()];
+    });
+    let jwt = |user: &str, secret: &str| {
+        let claims = json!({ "sub": user, "exp": NOON.0 / 1_000 + 300 });
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+    };
+    let get = |token: &str| server.client().with_token(token).get("/api/v1/locks");
+    let wrong = |number: u32| jwt(&number.to_string(), "not the secret of the app, as long as it");
+    let (alice, bob) = (jwt("alice", SECRET), server.token(Scope::User, Some("bob")));
+    for token in [&alice, &bob] {
+        get(token).expect(200);
+    }
+    for number in 0..200 {
+        get(&wrong(number)).refused(401, "unauthenticated");
+    }
+    for token in [wrong(200), "lh_unknown".to_owned()] {
+        let refused = get(&token);
+        refused.refused(429, "rate_limited");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    assert_eq!(server.limited("bad_credentials"), 2);
+    // Those who are known go on.
+    for token in [&alice, &bob] {
+        get(token).expect(200);
+    }
+    server.pass(50);
+    get(&wrong(201)).refused(401, "unauthenticated");
+    get(&wrong(202)).refused(429, "rate_limited");
+    // Also when a token is to be looked up anew. Others come in when the address has cooled down a little.
+    server.pass(1_000);
+    for number in 0..20 {
+        get(&wrong(300 + number)).refused(401, "unauthenticated");
+    }
+    get(&bob).expect(200);
+    get(&jwt("carol", SECRET)).refused(429, "rate_limited");
+    server.pass(50);
+    get(&jwt("carol", SECRET)).expect(200);
 }

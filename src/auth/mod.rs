@@ -7,7 +7,9 @@ mod jwt;
 pub mod token;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashlink::LruCache;
 
 use crate::config::{self, AuthMode};
 use crate::error::Error;
@@ -15,7 +17,7 @@ use crate::lock::member::Actor;
 use crate::lock::policy::Standing;
 use crate::lock::{DisplayName, UserId};
 use crate::percent;
-use crate::service::Service;
+use crate::service::{Recalled, Service};
 use crate::store::tokens::Hash;
 pub use crate::store::tokens::Scope;
 use crate::time::WallTime;
@@ -122,6 +124,15 @@ impl Caller {
     }
 }
 
+/// What is done to find out who is calling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// What is in memory: nothing is read, and no signature is checked.
+    Recall,
+    /// Whatever it takes.
+    LookUp,
+}
+
 /// Why somebody is not let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -129,8 +140,19 @@ pub enum Refusal {
     Unauthenticated,
     /// They act for somebody for whom they may not.
     NotForThem,
+    /// They have to be looked up first.
+    NotRecalled(Before),
     /// What they say cannot be; or it cannot be looked up.
     Failed(Error),
+}
+
+/// What is remembered of credentials that have to be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// They were good a while ago.
+    Good,
+    /// Nothing.
+    Nothing,
 }
 
 impl From<Error> for Refusal {
@@ -167,13 +189,26 @@ impl Means {
 pub struct Auth {
     means: Means,
     service: Arc<Service>,
+    /// The JWTs that were verified. The one that was not used for the longest time makes room for another.
+    verified: Mutex<LruCache<Hash, Verified>>,
 }
+
+/// A JWT that was verified.
+struct Verified {
+    caller: Caller,
+    /// When; and until when it is believed.
+    from: WallTime,
+    until: WallTime,
+}
+
+/// Most JWTs that are remembered.
+const VERIFIED: usize = 10_000;
 
 impl Auth {
     /// By these means, and the tokens of `service`.
     #[must_use]
     pub fn new(means: Means, service: &Arc<Service>) -> Self {
-        Self { means, service: Arc::clone(service) }
+        Self { means, service: Arc::clone(service), verified: Mutex::new(LruCache::new(VERIFIED)) }
     }
 
     /// How callers say who they are.
@@ -204,11 +239,11 @@ impl Auth {
         }
     }
 
-    /// Finds out who is calling.
+    /// Finds out who is calling, with as much effort as allowed.
     ///
     /// # Errors
-    /// Why they are not let in.
-    pub fn identify(&self, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
+    /// Why they are not let in; [`Refusal::NotRecalled`] when it takes more effort.
+    pub fn identify(&self, credentials: &Credentials<'_>, effort: Effort) -> Result<Caller, Refusal> {
         if self.means.mode == AuthMode::None {
             return Ok(believe(credentials)?);
         }
@@ -222,17 +257,8 @@ impl Auth {
             (_, bearer) => bearer?,
         };
         match (bearer, asserted) {
-            (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials),
-            (Some(token), _) => {
-                let jwt = self.means.jwt.as_ref().ok_or(Refusal::Unauthenticated)?;
-                let verified = jwt.verify(token, self.service.wall()).map_err(|wrong| {
-                    log::debug!("a JWT was refused: {wrong}");
-                    Refusal::Unauthenticated
-                })?;
-                let lasts = Lasts::Until(verified.until);
-                let caller = self.vouched_for(verified.user_id, verified.name, verified.is_admin, lasts);
-                Ok(Caller { expires_at: verified.expires_at, ..caller })
-            }
+            (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials, effort),
+            (Some(token), _) => self.by_jwt(token, effort),
             (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
                 // The door has encoded what was not ASCII, and each %: what the proxy wrote is taken as it is.
                 let header = &self.means.user_header;
@@ -248,6 +274,37 @@ impl Auth {
         }
     }
 
+    fn by_jwt(&self, token: &str, effort: Effort) -> Result<Caller, Refusal> {
+        let jwt = self.means.jwt.as_ref().ok_or(Refusal::Unauthenticated)?;
+        let (hash, now) = (token::hash(token), self.service.wall());
+        let recalled = self.verified().get(&hash).map(|verified| {
+            let is_good = verified.from <= now && now < verified.until;
+            is_good.then(|| verified.caller.clone())
+        });
+        match (recalled, effort) {
+            (Some(Some(caller)), _) => return Ok(caller),
+            (Some(None), Effort::Recall) => return Err(Refusal::NotRecalled(Before::Good)),
+            (None, Effort::Recall) => return Err(Refusal::NotRecalled(Before::Nothing)),
+            (Some(None) | None, Effort::LookUp) => {}
+        }
+        let verified = jwt.verify(token, now).map_err(|wrong| {
+            log::debug!("a JWT was refused: {wrong}");
+            self.verified().remove(&hash);
+            Refusal::Unauthenticated
+        })?;
+        let until = verified.until;
+        let caller =
+            self.vouched_for(verified.user_id, verified.name, verified.is_admin, Lasts::Until(until));
+        let caller = Caller { expires_at: verified.expires_at, ..caller };
+        self.verified().insert(hash, Verified { caller: caller.clone(), from: now, until });
+        Ok(caller)
+    }
+
+    fn verified(&self) -> MutexGuard<'_, LruCache<Hash, Verified>> {
+        // Nothing panics while it is held.
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One whom somebody else has signed in.
     fn vouched_for(&self, user_id: UserId, name: Name, is_admin: bool, lasts: Lasts) -> Caller {
         let is_admin = is_admin || self.means.admins.contains(&user_id);
@@ -259,9 +316,22 @@ impl Auth {
         Caller { is_named, user_id: Some(user_id), name, scope, lasts, expires_at: None }
     }
 
-    fn by_token(&self, token: &str, credentials: &Credentials<'_>) -> Result<Caller, Refusal> {
+    fn by_token(
+        &self,
+        token: &str,
+        credentials: &Credentials<'_>,
+        effort: Effort,
+    ) -> Result<Caller, Refusal> {
         let hash = token::hash(token);
-        let token = self.service.token(&hash)?.ok_or(Refusal::Unauthenticated)?;
+        let token = match effort {
+            Effort::LookUp => self.service.token(&hash)?,
+            Effort::Recall => match self.service.recall_token(&hash) {
+                Recalled::Known(token) => token,
+                Recalled::Stale => return Err(Refusal::NotRecalled(Before::Good)),
+                Recalled::Unknown => return Err(Refusal::NotRecalled(Before::Nothing)),
+            },
+        };
+        let token = token.ok_or(Refusal::Unauthenticated)?;
         let lasts = Lasts::AsLongAs(hash);
         let said = said(credentials)?;
         if let Some(user_id) = &said.user_id {

@@ -23,8 +23,9 @@ use crate::http::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
 use crate::http::letters::Holds;
 use crate::http::rate::RateLimit;
 use crate::http::routes::{ROUTES, Route};
-use crate::http::server::{READERS, Server};
+use crate::http::server::{self, Server};
 use crate::http::wire::WORDS;
+use crate::live::hub;
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::store::queue::Limits;
@@ -32,9 +33,10 @@ use crate::store::{Options, Store};
 use crate::sweeper;
 use crate::time::Clock;
 
-/// Reads beside those of the server's readers: the answers' thread, which reads histories, that which tells the
-/// events, and one to spare.
-const MORE_READERS: u32 = 3;
+/// Every thread that reads from the store has a connection.
+const READING_THREADS: u32 = server::READING_THREADS + hub::READING_THREADS + sweeper::READING_THREADS;
+/// Credentials a second that are good for nothing and are looked up for one address.
+const BAD_CREDENTIALS: u32 = 20;
 /// How long a stop waits at least for what the server is making, after the door is closed.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Signals that come within this are one.
@@ -172,6 +174,7 @@ pub fn start_on(
         service: Arc::clone(&service),
         auth: Auth::new(means, &service),
         rate: config.limits.requests_per_second.map(RateLimit::new),
+        strangers: RateLimit::new(BAD_CREDENTIALS),
         cors_origins: config.server.cors_origins.clone(),
     };
     let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
@@ -208,7 +211,7 @@ pub(super) fn options(config: &Config) -> Options {
         busy_timeout: config.database.busy_timeout,
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,
-        readers: READERS + MORE_READERS,
+        readers: READING_THREADS,
         waiters: Limits {
             per_workspace: config.limits.waiters_per_workspace,
             per_user: config.limits.waiters_per_user,

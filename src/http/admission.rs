@@ -3,24 +3,72 @@
 
 use std::net::IpAddr;
 
-use super::dispatch::App;
+use super::dispatch::{App, body};
 use super::exchange::Request;
+use super::find::Matched;
 use super::problem::{Code, Problem};
-use super::routes::{Right, Route};
-use crate::auth::{Caller, Credentials, Lasts, Refusal, Scope};
+use super::routes::{BodyKind, Right, Route};
+use crate::auth::{Caller, Credentials, Effort, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
-use crate::error::Limit;
+use crate::error::{Error, Limit};
 
 /// What a monitor asks.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
+/// Who is calling, or why they are not let in; nothing where nobody asks.
+pub type Identity = Option<Result<Caller, Refusal>>;
+
 impl App {
+    /// Who is calling, as their credentials say. Nothing where nobody asks for credentials.
+    pub fn identify(&self, request: &Request, named: &Matched, effort: Effort) -> Identity {
+        let Matched::Route(route, _) = named else { return None };
+        if route.right == Right::Open
+            || request.headers.twice.is_some()
+            || self.is_from_a_strange_page(request)
+        {
+            return None;
+        }
+        let headers = &request.headers;
+        // A beacon cannot have headers: its credentials stand in the body.
+        let body = match route.body {
+            BodyKind::Beacon(_) => body(route, request).ok(),
+            BodyKind::None | BodyKind::Json(_) => None,
+        };
+        let credentials = Credentials {
+            user_id: headers.user_id.as_deref(),
+            user_name: headers.user_name.as_deref(),
+            authorization: headers.authorization.as_deref(),
+            access_token: body.as_ref().and_then(|body| body.text("access_token")),
+            asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
+        };
+        Some(self.auth.identify(&credentials, effort))
+    }
+
+    /// Whether credentials of which nothing is known may be looked up: not when too many that came from there were good
+    /// for nothing. So a flood of them costs next to nothing.
+    pub(super) fn may_look_up(&self, request: &Request) -> Result<(), Problem> {
+        self.strangers.look(&from("address", request), self.service.monotonic()).map_err(|wait| {
+            self.service.metrics().limited(Limit::Credentials);
+            Problem::limited(Limit::Credentials, wait)
+        })
+    }
+
+    /// Looks up who is calling. Credentials that are good for nothing are counted.
+    pub(super) fn look_up(&self, request: &Request, named: &Matched) -> Identity {
+        let identity = self.identify(request, named, Effort::LookUp);
+        if identity == Some(Err(Refusal::Unauthenticated)) {
+            // Those that were on their way when it was too much were looked up all the same.
+            let _ = self.strangers.take(&from("address", request), self.service.monotonic());
+        }
+        identity
+    }
+
     /// Who is calling, if they may call this route at all.
     pub(super) fn authenticate(
         &self,
         route: &Route,
         request: &Request,
-        access_token: Option<&str>,
+        identity: Identity,
     ) -> Result<Caller, Problem> {
         if let Some(name) = request.headers.twice {
             return Err(self.limited(request, Problem::invalid(name, "must be given once")));
@@ -30,14 +78,6 @@ impl App {
                 .detail("Pages of this origin may not call. If they should, add it to server.cors_origins.");
             return Err(self.limited(request, problem));
         }
-        let headers = &request.headers;
-        let credentials = Credentials {
-            user_id: headers.user_id.as_deref(),
-            user_name: headers.user_name.as_deref(),
-            authorization: headers.authorization.as_deref(),
-            access_token,
-            asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
-        };
         if route.right == Right::Open {
             // A monitor that shares an address with others is not kept from asking.
             let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
@@ -51,7 +91,7 @@ impl App {
                 expires_at: None,
             });
         }
-        let caller = self.auth.identify(&credentials);
+        let caller = identity.unwrap_or(Err(Refusal::Unauthenticated));
         self.limit(|| {
             let key = caller.as_ref().ok().and_then(Caller::key);
             key.unwrap_or_else(|| from("address", request))
@@ -60,6 +100,9 @@ impl App {
             Refusal::Unauthenticated => self.unauthenticated(),
             Refusal::NotForThem => Problem::new(Code::Forbidden)
                 .detail("This token acts for its owner only: leave X-User-Id out."),
+            Refusal::NotRecalled(_) => {
+                Problem::of(&Error::Internal("a caller was not looked up".to_owned()), &request.id)
+            }
             Refusal::Failed(error) => Problem::of(&error, &request.id),
         })?;
         self.admit(route, &caller)?;
@@ -106,7 +149,7 @@ impl App {
     /// Whether a caller has made too many requests just now: each for themselves, those who are nobody by address.
     pub(super) fn limit(&self, key: impl FnOnce() -> String) -> Result<(), Problem> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        rate.take(key(), self.service.monotonic()).map_err(|wait| {
+        rate.take(&key(), self.service.monotonic()).map_err(|wait| {
             self.service.metrics().limited(Limit::Requests);
             Problem::limited(Limit::Requests, wait)
         })

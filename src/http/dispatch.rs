@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admission::from;
+use super::admission::{Identity, from};
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
 use super::find::{Matched, find};
@@ -50,7 +50,7 @@ impl Call {
     /// # Errors
     /// Why not.
     pub fn may(&self, service: &Service, workspace_id: &WorkspaceId, need: Need) -> Result<(), Problem> {
-        service.may(&self.caller.actor(), workspace_id, need).map(drop).map_err(|error| self.failed(&error))
+        service.may(&self.caller.actor(), workspace_id, need).map_err(|error| self.failed(&error))
     }
 
     /// What the caller is told of an error.
@@ -82,6 +82,8 @@ pub struct App {
     pub auth: Auth,
     /// How often each of them may.
     pub rate: Option<RateLimit>,
+    /// How many credentials that are good for nothing may come from one address.
+    pub strangers: RateLimit,
     /// Web origins whose pages may call.
     pub cors_origins: Vec<String>,
 }
@@ -107,8 +109,24 @@ impl App {
         }
     }
 
-    /// Answers a request that names this, now or later.
-    pub fn handle(&self, request: &Request, named: Matched, mut reply: Reply) {
+    /// Lets go of the body where there is none to be. `{}` is as good as none.
+    ///
+    /// # Errors
+    /// The refusal of any other, before anybody looks who sent it: it need not be kept until then.
+    pub(super) fn drop_body(&self, request: &mut Request, named: &Matched) -> Result<(), Problem> {
+        let refused = match named {
+            Matched::Route(route, _) if matches!(route.body, BodyKind::None) => body(route, request)
+                .err()
+                .map(|problem| if route.name == GATE { not_understood(&problem) } else { problem }),
+            Matched::Route(..) => return Ok(()),
+            Matched::Page(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
+        };
+        request.body = Vec::new();
+        refused.map_or(Ok(()), |problem| Err(self.limited(request, problem)))
+    }
+
+    /// Answers a request that names this and comes from them, now or later.
+    pub fn handle(&self, request: &Request, named: Matched, identity: Identity, mut reply: Reply) {
         let (route, path) = match named {
             Matched::Route(route, path) => (route, path),
             Matched::Page(page) => return self.show(page, request, reply),
@@ -120,7 +138,7 @@ impl App {
             }
         };
         reply.is_for(route.name);
-        let call = match self.check(route, path, request) {
+        let call = match self.check(route, path, request, identity) {
             Ok(call) => call,
             Err(problem) if route.name == GATE && problem.status() == Code::InvalidRequest.status() => {
                 return reply.refuse(&not_understood(&problem));
@@ -180,16 +198,16 @@ impl App {
         route: &Route,
         path: Vec<(&'static str, String)>,
         request: &Request,
+        identity: Identity,
     ) -> Result<Call, Problem> {
-        // A beacon cannot have headers: its credentials stand in the body, which is read first.
+        // A beacon's credentials stand in the body, which is read first.
         let (body, caller) = match route.body {
             BodyKind::Beacon(_) => {
                 let body = body(route, request).map_err(|problem| self.limited(request, problem))?;
-                let caller = self.authenticate(route, request, body.text("access_token"))?;
-                (body, caller)
+                (body, self.authenticate(route, request, identity)?)
             }
             BodyKind::None | BodyKind::Json(_) => {
-                let caller = self.authenticate(route, request, None)?;
+                let caller = self.authenticate(route, request, identity)?;
                 (body(route, request)?, caller)
             }
         };
@@ -207,7 +225,7 @@ impl App {
 }
 
 /// What the body says.
-fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
+pub(super) fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
     let bytes = &request.body;
     let fields = route.body.fields();
     if bytes.is_empty() {

@@ -200,8 +200,9 @@ impl Reply {
     /// behind it.
     #[must_use]
     pub fn aside(mut self) -> Self {
+        let seen = self.seen.clone();
         let ticket = self.put_off(PutOff::UntilItIsMade);
-        Self::new(std::mem::take(&mut self.request_id), Box::new(ticket))
+        Self { request_id: std::mem::take(&mut self.request_id), seen, outlet: Some(Box::new(ticket)) }
     }
 
     /// Whether it is known that nobody is there to get the answer. Then it need not be made.

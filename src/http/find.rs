@@ -1,6 +1,6 @@
 //! Finds what a request names in the table of routes.
 
-use super::routes::{Route, Touches};
+use super::routes::{DOCUMENT, FOLLOW, Route, Touches};
 use crate::console::Page;
 
 /// What a request names.
@@ -16,10 +16,19 @@ pub enum Matched {
 }
 
 impl Matched {
-    /// Whether it may keep the thread that carries it out: it reads from the store.
+    /// Whether it may keep the thread that carries it out: it reads from the store, or its answer is large.
     #[must_use]
-    pub const fn takes_time(&self) -> bool {
-        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Reads | Touches::ReadsAndWrites))
+    pub fn takes_time(&self) -> bool {
+        match self {
+            Self::Route(route, _) => match route.store {
+                Touches::Reads | Touches::ReadsAndWrites => true,
+                // Whoever follows is looked up as a member, if that matters; and the document is large.
+                Touches::Nothing => matches!(route.name, FOLLOW | DOCUMENT),
+                Touches::Writes => false,
+            },
+            Self::Page(_) => true,
+            Self::OtherMethods(_) | Self::Nothing => false,
+        }
     }
 
     /// Whether it waits for the writer among those that need not (see `door::upstream`).

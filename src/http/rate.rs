@@ -1,59 +1,100 @@
 //! How often each caller may call: a token bucket each.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Requests at once are as many as in so many seconds.
-const BURST_SECONDS: f64 = 10.0;
-/// Most callers that are told apart. When there are more, those who have not called for a while are forgotten, and then
-/// everybody.
+/// Requests at once are as many as in so much time.
+const BURST: Duration = Duration::from_secs(10);
+/// Most callers that are told apart. When one more comes, the one whose bucket is the fullest is forgotten: it loses the
+/// least by it, and who has just used up theirs stays remembered whatever others do.
 const CALLERS: usize = 100_000;
 
 /// A limit on requests.
 #[derive(Debug)]
 pub struct RateLimit {
-    per_second: f64,
-    buckets: Mutex<HashMap<String, Bucket>>,
+    /// In which time one more request may be made.
+    interval: Duration,
+    most: usize,
+    buckets: Mutex<Buckets>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// Requests that may be made, at `at`.
-    left: f64,
-    at: Duration,
+/// What is known of a bucket is when it is full again (the generic cell rate algorithm, ITU-T I.371). Full buckets need
+/// not be known.
+#[derive(Debug, Default)]
+struct Buckets {
+    full_at: HashMap<Arc<str>, Duration>,
+    /// The same, in the order of time.
+    by_time: BTreeSet<(Duration, Arc<str>)>,
 }
 
 impl RateLimit {
     /// So many requests a second for each caller.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
-        Self { per_second: f64::from(per_second), buckets: Mutex::default() }
+        Self {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            most: CALLERS,
+            buckets: Mutex::default(),
+        }
     }
 
     /// One request of `caller`.
     ///
     /// # Errors
     /// After how many seconds they may try again.
-    pub fn take(&self, caller: String, now: Duration) -> Result<(), u64> {
-        let full = self.per_second * BURST_SECONDS;
+    pub fn take(&self, caller: &str, now: Duration) -> Result<(), u64> {
         // Nothing panics while it is held.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= CALLERS && !buckets.contains_key(&caller) {
-            buckets.retain(|_, bucket| now.saturating_sub(bucket.at).as_secs_f64() < BURST_SECONDS);
-            if buckets.len() >= CALLERS {
-                buckets.clear();
-            }
+        let full_at = self.after_one_more(&buckets, caller, now)?;
+        buckets.set(caller, full_at);
+        // Those that are full by now, two at a time, so that they become fewer.
+        buckets.forget_first_if(|first, _| first <= now);
+        buckets.forget_first_if(|first, count| first <= now || count > self.most);
+        Ok(())
+    }
+
+    /// Whether `caller` could make a request.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn look(&self, caller: &str, now: Duration) -> Result<(), u64> {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        self.after_one_more(&buckets, caller, now).map(drop)
+    }
+
+    /// When the bucket would be full again after one more request.
+    fn after_one_more(&self, buckets: &Buckets, caller: &str, now: Duration) -> Result<Duration, u64> {
+        let full_at = buckets.full_at.get(caller).copied().unwrap_or_default();
+        let after = full_at.max(now).saturating_add(self.interval);
+        let wait = after.saturating_sub(now).saturating_sub(BURST);
+        if wait.is_zero() { Ok(after) } else { Err(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)) }
+    }
+}
+
+impl Buckets {
+    fn set(&mut self, caller: &str, full_at: Duration) {
+        let known = self.full_at.get_key_value(caller).map(|(caller, before)| (Arc::clone(caller), *before));
+        let caller = known.map_or_else(
+            || Arc::from(caller),
+            |(caller, before)| {
+                let entry = (before, caller);
+                self.by_time.remove(&entry);
+                entry.1
+            },
+        );
+        self.by_time.insert((full_at, Arc::clone(&caller)));
+        self.full_at.insert(caller, full_at);
+    }
+
+    /// Forgets the bucket that is full first, if `so` says so of that time and of how many there are.
+    fn forget_first_if(&mut self, so: impl FnOnce(Duration, usize) -> bool) {
+        if let Some((first, _)) = self.by_time.first()
+            && so(*first, self.by_time.len())
+            && let Some((_, caller)) = self.by_time.pop_first()
+        {
+            self.full_at.remove(&caller);
         }
-        let bucket = buckets.entry(caller).or_insert(Bucket { left: full, at: now });
-        let passed = now.saturating_sub(bucket.at).as_secs_f64();
-        *bucket = Bucket { left: (bucket.left + passed * self.per_second).min(full), at: now.max(bucket.at) };
-        if bucket.left >= 1.0 {
-            bucket.left -= 1.0;
-            return Ok(());
-        }
-        let wait = Duration::from_secs_f64((1.0 - bucket.left) / self.per_second);
-        Err(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
 }
 
@@ -64,7 +105,7 @@ mod tests {
     #[test]
     fn each_caller_may_make_so_many_at_once_and_then_so_many_a_second() {
         let rate = RateLimit::new(2);
-        let take = |caller: &str, ms| rate.take(caller.to_owned(), Duration::from_millis(ms));
+        let take = |caller: &str, ms| rate.take(caller, Duration::from_millis(ms));
         for _ in 0..20 {
             assert_eq!(take("alice", 0), Ok(()));
         }
@@ -80,11 +121,27 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_forgotten_not_piled_up() {
-        let rate = RateLimit::new(1);
-        for number in 0..CALLERS + 10 {
-            assert_eq!(rate.take(number.to_string(), Duration::ZERO), Ok(()));
+    fn whoever_is_limited_stays_so_whatever_number_of_strangers_come() {
+        let rate = RateLimit { most: 100, ..RateLimit::new(1) };
+        for _ in 0..10 {
+            assert_eq!(rate.take("alice", Duration::ZERO), Ok(()));
         }
-        assert!(rate.buckets.lock().unwrap().len() <= CALLERS);
+        for number in 0..1_000 {
+            assert_eq!(rate.take(&number.to_string(), Duration::ZERO), Ok(()));
+        }
+        assert_eq!(rate.buckets.lock().unwrap().full_at.len(), 100, "they are forgotten, not piled up");
+        assert_eq!(rate.take("alice", Duration::ZERO), Err(1));
+        assert_eq!(rate.look("alice", Duration::ZERO), Err(1));
+        assert_eq!(rate.look("alice", Duration::from_secs(1)), Ok(()));
+    }
+
+    #[test]
+    fn of_whom_nothing_need_be_known_nothing_is_kept() {
+        let rate = RateLimit::new(1);
+        for number in 0..1_000 {
+            assert_eq!(rate.take(&number.to_string(), Duration::from_secs(10 * number)), Ok(()));
+        }
+        let buckets = rate.buckets.lock().unwrap();
+        assert!(buckets.full_at.len() <= 2 && buckets.by_time.len() == buckets.full_at.len());
     }
 }

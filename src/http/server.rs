@@ -1,8 +1,9 @@
 //! The server: the only user of `tiny_http`.
 //!
 //! It listens on a Unix socket that only the door knows (see `door`), so what it reads is complete, well-formed and
-//! small. One thread receives the requests and hands those that write to the writer, which takes it no time. What only
-//! reads may take long: it goes to a few other threads, and is put aside, so that it holds up nothing behind it. An
+//! small. One thread receives the requests. It does nothing that takes long: it neither reads from the store nor checks a
+//! signature. It hands those that write to the writer. What reads goes to a few other threads, and credentials that are
+//! not in memory go to one more; both are put aside, so that they hold up nothing behind them, and both are bounded. An
 //! answer is one buffer, written when its turn comes, by whoever completed it.
 
 use std::io;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
+use super::admission::Identity;
 use super::dispatch::App;
 use super::exchange::{
     ASSERTED_NAME, ASSERTED_USER, Headers, Outlet, PutOff, Reply, Request, Response, Seen,
@@ -27,20 +29,38 @@ use super::problem::Problem;
 use super::render::{Asked, Renderer};
 use super::tag::{self, Tag};
 use super::turns::{self, Turn, Turns};
+use crate::auth::{Before, Effort, Refusal};
 use crate::error::Error;
 use crate::time::Clock;
 
 /// Threads that carry out what only reads.
 pub const READERS: u32 = 4;
-/// Most requests that wait for one of the readers; more are told to try again.
+/// Threads here that read from the store: those, and the one that looks up credentials.
+pub const READING_THREADS: u32 = READERS + 1;
+/// Most requests that wait for one of the readers, or to be looked up; more are told to try again.
 const WAITING: usize = 1024;
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
 
-/// A request that was received, what it names, and the way back.
-type Received = (Request, Matched, Reply);
-/// What waits for the readers.
+/// A request that was received.
+struct Received {
+    request: Request,
+    named: Matched,
+    /// Who sent it, as far as that is known.
+    identity: Identity,
+    reply: Reply,
+}
+
+/// Where requests wait for a thread.
 type Lane = (Sender<Received>, Receiver<Received>);
+
+/// The ways on from the thread that receives.
+struct Lanes {
+    /// To the one that looks up who is calling.
+    look_ups: Sender<Received>,
+    /// To those that carry out what takes time.
+    readers: Sender<Received>,
+}
 
 /// A server that runs.
 pub struct Server {
@@ -79,14 +99,21 @@ impl Server {
             turns: Turns::default(),
             stopping: AtomicBool::new(false),
         });
-        let (sender, waiting) = bounded(WAITING);
+        let (readers, waiting) = bounded(WAITING);
+        let (look_ups, unknown) = bounded(WAITING);
         let doubtful: Lane = bounded(WAITING);
         let (running, ended) = mpsc::channel::<()>();
+        let lanes = Lanes { look_ups, readers: readers.clone() };
         let receiver = (Arc::clone(&shared), running.clone());
         let mut threads = vec![Builder::new().name("requests".to_owned()).spawn(move || {
             let (shared, _until_the_end) = receiver;
-            shared.receive(&sender);
+            shared.receive(&lanes);
         })?];
+        let looks_up = (Arc::clone(&shared), running.clone());
+        threads.push(Builder::new().name("credentials".to_owned()).spawn(move || {
+            let (shared, _until_the_end) = looks_up;
+            shared.look_up(&unknown, &readers);
+        })?);
         for number in 0..READERS {
             let (shared, waiting, running) = (Arc::clone(&shared), waiting.clone(), running.clone());
             let doubtful = doubtful.clone();
@@ -117,19 +144,53 @@ impl Server {
 }
 
 impl Shared {
-    /// Receives until it is over, and hands on what takes time. When it returns, the readers finish what waits.
-    fn receive(self: Arc<Self>, readers: &Sender<Received>) {
+    /// Receives until it is over, and hands on what takes time. When it returns, the others finish what waits.
+    fn receive(self: Arc<Self>, lanes: &Lanes) {
         while let Some(request) = self.next() {
-            let Some((request, reply)) = self.take(request) else { continue };
-            let named = self.app.find(&request);
-            // A body where there is none to be is refused at once, and kept for nobody.
-            let reply = if named.writes_though_it_is_read(&request.method) { reply.aside() } else { reply };
-            if !named.takes_time() || !request.body.is_empty() {
-                self.serve((request, named, reply));
-            } else if let Err(unsent) = readers.try_send((request, named, reply.aside())) {
-                let (request, _, reply) = unsent.into_inner();
-                reply.refuse(&Problem::of(&Error::Busy, &request.id));
+            if let Some((request, reply)) = self.take(request) {
+                at_its_own_cost(|| self.begin(request, reply, lanes));
             }
+        }
+    }
+
+    /// Finds out what a request is, and where it goes on. Nothing here reads from the store or checks a signature.
+    fn begin(&self, mut request: Request, mut reply: Reply, lanes: &Lanes) {
+        let named = self.app.find(&request);
+        if let Matched::Route(route, _) = &named {
+            reply.is_for(route.name);
+        }
+        let reply = if named.writes_though_it_is_read(&request.method) { reply.aside() } else { reply };
+        if let Err(problem) = self.app.drop_body(&mut request, &named) {
+            return reply.refuse(&problem);
+        }
+        let identity = self.app.identify(&request, &named, Effort::Recall);
+        let Some(Err(Refusal::NotRecalled(before))) = identity else {
+            return self.go_on(Received { request, named, identity, reply }, &lanes.readers);
+        };
+        if before == Before::Nothing
+            && let Err(problem) = self.app.may_look_up(&request)
+        {
+            return reply.refuse(&problem);
+        }
+        hand_on(Received { request, named, identity, reply }, &lanes.look_ups);
+    }
+
+    /// Carries out a request whose sender is known, or hands it on if that takes time.
+    fn go_on(&self, received: Received, readers: &Sender<Received>) {
+        if received.named.takes_time() { hand_on(received, readers) } else { self.serve(received) }
+    }
+
+    /// Looks up who is calling, for those of whom that is not known. They wait for each other and for nobody else.
+    fn look_up(self: Arc<Self>, unknown: &Receiver<Received>, readers: &Sender<Received>) {
+        for Received { request, named, reply, .. } in unknown {
+            if reply.is_gone() {
+                reply.give_up();
+                continue;
+            }
+            at_its_own_cost(|| {
+                let identity = self.app.look_up(&request, &named);
+                self.go_on(Received { request, named, identity, reply }, readers);
+            });
         }
     }
 
@@ -152,23 +213,19 @@ impl Shared {
     fn read_on(self: Arc<Self>, waiting: &Receiver<Received>, doubtful: &Lane) {
         while let Some(received) = next_read(waiting, &doubtful.1) {
             self.holds.wait_for_room();
-            if received.2.is_gone() {
-                received.2.give_up();
-            } else if received.2.is_doubtful() && !waiting.is_empty() {
-                if let Err(unsent) = doubtful.0.try_send(received) {
-                    let (request, _, reply) = unsent.into_inner();
-                    reply.refuse(&Problem::of(&Error::Busy, &request.id));
-                }
+            if received.reply.is_gone() {
+                received.reply.give_up();
+            } else if received.reply.is_doubtful() && !waiting.is_empty() {
+                hand_on(received, &doubtful.0);
             } else {
                 self.serve(received);
             }
         }
     }
 
-    /// Answers a request, now or later. A handler that panics costs this request and not the thread.
-    fn serve(&self, (request, named, reply): Received) {
-        // The cause is logged by the panic hook, and the request by its reply.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.app.handle(&request, named, reply)));
+    /// Answers a request, now or later.
+    fn serve(&self, Received { request, named, identity, reply }: Received) {
+        at_its_own_cost(|| self.app.handle(&request, named, identity, reply));
     }
 
     /// A request, and the way back to whoever sent it; nothing if that is all there was to it.
@@ -319,6 +376,20 @@ impl Line {
             id = id, client:% = client, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
             "{client} {method} {path} {status} {:.2} ms user={user:?} id={id}", seconds * 1e3
         );
+    }
+}
+
+/// What panics costs this request and not the thread. The cause is logged by the panic hook, and the request by its reply.
+fn at_its_own_cost(work: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(work));
+}
+
+/// Puts a request off until another thread comes to it, if there is room.
+fn hand_on(received: Received, lane: &Sender<Received>) {
+    let received = Received { reply: received.reply.aside(), ..received };
+    if let Err(unsent) = lane.try_send(received) {
+        let Received { request, reply, .. } = unsent.into_inner();
+        reply.refuse(&Problem::of(&Error::Busy, &request.id));
     }
 }
 

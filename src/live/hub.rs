@@ -46,6 +46,8 @@ const TELLING: usize = 20;
 const LAG: i64 = 1_000;
 /// How often those who were full are looked at again.
 const AGAIN: Duration = Duration::from_millis(20);
+/// Threads here that read from the store.
+pub const READING_THREADS: u32 = 1;
 /// How long to wait after the store could not be read or written.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -236,21 +236,19 @@ impl Service {
 
     /// The live lock of a workspace, if there is one. What time has done to it is written down before anybody is told,
     /// so that no crash can undo it.
-    pub fn lock(
-        &self,
-        workspace_id: WorkspaceId,
-        reply: impl FnOnce(Result<At<Option<Lock>>, Error>) + Send + 'static,
-    ) {
-        let found = self.store.read_locks(|read| locks::get(read, &workspace_id));
-        match found {
-            Ok(At { now, value: Found::Live(lock) }) => reply(Ok(At { now, value: Some(lock) })),
-            Ok(At { now, value: Found::Free }) => reply(Ok(At { now, value: None })),
-            Ok(At { value: Found::Due(_), .. }) => {
+    ///
+    /// # Errors
+    /// What keeps the store from reading, or from writing that down.
+    pub fn lock(&self, workspace_id: &WorkspaceId) -> Result<At<Option<Lock>>, Error> {
+        let At { now, value } = self.peek(workspace_id)?;
+        match value {
+            Found::Live(lock) => Ok(At { now, value: Some(lock) }),
+            Found::Free => Ok(At { now, value: None }),
+            Found::Due(_) => {
                 self.ask_for_a_sweep();
-                let rules = Arc::clone(&self.rules);
-                self.store.submit(move |write| locks::settled(write, &workspace_id, &rules), reply);
+                let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
+                self.store.write(move |write| locks::settled(write, &of, &rules))
             }
-            Err(error) => reply(Err(error)),
         }
     }
 
@@ -263,21 +261,15 @@ impl Service {
     }
 
     /// Who is there on a workspace.
-    pub fn presence(
-        self: &Arc<Self>,
-        workspace_id: WorkspaceId,
-        reply: impl FnOnce(Result<At<Presence>, Error>) + Send + 'static,
-    ) {
-        let service = Arc::clone(self);
-        let of = workspace_id.clone();
-        self.lock(workspace_id, move |found| {
-            reply(found.and_then(|At { now, value: lock }| {
-                let mut waiting = service.store.queue().line(&of);
-                waiting.retain(|place| place.is_there(now));
-                let followers = service.followers(&of)?;
-                Ok(At { now, value: Presence { lock, waiting, followers } })
-            }));
-        });
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<At<Presence>, Error> {
+        let At { now, value: lock } = self.lock(workspace_id)?;
+        let mut waiting = self.store.queue().line(workspace_id);
+        waiting.retain(|place| place.is_there(now));
+        let followers = self.followers(workspace_id)?;
+        Ok(At { now, value: Presence { lock, waiting, followers } })
     }
 
     /// Who follows the events of a workspace, and is told them.
@@ -328,33 +320,17 @@ impl Service {
 
     /// The history of a workspace before revision `before`, newest first. An expiry that nobody has come across yet
     /// is written down first, so that it is not missing.
-    pub fn history(
-        self: &Arc<Self>,
-        workspace_id: WorkspaceId,
-        before: i64,
-        limit: u32,
-        reply: impl FnOnce(Result<Vec<Event>, Error>) + Send + 'static,
-    ) {
-        let found = self.store.read_locks(|read| locks::get(read, &workspace_id));
-        let service = Arc::clone(self);
-        let of = workspace_id.clone();
-        let read = move |settled: Result<(), Error>| {
-            reply(settled.and_then(|()| {
-                service
-                    .store
-                    .read(|connection, _| events::history(connection, &workspace_id, before, limit))
-                    .map(|events| events.value)
-            }));
-        };
-        match found.map(|found| found.value) {
-            Ok(Found::Due(_)) => {
-                let rules = Arc::clone(&self.rules);
-                // Reads go on even if nothing can be written.
-                self.store.submit(move |write| locks::settled(write, &of, &rules), |_| read(Ok(())));
-            }
-            Ok(Found::Live(_) | Found::Free) => read(Ok(())),
-            Err(error) => read(Err(error)),
+    ///
+    /// # Errors
+    /// What the store cannot read. Reads go on even if nothing can be written.
+    pub fn history(&self, workspace_id: &WorkspaceId, before: i64, limit: u32) -> Result<Vec<Event>, Error> {
+        if let Found::Due(_) = self.peek(workspace_id)?.value {
+            let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
+            let settled = self.store.write(move |write| locks::settled(write, &of, &rules));
+            settled.map_or_else(|error| log::debug!("an expiry is not in the history yet: {error}"), drop);
         }
+        let read = |connection: &_| events::history(connection, workspace_id, before, limit);
+        self.store.read(|connection, _| read(connection)).map(|events| events.value)
     }
 }
 

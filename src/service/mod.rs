@@ -25,6 +25,7 @@ use crate::store::{At, Store, Write, events, locks as stored, workspaces as memb
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
 pub use locks::{Beaten, FACES, Presence};
+pub use tokens::Recalled;
 
 /// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
 pub const STEP: u32 = 500;
@@ -195,15 +196,29 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Denied`] when they may not; what the store cannot read.
-    pub fn may(&self, actor: &Actor, workspace_id: &WorkspaceId, need: Need) -> Result<Standing, Error> {
+    pub fn may(&self, actor: &Actor, workspace_id: &WorkspaceId, need: Need) -> Result<(), Error> {
+        self.may_all(actor, std::slice::from_ref(workspace_id), need)
+    }
+
+    /// The same of several workspaces, in one read.
+    ///
+    /// # Errors
+    /// As [`Self::may`], of the first on which they may not.
+    pub fn may_all(&self, actor: &Actor, workspaces: &[WorkspaceId], need: Need) -> Result<(), Error> {
         let rules = &self.rules;
-        if !memberships::matters(need, rules) {
+        if workspaces.is_empty() || !memberships::matters(need, rules) {
             // Most reads ask; then nobody has to be looked up.
-            return Ok(actor.standing);
+            return Ok(());
         }
-        self.store
-            .read(|connection, _| memberships::may(connection, actor, workspace_id, need, rules))
-            .and_then(|may| may.value.map_err(Error::Denied))
+        let found = self.store.read(|connection, _| {
+            for workspace_id in workspaces {
+                if let Err(denied) = memberships::may(connection, actor, workspace_id, need, rules)? {
+                    return Ok(Err(Error::Denied(denied)));
+                }
+            }
+            Ok(Ok(()))
+        })?;
+        found.value
     }
 
     /// Whether the store takes a write.
@@ -218,6 +233,12 @@ impl Service {
             },
             |done| reply(done.map(|_| ())),
         );
+    }
+
+    /// How many threads have read from the store, and how many connections there are for them.
+    #[must_use]
+    pub fn readers(&self) -> (u32, u32) {
+        self.store.readers()
     }
 
     /// How many locks there are, those among them that have ended just now.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hashlink::LruCache;
 
 use super::{STEP, Service};
 use crate::error::Error;
@@ -26,13 +27,35 @@ const USE_MS: i64 = 60_000;
 const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// What is known of tokens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tokens {
-    known: Mutex<HashMap<Hash, Known>>,
+    /// The one that was not used for the longest time makes room for another.
+    known: Mutex<LruCache<Hash, Known>>,
     /// How many were revoked: what was read before the last of them may be of one that was.
     revoked: AtomicU64,
     /// When tokens were last used, as far as that is to be written down.
     used: Mutex<HashMap<String, WallTime>>,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            known: Mutex::new(LruCache::new(KNOWN)),
+            revoked: AtomicU64::default(),
+            used: Mutex::default(),
+        }
+    }
+}
+
+/// What is in memory of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recalled {
+    /// It was looked up just now; it is good for something, or over.
+    Known(Option<Token>),
+    /// There was one a while ago. It is to be looked up anew.
+    Stale,
+    /// Nothing.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -58,15 +81,31 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn token(&self, hash: &Hash) -> Result<Option<Token>, Error> {
-        let now = self.store.clock().clock().monotonic();
-        let known = lock(&self.tokens.known)
-            .get(hash)
-            .filter(|known| now.saturating_sub(known.looked_up) < GOOD_FOR)
-            .map(|known| known.token.clone());
-        let token = match known {
-            Some(token) => Some(token),
-            None => self.look_up(hash, now)?,
-        };
+        match self.recall_token(hash) {
+            Recalled::Known(token) => Ok(token),
+            Recalled::Stale | Recalled::Unknown => {
+                let token = self.look_up(hash, self.monotonic())?;
+                Ok(self.good_for_something(token))
+            }
+        }
+    }
+
+    /// The same as far as memory goes: nothing is read.
+    #[must_use]
+    pub fn recall_token(&self, hash: &Hash) -> Recalled {
+        let now = self.monotonic();
+        let mut known = lock(&self.tokens.known);
+        let Some(token) = known.get(hash) else { return Recalled::Unknown };
+        if now.saturating_sub(token.looked_up) >= GOOD_FOR {
+            return Recalled::Stale;
+        }
+        let token = token.token.clone();
+        drop(known);
+        Recalled::Known(self.good_for_something(Some(token)))
+    }
+
+    /// The token, if it is not over. It counts as used.
+    fn good_for_something(&self, token: Option<Token>) -> Option<Token> {
         let wall = self.wall();
         let token = token.filter(|token| token.expires_at.is_none_or(|end| wall < end));
         if let Some(token) = &token
@@ -77,7 +116,7 @@ impl Service {
                 used.insert(token.token_id.clone(), wall);
             }
         }
-        Ok(token)
+        token
     }
 
     fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {
@@ -92,12 +131,6 @@ impl Service {
         };
         if revoked != self.tokens.revoked.load(Ordering::SeqCst) {
             return Ok(Some(token));
-        }
-        if known.len() >= KNOWN {
-            known.retain(|_, known| now.saturating_sub(known.looked_up) < GOOD_FOR);
-            if known.len() >= KNOWN {
-                known.clear();
-            }
         }
         known.insert(*hash, Known { token: token.clone(), looked_up: now });
         Ok(Some(token))

@@ -22,7 +22,9 @@ pub mod workspaces;
 mod write;
 mod writer;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -77,7 +79,28 @@ pub struct Store {
     opened_at: Timestamp,
     /// When a write last found no room, on the monotonic clock.
     full: Arc<Mutex<Option<Duration>>>,
+    reading: Reading,
     guard: guard::Guard,
+}
+
+thread_local! {
+    /// Whether this thread was counted in [`Reading`].
+    static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How many threads read. Each is to have a connection, so that none waits for another.
+#[derive(Debug, Default)]
+struct Reading {
+    threads: AtomicU32,
+}
+
+impl Reading {
+    /// This thread reads. One that has opened a store is not counted: it has other things to do.
+    fn count(&self, connections: u32) {
+        if !IS_COUNTED.replace(true) && self.threads.fetch_add(1, Ordering::SeqCst) >= connections {
+            log::debug!("more threads read than there are connections to read with");
+        }
+    }
 }
 
 impl Store {
@@ -133,8 +156,10 @@ impl Store {
             grace,
             opened_at,
             full: Arc::default(),
+            reading: Reading::default(),
             guard,
         };
+        IS_COUNTED.set(true);
         let kept = store.read(|connection, _| events::kept(connection))?;
         store.watch.committed(kept.value.last, store.next_due()?);
         Ok(store)
@@ -268,7 +293,14 @@ impl Store {
         Ok(At { now, value })
     }
 
+    /// How many threads have read, and how many connections there are for them.
+    #[must_use]
+    pub fn readers(&self) -> (u32, u32) {
+        (self.reading.threads.load(Ordering::SeqCst), self.readers.max_size())
+    }
+
     fn reader(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, Error> {
+        self.reading.count(self.readers.max_size());
         self.readers.get().map_err(|error| Error::Internal(format!("no connection to read with: {error}")))
     }
 

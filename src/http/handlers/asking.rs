@@ -155,12 +155,8 @@ struct WaiterOut<'a> {
 pub fn presence(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
     call.may(service, &workspace_id, Need::See)?;
-    let service = Arc::clone(service);
-    Ok(Answer::later(move |reply| {
-        let clock = Arc::clone(&service);
-        let show = answer(reply, move |at: &At<Presence>| Ok(present(&at.value, at.now, clock.clock())));
-        service.presence(workspace_id, show);
-    }))
+    let found = service.presence(&workspace_id).map_err(|error| call.failed(&error))?;
+    Ok(Answer::Now(present(&found.value, found.now, service.clock())))
 }
 
 fn present(presence: &Presence, now: Timestamp, clock: &LeaseClock) -> Response {

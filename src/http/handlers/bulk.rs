@@ -12,7 +12,6 @@ use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
 use crate::http::wire::{EventOut, LockOut, ok};
-use crate::lock::event::Event;
 use crate::lock::member::Need;
 use crate::lock::policy::Standing;
 use crate::lock::{Heartbeat, WorkspaceId};
@@ -48,18 +47,14 @@ pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     }
     let before = call.values.integer("cursor").unwrap_or(i64::MAX);
     let limit = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
-    let service = Arc::clone(service);
-    Ok(Answer::later(move |reply| {
-        // One more than is shown tells whether there are more.
-        let show = answer(reply, move |events: &Vec<Event>| {
-            let shown = events.get(..usize::try_from(limit).unwrap_or_default()).unwrap_or(events);
-            let next_cursor =
-                shown.last().filter(|_| events.len() > shown.len()).map(|event| event.revision.to_string());
-            let shown: Vec<_> = shown.iter().map(EventOut::of).collect();
-            Ok(ok(&json!({ "events": shown, "next_cursor": next_cursor })))
-        });
-        service.history(workspace_id, before, limit.saturating_add(1), show);
-    }))
+    // One more than is shown tells whether there are more.
+    let events = service.history(&workspace_id, before, limit.saturating_add(1));
+    let events = events.map_err(|error| call.failed(&error))?;
+    let shown = events.get(..usize::try_from(limit).unwrap_or_default()).unwrap_or(&events);
+    let next_cursor =
+        shown.last().filter(|_| events.len() > shown.len()).map(|event| event.revision.to_string());
+    let shown: Vec<_> = shown.iter().map(EventOut::of).collect();
+    Ok(Answer::Now(ok(&json!({ "events": shown, "next_cursor": next_cursor }))))
 }
 
 /// `POST /locks/heartbeat`

@@ -41,9 +41,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         .map(|id| WorkspaceId::parse(id).map_err(|error| Problem::of(&error, &call.request_id)))
         .collect::<Result<Vec<_>, _>>()?;
     let member = service.only_for(&call.caller.actor()).cloned();
-    for workspace_id in &workspaces {
-        call.may(service, workspace_id, Need::See)?;
-    }
+    service.may_all(&call.caller.actor(), &workspaces, Need::See).map_err(|error| call.failed(&error))?;
     let face = call.caller.user_id.clone().map(|user_id| Face {
         user_id,
         name: call.caller.name.clone(),

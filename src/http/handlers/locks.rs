@@ -139,15 +139,9 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
 pub fn read(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
     call.may(service, &workspace_id, Need::See)?;
-    let service = Arc::clone(service);
-    Ok(Answer::later(move |reply| {
-        let shown = Arc::clone(&service);
-        let show = answer(reply, move |at: &At<Option<Lock>>| {
-            let lock = at.value.as_ref().map(|lock| LockOut::of(lock, at.now, shown.clock()));
-            Ok(ok(&json!({ "locked": lock.is_some(), "lock": lock })))
-        });
-        service.lock(workspace_id, show);
-    }))
+    let found = service.lock(&workspace_id).map_err(|error| call.failed(&error))?;
+    let lock = found.value.as_ref().map(|lock| LockOut::of(lock, found.now, service.clock()));
+    Ok(Answer::Now(ok(&json!({ "locked": lock.is_some(), "lock": lock }))))
 }
 
 /// `POST …/lock/heartbeat`

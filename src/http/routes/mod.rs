@@ -12,7 +12,7 @@ use crate::service::Service;
 pub use table::ROUTES;
 
 /// One operation.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// `GET`, `POST`, …
     pub method: &'static str,
@@ -162,6 +162,8 @@ impl Route {
 pub const GATE: &str = "passGate";
 /// The name of the operation whose answer has no end.
 pub const FOLLOW: &str = "followEvents";
+/// The name of the operation that describes the API.
+pub const DOCUMENT: &str = "readOpenApi";
 /// The media type of most answers.
 pub const JSON: &str = "application/json";
 /// The media type of a stream of events.

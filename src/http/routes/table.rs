@@ -7,7 +7,7 @@ use super::super::parameters::{
     MEMBER, REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
 use super::super::problem::Code;
-use super::{BodyKind, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
+use super::{BodyKind, DOCUMENT, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
 use crate::lock::{ID_BYTES, LFS_BYTES};
 
 /// All operations.
@@ -422,7 +422,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/api/v1/openapi.json",
-        name: "readOpenApi",
+        name: DOCUMENT,
         summary: "This document",
         about: "OpenAPI 3.1.",
         right: Right::Open,
