@@ -26,7 +26,9 @@ CREATE TABLE meta (
     -- How often a server has opened this file.
     run            INTEGER NOT NULL DEFAULT 0,
     -- How many rows `locks` has, so that nobody has to count them.
-    lock_count     INTEGER NOT NULL DEFAULT 0
+    lock_count     INTEGER NOT NULL DEFAULT 0,
+    -- Random, 16 bytes, and the last column. Renewed each time after the write-ahead log was folded in: see src/store/files.rs.
+    mark           BLOB    NOT NULL DEFAULT x'00'
 ) STRICT;
 
 -- The starts whose grace still matters. A lease that was written in an earlier run and was alive when that run was last

@@ -74,7 +74,8 @@ impl Limit {
     }
 }
 
-/// Why a use case could not be carried out. Nothing was changed when one of these is returned.
+/// Why a use case could not be carried out. Nothing was changed when one of these is returned, unless it is
+/// [`Error::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// What was asked for cannot be meant. `field` names the part of the request that is wrong.
@@ -89,6 +90,11 @@ pub enum Error {
     Busy,
     /// The disk, or the size that the settings allow, is full. Reads go on.
     StorageFull,
+    /// The commit failed, and it may be on disk all the same: a restart would tell. The same request may be sent again. The
+    /// text is for the log.
+    Unknown(String),
+    /// The disk or the file on it failed, before the commit. The text is for the log.
+    Disk(String),
     /// A limit is reached, by this caller or by all together.
     TooMany(Limit),
     /// The caller may not do this on this workspace.
@@ -118,7 +124,8 @@ impl fmt::Display for Error {
             }
             Self::TooMany(limit) => formatter.write_str(limit.sentence()),
             Self::Stopping => formatter.write_str("the server is stopping"),
-            Self::Internal(cause) => formatter.write_str(cause),
+            Self::Unknown(cause) => write!(formatter, "the commit failed, and may be on disk: {cause}"),
+            Self::Internal(cause) | Self::Disk(cause) => formatter.write_str(cause),
         }
     }
 }

@@ -91,6 +91,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Use cases that wait for the writer.
     pub queue_depth: Gauge<i64, AtomicI64>,
+    /// How often the write-ahead log could not be folded in because of an error.
+    pub checkpoint_failures: Counter<u64, AtomicU64>,
     /// How often somebody set the wall clock while the server ran.
     pub clock_corrections: Counter<u64, AtomicU64>,
 }
@@ -122,6 +124,7 @@ impl Default for Metrics {
             batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
             commit_seconds: durations(),
             queue_depth: Gauge::default(),
+            checkpoint_failures: Counter::default(),
             clock_corrections: Counter::default(),
         };
         metrics.register()
@@ -202,6 +205,11 @@ impl Metrics {
             "writer_queue_depth",
             "Use cases that wait for the writer",
             self.queue_depth.clone(),
+        );
+        registry.register(
+            "checkpoint_failures",
+            "Times that the write-ahead log could not be folded into the database because of an error",
+            self.checkpoint_failures.clone(),
         );
         registry.register(
             "clock_corrections",

@@ -8,9 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::process::{Process, lockhouse};
 use common::{Server, eventually};
+use rusqlite::Connection;
 use serde_json::json;
 
 fn run(arguments: &[&str], database: &Path) -> Output {
@@ -131,4 +133,181 @@ fn only_a_regular_file_is_a_database() {
         .collect();
     names.sort();
     assert_eq!(names, ["directory", "fifo", "link.db", "socket"], "nothing was made");
+}
+
+/// What can happen to a file while the server runs, and what the log says then.
+type Accident = (fn(&Path, &Path), &'static str);
+
+const ACCIDENTS: &[Accident] = &[
+    (|database, _| std::fs::remove_file(database).unwrap(), "l.db was removed or moved while the server ran"),
+    (|database, _| std::fs::remove_file(beside(database, "-wal")).unwrap(), "l.db-wal was removed or moved"),
+    (|database, _| std::fs::remove_file(beside(database, "-shm")).unwrap(), "l.db-shm was removed or moved"),
+    (|database, _| std::fs::rename(database, beside(database, ".old")).unwrap(), "l.db was removed or moved"),
+    (
+        |database, _| {
+            let folder = database.parent().unwrap();
+            std::fs::rename(folder, folder.with_extension("old")).unwrap();
+        },
+        "l.db was removed or moved",
+    ),
+    (|database, backup| std::fs::rename(backup, database).unwrap(), "l.db was replaced by another file"),
+    (|database, backup| overwrite(database, backup), "l.db was overwritten"),
+    (|database, _| std::fs::write(database, "").unwrap(), "l.db was overwritten"),
+];
+
+/// In place, as `cp` does it.
+fn overwrite(database: &Path, backup: &Path) {
+    std::fs::copy(backup, database).unwrap();
+}
+
+fn beside(database: &Path, end: &str) -> String {
+    format!("{}{end}", database.display())
+}
+
+#[test]
+fn a_file_that_goes_away_is_noticed_before_anything_more_is_acknowledged() {
+    for (accident, says) in ACCIDENTS {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("data/l.db");
+        let backup = directory.path().join("backup.db");
+        std::fs::create_dir(directory.path().join("data")).unwrap();
+        let mut process = Process::serve(&database);
+        let mut alice = process.user("alice");
+        alice.acquire("before", &json!({})).expect(200);
+        // As new as a backup can be.
+        let into = format!("VACUUM INTO '{}'", backup.display());
+        Connection::open(&database).unwrap().execute_batch(&into).unwrap();
+        let backed_up = std::fs::read(&backup).unwrap();
+        alice.acquire("after", &json!({})).expect(200);
+        accident(&database, &backup);
+        match alice.try_request("POST", "/api/v1/workspaces/after/lock/heartbeat", &[], b"") {
+            Ok(answer) => drop(answer.refused(503, "busy")),
+            // It is as good: the connection has ended.
+            Err(_) => {}
+        }
+        if let Ok(answer) = alice.try_request("GET", "/readyz", &[], b"") {
+            answer.refused(503, "busy");
+        }
+        eventually(|| process.has_ended());
+        let (code, log) = process.wait();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains(says), "{says} is missing in {log}");
+        assert!(log.contains("Put a backup in the place of"), "{log}");
+        if database.exists() && says.contains("overwritten") || says.contains("replaced") {
+            let now = std::fs::read(&database).unwrap();
+            assert!(now == backed_up || now.is_empty(), "nothing is written into it");
+        }
+    }
+}
+
+#[test]
+fn an_idle_server_notices_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("l.db");
+    let mut process = Process::serve(&database);
+    std::fs::remove_file(&database).unwrap();
+    eventually(|| process.has_ended());
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("was removed or moved"), "{log}");
+}
+
+#[test]
+fn what_other_programs_may_do_with_the_file_is_no_alarm() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("l.db");
+    let process = Process::serve(&database);
+    let mut alice = process.user("alice");
+    let foreign = Connection::open(&database).unwrap();
+    foreign.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let mut beat = |round: u32| {
+        alice.acquire(&format!("w{}", round % 7), &json!({ "note": "n".repeat(300) })).expect(200);
+    };
+    for round in 0..120 {
+        beat(round);
+        match round % 8 {
+            0 => drop(Command::new("touch").arg(&database).status().unwrap()),
+            1 => drop(Command::new("chmod").arg("600").arg(&database).status().unwrap()),
+            2 => drop(foreign.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap()),
+            3 => drop(foreign.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap()),
+            4 => {
+                let copy = directory.path().join(format!("{round}.db"));
+                foreign.execute_batch(&format!("VACUUM INTO '{}'", copy.display())).unwrap();
+                std::fs::copy(&database, copy).unwrap();
+            }
+            5 => assert!(run(&["token", "create", "--scope", "read"], &database).status.success()),
+            6 if round % 5 == 0 => foreign.execute_batch("VACUUM").unwrap(),
+            _ => {
+                let count = "SELECT count(*) FROM locks";
+                foreign.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap();
+            }
+        }
+    }
+    // The log is folded in by somebody else while it is written.
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let foreign = Connection::open(&database).unwrap();
+            while !done.load(Ordering::SeqCst) {
+                for mode in ["PASSIVE", "RESTART", "TRUNCATE"] {
+                    let folded = foreign.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+                    folded.unwrap();
+                }
+            }
+        });
+        for round in 0..300 {
+            beat(round);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    // Closing it would fold the log in if the server were not there.
+    foreign.close().unwrap();
+    // The server looks when it is idle, too.
+    std::thread::park_timeout(std::time::Duration::from_millis(600));
+    beat(0);
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("ERROR") && !log.contains("was "), "{log}");
+}
+
+#[test]
+fn a_backup_from_before_the_log_was_folded_in_is_noticed_and_so_is_one_from_afterwards() {
+    for is_later in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (database, backup) = (directory.path().join("l.db"), directory.path().join("backup.db"));
+        let mut process = Process::serve(&database);
+        let mut alice = process.user("alice");
+        let note = "n".repeat(400);
+        let mut acquire = |number: u32| {
+            alice.acquire(&format!("w{number}"), &json!({ "note": note, "metadata": { "a": note } })).status
+        };
+        let back_up = || {
+            let into = format!("VACUUM INTO '{}'", backup.display());
+            Connection::open(&database).unwrap().execute_batch(&into).unwrap();
+        };
+        let size = || std::fs::metadata(&database).unwrap().len();
+        let (first, mut number) = (size(), 0);
+        if !is_later {
+            assert_eq!(acquire(number), 200);
+            back_up();
+        }
+        while size() < first + 100_000 {
+            number += 1;
+            assert_eq!(acquire(number), 200);
+            assert!(number < 20_000, "the log is never folded in");
+        }
+        let log = std::fs::metadata(beside(&database, "-wal")).unwrap().len();
+        assert!(log < 16 << 20, "{log}");
+        number += 1;
+        assert_eq!(acquire(number), 200);
+        if is_later {
+            back_up();
+            number += 1;
+            assert_eq!(acquire(number), 200);
+        }
+        overwrite(&database, &backup);
+        assert_eq!(acquire(number + 1), 503, "later: {is_later}");
+        eventually(|| process.has_ended());
+        assert_eq!(process.wait().0, Some(1));
+    }
 }

@@ -64,6 +64,14 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))?;
     let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
+    let is_gone = Arc::new(AtomicBool::new(false));
+    running.service().when_gone({
+        let is_gone = Arc::clone(&is_gone);
+        move || {
+            is_gone.store(true, Ordering::SeqCst);
+            let _ = signal_hook::low_level::raise(SIGTERM);
+        }
+    });
     // Standard output may be closed; that is no reason not to serve.
     for address in running.addresses() {
         let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
@@ -88,11 +96,22 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
         );
     }
     let signal = signals.forever().next();
+    // A second signal would end it at once.
+    running.service().when_gone({
+        let is_gone = Arc::clone(&is_gone);
+        move || is_gone.store(true, Ordering::SeqCst)
+    });
     end_at_a_second(signals)?;
     log::info!("{}: stopping", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
     let broke_down = running.broke_down();
     running.stop();
     log::info!("stopped");
+    if is_gone.load(Ordering::SeqCst) {
+        return Err(Error::Internal(format!(
+            "the database {} was removed, moved or overwritten while the server ran; the log says more",
+            config.database.path.display()
+        )));
+    }
     if broke_down {
         return Err(Error::Internal("the door broke down; the log says why".to_owned()));
     }

@@ -159,6 +159,12 @@ impl Problem {
         Self::new(Code::RateLimited).detail(limit.sentence()).header("Retry-After", retry_after.to_string())
     }
 
+    /// The store cannot do it just now; `detail` is the sentence to show.
+    #[must_use]
+    pub fn busy(detail: &str) -> Self {
+        Self::new(Code::Busy).detail(detail).header("Retry-After", BUSY_RETRY_SECONDS)
+    }
+
     /// `field` is not as it must be; `reason` is the rest of the sentence.
     #[must_use]
     pub fn invalid(field: &str, reason: &str) -> Self {
@@ -205,9 +211,7 @@ impl Problem {
     pub fn of(error: &Error, request_id: &str) -> Self {
         match error {
             Error::Invalid { field, reason } => Self::invalid(field, reason),
-            Error::Busy => Self::new(Code::Busy)
-                .detail("The server could not take this in time. Try again in a moment.")
-                .header("Retry-After", BUSY_RETRY_SECONDS),
+            Error::Busy => Self::busy("The server could not take this in time. Try again in a moment."),
             Error::Denied(Denied::NoSuchWorkspace) => Self::new(Code::WorkspaceNotFound),
             Error::Denied(Denied::NotAMember) => {
                 Self::new(Code::NotAMember).detail("Only editors and admins of this workspace may lock it.")
@@ -216,9 +220,7 @@ impl Problem {
                 Self::new(Code::Forbidden).detail("Only an admin of this workspace may do this.")
             }
             Error::TooMany(limit) => Self::limited(*limit, 1),
-            Error::Stopping => Self::new(Code::Busy)
-                .detail("The server is stopping. Try again in a moment.")
-                .header("Retry-After", BUSY_RETRY_SECONDS),
+            Error::Stopping => Self::busy("The server is stopping. Try again in a moment."),
             Error::StorageFull => {
                 log::warn!(
                     "request {request_id} could not be written: the disk, or database.max_size, is full"
@@ -226,7 +228,13 @@ impl Problem {
                 Self::new(Code::StorageFull)
                     .detail("The server has no room left to write this down; its operator must make room.")
             }
-            Error::Internal(cause) => {
+            Error::Unknown(cause) => {
+                log::error!("request {request_id} may or may not have been carried out: {cause}");
+                Self::busy(
+                    "The server could not make sure that this is kept: it is unknown whether it was carried out. Ask again.",
+                )
+            }
+            Error::Internal(cause) | Error::Disk(cause) => {
                 log::error!("request {request_id} failed: {cause}");
                 Self::new(Code::Internal)
                     .detail("Something went wrong on the server. Its log tells what, under this request_id.")

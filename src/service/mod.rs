@@ -33,6 +33,15 @@ pub const STEP: u32 = 500;
 /// A lease can be reclaimed as long as the history is kept.
 const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
 
+/// Whether the store works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// It takes a write and can be read.
+    Yes,
+    /// It cannot be read, or could not a moment ago.
+    Unreadable,
+}
+
 /// The use cases.
 #[derive(Debug)]
 pub struct Service {
@@ -115,6 +124,11 @@ impl Service {
         self.metrics.wal_size.set(shown(log));
         self.metrics.live_locks.set(self.count_locks()?);
         Ok(&self.metrics)
+    }
+
+    /// `tell` is called once if the files of the database are no longer there.
+    pub fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
+        self.store.when_gone(tell);
     }
 
     /// Those who follow the events.
@@ -221,17 +235,21 @@ impl Service {
         found.value
     }
 
-    /// Whether the store takes a write.
-    pub fn ready(&self, reply: impl FnOnce(Result<(), Error>) + Send + 'static) {
+    /// Whether the store takes a write, and can be read.
+    pub fn ready(&self, reply: impl FnOnce(Result<Ready, Error>) + Send + 'static) {
         if self.store.was_full() {
             return reply(Err(Error::StorageFull));
         }
+        let store = Arc::clone(&self.store);
         self.store.submit(
             |write| {
                 write.touch();
                 Ok(())
             },
-            |done| reply(done.map(|_| ())),
+            move |done| {
+                let ready = || if store.is_readable() { Ready::Yes } else { Ready::Unreadable };
+                reply(done.map(|_| ready()));
+            },
         );
     }
 

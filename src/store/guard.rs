@@ -50,7 +50,7 @@ impl Inode {
 pub(super) struct Guard {
     path: PathBuf,
     name: File,
-    _file: File,
+    file: File,
     inode: Inode,
 }
 
@@ -207,12 +207,22 @@ impl Guard {
         let inode =
             inode.map_err(|error| Error::Internal(format!("cannot read {}: {error}", path.display())))?;
         held().insert(inode);
-        Ok(Self { path, name, _file: file, inode })
+        Ok(Self { path, name, file, inode })
     }
 
     /// The file's whole name.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file, for looking at it past SQLite.
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Which file that is.
+    pub(super) const fn inode(&self) -> Inode {
+        self.inode
     }
 
     /// Leaves a note for whoever comes next.

@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     // Rows begin with check_at 0: each is looked at once, in the steps of the timer and the sweeper.
     "ALTER TABLE meta ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN lock_count INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';
      UPDATE meta SET lock_count = (SELECT count(*) FROM locks);
      CREATE TABLE restarts (
          run            INTEGER PRIMARY KEY,

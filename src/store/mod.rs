@@ -6,7 +6,10 @@
 pub mod asking;
 pub mod audit;
 pub mod events;
+mod failure;
+mod files;
 mod guard;
+mod health;
 pub mod invariants;
 pub mod listing;
 pub mod locks;
@@ -29,13 +32,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::error::Error;
 use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
+use files::{Connected, Files};
+use guard::Guard;
+use health::Health;
 pub use migrations::{APPLICATION_ID, SCHEMA_VERSION};
 use queue::{Limits, Queue};
 pub use read::Read;
@@ -44,9 +50,6 @@ pub use write::{At, Step, Write};
 
 /// A pool of connections to one file.
 type Pool = r2d2::Pool<SqliteConnectionManager>;
-
-/// How long no room for one write is taken to mean that there is none for others.
-const FULL: Duration = Duration::from_secs(60);
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -77,10 +80,10 @@ pub struct Store {
     queue: Arc<Queue>,
     grace: Arc<RestartGrace>,
     opened_at: Timestamp,
-    /// When a write last found no room, on the monotonic clock.
-    full: Arc<Mutex<Option<Duration>>>,
     reading: Reading,
-    guard: guard::Guard,
+    health: Arc<Health>,
+    // Closed after SQLite has closed the database.
+    guard: Arc<Guard>,
 }
 
 thread_local! {
@@ -128,22 +131,25 @@ impl Store {
         metrics: &Arc<Metrics>,
         clock: impl FnOnce(&Connection) -> Result<Clock, Error>,
     ) -> Result<Self, Error> {
-        let guard = guard::Guard::take(&options.path)?;
+        let guard = Arc::new(Guard::take(&options.path)?);
         let options = &Options { path: guard.path().to_owned(), ..options.clone() };
         let clock = clock(&open::prepare(guard.path(), open::Older::Migrate)?)?;
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
         let readers = open::readers(options, &housekeeping)?;
         let (clock, grace) = (Arc::new(clock), Arc::new(grace));
+        let health = Arc::new(Health::new(clock.clock().clone()));
+        let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
         let watch = Arc::new(Watch::default());
         let queue = Arc::new(Queue::new(options.waiters));
         let writer = writer::Writer::start(
-            connection,
+            Connected { connection, files },
             Arc::clone(&clock),
             Arc::clone(metrics),
             Arc::clone(&watch),
             Arc::clone(&queue),
             Arc::clone(&grace),
+            Arc::clone(&health),
         )?;
         let opened_at = clock.now();
         let store = Self {
@@ -155,8 +161,8 @@ impl Store {
             queue,
             grace,
             opened_at,
-            full: Arc::default(),
             reading: Reading::default(),
+            health,
             guard,
         };
         IS_COUNTED.set(true);
@@ -225,11 +231,9 @@ impl Store {
         W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
         R: FnOnce(Result<At<T>, Error>) + Send + 'static,
     {
-        let (full, clock) = (Arc::clone(&self.full), Arc::clone(&self.clock));
+        let health = Arc::clone(&self.health);
         self.writer.submit(work, move |answer| {
-            if matches!(answer, Err(Error::StorageFull)) {
-                *lock(&full) = Some(clock.clock().monotonic());
-            }
+            health.wrote(&answer);
             reply(answer);
         });
     }
@@ -237,7 +241,25 @@ impl Store {
     /// Whether a write found no room in the last minute. A small one may find some where a lock does not.
     #[must_use]
     pub fn was_full(&self) -> bool {
-        lock(&self.full).is_some_and(|at| self.clock.clock().monotonic() < at + FULL)
+        self.health.was_full()
+    }
+
+    /// Whether the store can be read: it reads, unless a read has failed just before.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        let Some(connection) = self.readers.try_get() else {
+            // Others are reading, and what becomes of that is remembered.
+            return !self.health.was_unreadable();
+        };
+        let read = events::kept(&connection);
+        self.health.has_read(&read);
+        !self.health.was_unreadable() && read.is_ok()
+    }
+
+    /// `tell` is called once if the file of the database, or its write-ahead log, is removed, moved or overwritten. From then
+    /// on every use case is answered with [`Error::Stopping`] or [`Error::Unknown`].
+    pub fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
+        self.health.when_gone(tell);
     }
 
     /// [`Self::submit`], and waits for the answer. Not for a thread that others wait for.
@@ -268,7 +290,9 @@ impl Store {
     ) -> Result<At<T>, Error> {
         let connection = self.reader()?;
         let now = self.clock.now();
-        Ok(At { now, value: read(&connection, now)? })
+        let value = read(&connection, now);
+        self.health.has_read(&value);
+        Ok(At { now, value: value? })
     }
 
     /// Reads what is committed, locks among it. When something was found that is over, and nothing on disk says so yet,
@@ -281,7 +305,9 @@ impl Store {
     pub fn read_locks<T>(&self, work: impl FnOnce(&Read<'_>) -> Result<T, Error>) -> Result<At<T>, Error> {
         let connection = self.reader()?;
         let read = Read::new(&connection, self.clock.now(), &self.grace);
-        let value = work(&read)?;
+        let value = work(&read);
+        self.health.has_read(&value);
+        let value = value?;
         let (now, over) = (read.now(), read.over());
         drop(connection);
         if over.is_some_and(|over| over > self.writer.seen()) {
@@ -300,6 +326,9 @@ impl Store {
     }
 
     fn reader(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, Error> {
+        if self.health.is_gone() {
+            return Err(Error::Stopping);
+        }
         self.reading.count(self.readers.max_size());
         self.readers.get().map_err(|error| Error::Internal(format!("no connection to read with: {error}")))
     }
@@ -307,14 +336,14 @@ impl Store {
     /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
     ///
     /// # Errors
-    /// [`Error::Internal`] when SQLite cannot.
+    /// What SQLite could not do, [`Error::Busy`] when somebody reads from it.
     pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         if std::fs::metadata(&log).map_or(0, |log| log.len()) <= bytes {
             return Ok(());
         }
-        self.writer.checkpoint()
+        self.writer.fold()
     }
 
     /// Finishes what is queued and answers it, writes down when, and folds the write-ahead log in. Whatever is
@@ -327,14 +356,4 @@ impl Store {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::DiskFull) => Self::StorageFull,
-            Some(_) | None => Self::Internal(format!("SQLite: {error}")),
-        }
-    }
 }

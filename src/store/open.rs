@@ -151,6 +151,8 @@ pub(super) fn writer(
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", "ON")?;
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+            // See files.rs, which folds the log in.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             if let Some(bytes) = max_size {
                 let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
                 let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use r2d2::PooledConnection;
-use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
+use super::failure;
+use super::files::{Connected, Fold};
+use super::health::Health;
 use super::queue::{Queue, Waiter};
 use super::watch::Watch;
 use super::write::{At, Write, Written};
@@ -34,6 +36,8 @@ use crate::time::{LeaseClock, Timestamp};
 const QUEUE: usize = 4096;
 /// Most use cases in one transaction, so that the first of them does not wait too long for the last.
 const BATCH: usize = 256;
+/// After so long without work the writer looks whether the files are still there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the end waits for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Most batches that are committed but not answered yet.
@@ -76,7 +80,7 @@ where
 
 enum Command {
     Run(Box<dyn Job>),
-    Checkpoint(SyncSender<Result<(), Error>>),
+    Fold(SyncSender<Result<(), Error>>),
     Stop,
 }
 
@@ -101,9 +105,6 @@ pub(super) struct Writer {
     state: Mutex<State>,
 }
 
-/// The connection that writes.
-type Connected = PooledConnection<SqliteConnectionManager>;
-
 #[derive(Debug)]
 enum State {
     /// The thread that writes has the connection; the second answers; the third says when both have ended.
@@ -114,25 +115,27 @@ enum State {
 
 impl Writer {
     pub(super) fn start(
-        connection: Connected,
+        connected: Connected,
         clock: Arc<LeaseClock>,
         metrics: Arc<Metrics>,
         watch: Arc<Watch>,
         queue: Arc<Queue>,
         grace: Arc<RestartGrace>,
+        health: Arc<Health>,
     ) -> Result<Self, Error> {
         // The first transaction says what is on disk.
         let seen = Arc::new(AtomicI64::new(i64::MIN));
         let (commands, received) = sync_channel(QUEUE);
         let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
         let thread = Thread {
-            connection,
+            connected,
             clock,
             metrics: Arc::clone(&metrics),
             watch,
             queue,
             grace,
             seen: Arc::clone(&seen),
+            health,
             done,
         };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
@@ -179,9 +182,9 @@ impl Writer {
         Timestamp(self.seen.load(Ordering::SeqCst))
     }
 
-    pub(super) fn checkpoint(&self) -> Result<(), Error> {
+    pub(super) fn fold(&self) -> Result<(), Error> {
         let (sender, receiver) = sync_channel(1);
-        self.commands.send(Command::Checkpoint(sender)).map_err(|_| Error::Stopping)?;
+        self.commands.send(Command::Fold(sender)).map_err(|_| Error::Stopping)?;
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
@@ -231,13 +234,14 @@ fn in_peace(answer: impl FnOnce()) {
 
 /// The thread that owns the connection.
 struct Thread {
-    connection: Connected,
+    connected: Connected,
     clock: Arc<LeaseClock>,
     metrics: Arc<Metrics>,
     watch: Arc<Watch>,
     queue: Arc<Queue>,
     grace: Arc<RestartGrace>,
     seen: Arc<AtomicI64>,
+    health: Arc<Health>,
     done: SyncSender<Done>,
 }
 
@@ -245,12 +249,22 @@ impl Thread {
     fn work(mut self, commands: &Receiver<Command>) -> Connected {
         let mut next = None;
         loop {
-            let Ok(command) = next.take().map_or_else(|| commands.recv(), Ok) else { break };
+            let command = match next.take().map_or_else(|| commands.recv_timeout(LOOK_EVERY), Ok) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => {
+                    let Connected { connection, files } = &mut self.connected;
+                    // Whoever comes next is told.
+                    let _ = files.check(connection);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match command {
                 Command::Stop => break,
-                Command::Checkpoint(reply) => {
+                Command::Fold(reply) => {
+                    let Connected { connection, files } = &mut self.connected;
                     // Whoever asked may be gone.
-                    let _ = reply.send(self.checkpoint());
+                    let _ = reply.send(files.fold(connection, Fold::Whole));
                 }
                 Command::Run(job) => {
                     let mut jobs = vec![job];
@@ -289,29 +303,61 @@ impl Thread {
         let done = match self.transact(&mut jobs) {
             Ok(told) => Done { jobs: same(jobs, None), told },
             // Alone it failed alone. When another process has the database, each of them would wait as long again.
-            Err(error) if size == 1 || error == Error::Busy => {
+            Err(error) if size == 1 || error == Error::Busy || self.health.is_gone() => {
+                if matches!(error, Error::Unknown(_)) {
+                    self.settle();
+                }
                 Done { jobs: same(jobs, Some(error)), told: Vec::new() }
             }
-            Err(_) => {
-                let mut done = Done::default();
-                for job in jobs {
-                    let mut alone = [job];
-                    let told = self.transact(&mut alone);
-                    let [job] = alone;
-                    done.jobs.push((job, told.as_ref().err().cloned()));
-                    done.told.extend(told.into_iter().flatten());
-                }
-                done
-            }
+            Err(error) => self.each_alone(jobs, error),
         };
         // The thread that answers ends after this one.
         let _ = self.done.send(done);
+        let Connected { connection, files } = &mut self.connected;
+        files.fold_if_long(connection);
+    }
+
+    /// All of them together failed like this.
+    fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>, together: Error) -> Done {
+        let mut done = Done::default();
+        // Until something is committed over it, a restart may find what they did together.
+        let mut unknown = matches!(together, Error::Unknown(_)).then_some(together);
+        for job in jobs {
+            let mut alone = [job];
+            let told = self.transact(&mut alone);
+            let [job] = alone;
+            let failure = match &told {
+                Ok(_) => {
+                    unknown = None;
+                    None
+                }
+                Err(Error::StorageFull) => Some(Error::StorageFull),
+                Err(error) => Some(unknown.as_ref().unwrap_or(error).clone()),
+            };
+            done.jobs.push((job, failure));
+            done.told.extend(told.into_iter().flatten());
+        }
+        if unknown.is_some() {
+            self.settle();
+        }
+        done
+    }
+
+    /// A commit failed. SQLite goes on as if it had not been there, but its pages may be whole in the log, where a restart
+    /// would find them. The next commit is written over them.
+    fn settle(&mut self) {
+        // If that cannot be done either, it remains unknown.
+        let _ = self.transact(&mut []);
     }
 
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
     /// those who waited is to be told what.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
-        let Self { connection, clock, metrics, watch, queue, grace, seen, done: _ } = self;
+        let Self { connected, clock, metrics, watch, queue, grace, seen, health, done: _ } = self;
+        if health.is_gone() {
+            return Err(Error::Stopping);
+        }
+        let Connected { connection, files } = connected;
         if !connection.is_autocommit() {
             // The last one could not even be rolled back.
             connection.execute_batch("ROLLBACK")?;
@@ -319,8 +365,11 @@ impl Thread {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let outcome = Self::inside(connection, clock, queue, grace, jobs).and_then(|written| {
             let started = clock.clock().monotonic();
-            connection.prepare_cached("COMMIT")?.execute([])?;
+            let mut commit = connection.prepare_cached("COMMIT")?;
+            commit.execute([]).map_err(|error| failure::of_commit(error, files.guard().path()))?;
             metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
+            // It is on disk, but in a file that may be nobody's any more.
+            files.check(connection).map_err(|_| Error::Unknown("the database is gone".to_owned()))?;
             Ok(written)
         });
         match outcome {
@@ -378,21 +427,19 @@ impl Thread {
         write.end()
     }
 
-    /// Folds the write-ahead log in, unless somebody is reading from it: nobody waits for that.
-    fn checkpoint(&self) -> Result<(), Error> {
-        let milliseconds: u32 = self.connection.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
-        self.connection.busy_timeout(Duration::ZERO)?;
-        let busy =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-        self.connection.busy_timeout(Duration::from_millis(milliseconds.into()))?;
-        if busy? { Err(Error::Busy) } else { Ok(()) }
-    }
-
     /// Writes down when the server stopped, and leaves one tidy file behind.
     fn finish(mut self) -> Connected {
-        if let Err(error) = self.transact(&mut []).and_then(|_| self.checkpoint()) {
+        let written = self.transact(&mut []);
+        let Connected { connection, files } = &mut self.connected;
+        let folded = written.and_then(|_| files.fold(connection, Fold::Last));
+        if self.health.is_gone() {
+            // Nor is anything written when the connection is closed.
+            if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+                log::warn!("the write-ahead log may be folded in at the end: {error}");
+            }
+        } else if let Err(error) = folded {
             log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
         }
-        self.connection
+        self.connected
     }
 }

@@ -15,7 +15,7 @@ use crate::http::problem::Problem;
 use crate::http::routes::{Answer, JSON};
 use crate::http::wire::ok;
 use crate::metrics::Metrics;
-use crate::service::Service;
+use crate::service::{Ready, Service};
 
 /// `GET /healthz`
 pub fn health(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
@@ -26,9 +26,13 @@ pub fn health(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
 pub fn ready(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
-        let show =
-            answer(reply, |()| Ok(ok(&json!({ "status": "ready", "version": env!("CARGO_PKG_VERSION") }))));
-        service.ready(show);
+        let show = |ready: &Ready| match ready {
+            Ready::Yes => Ok(ok(&json!({ "status": "ready", "version": env!("CARGO_PKG_VERSION") }))),
+            Ready::Unreadable => {
+                Err(Problem::busy("The store cannot be read just now. The server's log tells why."))
+            }
+        };
+        service.ready(answer(reply, show));
     }))
 }
 

@@ -1,0 +1,81 @@
+//! What SQLite refuses, as an [`Error`], with the cause named as exactly as SQLite knows it.
+
+use std::io;
+use std::path::Path;
+
+use rusqlite::{ErrorCode, ffi};
+use rustix::io::Errno;
+
+use crate::error::Error;
+
+/// The extended codes of an I/O error: <https://www.sqlite.org/rescode.html>. SQLite's own text is the same for all.
+const IO_ERRORS: &[(i32, &str)] = &[
+    (ffi::SQLITE_IOERR_READ, "SQLITE_IOERR_READ"),
+    (ffi::SQLITE_IOERR_SHORT_READ, "SQLITE_IOERR_SHORT_READ"),
+    (ffi::SQLITE_IOERR_WRITE, "SQLITE_IOERR_WRITE"),
+    (ffi::SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC"),
+    (ffi::SQLITE_IOERR_DIR_FSYNC, "SQLITE_IOERR_DIR_FSYNC"),
+    (ffi::SQLITE_IOERR_TRUNCATE, "SQLITE_IOERR_TRUNCATE"),
+    (ffi::SQLITE_IOERR_FSTAT, "SQLITE_IOERR_FSTAT"),
+    (ffi::SQLITE_IOERR_UNLOCK, "SQLITE_IOERR_UNLOCK"),
+    (ffi::SQLITE_IOERR_RDLOCK, "SQLITE_IOERR_RDLOCK"),
+    (ffi::SQLITE_IOERR_DELETE, "SQLITE_IOERR_DELETE"),
+    (ffi::SQLITE_IOERR_NOMEM, "SQLITE_IOERR_NOMEM"),
+    (ffi::SQLITE_IOERR_ACCESS, "SQLITE_IOERR_ACCESS"),
+    (ffi::SQLITE_IOERR_LOCK, "SQLITE_IOERR_LOCK"),
+    (ffi::SQLITE_IOERR_CLOSE, "SQLITE_IOERR_CLOSE"),
+    (ffi::SQLITE_IOERR_SHMOPEN, "SQLITE_IOERR_SHMOPEN"),
+    (ffi::SQLITE_IOERR_SHMSIZE, "SQLITE_IOERR_SHMSIZE"),
+    (ffi::SQLITE_IOERR_SHMLOCK, "SQLITE_IOERR_SHMLOCK"),
+    (ffi::SQLITE_IOERR_SHMMAP, "SQLITE_IOERR_SHMMAP"),
+    (ffi::SQLITE_IOERR_SEEK, "SQLITE_IOERR_SEEK"),
+    (ffi::SQLITE_IOERR_MMAP, "SQLITE_IOERR_MMAP"),
+    (ffi::SQLITE_IOERR_DATA, "SQLITE_IOERR_DATA"),
+    (ffi::SQLITE_IOERR_CORRUPTFS, "SQLITE_IOERR_CORRUPTFS"),
+];
+
+/// A disk with less room than this has none (bytes).
+const NO_ROOM: u64 = 64 * 1024;
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DiskFull) => Self::StorageFull,
+            Some(
+                ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::CannotOpen,
+            ) => Self::Disk(described(&error)),
+            Some(_) | None => Self::Internal(described(&error)),
+        }
+    }
+}
+
+/// The error with its extended code and that code's name.
+fn described(error: &rusqlite::Error) -> String {
+    let Some(code) = error.sqlite_extended_error_code() else { return format!("SQLite: {error}") };
+    let name = IO_ERRORS.iter().find(|(known, _)| *known == code).map_or("SQLite code", |(_, name)| name);
+    format!("SQLite: {error} ({name} {code})")
+}
+
+/// A COMMIT that failed. After an I/O error the transaction may be whole in the write-ahead log all the same, and then a
+/// restart finds it there. To be called at once: it looks at what the system said last.
+pub(super) fn of_commit(error: rusqlite::Error, database: &Path) -> Error {
+    // SQLite calls a write without room full, but an fsync without room an I/O error.
+    let cause = io::Error::last_os_error();
+    match Error::from(error) {
+        Error::Disk(_) if is_no_room(&cause) || has_no_room(database) => Error::StorageFull,
+        Error::Disk(text) => Error::Unknown(text),
+        other => other,
+    }
+}
+
+fn is_no_room(cause: &io::Error) -> bool {
+    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn has_no_room(database: &Path) -> bool {
+    rustix::fs::statvfs(database).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < NO_ROOM)
+}

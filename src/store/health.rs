@@ -1,0 +1,86 @@
+//! What keeps the store from working, as far as it is known.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::lock;
+use crate::error::Error;
+use crate::time::Clock;
+
+/// How long no room for one write is taken to mean that there is none for others.
+const FULL: Duration = Duration::from_secs(60);
+/// How long a read that failed is taken to mean that others will.
+const UNREADABLE: Duration = Duration::from_secs(10);
+
+/// What keeps the store from working.
+pub(super) struct Health {
+    clock: Clock,
+    /// When a write last found no room, on the monotonic clock.
+    full: Mutex<Option<Duration>>,
+    /// When a read last failed because of the disk.
+    unreadable: Mutex<Option<Duration>>,
+    gone: AtomicBool,
+    tell: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Health").field("gone", &self.gone).finish_non_exhaustive()
+    }
+}
+
+impl Health {
+    pub(super) fn new(clock: Clock) -> Self {
+        let (full, unreadable) = (Mutex::default(), Mutex::default());
+        Self { clock, full, unreadable, gone: AtomicBool::new(false), tell: Mutex::default() }
+    }
+
+    /// A use case ended like this.
+    pub(super) fn wrote<T>(&self, outcome: &Result<T, Error>) {
+        if matches!(outcome, Err(Error::StorageFull)) {
+            *lock(&self.full) = Some(self.clock.monotonic());
+        }
+    }
+
+    /// A read ended like this.
+    pub(super) fn has_read<T>(&self, outcome: &Result<T, Error>) {
+        if matches!(outcome, Err(Error::Disk(_))) {
+            *lock(&self.unreadable) = Some(self.clock.monotonic());
+        }
+    }
+
+    pub(super) fn was_full(&self) -> bool {
+        self.is_recent(&self.full, FULL)
+    }
+
+    pub(super) fn was_unreadable(&self) -> bool {
+        self.is_recent(&self.unreadable, UNREADABLE)
+    }
+
+    fn is_recent(&self, at: &Mutex<Option<Duration>>, within: Duration) -> bool {
+        lock(at).is_some_and(|at| self.clock.monotonic() < at + within)
+    }
+
+    /// Whether the files are no longer those that were opened. From then on nothing is read or written.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_gone(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        if let Some(tell) = lock(&self.tell).take() {
+            tell();
+        }
+    }
+
+    /// `tell` is called once when the files are gone.
+    pub(super) fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
+        *lock(&self.tell) = Some(Box::new(tell));
+        if self.is_gone()
+            && let Some(tell) = lock(&self.tell).take()
+        {
+            tell();
+        }
+    }
+}
