@@ -130,13 +130,14 @@ impl Files {
             })
         };
         let size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let size = usize::try_from(size).unwrap_or_default();
         let mut files = Self {
             log: beside("-wal")?,
             index: beside("-shm")?,
             health,
             metrics,
-            at: locate(connection)?,
-            page: vec![0; usize::try_from(size).unwrap_or_default()],
+            at: locate(connection, size)?,
+            page: vec![0; size],
             on_disk: None,
             in_log: Vec::new(),
             salts: [0; 8],
@@ -209,7 +210,7 @@ impl Files {
     /// What should be on disk is not there.
     fn look_closer(&mut self, connection: &Connection) -> io::Result<Option<String>> {
         // VACUUM by another program may have moved the table.
-        if let Ok(at) = locate(connection) {
+        if let Ok(at) = locate(connection, self.page.len()) {
             self.at = at;
         }
         let found = self.see()?;
@@ -335,12 +336,14 @@ impl Files {
 }
 
 /// Where the page of the table `meta` begins.
-fn locate(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.query_row(
-        "SELECT (rootpage - 1) * (SELECT page_size FROM pragma_page_size) FROM sqlite_schema WHERE name = 'meta' AND type = 'table'",
+fn locate(connection: &Connection, page: usize) -> rusqlite::Result<u64> {
+    let root: i64 = connection.query_row(
+        "SELECT rootpage FROM sqlite_schema WHERE name = 'meta' AND type = 'table'",
         [],
-        |row| row.get::<_, i64>(0).map(i64::cast_unsigned),
-    )
+        |row| row.get(0),
+    )?;
+    let before = root.saturating_sub(1).cast_unsigned();
+    Ok(u64::try_from(page).unwrap_or_default().saturating_mul(before))
 }
 
 /// The last 16 bytes of the one row on this page of a table: <https://www.sqlite.org/fileformat.html>, section 1.6.
