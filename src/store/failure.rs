@@ -65,11 +65,9 @@ fn described(error: &rusqlite::Error) -> String {
 pub(super) fn of_commit(error: rusqlite::Error, database: &Path) -> Error {
     // SQLite calls a write without room full, but an fsync without room an I/O error.
     let cause = io::Error::last_os_error();
-    match Error::from(error) {
-        Error::Disk(_) if is_no_room(&cause) || has_no_room(database) => Error::StorageFull,
-        Error::Disk(text) => Error::Unknown(text),
-        other => other,
-    }
+    let error = Error::from(error);
+    let Error::Disk(text) = error else { return error };
+    if is_no_room(&cause) || has_no_room(database) { Error::StorageFull } else { Error::Unknown(text) }
 }
 
 fn is_no_room(cause: &io::Error) -> bool {

@@ -110,7 +110,7 @@ enum State {
     /// The thread that writes has the connection; the second answers; the third says when both have ended.
     Running(JoinHandle<Connected>, JoinHandle<()>, Receiver<()>),
     /// The connection is kept until the readers are closed.
-    Stopped { _connection: Option<Connected> },
+    Stopped { _connection: Option<Box<Connected>> },
 }
 
 impl Writer {
@@ -210,7 +210,7 @@ impl Writer {
         if connection.is_err() || rest.is_err() {
             log::error!("a thread of the store had panicked");
         }
-        *state = State::Stopped { _connection: connection.ok() };
+        *state = State::Stopped { _connection: connection.ok().map(Box::new) };
     }
 }
 
