@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Timelike};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::fields::{Kind, Values};
+use super::fields::{Field, Kind, Values};
+use super::json;
 use super::problem::Problem;
 use crate::lock::{DisplayName, UserId, WorkspaceId};
 
@@ -27,58 +29,67 @@ impl Checked {
     }
 }
 
-pub(super) fn from_json(value: Value, kind: &Kind, name: &str) -> Result<Checked, Problem> {
+pub(super) fn from_json(raw: &RawValue, kind: &Kind, name: &str) -> Result<Checked, Problem> {
     let wrong = |what: &str| Problem::invalid(name, what);
-    match (kind, value) {
-        (
-            Kind::Identifier(_) | Kind::Text(_) | Kind::Workspace | Kind::User | Kind::Name,
-            Value::String(text),
-        ) => text_of(text, kind, name),
-        (Kind::Identifier(_) | Kind::Text(_) | Kind::Workspace | Kind::User | Kind::Name, _) => {
-            Err(wrong("must be a text"))
-        }
-        (Kind::Choice(choices), Value::String(text)) => choice_of(&text, choices, name),
-        (Kind::Choice(choices), _) => choice_of("", choices, name),
-        (Kind::Integer(least, most), Value::Number(number)) => {
-            integer_of(whole(&number), *least, *most, name)
-        }
-        (Kind::Integer(least, most), _) => integer_of(None, *least, *most, name),
-        (Kind::Boolean, Value::Bool(value)) => Ok(Checked::Boolean(value)),
-        (Kind::Boolean, _) => Err(wrong("must be true or false")),
-        (Kind::Object(most), Value::Object(object)) => {
-            let encoded = Value::Object(object).to_string();
-            if encoded.len() > *most {
-                return Err(wrong(&format!(
-                    "must have at most {most} bytes as JSON; this has {}",
-                    encoded.len()
-                )));
+    match kind {
+        Kind::Object(most) => object_of(raw, *most, name),
+        Kind::List(most, fields) => list_of(raw, *most, fields, name),
+        Kind::Workspaces(_) | Kind::Choices(_) => Err(wrong("must stand in the query")),
+        Kind::Identifier(_) | Kind::Text(_) | Kind::Workspace | Kind::User | Kind::Name => {
+            match scalar(raw, name)? {
+                Value::String(text) => text_of(text, kind, name),
+                _ => Err(wrong("must be a text")),
             }
-            Ok(Checked::Object(encoded))
         }
-        (Kind::Object(_), _) => Err(wrong("must be a JSON object")),
-        (Kind::List(most, fields), Value::Array(entries)) => {
-            if entries.len() > *most {
-                return Err(wrong(&format!("must have at most {most} entries; this has {}", entries.len())));
-            }
-            entries
-                .into_iter()
-                .enumerate()
-                .map(|(index, entry)| match entry {
-                    Value::Object(object) => {
-                        Values::from_object(object, fields, &format!("{name}[{index}]."))
-                    }
-                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                        Err(Problem::invalid(&format!("{name}[{index}]"), "must be a JSON object"))
-                    }
-                })
-                .collect::<Result<_, _>>()
-                .map(Checked::List)
+        Kind::Choice(choices) => choice_of(scalar(raw, name)?.as_str().unwrap_or_default(), choices, name),
+        Kind::Time => instant_of(scalar(raw, name)?.as_str().unwrap_or_default(), name),
+        Kind::Integer(least, most) => {
+            let number = scalar(raw, name)?.as_number().and_then(whole);
+            integer_of(number, *least, *most, name)
         }
-        (Kind::List(..), _) => Err(wrong("must be a list")),
-        (Kind::Workspaces(_) | Kind::Choices(_), _) => Err(wrong("must stand in the query")),
-        (Kind::Time, Value::String(text)) => instant_of(&text, name),
-        (Kind::Time, _) => instant_of("", name),
+        Kind::Boolean => {
+            scalar(raw, name)?.as_bool().map(Checked::Boolean).ok_or_else(|| wrong("must be true or false"))
+        }
     }
+}
+
+/// A value that is no object and no list; `null` in place of those.
+fn scalar(raw: &RawValue, name: &str) -> Result<Value, Problem> {
+    if raw.get().starts_with(['{', '[']) {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(raw.get())
+        .map_err(|error| Problem::invalid(name, &format!("cannot be read: {error}")))
+}
+
+fn object_of(raw: &RawValue, most: usize, name: &str) -> Result<Checked, Problem> {
+    if !raw.get().starts_with('{') {
+        return Err(Problem::invalid(name, "must be a JSON object"));
+    }
+    let encoded = json::compact(raw, name)?;
+    if encoded.len() > most {
+        let reason = format!("must have at most {most} bytes as JSON; this has {}", encoded.len());
+        return Err(Problem::invalid(name, &reason));
+    }
+    Ok(Checked::Object(encoded))
+}
+
+fn list_of(raw: &RawValue, most: usize, fields: &'static [Field], name: &str) -> Result<Checked, Problem> {
+    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
+        return Err(Problem::invalid(name, "must be a list"));
+    };
+    if entries.len() > most {
+        let reason = format!("must have at most {most} entries; this has {}", entries.len());
+        return Err(Problem::invalid(name, &reason));
+    }
+    let entry_of = |(index, entry)| {
+        let name = format!("{name}[{index}]");
+        let path = format!("{name}.");
+        let object = json::object(entry, &path)?;
+        let object = object.ok_or_else(|| Problem::invalid(&name, "must be a JSON object"))?;
+        Values::from_object(object, fields, &path)
+    };
+    entries.into_iter().enumerate().map(entry_of).collect::<Result<_, _>>().map(Checked::List)
 }
 
 pub(super) fn from_text(text: &str, kind: &Kind, name: &str) -> Result<Checked, Problem> {

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::admission::{Identity, from};
 use super::exchange::{Reply, Request, Response};
 use super::fields::Values;
 use super::find::{Matched, find};
 use super::handlers::tokens::not_understood;
+use super::json;
 use super::pages;
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
 use super::routes::{Answer, BodyKind, GATE, Route};
-use super::wire::Once;
 use crate::auth::{Auth, Caller};
 use crate::console::{Page, Pages};
 use crate::error::Error;
@@ -229,20 +231,20 @@ pub(super) fn body(route: &Route, request: &Request) -> Result<Values, Problem> 
     let bytes = &request.body;
     let fields = route.body.fields();
     if bytes.is_empty() {
-        return Values::from_object(serde_json::Map::new(), fields, "");
+        return Values::from_object(Vec::new(), fields, "");
     }
-    if !matches!(route.body, BodyKind::None) {
+    let takes_none = matches!(route.body, BodyKind::None);
+    if !takes_none {
         media_type(route, request)?;
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Once(object)) => Values::from_object(object, fields, ""),
-        Err(_) if matches!(route.body, BodyKind::None) => {
-            Err(Problem::invalid("body", "must be empty, or {}: this call takes none"))
-        }
-        Err(_) if !bytes.trim_ascii_start().starts_with(b"{") => {
-            Err(Problem::invalid("body", "must be a JSON object"))
-        }
-        Err(error) => Err(Problem::invalid("body", &format!("cannot be read: {error}"))),
+    let empty = || Problem::invalid("body", "must be empty, or {}: this call takes none");
+    let raw: &RawValue = serde_json::from_slice(bytes).map_err(|error| {
+        if takes_none { empty() } else { Problem::invalid("body", &format!("cannot be read: {error}")) }
+    })?;
+    match json::object(raw, "")? {
+        Some(object) => Values::from_object(object, fields, ""),
+        None if takes_none => Err(empty()),
+        None => Err(Problem::invalid("body", "must be a JSON object")),
     }
 }
 

@@ -4,9 +4,8 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
-
 use super::checks::{Checked, from_json, from_text};
+use super::json::{Object, shown};
 use super::problem::Problem;
 use crate::error::Error;
 use crate::lock::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
@@ -78,15 +77,11 @@ impl Values {
     ///
     /// # Errors
     /// A 400 that names the field.
-    pub fn from_object(
-        object: Map<String, Value>,
-        fields: &'static [Field],
-        path: &str,
-    ) -> Result<Self, Problem> {
+    pub fn from_object(object: Object<'_>, fields: &'static [Field], path: &str) -> Result<Self, Problem> {
         let mut values = Self::default();
         for (name, value) in object {
             let field = known(&name, fields, path, "field")?;
-            if value.is_null() {
+            if value.get() == "null" {
                 continue;
             }
             let checked = from_json(value, &field.kind, &format!("{path}{name}"))?;
@@ -314,8 +309,6 @@ fn refused(error: &Error) -> Problem {
 
 fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result<&'static Field, Problem> {
     fields.iter().find(|field| field.name == name).ok_or_else(|| {
-        // What a stranger wrote is repeated, but not at any length.
-        let shown: String = name.chars().filter(|character| !character.is_control()).take(64).collect();
         let mut reason = format!("is no {what} of this call");
         if fields.is_empty() {
             let _ = write!(reason, ", which has none");
@@ -324,14 +317,15 @@ fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result
             let (verb, names) = (if names.len() == 1 { "is" } else { "are" }, names.join(", "));
             let _ = write!(reason, "; there {verb} {names}");
         }
-        Problem::invalid(&format!("{path}{shown}"), &reason)
+        Problem::invalid(&format!("{path}{}", shown(name)), &reason)
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::json;
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const FIELDS: &[Field] = &[
         Field { name: "id", kind: Kind::Identifier(8), need: Need::Required, about: "" },
@@ -341,9 +335,9 @@ mod tests {
     ];
 
     fn refused(object: Value) -> String {
-        let Value::Object(object) = object else { panic!("no object") };
-        let problem = Values::from_object(object, FIELDS, "").unwrap_err();
-        problem.inner()["detail"].as_str().unwrap().to_owned()
+        let raw = serde_json::value::to_raw_value(&object).unwrap();
+        let object = json::object(&raw, "").unwrap().unwrap();
+        Values::from_object(object, FIELDS, "").unwrap_err().sentence().to_owned()
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod fields;
 mod find;
 mod handlers;
 pub mod hold;
+pub mod json;
 pub mod letters;
 pub mod openapi;
 pub mod pages;

@@ -3,9 +3,10 @@
 //! Every refusal is a problem document (RFC 9457) with a stable `code` for programs and a `detail` fit to show a
 //! person.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::exchange::Response;
+use super::wire::{Members, raw};
 use crate::error::{Denied, Error, Limit};
 
 /// The media type of a problem document.
@@ -117,11 +118,11 @@ pub const DOOR: &[Code] = &[
 ];
 
 /// A refusal.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
     detail: String,
-    members: Map<String, Value>,
+    members: Members,
     headers: Vec<(&'static str, String)>,
 }
 
@@ -129,7 +130,7 @@ impl Problem {
     /// A refusal with its general sentence.
     #[must_use]
     pub fn new(code: Code) -> Self {
-        Self { code, detail: format!("{}.", code.title()), members: Map::new(), headers: Vec::new() }
+        Self { code, detail: format!("{}.", code.title()), members: Members::new(), headers: Vec::new() }
     }
 
     /// The sentence to show.
@@ -141,8 +142,8 @@ impl Problem {
 
     /// One more member of the document.
     #[must_use]
-    pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
+    pub fn member(mut self, name: &'static str, value: impl Serialize) -> Self {
+        self.members.insert(name, raw(&value));
         self
     }
 
@@ -185,10 +186,10 @@ impl Problem {
 
     /// The document without its `status` and `request_id`: what stands in for it inside a batch.
     #[must_use]
-    pub fn inner(&self) -> Map<String, Value> {
+    pub fn inner(&self) -> Members {
         let mut document = self.members.clone();
-        document.insert("code".to_owned(), self.code.name().into());
-        document.insert("detail".to_owned(), self.detail.clone().into());
+        document.insert("code", raw(self.code.name()));
+        document.insert("detail", raw(&self.detail));
         document
     }
 
@@ -196,12 +197,12 @@ impl Problem {
     #[must_use]
     pub fn to_response(&self, request_id: &str) -> Response {
         let mut document = self.inner();
-        document.insert("type".to_owned(), format!("urn:lockhouse:problem:{}", self.code.name()).into());
-        document.insert("title".to_owned(), self.code.title().into());
-        document.insert("status".to_owned(), json!(self.code.status()));
-        document.insert("request_id".to_owned(), request_id.into());
+        document.insert("type", raw(&format!("urn:lockhouse:problem:{}", self.code.name())));
+        document.insert("title", raw(self.code.title()));
+        document.insert("status", raw(&self.code.status()));
+        document.insert("request_id", raw(request_id));
         let mut response =
-            Response::of(self.status(), CONTENT_TYPE, format!("{}\n", Value::Object(document)).into_bytes());
+            Response::of(self.status(), CONTENT_TYPE, format!("{}\n", raw(&document).get()).into_bytes());
         response.headers.clone_from(&self.headers);
         response
     }

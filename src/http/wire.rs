@@ -1,12 +1,10 @@
-//! JSON: the objects that come in, and what goes out of locks, events and endings. Field names are fixed: people build
+//! JSON: what goes out of locks, events and endings. Field names are fixed: people build
 //! on them.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::exchange::Response;
 use super::routes::JSON;
@@ -15,6 +13,18 @@ use crate::lock::event::{Event, EventType, Lost};
 use crate::lock::knock::Knock;
 use crate::lock::{DisplayName, Lock, SessionId, UserId};
 use crate::time::{LeaseClock, Timestamp};
+
+/// Members of a JSON object, each as it is written: numbers of the metadata are not read in between.
+pub type Members = BTreeMap<&'static str, Box<RawValue>>;
+
+/// `value` as it is written; `null` of what is no JSON, which no type here is.
+#[must_use]
+pub fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap_or_else(|error| {
+        log::error!("a member of an answer cannot be written as JSON: {error}");
+        RawValue::NULL.to_owned()
+    })
+}
 
 /// A lock as it is shown at `now`.
 #[derive(Debug, Serialize)]
@@ -254,36 +264,6 @@ impl<'a> EventOut<'a> {
                 outcome,
             },
         }
-    }
-}
-
-/// A JSON object in which no name stands twice: which of the two was meant cannot be told.
-pub struct Once(pub Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Once {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Once;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Once, A::Error> {
-                let mut object = Map::new();
-                while let Some((name, value)) = members.next_entry::<String, Value>()? {
-                    if object.contains_key(&name) {
-                        return Err(A::Error::custom(format!("the name {name:?} stands twice")));
-                    }
-                    object.insert(name, value);
-                }
-                Ok(Once(object))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
     }
 }
 

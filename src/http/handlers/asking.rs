@@ -52,7 +52,8 @@ fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Re
         Asked::Heard(lock) => {
             let knocks = KnockOut::all(lock, now, clock);
             let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| knock.user_id == *by);
-            let heard = json!({ "knock": knock.map(|(_, shown)| shown), "lock": shown(lock, now, clock) });
+            let heard =
+                HeardOut { knock: knock.map(|(_, shown)| shown), lock: LockOut::of(lock, now, clock) };
             Ok(with_status(202, &heard))
         }
         Asked::NoLock => Err(Problem::new(Code::LockNotFound)
@@ -111,7 +112,7 @@ fn replied(
 ) -> Result<Response, Problem> {
     match replied {
         Replied::HandedOver(lock) => {
-            Ok(ok(&json!({ "handed_over": true, "lock": shown(lock, *now, clock) })))
+            Ok(ok(&HandedOverOut { handed_over: true, lock: LockOut::of(lock, *now, clock) }))
         }
         Replied::Declined(_) => Ok(ok(&json!({ "declined": true }))),
         Replied::Nobody => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
@@ -125,6 +126,18 @@ fn replied(
         }
         Replied::NoLock => Err(no_lock(lost.as_ref())),
     }
+}
+
+#[derive(Serialize)]
+struct HeardOut<'a> {
+    knock: Option<KnockOut<'a>>,
+    lock: LockOut<'a>,
+}
+
+#[derive(Serialize)]
+struct HandedOverOut<'a> {
+    handed_over: bool,
+    lock: LockOut<'a>,
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::locks::{activity, beaten, claim};
 use super::{PAGE, answer, page};
@@ -11,7 +12,7 @@ use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
-use crate::http::wire::{EventOut, LockOut, ok};
+use crate::http::wire::{EventOut, LockOut, Members, RenewedOut, ok};
 use crate::lock::member::Need;
 use crate::lock::policy::Standing;
 use crate::lock::{Heartbeat, WorkspaceId};
@@ -19,7 +20,13 @@ use crate::service::{Beaten, Service};
 use crate::store::At;
 use crate::store::events::By;
 use crate::store::listing::{Listed, Listing};
-use crate::time::LeaseClock;
+use crate::time::{LeaseClock, Timestamp};
+
+#[derive(Serialize)]
+struct LockPageOut<'a> {
+    locks: Vec<LockOut<'a>>,
+    next_cursor: Option<&'a str>,
+}
 
 /// `GET /locks`
 pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
@@ -35,7 +42,7 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let found = service.locks(&listing).map_err(|error| Problem::of(&error, &call.request_id))?;
     let Listed { locks, next } = &found.value;
     let shown: Vec<_> = locks.iter().map(|lock| LockOut::of(lock, found.now, service.clock())).collect();
-    Ok(Answer::Now(ok(&json!({ "locks": shown, "next_cursor": next }))))
+    Ok(Answer::Now(ok(&LockPageOut { locks: shown, next_cursor: next.as_deref() })))
 }
 
 /// `GET …/history`
@@ -76,29 +83,43 @@ pub fn heartbeats(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem
     }))
 }
 
+#[derive(Serialize)]
+struct BeatsOut<'a> {
+    results: Vec<BeatOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct BeatOut<'a> {
+    workspace_id: &'a str,
+    status: u16,
+    #[serde(flatten)]
+    result: ResultOut<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ResultOut<'a> {
+    Renewed(RenewedOut<'a>),
+    Refused(Members),
+}
+
+impl<'a> BeatOut<'a> {
+    fn of(workspace_id: &'a WorkspaceId, beat: &'a Beaten, now: Timestamp, clock: &LeaseClock) -> Self {
+        let renewed = match beat {
+            Ok((beat, lost)) => beaten(beat, lost.as_ref(), now, clock).map(|renewed| renewed.told_to(None)),
+            Err(denied) => Err(Problem::of(&Error::Denied(*denied), "")),
+        };
+        let (status, result) = match renewed {
+            Ok(renewed) => (200, ResultOut::Renewed(renewed)),
+            Err(problem) => (problem.status(), ResultOut::Refused(problem.inner())),
+        };
+        Self { workspace_id: workspace_id.as_str(), status, result }
+    }
+}
+
 fn beats(workspace_ids: &[WorkspaceId], At { now, value }: &At<Vec<Beaten>>, clock: &LeaseClock) -> Response {
-    let results: Vec<Value> = workspace_ids
-        .iter()
-        .zip(value)
-        .map(|(workspace_id, beat)| {
-            let renewed = match beat {
-                Ok((beat, lost)) => {
-                    beaten(beat, lost.as_ref(), *now, clock).map(|renewed| renewed.told_to(None))
-                }
-                Err(denied) => Err(Problem::of(&Error::Denied(*denied), "")),
-            };
-            let (status, mut result) = match renewed {
-                Ok(renewed) => (200, json!(renewed)),
-                Err(problem) => (problem.status(), Value::Object(problem.inner())),
-            };
-            if let Value::Object(members) = &mut result {
-                members.insert("workspace_id".to_owned(), workspace_id.as_str().into());
-                members.insert("status".to_owned(), status.into());
-            }
-            result
-        })
-        .collect();
-    ok(&json!({ "results": results }))
+    let beats = workspace_ids.iter().zip(value);
+    ok(&BeatsOut { results: beats.map(|(id, beat)| BeatOut::of(id, beat, *now, clock)).collect() })
 }
 
 /// `DELETE /users/{user_id}/locks`

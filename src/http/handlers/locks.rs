@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::answer;
@@ -14,7 +15,7 @@ use crate::http::fields::Values;
 use crate::http::hold::Ticket;
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::Answer;
-use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok};
+use crate::http::wire::{LockOut, LostOut, RenewedOut, left_ms, ok, raw};
 use crate::lock::event::{Ending, Lost};
 use crate::lock::member::Need;
 use crate::lock::{
@@ -135,13 +136,19 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
     }
 }
 
+#[derive(Serialize)]
+struct StateOut<'a> {
+    locked: bool,
+    lock: Option<LockOut<'a>>,
+}
+
 /// `GET …/lock`
 pub fn read(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
     call.may(service, &workspace_id, Need::See)?;
     let found = service.lock(&workspace_id).map_err(|error| call.failed(&error))?;
     let lock = found.value.as_ref().map(|lock| LockOut::of(lock, found.now, service.clock()));
-    Ok(Answer::Now(ok(&json!({ "locked": lock.is_some(), "lock": lock }))))
+    Ok(Answer::Now(ok(&StateOut { locked: lock.is_some(), lock })))
 }
 
 /// `POST …/lock/heartbeat`
@@ -268,8 +275,8 @@ pub(super) fn not_holder(
         .member("lost", ended(lost))
 }
 
-pub(super) fn shown(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Value {
-    json!(LockOut::of(lock, now, clock))
+pub(super) fn shown(lock: &Lock, now: Timestamp, clock: &LeaseClock) -> Box<RawValue> {
+    raw(&LockOut::of(lock, now, clock))
 }
 
 pub(super) fn ended(lost: Option<&Lost>) -> Value {

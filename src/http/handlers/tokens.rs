@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::locks::{ended, shown, who_has_it};
@@ -86,8 +87,7 @@ pub fn revoke(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// `GET /gate`: nothing but 204, 401 and 403 is understood by a proxy that asks, so what is missing is 403, too.
 pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let (workspace, fence) = &call.lock;
-    let unclear =
-        || closed("Say which lock lets this write pass: its workspace and its fence.", Value::Null, false);
+    let unclear = || closed("Say which lock lets this write pass: its workspace and its fence.", None, false);
     // What is there and cannot be read is not as good as nothing: the query would be believed in its place.
     let named = workspace.as_deref().map(|id| id_in_header("X-Lock-Workspace", id)).transpose();
     let named = named.map_err(|error| not_understood(&call.failed(&error)))?;
@@ -96,7 +96,7 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let fence = fence.and_then(|fence| fence.parse().ok().map(Fence));
     let workspace_id = workspace.and_then(|id| WorkspaceId::parse(id).ok());
     let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else { return Err(unclear()) };
-    let nothing = || closed("This is not the live lock.", Value::Null, false);
+    let nothing = || closed("This is not the live lock.", None, false);
     // Who may not hold it any more does not, whoever has noticed.
     service
         .may(&call.caller.actor(), &workspace_id, Need::Edit)
@@ -110,7 +110,7 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         Found::Live(lock) => {
             let same_user = lock.user_id == *user_id;
             let detail = format!("This is not the live lock. {}", who_has_it(&lock, same_user, found.now));
-            Err(closed(&detail, shown(&lock, found.now, service.clock()), same_user))
+            Err(closed(&detail, Some(shown(&lock, found.now, service.clock())), same_user))
         }
         Found::Due(_) | Found::Free => Err(nothing()),
     }
@@ -118,7 +118,7 @@ pub fn gate(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 
 /// What the gate is asked cannot be understood. A proxy would make an error of its own of a 400.
 pub fn not_understood(problem: &Problem) -> Problem {
-    closed(problem.sentence(), Value::Null, false)
+    closed(problem.sentence(), None, false)
 }
 
 /// What stands in the query or in a header; nothing if they contradict each other.
@@ -129,7 +129,7 @@ fn only<'a>(query: Option<&'a str>, header: Option<&'a str>) -> Option<&'a str> 
     }
 }
 
-fn closed(detail: &str, lock: Value, same_user: bool) -> Problem {
+fn closed(detail: &str, lock: Option<Box<RawValue>>, same_user: bool) -> Problem {
     Problem::new(Code::NotHolder)
         .detail(detail)
         .member("lock", lock)
