@@ -324,3 +324,74 @@ fn a_name_that_shows_nothing_is_no_name_and_none_turns_text_round() {
     let held = server.user("bob").acquire("w", &json!({})).refused(409, "lock_held");
     assert!(held["detail"].as_str().unwrap().starts_with("alice has this workspace"), "{held}");
 }
+
+#[test]
+fn the_claims_of_a_jwt_have_the_types_that_they_must_have() {
+    let with = |audience: Option<&str>| {
+        Server::with(|config| {
+            config.auth.mode = AuthMode::Jwt;
+            config.auth.jwt.secrets = vec![SECRET.to_owned()];
+            config.auth.jwt.issuer = Some("app".to_owned());
+            config.auth.jwt.audience = audience.map(str::to_owned);
+        })
+    };
+    let (any, own) = (with(None), with(Some("lockhouse")));
+    let status = |server: &Server, claims: &Value| {
+        server.client().with_token(&jwt(claims)).get("/api/v1/whoami").status
+    };
+    for (claims, expected) in [
+        (json!({ "iss": "app" }), 200),
+        (json!({ "iss": ["app"] }), 401),
+        (json!({ "iss": ["app", "other"] }), 401),
+        (json!({ "iss": [] }), 401),
+        (json!({ "iss": "other" }), 401),
+        (json!({ "iss": 7 }), 401),
+        (json!({ "iss": null }), 401),
+        (json!({}), 401),
+        // Without an audience of one's own, what is for somebody in particular is not for us, however it says so.
+        (json!({ "iss": "app", "aud": "other" }), 401),
+        (json!({ "iss": "app", "aud": ["other"] }), 401),
+        (json!({ "iss": "app", "aud": 7 }), 401),
+        (json!({ "iss": "app", "aud": [7] }), 401),
+        (json!({ "iss": "app", "aud": { "x": 1 } }), 401),
+        (json!({ "iss": "app", "aud": [] }), 200),
+        (json!({ "iss": "app", "sub": 7 }), 401),
+        (json!({ "iss": "app", "sub": ["alice"] }), 401),
+        (json!({ "iss": "app", "exp": "1795435500" }), 401),
+        (json!({ "iss": "app", "exp": [NOON.0 / 1_000 + 300] }), 401),
+        (json!({ "iss": "app", "nbf": "0" }), 401),
+        (json!({ "iss": "app", "iat": "0" }), 401),
+        (json!({ "iss": "app", "iat": 0, "nbf": 0.5 }), 200),
+    ] {
+        assert_eq!(status(&any, &claims), expected, "{claims}");
+    }
+    for (aud, expected) in [
+        (json!("lockhouse"), 200),
+        (json!(["other", "lockhouse"]), 200),
+        (json!(["other"]), 401),
+        (json!(["lockhouse", 7]), 401),
+        (json!([["lockhouse"]]), 401),
+        (json!([]), 401),
+        (Value::Null, 401),
+    ] {
+        assert_eq!(status(&own, &json!({ "iss": "app", "aud": aud })), expected, "{aud}");
+    }
+}
+
+#[test]
+fn a_claim_that_stands_twice_is_refused() {
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let server = with_jwt();
+    let status = |claims: &str| {
+        let head = base64.encode(r#"{"alg":"HS256"}"#);
+        let signed = format!("{head}.{}", base64.encode(claims));
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        server.client().with_token(&format!("{signed}.{signature}")).get("/api/v1/whoami").status
+    };
+    let end = NOON.0 / 1_000 + 300;
+    assert_eq!(status(&format!(r#"{{"sub":"alice","exp":{end}}}"#)), 200);
+    assert_eq!(status(&format!(r#"{{"sub":"bob","sub":"alice","exp":{end}}}"#)), 401);
+    assert_eq!(status(&format!(r#"{{"sub":"alice","exp":1,"exp":{end}}}"#)), 401);
+}

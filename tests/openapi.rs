@@ -280,6 +280,9 @@ fn the_document_is_what_the_server_gives_out() {
     let locked = Server::with(|config| config.auth.mode = AuthMode::Token);
     let shown = locked.client().get("/api/v1/openapi.json").expect(200);
     assert_eq!(shown["paths"]["/api/v1/locks"]["get"]["security"], json!([{ "token": [] }]));
+    // Whom the proxy has signed in bears nothing.
+    let behind = lockhouse::http::openapi::document(AuthMode::Proxy);
+    assert_eq!(behind["paths"]["/api/v1/locks"]["get"]["security"], json!([{}, { "token": [] }]));
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
     assert_eq!(operations, ROUTES.len());

@@ -1,9 +1,12 @@
 //! JSON Web Tokens of an app that signs its users in (RFC 7519), as the settings say they must be.
 
+use std::fmt;
+use std::time::Duration;
+
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use std::time::Duration;
 
 use super::{Name, token};
 use crate::config::{Jwt, JwtAlgorithm};
@@ -52,22 +55,13 @@ impl Verifier {
         for file in &settings.public_key_files {
             keys.push(public_key(file, settings.algorithm)?);
         }
-        // Only this algorithm: neither `none` nor, for a public key, HMAC. `exp` and `nbf` are looked at below, by our
-        // own clock.
+        // Only this algorithm: neither `none` nor, for a public key, HMAC. The claims are looked at below: the times by our
+        // own clock, the rest more strictly than the library does.
         let mut validation = Validation::new(algorithm);
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        let mut required = Vec::new();
-        if let Some(issuer) = &settings.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        // Without one of our own, a JWT that is made for somebody in particular is not for us.
-        if let Some(audience) = &settings.audience {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        validation.set_required_spec_claims(&required);
+        validation.validate_aud = false;
+        validation.set_required_spec_claims::<&str>(&[]);
         Ok(Self { algorithm, keys, validation, settings: settings.clone() })
     }
 
@@ -85,11 +79,12 @@ impl Verifier {
         }
         let mut wrong = String::new();
         let mut with = |key| {
-            let decoded = decode::<Map<String, Value>>(token, key, &self.validation);
+            let decoded = decode::<Claims>(token, key, &self.validation);
             decoded.map_err(|error| wrong = why(&error)).ok()
         };
         let Some(decoded) = self.keys.iter().find_map(&mut with) else { return Err(wrong) };
-        let claims = decoded.claims;
+        let Claims(claims) = decoded.claims;
+        self.is_for_us(&claims)?;
         let (expires_at, until) = self.in_time(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
         let is_admin = match claims.get(&self.settings.role_claim) {
@@ -113,6 +108,32 @@ impl Verifier {
         })
     }
 
+    /// Whether its issuer and its audience are those that are set (RFC 7519 §4.1.1 and §4.1.3).
+    fn is_for_us(&self, claims: &Map<String, Value>) -> Result<(), &'static str> {
+        if let Some(issuer) = &self.settings.issuer {
+            let iss = claims.get("iss").ok_or("it has no iss")?;
+            // One text: a list of issuers is no issuer.
+            if iss.as_str() != Some(issuer) {
+                return Err("its iss is not auth.jwt_issuer");
+            }
+        }
+        let aud = match claims.get("aud") {
+            None | Some(Value::Null) => &[],
+            Some(Value::Array(several)) => several.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+        };
+        if !aud.iter().all(Value::is_string) {
+            return Err("its aud is neither a text nor a list of texts");
+        }
+        match &self.settings.audience {
+            Some(_) if aud.is_empty() => Err("it has no aud"),
+            Some(audience) if aud.iter().any(|aud| aud == audience.as_str()) => Ok(()),
+            // Without an audience of our own, a JWT that is made for somebody in particular is not for us.
+            None if aud.is_empty() => Ok(()),
+            Some(_) | None => Err("its aud is not auth.jwt_audience"),
+        }
+    }
+
     /// When it ends, and when it is no longer believed, if it is good now.
     fn in_time(
         &self,
@@ -125,6 +146,9 @@ impl Verifier {
             Some(nbf) => nbf.as_f64().ok_or("its nbf is no number")?,
             None => f64::MIN,
         };
+        if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
+            return Err("its iat is no number");
+        }
         let ends = claims.get("exp").and_then(Value::as_f64).ok_or("it has no exp that is a number")?;
         if seconds + leeway < starts {
             return Err("it is not good yet (nbf)");
@@ -145,12 +169,39 @@ impl Verifier {
 #[expect(clippy::wildcard_enum_match_arm, reason = "for all others the library has words")]
 fn why(error: &jsonwebtoken::errors::Error) -> String {
     match error.kind() {
-        ErrorKind::InvalidAudience => "its aud is not auth.jwt_audience".to_owned(),
-        ErrorKind::InvalidIssuer => "its iss is not auth.jwt_issuer".to_owned(),
         ErrorKind::InvalidSignature => "it was not signed with the key that is set".to_owned(),
-        ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}"),
         ErrorKind::InvalidToken => "it is no JWT".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+/// The claims. One that stands twice is refused: the app that made it may have meant the other (RFC 7519 §4).
+struct Claims(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Claims;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Claims, A::Error> {
+                let mut claims = Map::new();
+                while let Some((name, value)) = members.next_entry::<String, Value>()? {
+                    if claims.contains_key(&name) {
+                        return Err(A::Error::custom(format!("the claim {name:?} is given twice")));
+                    }
+                    claims.insert(name, value);
+                }
+                Ok(Claims(claims))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
     }
 }
 

@@ -36,10 +36,9 @@ pub(super) fn from_json(raw: &RawValue, kind: &Kind, name: &str) -> Result<Check
         Kind::List(most, fields) => list_of(raw, *most, fields, name),
         Kind::Workspaces(_) | Kind::Choices(_) => Err(wrong("must stand in the query")),
         Kind::Identifier(_) | Kind::Text(_) | Kind::Workspace | Kind::User | Kind::Name => {
-            match scalar(raw, name)? {
-                Value::String(text) => text_of(text, kind, name),
-                _ => Err(wrong("must be a text")),
-            }
+            let value = scalar(raw, name)?;
+            let text = value.as_str().ok_or_else(|| wrong("must be a text"))?;
+            text_of(text.to_owned(), kind, name)
         }
         Kind::Choice(choices) => choice_of(scalar(raw, name)?.as_str().unwrap_or_default(), choices, name),
         Kind::Time => instant_of(scalar(raw, name)?.as_str().unwrap_or_default(), name),

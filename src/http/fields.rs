@@ -334,8 +334,8 @@ mod tests {
         Field { name: "metadata", kind: Kind::Object(16), need: Need::Optional, about: "" },
     ];
 
-    fn refused(object: Value) -> String {
-        let raw = serde_json::value::to_raw_value(&object).unwrap();
+    fn refused(object: &Value) -> String {
+        let raw = serde_json::value::to_raw_value(object).unwrap();
         let object = json::object(&raw, "").unwrap().unwrap();
         Values::from_object(object, FIELDS, "").unwrap_err().sentence().to_owned()
     }
@@ -363,7 +363,7 @@ mod tests {
                 "metadata must have at most 16 bytes as JSON; this has 18.",
             ),
         ] {
-            assert_eq!(refused(object), says);
+            assert_eq!(refused(&object), says);
         }
     }
 

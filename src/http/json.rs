@@ -24,7 +24,7 @@ pub fn object<'a>(raw: &'a RawValue, path: &str) -> Result<Option<Object<'a>>, P
     let mut names: Vec<_> = members.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     // Which of the two was meant cannot be told.
-    if let Some([twice, _]) = names.array_windows().find(|[one, next]| one == next) {
+    if let Some([twice, ..]) = names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)) {
         return Err(Problem::invalid(&format!("{path}{}", shown(twice)), "is given twice"));
     }
     Ok(Some(members))
@@ -74,6 +74,7 @@ fn write_compact(raw: &RawValue, path: &str, depth: usize, out: &mut String) -> 
 }
 
 /// What a stranger wrote is repeated, but not at any length.
+#[must_use]
 pub fn shown(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(SHOWN).collect()
 }

@@ -132,7 +132,9 @@ fn operation(route: &Route, mode: AuthMode) -> Value {
                 json!([{}, { "user": [] }])
             }
             (Right::Lock, AuthMode::None) => json!([{ "user": [] }]),
-            (_, AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy) => json!([{ "token": [] }]),
+            (_, AuthMode::Token | AuthMode::Jwt) => json!([{ "token": [] }]),
+            // The proxy's users bear nothing: the proxy says in its own header who they are.
+            (_, AuthMode::Proxy) => json!([{}, { "token": [] }]),
         },
     );
     let path = PATH_PARAMETERS
