@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::service::Service;
 use crate::store::locks::Stepped;
+use crate::store::pace::Pace;
 
 /// Threads here that read from the store.
 pub const READING_THREADS: u32 = 1;
@@ -44,14 +45,16 @@ pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
     Ok(swept)
 }
 
-fn in_steps(service: &Service, step: fn(&Service) -> Result<Stepped, Error>) -> Result<usize, Error> {
-    let mut total = 0;
+fn in_steps(service: &Service, step: fn(&Service, u32) -> Result<Stepped, Error>) -> Result<usize, Error> {
+    let (mut pace, mut total) = (Pace::default(), 0);
     for _ in 0..STEPS {
-        let Stepped { done, more } = step(service)?;
+        let began = service.monotonic();
+        let Stepped { done, more } = step(service, pace.rows())?;
         total += done;
         if !more || service.is_stopping() {
             break;
         }
+        std::thread::park_timeout(pace.stepped(service.monotonic().saturating_sub(began)));
     }
     Ok(total)
 }

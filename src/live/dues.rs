@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::lock::policy::Rules;
+use crate::store::pace::Pace;
 use crate::store::{Store, locks, waiting};
 use crate::time::Timestamp;
 
@@ -23,15 +24,18 @@ const LONG: Duration = Duration::from_secs(60);
 pub(super) struct Dues {
     store: Arc<Store>,
     rules: Arc<Rules>,
+    pace: Pace,
+    /// Until then others have the writer to themselves, on the monotonic clock.
+    rests_until: Duration,
 }
 
 impl Dues {
-    pub(super) const fn new(store: Arc<Store>, rules: Arc<Rules>) -> Self {
-        Self { store, rules }
+    pub(super) fn new(store: Arc<Store>, rules: Arc<Rules>) -> Self {
+        Self { store, rules, pace: Pace::default(), rests_until: Duration::ZERO }
     }
 
     /// Lets happen what is due, a bounded number at a time. Returns how long it is until there is something to do again.
-    pub(super) fn see_to(&self) -> Duration {
+    pub(super) fn see_to(&mut self) -> Duration {
         let next = self.leave().and_then(|leave| Ok(leave.min(self.settle()?)));
         next.unwrap_or_else(|error| {
             log::warn!("what is due cannot be done just now: {error}");
@@ -59,24 +63,28 @@ impl Dues {
     }
 
     /// Ends leases whose end has come, and lets locks pass on.
-    fn settle(&self) -> Result<Duration, Error> {
+    fn settle(&mut self) -> Result<Duration, Error> {
         let watch = self.store.watch();
-        let now = self.store.clock().now();
         let due = watch.due();
-        if due.is_none_or(|due| due > now) {
+        if due.is_none_or(|due| due > self.store.clock().now()) {
             return Ok(self.until(due));
         }
-        let before = watch.forget_due();
-        let rules = Arc::clone(&self.rules);
-        let swept = self.store.write(move |write| locks::sweep(write, &rules));
-        match swept.and_then(|_| self.store.next_due()) {
-            Ok(found) => watch.found_due(found),
-            Err(error) => {
-                watch.found_due(before);
-                return Err(error);
-            }
+        let began = self.store.clock().clock().monotonic();
+        if began < self.rests_until {
+            return Ok(self.rests_until.saturating_sub(began));
         }
-        // There may be more. Others come first.
+        let before = watch.forget_due();
+        let (rules, rows) = (Arc::clone(&self.rules), self.pace.rows());
+        let swept = self.store.write(move |write| locks::sweep(write, &rules, rows));
+        let found = swept.and_then(|swept| Ok((swept.value.more, self.store.next_due()?)));
+        let (more, next) = found.inspect_err(|_| watch.found_due(before))?;
+        watch.found_due(next);
+        let ended = self.store.clock().clock().monotonic();
+        let rest = self.pace.stepped(ended.saturating_sub(began));
+        if more {
+            self.rests_until = ended.saturating_add(rest);
+            return Ok(rest);
+        }
         Ok(Duration::ZERO)
     }
 

@@ -107,7 +107,7 @@ enum Rest {
 /// Those who follow the events.
 pub struct Hub {
     store: Arc<Store>,
-    dues: Dues,
+    rules: Arc<Rules>,
     faces: Arc<Faces>,
     seats: Arc<Seats>,
     metrics: Arc<Metrics>,
@@ -126,7 +126,7 @@ impl Hub {
         let watch = Arc::clone(store.watch());
         store.clock().clock().when_moved(move || watch.ring());
         Arc::new(Self {
-            dues: Dues::new(Arc::clone(&store), rules),
+            rules,
             faces: Arc::default(),
             seats: Arc::default(),
             metrics,
@@ -180,6 +180,7 @@ impl Hub {
 
     fn run(&self, words: Words) {
         let mut audience = Audience { end: self.store.watch().revision(), ..Audience::default() };
+        let mut dues = Dues::new(Arc::clone(&self.store), Arc::clone(&self.rules));
         while !self.stopping.load(Ordering::SeqCst) {
             let patience = match self.round(&mut audience, words) {
                 Ok(patience) => patience,
@@ -189,7 +190,7 @@ impl Hub {
                 }
             };
             // What that brings about is told in the next round, for which the bell rings.
-            let due = self.dues.see_to();
+            let due = dues.see_to();
             self.store.watch().listen(patience.min(due));
         }
     }

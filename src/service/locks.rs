@@ -310,7 +310,7 @@ impl Service {
         let is_due = |connection: &_, now| Ok(locks::next_due(connection)?.is_some_and(|due| due <= now));
         if self.store.read(is_due)?.value {
             // Reads go on even if nothing can be written.
-            let _ = self.sweep_step();
+            let _ = self.sweep_step(STEP);
         }
         let rules = &self.rules;
         self.store

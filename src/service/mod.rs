@@ -267,25 +267,25 @@ impl Service {
         self.store.read(|connection, _| stored::count(connection)).map(|count| count.value)
     }
 
-    /// One step of the sweeper: clears expired leases away.
+    /// One step of the sweeper: clears at most `rows` expired leases away.
     ///
     /// # Errors
     /// What keeps the store from writing.
-    pub fn sweep_step(&self) -> Result<Stepped, Error> {
+    pub fn sweep_step(&self, rows: u32) -> Result<Stepped, Error> {
         let rules = Arc::clone(&self.rules);
-        self.store.write(move |write| stored::sweep(write, &rules)).map(|swept| swept.value)
+        self.store.write(move |write| stored::sweep(write, &rules, rows)).map(|swept| swept.value)
     }
 
-    /// One step of the sweeper: forgets events older than `history.keep`.
+    /// One step of the sweeper: forgets at most `rows` events older than `history.keep`.
     ///
     /// # Errors
     /// What keeps the store from writing.
-    pub fn trim_step(&self) -> Result<Stepped, Error> {
+    pub fn trim_step(&self, rows: u32) -> Result<Stepped, Error> {
         let Some(keep) = self.history_keep else { return Ok(Stepped { done: 0, more: false }) };
         self.store
             .write(move |write| {
                 let before = Timestamp(write.now().0.saturating_sub(keep.as_millis()));
-                events::trim(write, before)
+                events::trim(write, before, rows)
             })
             .map(|trimmed| trimmed.value)
     }

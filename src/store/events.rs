@@ -229,31 +229,22 @@ pub fn after(read: &Read<'_>, after: i64, limit: u32) -> Result<Vec<(Event, Opti
         .collect()
 }
 
-/// Forgets events that happened before `before`, from the oldest on: as many as a step has time for.
+/// Forgets events that happened before `before`, from the oldest on, at most `rows`.
 ///
 /// What is newest of a workspace is forgotten last, so that who had it last is never mistaken.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn trim(write: &Write<'_>, before: Timestamp) -> Result<Stepped, Error> {
-    let step = write.step();
-    let mut trimmed = Stepped { done: 0, more: true };
-    let mut statement = write.connection().prepare_cached(
-        "DELETE FROM events WHERE lease_at < ?1
-         AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?2)",
-    )?;
-    while trimmed.more && !step.is_over() && trimmed.done < MOST_TRIMMED {
-        let done = statement.execute(params![before.0, i64::try_from(TRIMMED).unwrap_or(i64::MAX)])?;
-        trimmed.done += done;
-        trimmed.more = done == TRIMMED;
-    }
-    Ok(trimmed)
+pub fn trim(write: &Write<'_>, before: Timestamp, rows: u32) -> Result<Stepped, Error> {
+    let done = write
+        .connection()
+        .prepare_cached(
+            "DELETE FROM events WHERE lease_at < ?1
+             AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?2)",
+        )?
+        .execute(params![before.0, rows])?;
+    Ok(Stepped { done, more: done >= usize::try_from(rows).unwrap_or(usize::MAX) })
 }
-
-/// Events that are forgotten at a time.
-const TRIMMED: usize = 50;
-/// Events that are forgotten in one step at most.
-const MOST_TRIMMED: usize = 500;
 
 /// A row of `columns`.
 pub(super) fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {

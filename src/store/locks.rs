@@ -15,9 +15,6 @@ use crate::lock::{
 };
 use crate::time::Timestamp;
 
-/// Locks that are looked at in one step of a sweep at most.
-const SWEPT: u32 = 200;
-
 /// Somebody wants the lock.
 ///
 /// # Errors
@@ -145,24 +142,25 @@ pub struct Stepped {
     pub more: bool,
 }
 
-/// Clears leases away whose end has come, and lets locks pass on to those whose knock was not answered: as many as a step
-/// has time for.
+/// Clears leases away whose end has come, and lets locks pass on to those whose knock was not answered: at most `rows`, and
+/// as many as a step has time for.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn sweep(write: &Write<'_>, rules: &Rules) -> Result<Stepped, Error> {
+pub fn sweep(write: &Write<'_>, rules: &Rules, rows: u32) -> Result<Stepped, Error> {
     let step = write.step();
-    let locks = rows::to_check(write.read(), SWEPT)?;
-    let mut swept = Stepped { done: 0, more: locks.len() >= usize::try_from(SWEPT).unwrap_or(usize::MAX) };
+    let locks = rows::to_check(write.read(), rows)?;
+    let mut swept = Stepped { done: 0, more: locks.len() >= usize::try_from(rows).unwrap_or(usize::MAX) };
     for lock in locks {
-        if step.is_over() {
-            return Ok(Stepped { more: true, ..swept });
-        }
         if lock.due_at() <= write.now() {
             swept.done += 1;
             settled(write, &lock.workspace_id, rules)?;
         } else {
             rows::check_again(write, &lock)?;
+        }
+        // After the first: it always goes on.
+        if step.is_over() {
+            return Ok(Stepped { more: true, ..swept });
         }
     }
     Ok(swept)

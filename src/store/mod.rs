@@ -15,6 +15,7 @@ pub mod listing;
 pub mod locks;
 mod migrations;
 mod open;
+pub mod pace;
 pub mod queue;
 mod read;
 mod rows;
