@@ -8,8 +8,9 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// The extended codes of an I/O error: <https://www.sqlite.org/rescode.html>. SQLite's own text is the same for all.
-const IO_ERRORS: &[(i32, &str)] = &[
+/// Extended codes: <https://www.sqlite.org/rescode.html>. SQLite's own text is the same for every I/O error.
+const NAMES: &[(i32, &str)] = &[
+    (ffi::SQLITE_CORRUPT, "SQLITE_CORRUPT"),
     (ffi::SQLITE_IOERR_READ, "SQLITE_IOERR_READ"),
     (ffi::SQLITE_IOERR_SHORT_READ, "SQLITE_IOERR_SHORT_READ"),
     (ffi::SQLITE_IOERR_WRITE, "SQLITE_IOERR_WRITE"),
@@ -53,10 +54,15 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// The error with its extended code and that code's name.
+/// The error with its extended code and that code's name. SQLite says of a disk that cannot be read that the file is
+/// malformed, so what the system said last is added.
 fn described(error: &rusqlite::Error) -> String {
     let Some(code) = error.sqlite_extended_error_code() else { return format!("SQLite: {error}") };
-    let name = IO_ERRORS.iter().find(|(known, _)| *known == code).map_or("SQLite code", |(_, name)| name);
+    let cause = io::Error::last_os_error();
+    let name = NAMES.iter().find(|(known, _)| *known == code).map_or("SQLite code", |(_, name)| name);
+    if cause.raw_os_error() == Some(Errno::IO.raw_os_error()) {
+        return format!("SQLite: {error} ({name} {code}); the system's last error: {cause}");
+    }
     format!("SQLite: {error} ({name} {code})")
 }
 

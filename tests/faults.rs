@@ -1,0 +1,100 @@
+//! The real program on a disk that refuses to sync, to write and to read.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::disk::{DATABASE, Disk, EIO, ENOSPC, FOR_EVER, LOG, READ, SYNC};
+use common::eventually;
+use common::process::Process;
+use serde_json::json;
+
+#[test]
+fn a_commit_that_cannot_be_synced_is_unknown_and_without_room_the_disk_is_full() {
+    let Some(disk) = Disk::new() else { return };
+    let process = Process::start(&mut disk.lockhouse(), &disk.database());
+    let mut alice = process.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    disk.fail(SYNC, LOG, EIO, 1);
+    let unknown = alice.acquire("once", &json!({})).refused(503, "busy");
+    assert!(unknown["detail"].as_str().unwrap().contains("unknown whether it was carried out"), "{unknown}");
+    // The next commit was written over it.
+    assert!(alice.lock("once").is_null());
+    disk.fail(SYNC, LOG, EIO, FOR_EVER);
+    for _ in 0..3 {
+        alice.heartbeat("w", &json!({})).refused(503, "busy");
+        alice.get("/readyz").refused(503, "busy");
+    }
+    disk.heal();
+    let fence = alice.acquire("again", &json!({})).expect(200)["lock"]["fence"].clone();
+    alice.heartbeat("w", &json!({})).expect(200);
+    disk.fail(SYNC, LOG, ENOSPC, 1);
+    alice.acquire("full", &json!({})).refused(507, "storage_full");
+    alice.get("/readyz").refused(507, "storage_full");
+    process.kill();
+    let process = Process::start(&mut disk.lockhouse(), &disk.database());
+    let mut alice = process.user("alice");
+    assert!(alice.lock("once").is_null(), "it is known by now");
+    assert_eq!(alice.lock("again")["fence"], fence);
+    process.terminate();
+}
+
+#[test]
+fn a_log_that_cannot_be_folded_in_is_said_once_and_counted() {
+    let Some(disk) = Disk::new() else { return };
+    let process = Process::start(&mut disk.lockhouse(), &disk.database());
+    let mut alice = process.user("alice");
+    let note = "n".repeat(400);
+    let mut number = 0;
+    let mut until = |so: &dyn Fn(u64) -> bool| {
+        loop {
+            let metrics = alice.get("/metrics");
+            let name = "lockhouse_checkpoint_failures_total ";
+            let failures = metrics.text().lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            if so(failures.parse().unwrap()) {
+                return;
+            }
+            for _ in 0..50 {
+                number += 1;
+                let metadata = json!({ "note": note, "metadata": { "a": note } });
+                alice.acquire(&format!("w{number}"), &metadata).expect(200);
+            }
+            assert!(number < 50_000, "the log is never folded in");
+        }
+    };
+    disk.fail(SYNC, DATABASE, EIO, FOR_EVER);
+    until(&|failures| failures >= 2);
+    disk.heal();
+    let size = || std::fs::metadata(disk.database()).unwrap().len();
+    let before = size();
+    until(&|_| size() > before);
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    let said = |what: &str| log.matches(what).count();
+    assert_eq!(said("the write-ahead log cannot be folded into"), 1, "{log}");
+    assert_eq!(said("SQLITE_IOERR_FSYNC 1034"), 1, "{log}");
+    assert_eq!(said("the write-ahead log is folded into"), 1, "{log}");
+}
+
+#[test]
+fn while_reads_fail_the_server_is_not_ready_and_the_file_is_not_taken_for_gone() {
+    let Some(disk) = Disk::new() else { return };
+    let process = Process::start(&mut disk.lockhouse(), &disk.database());
+    let mut alice = process.user("alice");
+    for number in 0..200 {
+        alice.acquire(&format!("w{number}"), &json!({ "note": "n".repeat(400) })).expect(200);
+    }
+    process.terminate();
+    let process = Process::start(&mut disk.lockhouse(), &disk.database());
+    let mut alice = process.user("alice");
+    alice.get("/readyz").expect(200);
+    disk.fail(READ, DATABASE | LOG, EIO, FOR_EVER);
+    alice.get("/api/v1/locks").refused(500, "internal");
+    let unready = alice.get("/readyz");
+    assert!([503, 507].contains(&unready.status), "{}", unready.text());
+    disk.heal();
+    eventually(|| alice.get("/readyz").status == 200);
+    alice.get("/api/v1/locks").expect(200);
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("Input/output error"), "{log}");
+}
