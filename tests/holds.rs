@@ -21,6 +21,7 @@ use lockhouse::http::letters::BEHIND_BYTES;
 use lockhouse::http::problem::Problem;
 use lockhouse::http::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::http::server::READERS;
+use lockhouse::live::piece::Piece;
 use lockhouse::service::Service;
 
 /// The tickets of all tests, by the name that the path gives.
@@ -175,7 +176,7 @@ fn pieces_arrive_as_they_are_sent_and_the_connection_goes_on_after_the_last() {
     let head = connection.read_until("\r\n\r\n");
     assert!(head.contains("Transfer-Encoding: chunked\r\n") && !head.contains("Content-Length"), "{head}");
     for (piece, chunk) in [("one", "3\r\none\r\n"), ("and another", "b\r\nand another\r\n")] {
-        assert!(stream.push(piece.as_bytes().to_vec()));
+        assert!(stream.push(piece.as_bytes()));
         assert_eq!(connection.read_until(chunk), chunk);
     }
     drop(stream);
@@ -189,7 +190,7 @@ fn an_http_1_0_client_gets_the_pieces_as_they_are_and_then_the_end() {
     let server = server();
     let mut connection = ask(&server, "old", "1.0");
     let stream = ticket("old").stream(&Response::of(200, "text/plain", b"a".to_vec()));
-    stream.push(b"b".to_vec());
+    stream.push(b"b");
     drop(stream);
     let all = String::from_utf8(connection.read_all().to_vec()).unwrap();
     assert!(all.contains("Connection: close\r\n") && !all.contains("chunked"), "{all}");
@@ -221,7 +222,7 @@ fn whoever_has_the_ticket_is_told_at_once_that_the_client_is_gone() {
             stream.when_gone(move || tell.send(()).unwrap());
             drop(connection);
             told.recv_timeout(Duration::from_secs(20)).unwrap();
-            assert!(stream.is_gone() && !stream.push(b"x".to_vec()));
+            assert!(stream.is_gone() && !stream.push(b"x"));
         } else {
             waiting.when_gone(move || tell.send(()).unwrap());
             // It has more to say, and nobody reads it.
@@ -264,7 +265,7 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
     let (tell, told) = channel();
     stream.when_gone(move || tell.send(()).unwrap());
     let mut pieces = 0;
-    while stream.push(vec![b'x'; 16 * 1024]) {
+    while stream.push(&[b'x'; 16 * 1024]) {
         pieces += 1;
         assert!(pieces < 10_000, "so much cannot fit into the sockets and {BEHIND_BYTES} bytes");
         std::thread::park_timeout(Duration::from_millis(1));
@@ -275,9 +276,42 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
     let mut reads = ask(&server, "reads", "1.1");
     let stream = ticket("reads").stream(&Response::empty(200));
     for piece in 0..200 {
-        assert!(stream.push(format!("{piece:>16384}").into_bytes()));
+        assert!(stream.push(format!("{piece:>16384}").as_bytes()));
         reads.read_until(&format!("{piece}\r\n"));
     }
+}
+
+#[test]
+fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_there_may_be() {
+    const MOST: usize = 8 << 20;
+    let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = MOST);
+    let kept = || server.running().service().hub().meter().bytes();
+    let follow = |name: &str| {
+        let client = ask(&server, name, "1.1");
+        (client, ticket(name).stream(&Response::empty(200)))
+    };
+    let deaf: Vec<_> = (0..60).map(|number| follow(&format!("deaf-{number}"))).collect();
+    let (mut reads, stream) = follow("good");
+    let mut round = 0;
+    while deaf.iter().all(|(_, stream)| !stream.is_gone()) {
+        round += 1;
+        assert!(round < 1_000, "so much cannot fit into the sockets");
+        for (_, stream) in &deaf {
+            stream.push(&[b'x'; 8 * 1024]);
+        }
+        assert!(stream.push(format!("round {round}.").as_bytes()), "whoever reads stays");
+        reads.read_until(&format!("round {round}."));
+        assert!(kept() <= MOST, "{} bytes are kept", kept());
+    }
+    // What many are told is kept once.
+    drop(deaf);
+    common::eventually(|| kept() == 0);
+    let all: Vec<_> = (0..60).map(|number| follow(&format!("all-{number}"))).collect();
+    let shared = Piece::new(&[b'x'; 64 * 1024], server.running().service().hub().meter());
+    for (_, stream) in &all {
+        assert!(stream.share(&shared) && stream.share(&shared));
+    }
+    assert!(kept() < 65 * 1024, "{} bytes are kept", kept());
 }
 
 #[test]
@@ -309,15 +343,15 @@ fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
     let server = server();
     let mut reads = ask(&server, "small", "1.1");
     let stream = ticket("small").stream(&Response::empty(200));
-    assert!(stream.push(vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
+    assert!(stream.push(&[b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
     reads.read_until(&"x".repeat(BEHIND_BYTES));
-    stream.push(b"the end".to_vec());
+    stream.push(b"the end");
     reads.read_until("the end");
     // One byte at a time, and six bytes of framing with each: only the one counts, on both sides.
     let deaf = ask(&server, "small-deaf", "1.1");
     let stream = ticket("small-deaf").stream(&Response::empty(200));
     let mut pieces = 0;
-    while stream.push(vec![b'x']) {
+    while stream.push(b"x") {
         pieces += 1;
         assert!(pieces < 10_000_000, "it is never cut off");
         if pieces % 10_000 == 0 {
@@ -374,11 +408,11 @@ fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
         stream.behind() > 0
     };
     while !(0..10).all(stays_behind) {
-        assert!(stream.push(vec![b'x'; 32 * 1024]));
+        assert!(stream.push(&[b'x'; 32 * 1024]));
     }
     let mut added = 0;
     while !stream.is_gone() {
-        stream.push(b"more".to_vec());
+        stream.push(b"more");
         added += 1;
         assert!(added < 4_000, "it is never cut off");
         std::thread::park_timeout(Duration::from_millis(5));

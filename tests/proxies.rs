@@ -286,7 +286,7 @@ static EVENTS: [Route; 1] = [Route {
 }];
 
 fn says(stream: &Stream, reader: &mut BufReader<ChildStdout>, event: &str) {
-    assert!(stream.push(format!("data: {event}\n\n").into_bytes()));
+    assert!(stream.push(format!("data: {event}\n\n").as_bytes()));
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     assert_eq!(line, format!("data: {event}\n"));

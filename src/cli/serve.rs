@@ -197,7 +197,7 @@ pub fn start_on(
         cors_origins: config.server.cors_origins.clone(),
     };
     let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
-    let holds = Arc::new(Holds::default());
+    let holds = Arc::new(Holds::new(service.hub().meter()));
     let server = Server::start(listener, app, Arc::clone(&holds), clock).map_err(cannot_start)?;
     let broke_down = Arc::new(AtomicBool::new(false));
     let behind = Behind {

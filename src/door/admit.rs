@@ -114,7 +114,13 @@ impl Turnstile {
         }
     }
 
-    /// Cuts off those that take most of the memory, until there is enough.
+    /// What is kept for the clients: their buffers, and what is on its way to them (bytes).
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.buffered + self.behind.holds.bytes()
+    }
+
+    /// Cuts off those that take most of the memory, until there is enough. It begins before all is used up: what comes in
+    /// one turn is less than the rest.
     pub(super) fn save_memory(&mut self) {
         let mut burdens: Vec<_> = self
             .clients
@@ -125,7 +131,7 @@ impl Turnstile {
             .collect();
         burdens.sort_unstable();
         for (_, key) in burdens {
-            if self.buffered <= self.settings.buffered_bytes / 8 * 7 {
+            if self.kept_bytes() <= self.settings.buffered_bytes / 4 * 3 {
                 return;
             }
             self.cut(key, Cut::Memory);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::Settings;
 use super::framing::{After, Framer, Version};
-use super::socket::{Output, Peer, Socket, Written};
+use super::socket::{Output, Peer, Shared, Socket, Written};
 use super::timers::Deadline;
 use crate::http::exchange::PutOff;
+use crate::live::piece::Piece;
 
 /// How long a connection that was finished waits for the other end to finish too, so that the last answer is not lost
 /// with what the client was still sending (RFC 9112 §9.6).
@@ -232,10 +233,12 @@ impl Client {
     /// do not read, and those that do not finish what they began, the largest first; then those that have just begun;
     /// and those that read what they asked for last.
     pub(super) fn burden(&self, now: Duration) -> Option<(u8, Duration, Reverse<usize>)> {
-        let size = Reverse(self.size());
-        if self.size() == 0 {
+        // What it keeps of pieces is there for it, whoever else keeps them.
+        let size = self.size() + self.output.shared_bytes();
+        if size == 0 {
             return None;
         }
+        let size = Reverse(size);
         let sends = matches!(self.state, State::Reading(_) | State::Lingering(_)) && self.output.is_empty();
         Some(if self.blocked && now > self.moved + PROMPT {
             (0, Duration::ZERO, size)
@@ -248,8 +251,8 @@ impl Client {
         })
     }
 
-    /// What its buffers take (bytes).
-    pub(super) const fn size(&self) -> usize {
+    /// What its buffers take, without what it shares (bytes).
+    pub(super) fn size(&self) -> usize {
         self.framer.capacity() + self.output.capacity()
     }
 
@@ -309,24 +312,20 @@ impl Client {
             (After::KeepAlive, Version::Http11) => "",
         };
         for part in [status_line, framing.as_bytes(), connection.as_bytes(), rest] {
-            self.output.bytes.extend_from_slice(part);
+            self.output.end().extend_from_slice(part);
         }
     }
 
     /// Puts a piece of a streamed answer into the output.
-    pub(super) fn piece(&mut self, piece: &[u8], asked: Asked) {
-        let before = self.output.bytes.len();
-        match asked.version {
-            Version::Http11 => {
-                self.output.bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                self.output.bytes.extend_from_slice(piece);
-                self.output.bytes.extend_from_slice(b"\r\n");
-            }
-            Version::Http10 => self.output.bytes.extend_from_slice(piece),
-        }
+    pub(super) fn piece(&mut self, piece: Piece, asked: Asked) {
+        let length = piece.bytes().len();
+        let framed = self.output.share(match asked.version {
+            Version::Http11 => Shared::Chunk(piece),
+            Version::Http10 => Shared::Bytes(piece),
+        });
         if let State::Held(_, hold) = &mut self.state {
-            hold.pieces.bytes += piece.len();
-            hold.pieces.framed += self.output.bytes.len() - before;
+            hold.pieces.bytes += length;
+            hold.pieces.framed += framed;
         }
     }
 }

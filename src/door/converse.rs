@@ -107,7 +107,7 @@ impl Turnstile {
                 client.is_sending(Part::Body, self.now);
                 if expects_continue && !client.continued {
                     client.continued = true;
-                    client.output.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    client.output.end().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                     self.writes(key);
                 }
                 return None;
@@ -407,8 +407,8 @@ impl Turnstile {
                 }
                 self.writes(key);
             }
-            Letter::Piece(bytes) => {
-                client.piece(&bytes, asked);
+            Letter::Piece(piece) => {
+                client.piece(piece, asked);
                 self.writes(key);
             }
             Letter::End => {
@@ -432,7 +432,7 @@ impl Turnstile {
         if let Some(client) = self.client(key)
             && asked.version == Version::Http11
         {
-            client.output.bytes.extend_from_slice(b"0\r\n\r\n");
+            client.output.end().extend_from_slice(b"0\r\n\r\n");
         }
         self.answered(key, asked);
     }

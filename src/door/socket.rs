@@ -1,11 +1,14 @@
 //! Sockets of either kind: TCP, and Unix with a path.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+
+use crate::live::piece::Piece;
 
 /// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
 /// megabytes that it would give to each of thousands, until it has none left for the others.
@@ -94,6 +97,13 @@ impl Write for Socket {
         }
     }
 
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(parts),
+            Self::Unix(stream) => stream.write_vectored(parts),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -108,44 +118,93 @@ pub(super) enum Written {
     Blocked(usize),
 }
 
-/// Bytes on their way out.
+/// Parts that are sent at once.
+const PARTS: usize = 64;
+
+/// A piece on its way out.
+#[derive(Debug)]
+pub(super) enum Shared {
+    /// As a chunk.
+    Chunk(Piece),
+    /// As it is.
+    Bytes(Piece),
+}
+
+impl Shared {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Chunk(piece) => piece.chunk(),
+            Self::Bytes(piece) => piece.bytes(),
+        }
+    }
+}
+
+/// Bytes on their way out: first its own, then pieces that it shares with others, then its own again.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
+    shared: VecDeque<Shared>,
+    after: Vec<u8>,
+    /// How much of what is first was sent.
     sent: usize,
+    shared_bytes: usize,
 }
 
 impl Output {
-    pub(super) const fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.shared.is_empty() && self.after.is_empty()
     }
 
-    /// Bytes that are kept.
+    /// Its own bytes that are kept.
     pub(super) const fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// What it takes of the memory (bytes).
-    pub(super) const fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    /// What it takes of the memory by itself (bytes).
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.after.capacity() + self.shared.capacity() * size_of::<Shared>()
+    }
+
+    /// What it keeps of pieces (bytes).
+    pub(super) const fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// Where more is put.
+    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+        if self.shared.is_empty() { &mut self.bytes } else { &mut self.after }
+    }
+
+    /// Puts a piece at the end. Returns how many bytes that is.
+    pub(super) fn share(&mut self, piece: Shared) -> usize {
+        let length = piece.bytes().len();
+        if self.after.is_empty() {
+            self.shared_bytes += length;
+            self.shared.push_back(piece);
+        } else {
+            self.after.extend_from_slice(piece.bytes());
+        }
+        length
     }
 
     /// Sends what the other end takes.
     pub(super) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<Written> {
-        let before = self.sent;
-        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match socket.write(rest) {
+        let mut all = 0;
+        while !self.is_empty() {
+            match self.write_some(socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.sent += written,
+                Ok(written) => {
+                    all += written;
+                    self.was_sent(written);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let written = self.sent - before;
                     // What was sent does not stay, once it is the greater part.
-                    if self.sent > self.bytes.len() / 2 {
+                    if !self.bytes.is_empty() && self.sent > self.bytes.len() / 2 {
                         self.bytes.drain(..self.sent);
                         self.bytes.shrink_to(self.bytes.len() * 2);
                         self.sent = 0;
                     }
-                    return Ok(Written::Blocked(written));
+                    return Ok(Written::Blocked(all));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -153,5 +212,95 @@ impl Output {
         }
         *self = Self::default();
         Ok(Written::All)
+    }
+
+    fn write_some(&self, socket: &mut impl Write) -> io::Result<usize> {
+        let own = Some(self.bytes.as_slice()).filter(|bytes| !bytes.is_empty());
+        let shared = self.shared.iter().map(Shared::bytes);
+        let mut parts = own.into_iter().chain(shared).chain([self.after.as_slice()]);
+        let first = parts.next().and_then(|first| first.get(self.sent..)).unwrap_or_default();
+        if self.shared.is_empty() {
+            return socket.write(first);
+        }
+        let parts: Vec<_> = [first].into_iter().chain(parts).take(PARTS).map(IoSlice::new).collect();
+        socket.write_vectored(&parts)
+    }
+
+    fn was_sent(&mut self, written: usize) {
+        self.sent += written;
+        if !self.bytes.is_empty() {
+            if self.sent < self.bytes.len() {
+                return;
+            }
+            self.sent -= self.bytes.len();
+            self.bytes = Vec::new();
+        }
+        while let Some(first) = self.shared.front().map(|first| first.bytes().len()) {
+            if self.sent < first {
+                return;
+            }
+            self.sent -= first;
+            self.shared_bytes -= first;
+            self.shared.pop_front();
+        }
+        self.bytes = std::mem::take(&mut self.after);
+        if self.sent >= self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Takes a few bytes at a time, and then none for once.
+    struct Slow(Vec<u8>, usize, bool);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.2 = !self.2;
+            if self.2 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+            let all: Vec<_> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            self.write(&all)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn own_bytes_and_pieces_leave_in_order_however_little_is_taken() {
+        for taken in 1..40 {
+            let meter = Arc::default();
+            let mut output = Output::default();
+            output.end().extend_from_slice(b"head ");
+            output.share(Shared::Bytes(Piece::new(b"one ", &meter)));
+            output.share(Shared::Chunk(Piece::new(b"two", &meter)));
+            output.end().extend_from_slice(b"end ");
+            output.share(Shared::Bytes(Piece::new(b"more", &meter)));
+            let mut socket = Slow(Vec::new(), taken, false);
+            let mut sent = 0;
+            let rest = loop {
+                match output.write_to(&mut socket).unwrap() {
+                    Written::Blocked(written) => sent += written,
+                    Written::All => break socket.0.len() - sent,
+                }
+            };
+            assert_eq!(socket.0, b"head one 3\r\ntwo\r\nend more", "{taken} at a time");
+            assert!(output.is_empty() && output.shared_bytes() == 0 && rest <= taken);
+            assert_eq!(meter.bytes(), 0, "nothing is kept of what was sent");
+        }
     }
 }

@@ -259,7 +259,7 @@ impl Turnstile {
         self.read_letters();
         self.accept();
         self.attend();
-        if self.buffered > self.settings.buffered_bytes {
+        if self.kept_bytes() > self.settings.buffered_bytes / 8 * 7 {
             self.save_memory();
         }
         if let Some(index) = self.upstream.maintain(self.poll.registry(), self.now) {

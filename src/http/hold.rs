@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::exchange::{Outlet, PutOff, Response, Seen};
 use super::letters::{Holds, Letter, Waiting};
 use super::problem::{Code, Problem};
+use crate::live::piece::Piece;
 
 /// How a response is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Ticket {
         }
         let stream = Stream { waiting };
         if !response.body.is_empty() {
-            stream.push(response.body.clone());
+            stream.push(&response.body);
         }
         stream
     }
@@ -162,12 +163,17 @@ impl fmt::Debug for Stream {
 impl Stream {
     /// Sends a piece, if the client is still there. One that is [`BEHIND_BYTES`](super::letters::BEHIND_BYTES) behind is cut off.
     #[expect(clippy::must_use_candidate, reason = "who is told later that the client is gone need not look")]
-    pub fn push(&self, piece: Vec<u8>) -> bool {
+    pub fn push(&self, piece: &[u8]) -> bool {
+        let Some(waiting) = &self.waiting else { return false };
+        self.share(&waiting.piece(piece))
+    }
+
+    /// Sends a piece that others are sent, too, and that is kept once for all of them.
+    #[expect(clippy::must_use_candidate, reason = "who is told later that the client is gone need not look")]
+    pub fn share(&self, piece: &Piece) -> bool {
         let Some(waiting) = self.waiting.as_ref().filter(|waiting| !waiting.is_gone()) else { return false };
-        if piece.is_empty() {
-            return true;
-        }
-        waiting.post_piece(piece)
+        // An empty chunk would be the end.
+        piece.bytes().is_empty() || waiting.post_piece(piece.clone())
     }
 
     /// Whether the client has gone away. It stays gone.
@@ -233,15 +239,15 @@ mod tests {
     fn pieces_come_in_order_and_end_with_the_stream() {
         let (holds, ticket) = held();
         let stream = ticket.stream(&Response::of(200, "text/plain", b"a".to_vec()));
-        assert!(stream.push(b"b".to_vec()));
+        assert!(stream.push(b"b"));
         drop(stream);
         let letters: Vec<_> = holds.collect().into_iter().map(|(_, letter)| letter).collect();
         assert_eq!(
             letters,
             [
                 Letter::Begin(b"200 Stream 1".to_vec()),
-                Letter::Piece(b"a".to_vec()),
-                Letter::Piece(b"b".to_vec()),
+                Letter::Piece(Piece::new(b"a", holds.meter())),
+                Letter::Piece(Piece::new(b"b", holds.meter())),
                 Letter::End
             ]
         );
@@ -273,10 +279,10 @@ mod tests {
         let (holds, ticket) = held();
         let stream = ticket.stream(&Response::empty(200));
         let half = vec![0; BEHIND_BYTES / 2];
-        assert!(stream.push(half.clone()) && stream.push(half.clone()));
+        assert!(stream.push(&half) && stream.push(&half));
         holds.delivered(7, half.len());
-        assert!(stream.push(half), "what was read no longer counts");
-        assert!(!stream.push(vec![0]));
+        assert!(stream.push(&half), "what was read no longer counts");
+        assert!(!stream.push(&[0]));
         assert!(stream.is_gone());
         drop(stream);
         assert!(matches!(holds.collect().last(), Some((7, Letter::Cut))));

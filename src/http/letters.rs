@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::live::piece::{Meter, Piece};
+
 /// Most bytes of pieces that wait for a client to read them; one that is further behind is cut off.
 pub const BEHIND_BYTES: usize = 256 * 1024;
 
@@ -21,7 +23,7 @@ pub enum Letter {
     /// The head of a response that comes in pieces.
     Begin(Vec<u8>),
     /// A piece of it.
-    Piece(Vec<u8>),
+    Piece(Piece),
     /// It was the last one.
     End,
     /// The client reads too slowly: no more of it.
@@ -33,8 +35,9 @@ pub enum Letter {
 impl Letter {
     const fn size(&self) -> usize {
         match self {
-            Self::Whole(bytes) | Self::Begin(bytes) | Self::Piece(bytes) => bytes.len(),
-            Self::End | Self::Cut | Self::Waits => 0,
+            Self::Whole(bytes) | Self::Begin(bytes) => bytes.len(),
+            // The bytes of a piece may be others', too: the meter has them.
+            Self::Piece(_) | Self::End | Self::Cut | Self::Waits => 0,
         }
     }
 }
@@ -59,6 +62,7 @@ pub struct Holds {
     lost: Mutex<VecDeque<u64>>,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    meter: Arc<Meter>,
 }
 
 /// What the two ends of a hold share.
@@ -78,6 +82,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Holds {
+    /// Pieces are counted by `meter`.
+    #[must_use]
+    pub fn new(meter: &Arc<Meter>) -> Self {
+        Self { meter: Arc::clone(meter), ..Self::default() }
+    }
+
+    /// What counts the pieces.
+    #[must_use]
+    pub const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// What takes memory and belongs to no client alone: letters that are not read, and pieces, read or not (bytes).
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        lock(&self.unread).bytes.saturating_add(self.meter.bytes())
+    }
+
     /// The door's end: `wake` makes it come and collect.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
@@ -236,11 +258,16 @@ impl Waiting {
         self.line.gone.load(Ordering::SeqCst)
     }
 
+    pub(super) fn piece(&self, bytes: &[u8]) -> Piece {
+        Piece::new(bytes, &self.holds.meter)
+    }
+
     /// Posts a piece, if the client is not too far behind; else it is cut off.
-    pub(super) fn post_piece(&self, piece: Vec<u8>) -> bool {
-        let behind = self.line.behind.fetch_add(piece.len(), Ordering::SeqCst);
+    pub(super) fn post_piece(&self, piece: Piece) -> bool {
+        let length = piece.bytes().len();
+        let behind = self.line.behind.fetch_add(length, Ordering::SeqCst);
         // Whoever has read all there was may get more at once.
-        if behind > 0 && behind.saturating_add(piece.len()) > BEHIND_BYTES {
+        if behind > 0 && behind.saturating_add(length) > BEHIND_BYTES {
             // The door tells the others, on its own thread.
             self.line.gone.store(true, Ordering::SeqCst);
             self.post(Letter::Cut);

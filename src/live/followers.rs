@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::{Outlet, Wish};
+use super::piece::Piece;
 use crate::error::Error;
 use crate::lock::event::{Ending, EventType};
 use crate::lock::{UserId, WorkspaceId};
@@ -45,7 +46,7 @@ pub(super) struct Said {
     pub(super) user_id: Option<UserId>,
     /// Who were members of a workspace that was deleted.
     pub(super) members: Option<Arc<HashSet<UserId>>>,
-    pub(super) bytes: Vec<u8>,
+    pub(super) piece: Piece,
 }
 
 /// Events that were read together.
@@ -97,7 +98,7 @@ impl Page {
                 if follower.outlet.behind() >= FULL {
                     return Ok(());
                 }
-                follower.outlet.push(said.bytes.clone());
+                follower.outlet.push(&said.piece);
                 follower.said_at = store.clock().clock().monotonic();
             }
             follower.place = said.revision;
@@ -133,7 +134,7 @@ impl Follower {
 struct Nobody;
 
 impl Outlet for Nobody {
-    fn push(&self, _: Vec<u8>) -> bool {
+    fn push(&self, _: &Piece) -> bool {
         false
     }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::dues::Dues;
 use super::faces::{Face, Faces};
 use super::followers::{Audience, FULL, Follower, Page, Said};
+use super::piece::{Meter, Piece};
 use super::seats::{Seat, Seats};
 use crate::error::Error;
 use crate::lock::event::Event;
@@ -54,7 +55,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The way to a follower.
 pub trait Outlet: Send {
     /// Says something. Returns whether anybody is still there.
-    fn push(&self, bytes: Vec<u8>) -> bool;
+    fn push(&self, piece: &Piece) -> bool;
     /// Bytes that were said and not taken.
     fn behind(&self) -> usize;
     /// Whether nobody is there any more.
@@ -111,6 +112,7 @@ pub struct Hub {
     faces: Arc<Faces>,
     seats: Arc<Seats>,
     metrics: Arc<Metrics>,
+    meter: Arc<Meter>,
     joining: Mutex<Vec<Follower>>,
     stopping: AtomicBool,
 }
@@ -130,6 +132,7 @@ impl Hub {
             faces: Arc::default(),
             seats: Arc::default(),
             metrics,
+            meter: Arc::default(),
             store,
             joining: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -170,6 +173,16 @@ impl Hub {
     #[must_use]
     pub fn faces(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<Face> {
         self.faces.of(workspace_id, limit)
+    }
+
+    /// What is kept of events on their way to those who follow.
+    #[must_use]
+    pub const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    fn piece(&self, bytes: &[u8]) -> Piece {
+        Piece::new(bytes, &self.meter)
     }
 
     /// Ends the thread. Whoever still follows is let go of.
@@ -221,16 +234,20 @@ impl Hub {
 
     fn welcome(&self, followers: &mut Vec<Follower>, end: i64, words: Words) -> Result<(), Error> {
         let joining = std::mem::take(&mut *self.joining.lock().unwrap_or_else(PoisonError::into_inner));
+        if joining.is_empty() {
+            return Ok(());
+        }
+        let silence = self.piece(words.silence);
         for mut follower in joining {
             // So that whoever asked knows at once that it is heard.
-            let mut heard = follower.outlet.push(words.silence.to_vec());
+            let mut heard = follower.outlet.push(&silence);
             follower.place = match follower.wish.from {
                 From::Now => end,
                 From::After(place) => {
                     let Kept { first, last } = self.kept()?;
                     // A revision beyond the last is of another database, or of one that was restored.
                     if place > last || place + 1 < first {
-                        heard = follower.outlet.push((words.reset)(last));
+                        heard = follower.outlet.push(&self.piece(&(words.reset)(last)));
                         last
                     } else {
                         place
@@ -281,7 +298,7 @@ impl Hub {
             }
             if follower.outlet.behind() >= FULL {
                 if follower.caught_up && end - follower.place > LAG {
-                    follower.outlet.push((words.reset)(end));
+                    follower.outlet.push(&self.piece(&(words.reset)(end)));
                     follower.end();
                 }
                 rest = rest.max(Rest::Full);
@@ -300,7 +317,7 @@ impl Hub {
                 }
             };
             if follower.place + 1 < page.kept_from {
-                follower.outlet.push((words.reset)(end));
+                follower.outlet.push(&self.piece(&(words.reset)(end)));
                 follower.place = end;
                 continue;
             }
@@ -329,7 +346,7 @@ impl Hub {
         let (found, kept_from) = found.value;
         let clock = self.store.clock();
         let say = |(event, lock): (Event, Option<Lock>)| Said {
-            bytes: (words.event)(&event, lock.as_ref(), now, clock),
+            piece: self.piece(&(words.event)(&event, lock.as_ref(), now, clock)),
             revision: event.revision,
             members: watch.members_until(event.revision),
             event_type: event.event_type,
@@ -344,6 +361,7 @@ impl Hub {
     fn break_the_silence(&self, followers: &mut [Follower], words: Words) -> Duration {
         let now = self.store.clock().clock().monotonic();
         let mut next = SILENCE;
+        let mut silence = None;
         for follower in followers {
             let unasked = now.saturating_sub(follower.asked_at);
             if unasked >= SILENCE {
@@ -354,7 +372,7 @@ impl Hub {
             }
             let silent = now.saturating_sub(follower.said_at);
             if silent >= SILENCE {
-                follower.outlet.push(words.silence.to_vec());
+                follower.outlet.push(silence.get_or_insert_with(|| self.piece(words.silence)));
                 follower.said_at = now;
             } else {
                 next = next.min(SILENCE.saturating_sub(silent));
@@ -380,8 +398,8 @@ mod tests {
     struct Ear(Arc<AtomicUsize>);
 
     impl Outlet for Ear {
-        fn push(&self, bytes: Vec<u8>) -> bool {
-            self.0.fetch_add(usize::from(bytes == b"event"), Ordering::SeqCst);
+        fn push(&self, piece: &Piece) -> bool {
+            self.0.fetch_add(usize::from(piece.bytes() == b"event"), Ordering::SeqCst);
             true
         }
 

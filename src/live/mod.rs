@@ -4,4 +4,5 @@ pub mod dues;
 pub mod faces;
 mod followers;
 pub mod hub;
+pub mod piece;
 pub mod seats;

@@ -9,13 +9,14 @@ use crate::http::problem::Problem;
 use crate::http::routes::{Answer, EVENT_STREAM};
 use crate::live::faces::Face;
 use crate::live::hub::{From, Outlet, Wish};
+use crate::live::piece::Piece;
 use crate::lock::WorkspaceId;
 use crate::lock::member::Need;
 use crate::service::Service;
 
 impl Outlet for Stream {
-    fn push(&self, bytes: Vec<u8>) -> bool {
-        Self::push(self, bytes)
+    fn push(&self, piece: &Piece) -> bool {
+        Self::share(self, piece)
     }
 
     fn behind(&self) -> usize {
