@@ -307,7 +307,7 @@ fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_the
     drop(deaf);
     common::eventually(|| kept() == 0);
     let all: Vec<_> = (0..60).map(|number| follow(&format!("all-{number}"))).collect();
-    let shared = Piece::new(&[b'x'; 64 * 1024], server.running().service().hub().meter());
+    let shared = Piece::new(&vec![b'x'; 64 * 1024], server.running().service().hub().meter());
     for (_, stream) in &all {
         assert!(stream.share(&shared) && stream.share(&shared));
     }
@@ -343,7 +343,7 @@ fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
     let server = server();
     let mut reads = ask(&server, "small", "1.1");
     let stream = ticket("small").stream(&Response::empty(200));
-    assert!(stream.push(&[b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
+    assert!(stream.push(&vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
     reads.read_until(&"x".repeat(BEHIND_BYTES));
     stream.push(b"the end");
     reads.read_until("the end");
@@ -408,7 +408,7 @@ fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
         stream.behind() > 0
     };
     while !(0..10).all(stays_behind) {
-        assert!(stream.push(&[b'x'; 32 * 1024]));
+        assert!(stream.push(&vec![b'x'; 32 * 1024]));
     }
     let mut added = 0;
     while !stream.is_gone() {
