@@ -445,7 +445,7 @@ fn what_must_not_be_is_found_and_put_right() {
         "DELETE FROM workspaces WHERE workspace_id = 'gone'; DELETE FROM members WHERE workspace_id IN ('gone', 'no-member');
          UPDATE members SET role = 'viewer' WHERE workspace_id = 'viewer';
          UPDATE locks SET fence = {} WHERE workspace_id = 'fence';
-         UPDATE locks SET expires_at = 1 WHERE workspace_id = 'expired';",
+         UPDATE locks SET expires_at = 1 WHERE workspace_id = 'expired'; UPDATE meta SET lock_count = 77;",
         fence + 1_000_000_000
     ))
     .unwrap();
@@ -455,7 +455,8 @@ fn what_must_not_be_is_found_and_put_right() {
         .unwrap()
         .iter()
         .map(|violation| {
-            format!("{} {}", violation["kind"].as_str().unwrap(), violation["workspace_id"].as_str().unwrap())
+            let workspace_id = violation["workspace_id"].as_str().unwrap_or_default();
+            format!("{} {workspace_id}", violation["kind"].as_str().unwrap())
         })
         .collect();
     kinds.sort();
@@ -465,9 +466,11 @@ fn what_must_not_be_is_found_and_put_right() {
         "holder_is_no_member no-member",
         "holder_is_no_member viewer",
         "no_such_workspace gone",
+        "wrong_lock_count ",
     ];
     assert_eq!(kinds, expected);
-    assert_eq!(found["repaired"], 5);
+    assert_eq!(found["repaired"], 6);
+    assert!(admin.get("/metrics").text().contains("lockhouse_live_locks 2\n"));
     assert_eq!(check(&mut admin), json!({ "violations": [], "repaired": 0 }));
     let locks = admin.get("/api/v1/locks").expect(200)["locks"].clone();
     let ids: Vec<_> =

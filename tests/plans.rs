@@ -19,6 +19,7 @@ const BOUNDED: &[(&str, &str)] = &[
         "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id",
         "at most limits.locks_per_user, by the LIMIT",
     ),
+    ("SELECT count(*) FROM locks", "by a reader, when somebody asks for the invariants to be checked"),
     ("SELECT coalesce((SELECT min(revision) FROM events)", "meta has one row"),
     ("DELETE FROM events WHERE lease_at <", "the oldest, with a LIMIT, in the order of the table"),
     ("SELECT place, user_id, user_name, session_id, message, at FROM knocks", "few have knocked on one lock"),

@@ -52,8 +52,11 @@ fn print_all(store: &Store, rules: &Rules) -> Result<usize, Error> {
         usize::MAX,
         || false,
         |violation| {
-            let (kind, workspace) = (violation.kind.as_str(), violation.workspace_id.as_str());
-            let _ = writeln!(out, "{kind} workspace={workspace:?} fence={}", violation.fence.0);
+            let kind = violation.kind.as_str();
+            let _ = match violation.lock {
+                Some((id, fence)) => writeln!(out, "{kind} workspace={:?} fence={}", id.as_str(), fence.0),
+                None => writeln!(out, "{kind}"),
+            };
             total += 1;
         },
     )?;

@@ -73,6 +73,10 @@ fn fence() -> Value {
     json!({ "type": "integer", "minimum": 1, "maximum": GREATEST })
 }
 
+fn maybe_fence() -> Value {
+    json!({ "type": ["integer", "null"], "minimum": 1, "maximum": GREATEST })
+}
+
 fn list(of: &str) -> Value {
     json!({ "type": "array", "items": reference(of) })
 }
@@ -175,7 +179,7 @@ fn member() -> Value {
 
 fn violation() -> Value {
     let kinds = invariants::Kind::ALL.map(invariants::Kind::as_str);
-    object([("kind", json!({ "enum": kinds })), ("workspace_id", text()), ("fence", fence())])
+    object([("kind", json!({ "enum": kinds })), ("workspace_id", maybe_text()), ("fence", maybe_fence())])
 }
 
 fn token() -> [(&'static str, Value); 7] {

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 use super::events::By;
-use super::locks::{apply, timely};
+use super::locks::{self, apply, timely};
 use super::{Read, Store, Write, rows, workspaces};
 use crate::error::Error;
 use crate::lock::decide::Change;
@@ -28,12 +30,19 @@ pub enum Kind {
     ExpiredLock,
     /// A fence above the fence counter: it could be given out again.
     FenceAboveCounter,
+    /// The counter of locks is not the number of locks.
+    WrongLockCount,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 4] =
-        [Self::FenceAboveCounter, Self::ExpiredLock, Self::NoSuchWorkspace, Self::HolderIsNoMember];
+    pub const ALL: [Self; 5] = [
+        Self::FenceAboveCounter,
+        Self::ExpiredLock,
+        Self::NoSuchWorkspace,
+        Self::HolderIsNoMember,
+        Self::WrongLockCount,
+    ];
 
     /// The name in the API.
     #[must_use]
@@ -43,6 +52,7 @@ impl Kind {
             Self::NoSuchWorkspace => "no_such_workspace",
             Self::ExpiredLock => "expired_lock",
             Self::FenceAboveCounter => "fence_above_counter",
+            Self::WrongLockCount => "wrong_lock_count",
         }
     }
 }
@@ -52,10 +62,8 @@ impl Kind {
 pub struct Violation {
     /// What.
     pub kind: Kind,
-    /// Where.
-    pub workspace_id: WorkspaceId,
-    /// The fence of the lease.
-    pub fence: Fence,
+    /// The lock that is concerned, if it is one: where, and its fence.
+    pub lock: Option<(WorkspaceId, Fence)>,
 }
 
 /// Looks for what is not as it must be, and puts it right, until `most` were found of each kind. Tells `found` of each.
@@ -103,9 +111,25 @@ pub fn check(
         }
         match page.next {
             Some(next) if counts.iter().any(|(_, count)| *count < most) => after = next,
-            Some(_) | None => return Ok(()),
+            Some(_) | None => break,
         }
     }
+    if store.read(|connection, _| counts_wrongly(connection))?.value {
+        store.write(|write| {
+            let count = rows::count(write.connection())?;
+            write.set_lock_count(count);
+            Ok(())
+        })?;
+        found(Violation { kind: Kind::WrongLockCount, lock: None });
+    }
+    Ok(())
+}
+
+/// Whether the counter of locks is not their number.
+fn counts_wrongly(connection: &Connection) -> Result<bool, Error> {
+    // Both from one snapshot.
+    let transaction = connection.unchecked_transaction()?;
+    Ok(rows::count(&transaction)? != locks::count(&transaction)?)
 }
 
 /// A page of the search.
@@ -123,7 +147,7 @@ fn search(read: &Read<'_>, after: &str, last_fence: Fence, rules: &Rules) -> Res
     let mut suspects = Vec::new();
     for lock in locks {
         let Lock { workspace_id, fence, .. } = &lock;
-        let violation = |kind| Violation { kind, workspace_id: workspace_id.clone(), fence: *fence };
+        let violation = |kind| Violation { kind, lock: Some((workspace_id.clone(), *fence)) };
         if lock.fence > last_fence {
             suspects.push(violation(Kind::FenceAboveCounter));
         }
@@ -167,8 +191,9 @@ fn repair(
             break;
         }
         done.looked_at += 1;
-        let lock = rows::load(write.read(), &suspect.workspace_id)?;
-        let Some(lock) = lock.filter(|lock| lock.fence == suspect.fence) else { continue };
+        let Some((workspace_id, fence)) = &suspect.lock else { continue };
+        let lock = rows::load(write.read(), workspace_id)?;
+        let Some(lock) = lock.filter(|lock| lock.fence == *fence) else { continue };
         let ending = match suspect.kind {
             Kind::FenceAboveCounter => {
                 raise_counter(write, lock, by, rules)?;
@@ -177,12 +202,13 @@ fn repair(
             }
             kind if wrong(write.read(), &lock, rules)? != Some(kind) => continue,
             Kind::ExpiredLock => {
-                timely(write, &suspect.workspace_id, rules)?;
+                timely(write, workspace_id, rules)?;
                 done.repaired.push(suspect.clone());
                 continue;
             }
             Kind::HolderIsNoMember => Ending::MemberRemoved,
             Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
+            Kind::WrongLockCount => continue,
         };
         apply(write, Change::End(lock, ending), by, rules)?;
         done.repaired.push(suspect.clone());
@@ -213,7 +239,7 @@ mod tests {
     use crate::lock::{Acquire, UserId};
     use crate::metrics::Metrics;
     use crate::store::queue::Limits;
-    use crate::store::{Options, locks, workspaces};
+    use crate::store::{Options, workspaces};
     use crate::time::{Clock, ManualClock, WallTime};
 
     /// A store in which nobody has named the workspaces whose locks alice has.
@@ -257,7 +283,8 @@ mod tests {
         assert_eq!(found.len(), 700);
         assert_eq!(store.read(|connection, _| locks::count(connection)).unwrap().value, 534);
         check(&store, None, &rules, usize::MAX, || false, |violation| found.push(violation)).unwrap();
-        let workspaces: Vec<_> = found.iter().map(|violation| violation.workspace_id.clone()).collect();
+        let workspaces: Vec<_> =
+            found.iter().map(|violation| violation.lock.as_ref().unwrap().0.clone()).collect();
         assert_eq!(workspaces, (0..1_234).map(named).collect::<Vec<_>>());
         assert!(found.iter().all(|violation| violation.kind == Kind::NoSuchWorkspace));
         let stopped = check(&store, None, &rules, 1, || true, |_| panic!("it was stopped"));

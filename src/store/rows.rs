@@ -101,6 +101,11 @@ pub(super) fn next_check(connection: &Connection) -> Result<Option<Timestamp>, E
     Ok(next.map(Timestamp))
 }
 
+/// How many rows there are, counted. It takes long when there are many.
+pub(super) fn count(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection.prepare_cached("SELECT count(*) FROM locks")?.query_row([], |row| row.get(0))?)
+}
+
 /// A lock was looked at and has time left: it is looked at again when that is up.
 pub(super) fn check_again(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
     write.due_at(lock);

@@ -241,6 +241,11 @@ impl<'c> Write<'c> {
         self.due.set(earlier(self.due.get(), Some(lock.due_at())));
     }
 
+    /// There are so many locks.
+    pub(super) fn set_lock_count(&self, lock_count: i64) {
+        self.meta.set(Meta { lock_count, ..self.meta.get() });
+    }
+
     /// There are so many locks more.
     pub(super) fn count_lock(&self, more: i64) {
         let meta = self.meta.get();

@@ -113,7 +113,7 @@ pub fn check(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 fn violation(violation: &Violation) -> Value {
     json!({
         "kind": violation.kind.as_str(),
-        "workspace_id": violation.workspace_id.as_str(),
-        "fence": violation.fence.0,
+        "workspace_id": violation.lock.as_ref().map(|(workspace_id, _)| workspace_id.as_str()),
+        "fence": violation.lock.as_ref().map(|(_, fence)| fence.0),
     })
 }
