@@ -35,15 +35,16 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the server until SIGTERM or SIGINT.
+    /// Run the server until SIGTERM, SIGINT or SIGHUP.
     ///
     /// Needs no settings: it listens on 127.0.0.1:7311 and keeps lockhouse.db in the working directory, which it makes
     /// if it is not there. When it is ready it prints one line on standard output; the log goes to standard error.
     ///
     /// A socket that systemd hands over goes before --listen.
     ///
-    /// On SIGTERM or SIGINT it takes no more requests, finishes those it has, folds the write-ahead log into the
-    /// database and exits with 0. A second signal ends it at once, which loses nothing that was answered.
+    /// On SIGTERM, SIGINT or SIGHUP it takes no more requests, finishes those it has, folds the write-ahead log into the
+    /// database and exits with 0. SIGHUP stays ignored where it is (nohup). A second signal ends it at once, which loses
+    /// nothing that was answered.
     Serve(Settings),
     /// Check the settings and print those in force, or check a database, without serving anything.
     ///

@@ -1,13 +1,16 @@
 //! `lockhouse serve`: puts the parts together, runs them, and takes them apart again.
 
+use std::any::Any;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::logging;
@@ -39,6 +42,8 @@ const READING_THREADS: u32 = server::READING_THREADS + hub::READING_THREADS + sw
 const BAD_CREDENTIALS: u32 = 20;
 /// How long a stop waits at least for what the server is making, after the door is closed.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+/// Files that must be able to be open at a time: those of the database and the threads, and some connections.
+const FILES: u64 = 64;
 /// Signals that come within this are one.
 const TOGETHER: Duration = Duration::from_millis(500);
 
@@ -50,9 +55,16 @@ pub(super) fn run(loaded: &Loaded) -> Result<(), Error> {
     std::panic::set_hook(Box::new(|panic| {
         log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
     }));
-    let outcome = run_logged(loaded);
+    // What panics here is mostly a library that got no thread: that is to be said, and the log to be written.
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_logged(loaded)));
     log.finish();
-    outcome
+    outcome.unwrap_or_else(|panic| Err(Error::Internal(format!("the server broke down: {}", words(&*panic)))))
+}
+
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
 fn run_logged(loaded: &Loaded) -> Result<(), Error> {
@@ -61,8 +73,8 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
         log::warn!("{warning}");
     }
     // Before anything is open: a signal that comes early is not lost.
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))?;
+    let signals = watch_signals()?;
+    has_enough_files()?;
     let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
     let is_gone = Arc::new(AtomicBool::new(false));
     running.service().when_gone({
@@ -95,14 +107,17 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
             "there is no TLS here: who can read the network can read the tokens, unless a proxy in front adds it"
         );
     }
-    let signal = signals.forever().next();
+    let signal = match signals.recv() {
+        Ok(SIGINT) => "SIGINT",
+        Ok(SIGHUP) => "SIGHUP",
+        Ok(_) | Err(_) => "SIGTERM",
+    };
     // A second signal would end it at once.
     running.service().when_gone({
         let is_gone = Arc::clone(&is_gone);
         move || is_gone.store(true, Ordering::SeqCst)
     });
-    end_at_a_second(signals)?;
-    log::info!("{}: stopping", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
+    log::info!("{signal}: stopping");
     let broke_down = running.broke_down();
     running.stop();
     log::info!("stopped");
@@ -118,21 +133,51 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     Ok(())
 }
 
-/// A second signal ends the process at once; not one that comes along with the first, to the whole group of processes.
-fn end_at_a_second(mut signals: Signals) -> Result<(), Error> {
+/// Passes the first signal on. A second one ends the process at once; not one that comes along with the first, to the
+/// whole group of processes. The thread for it is made here, at the start: at the end there may be none to be had.
+fn watch_signals() -> Result<Receiver<i32>, Error> {
+    let failed = |error: io::Error| Error::Internal(format!("cannot wait for signals: {error}"));
+    let mut awaited = vec![SIGTERM, SIGINT];
+    if !ignores_hangup() {
+        awaited.push(SIGHUP);
+    }
+    let mut signals = Signals::new(awaited).map_err(failed)?;
+    let (sender, receiver) = sync_channel(1);
     let clock = Clock::system();
-    Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if clock.monotonic() > TOGETHER {
-                    // Where the system does not end us, it was not asked to: nothing more can be done.
-                    let _ = signal_hook::low_level::emulate_default_handler(signal);
-                }
+    let watch = move || {
+        let mut first_at = None;
+        for signal in signals.forever() {
+            let Some(first_at) = first_at else {
+                first_at = Some(clock.monotonic());
+                // Nobody may be waiting any more: then it ends by itself.
+                let _ = sender.try_send(signal);
+                continue;
+            };
+            if clock.monotonic().saturating_sub(first_at) > TOGETHER {
+                // Where the system does not end us, it was not asked to: nothing more can be done.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
-        })
-        .map(drop)
-        .map_err(|error| Error::Internal(format!("cannot wait for signals: {error}")))
+        }
+    };
+    Builder::new().name("signals".to_owned()).spawn(watch).map(|_| receiver).map_err(failed)
+}
+
+/// Whether SIGHUP is ignored, as `nohup` arranges it: then it is to stay so.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 == 1)
+}
+
+/// With too few files the database cannot be opened, which SQLite does not say in these words.
+fn has_enough_files() -> Result<(), Error> {
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(limit) if limit < FILES => Err(Error::Internal(format!(
+            "only {limit} files can be open at a time, and it takes at least {FILES}: raise the limit with `ulimit -n 1024`, or LimitNOFILE=1024 in a systemd unit; each connection takes one more"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A server that runs, in this process.

@@ -1,0 +1,64 @@
+//! What the system does to the process: signals, and limits that are too low.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::process::Process;
+use serde_json::json;
+
+/// The program, started by a shell that does this first.
+fn after(first: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_lockhouse")]);
+    command
+}
+
+fn send(process: &Process, signal: &str) {
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+}
+
+#[test]
+fn a_hangup_stops_it_as_sigterm_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::serve(&directory.path().join("l.db"));
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    send(&server, "HUP");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("SIGHUP: stopping") && log.contains("stopped"), "{log}");
+}
+
+#[test]
+fn a_hangup_that_nohup_ignores_stays_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start(&mut after("trap '' HUP"), &directory.path().join("l.db"));
+    send(&server, "HUP");
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    let (code, log) = server.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("SIGTERM: stopping") && !log.contains("SIGHUP"), "{log}");
+}
+
+#[test]
+fn too_few_open_files_are_said_at_once_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = after("ulimit -n 12")
+        .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+        .arg(directory.path().join("l.db"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("only 12 files") && said.contains("at least 64") && said.contains("ulimit -n"),
+        "{said}"
+    );
+    assert!(!directory.path().join("l.db").exists(), "nothing was touched");
+    let enough = Process::start(&mut after("ulimit -n 64"), &directory.path().join("l.db"));
+    enough.user("alice").acquire("w", &json!({})).expect(200);
+    assert_eq!(enough.terminate().0, Some(0));
+}
