@@ -13,8 +13,8 @@
 -- One row: what must outlive every lock.
 CREATE TABLE meta (
     id             INTEGER PRIMARY KEY CHECK (id = 1),
-    -- The highest fence ever given out. The next is max(last_fence + 1, microseconds since 1970): it grows over
-    -- restarts, and over the loss of this file too.
+    -- The highest fence ever given out. The next is max(last_fence + 1, microseconds since 1970). A file beside this one,
+    -- `.<name>.fence`, has a floor: at start last_fence is raised to it, so that fences grow over the loss of this file.
     last_fence     INTEGER NOT NULL CHECK (last_fence >= 0),
     -- The highest revision ever given to an event; revisions are not used again after the history was trimmed.
     last_revision  INTEGER NOT NULL CHECK (last_revision >= 0),

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Loaded, Sources};
+use crate::lock::Fence;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
@@ -45,7 +46,7 @@ enum Verb {
     /// On SIGTERM, SIGINT or SIGHUP it takes no more requests, finishes those it has, folds the write-ahead log into the
     /// database and exits with 0. SIGHUP stays ignored where it is (nohup). A second signal ends it at once, which loses
     /// nothing that was answered.
-    Serve(Settings),
+    Serve(Serve),
     /// Check the settings and print those in force, or check a database, without serving anything.
     ///
     /// Exits with 0 and prints TOML when the settings can be used, without secrets; else says on standard error which
@@ -57,6 +58,15 @@ enum Verb {
     /// Make, list or revoke tokens, whether a server runs on the database or not.
     #[command(subcommand)]
     Token(token::Verb),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// Give no fence up to N from now on: once, for a backup that was restored without its fence floor (docs/backup.md).
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=8_000_000_000_000_000))]
+    fence_at_least: Option<i64>,
 }
 
 #[derive(Debug, Args)]
@@ -97,10 +107,11 @@ impl Settings {
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Command::parse().verb {
-        Verb::Serve(settings) => settings
-            .load()
-            .map_err(|error| error.to_string())
-            .and_then(|loaded| serve::run(&loaded).map_err(|error| error.to_string())),
+        Verb::Serve(Serve { settings, fence_at_least }) => {
+            settings.load().map_err(|error| error.to_string()).and_then(|loaded| {
+                serve::run(&loaded, fence_at_least.map(Fence)).map_err(|error| error.to_string())
+            })
+        }
         Verb::Check(settings) => {
             let checks_data = settings.database.is_some();
             settings.load().map_err(|error| error.to_string()).and_then(|loaded| {

@@ -29,10 +29,11 @@ use crate::http::routes::{ROUTES, Route};
 use crate::http::server::{self, Server};
 use crate::http::wire::WORDS;
 use crate::live::hub;
+use crate::lock::Fence;
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::store::queue::Limits;
-use crate::store::{Options, Store};
+use crate::store::{self, Options, Store};
 use crate::sweeper;
 use crate::time::Clock;
 
@@ -48,7 +49,7 @@ const FILES: u64 = 64;
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Runs a server until a signal ends it.
-pub(super) fn run(loaded: &Loaded) -> Result<(), Error> {
+pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
     let config = &loaded.config;
     let log = logging::start(config.log.level, config.log.format)
         .map_err(|error| Error::Internal(format!("cannot start the log: {error}")))?;
@@ -56,7 +57,7 @@ pub(super) fn run(loaded: &Loaded) -> Result<(), Error> {
         log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
     }));
     // What panics here is mostly a library that got no thread: that is to be said, and the log to be written.
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_logged(loaded)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_logged(loaded, fence_at_least)));
     log.finish();
     outcome.unwrap_or_else(|panic| Err(Error::Internal(format!("the server broke down: {}", words(&*panic)))))
 }
@@ -67,7 +68,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
-fn run_logged(loaded: &Loaded) -> Result<(), Error> {
+fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
     let config = &loaded.config;
     for warning in &loaded.warnings {
         log::warn!("{warning}");
@@ -75,6 +76,9 @@ fn run_logged(loaded: &Loaded) -> Result<(), Error> {
     // Before anything is open: a signal that comes early is not lost.
     let signals = watch_signals()?;
     has_enough_files()?;
+    if let Some(fence) = fence_at_least {
+        store::fence_at_least(&config.database.path, fence)?;
+    }
     let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
     let is_gone = Arc::new(AtomicBool::new(false));
     running.service().when_gone({

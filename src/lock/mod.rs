@@ -117,8 +117,8 @@ identifier!(
 /// The fencing token of a lease. Greater than every fence that was given out before, of any workspace, over release,
 /// expiry and restart. A storage system that keeps the highest fence it has seen can refuse a late write.
 ///
-/// Not below the microseconds since 1970 when it was given out, so that it also grows when an older backup is restored
-/// or the database is lost; below 2^53 until the year 2255, so that it fits a JavaScript number.
+/// Not below the microseconds since 1970 when it was given out, and above a floor that is kept outside the database, so
+/// that it also grows when an older backup is restored or the database is lost; below 2^53 until the year 2255, so that it fits a JavaScript number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub i64);
 

@@ -23,6 +23,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, params};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
+use super::floor::Floor;
 use super::guard::{Guard, Inode};
 use super::health::Health;
 use crate::error::Error;
@@ -104,10 +105,11 @@ pub(super) struct Files {
     guard: Arc<Guard>,
 }
 
-/// The connection that writes, and the files, which are closed after it.
+/// The connection that writes, the fence floor, and the files, which are closed after it.
 pub(super) struct Connected {
     pub(super) connection: PooledConnection<SqliteConnectionManager>,
     pub(super) files: Files,
+    pub(super) floor: Floor,
 }
 
 impl std::fmt::Debug for Connected {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod events;
 mod failure;
 mod files;
+mod floor;
 mod guard;
 mod health;
 pub mod invariants;
@@ -37,10 +38,12 @@ use rusqlite::Connection;
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::error::Error;
+use crate::lock::Fence;
 use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 use files::{Connected, Files};
+use floor::Floor;
 use guard::Guard;
 use health::Health;
 pub use migrations::{APPLICATION_ID, SCHEMA_VERSION};
@@ -67,6 +70,15 @@ pub struct Options {
     pub readers: u32,
     /// How many may wait for locks.
     pub waiters: Limits,
+}
+
+/// Sees to it that no fence up to `fence` is given by a server on this database from now on. The database must not be open.
+///
+/// # Errors
+/// [`Error::Internal`] with a sentence for the operator, and [`Error::StorageFull`].
+pub fn fence_at_least(database: &Path, fence: Fence) -> Result<(), Error> {
+    let guard = Guard::take(database)?;
+    Floor::read(&guard)?.raise_to(fence)
 }
 
 /// An open database: one writer, some readers.
@@ -134,7 +146,11 @@ impl Store {
     ) -> Result<Self, Error> {
         let guard = Arc::new(Guard::take(&options.path)?);
         let options = &Options { path: guard.path().to_owned(), ..options.clone() };
-        let clock = clock(&open::prepare(guard.path(), open::Older::Migrate)?)?;
+        let mut floor = Floor::read(&guard)?;
+        let connection = open::prepare(guard.path(), open::Older::Migrate)?;
+        floor.level(&connection)?;
+        let clock = clock(&connection)?;
+        drop(connection);
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
         let readers = open::readers(options, &housekeeping)?;
@@ -144,7 +160,7 @@ impl Store {
         let watch = Arc::new(Watch::default());
         let queue = Arc::new(Queue::new(options.waiters));
         let writer = writer::Writer::start(
-            Connected { connection, files },
+            Connected { connection, files, floor },
             Arc::clone(&clock),
             Arc::clone(metrics),
             Arc::clone(&watch),

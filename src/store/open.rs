@@ -119,7 +119,7 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
     Error::Internal(match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => return no_database(path),
         Some(ErrorCode::DatabaseCorrupt) => format!(
-            "{shown} is damaged ({error}): put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; fences go on growing either way"
+            "{shown} is damaged ({error}): put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; leave the .fence file where it is, and fences go on growing either way"
         ),
         Some(_) | None => format!("cannot open the database {shown}: {error}"),
     })

@@ -89,6 +89,8 @@ pub(super) struct Written {
     pub(super) takeovers: u64,
     /// What is added to lease time from now on to get wall time.
     pub(super) wall_offset_ms: i64,
+    /// The last fence, if one was given.
+    pub(super) fence: Option<Fence>,
     /// The revision of the last event there is.
     pub(super) last_revision: i64,
     /// Nothing is due before this about the locks that were written.
@@ -144,6 +146,7 @@ impl<'c> Write<'c> {
             expiries,
             takeovers,
             wall_offset_ms: meta.wall_offset_ms,
+            fence: (meta.last_fence > self.before.last_fence).then_some(Fence(meta.last_fence)),
             last_revision: meta.last_revision,
             due: self.due.get(),
             moved: self.lines.into_moved(),

@@ -252,7 +252,7 @@ impl Thread {
             let command = match next.take().map_or_else(|| commands.recv_timeout(LOOK_EVERY), Ok) {
                 Ok(command) => command,
                 Err(RecvTimeoutError::Timeout) => {
-                    let Connected { connection, files } = &mut self.connected;
+                    let Connected { connection, files, .. } = &mut self.connected;
                     // Whoever comes next is told.
                     let _ = files.check(connection);
                     continue;
@@ -262,7 +262,7 @@ impl Thread {
             match command {
                 Command::Stop => break,
                 Command::Fold(reply) => {
-                    let Connected { connection, files } = &mut self.connected;
+                    let Connected { connection, files, .. } = &mut self.connected;
                     // Whoever asked may be gone.
                     let _ = reply.send(files.fold(connection, Fold::Whole));
                 }
@@ -313,7 +313,7 @@ impl Thread {
         };
         // The thread that answers ends after this one.
         let _ = self.done.send(done);
-        let Connected { connection, files } = &mut self.connected;
+        let Connected { connection, files, .. } = &mut self.connected;
         files.fold_if_long(connection);
     }
 
@@ -357,13 +357,16 @@ impl Thread {
         if health.is_gone() {
             return Err(Error::Stopping);
         }
-        let Connected { connection, files } = connected;
+        let Connected { connection, files, floor } = connected;
         if !connection.is_autocommit() {
             // The last one could not even be rolled back.
             connection.execute_batch("ROLLBACK")?;
         }
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let outcome = Self::inside(connection, clock, queue, grace, jobs).and_then(|written| {
+            if let Some(fence) = written.fence {
+                floor.cover(fence)?;
+            }
             let started = clock.clock().monotonic();
             let mut commit = connection.prepare_cached("COMMIT")?;
             commit.execute([]).map_err(|error| failure::of_commit(error, files.guard().path()))?;
@@ -430,7 +433,7 @@ impl Thread {
     /// Writes down when the server stopped, and leaves one tidy file behind.
     fn finish(mut self) -> Connected {
         let written = self.transact(&mut []);
-        let Connected { connection, files } = &mut self.connected;
+        let Connected { connection, files, floor } = &mut self.connected;
         let folded = written.and_then(|_| files.fold(connection, Fold::Last));
         if self.health.is_gone() {
             // Nor is anything written when the connection is closed.
@@ -439,6 +442,9 @@ impl Thread {
             }
         } else if let Err(error) = folded {
             log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
+        }
+        if let Err(error) = floor.settle() {
+            log::warn!("the fence floor stays ahead of the last fence: {error}");
         }
         self.connected
     }

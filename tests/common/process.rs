@@ -25,6 +25,19 @@ pub fn lockhouse() -> Command {
     command
 }
 
+/// libfaketime; `None`, with a line that says so, where the machine does not have it. In CI there is one.
+pub fn faketime_library() -> Option<String> {
+    let files = "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1";
+    let found = Command::new("sh").args(["-c", files]).output().ok()?;
+    let path = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    if path.is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "libfaketime is missing in CI");
+        eprintln!("skipped: libfaketime is not installed");
+        return None;
+    }
+    Some(path)
+}
+
 fn read_all(mut stderr: ChildStderr) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = String::new();
@@ -41,8 +54,13 @@ impl Process {
 
     /// The same, with a command that was prepared.
     pub fn start(command: &mut Command, database: &Path) -> Self {
+        Self::start_with(command.arg("serve"), database)
+    }
+
+    /// The same, where the command has flags of `serve` already.
+    pub fn start_with(command: &mut Command, database: &Path) -> Self {
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+            .args(["--listen", "127.0.0.1:0", "--database"])
             .arg(database)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

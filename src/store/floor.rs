@@ -1,0 +1,192 @@
+//! The fence floor: a number outside the database that no fence given so far is above.
+//!
+//! It keeps fences growing when the database is lost, or an older backup is restored, and the machine's clock is behind
+//! where it once was. It is kept in `.<database file name>.fence`, in the directory of the database: `rm lockhouse.db*`
+//! leaves it there.
+//!
+//! The floor is on disk before any fence above it is given, so it is raised ahead in blocks: one that the clock passes in
+//! a minute costs two syncs a minute, and after a crash fences are at most a minute ahead of the clock. A stop in good
+//! order lowers it to the last fence that was given.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::guard::Guard;
+use crate::error::Error;
+use crate::lock::Fence;
+
+/// How far the floor is raised ahead: as many microseconds as a minute has.
+const BLOCK: i64 = 60_000_000;
+/// The greatest floor: up to 2^53, where JavaScript numbers end, there is room for 7 * 10^12 more fences.
+const GREATEST: Fence = Fence(9_000_000_000_000_000);
+/// More than such a file has.
+const MOST_BYTES: u64 = 1024;
+
+/// The floor of one database. Only the process that holds the guard of the database has one.
+#[derive(Debug)]
+pub(super) struct Floor {
+    path: PathBuf,
+    /// What is on disk. 0 is no file.
+    value: Fence,
+    /// No fence that was given is above it.
+    given: Fence,
+}
+
+/// The whole file. The number is there twice, so that one that was damaged is not taken for a lower floor.
+fn text(floor: Fence) -> String {
+    let Fence(floor) = floor;
+    format!(
+        "Lockhouse has given no fence above this one, see docs/backup.md. Do not change or remove this file.\n{floor}\n{floor}\n"
+    )
+}
+
+fn parse(file: &str) -> Option<Fence> {
+    let floor = Fence(file.lines().nth(1)?.parse().ok()?);
+    ((Fence(1)..=GREATEST).contains(&floor) && file == text(floor)).then_some(floor)
+}
+
+impl Floor {
+    /// Reads the floor of the database that is guarded. There is none before the first start, nor on a new machine.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with a sentence for the operator, when there is a file that cannot be used.
+    pub(super) fn read(guard: &Guard) -> Result<Self, Error> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(guard.path().file_name().unwrap_or_default());
+        name.push(".fence");
+        let path = guard.path().with_file_name(name);
+        let unusable = |why: &str| {
+            Error::Internal(format!(
+                "the fence floor {} {why}: put a copy of it in its place, or remove it and start once with --fence-at-least N, where N is not below any fence that was given (see docs/backup.md)",
+                path.display()
+            ))
+        };
+        let value = match path.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Fence(0),
+            Err(error) => return Err(unusable(&format!("cannot be read ({error})"))),
+            Ok(file) if !file.is_file() => return Err(unusable("is not a regular file")),
+            Ok(_) => {
+                let mut bytes = Vec::new();
+                File::open(&path)
+                    .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes))
+                    .map_err(|error| unusable(&format!("cannot be read ({error})")))?;
+                std::str::from_utf8(&bytes).ok().and_then(parse).ok_or_else(|| unusable("is damaged"))?
+            }
+        };
+        Ok(Self { path, value, given: value })
+    }
+
+    /// At start: from here on neither the floor nor the counter in the database is below the other.
+    ///
+    /// # Errors
+    /// What SQLite refuses, and [`Error::Disk`] when the file cannot be written.
+    pub(super) fn level(&mut self, connection: &Connection) -> Result<(), Error> {
+        let last = connection.query_row("SELECT last_fence FROM meta WHERE id = 1", [], |row| row.get(0))?;
+        if self.value > Fence(last) {
+            connection.execute("UPDATE meta SET last_fence = ?1 WHERE id = 1", [self.value.0])?;
+        } else {
+            match self.raise_to(Fence(last)) {
+                // It is tried again before a fence is given; all else goes on.
+                Err(Error::StorageFull) => {
+                    log::warn!("the disk is full: no fence can be given until there is room");
+                }
+                raised => raised?,
+            }
+        }
+        self.given = self.value.max(Fence(last));
+        Ok(())
+    }
+
+    /// `fence` is about to be given: afterwards the floor on disk is not below it.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], and [`Error::Disk`] when the file cannot be written, [`Error::Internal`] when no fence is left. The fence must
+    /// not be given then.
+    pub(super) fn cover(&mut self, fence: Fence) -> Result<(), Error> {
+        if fence > GREATEST {
+            let (Fence(fence), Fence(greatest)) = (fence, GREATEST);
+            return Err(Error::Internal(format!(
+                "the fence {fence} is not given: the greatest is {greatest}"
+            )));
+        }
+        if fence > self.value {
+            self.write(Fence(fence.0.saturating_add(BLOCK)).min(GREATEST))?;
+        }
+        self.given = self.given.max(fence);
+        Ok(())
+    }
+
+    /// Nothing up to `fence` is given from here on.
+    ///
+    /// # Errors
+    /// As [`Self::cover`].
+    pub(super) fn raise_to(&mut self, fence: Fence) -> Result<(), Error> {
+        if fence <= self.value { Ok(()) } else { self.write(fence.min(GREATEST)) }
+    }
+
+    /// The server stops: the floor is lowered to the last fence that was given.
+    ///
+    /// # Errors
+    /// As [`Self::cover`].
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        if self.given < self.value { self.write(self.given) } else { Ok(()) }
+    }
+
+    fn write(&mut self, value: Fence) -> Result<(), Error> {
+        replace(&self.path, &text(value)).map_err(|error| {
+            if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                Error::StorageFull
+            } else {
+                Error::Disk(format!("cannot write the fence floor {}: {error}", self.path.display()))
+            }
+        })?;
+        self.value = value;
+        Ok(())
+    }
+}
+
+/// Replaces the file, whole or not at all, also when the power is cut.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    // A crash may have left one.
+    match std::fs::remove_file(temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| std::fs::rename(temporary, path)) {
+        // The next attempt removes what this one cannot.
+        let _ = std::fs::remove_file(temporary);
+        return Err(error);
+    }
+    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_that_is_damaged_anywhere_is_not_taken_for_another() {
+        let whole = text(Fence(1_795_435_200_000_000));
+        assert_eq!(parse(&whole), Some(Fence(1_795_435_200_000_000)));
+        for at in 0..whole.len() {
+            assert_eq!(parse(&whole[..at]), None, "cut off at {at}");
+            for other in ["0", "1", "7", "-", "\n", ""] {
+                let damaged = format!("{}{other}{}", &whole[..at], &whole[at + 1..]);
+                assert!(damaged == whole || parse(&damaged).is_none(), "{damaged:?}");
+            }
+        }
+        for outside in [i64::MIN, -1, 0, GREATEST.0 + 1, i64::MAX] {
+            assert_eq!(parse(&text(Fence(outside))), None, "{outside}");
+        }
+        assert_eq!(parse(&text(GREATEST)), Some(GREATEST));
+    }
+}
