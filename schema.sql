@@ -65,13 +65,17 @@ CREATE TABLE locks (
     given          INTEGER NOT NULL DEFAULT 0 CHECK (given IN (0, 1, 2)),
     -- How many rows of `knocks` are about this lease.
     knocks         INTEGER NOT NULL DEFAULT 0,
-    -- When the lock passes to whoever knocked first, unless the holder answers.
+    -- When the lock passes to the one who knocked first, unless the holder answers or is at work.
     grant_at       INTEGER,
     -- meta.run when expires_at and grant_at were written: see `restarts`.
     run            INTEGER NOT NULL DEFAULT 0,
     -- Not after min(expires_at, grant_at): when the row is to be looked at again. A renewal leaves it as it is, and with it
     -- the index; whoever looks and finds the lease renewed moves it.
-    check_at       INTEGER NOT NULL DEFAULT 0
+    check_at       INTEGER NOT NULL DEFAULT 0,
+    -- When the holder was first shown the knock that stands first.
+    shown_at       INTEGER,
+    -- The latest that grant_at can become because the holder is at work. NULL with a grant_at: there is no latest.
+    grant_at_latest INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- For what is due next.
@@ -92,6 +96,9 @@ CREATE TABLE knocks (
     at             INTEGER NOT NULL,
     PRIMARY KEY (workspace_id, place, user_id)
 ) STRICT, WITHOUT ROWID;
+
+-- For the locks that may pass to a user.
+CREATE INDEX knocks_by_user ON knocks (user_id);
 
 -- Things that people edit, as far as somebody named them. With workspaces.membership = "open" a workspace need not be here
 -- to be locked.
@@ -157,7 +164,8 @@ CREATE TABLE events (
     -- knocked.
     by_user_id     TEXT,
     by_name        TEXT,
-    -- Of a handover: who has it next. Of a knock that was declined: who had knocked.
+    -- Of a handover: who has it next. Of a knock that was declined, or whose end was
+    -- postponed: who had knocked.
     to_user_id     TEXT,
     -- What was said with it: by whoever knocked, took over or ended it.
     message        TEXT,

@@ -99,6 +99,8 @@ pub enum Error {
     TooMany(Limit),
     /// The caller may not do this on this workspace.
     Denied(Denied),
+    /// The credentials of the caller ended while they waited.
+    CredentialsEnded,
     /// The server is stopping.
     Stopping,
     /// A defect or a broken database. The text is for the log, never for the caller.
@@ -123,6 +125,7 @@ impl fmt::Display for Error {
                 formatter.write_str("the caller's role is not enough")
             }
             Self::TooMany(limit) => formatter.write_str(limit.sentence()),
+            Self::CredentialsEnded => formatter.write_str("the credentials of the caller have ended"),
             Self::Stopping => formatter.write_str("the server is stopping"),
             Self::Unknown(cause) => write!(formatter, "the commit failed, and may be on disk: {cause}"),
             Self::Internal(cause) | Self::Disk(cause) => formatter.write_str(cause),

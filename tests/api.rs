@@ -214,7 +214,7 @@ fn a_heartbeat_renews_for_as_long_as_before_or_as_asked() {
     let beat = alice.heartbeat("w", &json!({ "fence": fence })).expect(200);
     assert_eq!(
         beat,
-        json!({ "success": true, "expires_at": "2026-11-23T12:01:30.000Z", "expires_in_ms": 60_000, "fence": fence, "knock": null })
+        json!({ "success": true, "expires_at": "2026-11-23T12:01:30.000Z", "expires_in_ms": 60_000, "fence": fence, "knock": null, "waiting": 0 })
     );
     assert_eq!(alice.lock("w")["last_active_at"], "2026-11-23T12:00:00.000Z");
     // Whoever went on in another session is told there.
@@ -232,6 +232,48 @@ fn a_heartbeat_renews_for_as_long_as_before_or_as_asked() {
 }
 
 #[test]
+fn no_session_cuts_short_what_another_relies_on_where_they_share_the_lock() {
+    let server = Server::start();
+    let (mut one, mut two) = (server.user("alice"), server.user("alice"));
+    one.acquire("w", &json!({ "session_id": "one", "ttl_ms": 60_000 })).expect(200);
+    let short = json!({ "session_id": "two", "ttl_ms": 1_000 });
+    let left = |answer: Value| (answer["expires_in_ms"].clone(), answer["ttl_ms"].clone());
+    let renewed = two.heartbeat("w", &short).expect(200);
+    assert_eq!(
+        (&renewed["expires_in_ms"], &renewed["expires_at"]),
+        (&json!(60_000), &json!("2026-11-23T12:01:00.000Z"))
+    );
+    server.pass(1_000);
+    let acquired = two.acquire("w", &short).expect(200)["lock"].clone();
+    assert_eq!(left(acquired), (json!(59_000), json!(60_000)));
+    server.pass(1_000);
+    for _ in 0..2 {
+        assert_eq!(two.heartbeat("w", &short).expect(200)["expires_in_ms"], 58_000);
+    }
+    let many = json!({ "locks": [{ "workspace_id": "w", "session_id": "two" }], "ttl_ms": 1_000 });
+    let results = two.post("/api/v1/locks/heartbeat", &many).expect(200)["results"].clone();
+    assert_eq!(results[0]["expires_in_ms"], 58_000);
+    server.user("bob").acquire("w", &json!({})).refused(409, "lock_held");
+    // Near its end a short renewal lengthens it, and the next one without a length is as long as the longest that was asked.
+    server.pass(57_500);
+    assert_eq!(two.heartbeat("w", &short).expect(200)["expires_in_ms"], 1_000);
+    assert_eq!(left(one.lock("w")), (json!(1_000), json!(60_000)));
+    assert_eq!(one.heartbeat("w", &json!({ "session_id": "one" })).expect(200)["expires_in_ms"], 60_000);
+    two.release("w", &json!({})).expect(200);
+    assert_eq!(one.lock("w"), Value::Null, "a release ends it");
+}
+
+#[test]
+fn the_holder_may_shorten_their_own_lease_where_sessions_are_separate() {
+    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({ "session_id": "one", "ttl_ms": 60_000 })).expect(200);
+    let short = json!({ "session_id": "one", "ttl_ms": 1_000 });
+    assert_eq!(alice.heartbeat("w", &short).expect(200)["expires_in_ms"], 1_000);
+    assert_eq!(alice.acquire("w", &short).expect(200)["lock"]["ttl_ms"], 1_000);
+}
+
+#[test]
 fn a_lease_is_brought_between_the_shortest_and_the_longest() {
     let server = Server::start();
     let mut alice = server.user("alice");
@@ -240,7 +282,8 @@ fn a_lease_is_brought_between_the_shortest_and_the_longest() {
         alice.acquire("w", &json!({ "ttl_ms": 9_007_199_254_740_991_i64 })).expect(200)["lock"]["ttl_ms"],
         86_400_000
     );
-    assert_eq!(alice.heartbeat("w", &json!({ "ttl_ms": 5 })).expect(200)["expires_in_ms"], 1_000);
+    alice.acquire("short", &json!({ "ttl_ms": 1 })).expect(200);
+    assert_eq!(alice.heartbeat("short", &json!({ "ttl_ms": 5 })).expect(200)["expires_in_ms"], 1_000);
 }
 
 #[test]
@@ -316,7 +359,7 @@ fn many_leases_are_renewed_in_one_go_each_with_its_own_answer() {
     server.pass(1_000);
     let results = alice
         .post("/api/v1/locks/heartbeat", &json!({
-            "ttl_ms": 5_000,
+            "ttl_ms": 700_000,
             "locks": [{ "workspace_id": "mine", "fence": fence }, { "workspace_id": "his" }, { "workspace_id": "none" }],
         }))
         .expect(200)["results"]
@@ -326,7 +369,7 @@ fn many_leases_are_renewed_in_one_go_each_with_its_own_answer() {
     assert_eq!(statuses, [200, 403, 404]);
     assert_eq!(
         (&results[0]["expires_in_ms"], &results[1]["code"], &results[2]["code"]),
-        (&json!(5_000), &json!("not_holder"), &json!("lock_not_found"))
+        (&json!(700_000), &json!("not_holder"), &json!("lock_not_found"))
     );
     let many: Vec<_> = (0..101).map(|number| json!({ "workspace_id": format!("w{number}") })).collect();
     assert_eq!(

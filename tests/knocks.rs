@@ -39,7 +39,7 @@ fn the_holder_sees_the_knock_wherever_it_looks_and_hands_the_lock_over() {
     let shown = json!({
         "user_id": "bob", "name": "Bob Builder", "message": "Two minutes, please?",
         "knocked_at": "2026-11-23T12:00:00.000Z", "auto_grant_at": "2026-11-23T12:00:30.000Z",
-        "auto_grant_in_ms": 30_000,
+        "auto_grant_in_ms": 30_000, "auto_grant_at_latest_in_ms": 300_000,
     });
     assert_eq!(heard["knock"], shown);
     assert_eq!(heard["lock"]["fence"], fence, "nothing has changed yet");
@@ -70,7 +70,7 @@ fn the_holder_sees_the_knock_wherever_it_looks_and_hands_the_lock_over() {
     assert_eq!((&knocked["type"], &knocked["user_id"]), (&json!("lock.knocked"), &json!("alice")));
     assert_eq!((&knocked["by_user_id"], &knocked["by_name"]), (&json!("bob"), &json!("Bob Builder")));
     assert_eq!(knocked["detail"], json!({ "message": "Two minutes, please?" }));
-    assert_eq!(alice.post(HANDOVER, &json!({})).refused(403, "not_holder")["lost"]["fence"], fence);
+    assert_eq!(alice.post(DECLINE, &json!({})).refused(403, "not_holder")["lost"]["fence"], fence);
 }
 
 #[test]
@@ -85,8 +85,10 @@ fn the_holder_may_keep_it_and_is_left_in_peace_for_a_while() {
     server.pass(30_000);
     assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
     let soon = knock(&server, "bob");
-    soon.refused(429, "rate_limited");
+    let problem = soon.refused(429, "knock_too_soon");
     assert_eq!(soon.header("retry-after"), Some("30"));
+    assert_eq!((&problem["again_in_ms"], &problem["lock"]), (&json!(30_000), &alice.lock("w")));
+    assert_eq!(problem["detail"], "alice has just kept the lock. You can ask again in 30s.");
     assert_eq!(server.limited("knock_again_after"), 1);
     knock(&server, "carol").expect(202);
     server.pass(29_999);
@@ -112,7 +114,7 @@ fn silence_is_consent_whether_the_holder_is_away_or_only_its_tab_is_there() {
         knock(&server, "bob").expect(202);
         server.pass(29_999);
         if !away {
-            alice.heartbeat("w", &json!({ "active": true })).expect(200);
+            alice.heartbeat("w", &json!({})).expect(200);
         }
         assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
         server.pass(1);
@@ -134,6 +136,129 @@ fn silence_is_consent_whether_the_holder_is_away_or_only_its_tab_is_there() {
         server.pass(20_000);
         assert_eq!(alice.lock("w")["locked_by_user_id"], "bob");
     }
+}
+
+/// The end of the first knock and the latest that it can become, in milliseconds from now.
+fn ends(knock: &Value) -> (i64, Option<i64>) {
+    (knock["auto_grant_in_ms"].as_i64().unwrap(), knock["auto_grant_at_latest_in_ms"].as_i64())
+}
+
+/// How often the history tells of a knock whose end was postponed.
+fn postponements(server: &Server) -> Vec<Value> {
+    let page = server.client().get("/api/v1/workspaces/w/history?limit=500").expect(200);
+    let told = page["events"].as_array().unwrap().iter();
+    told.filter(|event| event["detail"]["outcome"] == "postponed").cloned().collect()
+}
+
+#[test]
+fn a_holder_who_is_at_work_postpones_the_end_but_not_for_ever() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(10_000);
+    let idle = alice.heartbeat("w", &json!({})).expect(200);
+    assert_eq!(ends(&idle["knock"]), (20_000, Some(290_000)), "a tab that is only there is silent");
+    let active = json!({ "active": true });
+    let beat = alice.heartbeat("w", &active).expect(200);
+    assert_eq!(ends(&beat["knock"]), (30_000, Some(290_000)));
+    // The one who knocked sees it, wherever they look.
+    assert_eq!(alice.lock("w")["knock"], beat["knock"]);
+    assert_eq!(knock(&server, "bob").expect(202)["knock"], beat["knock"]);
+    let told = postponements(&server);
+    assert_eq!((told.len(), &told[0]["type"]), (1, &json!("lock.knocked")));
+    assert_eq!((&told[0]["user_id"], &told[0]["by_user_id"]), (&json!("alice"), &json!("bob")));
+    assert_eq!(told[0]["detail"], json!({ "outcome": "postponed", "to_user_id": "bob" }));
+    for second in (20..300).step_by(10) {
+        server.pass(10_000);
+        let many = json!({ "locks": [{ "workspace_id": "w", "active": true }] });
+        let beat = alice.post("/api/v1/locks/heartbeat", &many).expect(200)["results"][0].clone();
+        let latest = 300_000 - second * 1_000;
+        assert_eq!(ends(&beat["knock"]), (latest.min(30_000), Some(latest)), "at {second} s");
+    }
+    server.pass(9_999);
+    alice.heartbeat("w", &active).expect(200);
+    assert!(postponements(&server).len() <= 20, "few of them are told");
+    server.pass(1);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "bob");
+    assert_eq!(alice.lock("w")["acquired_at"], "2026-11-23T12:05:00.000Z");
+}
+
+#[test]
+fn whoever_goes_by_the_events_is_never_far_behind() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    let mut events = follow(&server, "bob", "?workspace_id=w");
+    knock(&server, "bob").expect(202);
+    let mut told = || {
+        let mut data = String::new();
+        while !data.starts_with("data: ") {
+            data.clear();
+            events.read_line(&mut data).unwrap();
+        }
+        serde_json::from_str::<Value>(&data[6..]).unwrap()
+    };
+    assert_eq!(told()["lock"]["knock"]["auto_grant_at"], "2026-11-23T12:00:30.000Z");
+    let mut last = "2026-11-23T12:00:30.000Z".to_owned();
+    let mut seen = 0;
+    for _ in 0..12 {
+        server.pass(10_000);
+        let end = alice.heartbeat("w", &json!({ "active": true })).expect(200)["knock"].clone();
+        let count = postponements(&server).len();
+        for _ in seen..count {
+            let event = told();
+            assert_eq!(event["detail"]["outcome"], "postponed");
+            event["lock"]["knock"]["auto_grant_at"].as_str().unwrap().clone_into(&mut last);
+        }
+        seen = count;
+        let end = humantime::parse_rfc3339(end["auto_grant_at"].as_str().unwrap()).unwrap();
+        let told = humantime::parse_rfc3339(&last).unwrap();
+        assert!(end.duration_since(told).unwrap().as_millis() < 15_000, "{last}");
+    }
+    assert!((2..10).contains(&seen), "{seen}");
+}
+
+#[test]
+fn with_never_as_the_latest_the_end_is_postponed_as_long_as_the_holder_is_at_work() {
+    let server = Server::with(|config| config.locks.rules.knock_grant_at_latest = None);
+    let mut alice = locked(&server);
+    assert_eq!(ends(&knock(&server, "bob").expect(202)["knock"]), (30_000, None));
+    for _ in 0..50 {
+        server.pass(29_000);
+        let beat = alice.heartbeat("w", &json!({ "active": true })).expect(200);
+        assert_eq!(ends(&beat["knock"]), (30_000, None));
+    }
+    server.pass(30_000);
+    assert_eq!(alice.lock("w")["locked_by_user_id"], "bob", "now they are silent");
+}
+
+#[test]
+fn both_ends_of_a_knock_count_from_when_it_is_shown() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(20_000);
+    let second = knock(&server, "carol").expect(202)["knock"].clone();
+    assert_eq!(second["auto_grant_at_latest_in_ms"], Value::Null);
+    alice.post(DECLINE, &json!({})).expect(200);
+    assert_eq!(ends(&alice.lock("w")["knock"]), (30_000, Some(300_000)));
+}
+
+#[test]
+fn a_restart_keeps_the_end_and_the_latest() {
+    let mut server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(10_000);
+    alice.heartbeat("w", &json!({ "active": true })).expect(200);
+    server.restart();
+    server.pass(5_000);
+    let mut alice = server.user("alice");
+    assert_eq!(ends(&alice.lock("w")["knock"]), (25_000, Some(285_000)));
+    server.pass(20_000);
+    assert_eq!(
+        ends(&alice.heartbeat("w", &json!({ "active": true })).expect(200)["knock"]),
+        (30_000, Some(265_000))
+    );
 }
 
 #[test]
@@ -280,6 +405,46 @@ fn one_can_hand_over_to_another_session_of_ones_own_that_asked() {
     alice.post(KNOCK, &json!({ "session_id": "two" })).expect(202);
     alice.post(HANDOVER, &here).expect(200);
     assert_eq!(alice.lock("w")["session_id"], "two");
+}
+
+#[test]
+fn a_handover_that_is_repeated_after_a_lost_answer_is_the_same_handover() {
+    for mode in [SameUser::Share, SameUser::Separate] {
+        let server = Server::with(|config| config.locks.rules.same_user = mode);
+        let mut alice = server.user("alice");
+        let lease = alice.acquire("w", &json!({ "session_id": "one" })).expect(200)["lock"].clone();
+        knock(&server, "bob").expect(202);
+        let asked = json!({ "fence": lease["fence"], "session_id": "one", "to_user_id": "bob" });
+        let first = alice.post(HANDOVER, &asked).expect(200);
+        assert_eq!(alice.post(HANDOVER, &asked).expect(200), first);
+        assert_eq!(alice.post(HANDOVER, &json!({ "session_id": "one" })).expect(200), first);
+        server.pass(1_000);
+        let again = alice.post(HANDOVER, &asked).expect(200)["lock"].clone();
+        assert_eq!((&again["fence"], &again["expires_in_ms"]), (&first["lock"]["fence"], &json!(14_000)));
+        assert_eq!(types(&server).iter().filter(|event| *event == "lock.handed_over").count(), 1);
+        // Somebody else's handover, to somebody else, of another lease, by another session: that is not this one.
+        server.user("carol").post(HANDOVER, &asked).refused(403, "not_holder");
+        for (name, value) in [("to_user_id", json!("carol")), ("fence", json!(1))] {
+            let mut other = asked.clone();
+            other[name] = value;
+            alice.post(HANDOVER, &other).refused(403, "not_holder");
+        }
+        let other = alice.post(HANDOVER, &json!({ "session_id": "two" }));
+        assert_eq!(other.status, if mode == SameUser::Share { 200 } else { 403 });
+        // When it has gone further there is nothing to repeat.
+        server.user("bob").post(HANDOVER, &json!({ "to_user_id": "carol" })).expect(200);
+        let lost = alice.post(HANDOVER, &asked).refused(403, "not_holder")["lost"].clone();
+        assert_eq!((&lost["reason"], &lost["by_user_id"]), (&json!("handed_over"), &json!("alice")));
+    }
+}
+
+#[test]
+fn what_passed_on_because_the_holder_was_silent_was_not_handed_over_by_them() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    server.pass(30_000);
+    alice.post(HANDOVER, &json!({ "to_user_id": "bob" })).refused(403, "not_holder");
 }
 
 #[test]

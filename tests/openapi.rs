@@ -164,7 +164,7 @@ fn conflicts() {
     bob.post(&knock("free"), &json!({})).refused(404, "lock_not_found");
     bob.post(&knock("w"), &json!({})).expect(202);
     alice.post("/api/v1/workspaces/w/lock/knock/decline", &json!({})).expect(200);
-    bob.post(&knock("w"), &json!({})).refused(429, "rate_limited");
+    bob.post(&knock("w"), &json!({})).refused(429, "knock_too_soon");
     let mut waits = server.client();
     waits.send(b"POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: eve\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"wait_ms\": 1000}");
     eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 1\n"));

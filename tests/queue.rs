@@ -14,6 +14,7 @@ use lockhouse::lock::policy::{Rules, Standing, Takeover};
 use lockhouse::lock::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
 use lockhouse::store::queue::{Client, Limits, Waiter};
+use lockhouse::store::tokens::Lasts;
 use lockhouse::store::waiting::Came;
 use lockhouse::store::{At, Options, Store, locks, waiting};
 use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
@@ -156,15 +157,16 @@ impl Play {
 
     /// Time has ended leases, and each went to whoever was next and there.
     fn time_passed(&mut self, now: i64) {
-        while self.holder.as_ref().is_some_and(|(_, until)| *until <= now) {
-            self.holder = None;
-            self.next(now);
+        while let Some((_, until)) = self.holder.take_if(|(_, until)| *until <= now) {
+            self.next(until, now);
         }
     }
 
-    fn next(&mut self, now: i64) {
-        let there = |waits: &Waits| now < waits.until && !waits.gone.load(Ordering::SeqCst);
-        if let Some(place) = self.line.iter().position(there) {
+    /// To the first whose time was not up when it came free, else to the first who is still there.
+    fn next(&mut self, freed_at: i64, now: i64) {
+        let there = |waits: &Waits| !waits.gone.load(Ordering::SeqCst);
+        let in_time = self.line.iter().position(|waits| freed_at < waits.until && there(waits));
+        if let Some(place) = in_time.or_else(|| self.line.iter().position(there)) {
             let next = self.line.remove(place);
             self.settle_answers();
             assert_eq!(*next.told.lock().unwrap(), Some(true), "{} is next", next.user);
@@ -176,7 +178,8 @@ impl Play {
         let (now, user) = (self.now(), self.somebody());
         let (gone, told) = (Arc::new(AtomicBool::new(false)), Told::default());
         let person = Person { gone: Arc::clone(&gone), told: Arc::clone(&told) };
-        let waiter = Waiter::new(wants(&user, Force::No), Ttl::from_millis(wait), Box::new(person));
+        let waiter =
+            Waiter::new(wants(&user, Force::No), Ttl::from_millis(wait), Lasts::Always, Box::new(person));
         let rules = Arc::clone(&self.rules);
         let came = self
             .store
@@ -232,7 +235,7 @@ impl Play {
         if in_vain {
             done.unwrap_err();
         } else if self.holder.take().is_some() {
-            self.next(now);
+            self.next(now, now);
         }
     }
 

@@ -364,7 +364,7 @@ fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
     };
     let beat = Heartbeat { claim, ttl: None, activity: Activity::Idle };
     let by = Arc::clone(&rules);
-    let beaten = store.write(move |write| locks::heartbeat(write, &beat, &by)).unwrap().value.0;
+    let beaten = store.write(move |write| locks::heartbeat(write, &beat, &by)).unwrap().value.beat;
     assert_eq!(beaten, Beat::NoLock);
     let bobs = store.write(move |write| locks::acquire(write, &wish("w3", "bob", None), &rules)).unwrap();
     assert!(matches!(bobs.value, Acquired::Acquired(_)), "{bobs:?}");

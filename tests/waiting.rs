@@ -56,9 +56,13 @@ fn granted(client: &mut Client, user: &str) -> Value {
 }
 
 fn locked() -> (Server, Client) {
+    locked_for(600_000)
+}
+
+fn locked_for(milliseconds: u64) -> (Server, Client) {
     let server = Server::start();
     let mut alice = server.user("alice");
-    alice.acquire("w", &json!({})).expect(200);
+    alice.acquire("w", &json!({ "ttl_ms": milliseconds })).expect(200);
     (server, alice)
 }
 
@@ -83,8 +87,7 @@ fn whoever_came_first_gets_it_first_for_as_long_as_it_takes_to_claim_it() {
 
 #[test]
 fn it_comes_by_expiry_at_the_end_of_the_lease_though_nobody_asks() {
-    let (server, mut alice) = locked();
-    alice.heartbeat("w", &json!({ "ttl_ms": 5_000 })).expect(200);
+    let (server, mut alice) = locked_for(5_000);
     let mut bob = wait(&server, "bob", 60_000);
     server.pass(4_999);
     assert_eq!(line(&server), ["bob"]);
@@ -142,8 +145,7 @@ fn when_the_time_is_up_they_are_told_who_has_it_and_get_it_no_more() {
 
 #[test]
 fn whoever_is_granted_it_at_the_very_end_of_their_wait_was_in_time_or_was_not() {
-    let (server, mut alice) = locked();
-    alice.heartbeat("w", &json!({ "ttl_ms": 5_000 })).expect(200);
+    let (server, _alice) = locked_for(5_000);
     let mut late = wait(&server, "late", 5_000);
     let mut bob = wait(&server, "bob", 5_001);
     server.pass(5_000);
@@ -213,8 +215,7 @@ fn sessions_of_one_person_wait_for_each_other_where_they_are_separate() {
 fn nobody_comes_between_those_who_wait_and_an_expired_lock() {
     // Nobody follows time here: the first to come across the end is a stranger.
     for _ in 0..20 {
-        let (server, mut alice) = locked();
-        alice.heartbeat("w", &json!({ "ttl_ms": 5_000 })).expect(200);
+        let (server, _alice) = locked_for(5_000);
         let mut bob = wait(&server, "bob", 60_000);
         let mut carol = server.user("carol");
         server.pass(5_000);

@@ -19,7 +19,7 @@ use crate::lock::{DisplayName, UserId};
 use crate::percent;
 use crate::service::{Recalled, Service};
 use crate::store::tokens::Hash;
-pub use crate::store::tokens::Scope;
+pub use crate::store::tokens::{Lasts, Scope};
 use crate::time::WallTime;
 
 /// What a request says about who sent it.
@@ -52,29 +52,6 @@ pub struct Caller {
     pub lasts: Lasts,
     /// When they end, as they say themselves.
     pub expires_at: Option<WallTime>,
-}
-
-/// How long credentials are good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lasts {
-    /// As far as can be known here, for ever.
-    Always,
-    /// Until then.
-    Until(WallTime),
-    /// As long as there is a good token with this hash.
-    AsLongAs(Hash),
-}
-
-impl Lasts {
-    /// Whether they are good now. Where it cannot be found out, they are as good as they were.
-    #[must_use]
-    pub fn now(&self, service: &Service) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Until(end) => service.wall() < *end,
-            Self::AsLongAs(hash) => !matches!(service.token(hash), Ok(None)),
-        }
-    }
 }
 
 impl Caller {
@@ -215,28 +192,6 @@ impl Auth {
     #[must_use]
     pub const fn mode(&self) -> AuthMode {
         self.means.mode
-    }
-
-    /// The challenge of a 401 (RFC 9110 §11.6.1): which scheme is asked for.
-    #[must_use]
-    pub const fn challenge(&self) -> &'static str {
-        match self.means.mode {
-            AuthMode::None => "X-User-Id realm=\"lockhouse\"",
-            AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy => "Bearer realm=\"lockhouse\"",
-        }
-    }
-
-    /// What is missing, as a sentence.
-    #[must_use]
-    pub const fn how_to(&self) -> &'static str {
-        match self.means.mode {
-            AuthMode::None => "Say who you are in the header X-User-Id.",
-            AuthMode::Token => "Send a valid token in the header Authorization: Bearer lh_….",
-            AuthMode::Jwt => "Send a valid JWT, or a token, in the header Authorization: Bearer ….",
-            AuthMode::Proxy => {
-                "Sign in at the proxy in front, or send a valid token in the header Authorization: Bearer lh_…."
-            }
-        }
     }
 
     /// Finds out who is calling, with as much effort as allowed.

@@ -127,8 +127,8 @@ pub(super) const LOCKS: &[Setting] = &[
     Setting {
         section: "locks",
         name: "knock_grant_after",
-        about: "A lock passes to whoever knocked when its holder has not answered for so long, whatever locks.takeover says:\n\
-                a heartbeat is no answer. \"never\" turns it off.",
+        about: "A lock passes to the one who knocked when its holder has been silent for so long, whatever locks.takeover\n\
+                says. A holder is silent who neither answers nor sends a heartbeat with \"active\". \"never\" turns it off.",
         allowed: "it takes a duration such as \"30s\", or \"never\"",
         secret: false,
         read: |config, given| {
@@ -136,6 +136,19 @@ pub(super) const LOCKS: &[Setting] = &[
             Ok(())
         },
         show: |config| show_ttl_or_never(config.locks.rules.knock_grant_after),
+    },
+    Setting {
+        section: "locks",
+        name: "knock_grant_at_latest",
+        about: "How long after a knock the lock passes on at the latest, though its holder is at work and does not answer.\n\
+                It is at least knock_grant_after. \"never\": not while the holder is at work.",
+        allowed: "it takes a duration such as \"5m\", or \"never\"",
+        secret: false,
+        read: |config, given| {
+            config.locks.rules.knock_grant_at_latest = duration_or("never", given)?.map(Ttl::from_duration);
+            Ok(())
+        },
+        show: |config| show_ttl_or_never(config.locks.rules.knock_grant_at_latest),
     },
     Setting {
         section: "locks",

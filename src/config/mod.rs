@@ -194,6 +194,14 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             "locks.min_ttl ({min}), locks.default_ttl ({default}) and locks.max_ttl ({max}) must come in this order, each at least as long as the one before: change one of them",
         )));
     }
+    if let (Some(after), Some(latest)) = (rules.knock_grant_after, rules.knock_grant_at_latest)
+        && latest < after
+    {
+        let [after, latest] = [after, latest].map(locks::show_ttl);
+        return Err(ConfigError::new(format!(
+            "locks.knock_grant_at_latest ({latest}) must be at least locks.knock_grant_after ({after}): change one of them",
+        )));
+    }
     let server = &config.server;
     if server.max_buffered < 4 * (server.max_body + server.max_head) {
         return Err(ConfigError::new(
@@ -306,6 +314,10 @@ mod tests {
             (
                 "[locks]\ndefault_ttl = \"48h\"\n",
                 vec!["locks.default_ttl", "2d", "locks.max_ttl", "24h", "change"],
+            ),
+            (
+                "[locks]\nknock_grant_after = \"6m\"\n",
+                vec!["locks.knock_grant_at_latest", "5m", "locks.knock_grant_after", "6m", "change"],
             ),
             (
                 "[server]\nmax_body = \"16MiB\"\nmax_buffered = \"32MiB\"\n",

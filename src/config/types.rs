@@ -400,6 +400,7 @@ impl Default for Config {
                     takeover: Takeover::Anyone,
                     claim_within: Ttl::from_millis(15_000),
                     knock_grant_after: Some(Ttl::from_millis(30_000)),
+                    knock_grant_at_latest: Some(Ttl::from_millis(5 * 60 * 1_000)),
                     knock_again_after: Ttl::from_millis(60_000),
                     membership: Membership::Open,
                     locks_per_user: 1_000,

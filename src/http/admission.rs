@@ -136,9 +136,7 @@ impl App {
     }
 
     fn unauthenticated(&self) -> Problem {
-        Problem::new(Code::Unauthenticated)
-            .detail(self.auth.how_to())
-            .header("WWW-Authenticate", self.auth.challenge())
+        Problem::unauthenticated(self.auth.mode())
     }
 
     /// The refusal of a request that is refused before it is known whose it is; or that there are too many of them.

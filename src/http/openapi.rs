@@ -86,7 +86,8 @@ fn headers() -> Value {
 fn headers_of(codes: &[Code]) -> Value {
     let header = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
     let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
-    let retry = |code: &Code| matches!(code, Code::LockHeld | Code::RateLimited | Code::Busy);
+    let retry =
+        |code: &Code| matches!(code, Code::LockHeld | Code::RateLimited | Code::KnockTooSoon | Code::Busy);
     if codes.iter().any(retry) {
         let name = if codes.iter().all(retry) { "RetryAfter" } else { "SometimesRetryAfter" };
         headers.insert("Retry-After".to_owned(), header(name));

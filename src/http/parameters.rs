@@ -38,7 +38,7 @@ pub(super) const FENCE: Field = optional("fence", Kind::Integer(1, GREATEST), "M
 pub(super) const TTL: Field = optional(
     "ttl_ms",
     Kind::Integer(1, GREATEST),
-    "How long the lease shall run from now, in milliseconds; brought between locks.min_ttl and locks.max_ttl.",
+    "How long the lease shall run from now, in milliseconds; brought between locks.min_ttl and locks.max_ttl. With locks.same_user = \"share\" it never makes a lease shorter.",
 );
 pub(super) const FORCE: Field = optional("force", Kind::Boolean, "Take the lock over from whoever has it.");
 pub(super) const REVOKE: Field =
@@ -46,7 +46,7 @@ pub(super) const REVOKE: Field =
 pub(super) const ACTIVE: Field = optional(
     "active",
     Kind::Boolean,
-    "The person did something since the last heartbeat: `last_active_at` moves.",
+    "The person did something since the last heartbeat: `last_active_at` moves, and a knock's end is postponed.",
 );
 pub(super) const CURSOR: &str = "The `next_cursor` of the page before.";
 pub(super) const LIMIT: Field =

@@ -7,10 +7,14 @@ use serde::Serialize;
 
 use super::exchange::Response;
 use super::wire::{Members, raw};
+use crate::config::AuthMode;
 use crate::error::{Denied, Error, Limit};
 
 /// The media type of a problem document.
 pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// The challenge of a 401 (RFC 9110 §11.6.1): which scheme is asked for.
+const BEARER: &str = "Bearer realm=\"lockhouse\"";
 
 /// Seconds after which a store that is busy is worth another try.
 const BUSY_RETRY_SECONDS: &str = "1";
@@ -89,6 +93,8 @@ codes! {
     ExpectationFailed = (417, "expectation_failed", "This cannot be expected here"),
     /// More than is allowed, in all or to this caller.
     RateLimited = (429, "rate_limited", "Too much at once"),
+    /// The holder has just declined a knock of the caller.
+    KnockTooSoon = (429, "knock_too_soon", "You were declined just now"),
     /// The headers are larger than allowed.
     HeadersTooLarge = (431, "headers_too_large", "The headers are too large"),
     /// A defect; the cause is in the log.
@@ -152,6 +158,21 @@ impl Problem {
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Nobody is named, or what names them is good for nothing.
+    #[must_use]
+    pub fn unauthenticated(mode: AuthMode) -> Self {
+        let (how_to, challenge) = match mode {
+            AuthMode::None => ("Say who you are in the header X-User-Id.", "X-User-Id realm=\"lockhouse\""),
+            AuthMode::Token => ("Send a valid token in the header Authorization: Bearer lh_….", BEARER),
+            AuthMode::Jwt => ("Send a valid JWT, or a token, in the header Authorization: Bearer ….", BEARER),
+            AuthMode::Proxy => (
+                "Sign in at the proxy in front, or send a valid token in the header Authorization: Bearer lh_….",
+                BEARER,
+            ),
+        };
+        Self::new(Code::Unauthenticated).detail(how_to).header("WWW-Authenticate", challenge)
     }
 
     /// There are too many already; it may go well after so many seconds.
@@ -220,6 +241,7 @@ impl Problem {
             Error::Denied(Denied::NotAnAdmin) => {
                 Self::new(Code::Forbidden).detail("Only an admin of this workspace may do this.")
             }
+            Error::CredentialsEnded => Self::new(Code::Unauthenticated),
             Error::TooMany(limit) => Self::limited(*limit, 1),
             Error::Stopping => Self::busy("The server is stopping. Try again in a moment."),
             Error::StorageFull => {

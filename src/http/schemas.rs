@@ -69,6 +69,10 @@ fn milliseconds() -> Value {
     json!({ "type": "integer", "minimum": 0 })
 }
 
+fn maybe_milliseconds() -> Value {
+    json!({ "type": ["integer", "null"], "minimum": 0 })
+}
+
 fn fence() -> Value {
     json!({ "type": "integer", "minimum": 1, "maximum": GREATEST })
 }
@@ -165,7 +169,8 @@ fn knock() -> Value {
         ("message", maybe_text()),
         ("knocked_at", instant()),
         ("auto_grant_at", maybe_instant()),
-        ("auto_grant_in_ms", json!({ "type": ["integer", "null"], "minimum": 0 })),
+        ("auto_grant_in_ms", maybe_milliseconds()),
+        ("auto_grant_at_latest_in_ms", maybe_milliseconds()),
     ])
 }
 
@@ -268,7 +273,7 @@ fn event() -> [(&'static str, Value); 9] {
                     ("to_user_id", text()),
                     ("message", text()),
                     ("reason", text()),
-                    ("outcome", json!({ "enum": ["acquired", "reclaimed"] })),
+                    ("outcome", json!({ "enum": ["acquired", "reclaimed", "postponed"] })),
                 ],
             ),
         ),
@@ -283,13 +288,14 @@ fn event_stream() -> Value {
     })
 }
 
-fn renewed() -> [(&'static str, Value); 5] {
+fn renewed() -> [(&'static str, Value); 6] {
     [
         ("success", json!({ "const": true })),
         ("expires_at", instant()),
         ("expires_in_ms", milliseconds()),
         ("fence", fence()),
         ("knock", nullable("Knock")),
+        ("waiting", count()),
     ]
 }
 
@@ -327,6 +333,7 @@ pub(super) fn members_of(code: Code) -> Vec<(&'static str, Value)> {
         Code::TakeoverForbidden | Code::FenceMismatch | Code::KnockOnOwnLock => {
             vec![("lock", reference("Lock"))]
         }
+        Code::KnockTooSoon => vec![("lock", reference("Lock")), ("again_in_ms", milliseconds())],
         Code::LockNotFound => vec![("lost", nullable("Lost"))],
         Code::LockHeld => {
             vec![

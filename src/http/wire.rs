@@ -85,6 +85,7 @@ pub struct KnockOut<'a> {
     knocked_at: String,
     auto_grant_at: Option<String>,
     auto_grant_in_ms: Option<i64>,
+    auto_grant_at_latest_in_ms: Option<i64>,
 }
 
 impl<'a> KnockOut<'a> {
@@ -94,6 +95,8 @@ impl<'a> KnockOut<'a> {
         lock.knocks.pending.iter().enumerate().map(move |(place, knock)| {
             // The holder answers one at a time.
             let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
+            let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
+            let left = |at: Timestamp| at.since(now).max(0);
             let Knock { user_id, name, session_id: _, message, knocked_at } = knock;
             Self {
                 user_id: user_id.as_str(),
@@ -101,7 +104,8 @@ impl<'a> KnockOut<'a> {
                 message: message.as_deref(),
                 knocked_at: shown(*knocked_at),
                 auto_grant_at: grant_at.map(shown),
-                auto_grant_in_ms: grant_at.map(|grant_at| grant_at.since(now).max(0)),
+                auto_grant_in_ms: grant_at.map(left),
+                auto_grant_at_latest_in_ms: latest.map(left),
             }
         })
     }
@@ -122,6 +126,7 @@ pub struct RenewedOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<&'a str>,
     knock: Option<KnockOut<'a>>,
+    waiting: usize,
 }
 
 impl<'a> RenewedOut<'a> {
@@ -134,7 +139,7 @@ impl<'a> RenewedOut<'a> {
 
     /// Shows what became of the lease.
     #[must_use]
-    pub fn of(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Self {
+    pub fn of(lock: &'a Lock, waiting: usize, now: Timestamp, clock: &LeaseClock) -> Self {
         Self {
             success: true,
             expires_at: clock.wall_at(lock.expires_at).to_rfc3339(),
@@ -142,6 +147,7 @@ impl<'a> RenewedOut<'a> {
             fence: lock.fence.0,
             session_id: lock.session_id.as_ref().map(SessionId::as_str),
             knock: KnockOut::first(lock, now, clock),
+            waiting,
         }
     }
 }
@@ -245,6 +251,7 @@ impl<'a> EventOut<'a> {
         let outcome = match event.event_type {
             EventType::Acquired if event.reclaimed => Some("reclaimed"),
             EventType::Acquired => Some("acquired"),
+            EventType::Knocked if event.to_user_id.is_some() => Some("postponed"),
             EventType::Knocked | EventType::KnockDeclined | EventType::Ended(_) => None,
         };
         Self {

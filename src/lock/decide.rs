@@ -10,7 +10,7 @@
 //! 5. Whoever is given a lease while they are not asking for it claims it with a first renewal, soon, or it ends.
 
 use super::event::Ending;
-use super::knock::Knocks;
+use super::knock::{Knocks, Postponed};
 use super::policy::{Rules, SameUser};
 use super::{
     Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, LastLease, Lock, Now,
@@ -38,6 +38,8 @@ pub enum Change {
     Reclaim(Lock),
     /// The live lease is replaced by this, which is the same lease.
     Renew(Lock),
+    /// The same, and those who follow are told that its holder is at work: the first who knocked gets the lock later.
+    Postpone(Lock),
     /// The live lease ends.
     End(Lock, Ending),
     /// The live lease ends and another begins.
@@ -65,20 +67,14 @@ pub enum Change {
 }
 
 /// What time has done to a lock since it was written, at the time when it did: whoever notices late finds what they
-/// would have found then. Comes before everything else, as often as it changes something. `waits` is what somebody asked
-/// for, if they wait for the lock.
+/// would have found then. Comes before everything else, as often as it changes something. `wish` is what the first who
+/// knocked asked for, if they wait for the lock.
 #[must_use]
-pub fn settle(
-    lock: &Lock,
-    waits: impl FnOnce(&UserId) -> Option<Acquire>,
-    rules: &Rules,
-    now: Timestamp,
-    fresh: Fence,
-) -> Change {
+pub fn settle(lock: &Lock, wish: Option<Acquire>, rules: &Rules, now: Timestamp, fresh: Fence) -> Change {
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
         (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
             previous: lock.clone(),
-            lock: knock.granted(waits(&knock.user_id), lock, rules, grant_at, fresh),
+            lock: knock.granted(wish, lock, rules, Begins { at: grant_at, told: now }, fresh),
             asked: false,
         },
         _ if lock.is_live(now) => Change::Nothing,
@@ -147,11 +143,28 @@ fn idle(lock: &Lock, rules: &Rules, now: Timestamp) -> Ttl {
     Ttl::from_millis(now.since(lock.last_active_at.max(rules.opened_at)))
 }
 
+/// When a lease begins that is given to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begins {
+    /// From then on it is theirs.
+    pub at: Timestamp,
+    /// When somebody who waits for it is told: the time to claim it runs from then.
+    pub told: Timestamp,
+}
+
+impl Begins {
+    /// At once.
+    #[must_use]
+    pub const fn now(now: Timestamp) -> Self {
+        Self { at: now, told: now }
+    }
+}
+
 /// The lease of somebody who waited for it, or was given it: it ends soon unless they claim it.
 #[must_use]
-pub fn given(request: &Acquire, hold: Hold, rules: &Rules, now: Timestamp, fresh: Fence) -> Lock {
-    let lease = lease(request, rules, now, fresh);
-    Lock { expires_at: now.plus(lease.ttl.min(rules.claim_within)), hold, ..lease }
+pub fn given(request: &Acquire, hold: Hold, rules: &Rules, begins: Begins, fresh: Fence) -> Lock {
+    let lease = lease(request, rules, begins.at, fresh);
+    Lock { expires_at: begins.told.plus(lease.ttl.min(rules.claim_within)), hold, ..lease }
 }
 
 /// The holder renews the lease.
@@ -160,23 +173,23 @@ pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp)
     let (change, outcome) = match found {
         Now::Free { .. } => (Change::Nothing, Beat::NoLock),
         Now::Locked(lock) if holds(&request.claim, &lock, rules) => {
-            let ttl = rules.ttl(request.ttl, lock.ttl);
-            let lock = Lock {
-                session_id: match lock.hold {
-                    Hold::Claimed | Hold::Given => lock.session_id,
-                    Hold::GivenToPerson => request.claim.session_id.clone(),
-                },
-                renewed_at: now,
-                last_active_at: match request.activity {
-                    Activity::Active => now,
-                    Activity::Idle => lock.last_active_at,
-                },
-                expires_at: now.plus(ttl),
-                ttl,
-                hold: Hold::Claimed,
-                ..lock
+            let mut lock = prolonged(lock, request.ttl, rules, now);
+            if lock.hold == Hold::GivenToPerson {
+                lock.session_id.clone_from(&request.claim.session_id);
+            }
+            lock.hold = Hold::Claimed;
+            let postponed = match request.activity {
+                Activity::Active => lock.knocks.postpone(lock.last_active_at, rules, now),
+                Activity::Idle => Postponed::No,
             };
-            (Change::Renew(lock.clone()), Beat::Renewed(lock))
+            if request.activity == Activity::Active {
+                lock.last_active_at = now;
+            }
+            let change = match postponed {
+                Postponed::No | Postponed::Untold => Change::Renew(lock.clone()),
+                Postponed::Told => Change::Postpone(lock.clone()),
+            };
+            (change, Beat::Renewed(lock))
         }
         Now::Locked(lock) => {
             let same_user = lock.user_id == request.claim.user_id;
@@ -284,16 +297,26 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
     }
 }
 
+/// The same lease, renewed. Where the sessions of one person share a lock, none of them shortens what another one relies
+/// on; releasing it still ends it.
+fn prolonged(lock: Lock, asked: Option<Ttl>, rules: &Rules, now: Timestamp) -> Lock {
+    let before = rules.ttl(None, lock.ttl);
+    let ttl = rules.ttl(asked, before);
+    let (ttl, expires_at) = match rules.same_user {
+        SameUser::Share => (ttl.max(before), lock.expires_at.max(now.plus(ttl))),
+        SameUser::Separate => (ttl, now.plus(ttl)),
+    };
+    Lock { renewed_at: now, expires_at, ttl, ..lock }
+}
+
 /// The same lease from now on. What the request does not say stays as it was.
 fn start_over(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Lock {
-    let ttl = rules.ttl(request.ttl, rules.default_ttl);
+    let asked = rules.ttl(request.ttl, rules.default_ttl);
+    let lock = prolonged(lock, Some(asked), rules, now);
     Lock {
         user_name: request.user_name.clone().or(lock.user_name),
         session_id: request.session_id.clone().or(lock.session_id),
-        renewed_at: now,
         last_active_at: now,
-        expires_at: now.plus(ttl),
-        ttl,
         note: request.note.clone().or(lock.note),
         metadata: request.metadata.clone().unwrap_or(lock.metadata),
         hold: Hold::Claimed,

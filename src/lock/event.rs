@@ -8,7 +8,7 @@ use crate::time::WallTime;
 pub enum EventType {
     /// A lease began. `detail.outcome` is `reclaimed` when the holder came back to an expired one.
     Acquired,
-    /// Somebody asked the holder for the lock.
+    /// Somebody asked the holder for the lock. With `to_user_id` it is no new knock, but the end of theirs was postponed.
     Knocked,
     /// The holder keeps it.
     KnockDeclined,
@@ -127,7 +127,7 @@ pub struct Event {
     pub by_user_id: Option<UserId>,
     /// How they are shown.
     pub by_name: Option<DisplayName>,
-    /// Of a handover, who has it next; of a knock that was declined, who had knocked.
+    /// Of a handover, who has it next; of a knock that was declined or postponed, who had knocked.
     pub to_user_id: Option<UserId>,
     /// What was said with it.
     pub message: Option<String>,
@@ -142,6 +142,10 @@ pub struct Lost {
     pub ending: Ending,
     /// Which lease.
     pub fence: Fence,
+    /// From which session it was held.
+    pub session_id: Option<SessionId>,
+    /// The lease that followed at once, after a takeover or a handover.
+    pub next_fence: Option<Fence>,
     /// When.
     pub at: WallTime,
     /// By whom, if it was a person.

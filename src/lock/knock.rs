@@ -3,8 +3,9 @@
 //! The knocks are part of the lease that they are about and end with it. The holder is shown them one at a time, in the
 //! order in which they came; the clock of a knock begins to run when it is shown.
 
-use super::decide::{Change, Decision, disposes, given, owns};
-use super::policy::{Rules, Standing};
+use super::decide::{Begins, Change, Decision, disposes, given, owns};
+use super::event::{Ending, Lost};
+use super::policy::{Rules, SameUser, Standing};
 use super::{Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Now, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
@@ -18,8 +19,23 @@ pub struct Knocks {
     pub pending: Vec<Knock>,
     /// Those that the holder declined lately.
     pub declined: Vec<Declined>,
-    /// When the lock passes to the first, unless the holder answers.
+    /// When the holder was first shown the first of them.
+    pub shown_at: Option<Timestamp>,
+    /// When the lock passes to the first, unless the holder answers or is at work.
     pub grant_at: Option<Timestamp>,
+    /// The latest that `grant_at` can become because the holder is at work; nothing means that there is no latest.
+    pub grant_at_latest: Option<Timestamp>,
+}
+
+/// What the activity of the holder does to the end of a knock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Postponed {
+    /// Nothing.
+    No,
+    /// It moves, by so little that there is no event for it.
+    Untold,
+    /// It moves, and those who follow the events are told.
+    Told,
 }
 
 /// Somebody asks the holder for the lock.
@@ -47,17 +63,17 @@ pub struct Declined {
 }
 
 impl Knock {
-    /// The lease that they get, in place of that of `lock`.
+    /// The lease that they get, in place of that of `lock`. `waits` is what they asked for, if they wait for it.
     pub(super) fn granted(
         &self,
         waits: Option<Acquire>,
         lock: &Lock,
         rules: &Rules,
-        now: Timestamp,
+        begins: Begins,
         fresh: Fence,
     ) -> Lock {
         if let Some(waits) = waits {
-            return given(&waits, Hold::Given, rules, now, fresh);
+            return given(&waits, Hold::Given, rules, begins, fresh);
         }
         let wish = Acquire {
             user_name: self.name.clone(),
@@ -65,7 +81,7 @@ impl Knock {
             ..Acquire::of_nobody_else(lock.workspace_id.clone(), self.user_id.clone())
         };
         let hold = if self.session_id.is_some() { Hold::Given } else { Hold::GivenToPerson };
-        given(&wish, hold, rules, now, fresh)
+        given(&wish, hold, rules, Begins { told: begins.at, ..begins }, fresh)
     }
 }
 
@@ -112,8 +128,13 @@ pub enum Asked {
     NoLock,
     /// The caller has it.
     Own(Lock),
-    /// The holder declined them just now; not again for so long.
-    TooSoon(Ttl),
+    /// The holder declined them just now.
+    TooSoon {
+        /// The lock that they asked for.
+        lock: Lock,
+        /// They can ask again after so long.
+        again: Ttl,
+    },
     /// The lease has [`MOST_KNOCKS`] already.
     TooMany,
 }
@@ -133,7 +154,8 @@ pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision
     knocks.declined.retain(|declined| declined.at.plus(rules.knock_again_after) > now);
     if let Some(declined) = knocks.declined.iter().find(|declined| declined.user_id == request.user_id) {
         let again = declined.at.plus(rules.knock_again_after);
-        return nothing(Asked::TooSoon(Ttl::from_millis(again.since(now))));
+        let again = Ttl::from_millis(again.since(now));
+        return nothing(Asked::TooSoon { lock, again });
     }
     if let Some(knock) = knocks.pending.iter_mut().find(|knock| knock.user_id == request.user_id) {
         knock.name = request.name.clone().or(knock.name.take());
@@ -179,10 +201,33 @@ impl Knocks {
 
     /// The holder is shown the first from now on.
     fn show_the_first(&mut self, rules: &Rules, now: Timestamp) {
-        self.grant_at = match (self.pending.first(), rules.knock_grant_after) {
-            (Some(_), Some(after)) => Some(now.plus(after)),
-            (None, _) | (_, None) => None,
+        let after = rules.knock_grant_after.filter(|_| !self.pending.is_empty());
+        self.shown_at = after.map(|_| now);
+        self.grant_at = after.map(|after| now.plus(after));
+        self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now.plus(latest));
+    }
+
+    /// The holder is at work and therefore not silent. They were so before at `last_active_at`.
+    ///
+    /// A heartbeat moves the end by a little, again and again. There is an event for the first time, for each half of
+    /// `knock_grant_after` that the end has moved, and for the last time: whoever goes by the events is never behind by
+    /// more than that half, and the history has few of them.
+    pub(super) fn postpone(&mut self, last_active_at: Timestamp, rules: &Rules, now: Timestamp) -> Postponed {
+        let (Some(shown_at), Some(before), Some(after)) =
+            (self.shown_at, self.grant_at, rules.knock_grant_after)
+        else {
+            return Postponed::No;
         };
+        let end = self.grant_at_latest.map_or(now.plus(after), |latest| latest.min(now.plus(after)));
+        if end <= before {
+            return Postponed::No;
+        }
+        self.grant_at = Some(end);
+        let half = (after.as_millis() / 2).max(1);
+        let halves = |end: Timestamp| end.since(shown_at).div_euclid(half);
+        let is_first = last_active_at <= shown_at;
+        let is_last = Some(end) == self.grant_at_latest;
+        if is_first || is_last || halves(end) > halves(before) { Postponed::Told } else { Postponed::Untold }
     }
 }
 
@@ -219,12 +264,22 @@ pub enum Replied {
     NoLock,
 }
 
-/// The holder gives the lock to somebody. `waits` is what that one asked for, if they wait for it.
+/// Who gets `lock` by this reply of its holder, and in which session they asked for it; nobody if nobody is named and
+/// nobody has knocked.
+#[must_use]
+pub fn recipient<'a>(lock: &'a Lock, request: &'a Reply) -> Option<(&'a UserId, Option<&'a SessionId>)> {
+    match (knock_of(lock, request.user_id.as_ref()), &request.user_id) {
+        (Some(knock), _) => Some((&knock.user_id, knock.session_id.as_ref())),
+        (None, to) => to.as_ref().map(|to| (to, None)),
+    }
+}
+
+/// The holder gives the lock to somebody. `wish` is what the [`recipient`] asked for, if they wait for it.
 #[must_use]
 pub fn hand_over(
     found: Now,
     request: &Reply,
-    waits: impl FnOnce(&UserId) -> Option<Acquire>,
+    wish: Option<Acquire>,
     rules: &Rules,
     now: Timestamp,
     fresh: Fence,
@@ -233,10 +288,8 @@ pub fn hand_over(
         Ok(lock) => lock,
         Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },
     };
-    let knock =
-        place(&previous, request.user_id.as_ref()).and_then(|place| previous.knocks.pending.get(place));
-    let lock = match (knock, &request.user_id) {
-        (Some(knock), _) => knock.granted(waits(&knock.user_id), &previous, rules, now, fresh),
+    let lock = match (knock_of(&previous, request.user_id.as_ref()), &request.user_id) {
+        (Some(knock), _) => knock.granted(wish, &previous, rules, Begins::now(now), fresh),
         (None, None) => return Decision { change: Change::Nothing, outcome: Replied::Nobody },
         // To another session of one's own one can give it where that one asked.
         (None, Some(to)) if *to == previous.user_id => {
@@ -244,13 +297,29 @@ pub fn hand_over(
         }
         (None, Some(to)) => {
             let anybody = || Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone());
-            let waits = waits(to);
-            let hold = if waits.is_some() { Hold::Given } else { Hold::GivenToPerson };
-            given(&waits.unwrap_or_else(anybody), hold, rules, now, fresh)
+            let hold = if wish.is_some() { Hold::Given } else { Hold::GivenToPerson };
+            given(&wish.unwrap_or_else(anybody), hold, rules, Begins::now(now), fresh)
         }
     };
     let outcome = Replied::HandedOver(lock.clone());
     Decision { change: Change::HandOver { previous, lock, asked: true }, outcome }
+}
+
+/// Whether a handover was carried out before, so that the live `lock` came of it: the holder repeats it, because they do
+/// not know. `lost` is how the last lease ended that they had.
+#[must_use]
+pub fn was_handed_over(request: &Reply, lost: &Lost, lock: &Lock, rules: &Rules) -> bool {
+    let claim = &request.claim;
+    let is_their_session = match rules.same_user {
+        SameUser::Share => true,
+        SameUser::Separate => claim.session_id.is_none() || claim.session_id == lost.session_id,
+    };
+    lost.ending == Ending::HandedOver
+        && lost.by_user_id.as_ref() == Some(&claim.user_id)
+        && lost.next_fence == Some(lock.fence)
+        && is_their_session
+        && claim.fence.is_none_or(|fence| fence == lost.fence)
+        && request.user_id.as_ref().is_none_or(|to| *to == lock.user_id)
 }
 
 /// The holder keeps the lock, for now.
@@ -283,6 +352,11 @@ fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Box<R
             Err(Box::new(Replied::NotHolder { lock, same_user }))
         }
     }
+}
+
+/// The knock of this user; the first one if nobody is named.
+fn knock_of<'a>(lock: &'a Lock, user_id: Option<&UserId>) -> Option<&'a Knock> {
+    place(lock, user_id).and_then(|place| lock.knocks.pending.get(place))
 }
 
 /// Where the knock of this user stands; where the first one does if nobody is named.

@@ -64,6 +64,9 @@ pub struct Rules {
     pub claim_within: Ttl,
     /// After how long without an answer a lock passes to whoever knocked; nothing means never.
     pub knock_grant_after: Option<Ttl>,
+    /// How long after a knock was first shown the lock passes on at the latest, though its holder is at work; nothing means
+    /// that it never does while they are.
+    pub knock_grant_at_latest: Option<Ttl>,
     /// How long after they were declined somebody can knock on the same lease again.
     pub knock_again_after: Ttl,
     /// Whether one has to be a member of a workspace.

@@ -9,24 +9,20 @@ use crate::lock::event::{Event, Lost};
 use crate::lock::knock::{Ask, Asked, Replied, Reply};
 use crate::lock::member::{Actor, Need};
 use crate::lock::policy::Standing;
-use crate::lock::{
-    Acquire, Acquired, Authority, Beat, Heartbeat, Lock, Release, Released, UserId, WorkspaceId,
-};
+use crate::lock::{Acquire, Acquired, Authority, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
 use crate::metrics::Metrics;
 use crate::store::audit::{self, Filter};
 use crate::store::events::By;
 use crate::store::listing::{self, Listed, Listing};
-use crate::store::locks::{Found, ReleasedSome};
+use crate::store::locks::{Beaten, Found, ReleasedSome};
 use crate::store::queue::{Client, Place, Waiter};
+use crate::store::tokens::Lasts;
 use crate::store::waiting::{self, Came};
 use crate::store::{At, Write, asking, events, locks, workspaces};
 use crate::time::Ttl;
 
 /// Most people who follow a workspace that are shown.
 pub const FACES: usize = 500;
-
-/// What became of one heartbeat among many.
-pub type Beaten = Result<(Beat, Option<Lost>), Denied>;
 
 /// Who is there on a workspace.
 #[derive(Debug)]
@@ -67,6 +63,7 @@ impl Service {
         actor: Actor,
         request: Acquire,
         wait: Ttl,
+        lasts: Lasts,
         client: Box<dyn Client>,
     ) {
         let store = Arc::clone(&self.store);
@@ -77,7 +74,7 @@ impl Service {
         }));
         let workspace_id = request.workspace_id.clone();
         let client = Counted { client, metrics: Arc::clone(&self.metrics) };
-        let waiter = Waiter::new(request, wait.min(self.max_wait), Box::new(client));
+        let waiter = Waiter::new(request, wait.min(self.max_wait), lasts, Box::new(client));
         let rules = Arc::clone(&self.rules);
         let asks = Arc::clone(&waiter);
         self.submit_as(
@@ -109,7 +106,7 @@ impl Service {
         let work = move |write: &Write<'_>, _| asking::ask(write, &request, &rules);
         self.submit_as(actor, workspace_id, Need::Edit, work, move |answer| {
             match answer.as_ref().map(|asked| &asked.value) {
-                Ok(Asked::TooSoon(_)) => metrics.limited(Limit::KnockAgain),
+                Ok(Asked::TooSoon { .. }) => metrics.limited(Limit::KnockAgain),
                 Ok(Asked::TooMany) => metrics.limited(Limit::Knocks),
                 Ok(Asked::Heard(_) | Asked::NoLock | Asked::Own(_)) | Err(_) => {}
             }
@@ -150,7 +147,7 @@ impl Service {
         &self,
         actor: Actor,
         requests: Vec<Heartbeat>,
-        reply: impl FnOnce(Result<At<Vec<Beaten>>, Error>) + Send + 'static,
+        reply: impl FnOnce(Result<At<Vec<Result<Beaten, Denied>>>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
         let beat = move |write: &Write<'_>, request: &Heartbeat| {
@@ -159,7 +156,7 @@ impl Service {
                 Ok(_) => locks::heartbeat(write, request, &rules).map(Ok),
                 Err(denied) => {
                     let turned_out = workspaces::turned_out(write, &request.claim)?;
-                    Ok(turned_out.map(|lost| (Beat::NoLock, Some(lost))).ok_or(denied))
+                    Ok(turned_out.map(Beaten::lost).ok_or(denied))
                 }
             }
         };
@@ -171,12 +168,12 @@ impl Service {
         &self,
         actor: Actor,
         request: Heartbeat,
-        reply: impl FnOnce(Result<At<(Beat, Option<Lost>)>, Error>) + Send + 'static,
+        reply: impl FnOnce(Result<At<Beaten>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
         let claim = request.claim.clone();
         let work = move |write: &Write<'_>| locks::heartbeat(write, &request, &rules);
-        self.submit_as_holder(actor, claim, work, |lost| (Beat::NoLock, Some(lost)), reply);
+        self.submit_as_holder(actor, claim, work, Beaten::lost, reply);
     }
 
     /// A lease is given back, or ended by an administrator.
@@ -200,38 +197,16 @@ impl Service {
         self.submit_as(actor, claim.workspace_id, Need::Revoke, work, reply);
     }
 
-    /// Ends all leases of a user, [`STEP`] a transaction. The reply is how many; when one step fails, those before it
-    /// stay done and the error is the answer.
+    /// Ends all leases of a user, a step a transaction. The reply is how many; when one step fails, those before it stay
+    /// done and the error is the answer.
     pub fn release_user(
         self: &Arc<Self>,
         user_id: UserId,
         by: By,
         reply: impl FnOnce(Result<u32, Error>) + Send + 'static,
     ) {
-        self.release_user_step(user_id, by, 0, reply);
-    }
-
-    fn release_user_step(
-        self: &Arc<Self>,
-        user_id: UserId,
-        by: By,
-        before: u32,
-        reply: impl FnOnce(Result<u32, Error>) + Send + 'static,
-    ) {
-        let service = Arc::clone(self);
-        let rules = Arc::clone(&self.rules);
-        let (of, on_behalf) = (user_id.clone(), by.clone());
-        self.store.submit(
-            move |write| locks::release_user(write, &of, &on_behalf, &rules, STEP),
-            move |answer| match answer.map(|answer| answer.value) {
-                Ok(ReleasedSome { released, more: true }) => {
-                    let reply: Box<dyn FnOnce(Result<u32, Error>) + Send> = Box::new(reply);
-                    service.release_user_step(user_id, by, before.saturating_add(released), reply);
-                }
-                Ok(ReleasedSome { released, more: false }) => reply(Ok(before.saturating_add(released))),
-                Err(error) => reply(Err(error)),
-            },
-        );
+        let (user_id, by) = (Arc::new(user_id), Arc::new(by));
+        Releasing { service: Arc::clone(self), user_id, by, released: 0, reply: Box::new(reply) }.step(None);
     }
 
     /// The live lock of a workspace, if there is one. What time has done to it is written down before anybody is told,
@@ -267,7 +242,7 @@ impl Service {
     pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<At<Presence>, Error> {
         let At { now, value: lock } = self.lock(workspace_id)?;
         let mut waiting = self.store.queue().line(workspace_id);
-        waiting.retain(|place| place.is_there(now));
+        waiting.retain(|place| place.waits(now));
         let followers = self.followers(workspace_id)?;
         Ok(At { now, value: Presence { lock, waiting, followers } })
     }
@@ -331,6 +306,37 @@ impl Service {
         }
         let read = |connection: &_| events::history(connection, workspace_id, before, limit);
         self.store.read(|connection, _| read(connection)).map(|events| events.value)
+    }
+}
+
+/// All leases of a user are being ended, on somebody's behalf.
+struct Releasing {
+    service: Arc<Service>,
+    user_id: Arc<UserId>,
+    by: Arc<By>,
+    released: u32,
+    reply: Box<dyn FnOnce(Result<u32, Error>) + Send>,
+}
+
+impl Releasing {
+    /// Goes on after this workspace.
+    fn step(mut self, after: Option<WorkspaceId>) {
+        let service = Arc::clone(&self.service);
+        let rules = Arc::clone(&service.rules);
+        let (user_id, by) = (Arc::clone(&self.user_id), Arc::clone(&self.by));
+        service.store.submit(
+            move |write| {
+                let after = after.as_ref().map_or("", WorkspaceId::as_str);
+                locks::release_user(write, &user_id, &by, &rules, after)
+            },
+            move |answer| match answer.map(|answer| answer.value) {
+                Ok(ReleasedSome { released, after }) => {
+                    self.released = self.released.saturating_add(released);
+                    if after.is_some() { self.step(after) } else { (self.reply)(Ok(self.released)) }
+                }
+                Err(error) => (self.reply)(Err(error)),
+            },
+        );
     }
 }
 

@@ -24,7 +24,7 @@ use crate::store::locks::Stepped;
 use crate::store::{At, Store, Write, events, locks as stored, workspaces as memberships};
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
-pub use locks::{Beaten, FACES, Presence};
+pub use locks::{FACES, Presence};
 pub use tokens::Recalled;
 
 /// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.

@@ -14,7 +14,7 @@ use hashlink::LruCache;
 use super::{STEP, Service};
 use crate::error::Error;
 use crate::store::At;
-use crate::store::tokens::{self, Hash, Scope, Token};
+use crate::store::tokens::{self, Hash, Lasts, Scope, Token};
 use crate::time::WallTime;
 
 /// How long what is known of a token is good for.
@@ -117,6 +117,16 @@ impl Service {
             }
         }
         token
+    }
+
+    /// Whether credentials are good now. Where it cannot be found out, they are as good as they were.
+    #[must_use]
+    pub fn are_good(&self, lasts: &Lasts) -> bool {
+        match lasts {
+            Lasts::Always => true,
+            Lasts::Until(end) => self.wall() < *end,
+            Lasts::AsLongAs(hash) => !matches!(self.token(hash), Ok(None)),
+        }
     }
 
     fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {

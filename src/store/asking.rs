@@ -43,10 +43,26 @@ pub fn hand_over(
             return Ok((Replied::NotAMember, None));
         }
     }
-    let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
-    let decision = knock::hand_over(found, request, waits, rules, write.now(), write.fresh_fence());
+    let recipient = match &found {
+        Now::Locked(lock) => knock::recipient(lock, request),
+        Now::Free { .. } => None,
+    };
+    let wish = match recipient {
+        Some(recipient) => waiting::wish(write, workspace_id, recipient, rules)?,
+        None => None,
+    };
+    let decision = knock::hand_over(found, request, wish, rules, write.now(), write.fresh_fence());
     apply(write, decision.change, Some(by), rules)?;
-    with_lost(write, request, decision.outcome)
+    let (replied, lost) = with_lost(write, request, decision.outcome)?;
+    Ok(match (replied, lost) {
+        // The answer was lost, and the same is asked for again.
+        (Replied::NotHolder { lock, .. }, Some(lost))
+            if knock::was_handed_over(request, &lost, &lock, rules) =>
+        {
+            (Replied::HandedOver(lock), None)
+        }
+        answer => answer,
+    })
 }
 
 /// The holder keeps the lock.

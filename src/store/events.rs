@@ -152,9 +152,15 @@ pub(super) fn lost(
         .optional()?
         .transpose()?;
     Ok(event.and_then(|event| match (event.event_type, event.fence) {
-        (EventType::Ended(ending), Some(fence)) => {
-            Some(Lost { ending, fence, at: event.at, by_user_id: event.by_user_id, by_name: event.by_name })
-        }
+        (EventType::Ended(ending), Some(fence)) => Some(Lost {
+            ending,
+            fence,
+            session_id: event.session_id,
+            next_fence: event.next_fence,
+            at: event.at,
+            by_user_id: event.by_user_id,
+            by_name: event.by_name,
+        }),
         _ => None,
     }))
 }

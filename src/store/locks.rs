@@ -38,15 +38,30 @@ pub fn acquire(write: &Write<'_>, request: &Acquire, rules: &Rules) -> Result<Ac
     Ok(decision.outcome)
 }
 
-/// The holder renews the lease. When it cannot be renewed, the answer comes with how the caller's last lease ended.
+/// What became of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beaten {
+    /// The renewal, or why there is none.
+    pub beat: Beat,
+    /// If there is none: how the caller's last lease ended.
+    pub lost: Option<Lost>,
+    /// How many wait for the lock.
+    pub waiting: usize,
+}
+
+impl Beaten {
+    /// There is no lock any more, and this is how the caller's ended.
+    #[must_use]
+    pub const fn lost(lost: Lost) -> Self {
+        Self { beat: Beat::NoLock, lost: Some(lost), waiting: 0 }
+    }
+}
+
+/// The holder renews the lease.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn heartbeat(
-    write: &Write<'_>,
-    request: &Heartbeat,
-    rules: &Rules,
-) -> Result<(Beat, Option<Lost>), Error> {
+pub fn heartbeat(write: &Write<'_>, request: &Heartbeat, rules: &Rules) -> Result<Beaten, Error> {
     let claim = &request.claim;
     let decision = decide::heartbeat(now(write, &claim.workspace_id, rules)?, request, rules, write.now());
     apply(write, decision.change, None, rules)?;
@@ -56,7 +71,7 @@ pub fn heartbeat(
         Beat::NotHolder { lock, .. } => lost(write, claim, Some(lock.fence))?,
         Beat::NoLock => lost(write, claim, None)?,
     };
-    Ok((beat, lost))
+    Ok(Beaten { beat, lost, waiting: write.lines().count(&claim.workspace_id) })
 }
 
 /// A lease is given back, or ended by an administrator. When it cannot, the answer comes with how the caller's last
@@ -87,16 +102,21 @@ pub(super) fn lost(write: &Write<'_>, claim: &Claim, live: Option<Fence>) -> Res
     events::lost(write.connection(), &claim.workspace_id, &claim.user_id, live)
 }
 
-/// What [`release_user`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Most workspaces that one step of [`release_user`] looks at.
+const MOST_RELEASED: usize = 200;
+
+/// What a step of [`release_user`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasedSome {
     /// Live leases that ended.
     pub released: u32,
-    /// Whether there may be more.
-    pub more: bool,
+    /// It goes on after this workspace, if there may be more.
+    pub after: Option<WorkspaceId>,
 }
 
-/// Ends leases of `user_id`, at most `limit`, on behalf of `by`: their own, or an administrator.
+/// Ends the leases of `user_id` on workspaces after `after`, as many as a step has time for, on behalf of `by`: their own,
+/// or an administrator. What is due comes first: a lock that has passed to them without anybody's having noticed is
+/// theirs, too.
 ///
 /// # Errors
 /// What SQLite refuses.
@@ -105,32 +125,38 @@ pub fn release_user(
     user_id: &UserId,
     by: &By,
     rules: &Rules,
-    limit: u32,
+    after: &str,
 ) -> Result<ReleasedSome, Error> {
-    let locks = rows::of_user(write.read(), user_id, limit)?;
-    let more = locks.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut released = 0;
-    for lock in locks {
-        let claim = Claim {
-            workspace_id: lock.workspace_id.clone(),
-            user_id: by.user_id.clone(),
-            session_id: None,
-            fence: Some(lock.fence),
-        };
-        let request = Release {
-            claim,
-            user_name: by.name.clone(),
-            authority: Authority::Administrator,
-            reason: by.reason.clone(),
-        };
-        let decision = decide::release(now(write, &lock.workspace_id, rules)?, &request, rules);
-        apply(write, decision.change, Some(by), rules)?;
-        match decision.outcome {
-            Released::Released(_) => released += 1,
-            Released::Nothing | Released::NotHolder { .. } => {}
+    let step = write.step();
+    let limit = MOST_RELEASED;
+    let mut workspaces = rows::concerning(write.connection(), user_id, after, limit)?;
+    workspaces.extend(write.lines().of_user(user_id, after, limit));
+    let all = workspaces.len() < limit;
+    let mut some = ReleasedSome { released: 0, after: None };
+    for (count, workspace_id) in workspaces.into_iter().enumerate() {
+        if count >= limit || (count > 0 && step.is_over()) {
+            return Ok(some);
         }
+        while let Some(lock) = settled(write, &workspace_id, rules)?.filter(|lock| lock.user_id == *user_id) {
+            let claim = Claim {
+                workspace_id: workspace_id.clone(),
+                user_id: by.user_id.clone(),
+                session_id: None,
+                fence: Some(lock.fence),
+            };
+            let request = Release {
+                claim,
+                user_name: by.name.clone(),
+                authority: Authority::Administrator,
+                reason: by.reason.clone(),
+            };
+            let decision = decide::release(Now::Locked(lock), &request, rules);
+            apply(write, decision.change, Some(by), rules)?;
+            some.released += 1;
+        }
+        some.after = Some(workspace_id);
     }
-    Ok(ReleasedSome { released, more })
+    Ok(if all { ReleasedSome { after: None, ..some } } else { some })
 }
 
 /// What a step of something long did.
@@ -234,8 +260,13 @@ pub(super) fn timely(
 ) -> Result<Option<Lock>, Error> {
     while let Some(mut lock) = rows::load(write.read(), workspace_id)? {
         forget_strangers(write, &mut lock, rules)?;
-        let waits = |user_id: &_| waiting::wish(write, workspace_id, user_id);
-        let change = decide::settle(&lock, waits, rules, write.now(), write.fresh_fence());
+        let wish = match lock.knocks.pending.first() {
+            Some(knock) if lock.due_at() <= write.now() => {
+                waiting::wish(write, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
+            }
+            Some(_) | None => None,
+        };
+        let change = decide::settle(&lock, wish, rules, write.now(), write.fresh_fence());
         if change == Change::Nothing {
             return Ok(Some(lock));
         }
@@ -271,14 +302,24 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             rows::put(write, &lock)?;
             write.fence_given(lock.fence)?;
             events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Acquired, now) })?;
-            waiting::arrived(write, &lock, rules);
+            waiting::arrived(write, &lock, rules)?;
         }
         Change::Reclaim(lock) => {
             rows::put(write, &lock)?;
             let happened = Happened { by, reclaimed: true, ..Happened::to(&lock, EventType::Acquired, now) };
             events::record(write, &happened)?;
+            waiting::arrived(write, &lock, rules)?;
         }
         Change::Renew(lock) => rows::update(write, &lock)?,
+        Change::Postpone(lock) => {
+            rows::update(write, &lock)?;
+            if let Some(knock) = lock.knocks.pending.first() {
+                // Told like the knock itself. `to` tells that it is no new one.
+                let by = By::person(knock.user_id.clone(), knock.name.clone());
+                let (by, to) = (Some(&by), Some(&knock.user_id));
+                events::record(write, &Happened { by, to, ..Happened::to(&lock, EventType::Knocked, now) })?;
+            }
+        }
         Change::Reword(lock) => rows::update_knocks(write, &lock)?,
         Change::End(lock, ending) => {
             rows::delete(write, &lock)?;
@@ -290,7 +331,7 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             if ending == Ending::Expired {
                 write.count_expiry();
             }
-            waiting::next_in_line(write, &lock.workspace_id, rules)?;
+            waiting::next_in_line(write, &lock.workspace_id, at, rules)?;
         }
         Change::TakeOver { previous, lock } => {
             replace(write, &previous, &lock)?;
@@ -298,7 +339,7 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             let message = by.and_then(|by| by.reason.as_deref());
             events::record(write, &Happened { next_fence: Some(lock.fence), by, message, ..happened })?;
             write.count_takeover();
-            waiting::arrived(write, &lock, rules);
+            waiting::arrived(write, &lock, rules)?;
         }
         Change::HandOver { previous, lock, asked } => {
             replace(write, &previous, &lock)?;
@@ -308,7 +349,7 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             let happened = Happened::to(&previous, EventType::Ended(Ending::HandedOver), at);
             let (next_fence, to) = (Some(lock.fence), Some(&lock.user_id));
             events::record(write, &Happened { next_fence, by, to, ..happened })?;
-            waiting::arrived(write, &lock, rules);
+            waiting::arrived(write, &lock, rules)?;
         }
         Change::Knock(lock) => {
             rows::update_knocks(write, &lock)?;

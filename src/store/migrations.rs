@@ -14,6 +14,7 @@ const SCHEMA: &str = include_str!("../../schema.sql");
 
 /// What leads from version 1 to 2, from 2 to 3, and so on.
 const STEPS: &[&str] = &[
+    // A knock is postponed as with the default settings: knock_grant_after 30 s, knock_grant_at_latest 5 min.
     // Rows begin with check_at 0: each is looked at once, in the steps of the timer and the sweeper.
     "ALTER TABLE meta ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN lock_count INTEGER NOT NULL DEFAULT 0;
@@ -28,7 +29,11 @@ const STEPS: &[&str] = &[
      DROP INDEX locks_by_grant;
      ALTER TABLE locks ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE locks ADD COLUMN check_at INTEGER NOT NULL DEFAULT 0;
-     CREATE INDEX locks_by_check ON locks (check_at);",
+     CREATE INDEX locks_by_check ON locks (check_at);
+     ALTER TABLE locks ADD COLUMN shown_at INTEGER;
+     ALTER TABLE locks ADD COLUMN grant_at_latest INTEGER;
+     CREATE INDEX knocks_by_user ON knocks (user_id);
+     UPDATE locks SET shown_at = grant_at - 30000, grant_at_latest = grant_at + 270000 WHERE grant_at IS NOT NULL;",
 ];
 
 /// Makes the tables of the newest version in an empty file.

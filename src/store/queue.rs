@@ -8,9 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
+use super::tokens::Lasts;
 use super::write::At;
 use crate::error::{Error, Limit};
-use crate::lock::{Acquire, Acquired, WorkspaceId};
+use crate::lock::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
 /// The way to somebody who waits.
@@ -29,6 +30,8 @@ pub struct Waiter {
     pub request: Acquire,
     /// For how long they wait.
     pub wait: Ttl,
+    /// How long the credentials are good with which they came.
+    pub lasts: Lasts,
     client: Mutex<Option<Box<dyn Client>>>,
 }
 
@@ -41,8 +44,8 @@ impl std::fmt::Debug for Waiter {
 impl Waiter {
     /// Somebody who wants this.
     #[must_use]
-    pub fn new(request: Acquire, wait: Ttl, client: Box<dyn Client>) -> Arc<Self> {
-        Arc::new(Self { request, wait, client: Mutex::new(Some(client)) })
+    pub fn new(request: Acquire, wait: Ttl, lasts: Lasts, client: Box<dyn Client>) -> Arc<Self> {
+        Arc::new(Self { request, wait, lasts, client: Mutex::new(Some(client)) })
     }
 
     /// Tells them, unless they were told before.
@@ -67,15 +70,16 @@ pub struct Place {
     pub waiter: Arc<Waiter>,
     /// Since when they wait.
     pub since: Timestamp,
-    /// At this instant they wait no more.
+    /// At this instant they are told that they cannot have it, if somebody else has it then.
     pub until: Timestamp,
 }
 
 impl Place {
-    /// Whether they can be given the lock: they are there, and their time is not up.
+    /// Whether they wait at `at`: they are there, and their time is not up. They may be told later than `until`, if there is
+    /// much to do. Until then the lock can still become theirs.
     #[must_use]
-    pub fn is_there(&self, now: Timestamp) -> bool {
-        now < self.until && !self.waiter.is_gone()
+    pub fn waits(&self, at: Timestamp) -> bool {
+        at < self.until && !self.waiter.is_gone()
     }
 }
 
@@ -233,6 +237,32 @@ impl<'q> Lines<'q> {
     pub fn line(&self, workspace_id: &WorkspaceId) -> Vec<Place> {
         let changed = self.changed.borrow().get(workspace_id).cloned();
         changed.unwrap_or_else(|| self.queue.line(workspace_id))
+    }
+
+    /// How many wait for this lock.
+    #[must_use]
+    pub fn count(&self, workspace_id: &WorkspaceId) -> usize {
+        if !self.has_line(workspace_id) {
+            return 0;
+        }
+        self.line(workspace_id).iter().filter(|place| !place.waiter.is_gone()).count()
+    }
+
+    /// For which locks after `after` this user waits, by workspace id, at most so many.
+    #[must_use]
+    pub fn of_user(&self, user_id: &UserId, after: &str, limit: usize) -> BTreeSet<WorkspaceId> {
+        let is_theirs = |line: &[Place]| line.iter().any(|place| place.waiter.request.user_id == *user_id);
+        let waiting = lock(&self.queue.waiting);
+        let changed = self.changed.borrow();
+        let lines = waiting.lines.iter().filter(|(id, _)| !changed.contains_key(*id)).chain(changed.iter());
+        let mut found: BTreeSet<_> = lines
+            .filter(|(id, line)| id.as_str() > after && is_theirs(line))
+            .map(|(id, _)| id.clone())
+            .collect();
+        while found.len() > limit {
+            found.pop_last();
+        }
+        found
     }
 
     /// Whether somebody waits for this lock.

@@ -1,5 +1,7 @@
 //! The rows of the tables `locks` and `knocks`, read and written.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Read, Write};
@@ -12,7 +14,7 @@ use crate::time::{Timestamp, Ttl};
 /// The columns that [`lock`] reads.
 macro_rules! columns {
     () => {
-        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run"
+        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest"
     };
 }
 pub(super) use columns;
@@ -48,12 +50,23 @@ pub(super) fn after(read: &Read<'_>, after: &str, limit: u32) -> Result<Vec<Lock
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// Locks of a user, at most so many.
-pub(super) fn of_user(read: &Read<'_>, user_id: &UserId, limit: u32) -> Result<Vec<Lock>, Error> {
-    Ok(read
-        .connection()
-        .prepare_cached(concat!("SELECT ", columns!(), " FROM locks WHERE user_id = ?1 LIMIT ?2"))?
-        .query_map(params![user_id.as_str(), limit], |row| lock(read, row))?
+/// Workspaces after `after` whose lock a user has, or may get because they were the first to knock; by id, at most so many.
+pub(super) fn concerning(
+    connection: &Connection,
+    user_id: &UserId,
+    after: &str,
+    limit: usize,
+) -> Result<BTreeSet<WorkspaceId>, Error> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT workspace_id FROM locks WHERE user_id = ?1 AND workspace_id > ?2
+             UNION
+             SELECT workspace_id FROM knocks WHERE user_id = ?1 AND workspace_id > ?2 AND place = 1
+             ORDER BY workspace_id LIMIT ?3",
+        )?
+        .query_map(params![user_id.as_str(), after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            row.get(0).map(WorkspaceId::trusted)
+        })?
         .collect::<rusqlite::Result<_>>()?)
 }
 
@@ -123,7 +136,12 @@ pub(super) fn lock(read: &Read<'_>, row: &Row<'_>) -> rusqlite::Result<Lock> {
     let due = |at: i64| read.grace().apply(run, Timestamp(at));
     let knocks = match row.get::<_, i64>(13)? {
         0 => Knocks::default(),
-        _ => read_knocks(read.connection(), &workspace_id, row.get::<_, Option<i64>>(14)?.map(due))?,
+        _ => Knocks {
+            shown_at: row.get::<_, Option<i64>>(16)?.map(Timestamp),
+            grant_at: row.get::<_, Option<i64>>(14)?.map(due),
+            grant_at_latest: row.get::<_, Option<i64>>(17)?.map(due),
+            ..read_knocks(read.connection(), &workspace_id)?
+        },
     };
     let lock = Lock {
         user_id: UserId::trusted(row.get(1)?),
@@ -149,12 +167,8 @@ pub(super) fn lock(read: &Read<'_>, row: &Row<'_>) -> rusqlite::Result<Lock> {
     Ok(lock)
 }
 
-fn read_knocks(
-    connection: &Connection,
-    workspace_id: &WorkspaceId,
-    grant_at: Option<Timestamp>,
-) -> rusqlite::Result<Knocks> {
-    let mut knocks = Knocks { grant_at, ..Knocks::default() };
+fn read_knocks(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::Result<Knocks> {
+    let mut knocks = Knocks::default();
     let mut statement = connection.prepare_cached(
         "SELECT place, user_id, user_name, session_id, message, at FROM knocks WHERE workspace_id = ?1 ORDER BY place, at",
     )?;
@@ -193,7 +207,7 @@ pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
         .prepare_cached(concat!(
             "INSERT INTO locks (",
             columns!(),
-            ", check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, ?15)"
+            ", check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, NULL, NULL, ?15)"
         ))?
         .execute(params![
             lock.workspace_id.as_str(),
@@ -224,7 +238,8 @@ pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
         .connection()
         .prepare_cached(
             "UPDATE locks SET user_name = ?2, session_id = ?3, renewed_at = ?4, last_active_at = ?5, expires_at = ?6,
-             ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12, run = ?13 WHERE workspace_id = ?1",
+             ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12, run = ?13,
+             shown_at = ?14, grant_at_latest = ?15 WHERE workspace_id = ?1",
         )?
         .execute(params![
             lock.workspace_id.as_str(),
@@ -238,8 +253,10 @@ pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
             lock.metadata,
             given(lock.hold),
             i64::try_from(knocks).unwrap_or(i64::MAX),
-            lock.knocks.grant_at.map(|grant_at| grant_at.0),
+            lock.knocks.grant_at.map(|at| at.0),
             write.run().0,
+            lock.knocks.shown_at.map(|at| at.0),
+            lock.knocks.grant_at_latest.map(|at| at.0),
         ])?;
     // The index is not touched unless what is due has come nearer.
     write

@@ -73,6 +73,33 @@ pub struct Token {
     pub last_used_at: Option<WallTime>,
 }
 
+/// How long credentials are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lasts {
+    /// As far as can be known here, for ever.
+    Always,
+    /// Until then.
+    Until(WallTime),
+    /// As long as there is a good token with this hash.
+    AsLongAs(Hash),
+}
+
+/// Whether credentials are still good at `wall`.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn are_good(connection: &Connection, lasts: &Lasts, wall: WallTime) -> Result<bool, Error> {
+    Ok(match lasts {
+        Lasts::Always => true,
+        Lasts::Until(end) => wall < *end,
+        Lasts::AsLongAs(hash) => connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM tokens WHERE hash = ?1 AND (expires_at IS NULL OR expires_at > ?2))",
+            )?
+            .query_row(params![hash, wall.0], |row| row.get(0))?,
+    })
+}
+
 /// Keeps a new token.
 ///
 /// # Errors

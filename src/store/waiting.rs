@@ -7,12 +7,13 @@ use super::Write;
 use super::events::By;
 use super::locks::{self, apply};
 use super::queue::{Place, Waiter};
-use super::{rows, workspaces};
+use super::{rows, tokens, workspaces};
 use crate::error::{Error, Limit};
-use crate::lock::decide::{self, Change};
+use crate::lock::decide::{self, Begins, Change};
 use crate::lock::member::Membership;
 use crate::lock::policy::{Rules, Standing};
-use crate::lock::{Acquire, Acquired, Hold, Lock, UserId, WorkspaceId};
+use crate::lock::{Acquire, Acquired, Hold, Lock, SessionId, UserId, WorkspaceId};
+use crate::time::Timestamp;
 
 /// What became of somebody who would wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub fn acquire(
         place.until = until;
         write.lines().tell(before, outcome);
     } else {
-        line = without_leavers(write, line, lock, rules);
+        line = without_leavers(write, line, lock, rules)?;
         let theirs = line.iter().filter(|place| place.waiter.request.user_id == request.user_id).count();
         let came = if theirs >= write.lines().limits().per_user {
             Came::Full(Limit::Places)
@@ -68,25 +69,50 @@ pub fn acquire(
     Ok(Came::Waits)
 }
 
-/// Those of a line who can still get this lock; the others are told who has it.
-fn without_leavers(write: &Write<'_>, line: Vec<Place>, lock: &Lock, rules: &Rules) -> Vec<Place> {
-    let (there, leaving): (Vec<_>, Vec<_>) = line.into_iter().partition(|place| place.is_there(write.now()));
-    for Place { waiter, .. } in leaving {
-        let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
-        write.lines().tell(waiter, outcome);
-    }
-    there
-}
-
 fn is_of(place: &Place, request: &Acquire) -> bool {
     let waits = &place.waiter.request;
     waits.user_id == request.user_id && waits.session_id == request.session_id
 }
 
-/// The lock has come free: it goes to whoever waits longest and is still there.
+/// Those of a line whose time is not up; the others are told who has this lock.
+fn without_leavers(
+    write: &Write<'_>,
+    line: Vec<Place>,
+    lock: &Lock,
+    rules: &Rules,
+) -> Result<Vec<Place>, Error> {
+    let (there, leaving): (Vec<_>, Vec<_>) = line.into_iter().partition(|place| place.waits(write.now()));
+    for Place { waiter, .. } in leaving {
+        match unfit(write, &waiter, rules)? {
+            Some(why) => write.lines().turn_away(waiter, why),
+            None => {
+                let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
+                write.lines().tell(waiter, outcome);
+            }
+        }
+    }
+    Ok(there)
+}
+
+/// Why the lock cannot become that of somebody who waits for it: their credentials have ended since they came, or they may
+/// not hold it any more.
+fn unfit(write: &Write<'_>, waiter: &Waiter, rules: &Rules) -> Result<Option<Error>, Error> {
+    let Acquire { workspace_id, user_id, .. } = &waiter.request;
+    if !tokens::are_good(write.connection(), &waiter.lasts, write.wall())? {
+        return Ok(Some(Error::CredentialsEnded));
+    }
+    if !workspaces::may_hold(write.connection(), workspace_id, user_id, rules)? {
+        return Ok(Some(Error::Denied(workspaces::why_not(write.connection(), workspace_id, user_id)?)));
+    }
+    Ok(None)
+}
+
+/// A lock came free at `freed_at`. It goes to the first who waited then. If nobody did, it goes to the first who is still
+/// there: nobody is told that they cannot have a lock that is free.
 pub(super) fn next_in_line(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,
+    freed_at: Timestamp,
     rules: &Rules,
 ) -> Result<(), Error> {
     if !write.lines().has_line(workspace_id) {
@@ -94,14 +120,13 @@ pub(super) fn next_in_line(
     }
     let mut line = write.lines().line(workspace_id);
     let next = loop {
-        let Some(next) = line.iter().position(|place| place.is_there(write.now())) else { break None };
+        let in_time = line.iter().position(|place| place.waits(freed_at));
+        let next = in_time.or_else(|| line.iter().position(|place| !place.waiter.is_gone()));
+        let Some(next) = next else { break None };
         let Place { waiter, .. } = line.remove(next);
-        let user_id = &waiter.request.user_id;
-        if !workspaces::may_hold(write.connection(), workspace_id, user_id, rules)? {
-            // They might when they came.
-            let denied = workspaces::why_not(write.connection(), workspace_id, user_id)?;
-            write.lines().turn_away(waiter, Error::Denied(denied));
-        } else if !rows::has_fewer_than(write.read(), user_id, rules.locks_per_user)? {
+        if let Some(why) = unfit(write, &waiter, rules)? {
+            write.lines().turn_away(waiter, why);
+        } else if !rows::has_fewer_than(write.read(), &waiter.request.user_id, rules.locks_per_user)? {
             write.lines().tell(waiter, Acquired::TooMany);
         } else {
             break Some(waiter);
@@ -109,7 +134,8 @@ pub(super) fn next_in_line(
     };
     write.lines().set(workspace_id, line);
     let Some(waiter) = next else { return Ok(()) };
-    let lock = decide::given(&waiter.request, Hold::Given, rules, write.now(), write.fresh_fence());
+    let begins = Begins::now(write.now());
+    let lock = decide::given(&waiter.request, Hold::Given, rules, begins, write.fresh_fence());
     write.lines().tell(Arc::clone(&waiter), Acquired::Acquired(lock.clone()));
     let by = By::person(waiter.request.user_id.clone(), waiter.request.user_name.clone());
     apply(write, Change::Grant(lock), Some(&by), rules)
@@ -122,32 +148,32 @@ pub(super) fn turn_out(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Ru
     }
     let mut there = Vec::new();
     for place in write.lines().line(workspace_id) {
-        let user_id = &place.waiter.request.user_id;
-        if workspaces::may_hold(write.connection(), workspace_id, user_id, rules)? {
-            there.push(place);
-        } else {
-            let denied = workspaces::why_not(write.connection(), workspace_id, user_id)?;
-            write.lines().turn_away(place.waiter, Error::Denied(denied));
+        match unfit(write, &place.waiter, rules)? {
+            Some(why) => write.lines().turn_away(place.waiter, why),
+            None => there.push(place),
         }
     }
     write.lines().set(workspace_id, there);
     Ok(())
 }
 
-/// A lease has begun: whoever waits for it and has it now, by another way, is told.
-pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
+/// A lease has begun: whoever waits for it and has it now, by another way, is told, though their time may be up.
+pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) -> Result<(), Error> {
     if !write.lines().has_line(&lock.workspace_id) {
-        return;
+        return Ok(());
     }
-    let mine =
-        |place: &Place| place.is_there(write.now()) && decide::arrives(&place.waiter.request, lock, rules);
+    let mine = |place: &Place| decide::arrives(&place.waiter.request, lock, rules);
     let (arrived, line): (Vec<_>, Vec<_>) =
         write.lines().line(&lock.workspace_id).into_iter().partition(mine);
     if arrived.is_empty() {
-        return;
+        return Ok(());
     }
     write.lines().set(&lock.workspace_id, line);
     for Place { waiter, .. } in arrived {
+        if let Some(why) = unfit(write, &waiter, rules)? {
+            write.lines().turn_away(waiter, why);
+            continue;
+        }
         // Where the sessions of a person share, another of them may have it.
         let is_theirs = match lock.hold {
             Hold::Claimed => false,
@@ -158,6 +184,7 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
             if is_theirs { Acquired::Acquired(lock.clone()) } else { Acquired::Renewed(lock.clone()) };
         write.lines().tell(waiter, outcome);
     }
+    Ok(())
 }
 
 /// Those who wait for these locks and cannot get them any more leave; they are told who has it.
@@ -166,14 +193,13 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) {
 /// What SQLite refuses.
 pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Result<(), Error> {
     for workspace_id in workspaces {
-        let before = rows::load(write.read(), workspace_id)?;
-        // Should its lease have ended just now, somebody else is next.
-        let lock = locks::settled(write, workspace_id, rules)?.or(before);
+        // Should its lease have ended just now, somebody of the line has it.
+        let lock = locks::settled(write, workspace_id, rules)?;
         let line = write.lines().line(workspace_id);
         let line = if let Some(lock) = &lock {
-            without_leavers(write, line, lock, rules)
+            without_leavers(write, line, lock, rules)?
         } else {
-            // It came free when nobody could take it. Those who are too late may ask again.
+            // Whoever could have it has it: those who are left have gone.
             for Place { waiter, .. } in line {
                 write.lines().turn_away(waiter, Error::Busy);
             }
@@ -184,10 +210,25 @@ pub fn leave(write: &Write<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Re
     Ok(())
 }
 
-/// What this user waits for there, if they do.
-pub(super) fn wish(write: &Write<'_>, workspace_id: &WorkspaceId, user_id: &UserId) -> Option<Acquire> {
-    let line = write.lines().line(workspace_id);
-    let place =
-        line.iter().find(|place| place.waiter.request.user_id == *user_id && place.is_there(write.now()))?;
-    Some(place.waiter.request.clone())
+/// What this user waits for there, if they do: in this session, if it is known and waits, else in the first that does.
+pub(super) fn wish(
+    write: &Write<'_>,
+    workspace_id: &WorkspaceId,
+    (user_id, session_id): (&UserId, Option<&SessionId>),
+    rules: &Rules,
+) -> Result<Option<Acquire>, Error> {
+    if !write.lines().has_line(workspace_id) {
+        return Ok(None);
+    }
+    let mut first = None;
+    for Place { waiter, .. } in write.lines().line(workspace_id) {
+        if waiter.request.user_id != *user_id || waiter.is_gone() || unfit(write, &waiter, rules)?.is_some() {
+            continue;
+        }
+        if session_id.is_some() && waiter.request.session_id.as_ref() == session_id {
+            return Ok(Some(waiter.request.clone()));
+        }
+        first.get_or_insert_with(|| waiter.request.clone());
+    }
+    Ok(first)
 }

@@ -184,6 +184,12 @@ impl<'c> Write<'c> {
         Step { clock: self.clock, until: self.clock.monotonic().saturating_add(STEP) }
     }
 
+    /// What the wall clock shows, read once for the whole transaction.
+    #[must_use]
+    pub const fn wall(&self) -> WallTime {
+        WallTime(self.wall_micros / 1_000)
+    }
+
     /// How `at` is shown to people.
     #[must_use]
     pub fn wall_at(&self, at: Timestamp) -> WallTime {

@@ -31,8 +31,8 @@ impl Play {
         let again = self.model.rules.knock_again_after.as_millis();
         let declined = lease.declined.iter().rev().find(|(user, at)| *user == by.user && at + again > now);
         if let Some((_, at)) = declined {
-            let Asked::TooSoon(rest) = outcome else { panic!("{outcome:?}") };
-            return assert_eq!(rest.as_millis(), at + again - now);
+            let Asked::TooSoon { lock, again: rest } = outcome else { panic!("{outcome:?}") };
+            return assert_eq!((lock.fence.0, rest.as_millis()), (lease.fence, at + again - now));
         }
         let Asked::Heard(lock) = &outcome else { panic!("{outcome:?}") };
         assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, lease.ends), "the lease is as it was");
@@ -62,7 +62,7 @@ impl Play {
         let found = self.world.now(at, &self.model.rules, now);
         let fresh = self.world.fresh(at);
         let Decision { change, outcome } =
-            knock::hand_over(found, &request, |_| None, &self.model.rules, Timestamp(now), fresh);
+            knock::hand_over(found, &request, None, &self.model.rules, Timestamp(now), fresh);
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
         let Some(lease) = self.holders(by, at, fence, &outcome) else { return };

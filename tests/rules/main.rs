@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use lockhouse::lock::decide::{self, Change};
 use lockhouse::lock::event::Ending;
-use lockhouse::lock::policy::{Rules, Standing};
+use lockhouse::lock::policy::{Rules, SameUser, Standing};
 use lockhouse::lock::{
     Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, Lock, Release,
     Released, SessionId, UserId, WorkspaceId,
@@ -67,6 +67,38 @@ impl Play {
     }
 
     fn take(&mut self, step: &Step) {
+        let before: Vec<_> =
+            (0..WORKSPACES).map(|at| self.world.seen(at, &self.model.rules, self.now)).collect();
+        self.take_step(step);
+        for (at, before) in before.into_iter().enumerate() {
+            let after = self.world.seen(at, &self.model.rules, self.now);
+            if let (Some(before), Some(after)) = (before, after) {
+                self.keeps_its_promises(&before, &after);
+            }
+        }
+    }
+
+    /// What holds whatever the model says.
+    fn keeps_its_promises(&self, before: &Lock, after: &Lock) {
+        let rules = &self.model.rules;
+        if before.fence != after.fence || before.acquired_at != after.acquired_at {
+            return;
+        }
+        if rules.same_user == SameUser::Share {
+            assert!(before.expires_at <= after.expires_at && before.ttl <= after.ttl, "cut short");
+        }
+        let (Some(was), Some(is)) = (before.knocks.grant_at, after.knocks.grant_at) else { return };
+        if before.knocks.shown_at == after.knocks.shown_at {
+            assert!(was <= is, "who knocked does not get it sooner than they were told");
+            if let (Some(shown), Some(latest)) = (after.knocks.shown_at, rules.knock_grant_at_latest)
+                && self.opened < shown.0
+            {
+                assert!(is <= shown.plus(latest), "nobody is put off for ever");
+            }
+        }
+    }
+
+    fn take_step(&mut self, step: &Step) {
         for at in 0..WORKSPACES {
             self.model.settle(at, self.now);
         }
@@ -104,6 +136,7 @@ impl Play {
                     lock.hold,
                     lock.last_active_at.0,
                     lock.knocks.grant_at.map(|at| at.0),
+                    lock.knocks.grant_at_latest.map(|at| at.0),
                 )),
                 expected.map(|lease| (
                     user(lease.user),
@@ -113,6 +146,7 @@ impl Play {
                     lease.hold,
                     lease.active,
                     lease.grant_at,
+                    lease.grant_at_latest,
                 )),
             );
         }
@@ -134,13 +168,16 @@ impl Play {
             if lock.expires_at.0 > last_seen && lock.expires_at.0 < until {
                 lock.expires_at = Timestamp(until);
             }
-            lock.knocks.grant_at = lock.knocks.grant_at.map(|at| at.max(Timestamp(until)));
+            let later = |at: Timestamp| at.max(Timestamp(until));
+            lock.knocks.grant_at = lock.knocks.grant_at.map(later);
+            lock.knocks.grant_at_latest = lock.knocks.grant_at_latest.map(later);
         }
         for lease in self.model.leases.values_mut().filter_map(|leases| leases.last_mut()) {
             if !lease.given_up && lease.ends > last_seen {
                 lease.ends = lease.ends.max(until);
             }
             lease.grant_at = lease.grant_at.map(|at| at.max(until));
+            lease.grant_at_latest = lease.grant_at_latest.map(|at| at.max(until));
         }
     }
 
@@ -194,10 +231,13 @@ impl Play {
             }
             Some(lease) if self.model.owns(&lease, by) => {
                 let Acquired::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
-                assert_eq!(granted(lock), (lease.fence, ends));
-                let session = by.session.or(lease.session);
-                *self.model.last(at) =
-                    Lease { session, ends, ttl, hold: Hold::Claimed, active: self.now, ..lease };
+                let rules = self.model.rules.clone();
+                let now = self.now;
+                let last = self.model.last(at);
+                last.renew(&rules, ttl, now);
+                last.session = by.session.or(lease.session);
+                last.active = now;
+                assert_eq!((granted(lock), lock.ttl.as_millis()), ((lease.fence, last.ends), last.ttl));
             }
             Some(lease) => match (force, self.may_take_over(standing, &lease)) {
                 (Force::No, may) => {
@@ -254,11 +294,19 @@ impl Play {
             Some(lease) if self.model.is_about(&lease, by, fence) => {
                 let ttl = clamped(ttl.unwrap_or(lease.ttl));
                 let Beat::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
-                assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, self.now + ttl));
-                let session = if lease.hold == Hold::GivenToPerson { by.session } else { lease.session };
-                let active = if active { self.now } else { lease.active };
-                *self.model.last(at) =
-                    Lease { ends: self.now + ttl, ttl, session, active, hold: Hold::Claimed, ..lease };
+                let (rules, now) = (self.model.rules.clone(), self.now);
+                let last = self.model.last(at);
+                last.renew(&rules, ttl, now);
+                if lease.hold == Hold::GivenToPerson {
+                    last.session = by.session;
+                }
+                if active {
+                    last.is_active(&rules, now);
+                }
+                assert_eq!(
+                    (lock.fence.0, lock.expires_at.0, lock.ttl.as_millis()),
+                    (lease.fence, last.ends, last.ttl)
+                );
             }
             Some(lease) => {
                 let Beat::NotHolder { lock, same_user } = &outcome else { panic!("{outcome:?}") };

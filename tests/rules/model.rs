@@ -24,6 +24,8 @@ pub struct Lease {
     /// Those who were declined, and when.
     pub declined: Vec<(usize, i64)>,
     pub grant_at: Option<i64>,
+    /// The latest that it can become because the holder is at work.
+    pub grant_at_latest: Option<i64>,
 }
 
 impl Lease {
@@ -40,6 +42,7 @@ impl Lease {
             knocks: Vec::new(),
             declined: Vec::new(),
             grant_at: None,
+            grant_at_latest: None,
         }
     }
 
@@ -54,6 +57,23 @@ impl Lease {
     pub fn show_the_first(&mut self, rules: &Rules, now: i64) {
         let after = rules.knock_grant_after.filter(|_| !self.knocks.is_empty());
         self.grant_at = after.map(|after| now + after.as_millis());
+        self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now + latest.as_millis());
+    }
+
+    /// The holder is at work.
+    pub fn is_active(&mut self, rules: &Rules, now: i64) {
+        self.active = now;
+        if let (Some(grant_at), Some(after)) = (self.grant_at, rules.knock_grant_after) {
+            let postponed = (now + after.as_millis()).min(self.grant_at_latest.unwrap_or(i64::MAX));
+            self.grant_at = Some(grant_at.max(postponed));
+        }
+    }
+
+    /// Its holder renews it for `ttl` from now. Where sessions share it, none cuts it short.
+    pub fn renew(&mut self, rules: &Rules, ttl: i64, now: i64) {
+        self.ends = if rules.same_user == SameUser::Share { self.ends.max(now + ttl) } else { now + ttl };
+        self.ttl = if rules.same_user == SameUser::Share { self.ttl.max(ttl) } else { ttl };
+        self.hold = Hold::Claimed;
     }
 }
 

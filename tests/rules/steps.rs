@@ -129,20 +129,24 @@ pub fn rules() -> impl Strategy<Value = Rules> {
     let same_user = prop_oneof![Just(SameUser::Share), Just(SameUser::Separate)];
     let takeover =
         prop_oneof![3 => Just(Takeover::Anyone), 1 => Just(Takeover::Admins), 1 => Just(Takeover::Nobody)];
-    let knocks = (5_i64..40, prop::option::of(0_i64..60), 0_i64..40, prop::option::of(0_i64..80));
-    (same_user, takeover, knocks).prop_map(|(same_user, takeover, (claim, grant, again, idle))| Rules {
-        default_ttl: Ttl::from_millis(DEFAULT_TTL),
-        min_ttl: Ttl::from_millis(MIN_TTL),
-        max_ttl: Ttl::from_millis(MAX_TTL),
-        same_user,
-        takeover,
-        claim_within: Ttl::from_millis(claim),
-        knock_grant_after: grant.map(Ttl::from_millis),
-        knock_again_after: Ttl::from_millis(again),
-        idle_takeover_after: idle.map(Ttl::from_millis),
-        membership: Membership::Open,
-        locks_per_user: 1_000,
-        reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
-        opened_at: Timestamp(i64::MIN),
+    let grants = (prop::option::of(0_i64..60), prop::option::of(0_i64..120));
+    let knocks = (5_i64..40, grants, 0_i64..40, prop::option::of(0_i64..80));
+    (same_user, takeover, knocks).prop_map(|(same_user, takeover, (claim, (grant, more), again, idle))| {
+        Rules {
+            default_ttl: Ttl::from_millis(DEFAULT_TTL),
+            min_ttl: Ttl::from_millis(MIN_TTL),
+            max_ttl: Ttl::from_millis(MAX_TTL),
+            same_user,
+            takeover,
+            claim_within: Ttl::from_millis(claim),
+            knock_grant_after: grant.map(Ttl::from_millis),
+            knock_grant_at_latest: more.map(|more| Ttl::from_millis(grant.unwrap_or_default() + more)),
+            knock_again_after: Ttl::from_millis(again),
+            idle_takeover_after: idle.map(Ttl::from_millis),
+            membership: Membership::Open,
+            locks_per_user: 1_000,
+            reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
+            opened_at: Timestamp(i64::MIN),
+        }
     })
 }

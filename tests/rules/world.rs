@@ -20,7 +20,7 @@ impl World {
     /// The workspace, once time has had its say.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
         while let Some(lock) = self.rows.get(&at) {
-            let change = decide::settle(lock, |_| None, rules, Timestamp(now), self.fresh(at));
+            let change = decide::settle(lock, None, rules, Timestamp(now), self.fresh(at));
             if change == Change::Nothing {
                 return Now::Locked(lock.clone());
             }
@@ -57,7 +57,11 @@ impl World {
                 assert!(!self.rows.contains_key(&at), "a lease begins where there is none");
                 self.rows.insert(at, lock);
             }
-            Change::Renew(lock) | Change::Knock(lock) | Change::Reword(lock) | Change::Decline(lock, _) => {
+            Change::Renew(lock)
+            | Change::Postpone(lock)
+            | Change::Knock(lock)
+            | Change::Reword(lock)
+            | Change::Decline(lock, _) => {
                 let before = self.rows.insert(at, lock.clone());
                 assert_eq!(before.map(|before| before.fence), Some(lock.fence), "it is the same lease");
             }

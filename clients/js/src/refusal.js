@@ -2,7 +2,7 @@
  * @typedef {{
  *   code: string, detail: string, status: number, title?: string, field?: string, request_id?: string,
  *   lock?: import('./client.js').Lock | null, same_user?: boolean, takeover_allowed?: boolean,
- *   lost?: import('./client.js').Lost | null, idle_for_ms?: number,
+ *   lost?: import('./client.js').Lost | null, idle_for_ms?: number, again_in_ms?: number,
  * }} Problem */
 
 /** What the server refused, and said why. */

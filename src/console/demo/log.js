@@ -10,8 +10,10 @@ const STORIES = {
   'lock.expired': ({ user_id }, who) => `${who(user_id)}’s lease has run out`,
   'lock.taken_over': ({ user_id, by_user_id }, who) => `${who(by_user_id)} has taken over from ${who(user_id)}`,
   'lock.handed_over': ({ user_id, detail }, who) => `It has passed from ${who(user_id)} to ${who(detail.to_user_id)}`,
-  'lock.knocked': ({ by_user_id, detail }, who) =>
-    `${who(by_user_id)} asks for it${detail.message ? `: “${detail.message}”` : ''}`,
+  'lock.knocked': ({ user_id, by_user_id, detail }, who) =>
+    detail.outcome === 'postponed'
+      ? `${who(user_id)} is at work: ${who(by_user_id)} gets it later`
+      : `${who(by_user_id)} asks for it${detail.message ? `: “${detail.message}”` : ''}`,
   'lock.knock_declined': ({ user_id }, who) => `${who(user_id)} keeps it`,
   'lock.revoked': ({ user_id, by_user_id }, who) => `${who(by_user_id)} has ended ${who(user_id)}’s lease`,
 };

@@ -108,7 +108,9 @@ function sentence({ type, user_id, by_user_id, by_name, detail }) {
         ? [holder, ' handed it over to ', to]
         : [to, ' got it, because ', holder, ' did not answer'];
     case 'lock.knocked':
-      return [by, ' asked ', holder, ' for it'];
+      return detail.outcome === 'postponed'
+        ? [holder, ' is at work: ', by, ' gets it later']
+        : [by, ' asked ', holder, ' for it'];
     case 'lock.knock_declined':
       return [holder, ' kept it, though ', to, ' had asked'];
     case 'lock.revoked':

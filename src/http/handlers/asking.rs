@@ -1,12 +1,13 @@
 //! Asking the holder, the holder's answer, and who is there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer;
-use super::locks::{claim, no_lock, not_holder, shown};
+use super::locks::{claim, holder, no_lock, not_holder, shown};
 use crate::error::Limit;
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
@@ -62,7 +63,15 @@ fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Re
         Asked::Own(lock) => Err(Problem::new(Code::KnockOnOwnLock)
             .detail("You have this lock yourself: there is nobody to ask.")
             .member("lock", shown(lock, now, clock))),
-        Asked::TooSoon(again) => Err(Problem::limited(Limit::KnockAgain, seconds(*again))),
+        Asked::TooSoon { lock, again } => Err(Problem::new(Code::KnockTooSoon)
+            .detail(format!(
+                "{} has just kept the lock. You can ask again in {}.",
+                holder(lock),
+                humantime::format_duration(Duration::from_secs(seconds(*again)))
+            ))
+            .member("lock", shown(lock, now, clock))
+            .member("again_in_ms", again.as_millis())
+            .header("Retry-After", seconds(*again).to_string())),
         Asked::TooMany => Err(Problem::limited(Limit::Knocks, 30)),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::locks::{activity, beaten, claim};
 use super::{PAGE, answer, page};
-use crate::error::Error;
+use crate::error::{Denied, Error};
 use crate::http::dispatch::Call;
 use crate::http::exchange::Response;
 use crate::http::problem::{Code, Problem};
@@ -16,10 +16,11 @@ use crate::http::wire::{EventOut, LockOut, Members, RenewedOut, ok};
 use crate::lock::member::Need;
 use crate::lock::policy::Standing;
 use crate::lock::{Heartbeat, WorkspaceId};
-use crate::service::{Beaten, Service};
+use crate::service::Service;
 use crate::store::At;
 use crate::store::events::By;
 use crate::store::listing::{Listed, Listing};
+use crate::store::locks::Beaten;
 use crate::time::{LeaseClock, Timestamp};
 
 #[derive(Serialize)]
@@ -104,9 +105,14 @@ enum ResultOut<'a> {
 }
 
 impl<'a> BeatOut<'a> {
-    fn of(workspace_id: &'a WorkspaceId, beat: &'a Beaten, now: Timestamp, clock: &LeaseClock) -> Self {
+    fn of(
+        workspace_id: &'a WorkspaceId,
+        beat: &'a Result<Beaten, Denied>,
+        now: Timestamp,
+        clock: &LeaseClock,
+    ) -> Self {
         let renewed = match beat {
-            Ok((beat, lost)) => beaten(beat, lost.as_ref(), now, clock).map(|renewed| renewed.told_to(None)),
+            Ok(beat) => beaten(beat, now, clock).map(|renewed| renewed.told_to(None)),
             Err(denied) => Err(Problem::of(&Error::Denied(*denied), "")),
         };
         let (status, result) = match renewed {
@@ -117,7 +123,11 @@ impl<'a> BeatOut<'a> {
     }
 }
 
-fn beats(workspace_ids: &[WorkspaceId], At { now, value }: &At<Vec<Beaten>>, clock: &LeaseClock) -> Response {
+fn beats(
+    workspace_ids: &[WorkspaceId],
+    At { now, value }: &At<Vec<Result<Beaten, Denied>>>,
+    clock: &LeaseClock,
+) -> Response {
     let beats = workspace_ids.iter().zip(value);
     ok(&BeatsOut { results: beats.map(|(id, beat)| BeatOut::of(id, beat, *now, clock)).collect() })
 }

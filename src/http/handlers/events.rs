@@ -51,7 +51,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     });
     let seat = service.seat(call.caller.key()).map_err(|error| call.failed(&error))?;
     let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
-    let may_still = Box::new(move || lasts.now(&for_lasts));
+    let may_still = Box::new(move || for_lasts.are_good(&lasts));
     let wish = Wish { from, workspaces, member, may_still };
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {

@@ -24,6 +24,7 @@ use crate::lock::{
 };
 use crate::service::Service;
 use crate::store::At;
+use crate::store::locks::Beaten;
 use crate::store::queue::Client;
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
@@ -40,11 +41,12 @@ pub fn acquire(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let request = wanted(call)?;
     let actor = call.caller.actor();
     let wait = call.values.integer("wait_ms").filter(|wait| *wait > 0);
+    let lasts = call.caller.lasts.clone();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         if let Some(wait) = wait {
             let client = Waits { ticket: reply.hold(), service: Arc::clone(&service) };
-            return service.acquire_waiting(actor, request, Ttl::from_millis(wait), Box::new(client));
+            return service.acquire_waiting(actor, request, Ttl::from_millis(wait), lasts, Box::new(client));
         }
         let shown = Arc::clone(&service);
         service.acquire(
@@ -73,7 +75,11 @@ impl Client for Waits {
     fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
         let Self { ticket, service } = *self;
         let answer = answer
-            .map_err(|error| Problem::of(&error, ticket.request_id()))
+            .map_err(|error| match error {
+                Error::CredentialsEnded => Problem::unauthenticated(service.auth_mode())
+                    .detail("Your credentials have ended while you waited. Sign in again."),
+                error => Problem::of(&error, ticket.request_id()),
+            })
             .and_then(|at| acquired(&at.value, at.now, service.clock()));
         match answer {
             Ok(response) => ticket.respond(&response),
@@ -165,9 +171,8 @@ pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
         service.heartbeat(
             actor,
             request,
-            answer(reply, move |at: &At<(Beat, Option<Lost>)>| {
-                let (beat, lost) = &at.value;
-                let renewed = beaten(beat, lost.as_ref(), at.now, shown.clock())?;
+            answer(reply, move |at: &At<Beaten>| {
+                let renewed = beaten(&at.value, at.now, shown.clock())?;
                 Ok(ok(&renewed.told_to(session_id.as_ref())))
             }),
         );
@@ -176,15 +181,14 @@ pub fn heartbeat(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>
 
 /// What became of a heartbeat.
 pub(super) fn beaten<'a>(
-    beat: &'a Beat,
-    lost: Option<&Lost>,
+    Beaten { beat, lost, waiting }: &'a Beaten,
     now: Timestamp,
     clock: &LeaseClock,
 ) -> Result<RenewedOut<'a>, Problem> {
     match beat {
-        Beat::Renewed(lock) => Ok(RenewedOut::of(lock, now, clock)),
-        Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost, now, clock)),
-        Beat::NoLock => Err(no_lock(lost)),
+        Beat::Renewed(lock) => Ok(RenewedOut::of(lock, *waiting, now, clock)),
+        Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost.as_ref(), now, clock)),
+        Beat::NoLock => Err(no_lock(lost.as_ref())),
     }
 }
 
@@ -286,17 +290,18 @@ pub(super) fn ended(lost: Option<&Lost>) -> Value {
 /// A sentence for a dialog.
 pub(super) fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
     let left = humantime::format_duration(Duration::from_secs(seconds_left(lock, now)));
-    let who = match (same_user, &lock.user_name) {
-        (true, _) => "You",
-        (false, Some(name)) => DisplayName::as_str(name),
-        (false, None) => UserId::as_str(&lock.user_id),
-    };
+    let who = if same_user { "You" } else { holder(lock) };
     let (has, renew) = if same_user {
         ("have this workspace, by another lease or session,", "you renew")
     } else {
         ("has this workspace", "they renew")
     };
     format!("{who} {has} for another {left}, and longer if {renew} the lock.")
+}
+
+/// How the holder is called in a sentence.
+pub(super) fn holder(lock: &Lock) -> &str {
+    lock.user_name.as_ref().map_or(UserId::as_str(&lock.user_id), DisplayName::as_str)
 }
 
 /// Rounded up, so that nobody comes back too early.
