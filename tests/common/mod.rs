@@ -20,7 +20,8 @@ pub mod process;
 pub mod raw;
 pub mod reading;
 
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use lockhouse::lock::UserId;
 use lockhouse::store::tokens;
 use lockhouse::sweeper::{Swept, sweep_once};
 use lockhouse::time::{Clock, ManualClock, WallTime};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub use client::{Answer, Client};
@@ -51,6 +53,31 @@ pub fn eventually(mut so: impl FnMut() -> bool) {
         std::thread::park_timeout(Duration::from_millis(5));
     }
     panic!("it does not happen");
+}
+
+/// Somebody who follows the events; heard when this returns.
+pub fn follow(server: &Server, user: &str, query: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head =
+        format!("GET /api/v1/events{query} HTTP/1.0\r\nX-User-Id: {user}\r\nX-User-Name: {user}!\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while !line.starts_with(": still here") {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+    }
+    reader
+}
+
+/// The next event that a follower hears of.
+pub fn told(events: &mut BufReader<TcpStream>) -> Value {
+    let mut data = String::new();
+    while !data.starts_with("data: ") {
+        data.clear();
+        events.read_line(&mut data).unwrap();
+    }
+    serde_json::from_str(&data[6..]).unwrap()
 }
 
 /// A server in this process.
