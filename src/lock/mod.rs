@@ -187,6 +187,7 @@ impl Lock {
 
 /// What a workspace is when a use case begins, once time has had its say ([`decide::settle`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of a use case")]
 pub enum Now {
     /// It has a lock.
     Locked(Lock),

@@ -83,12 +83,11 @@ fn without_leavers(
 ) -> Result<Vec<Place>, Error> {
     let (there, leaving): (Vec<_>, Vec<_>) = line.into_iter().partition(|place| place.waits(write.now()));
     for Place { waiter, .. } in leaving {
-        match unfit(write, &waiter, rules)? {
-            Some(why) => write.lines().turn_away(waiter, why),
-            None => {
-                let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
-                write.lines().tell(waiter, outcome);
-            }
+        if let Some(why) = unfit(write, &waiter, rules)? {
+            write.lines().turn_away(waiter, why);
+        } else {
+            let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
+            write.lines().tell(waiter, outcome);
         }
     }
     Ok(there)

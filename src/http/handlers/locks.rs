@@ -75,10 +75,12 @@ impl Client for Waits {
     fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
         let Self { ticket, service } = *self;
         let answer = answer
-            .map_err(|error| match error {
-                Error::CredentialsEnded => Problem::unauthenticated(service.auth_mode())
-                    .detail("Your credentials have ended while you waited. Sign in again."),
-                error => Problem::of(&error, ticket.request_id()),
+            .map_err(|error| {
+                if error == Error::CredentialsEnded {
+                    return Problem::unauthenticated(service.auth_mode())
+                        .detail("Your credentials have ended while you waited. Sign in again.");
+                }
+                Problem::of(&error, ticket.request_id())
             })
             .and_then(|at| acquired(&at.value, at.now, service.clock()));
         match answer {
