@@ -107,16 +107,20 @@ pub const CLIENT: &[Page] = &[
     client!("dialog-texts.js"),
     client!("dialog-time.js"),
     client!("efforts.js"),
+    client!("election.js"),
     client!("events.js"),
     client!("index.js"),
     client!("lease.js"),
     client!("lock.js"),
+    client!("lock-events.js"),
+    client!("random.js"),
     client!("refusal.js"),
     client!("retry.js"),
     client!("session.js"),
     client!("sight.js"),
     client!("tabs.js"),
     client!("view.js"),
+    client!("web-locks.js"),
 ];
 
 /// The playground.

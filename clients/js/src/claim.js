@@ -3,9 +3,9 @@ import { isRefusal } from './refusal.js';
 /** What a tab asks of the server for itself. */
 
 /** @typedef {import('./client.js').Lock} Lock */
-/** Who wants what, and how: `wish` is what goes along whenever it is asked for.
+/** Who wants what, and how: `wish` is what goes along whenever it is asked for. `ready` resolves when no other page has this session.
  * @typedef {{
- *   client: import('./client.js').Lockhouse, workspaceId: string,
+ *   client: import('./client.js').Lockhouse, workspaceId: string, ready: () => Promise<void>,
  *   wish: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
  * }} Claim */
 /** What was granted, and when it was asked for.
@@ -13,14 +13,17 @@ import { isRefusal } from './refusal.js';
 
 /** Locks it, or renews what this tab has.
  * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
-export async function acquire({ client, workspaceId, wish }, more, asked) {
+export async function acquire({ client, workspaceId, wish, ready }, more, asked) {
+  await ready();
   const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
   return { lock: value.lock, sentAt, outcome: value.outcome };
 }
 
 /** Reads who has it.
  * @param {Claim} claim @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
-export async function read({ client, workspaceId }, asked) {
+export async function read({ client, workspaceId, ready }, asked) {
+  // Whether it is this tab's depends on how this tab is called.
+  await ready();
   return (await client.request('GET', client.lockPath(workspaceId), asked)).lock;
 }
 

@@ -32,12 +32,14 @@ import { backoff, isPassing, sleep } from './retry.js';
  *   session_id?: string, ttl_ms?: number, force?: boolean, expected_fence?: number, wait_ms?: number, name?: string,
  *   note?: string, metadata?: Record<string, unknown>, reason?: string,
  * }} AcquireBody */
+/** @typedef {string | ((asked?: { refused?: boolean }) => string | Promise<string>)} Token */
 /** What is believed of who is calling depends on the server's `auth.mode`.
  * @typedef {object} Options
  * @property {string} userId who is calling: the id that the server knows them by.
  * @property {string} [userName] how they are shown, where the server believes it.
  * @property {string} [url] where the server is. Without it, the page's own origin.
- * @property {string | (() => string | Promise<string>)} [token] a token or JWT, or what gets one: it is asked before every request.
+ * @property {Token} [token] a token or JWT, or a function that gets one. It is called before every request, and once more with
+ *   `refused` when the server did not take the token (401): get a new one then.
  */
 /** @typedef {object} Asked
  * @property {Record<string, string | number | boolean | undefined>} [query]
@@ -60,6 +62,8 @@ export class Lockhouse {
   /** The last token that was sent: a closing page has no time to get another. @type {string | undefined} */
   #token;
   #isTokenMissing = false;
+  /** Another token, while it is being got. @type {Promise<string | undefined> | undefined} */
+  #another;
 
   /** @param {Options} options */
   constructor({ userId, userName, url = '', token }) {
@@ -74,6 +78,11 @@ export class Lockhouse {
     this.getToken = token;
   }
 
+  /** Where the server is, in full. */
+  get address() {
+    return new URL(this.url + '/', globalThis.location?.href);
+  }
+
   /** The path of a workspace's lock.
    * @param {string} workspaceId */
   lockPath(workspaceId) {
@@ -82,24 +91,20 @@ export class Lockhouse {
     return `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/lock`;
   }
 
-  /** @returns {Promise<Record<string, string>>} */
-  async #credentials() {
-    if (this.getToken) {
-      this.#token = typeof this.getToken === 'function' ? await this.#fresh(this.getToken) : this.getToken;
-      return { Authorization: 'Bearer ' + this.#token };
-    }
+  /** Who is calling, when that is not said by a token. */
+  #names() {
     /** @type {Record<string, string>} */
     const headers = { 'X-User-Id': encodeURIComponent(this.userId) };
     if (this.userName) headers['X-User-Name'] = encodeURIComponent(this.userName);
     return headers;
   }
 
-  /** @param {() => string | Promise<string>} getToken */
-  async #fresh(getToken) {
+  /** @param {{ refused?: boolean }} [asked] */
+  async #getToken(asked) {
     try {
-      const token = await getToken();
+      const token = typeof this.getToken === 'function' ? await this.getToken(asked) : this.getToken;
       this.#isTokenMissing = false;
-      return token;
+      return (this.#token = token);
     } catch (error) {
       // It is tried again and again, and would fail unseen.
       if (!this.#isTokenMissing) console.error('Lockhouse has no token to call with:', error);
@@ -108,20 +113,31 @@ export class Lockhouse {
     }
   }
 
+  /** Whether there is another token than the refused one. Requests that were refused together ask for it once.
+   * @param {string | undefined} refused */
+  async #hasAnother(refused) {
+    if (typeof this.getToken !== 'function') return false;
+    if (this.#token !== refused) return true;
+    this.#another ??= this.#getToken({ refused: true }).finally(() => (this.#another = undefined));
+    return (await this.#another) !== refused;
+  }
+
   /** One attempt, whose answer is not read.
    * @param {string} method @param {string} path @param {Asked} [asked] @returns {Promise<Response>} */
   async open(method, path, { query = {}, body, signal = new AbortController().signal, timeoutMs } = {}) {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+    const url = this.url + path + (search.size ? '?' + search : '');
     const end = timeoutMs ? AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]) : signal;
-    const headers = await Promise.race([this.#credentials(), aborted(end)]);
-    if (body) headers['Content-Type'] = 'application/json';
-    const response = await fetch(this.url + path + (search.size ? '?' + search : ''), {
-      method,
-      headers,
-      body: body ? JSON.stringify(body) : null,
-      signal: end,
-    });
+    /** @param {string | undefined} token */
+    const send = (token) => {
+      const headers = this.getToken ? { Authorization: 'Bearer ' + token } : this.#names();
+      const type = body && { 'Content-Type': 'application/json' };
+      return fetch(url, { method, headers: { ...headers, ...type }, body: body ? JSON.stringify(body) : null, signal: end });
+    };
+    const token = await Promise.race([this.#getToken(), aborted(end)]);
+    let response = await send(token);
+    if (response.status === 401 && (await Promise.race([this.#hasAnother(token), aborted(end)]))) response = await send(this.#token);
     if (!response.ok) throw await refusal(response);
     return response;
   }
@@ -180,11 +196,26 @@ export class Lockhouse {
     return this.#post(workspaceId, '/release', body);
   }
 
-  /** The same from a page that closes. Returns whether the browser took it.
+  /** The same from a page that closes. The credentials are in the body and its type is `text/plain`, so that no preflight is needed,
+   * for which there would be no time. Never throws.
    * @param {string} workspaceId @param {{ fence: number }} body */
-  releaseByBeacon(workspaceId, body) {
-    const access_token = this.getToken ? this.#token : this.userId;
-    return navigator.sendBeacon(this.url + this.lockPath(workspaceId) + '/release', JSON.stringify({ ...body, access_token }));
+  releaseOnClose(workspaceId, { fence }) {
+    const url = this.url + this.lockPath(workspaceId) + '/release';
+    const text = JSON.stringify({ fence, access_token: this.getToken ? this.#token : this.userId });
+    const beacon = () => navigator.sendBeacon?.(url, text);
+    try {
+      // Some extensions block beacons, and the page is not told.
+      if ('keepalive' in Request.prototype) fetch(url, { method: 'POST', body: text, keepalive: true }).catch(beacon);
+      else beacon();
+    } catch {
+      // Then the lease ends by itself.
+    }
+  }
+
+  /** Whom the server takes the caller for.
+   * @param {Asked} [asked] @returns {Promise<{ user_id: string | null, name: string | null, mode: string, scope: string | null }>} */
+  whoami(asked) {
+    return this.request('GET', '/api/v1/whoami', asked);
   }
 
   /** Who has it.

@@ -1,12 +1,19 @@
-import { acquire, giveBack, hasEnded, heartbeat, isHere, read } from './claim.js';
+import { acquire, giveBack, hasEnded, heartbeat, isHere, isMine, read } from './claim.js';
+import { moment } from './clock.js';
 import { Refusal, isRefusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
+import { place } from './web-locks.js';
 
 /** What may take its time, until its signal says that nobody wants it any more. */
 
 /** The longest that the server lets anybody wait at a time, and when to ask again so as to keep one's place (milliseconds). */
 const WAIT_MS = 60_000;
 const ASK_AGAIN_MS = 45_000;
+/** Most requests of a browser that wait at one server: each keeps one of its six connections. */
+const PLACES = 2;
+/** A tab without a place is told so after this time, and tries again after this one, if it hears nothing (milliseconds). */
+const NO_PLACE_MS = 1_500;
+const TRY_AGAIN_MS = 20_000;
 /** Until it is tried again by somebody who has to sign in first (milliseconds). */
 const SIGNED_OUT_MS = 30_000;
 
@@ -18,6 +25,8 @@ const SIGNED_OUT_MS = 30_000;
 export class Effort extends AbortController {
   /** Standing in line. @type {Promise<import('./view.js').State> | undefined} */ line;
   isComingBack = false;
+  /** Tries again, without a place in line: the lock may be free. */
+  nudge = () => {};
 
   /** @param {boolean} isWanted */
   constructor(isWanted) {
@@ -27,10 +36,54 @@ export class Effort extends AbortController {
   }
 }
 
-/** Stands in line until it is our turn, and claims what is granted: it is not known when that was, so it counts from a
- * heartbeat on.
+/** What becomes of standing in line: whether the server keeps a place for this tab, and what was granted, perhaps when it is no longer
+ * wanted.
+ * @typedef {{ onPlace: (hasPlace: boolean) => void, granted: (grant: Grant) => void }} Told */
+
+/** Stands in line until it is this tab's turn. At most two requests of a browser wait at the server, so that heartbeats and saves always
+ * have a connection; a tab without a place there tries again when the lock may be free.
+ * @param {Claim} claim @param {Effort} effort @param {Told} told */
+export async function standInLine(claim, effort, told) {
+  const over = new AbortController();
+  const signal = AbortSignal.any([effort.signal, over.signal]);
+  const trying = new AbortController();
+  const waiting = (async () => {
+    await place('lockhouse wait ' + claim.client.address.origin, PLACES, signal);
+    trying.abort();
+    told.onPlace(true);
+    told.granted(await wait(claim, signal));
+  })();
+  const tries = tryAgain(claim, effort, AbortSignal.any([signal, trying.signal]), told).catch((error) => {
+    if (!trying.signal.aborted) throw error;
+    return waiting;
+  });
+  await Promise.race([waiting, tries]).finally(() => over.abort());
+}
+
+/** Tries again when the lock may be free.
+ * @param {Claim} claim @param {Effort} effort @param {AbortSignal} signal @param {Told} told */
+async function tryAgain(claim, effort, signal, told) {
+  await sleep(NO_PLACE_MS, signal);
+  told.onPlace(false);
+  for (;;) {
+    const nudged = new Promise((resolve) => (effort.nudge = () => resolve(undefined)));
+    try {
+      const holder = await read(claim, { signal });
+      if (!holder || isHere(claim, holder)) return told.granted(await acquire(claim));
+      // Another tab of this person has it.
+      if (isMine(claim, holder)) return told.granted({ lock: holder, sentAt: moment() });
+    } catch (error) {
+      if (signal.aborted || !(isPassing(error) || isRefusal(error, 'lock_held'))) throw error;
+    }
+    await Promise.race([nudged, sleep(TRY_AGAIN_MS * (1 + Math.random() / 2), signal)]);
+    // Those who have a place come first.
+    await sleep(50 + 200 * Math.random(), signal);
+  }
+}
+
+/** Waits at the server, and claims what is granted: it is not known when that was, so it counts from a heartbeat on.
  * @param {Claim} claim @param {AbortSignal} signal @returns {Promise<Grant>} */
-export async function standInLine(claim, signal) {
+async function wait(claim, signal) {
   for (;;) {
     const lock = await stand(claim, signal);
     try {
@@ -88,10 +141,10 @@ function stand(claim, signal) {
 export async function comeBack(claim, fence, signal) {
   for (let failures = 0; ; failures++) {
     try {
-      const holder = await read(claim, { retryForMs: 0 });
+      const holder = await read(claim, { signal });
       signal.throwIfAborted();
       if (holder && !isHere(claim, holder)) return { holder, changed: true };
-      const grant = await acquire(claim, {}, { retryForMs: 0 });
+      const grant = await acquire(claim);
       const after = grant.lock.fence;
       // If the person has begun something else meanwhile, it is for that to say what becomes of it.
       if (after === fence || signal.aborted || (await isNext(claim, fence, after)) || signal.aborted) return grant;

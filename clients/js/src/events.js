@@ -1,7 +1,7 @@
 import { backoff, isPassing, sleep } from './retry.js';
 
 /** The server says something every 15 s. After so long without a word the connection is dead (milliseconds). */
-const SILENCE_MS = 40_000;
+export const SILENCE_MS = 40_000;
 /** A connection that has lasted so long was a good one (milliseconds). */
 const GOOD_MS = 10_000;
 
@@ -15,19 +15,22 @@ const GOOD_MS = 10_000;
  * @property {AbortSignal} signal ends it.
  * @property {(told: Told) => void} onEvent
  * @property {(connected: boolean) => void} [onConnection] whether it is connected just now.
+ * @property {() => void} [onAlive] something was heard: an event, or the comment that the server sends every 15 s.
  */
 
 /** Tells what happens, in order, each event once, and comes back by itself when the connection is lost.
  * Ends when `signal` says so; throws when the server refuses.
  * (Not by `EventSource`: that sends no credentials.)
  * @param {import('./client.js').Lockhouse} client @param {Following} following */
-export async function follow(client, { workspaceIds = [], since, signal, onEvent, onConnection }) {
+export async function follow(client, { workspaceIds = [], since, signal, onEvent, onConnection, onAlive }) {
   const query = new URLSearchParams(workspaceIds.map((id) => ['workspace_id', id]));
   let last = since;
   let wasConnected = false;
   for (let attempt = 0; !signal.aborted; attempt++) {
     if (last !== undefined) query.set('since', String(last));
     const began = performance.now();
+    /** @type {unknown} */
+    let problem;
     const silence = new AbortController();
     let timer = setTimeout(() => silence.abort(), SILENCE_MS);
     try {
@@ -49,11 +52,13 @@ export async function follow(client, { workspaceIds = [], since, signal, onEvent
         }
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), SILENCE_MS);
+        onAlive?.();
         read(bytes);
       }
     } catch (error) {
       if (signal.aborted) break;
       if (!isPassing(error) && !silence.signal.aborted) throw error;
+      problem = error;
     } finally {
       clearTimeout(timer);
       // Whoever threw when they were told has not closed it.
@@ -61,7 +66,7 @@ export async function follow(client, { workspaceIds = [], since, signal, onEvent
       onConnection?.(false);
     }
     if (performance.now() - began >= GOOD_MS) attempt = 0;
-    await sleep(backoff(attempt), signal).catch(() => {});
+    await sleep(backoff(attempt, problem), signal).catch(() => {});
   }
 }
 

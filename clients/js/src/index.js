@@ -1,3 +1,3 @@
 export { Lockhouse } from './client.js';
-export { NotHeld, WorkspaceLock } from './lock.js';
-export { Refusal } from './refusal.js';
+export { WorkspaceLock } from './lock.js';
+export { NotHeld, Refusal } from './refusal.js';

@@ -1,7 +1,8 @@
-import { acquire, giveBack, isHere } from './claim.js';
+import { acquire, giveBack, isHere, isMine } from './claim.js';
 import { Effort, comeBack, standInLine } from './efforts.js';
 import { Lease } from './lease.js';
-import { isRefusal } from './refusal.js';
+import { LockEventTarget } from './lock-events.js';
+import { NotHeld, isRefusal } from './refusal.js';
 import { tabSession } from './session.js';
 import { Sight } from './sight.js';
 import { tabsOf } from './tabs.js';
@@ -15,24 +16,13 @@ import { ENDINGS, holderOf } from './view.js';
  * @property {number} [ttlMs] how long a lease is; without it, as long as the server says.
  * @property {string} [note] what others are shown.
  * @property {Record<string, unknown>} [metadata]
- * @property {string} [sessionId] what tells this tab from others; made up without it.
+ * @property {string} [sessionId] what tells this tab from others; without it the client has a name that no other live page has.
  * @property {boolean} [releaseOnClose] release when the page is closed: true, unless it says false.
  */
 
-/** Thrown by a save that must not go out: this tab does not have the lock. */
-export class NotHeld extends Error {
-  constructor() {
-    super('This tab does not have the lock, so nothing is saved.');
-    this.name = 'NotHeld';
-  }
-}
-
 /** One workspace, as this tab sees it. It renews what it has by itself until it is told to release or to close.
- *
- * Events: `change` (after every change of {@link WorkspaceLock#view}), `held` (this tab has it now; detail: `fence`, and
- * `isNew` unless it comes back and nobody else can have changed anything meanwhile), `lost` (detail: {@link Loss}), `knock`
- * (somebody asks for it; detail: the knock), `declined` (the holder keeps it). */
-export class WorkspaceLock extends EventTarget {
+ * For its events see {@link import('./lock-events.js').LockEvents}. */
+export class WorkspaceLock extends LockEventTarget {
   /** @type {import('./claim.js').Claim} */ #claim;
   /** What it knows. @type {Sight} */ #now;
   /** What it has. @type {Lease | null} */ #lease = null;
@@ -50,10 +40,9 @@ export class WorkspaceLock extends EventTarget {
     client.lockPath(workspaceId);
     this.client = client;
     this.workspaceId = workspaceId;
-    this.sessionId = sessionId ?? tabSession();
-    /** @private */
-    this.wish = { session_id: this.sessionId, ttl_ms: ttlMs, note, metadata };
-    this.#claim = { client, workspaceId, wish: this.wish };
+    const session = sessionId === undefined ? tabSession() : null;
+    const wish = { get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
+    this.#claim = { client, workspaceId, wish, ready: async () => session?.ready };
     this.#now = new Sight(this.#claim, () => this.#changed());
     /** @private */
     this.tabs = tabsOf(client);
@@ -67,6 +56,7 @@ export class WorkspaceLock extends EventTarget {
         if (isConnected) this.#lookAgain();
         this.#now.connect(isConnected);
       },
+      onLook: () => this.#now.isConnected || this.refresh().catch(() => this.#now.forget()),
       onHolder: ({ session, fence }) => {
         if (session === this.sessionId) return;
         if (this.#lease) this.#lease.rival(session, fence);
@@ -76,8 +66,17 @@ export class WorkspaceLock extends EventTarget {
       onShow: () => this.#wake(),
     });
     signal.addEventListener('abort', leave);
+    const renamed = () => (this.#lease ? this.#lease.hurry() : this.#now.see(this.#now.holder));
+    session?.onRename.add(renamed);
+    signal.addEventListener('abort', () => session?.onRename.delete(renamed));
     // Until the server is reached.
     this.#now.read({ retryForMs: Infinity, signal }).catch(() => {});
+  }
+
+  /** What tells this tab from others. It may change when the page was just opened, or is back from the back-forward cache: then another
+   * tab has the name. */
+  get sessionId() {
+    return this.#claim.wish.session_id;
   }
 
   /** Where it stands now. It is found out anew each time: no timer has to run for a lease to be over. */
@@ -290,8 +289,10 @@ export class WorkspaceLock extends EventTarget {
   /** @param {Effort} effort @returns {Promise<State>} */
   #standIn(effort) {
     this.#now.wait();
-    effort.line = standInLine(this.#claim, effort.signal)
-      .then((grant) => this.#granted(grant))
+    effort.line = standInLine(this.#claim, effort, {
+      onPlace: (hasPlace) => effort.signal.aborted || hasPlace === this.#now.hasPlace || this.#now.wait(hasPlace),
+      granted: (grant) => this.#granted(grant),
+    })
       .catch((error) => {
         if (effort.signal.aborted) return;
         this.#now.waitNoLonger();
@@ -384,6 +385,7 @@ export class WorkspaceLock extends EventTarget {
     if (isDeclined) this.#tell('declined');
     // This tab asked, and then did not want it any more.
     if (lock && type === 'lock.handed_over' && isHere(this.#claim, lock) && !this.#effort.isWanted) giveBack(this.#claim, lock.fence);
+    if (!lock || isMine(this.#claim, lock)) this.#effort.nudge();
   }
 
   /** @param {boolean} isReleased */
@@ -392,7 +394,7 @@ export class WorkspaceLock extends EventTarget {
     if (this.#effort.isComingBack) this.#before = 'held';
     this.#begin(this.#effort.isWanted);
     if (!this.#lease || !isReleased) return;
-    this.client.releaseByBeacon(this.workspaceId, { fence: this.#lease.fence });
+    this.client.releaseOnClose(this.workspaceId, { fence: this.#lease.fence });
     this.#before = 'held';
     this.#now.leave(this.#drop());
   }

@@ -1,34 +1,71 @@
+import { randomName } from './random.js';
+import { hold } from './web-locks.js';
+
 const KEY = 'lockhouse session';
+/** A page that is loaded again waits so long until its predecessor is gone (milliseconds). */
+const PATIENCE_MS = 1_000;
 
-/** A name that nobody else has. (`randomUUID` is there on pages with TLS only.) */
-export const randomName = () => crypto.getRandomValues(new Uint32Array(3)).join('-');
-
-/** @param {(storage: Storage) => void} use */
+/** @template T @param {(storage: Storage) => T} use @returns {T | undefined} */
 function withStorage(use) {
   try {
-    use(sessionStorage);
+    return use(sessionStorage);
   } catch {
     // The browser keeps nothing for this page. Then a reload is another tab.
+    return undefined;
   }
 }
 
-/** @type {string | undefined} */
+/** What this page is called. The name is kept in `sessionStorage`, so it is the same when the page is loaded again, also after a
+ * crash. A tab that is duplicated has a copy of it, so a page holds its name by a Web Lock while it lives, and takes another name if
+ * somebody else has it. */
+class Session {
+  #kept = withStorage((storage) => storage.getItem(KEY));
+  name = this.#kept ?? 'tab-' + randomName();
+  /** Called when the name has changed. @type {Set<() => void>} */
+  onRename = new Set();
+  #life = new AbortController();
+  /** @type {Promise<void> | undefined} */ #ready;
+
+  constructor() {
+    globalThis.window?.addEventListener('pagehide', () => {
+      // A page in the back-forward cache has no name: it takes one when it is back.
+      this.#life.abort();
+      this.#ready = undefined;
+    });
+  }
+
+  /** Resolves when no other live page has the name. Nothing is to be locked before. */
+  get ready() {
+    return (this.#ready ??= this.#claim());
+  }
+
+  async #claim() {
+    const life = (this.#life = new AbortController());
+    const held = hold('lockhouse session ' + this.name, life.signal, { onStolen: () => this.#rename() });
+    if (this.#kept === this.name) {
+      const patience = setTimeout(() => life.abort(), PATIENCE_MS);
+      await held.catch(() => {
+        // Unless the page was hidden meanwhile.
+        if (life === this.#life && this.#ready) this.#rename();
+      });
+      clearTimeout(patience);
+    } else {
+      // Nobody else can have a new name.
+      held.catch(() => {});
+      this.#kept = this.name;
+      withStorage((storage) => storage.setItem(KEY, this.name));
+    }
+  }
+
+  #rename() {
+    this.name = 'tab-' + randomName();
+    this.#ready = this.#claim();
+    this.onRename.forEach((tell) => tell());
+  }
+}
+
+/** @type {Session | undefined} */
 let mine;
 
-/** What this tab is called. It stays the same when the page is loaded again. A tab that is duplicated is another one:
- * while the page is open its name stands nowhere where it could be copied.
- * @returns {string} */
-export function tabSession() {
-  if (mine) return mine;
-  const take = () =>
-    withStorage((storage) => {
-      mine ??= storage.getItem(KEY) ?? undefined;
-      storage.removeItem(KEY);
-    });
-  take();
-  mine ??= 'tab-' + randomName();
-  const name = mine;
-  globalThis.window?.addEventListener('pagehide', () => withStorage((storage) => storage.setItem(KEY, name)));
-  globalThis.window?.addEventListener('pageshow', take);
-  return name;
-}
+/** The session of this page. */
+export const tabSession = () => (mine ??= new Session());

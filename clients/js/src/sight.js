@@ -15,6 +15,8 @@ export class Sight {
   /** @type {Knock | null} */ knock = null;
   hasAsked = false;
   isConnected = false;
+  /** Whether the server keeps a place in line for this tab, while it waits. */
+  hasPlace = true;
   /** The fence of what this tab gave away last. */ #given = 0;
   /** Whether the server lets this person take over the lease with this fence, as far as it has said so. */
   #mayTakeOver = { fence: 0, is: true };
@@ -96,9 +98,11 @@ export class Sight {
     this.#onChange();
   }
 
-  /** This tab stands in line. */
-  wait() {
+  /** This tab stands in line.
+   * @param {boolean} [hasPlace] */
+  wait(hasPlace = true) {
     this.state = 'waiting';
+    this.hasPlace = hasPlace;
     this.#onChange();
   }
 
@@ -110,6 +114,13 @@ export class Sight {
    * @param {boolean} isConnected */
   connect(isConnected) {
     this.isConnected = isConnected;
+    this.#onChange();
+  }
+
+  /** It cannot be found out who has it. What may have been taken meanwhile is not shown as free. */
+  forget() {
+    if (this.isConnected || this.state !== 'free') return;
+    this.state = 'unknown';
     this.#onChange();
   }
 

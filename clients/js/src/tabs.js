@@ -1,45 +1,53 @@
-import { follow } from './events.js';
+import { moment, since } from './clock.js';
+import { SILENCE_MS, follow } from './events.js';
+import { randomName } from './random.js';
 import { Refusal } from './refusal.js';
-import { randomName } from './session.js';
+import { isPassing, sleep } from './retry.js';
+import { hold, place } from './web-locks.js';
 
-/** One stream of events for all tabs of a person: the tab that has the browser's lock (Web Locks) follows, for itself
- * and for the others, and passes on what it hears (BroadcastChannel). When it is closed, another one goes on from what
- * was heard last. Where the browser has no Web Locks (pages without TLS), each tab follows for itself.
- */
+/** One stream of events for all tabs of a person. The tab that has the browser-wide lock leads: it follows, for itself and for the
+ * others, and passes on what it hears (BroadcastChannel). When it is closed, refused or silent, another one goes on from what was
+ * heard last. Tabs belong together if they call the same server as the same user with the same scope, as the server says. */
 
 /** What somebody in this tab wants to know of a workspace.
  * @typedef {object} Listener
  * @property {string} workspaceId
  * @property {(told: import('./events.js').Told) => void} onEvent
  * @property {(connected: boolean) => void} onConnection when the stream begins, with what has happened before, or ends.
+ * @property {() => void} onLook it is time to look by itself, if it is not connected.
  * @property {(holder: { session: string, fence: number }) => void} onHolder a tab of this person has the lock.
  * @property {() => void} onHide the page goes away, perhaps for ever.
  * @property {() => void} onShow it is back, or is seen again.
  */
-/** @typedef {{ kind: 'who' } | { kind: 'want', tab: string, ids: string[] }
+/** `who`, `told`, `connection` and `alive` are said by the tab that leads.
+ * @typedef {{ kind: 'who' } | { kind: 'want', tab: string, ids: string[] }
  *   | { kind: 'told', told: import('./events.js').Told } | { kind: 'connection', ids: string[], connected: boolean }
- *   | { kind: 'holder', id: string, session: string, fence: number }} Word */
+ *   | { kind: 'alive' } | { kind: 'holder', id: string, session: string, fence: number }} Word */
 
-/** Most workspaces that the server lets one name. */
+/** Most workspaces that the server lets one name, and most tabs that are heard. */
 const MOST = 100;
 /** After a refusal it is tried again after so long (milliseconds). */
 const REFUSED_MS = 30_000;
+/** A leading tab that is asked whether it is there answers within this time (milliseconds). */
+const ANSWER_MS = 2_000;
+/** What is not connected looks by itself: first so soon, then so often (milliseconds). */
+const FIRST_LOOK_MS = 1_000;
+const LOOK_MS = 15_000;
+/** Most streams from a browser to one server: each keeps one of its six connections. A person has one; two persons may share a browser. */
+const STREAMS = 2;
 
 /** Whether a refusal is about what was asked for, and not about who asks, or how often.
  * @param {unknown} error */
-const isOfThem = (error) => error instanceof Refusal && [400, 403, 404].includes(error.status);
+const isOfThem = (error) => error instanceof Refusal && !isPassing(error) && [400, 403, 404].includes(error.status);
 
-/** @type {Map<string, Tabs>} */
-const all = new Map();
+/** @type {WeakMap<import('./client.js').Lockhouse, Tabs>} */
+const all = new WeakMap();
 
-/** The tabs of whoever calls with this client.
+/** The tabs of the person who calls with this client.
  * @param {import('./client.js').Lockhouse} client @returns {Tabs} */
 export function tabsOf(client) {
-  // With the version of what is said between them.
-  const name = 'lockhouse 1 ' + JSON.stringify([client.url, client.userId]);
-  const tabs = all.get(name) ?? new Tabs(name, client);
-  all.set(name, tabs);
-  tabs.use(client);
+  const tabs = all.get(client) ?? new Tabs(client);
+  all.set(client, tabs);
   return tabs;
 }
 
@@ -49,19 +57,21 @@ export class Tabs {
   /** @type {BroadcastChannel | undefined} */ #channel;
   #tab = randomName();
   /** The last revision that any of the tabs heard. @type {number | undefined} */ #last;
-  /** Ends this tab's turn. @type {AbortController | undefined} */ #turn;
-  /** Ends the stream. @type {AbortController | undefined} */ #stream;
-  /** What it is about, as JSON; empty where it has to begin anew. */ #following = '';
-  /** Whether this tab's stream is there. */ #isConnected = false;
+  /** Ends the membership of this tab, from `#enter` to `#leave`. @type {AbortController | undefined} */ #turn;
+  /** Ends what it does to lead, and its leading. @type {AbortController | undefined} */ #candidacy;
   #isLeading = false;
-  /** Whether the tabs have one stream together. */ #shares = true;
+  /** Ends the stream. @type {AbortController | undefined} */ #stream;
+  /** What the stream is about, as JSON; empty where it has to begin anew. */ #following = '';
+  /** Whether this tab's stream is there. */ #isConnected = false;
+  /** When the stream, or the tab that leads, said something. */ #heardAt = moment();
+  /** When a follower has heard nothing for too long. @type {ReturnType<typeof setTimeout> | undefined} */ #silence;
+  /** When it is time to look. @type {ReturnType<typeof setTimeout> | undefined} */ #look;
   /** Those that the server does not show. @type {Set<string>} */ #refused = new Set();
   /** When they are asked for again. @type {ReturnType<typeof setTimeout> | undefined} */ #later;
   /** Ends the listening to the page. */ #ears = new AbortController();
 
-  /** @param {string} name @param {import('./client.js').Lockhouse} client */
-  constructor(name, client) {
-    this.name = name;
+  /** @param {import('./client.js').Lockhouse} client */
+  constructor(client) {
     this.client = client;
     const { window, document } = globalThis;
     /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} act */
@@ -74,17 +84,8 @@ export class Tabs {
     on(document, 'visibilitychange', () => document.hidden || this.#wake());
   }
 
-  /** From now on it is asked as this one: the latest has the latest token.
-   * @param {import('./client.js').Lockhouse} client */
-  use(client) {
-    if (client === this.client) return;
-    this.client = client;
-    this.#refused.clear();
-    this.#following = '';
-    this.#refollow();
-  }
-
   #wake() {
+    if (since(this.#heardAt) > SILENCE_MS) this.#missed();
     this.#each((listener) => listener.onShow());
   }
 
@@ -99,7 +100,7 @@ export class Tabs {
       if (this.#listeners.size) return;
       this.#leave();
       this.#ears.abort();
-      all.delete(this.name);
+      all.delete(this.client);
     };
   }
 
@@ -121,7 +122,7 @@ export class Tabs {
   /** Says what the stream brings, to all for whom it is.
    * @param {Word} word */
   #tell(word) {
-    if (this.#shares) this.#say(word);
+    this.#say(word);
     this.#hear(word);
   }
 
@@ -137,21 +138,67 @@ export class Tabs {
   #hear(word) {
     switch (word.kind) {
       case 'who':
+        this.#heard();
         return this.#want();
+      case 'alive':
+        return this.#heard();
       case 'want':
+        this.#others.delete(word.tab);
         if (word.ids.length) this.#others.set(word.tab, word.ids);
-        else this.#others.delete(word.tab);
+        // Those that were heard last are more likely to be there still.
+        for (const tab of this.#others.keys()) if (this.#others.size > MOST) this.#others.delete(tab);
         return this.#refollow(word.ids);
       case 'told': {
+        this.#heard();
         const { told } = word;
         this.#last = told.id || undefined;
         return this.#each((listener) => listener.onEvent(told), told.data?.workspace_id ? [told.data.workspace_id] : undefined);
       }
       case 'connection':
-        return this.#each((listener) => listener.onConnection(word.connected), word.ids);
+        this.#heard();
+        return this.#connect(word.connected, word.ids);
       case 'holder':
         return this.#each((listener) => listener.onHolder(word), [word.id]);
     }
+  }
+
+  /** Says whether the events are heard.
+   * @param {boolean} connected @param {string[]} [ids] */
+  #connect(connected, ids) {
+    if (!connected && this.#turn) this.#lookIn(FIRST_LOOK_MS);
+    this.#each((listener) => listener.onConnection(connected), ids);
+  }
+
+  /** @param {number} ms */
+  #lookIn(ms) {
+    clearTimeout(this.#look);
+    this.#look = setTimeout(() => {
+      this.#lookIn(LOOK_MS);
+      this.#each((listener) => listener.onLook());
+    }, ms * (1 + Math.random() / 3));
+  }
+
+  /** Something was heard: of the stream, if this tab leads. */
+  #heard() {
+    this.#heardAt = moment();
+    clearTimeout(this.#silence);
+    // A stream ends by itself when it is silent.
+    if (!this.#isLeading && this.#turn) this.#silence = setTimeout(() => this.#missed(), SILENCE_MS);
+  }
+
+  /** Nothing was heard for too long. */
+  #missed() {
+    const { signal } = this.#turn ?? {};
+    if (!signal) return;
+    const heardAt = this.#heardAt;
+    this.#connect(false);
+    if (this.#isLeading) return this.#refollow();
+    // A tab that leads, and is not stopped, answers.
+    this.#want();
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      if (!signal.aborted && this.#heardAt === heardAt) this.#campaign(signal, true);
+    }, ANSWER_MS * (1 + Math.random()));
   }
 
   #ids() {
@@ -163,45 +210,82 @@ export class Tabs {
     this.#refollow(ids);
   }
 
-  #enter() {
+  async #enter() {
     if (this.#turn) return;
-    this.#turn = new AbortController();
-    const { signal } = this.#turn;
-    const channel = new BroadcastChannel(this.name);
+    const { signal } = (this.#turn = new AbortController());
+    this.#lookIn(LOOK_MS);
+    while (!signal.aborted) {
+      try {
+        const { user_id, scope } = await this.client.whoami({ signal, retryForMs: Infinity });
+        signal.throwIfAborted();
+        // With the version of what is said between them.
+        return this.#join('lockhouse 2 ' + JSON.stringify([this.client.address, user_id ?? this.client.userId, scope]), signal);
+      } catch {
+        // The person is not signed in, perhaps.
+        await sleep(REFUSED_MS, signal).catch(() => {});
+      }
+    }
+  }
+
+  /** @param {string} name @param {AbortSignal} signal */
+  #join(name, signal) {
+    const channel = new BroadcastChannel(name);
     this.#channel = channel;
     channel.onmessage = ({ data }) => {
       if (typeof data?.kind === 'string') this.#hear(data);
     };
-    const lead = () =>
-      new Promise((resolve) => {
-        // It may come when this tab does not want it any more.
-        if (signal.aborted) return resolve(undefined);
-        signal.addEventListener('abort', resolve);
-        this.#isLeading = true;
-        this.#say({ kind: 'who' });
-        this.#refollow();
-      });
-    const takeTurn = async () => navigator.locks.request(this.name, { signal }, lead);
-    takeTurn().catch(() => {
+    this.#heard();
+    this.#want();
+    this.#campaign(signal);
+  }
+
+  /** Leads when it is this tab's turn; or at once, if the tab that leads does not answer.
+   * @param {AbortSignal} turn @param {boolean} [steal] */
+  #campaign(turn, steal = false) {
+    const channel = this.#channel;
+    if (!channel || this.#isLeading) return;
+    this.#candidacy?.abort();
+    const candidacy = (this.#candidacy = new AbortController());
+    const { signal } = candidacy;
+    const onStolen = () => {
+      // This tab was stopped, and another one leads now.
+      this.#stepDown();
+      this.#campaign(turn);
+    };
+    hold(channel.name, signal, { steal, onStolen }).then(() => {
       if (signal.aborted) return;
-      // Where the browser has none, or none for this page, each tab follows for itself.
-      this.#shares = false;
-      lead();
-    });
+      this.#isLeading = true;
+      clearTimeout(this.#silence);
+      this.#say({ kind: 'who' });
+      this.#refollow();
+    }, () => {});
+  }
+
+  /** Leads no more; the others are told, and one of them goes on. */
+  #stepDown() {
+    const ids = this.#wanted();
+    this.#resign();
+    this.#tell({ kind: 'connection', ids, connected: false });
+  }
+
+  #resign() {
+    this.#candidacy?.abort();
+    this.#candidacy = undefined;
+    this.#isLeading = false;
+    this.#refollow();
+    this.#others.clear();
   }
 
   #leave() {
     this.#turn?.abort();
     this.#turn = undefined;
-    clearTimeout(this.#later);
+    for (const timer of [this.#later, this.#silence, this.#look]) clearTimeout(timer);
     this.#later = undefined;
     this.#refused.clear();
-    this.#isLeading = false;
-    this.#refollow();
+    this.#resign();
     this.#channel?.close();
     this.#channel = undefined;
-    this.#others.clear();
-    this.#each((listener) => listener.onConnection(false));
+    this.#connect(false);
   }
 
   #hide() {
@@ -219,8 +303,7 @@ export class Tabs {
   /** What this tab is to follow. */
   #wanted() {
     if (!this.#isLeading) return [];
-    const others = this.#shares ? [...this.#others.values()].flat() : [];
-    return [...new Set([...this.#ids(), ...others])].sort();
+    return [...new Set([...this.#ids(), ...[...this.#others.values()].flat()])].sort();
   }
 
   /** Follows what is wanted now, if it is this tab's turn.
@@ -228,42 +311,57 @@ export class Tabs {
   #refollow(news = []) {
     const ids = this.#wanted().filter((id) => !this.#refused.has(id));
     const wanted = JSON.stringify(ids);
-    if (wanted === this.#following) {
+    if (wanted === this.#following && since(this.#heardAt) < SILENCE_MS) {
       // Nothing has to begin anew for it: whoever has come is told how it stands.
-      if (this.#isConnected && news.length) this.#tell({ kind: 'connection', ids: news, connected: true });
+      if (this.#isLeading && news.length) this.#tell({ kind: 'connection', ids: news, connected: this.#isConnected });
       return;
     }
-    this.#isConnected = false;
     this.#following = wanted;
     this.#stream?.abort();
     this.#stream = undefined;
+    this.#isConnected = false;
     if (!ids.length) return;
     this.#stream = new AbortController();
-    const { signal } = this.#stream;
-    follow(this.client, {
-      // Of more than it lets one name, the server tells of all.
-      workspaceIds: ids.length > MOST ? [] : ids,
-      ...(this.#last !== undefined && { since: this.#last }),
-      signal,
-      onEvent: (told) => signal.aborted || this.#tell({ kind: 'told', told }),
-      onConnection: (connected) => {
-        if (signal.aborted) return;
-        this.#isConnected = connected;
-        this.#tell({ kind: 'connection', ids, connected });
-      },
-    }).catch((error) => this.#sort(ids, signal, error));
+    this.#follow(ids, this.#stream.signal);
   }
 
-  /** The server refuses to tell of these. Those that it does not show either are left out for a while; if there are none,
-   * all of it is tried again later: perhaps the person has signed in by then.
+  /** @param {string[]} ids @param {AbortSignal} signal */
+  async #follow(ids, signal) {
+    this.#heard();
+    try {
+      await place('lockhouse stream ' + this.client.address.origin, STREAMS, signal);
+      await follow(this.client, {
+        // Of more than it lets one name, the server tells of all.
+        workspaceIds: ids.length > MOST ? [] : ids,
+        ...(this.#last !== undefined && { since: this.#last }),
+        signal,
+        onEvent: (told) => signal.aborted || this.#tell({ kind: 'told', told }),
+        onAlive: () => signal.aborted || this.#tell({ kind: 'alive' }),
+        onConnection: (connected) => {
+          if (signal.aborted) return;
+          this.#isConnected = connected;
+          this.#tell({ kind: 'connection', ids, connected });
+        },
+      });
+    } catch (error) {
+      this.#sort(ids, signal, error);
+    }
+  }
+
+  /** The server refuses to tell of these. Those that it does not show either are left out for a while; if there are none, the refusal is
+   * about who asks: another tab may lead, and this one tries again later.
    * @param {string[]} ids @param {AbortSignal} signal @param {unknown} error */
   async #sort(ids, signal, error) {
     const refused = isOfThem(error) ? await this.#refusedOf(ids) : [];
     if (signal.aborted) return;
     refused.forEach((id) => this.#refused.add(id));
-    this.#tryLater();
-    if (refused.length) this.#refollow();
-    else this.#following = '';
+    if (refused.length) {
+      this.#tryLater();
+      return this.#refollow();
+    }
+    const turn = this.#turn?.signal;
+    this.#stepDown();
+    await sleep(REFUSED_MS, turn).then(() => turn && this.#campaign(turn), () => {});
   }
 
   /** @param {string[]} ids @returns {Promise<string[]>} */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer as createProxy, request as forward } from 'node:http';
 import { createServer, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -102,6 +103,51 @@ export class Wire {
   stop() {
     this.server.close();
     for (const socket of this.sockets) socket.destroy();
+  }
+}
+
+/** A proxy in front of the server, as its own machine calls it. `answer` may answer instead: with a status, headers and a body. `asked` has what was asked,
+ * `open` the requests that are not answered in full yet. */
+export class Proxy {
+  /** @param {string} url */
+  static async to(url) {
+    const proxy = new Proxy();
+    const { hostname, port, host } = new URL(url);
+    proxy.server = createProxy((request, response) => {
+      const { method, url: path } = request;
+      const asked = { method, path, headers: request.headers };
+      proxy.asked.push(asked);
+      proxy.open.add(asked);
+      response.on('close', () => proxy.open.delete(asked));
+      const { origin, ...headers } = request.headers;
+      const answer = proxy.answer(asked);
+      if (answer) return void response.writeHead(answer.status, answer.headers).end(answer.body ?? '<h1>No</h1>');
+      const far = forward({ hostname, port, method, path, headers: { ...headers, host, ...(proxy.keepsOrigin && { origin }) } }, (answered) => {
+        response.writeHead(answered.statusCode, answered.headers);
+        response.flushHeaders();
+        answered.on('error', () => response.destroy());
+        answered.pipe(response);
+      });
+      far.on('error', () => response.destroy());
+      response.on('close', () => far.destroy());
+      request.pipe(far);
+    });
+    proxy.server.listen(0, '127.0.0.1');
+    await once(proxy.server, 'listening');
+    proxy.port = proxy.server.address().port;
+    proxy.url = `http://127.0.0.1:${proxy.port}`;
+    return proxy;
+  }
+
+  asked = [];
+  open = new Set();
+  keepsOrigin = false;
+  /** @type {(asked: { method: string, path: string, headers: Record<string, string> }) => { status: number, headers?: object, body?: string } | undefined} */
+  answer = () => undefined;
+
+  stop() {
+    this.server.close();
+    this.server.closeAllConnections();
   }
 }
 

@@ -1,0 +1,19 @@
+/** The events of a lock, by type, with their `detail`: `change` after every change of the view; `held` when this tab has the lock, where
+ * `isNew` is false if the same lease came back and nobody else can have changed anything; `lost`; `knock` when somebody asks for the
+ * lock; `declined` when the holder keeps it.
+ * @typedef {{
+ *   change: import('./view.js').View, held: { fence: number, isNew: boolean }, lost: import('./view.js').Loss,
+ *   knock: import('./client.js').Knock, declined: undefined,
+ * }} LockEvents */
+/** @template {keyof LockEvents} K
+ * @typedef {((event: CustomEvent<LockEvents[K]>) => unknown) | { handleEvent(event: CustomEvent<LockEvents[K]>): unknown } | null} Listener */
+/** @typedef {{
+ *   addEventListener<K extends keyof LockEvents>(type: K, listener: Listener<K>, options?: AddEventListenerOptions | boolean): void,
+ *   addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: AddEventListenerOptions | boolean): void,
+ *   removeEventListener<K extends keyof LockEvents>(type: K, listener: Listener<K>, options?: EventListenerOptions | boolean): void,
+ *   removeEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: EventListenerOptions | boolean): void,
+ *   dispatchEvent(event: Event): boolean,
+ * }} LockEventTarget */
+
+/** An `EventTarget` that knows the types of its events. */
+export const LockEventTarget = /** @type {new () => LockEventTarget} */ (EventTarget);
