@@ -137,13 +137,13 @@ const takeOver = (there, holder) => ({
 
 /** @param {There} there @returns {Panel} */
 function waiting({ lock, texts, readOnly }) {
-  const { holder, hasAsked } = lock.view;
+  const { holder, hasAsked, hasPlace } = lock.view;
   const name = holder ? nameOf(holder) : '';
   const knock = holder?.knock?.user_id === lock.client.userId ? holder?.knock : null;
   return {
     key: 'waiting',
     title: texts.waiting,
-    text: [!holder ? texts.waitingFree : hasAsked ? texts.asked(name) : texts.waitingFor(name)],
+    text: [!holder ? texts.waitingFree : hasAsked ? texts.asked(name) : texts.waitingFor(name), ...(hasPlace ? [] : [texts.noPlace])],
     ticking: () => {
       const left = knock && leftMs(knock);
       return left === null ? (holder ? activity({ texts }, holder) : '') : texts.grantedIn(name, texts.duration(left));

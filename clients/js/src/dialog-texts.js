@@ -26,6 +26,7 @@ export const TEXTS = {
   /** @param {string} name */
   waitingFor: (name) => `You can edit as soon as ${name} has finished.`,
   waitingFree: 'It is free: one moment.',
+  noPlace: 'This browser stands in two lines already. This tab tries when it is free, and others may be quicker.',
   /** @param {string} name */
   asked: (name) => `${name} has been asked. You can edit as soon as ${name} agrees or has finished.`,
   /** @param {string} name @param {string} duration */

@@ -668,3 +668,27 @@ story('everything is done by keyboard alone', async ({ server, open }) => {
     'where the row was there is nothing',
   );
 });
+
+story('eight tabs of the console load, because those that nobody sees have no stream', async ({ server, open, context }) => {
+  await context.addInitScript(() => {
+    let isHidden = false;
+    Object.defineProperty(document, 'hidden', { get: () => isHidden });
+    window.see = (is) => {
+      isHidden = !is;
+      document.dispatchEvent(new Event('visibilitychange'));
+    };
+  });
+  const pages = [];
+  for (let more = 0; more < 8; more++) {
+    const page = await open();
+    await isLive(page);
+    await page.evaluate(() => see(false));
+    pages.push(page);
+  }
+  // What happened meanwhile is there when it is seen again.
+  await server.acquire('alice', 'design-42');
+  const [first] = pages;
+  await first.evaluate(() => see(true));
+  await isLive(first);
+  await row(first, 'design-42').waitFor();
+});

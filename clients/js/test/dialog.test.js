@@ -278,7 +278,7 @@ story('where it is not given back, nobody is told that it is tried', async ({ se
   const alice = await app(context, server, 'alice', 'alice', { ttlMs: 1_000 });
   await press(alice, 'Edit the drawing');
   await until(alice, 'held');
-  const body = JSON.stringify({ code: 'not_a_member', status: 403, detail: 'Only editors and admins of this workspace may lock it.' });
+  const body = JSON.stringify({ type: 'urn:lockhouse:problem:not_a_member', code: 'not_a_member', status: 403, detail: 'Only editors and admins of this workspace may lock it.' });
   const refuse = (route) => (route.request().method() === 'POST' ? route.fulfill({ status: 403, contentType: 'application/problem+json', body }) : route.abort());
   await context.route('**/api/**', refuse);
   await until(alice, 'lost');
@@ -290,7 +290,7 @@ story('where it is not given back, nobody is told that it is tried', async ({ se
 
 story('whoever is not signed in any more is told so', async ({ server, person }) => {
   const context = await person();
-  const body = JSON.stringify({ code: 'unauthenticated', status: 401, detail: 'Send a valid JWT in the header Authorization.' });
+  const body = JSON.stringify({ type: 'urn:lockhouse:problem:unauthenticated', code: 'unauthenticated', status: 401, detail: 'Send a valid JWT in the header Authorization.' });
   await context.route('**/away/**', (route) => route.fulfill({ status: 401, contentType: 'application/problem+json', body }));
   const bob = await app(context, server, 'bob');
   await bob.evaluate(async () => {
@@ -446,3 +446,17 @@ for (const look of LOOKS) {
     await accessible(alice, 'lost');
   });
 }
+
+story('whoever waits without a place in line is told so', async ({ server, person }) => {
+  for (const id of ['one', 'two', 'design-42']) await server.acquire('bob', id);
+  const alice = await app(await person(), server, 'alice');
+  await alice.evaluate(async () => {
+    const { WorkspaceLock } = await import('/client/index.js');
+    for (const id of ['one', 'two']) new WorkspaceLock(lock.client, id).wait();
+  });
+  await press(alice, 'Edit the drawing');
+  await press(alice, 'Wait');
+  await says(alice, 'This browser stands in two lines already.');
+  await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
+  await until(alice, 'held');
+});

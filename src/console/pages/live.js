@@ -8,21 +8,27 @@ export class Live {
   /** `connecting`, `live` or `lost` */
   state = 'connecting';
 
-  /** Follows until `signal` says so. `onRefused` hears why it may not. */
+  /** Follows until `signal` says so, while the page is seen: a stream keeps one of the six connections of the browser. `onRefused` hears
+   * why it may not. */
   async follow(client, signal, onRefused) {
     try {
-      await client.follow({
-        signal,
-        onEvent: (told) => {
-          learnFrom(told.data?.lock, performance.now());
-          this.#tell(told);
-        },
-        onConnection: (connected) => {
-          // What is shown was read before what is told from now on, and heartbeats are no events.
-          if (connected) this.#tell({ id: 0, type: 'reset', data: null });
-          this.#become(connected ? 'live' : 'lost');
-        },
-      });
+      while (!signal.aborted) {
+        await becomes(false, signal);
+        const hidden = new AbortController();
+        becomes(true, signal).then(() => hidden.abort());
+        await client.follow({
+          signal: AbortSignal.any([signal, hidden.signal]),
+          onEvent: (told) => {
+            learnFrom(told.data?.lock, performance.now());
+            this.#tell(told);
+          },
+          onConnection: (connected) => {
+            // What is shown was read before what is told from now on, and heartbeats are no events.
+            if (connected) this.#tell({ id: 0, type: 'reset', data: null });
+            this.#become(connected ? 'live' : document.hidden ? 'connecting' : 'lost');
+          },
+        });
+      }
     } catch (error) {
       this.#become('lost');
       onRefused(error);
@@ -53,6 +59,21 @@ export class Live {
     set.add(member);
     signal.addEventListener('abort', () => set.delete(member));
   }
+}
+
+/** Until the page is hidden, or seen, or `signal` says so. */
+function becomes(isHidden, signal) {
+  return new Promise((resolve) => {
+    const over = new AbortController();
+    const look = () => {
+      if (document.hidden !== isHidden && !signal.aborted) return;
+      over.abort();
+      resolve();
+    };
+    document.addEventListener('visibilitychange', look, { signal: over.signal });
+    signal.addEventListener('abort', look, { signal: over.signal });
+    look();
+  });
 }
 
 /** Calls `work` at once, after `ms` again and again, and when it is asked to, but never twice at the same time, and not
