@@ -128,3 +128,77 @@ fn a_migration_is_whole_or_does_not_happen() {
         sql.query_row("SELECT count(*) FROM pragma_table_info('locks')", [], |row| row.get(0)).unwrap();
     assert_eq!((version, columns), (1, 15));
 }
+
+/// A database in which something was changed by hand is refused with what it lacks, and left as it is.
+#[track_caller]
+fn refused(make: impl Fn(&Path), change: &str, says: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("changed.db");
+    make(&path);
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(change).unwrap();
+    drop(sql);
+    let before = std::fs::read(&path).unwrap();
+    let mut server = Server::start();
+    server.stop();
+    server.config.database.path.clone_from(&path);
+    let clock = lockhouse::time::Clock::Manual(std::sync::Arc::clone(&server.clock));
+    let error = lockhouse::cli::serve::start(&server.config, clock).err().unwrap().to_string();
+    let shown = path.to_str().unwrap();
+    assert!(error.starts_with(&format!("{shown} has {says}")), "{change}: {error}");
+    assert!(error.contains("put a backup in its place"), "{error}");
+    assert!(std::fs::read(&path).unwrap() == before, "{change}: nothing is written before");
+}
+
+fn newest(path: &Path) {
+    let mut server = Server::with(|config| config.database.path = path.to_owned());
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    server.stop();
+}
+
+#[test]
+fn what_a_file_lacks_is_said_before_anything_is_written() {
+    for (change, says) in [
+        ("ALTER TABLE locks DROP COLUMN note", "no column locks.note"),
+        ("DROP TABLE events", "no table events:"),
+        ("DELETE FROM meta", "0 rows in the table meta, and must have one"),
+        ("DROP INDEX locks_by_check", "no index locks_by_check"),
+        ("DROP TABLE restarts", "no table restarts:"),
+        ("ALTER TABLE knocks RENAME COLUMN at TO knocked_at", "no column knocks.at"),
+        (
+            "DROP INDEX locks_by_user; CREATE INDEX locks_by_user ON locks (fence)",
+            "another index locks_by_user",
+        ),
+        (
+            "DROP TABLE knocks; CREATE TABLE knocks (workspace_id, place, user_id, user_name, session_id, message, at)",
+            "another column knocks.at",
+        ),
+    ] {
+        refused(newest, change, says);
+    }
+}
+
+#[test]
+fn what_an_older_file_lacks_is_said_and_it_stays_of_its_version() {
+    refused(
+        version_1,
+        "ALTER TABLE locks DROP COLUMN note; PRAGMA wal_checkpoint(TRUNCATE)",
+        "no column locks.note",
+    );
+    refused(version_1, "DELETE FROM meta; PRAGMA wal_checkpoint(TRUNCATE)", "0 rows in the table meta");
+}
+
+#[test]
+fn what_a_file_has_besides_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("more.db");
+    newest(&path);
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(
+        "CREATE TABLE notes (text); CREATE INDEX notes_on_locks ON locks (note); CREATE VIEW v AS SELECT 1; ANALYZE;",
+    )
+    .unwrap();
+    drop(sql);
+    let server = Server::with(|config| config.database.path.clone_from(&path));
+    assert_eq!(server.user("alice").lock("w")["locked_by_user_id"], "alice");
+}

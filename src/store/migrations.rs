@@ -5,6 +5,8 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::shape;
+
 /// `PRAGMA application_id` of a Lockhouse database: "LOCK".
 pub const APPLICATION_ID: i32 = 0x4C4F_434B;
 /// `PRAGMA user_version`: the version of `schema.sql`.
@@ -47,15 +49,26 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Brings an older file up to [`SCHEMA_VERSION`], whole or not at all.
-pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// What a file of this version lacks, as the end of a sentence; nothing if it has all.
+pub(super) fn lacks(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut model = Connection::open_in_memory()?;
+    create(&mut model)?;
+    shape::lacks(connection, &model)
+}
+
+/// Brings an older file up to [`SCHEMA_VERSION`], whole or not at all. Returns what it lacks if it stays as it is for that.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Option<String>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for step in STEPS.iter().skip(usize::try_from(version.saturating_sub(1)).unwrap_or_default()) {
         transaction.execute_batch(step)?;
     }
+    if let Some(lacking) = lacks(&transaction)? {
+        return Ok(Some(lacking));
+    }
     mark(&transaction)?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(None)
 }
 
 /// Whether there is a way from this version to the newest.

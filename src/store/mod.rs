@@ -20,6 +20,7 @@ pub mod pace;
 pub mod queue;
 mod read;
 mod rows;
+mod shape;
 pub mod tokens;
 pub mod waiting;
 pub mod watch;

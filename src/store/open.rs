@@ -94,13 +94,19 @@ pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
         .map_err(|error| unusable(path, &error))?;
     let shown = path.display();
     match (application, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(connection),
+        (APPLICATION_ID, SCHEMA_VERSION) => {
+            let lacking = migrations::lacks(&connection).map_err(|error| unusable(path, &error))?;
+            lacking.map_or(Ok(connection), |lacking| Err(incomplete(path, &lacking)))
+        }
         (APPLICATION_ID, newer) if newer > SCHEMA_VERSION => Err(Error::Internal(format!(
             "{shown} was made by a newer Lockhouse (schema version {newer}; this one knows {SCHEMA_VERSION}): run that version, or give this one another file with --database"
         ))),
         (APPLICATION_ID, version) if migrations::is_older(version) => {
             if older == Older::Migrate {
-                migrations::migrate(&mut connection).map_err(|error| unusable(path, &error))?;
+                let lacking = migrations::migrate(&mut connection).map_err(|error| unusable(path, &error))?;
+                if let Some(lacking) = lacking {
+                    return Err(incomplete(path, &lacking));
+                }
                 log::info!("{shown} had schema version {version} and has version {SCHEMA_VERSION} now");
             }
             Ok(connection)
@@ -111,6 +117,14 @@ pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
         }
         _ => Err(foreign(path)),
     }
+}
+
+/// A sentence for the operator about a file that was changed by something else.
+fn incomplete(path: &Path, lacking: &str) -> Error {
+    Error::Internal(format!(
+        "{} {lacking}: something else has changed it, and it was left as it is; put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; leave the .fence file where it is",
+        path.display()
+    ))
 }
 
 /// A sentence for the operator about a file that SQLite cannot use.
