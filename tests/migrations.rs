@@ -151,7 +151,7 @@ fn refused(make: impl Fn(&Path), change: &str, says: &str) {
 }
 
 fn newest(path: &Path) {
-    let mut server = Server::with(|config| config.database.path = path.to_owned());
+    let mut server = Server::with(|config| path.clone_into(&mut config.database.path));
     server.user("alice").acquire("w", &json!({})).expect(200);
     server.stop();
 }
