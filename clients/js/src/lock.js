@@ -66,9 +66,7 @@ export class WorkspaceLock extends LockEventTarget {
       onShow: () => this.#wake(),
     });
     signal.addEventListener('abort', leave);
-    const renamed = () => (this.#lease ? this.#lease.hurry() : this.#now.see(this.#now.holder));
-    session?.onRename.add(renamed);
-    signal.addEventListener('abort', () => session?.onRename.delete(renamed));
+    session?.onRename(() => (this.#lease ? this.#lease.hurry() : this.#now.see(this.#now.holder)), signal);
     // Until the server is reached.
     this.#now.read({ retryForMs: Infinity, signal }).catch(() => {});
   }

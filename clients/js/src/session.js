@@ -21,8 +21,7 @@ function withStorage(use) {
 class Session {
   #kept = withStorage((storage) => storage.getItem(KEY));
   name = this.#kept ?? 'tab-' + randomName();
-  /** Called when the name has changed. @type {Set<() => void>} */
-  onRename = new Set();
+  /** @type {Set<() => void>} */ #told = new Set();
   #life = new AbortController();
   /** @type {Promise<void> | undefined} */ #ready;
 
@@ -32,6 +31,13 @@ class Session {
       this.#life.abort();
       this.#ready = undefined;
     });
+  }
+
+  /** Calls `tell` when the name has changed, until `signal` ends.
+   * @param {() => void} tell @param {AbortSignal} signal */
+  onRename(tell, signal) {
+    this.#told.add(tell);
+    signal.addEventListener('abort', () => this.#told.delete(tell));
   }
 
   /** Resolves when no other live page has the name. Nothing is to be locked before. */
@@ -60,7 +66,7 @@ class Session {
   #rename() {
     this.name = 'tab-' + randomName();
     this.#ready = this.#claim();
-    this.onRename.forEach((tell) => tell());
+    this.#told.forEach((tell) => tell());
   }
 }
 

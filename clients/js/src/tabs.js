@@ -197,7 +197,9 @@ export class Tabs {
     this.#want();
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
-      if (!signal.aborted && this.#heardAt === heardAt) this.#campaign(signal, true);
+      if (signal.aborted || this.#heardAt !== heardAt) return;
+      this.#silence = setTimeout(() => this.#missed(), SILENCE_MS);
+      this.#campaign(signal, true);
     }, ANSWER_MS * (1 + Math.random()));
   }
 
@@ -248,8 +250,10 @@ export class Tabs {
     const candidacy = (this.#candidacy = new AbortController());
     const { signal } = candidacy;
     const onStolen = () => {
-      // This tab was stopped, and another one leads now.
-      this.#stepDown();
+      // This tab was stopped, and another one leads now: that one says how it stands.
+      this.#resign();
+      this.#connect(false);
+      this.#want();
       this.#campaign(turn);
     };
     hold(channel.name, signal, { steal, onStolen }).then(() => {

@@ -58,7 +58,10 @@ const streams = (proxy) => [...proxy.open].filter(({ path }) => path.startsWith(
 /** Waits, and polls, for longer than a page is stopped or a stream is renewed. */
 const patiently = async (look, ms = 40_000) => {
   const end = performance.now() + ms;
-  while (performance.now() < end) if (await look()) return;
+  while (performance.now() < end) {
+    if (await look()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
   assert.fail('it never came to that');
 };
 
@@ -216,6 +219,7 @@ everywhere('a tab that is stopped by an alert does not keep the others from hear
   await eventually(() => streams(proxy) === 1);
   await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
   await Promise.all([until(first, 'free', 5_000), until(second, 'free', 5_000)]);
+  await Promise.all([connected(first), connected(second)]);
 });
 
 story('what nobody has heard of is not shown as free', async ({ server, url, person }) => {
