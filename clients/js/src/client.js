@@ -205,7 +205,7 @@ export class Lockhouse {
     const beacon = () => navigator.sendBeacon?.(url, text);
     try {
       // Some extensions block beacons, and the page is not told.
-      if ('keepalive' in Request.prototype) fetch(url, { method: 'POST', body: text, keepalive: true }).catch(beacon);
+      if ('keepalive' in Request.prototype) fetch(url, { method: 'POST', body: text, keepalive: true }).catch(beacon).catch(() => {});
       else beacon();
     } catch {
       // Then the lease ends by itself.

@@ -279,3 +279,18 @@ story('persons who share a browser do not share a stream', async ({ proxy, url, 
   for (const page of pages) await connected(page);
   await eventually(() => streams(proxy) === 2);
 });
+
+story('tokens of one person that may do other things do not share a stream', async ({ server, proxy, url, person }) => {
+  const context = await person();
+  for (const scope of ['user', 'user', 'read']) {
+    const token = await server.run('token', 'create', '--scope', scope, '--user', 'alice', '--name', scope);
+    const page = await context.newPage();
+    await page.goto(url + '/healthz');
+    await page.evaluate(async (token) => {
+      const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
+      window.lock = new WorkspaceLock(new Lockhouse({ userId: 'alice', token }), 'design-42');
+    }, token);
+    await connected(page);
+  }
+  await eventually(() => streams(proxy) === 2);
+}, { settings: { LOCKHOUSE_AUTH_MODE: 'token' } });
