@@ -162,10 +162,10 @@ for (const settings of [{}, { LOCKHOUSE_LOCKS_SAME_USER: 'separate', LOCKHOUSE_L
 }
 
 story('a tab whose token has ended does not keep the others from hearing', async ({ server, proxy, url, person }) => {
-  const make = () => server.run('token', 'create', '--scope', 'user', '--user', 'alice', '--name', 'tab');
+  const make = (name) => server.run('token', 'create', '--scope', 'user', '--user', 'alice', '--name', name);
   const context = await person();
   const pages = [];
-  for (const token of [await make(), await make()]) {
+  for (const token of [await make('first'), await make('second')]) {
     const page = await context.newPage();
     pages.push(page);
     await page.goto(url + '/healthz');
@@ -179,7 +179,7 @@ story('a tab whose token has ended does not keep the others from hearing', async
   await eventually(() => streams(proxy) === 1);
   // The first one leads. Its token ends, and so does its stream, soon.
   const [first, second] = pages;
-  const [id] = (await server.run('token', 'list')).split(/\s/);
+  const [id] = (await server.run('token', 'list')).split('\n').find((line) => line.includes('name="first"')).split(' ');
   await server.run('token', 'revoke', id);
   await first.waitForFunction(() => asked.includes(true), null, { timeout: 40_000 });
   await connected(second);
