@@ -88,7 +88,7 @@ fn sql_sockets_and_the_log_stay_where_they_belong() {
         ("httparse", &["door/"]),
         ("std::net::Tcp", &["door/"]),
         ("UnixStream", &["door/"]),
-        ("simplelog", &["cli/logging.rs"]),
+        ("set_boxed_logger", &["cli/logging.rs"]),
         ("signal_hook", &["cli/serve.rs"]),
         ("clap", &["cli/"]),
         ("toml::", &["config/"]),

@@ -4,9 +4,9 @@ use std::any::Any;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -53,13 +53,43 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
     let config = &loaded.config;
     let log = logging::start(config.log.level, config.log.format)
         .map_err(|error| Error::Internal(format!("cannot start the log: {error}")))?;
-    std::panic::set_hook(Box::new(|panic| {
-        log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
+    let last_panic = Arc::new(Mutex::new(String::new()));
+    std::panic::set_hook(Box::new({
+        let last_panic = Arc::clone(&last_panic);
+        move |panic| {
+            log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
+            *last_panic.lock().unwrap_or_else(PoisonError::into_inner) = words(panic.payload());
+        }
     }));
     // What panics here is mostly a library that got no thread: that is to be said, and the log to be written.
     let outcome = catch_unwind(AssertUnwindSafe(|| run_logged(loaded, fence_at_least)));
     log.finish();
-    outcome.unwrap_or_else(|panic| Err(Error::Internal(format!("the server broke down: {}", words(&*panic)))))
+    let panicked = || last_panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let failure = match outcome {
+        Ok(Ok(End::InOrder)) => return Ok(()),
+        Ok(Ok(End::BrokeDown)) => format!("the door broke down; the log says why. {}", panicked()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the server broke down: {}", panicked()),
+    };
+    Err(Error::Internal(with_remedy(failure.trim_end())))
+}
+
+/// How a server ended.
+enum End {
+    /// A signal stopped it.
+    InOrder,
+    /// It stopped because it could serve nobody any more.
+    BrokeDown,
+}
+
+/// Adds what to do when the system gives no thread. It says so in these words, whichever library asked for the thread.
+fn with_remedy(failure: &str) -> String {
+    if !failure.contains("Resource temporarily unavailable") {
+        return failure.to_owned();
+    }
+    format!(
+        "{failure}: the system gives no more threads; raise `ulimit -u`, `ulimit -v`, or TasksMax and MemoryMax in a systemd unit"
+    )
 }
 
 /// What a panic says.
@@ -68,7 +98,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
-fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
+fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Error> {
     let config = &loaded.config;
     for warning in &loaded.warnings {
         log::warn!("{warning}");
@@ -131,10 +161,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Erro
             config.database.path.display()
         )));
     }
-    if broke_down {
-        return Err(Error::Internal("the door broke down; the log says why".to_owned()));
-    }
-    Ok(())
+    Ok(if broke_down { End::BrokeDown } else { End::InOrder })
 }
 
 /// Passes the first signal on. A second one ends the process at once; not one that comes along with the first, to the

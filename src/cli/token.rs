@@ -118,7 +118,7 @@ pub(super) fn run(verb: Verb) -> Result<(), Error> {
             let revoked = tokens::beside(&database.existing()?, |connection| {
                 tokens::revoke(connection, &token_id, None)
             })?;
-            if revoked {
+            if revoked.is_some() {
                 Ok(())
             } else {
                 Err(Error::Internal(format!(

@@ -128,8 +128,8 @@ const LOG: &[Setting] = &[
     Setting {
         section: "log",
         name: "level",
-        about: "What is logged to standard error: \"error\", \"warn\", \"info\" (one line a request), \"debug\",\n\
-                \"trace\" or \"off\".",
+        about: "What is logged to standard error: \"error\", \"warn\", \"info\" (requests, takeovers, handovers, revoked\n\
+                locks, tokens), \"debug\" (heartbeats and every lock that begins or ends, too), \"trace\" or \"off\".",
         allowed: "it takes \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         secret: false,
         read: |config, given| {

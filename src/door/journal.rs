@@ -53,7 +53,11 @@ impl Journal {
     pub(super) fn refused(&mut self, refusal: Refusal, client: Client, now: Duration) {
         self.metrics.refusal(refusal.name());
         if self.may_log(now) {
-            log::info!("{client} was refused: {}. {}", refusal.name(), refusal.detail());
+            let (name, code) = (refusal.name(), refusal.code());
+            log::info!(
+                message = "refused", client:% = client, reason = name, status = code.status(), code = code.name();
+                "{client} was refused: {} {} ({name}). {}", code.status(), code.name(), refusal.detail()
+            );
         }
     }
 
@@ -61,7 +65,10 @@ impl Journal {
         self.metrics.cut(cut.name());
         // To be idle is no news.
         if cut != Cut::Idle && self.may_log(now) {
-            log::info!("the connection of {client} was cut: {}", cut.name());
+            log::info!(
+                message = "cut", client:% = client, reason = cut.name();
+                "the connection of {client} was cut: {}", cut.name()
+            );
         }
     }
 

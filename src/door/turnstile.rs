@@ -204,7 +204,7 @@ impl Turnstile {
             }
             if self.is_cut_off() {
                 log::error!(
-                    "the door cannot reach the server behind it any more; was its directory in TMPDIR removed?"
+                    "the door cannot reach the server behind it any more: a thread of it has ended, or its directory in TMPDIR was removed"
                 );
                 break;
             }

@@ -88,19 +88,21 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Of a refusal, its code, for the log.
+    pub code: Option<&'static str>,
 }
 
 impl Response {
     /// A body of type `content_type`.
     #[must_use]
     pub const fn of(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status, content_type: Some(content_type), headers: Vec::new(), body }
+        Self { status, content_type: Some(content_type), headers: Vec::new(), body, code: None }
     }
 
     /// No body.
     #[must_use]
     pub const fn empty(status: u16) -> Self {
-        Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+        Self { status, content_type: None, headers: Vec::new(), body: Vec::new(), code: None }
     }
 
     /// With one more header.

@@ -225,6 +225,7 @@ impl Problem {
         let mut response =
             Response::of(self.status(), CONTENT_TYPE, format!("{}\n", raw(&document).get()).into_bytes());
         response.headers.clone_from(&self.headers);
+        response.code = Some(self.code.name());
         response
     }
 

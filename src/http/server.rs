@@ -6,6 +6,7 @@
 //! not in memory go to one more; both are put aside, so that they hold up nothing behind them, and both are bounded. An
 //! answer is one buffer, written when its turn comes, by whoever completed it.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,8 +26,10 @@ use super::exchange::{
 use super::find::Matched;
 use super::hold::{Extent, Ticket};
 use super::letters::Holds;
+use super::pages;
 use super::problem::Problem;
 use super::render::{Asked, Renderer};
+use super::routes::{RENEW, RENEW_MANY};
 use super::tag::{self, Tag};
 use super::turns::{self, Turn, Turns};
 use crate::auth::{Before, Effort, Refusal};
@@ -41,6 +44,9 @@ pub const READING_THREADS: u32 = READERS + 1;
 const WAITING: usize = 1024;
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
+
+/// Operations that are logged at `debug` when they go well: there are many, and none says anything new.
+const ROUTINE: [&str; 3] = [pages::NAME, RENEW, RENEW_MANY];
 
 /// A request that was received.
 struct Received {
@@ -323,7 +329,7 @@ impl Outlet for Path {
         let mut bytes = Vec::with_capacity(512 + response.body.len());
         line.render(&shared, &mut bytes, &tag::answer(line.tag.id), response, Extent::Whole);
         shared.turns.complete(turn, writer, bytes);
-        line.note(&shared, response.status, seen);
+        line.note(&shared, response, seen);
     }
 
     fn hold(self: Box<Self>, seen: Seen, put_off: PutOff) -> Ticket {
@@ -339,7 +345,7 @@ impl Outlet for Path {
             Box::new(move |response, extent, seen| {
                 let mut bytes = Vec::with_capacity(512 + response.body.len());
                 line.render(&later, &mut bytes, "", response, extent);
-                line.note(&later, response.status, seen);
+                line.note(&later, response, seen);
                 bytes
             }),
         );
@@ -361,20 +367,27 @@ impl Line {
 
     /// Counts a request that was answered, and writes its line into the log. Not the query, which may hold more than
     /// a log should.
-    fn note(&self, shared: &Shared, status: u16, seen: &Seen) {
+    fn note(&self, shared: &Shared, response: &Response, seen: &Seen) {
+        let status = response.status;
         let seconds = shared.clock.monotonic().saturating_sub(self.started).as_secs_f64();
         shared.app.service.metrics().request(seen.route.unwrap_or("none"), status, seconds);
+        let is_routine = status < 400 && seen.route.is_some_and(|route| ROUTINE.contains(&route));
+        let level = if is_routine { log::Level::Debug } else { log::Level::Info };
+        if !log::log_enabled!(target: "lockhouse::request", level) {
+            return;
+        }
         let user = seen.user_id.as_deref().unwrap_or_default();
-        let (id, method, path) = (&self.id, &printable(&self.method), &printable(&self.path));
+        let (method, path) = (shortened(&self.method), shortened(&self.path));
+        let (id, method, path) = (self.id.as_str(), &*method, &*path);
         let client = tag::Client(self.tag.client);
-        // A page is many files.
-        let is_page = seen.route == Some(super::pages::NAME) && status < 400;
-        let level = if is_page { log::Level::Debug } else { log::Level::Info };
+        let code = response.code.unwrap_or_default();
+        let space = if code.is_empty() { "" } else { " " };
+        let duration_ms = (seconds * 1e5).round() / 1e2;
         log::log!(
             target: "lockhouse::request",
             level,
-            id = id, client:% = client, method = method, path = path, status = status, duration_ms = seconds * 1e3, user = user;
-            "{client} {method} {path} {status} {:.2} ms user={user:?} id={id}", seconds * 1e3
+            message = "request", id = id, client:% = client, method = method, path = path, status = status, code = code, duration_ms = duration_ms, user = user;
+            "{client} {method} {path} {status}{space}{code} {duration_ms:.2} ms user={user:?} id={id}"
         );
     }
 }
@@ -416,13 +429,13 @@ fn body(incoming: &mut tiny_http::Request) -> Vec<u8> {
     bytes
 }
 
-/// What may stand in a line of the log: what is longer is cut short.
-fn printable(text: &str) -> String {
+/// What of a text stands in a line of the log.
+fn shortened(text: &str) -> Cow<'_, str> {
     const SHOWN: usize = 300;
-    if text.chars().nth(SHOWN).is_some() {
-        return printable(&text.chars().take(SHOWN - 1).collect::<String>()) + "…";
+    match text.char_indices().nth(SHOWN) {
+        Some(_) => Cow::Owned(text.chars().take(SHOWN - 1).chain(['…']).collect()),
+        None => Cow::Borrowed(text),
     }
-    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 /// A request id that may be repeated in a header and in the log.

@@ -153,10 +153,8 @@ impl Service {
         hash: Hash,
         reply: impl FnOnce(Result<At<Token>, Error>) + Send + 'static,
     ) {
-        self.store.submit(
-            move |write| tokens::create(write.connection(), &token, &hash).map(|()| token.clone()),
-            reply,
-        );
+        self.store
+            .submit(move |write| tokens::create_logged(write, &token, &hash).map(|()| token.clone()), reply);
     }
 
     /// Tokens by id, after `after`, at most `limit`.
@@ -183,7 +181,7 @@ impl Service {
         let service = Arc::clone(self);
         let of = token_id.clone();
         self.store.submit(
-            move |write| tokens::revoke(write.connection(), &token_id, only),
+            move |write| tokens::revoke_logged(write, &token_id, only),
             move |revoked| {
                 let mut known = lock(&service.tokens.known);
                 service.tokens.revoked.fetch_add(1, Ordering::SeqCst);

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::locks::Stepped;
+use super::note::Note;
 use super::{Read, Write};
 use crate::error::Error;
 use crate::lock::event::{Event, EventType, Lost};
@@ -84,7 +85,7 @@ impl<'a> Happened<'a> {
     }
 }
 
-/// Writes an event down.
+/// Writes an event down. It is logged once that is committed.
 pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), Error> {
     write
         .connection()
@@ -108,6 +109,7 @@ pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), E
             happened.message,
             happened.reclaimed,
         ])?;
+    write.note(Note::of_event(happened));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ pub mod invariants;
 pub mod listing;
 pub mod locks;
 mod migrations;
+mod note;
 mod open;
 pub mod pace;
 pub mod queue;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::note::Note;
 use super::{Write, guard, open};
 use crate::error::Error;
 use crate::lock::{DisplayName, UserId};
@@ -151,15 +152,38 @@ pub fn list(connection: &Connection, after: &str, limit: usize) -> Result<Vec<To
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// Forgets a token, if it is of this scope: from now on it is good for nothing. Returns whether there was one.
+/// Forgets a token, if it is of this scope: from now on it is good for nothing. Returns it, if there was one.
 ///
 /// # Errors
 /// What SQLite refuses.
-pub fn revoke(connection: &Connection, token_id: &str, only: Option<Scope>) -> Result<bool, Error> {
-    let revoked = connection
-        .prepare_cached("DELETE FROM tokens WHERE token_id = ?1 AND (?2 IS NULL OR scope = ?2)")?
-        .execute(params![token_id, only.map(Scope::as_str)])?;
-    Ok(revoked > 0)
+pub fn revoke(connection: &Connection, token_id: &str, only: Option<Scope>) -> Result<Option<Token>, Error> {
+    Ok(connection
+        .prepare_cached(concat!(
+            "DELETE FROM tokens WHERE token_id = ?1 AND (?2 IS NULL OR scope = ?2) RETURNING ",
+            columns!()
+        ))?
+        .query_row(params![token_id, only.map(Scope::as_str)], read)
+        .optional()?)
+}
+
+/// As [`create`], in the server, whose log tells it once it is committed.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_logged(write: &Write<'_>, token: &Token, hash: &Hash) -> Result<(), Error> {
+    create(write.connection(), token, hash)?;
+    write.note(Note::of_new_token(token));
+    Ok(())
+}
+
+/// As [`revoke`], in the server, whose log tells it once it is committed. Returns whether there was one.
+///
+/// # Errors
+/// As [`revoke`].
+pub fn revoke_logged(write: &Write<'_>, token_id: &str, only: Option<Scope>) -> Result<bool, Error> {
+    let revoked = revoke(write.connection(), token_id, only)?;
+    write.note(revoked.as_ref().and_then(Note::of_revoked_token));
+    Ok(revoked.is_some())
 }
 
 /// Writes down when tokens were last used.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::note::Note;
 use super::queue::{Lines, Moved, Queue};
 use super::read::Read;
 use crate::error::Error;
@@ -41,6 +42,7 @@ pub struct Write<'c> {
     due: Cell<Option<Timestamp>>,
     lines: Lines<'c>,
     parted: RefCell<Vec<(i64, HashSet<UserId>)>>,
+    notes: RefCell<Vec<Note>>,
 }
 
 /// The row of the table `meta`.
@@ -101,6 +103,8 @@ pub(super) struct Written {
     pub(super) moved: Moved,
     /// The members of workspaces that were deleted, by the revision of that.
     pub(super) parted: Vec<(i64, HashSet<UserId>)>,
+    /// What is to be logged.
+    pub(super) notes: Vec<Note>,
 }
 
 impl<'c> Write<'c> {
@@ -124,6 +128,7 @@ impl<'c> Write<'c> {
             due: Cell::default(),
             lines: Lines::of(queue),
             parted: RefCell::default(),
+            notes: RefCell::default(),
         })
     }
 
@@ -151,6 +156,7 @@ impl<'c> Write<'c> {
             due: self.due.get(),
             moved: self.lines.into_moved(),
             parted: self.parted.into_inner(),
+            notes: self.notes.into_inner(),
         })
     }
 
@@ -238,6 +244,11 @@ impl<'c> Write<'c> {
     /// The last event that was written down is that a workspace was deleted, and these were its members.
     pub fn parted(&self, members: HashSet<UserId>) {
         self.parted.borrow_mut().push((self.meta.get().last_revision, members));
+    }
+
+    /// Once it is committed, this is logged.
+    pub(super) fn note(&self, note: Option<Note>) {
+        self.notes.borrow_mut().extend(note);
     }
 
     /// The transaction writes, whatever else it does: so that a probe reaches the disk.

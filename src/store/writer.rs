@@ -23,6 +23,7 @@ use rusqlite::config::DbConfig;
 use super::failure;
 use super::files::{Connected, Fold};
 use super::health::Health;
+use super::note::Note;
 use super::queue::{Queue, Waiter};
 use super::watch::Watch;
 use super::write::{At, Write, Written};
@@ -382,6 +383,7 @@ impl Thread {
                 watch.parted(std::mem::take(&mut written.parted));
                 seen.store(written.seen.0, Ordering::SeqCst);
                 watch.committed(written.last_revision, written.due);
+                written.notes.iter().for_each(Note::log);
                 let waited = std::mem::take(&mut written.moved.told);
                 if queue.commit(written.moved) {
                     metrics.waiters.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));

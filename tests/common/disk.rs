@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -40,25 +40,10 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// `None`, with a line that says so, where there is no C compiler. In CI there is one.
+    /// `None` where there is no C compiler.
     pub fn new() -> Option<Self> {
         let root = tempfile::tempdir().unwrap();
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let built = Command::new(compiler)
-            .args(["-shared", "-fPIC", "-O1", "-pthread", "-o"])
-            .arg(root.path().join("disk.so"))
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shims/disk.c"))
-            .output();
-        match built {
-            Ok(built) => {
-                assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-            }
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "no C compiler in CI: {error}");
-                eprintln!("skipped: there is no C compiler: {error}");
-                return None;
-            }
-        }
+        super::shim::compile("disk", root.path())?;
         for directory in ["data", "synced"] {
             fs::create_dir(root.path().join(directory)).unwrap();
         }

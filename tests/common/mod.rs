@@ -19,6 +19,7 @@ pub mod load;
 pub mod process;
 pub mod raw;
 pub mod reading;
+pub mod shim;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

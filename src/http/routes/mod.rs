@@ -11,6 +11,11 @@ use super::problem::{Code, Problem};
 use crate::service::Service;
 pub use table::ROUTES;
 
+/// The name of the heartbeat in the table.
+pub const RENEW: &str = "renewLock";
+/// The name of the heartbeats of many locks in the table.
+pub const RENEW_MANY: &str = "renewLocks";
+
 /// One operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {

@@ -7,7 +7,7 @@ use super::super::parameters::{
     MEMBER, REASON, RELEASE, REVOKE, SESSION, TOKEN, WORKSPACE, optional,
 };
 use super::super::problem::Code;
-use super::{BodyKind, DOCUMENT, EVENT_STREAM, FOLLOW, GATE, JSON, Right, Route, Touches};
+use super::{BodyKind, DOCUMENT, EVENT_STREAM, FOLLOW, GATE, JSON, RENEW, RENEW_MANY, Right, Route, Touches};
 use crate::lock::{ID_BYTES, LFS_BYTES};
 
 /// All operations.
@@ -71,7 +71,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "POST",
         path: "/api/v1/workspaces/{workspace_id}/lock/heartbeat",
-        name: "renewLock",
+        name: RENEW,
         summary: "Renew one's lease",
         about: "A late heartbeat never revives a lease and never lengthens somebody else's. With locks.same_user = \"share\" it never shortens the lease either: one session does not take away what another relies on. While there is a `knock`, renew at once and then at least every 10 seconds, with `active` if the person is at work: that postpones `auto_grant_at`. `waiting` is how many stand in line for the lock. The answer has a `session_id` when another session of the same user has the lock by now (locks.same_user = \"share\").",
         right: Right::Lock,
@@ -223,7 +223,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "POST",
         path: "/api/v1/locks/heartbeat",
-        name: "renewLocks",
+        name: RENEW_MANY,
         summary: "Renew many leases",
         about: "All in one transaction; each with its own status.",
         right: Right::Lock,

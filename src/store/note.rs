@@ -1,0 +1,145 @@
+//! What the log says about locks and tokens. Notes are gathered inside a transaction and logged after its commit.
+
+use std::fmt;
+
+use log::kv::{ToValue, Value};
+use log::{Level, Record};
+
+use super::events::Happened;
+use super::tokens::Token;
+use crate::lock::UserId;
+use crate::lock::event::{Ending, EventType};
+
+/// The log target of what happens to locks.
+const LOCK: &str = "lockhouse::lock";
+/// The log target of what happens to tokens.
+const TOKEN: &str = "lockhouse::token";
+
+/// A line of the log that waits for the commit.
+#[derive(Debug)]
+pub(super) struct Note {
+    target: &'static str,
+    level: Level,
+    /// The name of what happened, which is the whole message where fields are logged beside it.
+    name: &'static str,
+    fields: Vec<(&'static str, Field)>,
+}
+
+#[derive(Debug)]
+enum Field {
+    Text(String),
+    Number(i64),
+    True,
+}
+
+impl Note {
+    /// What the log says about an event; nothing if its level is not logged.
+    pub(super) fn of_event(happened: &Happened<'_>) -> Option<Self> {
+        let user = |user_id: &UserId| Field::Text(user_id.as_str().to_owned());
+        let by = happened.by.map(|by| &by.user_id);
+        // When the holder did not answer, the history names who got the lock as the one who did it.
+        let automatic = happened.to.is_some() && happened.to == by;
+        Self::new(LOCK, level(happened), happened.event_type.as_str(), || {
+            [
+                Some(("workspace_id", Field::Text(happened.workspace_id.as_str().to_owned()))),
+                happened.user_id.map(|user_id| ("user_id", user(user_id))),
+                happened.fence.map(|fence| ("fence", Field::Number(fence.0))),
+                by.filter(|_| !automatic).map(|user_id| ("by_user_id", user(user_id))),
+                happened.to.map(|user_id| ("to_user_id", user(user_id))),
+                happened.next_fence.map(|fence| ("next_fence", Field::Number(fence.0))),
+                automatic.then_some(("automatic", Field::True)),
+                happened.reclaimed.then_some(("reclaimed", Field::True)),
+            ]
+        })
+    }
+
+    /// What the log says about a token that was made.
+    pub(super) fn of_new_token(token: &Token) -> Option<Self> {
+        Self::of_token("token.created", token)
+    }
+
+    /// What the log says about a token that was revoked.
+    pub(super) fn of_revoked_token(token: &Token) -> Option<Self> {
+        Self::of_token("token.revoked", token)
+    }
+
+    fn of_token(name: &'static str, token: &Token) -> Option<Self> {
+        Self::new(TOKEN, Level::Info, name, || {
+            [
+                Some(("token_id", Field::Text(token.token_id.clone()))),
+                Some(("scope", Field::Text(token.scope.as_str().to_owned()))),
+                token.user_id.as_ref().map(|user_id| ("user_id", Field::Text(user_id.as_str().to_owned()))),
+            ]
+        })
+    }
+
+    /// `fields` is called only when the level is logged.
+    fn new<const COUNT: usize>(
+        target: &'static str,
+        level: Level,
+        name: &'static str,
+        fields: impl FnOnce() -> [Option<(&'static str, Field)>; COUNT],
+    ) -> Option<Self> {
+        log::log_enabled!(target: target, level).then(|| Self {
+            target,
+            level,
+            name,
+            fields: fields().into_iter().flatten().collect(),
+        })
+    }
+
+    /// Logs it. Its transaction must be committed.
+    pub(super) fn log(&self) {
+        let mut fields = vec![("message", Value::from(self.name))];
+        fields.extend(self.fields.iter().map(|(name, field)| (*name, field.to_value())));
+        log::logger().log(
+            &Record::builder()
+                .target(self.target)
+                .level(self.level)
+                .key_values(&fields)
+                .args(format_args!("{self}"))
+                .build(),
+        );
+    }
+}
+
+/// The line for people: the name, and each field.
+impl fmt::Display for Note {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)?;
+        for (name, field) in &self.fields {
+            match field {
+                Field::Text(text) => write!(formatter, " {name}={text:?}")?,
+                Field::Number(number) => write!(formatter, " {name}={number}")?,
+                Field::True => write!(formatter, " {name}=true")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ToValue for Field {
+    fn to_value(&self) -> Value<'_> {
+        match self {
+            Self::Text(text) => Value::from(text.as_str()),
+            Self::Number(number) => Value::from(*number),
+            Self::True => Value::from(true),
+        }
+    }
+}
+
+/// At which level an event is logged. `info` has what somebody else than the holder did to a lease. What is part of
+/// every day is `debug`: thousands of leases can expire at once.
+const fn level(happened: &Happened<'_>) -> Level {
+    match happened.event_type {
+        EventType::Acquired
+        | EventType::Knocked
+        | EventType::KnockDeclined
+        | EventType::Ended(Ending::Released | Ending::Expired) => Level::Debug,
+        EventType::Ended(Ending::TakenOver | Ending::HandedOver | Ending::Revoked) => Level::Info,
+        EventType::Ended(Ending::MemberRemoved | Ending::WorkspaceDeleted) => {
+            // Without a fence it ended no lease.
+            if happened.fence.is_some() { Level::Info } else { Level::Debug }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What the log says: of the real program in both formats, and of transactions that are rolled back.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::disk::{Disk, EIO, LOG, SYNC};
+use common::process::{Process, lockhouse};
+use common::{Client, NOON};
+use lockhouse::config::Config;
+use lockhouse::error::Error;
+use lockhouse::lock::{Acquire, UserId, WorkspaceId};
+use lockhouse::metrics::Metrics;
+use lockhouse::store::{Options, Store, Write, locks};
+use lockhouse::time::{Clock, ManualClock};
+use serde_json::{Value, json};
+
+fn serve(directory: &tempfile::TempDir, level: &str, format: &str) -> Process {
+    let mut command = lockhouse();
+    command
+        .env("LOCKHOUSE_LOG_LEVEL", level)
+        .env("LOCKHOUSE_LOG_FORMAT", format)
+        .env("LOCKHOUSE_LOCKS_TAKEOVER", "anyone");
+    Process::start(&mut command, &directory.path().join("lockhouse.db"))
+}
+
+/// What happens in one life of a server. Returns its log.
+fn a_day(level: &str, format: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let process = serve(&directory, level, format);
+    let (mut alice, mut bob) = (process.user("alice"), process.user("bob%E2%80%AE"));
+    let first = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
+    alice.heartbeat("w", &json!({ "fence": first })).expect(200);
+    let beats = json!({ "locks": [{ "workspace_id": "w", "fence": first }] });
+    alice.post("/api/v1/locks/heartbeat", &beats).expect(200);
+    bob.acquire("w", &json!({})).refused(409, "lock_held");
+    bob.post("/api/v1/workspaces/w/lock?force=true", &json!({})).expect(200);
+    alice.heartbeat("w", &json!({ "fence": first })).refused(403, "not_holder");
+    bob.release("w", &json!({})).expect(200);
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    log
+}
+
+#[test]
+fn at_info_the_log_tells_of_a_takeover_and_of_refusals_and_not_of_heartbeats() {
+    let log = a_day("info", "text");
+    let with = |part: &str| log.lines().filter(|line| line.contains(part)).collect::<Vec<_>>();
+    let [takeover] = with(" [INFO] lock.")[..] else { panic!("{log}") };
+    for part in [
+        "lock.taken_over workspace_id=\"w\" user_id=\"alice\" fence=",
+        " by_user_id=\"bob\\u{202e}\" next_fence=",
+    ] {
+        assert!(takeover.contains(part), "{part} is missing in {takeover}");
+    }
+    assert_eq!(with("POST /api/v1/workspaces/w/lock 409 lock_held ").len(), 1, "{log}");
+    let [refused] = with("/heartbeat")[..] else { panic!("heartbeats that go well are no news: {log}") };
+    assert!(refused.contains("/heartbeat 403 not_holder "), "{refused}");
+    assert!(!log.contains('\u{202E}'), "{log}");
+}
+
+#[test]
+fn a_line_of_json_says_each_thing_once() {
+    let log = a_day("debug", "json");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
+    let said: Vec<_> = of("lockhouse::lock").iter().map(|line| (&line["level"], &line["message"])).collect();
+    assert_eq!(
+        said.iter()
+            .map(|(level, message)| (level.as_str().unwrap(), message.as_str().unwrap()))
+            .collect::<Vec<_>>(),
+        [("DEBUG", "lock.acquired"), ("INFO", "lock.taken_over"), ("DEBUG", "lock.released")]
+    );
+    let takeover = of("lockhouse::lock")[1];
+    assert_eq!(
+        (&takeover["workspace_id"], &takeover["user_id"], &takeover["by_user_id"]),
+        (&json!("w"), &json!("alice"), &json!("bob\u{202E}"))
+    );
+    assert!(takeover["next_fence"].as_u64() > takeover["fence"].as_u64(), "{takeover}");
+    for line in of("lockhouse::request") {
+        assert_eq!(line["message"], "request");
+        let status = line["status"].as_u64().unwrap();
+        assert_eq!(line["code"].is_string(), status >= 400, "{line}");
+        let duration = line["duration_ms"].to_string();
+        assert!(duration.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 2), "{duration}");
+        let is_heartbeat = line["path"].as_str().unwrap().ends_with("/heartbeat");
+        assert_eq!(line["level"] == "DEBUG", is_heartbeat && status == 200, "{line}");
+    }
+    let codes: BTreeSet<_> = lines.iter().filter_map(|line| line["code"].as_str()).collect();
+    assert_eq!(codes, BTreeSet::from(["lock_held", "not_holder"]));
+}
+
+#[test]
+fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = serve(&directory, "info", "json");
+    let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
+    let fence = alice.acquire("handed", &json!({})).expect(200)["lock"]["fence"].clone();
+    bob.post("/api/v1/workspaces/handed/lock/knock", &json!({})).expect(202);
+    let gift = json!({ "fence": fence, "to_user_id": "bob" });
+    alice.post("/api/v1/workspaces/handed/lock/handover", &gift).expect(200);
+    alice.acquire("deleted", &json!({})).expect(200);
+    bob.request("DELETE", "/api/v1/workspaces/deleted", &[], b"").expect(200);
+    alice.acquire("expired", &json!({ "ttl_ms": 1_000 })).expect(200);
+    common::eventually(|| bob.acquire("expired", &json!({})).status == 200);
+    let (_, log) = process.terminate();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<_> = lines
+        .iter()
+        .filter(|line| line["target"] == "lockhouse::lock")
+        .map(|line| (line["message"].as_str().unwrap(), &line["to_user_id"], &line["automatic"]))
+        .collect();
+    let (to, null) = (json!("bob"), Value::Null);
+    assert_eq!(said, [("lock.handed_over", &to, &null), ("workspace.deleted", &null, &null)]);
+}
+
+#[test]
+fn tokens_are_logged_without_what_makes_them_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let made = lockhouse()
+        .args(["token", "create", "--scope", "admin", "--database", database.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let admin = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+    let mut command = lockhouse();
+    command.env("LOCKHOUSE_AUTH_MODE", "token").env("LOCKHOUSE_LOG_LEVEL", "trace");
+    let process = Process::start(&mut command, &database);
+    let mut client = Client::connect(process.address).with_token(&admin);
+    let token = client.post("/api/v1/tokens", &json!({ "scope": "user", "user_id": "alice" })).expect(201);
+    let (secret, id) = (token["token"].as_str().unwrap(), token["token_id"].as_str().unwrap());
+    Client::connect(process.address).with_token(secret).acquire("w", &json!({})).expect(200);
+    client.request("DELETE", &format!("/api/v1/tokens/{id}"), &[], b"").expect(200);
+    client.request("DELETE", &format!("/api/v1/tokens/{id}"), &[], b"").expect(200);
+    Client::connect(process.address)
+        .with_token(secret)
+        .acquire("w", &json!({}))
+        .refused(401, "unauthenticated");
+    let (_, log) = process.terminate();
+    for event in ["created", "revoked"] {
+        let line = format!("[INFO] token.{event} token_id={id:?} scope=\"user\" user_id=\"alice\"");
+        assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
+    }
+    for secret in [secret, &admin] {
+        assert!(secret.len() > 20 && !log.contains(secret.rsplit('_').next().unwrap()), "{log}");
+    }
+}
+
+#[test]
+fn a_takeover_that_is_not_on_the_disk_is_not_logged() {
+    let Some(disk) = Disk::new() else { return };
+    let mut command = disk.lockhouse();
+    command.env("LOCKHOUSE_LOCKS_TAKEOVER", "anyone");
+    let process = Process::start(&mut command, &disk.database());
+    process.user("alice").acquire("w", &json!({})).expect(200);
+    disk.fail(SYNC, LOG, EIO, 1);
+    let mut bob = process.user("bob");
+    let take_over = |bob: &mut Client| bob.post("/api/v1/workspaces/w/lock?force=true", &json!({}));
+    take_over(&mut bob).refused(503, "busy");
+    disk.heal();
+    take_over(&mut bob).expect(200);
+    let (_, log) = process.terminate();
+    assert_eq!(log.matches("lock.taken_over").count(), 1, "{log}");
+}
+
+/// Keeps what is logged about locks by this process.
+struct Kept(Mutex<Vec<String>>);
+
+impl log::Log for Kept {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target() == "lockhouse::lock" {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+#[test]
+fn nothing_is_logged_of_what_is_rolled_back_and_the_rest_of_its_batch_is_logged_once() {
+    log::set_logger(&KEPT).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        path: directory.path().join("lockhouse.db"),
+        busy_timeout: Duration::from_millis(50),
+        max_size: None,
+        restart_grace: Duration::from_secs(30),
+        readers: 1,
+        waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
+    };
+    let clock = Clock::Manual(ManualClock::starting_at(NOON));
+    let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
+    let acquire = |workspace: &'static str| {
+        move |write: &Write<'_>| {
+            let (workspace_id, user_id) =
+                (WorkspaceId::parse(workspace).unwrap(), UserId::parse("alice").unwrap());
+            let request = Acquire::of_nobody_else(workspace_id, user_id);
+            locks::acquire(write, &request, &Config::default().locks.rules)
+        }
+    };
+    // The first keeps the writer until the others wait, so that they share a transaction.
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let (answered, answers) = std::sync::mpsc::channel();
+    store.submit(move |_| Ok(gone.lock().unwrap().recv().unwrap_or_default()), |_| {});
+    let told = answered.clone();
+    store.submit(acquire("kept"), move |answer| told.send(answer.is_ok()).unwrap());
+    let fails = acquire("rolled back");
+    store.submit(
+        move |write| fails(write).and_then(|_| Err::<(), _>(Error::Internal("it fails".to_owned()))),
+        move |answer| answered.send(answer.is_ok()).unwrap(),
+    );
+    drop(go);
+    assert_eq!((answers.recv().unwrap(), answers.recv().unwrap()), (true, false));
+    store.close();
+    let kept = KEPT.0.lock().unwrap().clone();
+    let [line] = &kept[..] else { panic!("{kept:?}") };
+    assert!(line.starts_with("lock.acquired workspace_id=\"kept\" user_id=\"alice\" fence="), "{line}");
+}
