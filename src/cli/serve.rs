@@ -52,7 +52,7 @@ const TOGETHER: Duration = Duration::from_millis(500);
 pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
     let config = &loaded.config;
     let log = logging::start(config.log.level, config.log.format)
-        .map_err(|error| Error::Internal(format!("cannot start the log: {error}")))?;
+        .map_err(|error| Error::Internal(with_remedy(&format!("cannot start the log: {error}"))))?;
     let last_panic = Arc::new(Mutex::new(String::new()));
     std::panic::set_hook(Box::new({
         let last_panic = Arc::clone(&last_panic);
