@@ -106,6 +106,7 @@ pub const CLIENT: &[Page] = &[
     client!("dialog-surface.js"),
     client!("dialog-texts.js"),
     client!("dialog-time.js"),
+    client!("draft.js"),
     client!("efforts.js"),
     client!("election.js"),
     client!("events.js"),

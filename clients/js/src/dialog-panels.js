@@ -66,6 +66,7 @@ export function notice(there) {
   }
   if (state !== 'held') return null;
   if (knock) return knocked(there, knock);
+  if (lock.draft?.found) return draft(there, lock.draft, lock.draft.found);
   return there.isOffline ? { key: 'offline', title: texts.offline, text: [texts.offlineText], choices: [] } : null;
 }
 
@@ -169,9 +170,31 @@ function knocked({ lock, texts, problem, act }, knock) {
     said: problem || undefined,
     isBad: true,
     choices: [
-      choice('hand-over', texts.handOver, () => act(() => lock.handOver(knock.user_id)), 'primary'),
+      choice('hand-over', lock.beforeRelease ? texts.saveAndHandOver : texts.handOver, () => act(() => lock.handOver(knock.user_id)), 'primary'),
       choice('decline', texts.decline, () => act(() => lock.decline())),
     ],
+  };
+}
+
+/** What was typed and not saved is back, or is offered beside what others saved.
+ * @param {There} there @param {import('./draft.js').Draft} draft @param {import('./draft.js').Found} found @returns {Panel} */
+function draft({ texts }, draft, { text, at, by, byAt, isUsed }) {
+  const time = texts.time(at);
+  const drop = choice('drop-draft', texts.dropDraft, () => draft.discard());
+  if (isUsed) {
+    return {
+      key: 'draft-back ' + at,
+      title: texts.draftBack(time),
+      text: [texts.draftBackText],
+      choices: [choice('keep-draft', texts.keepDraft, () => draft.confirm(), 'primary'), drop],
+    };
+  }
+  return {
+    key: 'draft ' + at,
+    title: texts.draft(time),
+    text: [by && byAt ? texts.draftBy(by.name ?? by.userId, texts.time(byAt)) : texts.draftText],
+    quote: text,
+    choices: [choice('use-draft', texts.useDraft, () => draft.use()), drop],
   };
 }
 

@@ -45,6 +45,11 @@ p { margin: 0 0 8px; }
 .ticking::before { content: ''; flex: none; width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
 .said { margin-top: 12px; padding: 8px 12px; border-radius: calc(var(--_round) / 2); border: 1px solid var(--_line); }
 .said.bad { border-color: var(--_danger); color: var(--_danger); }
+pre {
+  max-height: 9rem; margin: 0 0 8px; padding: 8px 12px; overflow: auto; border-inline-start: 3px solid var(--_line); color: var(--_faint);
+  font: inherit; white-space: pre-wrap; overflow-wrap: anywhere;
+}
+pre:focus-visible { outline: 3px solid var(--_accent); outline-offset: -3px; }
 label { display: block; margin-top: 12px; color: var(--_faint); }
 input {
   display: block; box-sizing: border-box; width: 100%; min-height: 44px; margin-top: 4px; padding: 8px 12px;

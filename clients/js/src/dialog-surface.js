@@ -12,6 +12,7 @@
  * @property {string} title
  * @property {string[]} text
  * @property {() => string} [ticking] what changes with time; nobody has it read out each second.
+ * @property {string} [quote] a text of the person's own, in full.
  * @property {string | undefined} [said] an answer to what was done.
  * @property {boolean} [isBad] the answer is that it did not go well.
  * @property {string} [field] the label of the field.
@@ -39,6 +40,7 @@ export class Surface {
     this.heard = heard;
     this.title = element('h2', { id: name + '-title', tabindex: '-1', part: 'title' });
     this.text = element('div', { id: name + '-text', part: 'text' });
+    this.quote = element('pre', { part: 'quote', tabindex: '0' });
     this.ticking = element('p', { class: 'ticking', part: 'activity' });
     this.input = element('input', { maxlength: '120', part: 'field', autocomplete: 'off' });
     this.label = element('label', {}, '', this.input);
@@ -46,7 +48,7 @@ export class Surface {
     this.choices = element('div', { class: 'choices', part: 'choices' });
     root.setAttribute('aria-labelledby', this.title.id);
     root.setAttribute('aria-describedby', this.text.id);
-    root.append(this.title, this.text, this.ticking, this.label, this.said, this.choices);
+    root.append(this.title, this.text, this.quote, this.ticking, this.label, this.said, this.choices);
     this.input.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && !event.isComposing) this.#choose(this.#panel?.choices[0]?.key);
     });
@@ -63,6 +65,9 @@ export class Surface {
     while (children.length > panel.text.length) children[0]?.remove();
     while (children.length < panel.text.length) this.text.append(element('p'));
     panel.text.forEach((text, index) => write(children[index], text));
+    this.quote.hidden = panel.quote === undefined;
+    write(this.quote, panel.quote ?? '');
+    this.quote.setAttribute('aria-labelledby', this.title.id);
     this.said.hidden = !panel.said;
     this.said.classList.toggle('bad', Boolean(panel.isBad));
     write(this.said, panel.said ?? '');

@@ -1,3 +1,5 @@
+import { clockTime } from './dialog-time.js';
+
 /** What the dialog says, in English. `name` is who has it or asks for it, times are in milliseconds. */
 export const TEXTS = {
   /** @param {number} ms */
@@ -6,6 +8,10 @@ export const TEXTS = {
     if (seconds < 60) return `${seconds} s`;
     return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
   },
+
+  /** A point in time, in milliseconds since 1970.
+   * @param {number} at */
+  time: (at) => clockTime(at, 'en'),
 
   // Somebody else has it.
   /** @param {string} name */
@@ -81,6 +87,19 @@ export const TEXTS = {
   refused: (refusal) => (refusal.status === 401 ? 'You are not signed in any more. Sign in again to edit.' : refusal.problem.detail),
   notReached: 'The server could not be reached. Try again.',
 
+  // What was typed and not saved. `time` is when, or null.
+  /** @param {string} time */
+  draftBack: (time) => `Your text from ${time} is back`,
+  draftBackText: 'It was not saved. Nobody has saved anything else since.',
+  /** @param {string} time */
+  draft: (time) => `Your text from ${time} was not saved`,
+  draftText: 'What is saved has changed since, and is what you see. This is what you had typed:',
+  /** @param {string} name @param {string} time */
+  draftBy: (name, time) => `${name} has edited since (${time}). What is saved now is what you see. This is what you had typed:`,
+  useDraft: 'Use my text',
+  dropDraft: 'Discard my text',
+  keepDraft: 'Go on with it',
+
   // The buttons.
   wait: 'Wait',
   ask: 'Ask…',
@@ -96,6 +115,7 @@ export const TEXTS = {
   tryAgain: 'Try again',
   back: 'Back',
   handOver: 'Hand over',
+  saveAndHandOver: 'Save and hand over',
   decline: 'Not now',
 };
 

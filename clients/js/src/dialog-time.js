@@ -15,3 +15,11 @@ export function age(what) {
  * @param {import('./client.js').Lock} lock */
 export const idleMs = (lock) =>
   Math.max(0, Date.parse(lock.expires_at) - lock.expires_in_ms - Date.parse(lock.last_active_at)) + age(lock);
+
+/** The time of day; with the day, if that is another one.
+ * @param {number} at milliseconds since 1970 @param {string} language */
+export function clockTime(at, language) {
+  const date = new Date(at);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return date.toLocaleString(language, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(!isToday && { month: 'short', day: 'numeric' }) });
+}

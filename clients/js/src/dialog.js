@@ -184,6 +184,7 @@ export class LockhouseDialog extends Base {
       this.#render();
     };
     lock.addEventListener('declined', declined, { signal });
+    lock.addEventListener('draft', () => this.#render(), { signal });
     this.#clock = setInterval(() => this.#tick(), 1_000);
     this.#changed(lock.view);
   }
@@ -238,12 +239,20 @@ export class LockhouseDialog extends Base {
         this.#refused = view?.holder?.fence ?? 0;
         this.#step.is = '';
       } else {
-        this.#problem = error instanceof Refusal ? this.#texts.refused(error) : this.#texts.notReached;
+        this.#problem = this.#explain(error);
         if (view?.state !== 'held') this.#show(false);
       }
     }
     this.#isBusy = false;
     this.#render();
+  }
+
+  /** @param {unknown} error */
+  #explain(error) {
+    if (error instanceof Refusal) return this.#texts.refused(error);
+    // What the app says itself, when it could not save before the lock goes. The browser's own words are no help.
+    const isApps = error instanceof Error && !(error instanceof TypeError) && !(error instanceof DOMException) && error.message;
+    return isApps || this.#texts.notReached;
   }
 
   /** @param {import('./dialog-panels.js').Step} step */

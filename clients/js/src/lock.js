@@ -3,6 +3,7 @@ import { Effort, comeBack, standInLine } from './efforts.js';
 import { Lease } from './lease.js';
 import { LockEventTarget } from './lock-events.js';
 import { NotHeld, isRefusal } from './refusal.js';
+import { sleep } from './retry.js';
 import { tabSession } from './session.js';
 import { Sight } from './sight.js';
 import { tabsOf } from './tabs.js';
@@ -18,7 +19,13 @@ import { ENDINGS, holderOf } from './view.js';
  * @property {Record<string, unknown>} [metadata]
  * @property {string} [sessionId] what tells this tab from others; without it the client has a name that no other live page has.
  * @property {boolean} [releaseOnClose] release when the page is closed: true, unless it says false.
+ * @property {BeforeRelease} [beforeRelease] see {@link WorkspaceLock.beforeRelease}.
  */
+/** Why the lock is about to go: the person hands it over or releases it, or it passes to who asked.
+ * @typedef {(why: 'handover' | 'release' | 'grant') => unknown} BeforeRelease */
+
+/** So long the app has to save before the lock goes (milliseconds). */
+const BEFORE_MS = 5_000;
 
 /** One workspace, as this tab sees it. It renews what it has by itself until it is told to release or to close.
  * For its events see {@link import('./lock-events.js').LockEvents}. */
@@ -32,14 +39,22 @@ export class WorkspaceLock extends LockEventTarget {
   /** What was begun last. */ #effort = new Effort(false);
   /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
   #closing = new AbortController();
+  /** The app saves. @type {Promise<unknown> | null} */ #preparing = null;
+  /** Until shortly before it passes on by itself, and when that is. @type {ReturnType<typeof setTimeout> | undefined} */ #due;
+  /** @type {string | null} */ #dueAt = null;
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
-  constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true } = {}) {
+  constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true, beforeRelease } = {}) {
     super();
     // What cannot be an id is refused here, and not later.
     client.lockPath(workspaceId);
     this.client = client;
     this.workspaceId = workspaceId;
+    /** Called and awaited, 5 s at most, before this tab hands the lock over or releases it, and 5 s before it passes on by itself: save here.
+     * If it throws, the lock stays; `close()` does not mind. A page that closes does not wait for it. @type {BeforeRelease | undefined} */
+    this.beforeRelease = beforeRelease;
+    /** What was typed and not saved, if it is kept. @type {import('./draft.js').Draft | null} */
+    this.draft = null;
     const session = sessionId === undefined ? tabSession() : null;
     const wish = { get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
     this.#claim = { client, workspaceId, wish, ready: async () => session?.ready };
@@ -181,6 +196,7 @@ export class WorkspaceLock extends LockEventTarget {
    * @param {string} [userId] */
   async handOver(userId) {
     const fence = this.#fence();
+    await this.#prepare('handover');
     const { lock } = await this.client.handover(this.workspaceId, { fence, ...(userId !== undefined && { to_user_id: userId }) });
     if (this.#lease?.fence === fence) this.#letGo(lock);
   }
@@ -196,6 +212,11 @@ export class WorkspaceLock extends LockEventTarget {
 
   /** Releases it. */
   async release() {
+    if (this.#lease && this.beforeRelease) await this.#prepare('release');
+    await this.#release();
+  }
+
+  async #release() {
     if (this.#lease) {
       const { fence } = this.#lease;
       this.#letGo(null);
@@ -208,9 +229,10 @@ export class WorkspaceLock extends LockEventTarget {
 
   /** Has nothing more to do with it: releases what it has, and is told nothing more. */
   async close() {
+    if (this.#lease && this.beforeRelease) await this.#prepare('release').catch(() => {});
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
-    await this.release();
+    await this.#release();
   }
 
   /** Looks again who has it: something may have been missed. */
@@ -218,6 +240,23 @@ export class WorkspaceLock extends LockEventTarget {
     // Of what this tab has, the answer to a heartbeat says most.
     if (this.#lease) this.#lease.hurry();
     else await this.#now.read();
+  }
+
+  /** Lets the app save. @param {Parameters<BeforeRelease>[0]} why */
+  #prepare(why) {
+    this.#preparing ??= Promise.race([(async () => this.beforeRelease?.(why))(), sleep(BEFORE_MS)]).finally(() => (this.#preparing = null));
+    return this.#preparing;
+  }
+
+  /** Somebody asks for it, or nobody does any more. @param {import('./client.js').Knock | null} knock */
+  #heed(knock) {
+    const at = knock?.auto_grant_at ?? null;
+    if (at !== this.#dueAt) {
+      clearTimeout(this.#due);
+      if (knock && at) this.#due = setTimeout(() => this.#prepare('grant').catch(() => {}), Math.max(0, (knock.auto_grant_in_ms ?? 0) - BEFORE_MS));
+    }
+    this.#dueAt = at;
+    if (this.#now.ask(knock)) this.#tell('knock', knock);
   }
 
   #lookAgain() {
@@ -309,7 +348,7 @@ export class WorkspaceLock extends LockEventTarget {
     // Whatever else was begun to get it is done.
     this.#effort.abort();
     const lease = new Lease(this.#claim, grant, {
-      onKnock: (knock) => this.#now.ask(knock) && this.#tell('knock', knock),
+      onKnock: (knock) => this.#heed(knock),
       onGiven: (holder) => this.#letGo(holder),
       onLost: (loss, holder) => this.#lost(loss, holder),
     });
@@ -318,6 +357,7 @@ export class WorkspaceLock extends LockEventTarget {
     this.#isIntact = true;
     this.tabs.hold(this.workspaceId, this.sessionId, lease.fence);
     this.#now.have(grant.lock);
+    this.#heed(grant.lock.knock);
     this.#tell('held', { fence: lease.fence, isNew });
     lease.tick();
   }
@@ -326,6 +366,8 @@ export class WorkspaceLock extends LockEventTarget {
   #drop() {
     this.#lease?.stop();
     this.#lease = null;
+    clearTimeout(this.#due);
+    this.#dueAt = null;
     return this.#last;
   }
 

@@ -26,13 +26,15 @@ const NOTHING = {
 
 /** The lock of a workspace while a component shows it: what there is to show, and what can be done, which stays the same
  * from one rendering to the next. Components with the same client (keep it: not a new one for each rendering) and the same
- * workspace share it; when the last of them is gone it is released and closed. The options count when it begins.
+ * workspace share it; when the last of them is gone it is released and closed. The options count when it begins; `beforeRelease`
+ * is that of the latest rendering.
  * `lock` is null until the component is there.
  * @param {Lockhouse} client @param {string} workspaceId @param {import('./lock.js').LockOptions} [options]
  * @returns {View & Actions & { lock: WorkspaceLock | null }} */
-export function useWorkspaceLock(client, workspaceId, options = {}) {
+export function useWorkspaceLock(client, workspaceId, options) {
   const shared = sharedLock(client, workspaceId);
-  shared.options = options;
+  // A component that gives none does not take away those of another one.
+  if (options) shared.options = options;
   const view = useSyncExternalStore(shared.subscribe, shared.view, () => NOTHING);
   return { ...view, ...shared.actions, lock: shared.lock };
 }
@@ -79,7 +81,9 @@ class Shared {
 
   /** @param {() => void} onChange */
   subscribe = (onChange) => {
-    const lock = this.lock ?? new WorkspaceLock(this.client, this.workspaceId, this.options);
+    const { beforeRelease, ...options } = this.options;
+    const latest = beforeRelease && { beforeRelease: (/** @type {'handover' | 'release' | 'grant'} */ why) => this.options.beforeRelease?.(why) };
+    const lock = this.lock ?? new WorkspaceLock(this.client, this.workspaceId, { ...options, ...latest });
     this.lock = lock;
     this.#lookers++;
     lock.addEventListener('change', onChange);

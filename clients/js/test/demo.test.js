@@ -68,13 +68,43 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
   assert.equal(await alice.text.inputValue(), 'Two lines by Alice.');
   await alice.press('Ask…');
   await alice.press('Ask');
-  await bob.press('Hand over');
+  await bob.press('Save and hand over');
+  // Nobody has saved since: she goes on with it, and is told so.
   await alice.is('Editing, not saved');
+  await alice.title(/^Your text from .* is back$/);
   await alice.press('Save');
   await outcome(page, 'Saved by Alice');
   await alice.press('Done');
   await alice.is('Reading');
   await logs(page, 'Alice has released it');
+});
+
+story('what somebody saved meanwhile is not written over by what was typed before, unasked', async ({ server, person }) => {
+  const { page, alice, bob } = await open(await person(), server);
+  await alice.press('Edit');
+  await alice.is('Editing');
+  await alice.text.fill('Typed by Alice.');
+  await alice.is('Editing, not saved');
+  await bob.press('Edit');
+  await bob.press('Take over…');
+  await bob.press('Take over');
+  await bob.is('Editing');
+  await bob.text.fill('Saved by Bob.');
+  await bob.press('Save');
+  await bob.press('Done');
+  await alice.press('Edit again');
+  await alice.is('Editing');
+  assert.equal(await alice.text.inputValue(), 'Saved by Bob.');
+  await alice.press('Save');
+  assert.equal(await page.locator('#saved').textContent(), 'Saved by Bob.');
+  // She sees both, and by whom.
+  await alice.title(/^Your text from .* was not saved$/);
+  await alice.says(/^Bob Dupont has edited since/);
+  assert.equal(await alice.root.locator('lockhouse-dialog section pre').textContent(), 'Typed by Alice.');
+  await alice.press('Use my text');
+  assert.equal(await alice.text.inputValue(), 'Typed by Alice.');
+  await alice.is('Editing, not saved');
+  assert.equal(await page.locator('#saved').textContent(), 'Saved by Bob.');
 });
 
 story('crash: whoever waits gets it when the lease has run out', async ({ server, person }) => {
@@ -203,7 +233,7 @@ for (const look of LOOKS) {
     await bob.press('Ask');
     await alice.title('Bob Dupont would like to edit');
     await accessible(page, 'asked');
-    await alice.press('Hand over');
+    await alice.press('Save and hand over');
     await bob.is('Editing');
     await page.getByRole('button', { name: 'Let it arrive: the save by Alice' }).click();
     await outcome(page, 'Refused');

@@ -31,7 +31,7 @@ test('the page of the README does what it says', async () => {
       }
       if (request.method() === 'PUT' && status === 200) body = request.postData();
       asked.push([request.method(), path, request.headers()['x-lock-fence'], request.postData()]);
-      return route.fulfill({ status, contentType: 'text/plain', body: request.method() === 'POST' ? body : '' });
+      return route.fulfill({ status, contentType: 'text/plain', body: request.method() === 'PUT' ? '' : body });
     });
     const page = await context.newPage();
     const complaints = [];
@@ -41,6 +41,9 @@ test('the page of the README does what it says', async () => {
     const until = (isReadOnly) => page.waitForFunction((is) => document.querySelector('#text').readOnly === is, isReadOnly);
     const says = (text) => page.locator('#said', { hasText: text }).waitFor();
     await until(true);
+    // One can read along.
+    await page.waitForFunction((body) => document.querySelector('#text').value === body, body);
+    assert.deepEqual(asked.splice(0), [['GET', '/documents/design-42', undefined, null]]);
     await page.click('#edit');
     await until(false);
     const { lock } = await server.ask('bob', 'GET', '/api/v1/workspaces/design-42/lock');
@@ -61,6 +64,7 @@ test('the page of the README does what it says', async () => {
     await page.click('#save');
     await says('Somebody else has begun to edit.');
     status = 200;
+    await page.fill('#text', 'typed and not saved');
     // Somebody else takes over: the text can be read, and nothing is saved.
     const taken = await server.acquire('bob', 'design-42', { force: true });
     await until(true);
@@ -75,6 +79,15 @@ test('the page of the README does what it says', async () => {
     await page.click('#edit');
     await until(false);
     assert.equal(await page.inputValue('#text'), body);
+    // What she had typed is offered beside it.
+    await page.locator('lockhouse-dialog').getByText('typed and not saved').waitFor();
+    await page.getByRole('button', { name: 'Use my text' }).click();
+    assert.equal(await page.inputValue('#text'), 'typed and not saved');
+    // Somebody asks: it is saved before it is handed over.
+    await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/knock');
+    await page.getByRole('button', { name: 'Save and hand over' }).click();
+    await until(true);
+    assert.equal(body, 'typed and not saved');
   } finally {
     await chromium.close();
     await server.stop();
@@ -120,6 +133,7 @@ test("the component of the client's README is right for TypeScript, and does wha
     });
     const page = await context.newPage();
     await page.goto(server.url + '/app');
+    await page.waitForFunction(() => document.querySelector('textarea')?.value === 'the workshop is on Thursday');
     const until = (isReadOnly) => page.waitForFunction((is) => document.querySelector('textarea')?.readOnly === is, isReadOnly);
     await until(true);
     await page.click('text=Edit');

@@ -28,6 +28,7 @@ const PAGE = `
   declare const client: import('lockhouse').Lockhouse, lock: import('lockhouse').WorkspaceLock;
   declare function keptToken(): Promise<string>;
   declare function load(): Promise<string>;
+  declare function store(): Promise<void>;
   declare function tell(text: string): void;`;
 
 /** Where `lockhouse` is this package. */
@@ -75,7 +76,7 @@ test('what the documents show compiles', async () => {
   const found = await snippets();
   assert.ok(found.length >= 5, JSON.stringify(found.map(({ name }) => name)));
   const files = (isScript) => Object.fromEntries(found.filter(({ kind }) => (kind === 'js') === isScript).map(({ name, kind, code }) => {
-    const local = code.replaceAll(/'http[^']*\/client\/(index|dialog)\.js'/g, (_, file) => (file === 'index' ? "'lockhouse'" : "'lockhouse/dialog'"));
+    const local = code.replaceAll(/'http[^']*\/client\/(index|dialog|draft)\.js'/g, (_, file) => (file === 'index' ? "'lockhouse'" : `'lockhouse/${file}'`));
     return [`${name}.${kind}`, local + '\nexport {};'];
   }));
   // JavaScript has no place to say what a parameter is, nor that something is there.
@@ -117,6 +118,6 @@ test('the component for React passes the linter of the starter of Vite', async (
   const lint = async (code) => (await linter.lintText(code, { filePath: 'editor.tsx' })).flatMap(({ messages }) => messages.map(({ ruleId, line, message }) => `${line}: ${ruleId}: ${message}`));
   assert.deepEqual(await lint(component.code), []);
   // It is the linter that it should be.
-  const wrong = component.code.replace('  }, [lock]);', '  }, []);');
+  const wrong = component.code.replace('  }, [lock, id]);', '  }, []);');
   assert.match((await lint(wrong)).join(), /exhaustive-deps/);
 });

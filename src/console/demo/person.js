@@ -1,4 +1,5 @@
 import { WorkspaceLock } from '/client/index.js';
+import { Draft } from '/client/draft.js';
 import '/client/dialog.js';
 import { ago, byId, fenceOf, seconds, write } from './page.js';
 
@@ -14,8 +15,8 @@ export class Person {
   #typedAt = 0;
   #beatAt = 0;
   #fence = 0;
-  /** What they wrote, and have not saved. */
-  #isUnsaved = false;
+  /** What they wrote, and have not saved. @type {Draft} */
+  #draft;
 
   constructor(client, wholeName, side, workspaceId, shared) {
     const [name] = wholeName.split(' ');
@@ -46,7 +47,7 @@ export class Person {
     click('.crash', () => this.#crash());
     click('.reopen', () => this.#reopen());
     text.addEventListener('input', () => {
-      this.#isUnsaved = text.value !== this.shared.text;
+      this.#draft.keep(text.value);
       this.#typedAt = performance.now();
       this.lock.activity();
       this.#tick();
@@ -71,7 +72,10 @@ export class Person {
     const { side, workspaceId } = this;
     this.ttlMs = ttlMs;
     const sessionId = `${side}-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
-    this.lock = new WorkspaceLock(this.client, workspaceId, { ttlMs, sessionId });
+    // A tab that is closed saves nothing.
+    const beforeRelease = () => this.client.isCutOff || !this.#isUnsaved || this.#save();
+    this.lock = new WorkspaceLock(this.client, workspaceId, { ttlMs, sessionId, beforeRelease });
+    this.#draft = new Draft(this.lock, (text) => (this.text.value = text));
     this.dialog.lock = this.lock;
     this.lock.addEventListener('change', () => this.#changed());
     this.#changed();
@@ -94,13 +98,16 @@ export class Person {
     const { fence } = this.lock;
     if (fence && fence !== this.#fence) {
       this.#fence = fence;
-      const text = this.shared.open(fence);
-      // What they wrote before they lost it stays.
-      if (!this.#isUnsaved) this.text.value = text;
+      // Whoever saved in between is not written over: what was not saved is offered beside it.
+      this.#draft.begin(this.shared.open(fence));
       if (this.root.contains(document.activeElement)) this.text.focus();
     }
     this.#read();
     this.#tick();
+  }
+
+  get #isUnsaved() {
+    return this.#draft?.isUnsaved ?? false;
   }
 
   /** Who only reads sees what was saved. */
@@ -112,12 +119,11 @@ export class Person {
   #save() {
     const { fence } = this.lock;
     if (fence === null) return;
-    if (this.shared.save(this.name, this.text.value, fence)) this.#isUnsaved = false;
+    if (this.shared.save(this.name, this.text.value, fence)) this.#draft.saved(this.text.value);
     this.#read();
   }
 
   async #done() {
-    if (this.#isUnsaved) this.#save();
     await this.lock.release().catch(() => {});
   }
 
@@ -140,8 +146,6 @@ export class Person {
 
   #reopen() {
     this.client.isCutOff = false;
-    // What was not saved is lost, as it is with a browser.
-    this.#isUnsaved = false;
     this.#fence = 0;
     this.begin(this.ttlMs);
     this.#read();
