@@ -1,0 +1,161 @@
+//! A timer that comes late: a lock that became a waiter's while nobody looked is theirs.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::process::{Process, lockhouse};
+use common::{Client, Server, eventually};
+use lockhouse::auth::Scope;
+use lockhouse::config::AuthMode;
+use lockhouse::lock::policy::SameUser;
+use lockhouse::store::tokens;
+use lockhouse::time::Ttl;
+use serde_json::{Value, json};
+
+const LOCK: &str = "/api/v1/workspaces/w/lock";
+
+/// Sends the request of a waiter, and does not wait for the answer.
+fn ask(client: &mut Client, header: &str, body: &Value) {
+    let body = body.to_string();
+    client.send(
+        format!(
+            "POST {LOCK} HTTP/1.1\r\nHost: test\r\n{header}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+}
+
+/// One more waits; returns when they are in the line.
+fn wait(server: &Server, user: &str, body: &Value) -> Client {
+    let count = || {
+        let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
+        presence["waiting"].as_array().unwrap().len()
+    };
+    let before = count();
+    let mut client = server.client();
+    ask(&mut client, &format!("X-User-Id: {user}"), body);
+    eventually(|| count() == before + 1);
+    client
+}
+
+fn soon(same_user: SameUser) -> Server {
+    Server::with(|config| {
+        config.locks.rules.knock_grant_after = Some(Ttl::from_millis(400));
+        config.locks.rules.same_user = same_user;
+    })
+}
+
+#[test]
+fn a_process_that_was_stopped_while_a_knock_was_granted_answers_the_waiter_with_the_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = lockhouse();
+    command.env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER", "400ms");
+    let server = Process::start(&mut command, &directory.path().join("lockhouse.db"));
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &server.id().to_string()]).status().unwrap().success());
+    };
+    server.user("bob").acquire("w", &json!({})).expect(200);
+    let mut alice = server.user("alice");
+    alice.post(&format!("{LOCK}/knock"), &json!({})).expect(202);
+    ask(&mut alice, "X-User-Id: alice", &json!({ "wait_ms": 450 }));
+    std::thread::park_timeout(Duration::from_millis(300));
+    signal("-STOP");
+    std::thread::park_timeout(Duration::from_millis(300));
+    signal("-CONT");
+    let answer = alice.receive("POST").unwrap().expect(200);
+    assert_eq!(answer["lock"]["locked_by_user_id"], "alice");
+    assert!(answer["lock"]["expires_in_ms"].as_i64().unwrap() > 0);
+}
+
+#[test]
+fn a_grant_and_the_end_of_a_wait_that_are_noticed_together_give_the_lock() {
+    for same_user in [SameUser::Share, SameUser::Separate] {
+        let server = soon(same_user);
+        server.user("bob").acquire("w", &json!({ "session_id": "b" })).expect(200);
+        server.user("alice").post(&format!("{LOCK}/knock"), &json!({ "session_id": "one" })).expect(202);
+        let mut alice = wait(&server, "alice", &json!({ "session_id": "one", "wait_ms": 450 }));
+        let mut carol = wait(&server, "carol", &json!({ "wait_ms": 450 }));
+        server.pass(600);
+        let lock = alice.receive("POST").unwrap().expect(200)["lock"].clone();
+        assert_eq!((&lock["locked_by_user_id"], &lock["session_id"]), (&json!("alice"), &json!("one")));
+        let refusal = carol.receive("POST").unwrap().refused(409, "lock_held");
+        assert_eq!(refusal["lock"]["locked_by_user_id"], "alice");
+        assert!(refusal["lock"]["expires_in_ms"].as_i64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_lease_that_ends_in_the_same_instant_as_a_wait_leaves_nobody_refused_by_a_lock_that_has_ended() {
+    let server = Server::start();
+    server.user("bob").acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
+    let mut first = wait(&server, "alice", &json!({ "wait_ms": 1_000 }));
+    let mut second = wait(&server, "carol", &json!({ "wait_ms": 1_000 }));
+    server.pass(1_000);
+    assert_eq!(first.receive("POST").unwrap().expect(200)["lock"]["locked_by_user_id"], "alice");
+    let refusal = second.receive("POST").unwrap().refused(409, "lock_held");
+    assert_eq!(refusal["lock"]["locked_by_user_id"], "alice");
+    assert!(refusal["lock"]["expires_in_ms"].as_i64().unwrap() > 0);
+}
+
+#[test]
+fn a_waiter_whose_token_was_revoked_is_answered_401_and_the_next_in_line_has_the_lock() {
+    for next in [true, false] {
+        let server = Server::with(|config| config.auth.mode = AuthMode::Token);
+        let mut bob = server.with_token(Scope::User, Some("bob"));
+        bob.acquire("w", &json!({})).expect(200);
+        let mut users = vec!["alice"];
+        users.extend(next.then_some("carol"));
+        let mut waiting = Vec::new();
+        for (place, user) in users.iter().enumerate() {
+            let secret = server.token(Scope::User, Some(user));
+            let mut client = server.client();
+            let header = format!("Authorization: Bearer {secret}");
+            ask(&mut client, &header, &json!({ "wait_ms": 60_000 }));
+            eventually(|| bob.heartbeat("w", &json!({})).expect(200)["waiting"] == place + 1);
+            waiting.push(client);
+        }
+        let many = json!({ "locks": [{ "workspace_id": "w" }] });
+        let beat = bob.post("/api/v1/locks/heartbeat", &many).expect(200)["results"][0].clone();
+        assert_eq!(beat["waiting"], users.len());
+        tokens::beside(&server.database(), |connection| {
+            let id: String =
+                connection
+                    .query_row("SELECT token_id FROM tokens WHERE user_id = 'alice'", [], |row| row.get(0))?;
+            assert!(tokens::revoke(connection, &id, None)?);
+            Ok(())
+        })
+        .unwrap();
+        bob.release("w", &json!({})).expect(200);
+        waiting[0].receive("POST").unwrap().refused(401, "unauthenticated");
+        if next {
+            let answer = waiting[1].receive("POST").unwrap().expect(200);
+            assert_eq!(answer["lock"]["locked_by_user_id"], "carol");
+        } else {
+            assert_eq!(bob.lock("w"), Value::Null, "it stays free");
+        }
+    }
+}
+
+#[test]
+fn one_whose_knock_was_declined_keeps_the_place_in_the_line() {
+    let server = Server::start();
+    let mut bob = server.user("bob");
+    bob.acquire("w", &json!({})).expect(200);
+    server.user("alice").post(&format!("{LOCK}/knock"), &json!({})).expect(202);
+    let mut alice = wait(&server, "alice", &json!({ "wait_ms": 60_000 }));
+    let _carol = wait(&server, "carol", &json!({ "wait_ms": 60_000 }));
+    bob.post(&format!("{LOCK}/knock/decline"), &json!({})).expect(200);
+    let refusal =
+        server.user("alice").post(&format!("{LOCK}/knock"), &json!({})).refused(429, "knock_too_soon");
+    assert_eq!(
+        (&refusal["again_in_ms"], &refusal["lock"]["locked_by_user_id"]),
+        (&json!(60_000), &json!("bob"))
+    );
+    assert_eq!(bob.heartbeat("w", &json!({})).expect(200)["waiting"], 2);
+    bob.release("w", &json!({})).expect(200);
+    assert_eq!(alice.receive("POST").unwrap().expect(200)["lock"]["locked_by_user_id"], "alice");
+}
