@@ -138,6 +138,29 @@ fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by
 }
 
 #[test]
+fn releasing_all_locks_of_a_user_includes_one_that_passes_to_them_while_nobody_looked() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::starting_at(NOON);
+    let store = open(&directory.path().join("lockhouse.db"), &clock);
+    acquire(&store, wish("w", "alice", 600_000), rules());
+    let bob = UserId::parse("bob").unwrap();
+    let ask = Ask {
+        workspace_id: workspace("w"),
+        user_id: bob.clone(),
+        name: None,
+        session_id: None,
+        message: None,
+    };
+    store.write(move |write| asking::ask(write, &ask, &rules())).unwrap();
+    clock.advance(Duration::from_secs(30));
+    let by = events::By { user_id: bob.clone(), name: None, reason: None };
+    let some = store.write(move |write| locks::release_user(write, &bob, &by, &rules(), "")).unwrap().value;
+    assert_eq!(some, locks::ReleasedSome { released: 1, after: None });
+    let now = store.write(|write| locks::settled(write, &workspace("w"), &rules())).unwrap().value;
+    assert_eq!(now, None, "neither has it");
+}
+
+#[test]
 fn a_lease_of_which_nobody_has_heard_that_it_ended_has_its_grace_after_a_crash() {
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = before.path().join("lockhouse.db");
