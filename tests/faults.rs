@@ -34,6 +34,7 @@ fn a_commit_that_cannot_be_synced_is_unknown_and_without_room_the_disk_is_full()
     let process = Process::start(&mut disk.lockhouse(), &disk.database());
     let mut alice = process.user("alice");
     assert!(alice.lock("once").is_null(), "it is known by now");
+    assert!(alice.lock("full").is_null(), "it was refused, though all of it was in the log");
     assert_eq!(alice.lock("again")["fence"], fence);
     process.terminate();
 }

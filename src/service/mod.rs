@@ -247,8 +247,15 @@ impl Service {
                 Ok(())
             },
             move |done| {
-                let ready = || if store.is_readable() { Ready::Yes } else { Ready::Unreadable };
-                reply(done.map(|_| ready()));
+                reply(match done {
+                    Ok(_) if store.is_readable() => Ok(Ready::Yes),
+                    Ok(_) => Ok(Ready::Unreadable),
+                    Err(Error::Disk(cause)) => {
+                        log::error!("the store is not ready: {cause}");
+                        Ok(Ready::Unreadable)
+                    }
+                    Err(error) => Err(error),
+                });
             },
         );
     }

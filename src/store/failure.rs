@@ -66,14 +66,27 @@ fn described(error: &rusqlite::Error) -> String {
     format!("SQLite: {error} ({name} {code})")
 }
 
-/// A COMMIT that failed. After an I/O error the transaction may be whole in the write-ahead log all the same, and then a
-/// restart finds it there. To be called at once: it looks at what the system said last.
-pub(super) fn of_commit(error: rusqlite::Error, database: &Path) -> Error {
+/// What a COMMIT that failed has left in the write-ahead log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing that a restart would take for a transaction.
+    Nothing,
+    /// Perhaps something, and perhaps not even its beginning.
+    Part,
+    /// All of it was written, but not synced: a restart finds it there.
+    Whole,
+}
+
+/// A COMMIT that failed. To be called at once: it looks at what the system said last.
+pub(super) fn of_commit(error: rusqlite::Error, database: &Path) -> (Error, Left) {
     // SQLite calls a write without room full, but an fsync without room an I/O error.
     let cause = io::Error::last_os_error();
+    let synced = error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_FSYNC);
     let error = Error::from(error);
-    let Error::Disk(text) = error else { return error };
-    if is_no_room(&cause) || has_no_room(database) { Error::StorageFull } else { Error::Unknown(text) }
+    let Error::Disk(text) = error else { return (error, Left::Nothing) };
+    let left = if synced { Left::Whole } else { Left::Part };
+    let full = is_no_room(&cause) || has_no_room(database);
+    (if full { Error::StorageFull } else { Error::Unknown(text) }, left)
 }
 
 fn is_no_room(cause: &io::Error) -> bool {

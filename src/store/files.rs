@@ -173,7 +173,8 @@ impl Files {
             }
             Ok(Some(what)) => what,
             Err(error) => {
-                // That says nothing of the files.
+                // That says nothing of the files, but of the disk.
+                self.health.cannot_read();
                 if !std::mem::replace(&mut self.cannot_look, true) {
                     log::warn!("cannot look whether {} is still there: {error}", self.guard.path().display());
                 }

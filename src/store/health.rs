@@ -41,13 +41,20 @@ impl Health {
         if matches!(outcome, Err(Error::StorageFull)) {
             *lock(&self.full) = Some(self.clock.monotonic());
         }
+        // Before the commit, a write reads what it needs.
+        self.has_read(outcome);
     }
 
     /// A read ended like this.
     pub(super) fn has_read<T>(&self, outcome: &Result<T, Error>) {
         if matches!(outcome, Err(Error::Disk(_))) {
-            *lock(&self.unreadable) = Some(self.clock.monotonic());
+            self.cannot_read();
         }
+    }
+
+    /// A read failed because of the disk.
+    pub(super) fn cannot_read(&self) {
+        *lock(&self.unreadable) = Some(self.clock.monotonic());
     }
 
     pub(super) fn was_full(&self) -> bool {

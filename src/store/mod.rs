@@ -12,6 +12,7 @@ mod floor;
 mod guard;
 mod health;
 pub mod invariants;
+mod jobs;
 pub mod listing;
 pub mod locks;
 mod migrations;

@@ -20,11 +20,12 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::failure;
+use super::failure::{self, Left};
 use super::files::{Connected, Fold};
 use super::health::Health;
+use super::jobs::{Done, Job, Told, answer, job};
 use super::note::Note;
-use super::queue::{Queue, Waiter};
+use super::queue::Queue;
 use super::watch::Watch;
 use super::write::{At, Write, Written};
 use crate::error::Error;
@@ -44,58 +45,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Most batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
 
-/// A use case that was submitted.
-trait Job: Send {
-    /// Carries it out; may be called again after a rollback.
-    fn run(&mut self, write: &Write<'_>) -> Result<(), Error>;
-    /// Answers it: with what [`Self::run`] found, or with why that was not kept.
-    fn answer(self: Box<Self>, failure: Option<Error>);
-}
-
-struct UseCase<T, W, R> {
-    work: W,
-    found: Option<At<T>>,
-    reply: R,
-}
-
-impl<T, W, R> Job for UseCase<T, W, R>
-where
-    T: Send,
-    W: Fn(&Write<'_>) -> Result<T, Error> + Send,
-    R: FnOnce(Result<At<T>, Error>) + Send,
-{
-    fn run(&mut self, write: &Write<'_>) -> Result<(), Error> {
-        self.found = Some(At { now: write.now(), value: (self.work)(write)? });
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, failure: Option<Error>) {
-        let answer = match (failure, self.found) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(found)) => Ok(found),
-            (None, None) => Err(Error::Internal("a use case was answered before it ran".to_owned())),
-        };
-        (self.reply)(answer);
-    }
-}
-
 enum Command {
     Run(Box<dyn Job>),
     Fold(SyncSender<Result<(), Error>>),
     Stop,
 }
-
-/// Who is to be told of what was committed.
-#[derive(Default)]
-struct Done {
-    /// Those who submitted the use cases, each with why it failed, if it did.
-    jobs: Vec<(Box<dyn Job>, Option<Error>)>,
-    /// Those who waited.
-    told: Vec<Told>,
-}
-
-/// What became of somebody who waited.
-type Told = (Arc<Waiter>, Result<At<Acquired>, Error>);
 
 /// The way to the writer.
 #[derive(Debug)]
@@ -137,6 +91,7 @@ impl Writer {
             grace,
             seen: Arc::clone(&seen),
             health,
+            unsettled: false,
             done,
         };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
@@ -166,8 +121,7 @@ impl Writer {
         R: FnOnce(Result<At<T>, Error>) + Send + 'static,
     {
         self.metrics.queue_depth.inc();
-        let job = Box::new(UseCase { work, found: None, reply });
-        let (command, error) = match self.commands.try_send(Command::Run(job)) {
+        let (command, error) = match self.commands.try_send(Command::Run(job(work, reply))) {
             Ok(()) => return,
             Err(TrySendError::Full(command)) => (command, Error::Busy),
             Err(TrySendError::Disconnected(command)) => (command, Error::Stopping),
@@ -215,24 +169,6 @@ impl Writer {
     }
 }
 
-/// Lets the answers go. A reply that panics loses its own answer and no other.
-fn answer(to_answer: &Receiver<Done>) {
-    while let Ok(done) = to_answer.recv() {
-        for (job, failure) in done.jobs {
-            in_peace(|| job.answer(failure));
-        }
-        for (waiter, answer) in done.told {
-            in_peace(|| waiter.answer(answer));
-        }
-    }
-}
-
-fn in_peace(answer: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(answer)).is_err() {
-        log::error!("an answer panicked");
-    }
-}
-
 /// The thread that owns the connection.
 struct Thread {
     connected: Connected,
@@ -243,6 +179,9 @@ struct Thread {
     grace: Arc<RestartGrace>,
     seen: Arc<AtomicI64>,
     health: Arc<Health>,
+    /// A commit failed. SQLite goes on as if it had not been there, but its pages may be whole in the log, where a restart
+    /// would find them. The next commit is written over them.
+    unsettled: bool,
     done: SyncSender<Done>,
 }
 
@@ -256,6 +195,7 @@ impl Thread {
                     let Connected { connection, files, .. } = &mut self.connected;
                     // Whoever comes next is told.
                     let _ = files.check(connection);
+                    self.settle();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -301,60 +241,55 @@ impl Thread {
         let same = |jobs: Vec<_>, failure: Option<Error>| -> Vec<_> {
             jobs.into_iter().map(|job| (job, failure.clone())).collect()
         };
-        let done = match self.transact(&mut jobs) {
+        let mut done = match self.transact(&mut jobs) {
             Ok(told) => Done { jobs: same(jobs, None), told },
             // Alone it failed alone. When another process has the database, each of them would wait as long again.
             Err(error) if size == 1 || error == Error::Busy || self.health.is_gone() => {
-                if matches!(error, Error::Unknown(_)) {
-                    self.settle();
-                }
                 Done { jobs: same(jobs, Some(error)), told: Vec::new() }
             }
-            Err(error) => self.each_alone(jobs, error),
+            Err(_) => self.each_alone(jobs),
         };
+        if !self.settle() {
+            // A restart may find what failed.
+            for failure in done.jobs.iter_mut().filter_map(|(_, failure)| failure.as_mut()) {
+                if !matches!(failure, Error::Unknown(_)) {
+                    *failure = Error::Unknown(failure.to_string());
+                }
+            }
+        }
         // The thread that answers ends after this one.
         let _ = self.done.send(done);
         let Connected { connection, files, .. } = &mut self.connected;
         files.fold_if_long(connection);
     }
 
-    /// All of them together failed like this.
-    fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>, together: Error) -> Done {
+    /// All of them together failed.
+    fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>) -> Done {
         let mut done = Done::default();
-        // Until something is committed over it, a restart may find what they did together.
-        let mut unknown = matches!(together, Error::Unknown(_)).then_some(together);
         for job in jobs {
             let mut alone = [job];
             let told = self.transact(&mut alone);
             let [job] = alone;
-            let failure = match &told {
-                Ok(_) => {
-                    unknown = None;
-                    None
-                }
-                Err(Error::StorageFull) => Some(Error::StorageFull),
-                Err(error) => Some(unknown.as_ref().unwrap_or(error).clone()),
-            };
-            done.jobs.push((job, failure));
+            done.jobs.push((job, told.as_ref().err().cloned()));
             done.told.extend(told.into_iter().flatten());
-        }
-        if unknown.is_some() {
-            self.settle();
         }
         done
     }
 
-    /// A commit failed. SQLite goes on as if it had not been there, but its pages may be whole in the log, where a restart
-    /// would find them. The next commit is written over them.
-    fn settle(&mut self) {
-        // If that cannot be done either, it remains unknown.
-        let _ = self.transact(&mut []);
+    /// Writes over what commits that failed have left in the log, if they have. Returns whether it is known that a restart
+    /// does not find it there.
+    fn settle(&mut self) -> bool {
+        if self.unsettled && !self.health.is_gone() {
+            // It looks below whether that went well.
+            let _ = self.transact(&mut []);
+        }
+        !self.unsettled
     }
 
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
     /// those who waited is to be told what.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
-        let Self { connected, clock, metrics, watch, queue, grace, seen, health, done: _ } = self;
+        let Self { connected, clock, metrics, watch, queue, grace, seen, health, unsettled, done: _ } = self;
         if health.is_gone() {
             return Err(Error::Stopping);
         }
@@ -364,13 +299,24 @@ impl Thread {
             connection.execute_batch("ROLLBACK")?;
         }
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let outcome = Self::inside(connection, clock, queue, grace, jobs).and_then(|written| {
+        let writes = jobs.is_empty() || *unsettled;
+        let outcome = Self::inside(connection, clock, queue, grace, writes, jobs).and_then(|written| {
             if let Some(fence) = written.fence {
                 floor.cover(fence)?;
             }
             let started = clock.clock().monotonic();
             let mut commit = connection.prepare_cached("COMMIT")?;
-            commit.execute([]).map_err(|error| failure::of_commit(error, files.guard().path()))?;
+            commit.execute([]).map_err(|error| {
+                let (error, left) = failure::of_commit(error, files.guard().path());
+                *unsettled = match left {
+                    Left::Nothing => *unsettled,
+                    Left::Part => *unsettled || !jobs.is_empty(),
+                    // It is over what was there before.
+                    Left::Whole => !jobs.is_empty(),
+                };
+                error
+            })?;
+            *unsettled = false;
             metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
             // It is on disk, but in a file that may be nobody's any more.
             files.check(connection).map_err(|_| Error::Unknown("the database is gone".to_owned()))?;
@@ -417,10 +363,11 @@ impl Thread {
         clock: &LeaseClock,
         queue: &Queue,
         grace: &RestartGrace,
+        writes: bool,
         jobs: &mut [Box<dyn Job>],
     ) -> Result<Written, Error> {
         let write = Write::begin(connection, clock, queue, grace)?;
-        if jobs.is_empty() {
+        if writes {
             write.touch();
         }
         for job in jobs {

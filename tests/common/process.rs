@@ -96,9 +96,19 @@ impl Process {
 
     /// SIGTERM; returns the exit code and the log.
     pub fn terminate(self) -> (Option<i32>, String) {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// SIGTERM.
+    pub fn ask_to_stop(&self) {
         let killed = Command::new("kill").arg(self.id().to_string()).status().unwrap();
         assert!(killed.success());
-        self.wait()
+    }
+
+    /// Whether it has ended, for whoever has only a share in it.
+    pub fn is_over(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap().contains(") Z ")
     }
 
     /// Whether it has ended.

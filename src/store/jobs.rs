@@ -1,0 +1,86 @@
+//! What is submitted to the writer, and the thread that answers it: turning answers into bytes and sending them overlaps
+//! with the next commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::queue::Waiter;
+use super::write::{At, Write};
+use crate::error::Error;
+use crate::lock::Acquired;
+
+/// A use case that was submitted.
+pub(super) trait Job: Send {
+    /// Carries it out; may be called again after a rollback.
+    fn run(&mut self, write: &Write<'_>) -> Result<(), Error>;
+    /// Answers it: with what [`Self::run`] found, or with why that was not kept.
+    fn answer(self: Box<Self>, failure: Option<Error>);
+}
+
+struct UseCase<T, W, R> {
+    work: W,
+    found: Option<At<T>>,
+    reply: R,
+}
+
+impl<T, W, R> Job for UseCase<T, W, R>
+where
+    T: Send,
+    W: Fn(&Write<'_>) -> Result<T, Error> + Send,
+    R: FnOnce(Result<At<T>, Error>) + Send,
+{
+    fn run(&mut self, write: &Write<'_>) -> Result<(), Error> {
+        self.found = Some(At { now: write.now(), value: (self.work)(write)? });
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failure: Option<Error>) {
+        let answer = match (failure, self.found) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(found)) => Ok(found),
+            (None, None) => Err(Error::Internal("a use case was answered before it ran".to_owned())),
+        };
+        (self.reply)(answer);
+    }
+}
+
+/// The use case `work`, whose answer goes to `reply`.
+pub(super) fn job<T, W, R>(work: W, reply: R) -> Box<dyn Job>
+where
+    T: Send + 'static,
+    W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+    R: FnOnce(Result<At<T>, Error>) + Send + 'static,
+{
+    Box::new(UseCase { work, found: None, reply })
+}
+
+/// Who is to be told of what was committed.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Those who submitted the use cases, each with why it failed, if it did.
+    pub(super) jobs: Vec<(Box<dyn Job>, Option<Error>)>,
+    /// Those who waited.
+    pub(super) told: Vec<Told>,
+}
+
+/// What became of somebody who waited.
+pub(super) type Told = (Arc<Waiter>, Result<At<Acquired>, Error>);
+
+/// Lets the answers go. A reply that panics loses its own answer and no other.
+pub(super) fn answer(to_answer: &Receiver<Done>) {
+    while let Ok(done) = to_answer.recv() {
+        for (job, failure) in done.jobs {
+            in_peace(|| job.answer(failure));
+        }
+        for (waiter, answer) in done.told {
+            in_peace(|| waiter.answer(answer));
+        }
+    }
+}
+
+fn in_peace(answer: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(answer)).is_err() {
+        log::error!("an answer panicked");
+    }
+}
