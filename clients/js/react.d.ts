@@ -11,6 +11,8 @@ declare module 'react' {
         lock?: WorkspaceLock | null;
         texts?: SomeTexts;
         inline?: boolean;
+        notify?: boolean;
+        sound?: boolean;
         /** The person chose to read only. */
         onreadonly?: (event: Event) => void;
         onopen?: (event: Event) => void;

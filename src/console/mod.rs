@@ -101,6 +101,7 @@ pub const CLIENT: &[Page] = &[
     client!("client.js"),
     client!("clock.js"),
     client!("dialog.js"),
+    client!("dialog-alert.js"),
     client!("dialog-panels.js"),
     client!("dialog-style.js"),
     client!("dialog-surface.js"),

@@ -202,11 +202,12 @@ function draft({ texts }, draft, { text, at, by, byAt, isUsed }) {
  * @param {There} there @param {NonNullable<View['loss']>} loss */
 function why({ lock, texts }, loss) {
   if (loss.comesBack) return [texts.comingBack, texts.unsaved];
-  const { reason, by, changed } = loss;
+  const { reason, by, changed, at, unansweredMs } = loss;
   const { holder } = lock.view;
   // Whom it was given to, if that is known, and not who gave it.
   const name = reason === 'handed_over' && holder ? nameOf(holder) : by && (by.name ?? by.userId);
-  return [texts.reasons[reason](name), texts.unsaved, ...(changed ? [texts.changed] : [])];
+  const silence = unansweredMs === undefined ? undefined : texts.duration(unansweredMs);
+  return [texts.reasons[reason](name, texts.time(Date.parse(at)), silence), texts.unsaved, ...(changed ? [texts.changed] : [])];
 }
 
 /** @param {Pick<There, 'texts'>} there @param {import('./client.js').Lock} holder */

@@ -51,11 +51,13 @@ export const TEXTS = {
 
   // It was lost.
   lost: 'You are no longer editing',
-  /** Why. `name` is who did it, or has it now; null when that is not known.
-   * @type {Record<import('./client.js').Lost['reason'], (name: string | null) => string>} */
+  /** Why. `name` is who did it, or has it now; null when that is not known. `time` is when. `silence` is for how long the person did not
+   * answer who asked, if it passed on because of that.
+   * @type {Record<import('./client.js').Lost['reason'], (name: string | null, time: string, silence?: string) => string>} */
   reasons: {
-    taken_over: (name) => `${name ?? 'Somebody'} has taken over.`,
-    handed_over: (name) => `It has passed to ${name ?? 'somebody else'}, who had asked for it.`,
+    taken_over: (name, time) => `${name ?? 'Somebody'} took over at ${time}.`,
+    handed_over: (name, time, silence) =>
+      `${silence ? `You did not answer for ${silence}: it` : 'It'} passed to ${name ?? 'somebody else'}, who had asked for it, at ${time}.`,
     expired: (name) => (name ? `You were away for too long, and ${name} came.` : 'You were away for too long.'),
     released: () => 'It was released from elsewhere.',
     revoked: (name) => `${name ?? 'An administrator'} has ended it.`,

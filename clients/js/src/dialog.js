@@ -1,3 +1,4 @@
+import { Alert, askToNotify } from './dialog-alert.js';
 import { asking, notice } from './dialog-panels.js';
 import { STYLE } from './dialog-style.js';
 import { Surface, element } from './dialog-surface.js';
@@ -20,7 +21,8 @@ const Base = globalThis.HTMLElement ?? /** @type {typeof HTMLElement} */ (class 
 
 /** `<lockhouse-dialog>`: tells a person who is editing, and lets them choose. Give it a `lock`, and call `edit()` when the
  * person wants to edit; it opens by itself when the lock is lost, and shows a notice when somebody asks for it. With the
- * attribute `inline` it covers its positioned ancestor only, and not the page.
+ * attribute `inline` it covers its positioned ancestor only, and not the page. While somebody asks, the tab's title says so; with the
+ * attributes `notify` and `sound` a notification and a sound do, too, while the page is not seen.
  *
  * Events: `readonly` (the person chose to read only), `open`, `close`. */
 export class LockhouseDialog extends Base {
@@ -42,6 +44,7 @@ export class LockhouseDialog extends Base {
   /** What is asked of somebody who wants to edit. @type {Surface} */ #main;
   /** What is told beside the work. @type {Surface} */ #notice;
   #lookedAt = 0;
+  #alert = new Alert();
   /** Since when there is no connection. */ #offlineSince = 0;
 
   constructor() {
@@ -108,6 +111,7 @@ export class LockhouseDialog extends Base {
   async edit() {
     const lock = this.#lock;
     if (!lock) return 'unknown';
+    if (this.hasAttribute('notify')) askToNotify();
     const late = setTimeout(() => lock === this.#lock && this.show(), QUIET_MS);
     try {
       await this.#do(() => lock.acquire());
@@ -281,6 +285,8 @@ export class LockhouseDialog extends Base {
     const there = lock && this.#there(lock);
     if (this.#isOpen && there) this.#main.show(asking(there), this.#isBusy && lock.view.state !== 'waiting');
     const panel = there && notice(there);
+    const isAsked = panel && lock?.view.state === 'held' && lock.view.knock;
+    this.#alert.tell(isAsked ? panel.title : '', { notifies: this.hasAttribute('notify'), sounds: this.hasAttribute('sound') });
     const { root } = this.#notice;
     if (panel) this.#notice.show(panel, this.#isBusy && lock?.view.state === 'held');
     else this.#notice.hide();

@@ -6,6 +6,8 @@ import { ENDINGS, holderOf, who } from './view.js';
 /** Longest time between two heartbeats, and how long one may take (milliseconds). */
 const LONGEST_MS = 30_000;
 const BEAT_MS = 10_000;
+/** Longest time between two heartbeats while somebody asks for the lock: the server does not give away what its holder is at work on. */
+const KNOCKED_MS = 10_000;
 
 /** How much earlier than the server's the lease ends for us, in milliseconds: what is done in its last moment must arrive,
  * too.
@@ -30,6 +32,7 @@ export class Lease {
   /** Whether something was heard of it since the last heartbeat went out. */ #hasHeard = false;
   /** Whether another heartbeat goes out when this one is answered. */ #isHurried = false;
   #failures = 0;
+  /** Who asks for the lock. @type {import('./client.js').Knock | null} */ #knock = null;
   /** How long it is from when it was asked for; 0 when it is over. */ #forMs = 0;
   /** The next heartbeat is due so long after this moment. */ #nextMs = 0;
   #from = moment();
@@ -86,7 +89,7 @@ export class Lease {
 
   /** Something has happened on the workspace.
    * @param {string} type @param {import('./events.js').LockEvent} event */
-  hear(type, { fence, lock, session_id, by_user_id, by_name, detail: { to_user_id } }) {
+  hear(type, { at, fence, lock, session_id, by_user_id, by_name, detail: { to_user_id } }) {
     if (fence !== this.fence) return;
     const { client: { userId }, wish } = this.#claim;
     const reason = ENDINGS[type];
@@ -96,13 +99,13 @@ export class Lease {
       this.hurry();
     } else if (!reason) {
       // Where it is not there any more, another event will say why.
-      if (lock?.fence === fence) this.#told.onKnock(lock.knock);
+      if (lock?.fence === fence) this.#heed(lock.knock);
     } else if (reason === 'handed_over' && by_user_id === userId && session_id === wish.session_id && to_user_id !== userId) {
       // Of what passed on by itself it says that it was done by whoever has it now.
       this.stop();
       this.#told.onGiven(lock);
     } else {
-      this.#lose(reason, who(by_user_id, by_name), lock);
+      this.#lose(reason, who(by_user_id, by_name), lock, at);
     }
   }
 
@@ -120,10 +123,13 @@ export class Lease {
     this.#lose('taken_over', who(userId, userName), { ...this.#lock, session_id, fence });
   }
 
-  /** @param {Loss['reason']} reason @param {Loss['by']} by @param {Lock | null} holder */
-  #lose(reason, by, holder) {
+  /** @param {Loss['reason']} reason @param {Loss['by']} by @param {Lock | null} holder @param {string} [at] */
+  #lose(reason, by, holder, at = new Date().toISOString()) {
     this.stop();
-    this.#told.onLost({ reason, by, changed: Boolean(holder), comesBack: reason === 'expired' && !holder }, holder);
+    // What passed on by itself was done by who asked.
+    const knock = reason === 'handed_over' && by?.userId === this.#knock?.user_id ? this.#knock : null;
+    const unansweredMs = Date.parse(knock?.auto_grant_at ?? '') - Date.parse(knock?.knocked_at ?? '');
+    this.#told.onLost({ reason, by, at, ...(unansweredMs > 0 && { unansweredMs }), changed: Boolean(holder), comesBack: reason === 'expired' && !holder }, holder);
   }
 
   /** @param {import('./clock.js').Moment} sentAt @param {number} forMs */
@@ -136,7 +142,17 @@ export class Lease {
   }
 
   get #everyMs() {
-    return Math.min(LONGEST_MS, this.#forMs / 3);
+    const grantInMs = this.#knock?.auto_grant_in_ms;
+    return Math.min(this.#knock ? KNOCKED_MS : LONGEST_MS, this.#forMs / 3, grantInMs ? Math.max(300, grantInMs / 3) : Infinity);
+  }
+
+  /** Somebody asks for it, or nobody does any more. @param {import('./client.js').Knock | null} knock */
+  #heed(knock) {
+    const isNew = knock && knock.knocked_at !== this.#knock?.knocked_at;
+    this.#knock = knock;
+    this.#told.onKnock(knock);
+    // At once, so that the server knows whether the person is at work.
+    if (isNew && this.#forMs) this.hurry();
   }
 
   /** @param {number} ms */
@@ -157,7 +173,7 @@ export class Lease {
       if (value.session_id && value.session_id !== this.#claim.wish.session_id) this.#goElsewhere(value.session_id, this.fence);
       // The answer may be of before what was heard.
       else if (this.#hasHeard) this.#isHurried = true;
-      else this.#told.onKnock(value.knock);
+      else this.#heed(value.knock);
     } catch (error) {
       if (!this.#forMs) return;
       this.#isActive ||= isActive;
@@ -174,6 +190,6 @@ export class Lease {
    * @param {import('./refusal.js').Problem} problem */
   #end({ lost, lock = null }) {
     const reason = lost?.reason ?? (lock ? 'taken_over' : 'expired');
-    this.#lose(reason, who(lost?.by_user_id, lost?.by_name) ?? holderOf(lock), lock);
+    this.#lose(reason, who(lost?.by_user_id, lost?.by_name) ?? holderOf(lock), lock, lost?.at);
   }
 }

@@ -402,7 +402,7 @@ export class WorkspaceLock extends LockEventTarget {
     effort.isWanted = false;
     this.#isIntact &&= !found.changed;
     const loss = { ...this.#now.loss, by: holderOf(found.holder), changed: found.changed, comesBack: false };
-    this.#now.lose({ reason: 'expired', ...loss }, found.holder);
+    this.#now.lose({ reason: 'expired', at: new Date().toISOString(), ...loss }, found.holder);
   }
 
   /** @param {import('./events.js').Told} told */

@@ -176,7 +176,7 @@ export class Sight {
     this.#given = fence;
     this.knock = null;
     this.holder = null;
-    this.loss = { reason: 'released', by: null, changed: false, comesBack: true };
+    this.loss = { reason: 'released', by: null, changed: false, comesBack: true, at: new Date().toISOString() };
     this.state = 'unknown';
     this.#onChange();
   }

@@ -5,11 +5,11 @@
  * `waiting`: the same, and this tab stands in line. `lost`: this tab had it, until the person chooses what to do.
  * `unknown`: the server has not been reached yet.
  * @typedef {'free' | 'held' | 'held-by-other' | 'waiting' | 'lost' | 'unknown'} State */
-/** How it was lost. `by` is whoever has it, or ended it; `changed` means that somebody else had it in between; `comesBack`
+/** How it was lost, and when it was (RFC 3339). `unansweredMs`: it passed on by itself, since the person did not answer for so long. `by` is whoever has it, or ended it; `changed` means that somebody else had it in between; `comesBack`
  * that nobody ended it, and this tab tries to get it back.
  * @typedef {{
  *   reason: import('./client.js').Lost['reason'], by: { userId: string, name: string | null } | null, changed: boolean,
- *   comesBack: boolean,
+ *   comesBack: boolean, at: string, unansweredMs?: number,
  * }} Loss */
 /** A new object after each change. `hasPlace` is false while this tab waits without a place in the server's line, because other tabs of
  * this browser wait already: then it tries as soon as the lock is free.

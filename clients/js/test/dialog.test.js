@@ -142,8 +142,64 @@ story('whoever does not answer loses it to the one who asked', async (there) => 
   await press(bob, 'Ask');
   await until(bob, 'held');
   await title(alice, 'You are no longer editing');
-  await says(alice, 'It has passed to Bob, who had asked for it.');
+  await says(alice, /^You did not answer for 1 s: it passed to Bob, who had asked for it, at \d\d:\d\d\.$/);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '1s' });
+
+story('it does not pass on from somebody who is typing', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await noticed(alice).waitFor();
+  const began = Date.now();
+  while (Date.now() - began < 6_000) {
+    await alice.evaluate(() => lock.activity());
+    await alice.waitForTimeout(200);
+  }
+  assert.equal(await alice.evaluate(() => lock.state), 'held');
+  // She stops.
+  await until(bob, 'held', 20_000);
+  await says(alice, /^You did not answer for \d+ s: it passed to Bob/);
+}, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '2s' });
+
+story('the title of the tab tells who asks; a notification and a sound only if the page wants them', async (there) => {
+  const { alice, bob } = await two(there);
+  await alice.evaluate(() => {
+    window.shown = [];
+    Object.defineProperty(document, 'hidden', { get: () => true });
+    window.Notification = class extends EventTarget {
+      static permission = 'granted';
+      constructor(text) { super(); shown.push(text); }
+      close() { shown.push('closed'); }
+    };
+    window.AudioContext = class { constructor() { shown.push('sound'); throw new Error('no'); } };
+  });
+  const asks = async () => {
+    await press(bob, 'Ask…');
+    await press(bob, 'Ask');
+    await alice.waitForFunction(() => document.title !== 'An app');
+    assert.match(await alice.title(), /Bob.* would like to edit – An app$/);
+  };
+  await asks();
+  assert.deepEqual(await alice.evaluate(() => shown), []);
+  await press(alice, 'Hand over');
+  await alice.waitForFunction(() => document.title === 'An app');
+  await until(bob, 'held');
+  await bob.evaluate(() => lock.release());
+  await alice.evaluate(() => {
+    dialog.setAttribute('notify', '');
+    dialog.setAttribute('sound', '');
+  });
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await press(bob, 'Edit the drawing');
+  await asks();
+  assert.match((await alice.evaluate(() => shown)).join(), /Bob.* would like to edit,sound$/);
+  // The page's own new title stays.
+  await alice.evaluate(() => (document.title = 'Another'));
+  await press(alice, 'Not now');
+  await alice.waitForFunction(() => shown.includes('closed'));
+  assert.equal(await alice.title(), 'Another');
+});
 
 story('a takeover is asked twice, and the one who lost it is told', async (there) => {
   const { alice, bob } = await two(there);
@@ -158,7 +214,7 @@ story('a takeover is asked twice, and the one who lost it is told', async (there
   await until(bob, 'held');
   await closed(bob);
   await title(alice, 'You are no longer editing');
-  await says(alice, 'Bob has taken over.');
+  await says(alice, /^Bob took over at \d\d:\d\d\.$/);
   await says(alice, 'What you have not saved is still in this page.');
   await bob.evaluate(() => lock.release());
   await says(alice, 'Nobody is editing now.');
@@ -374,7 +430,7 @@ story('its texts can be replaced, all or some', async (there) => {
   await title(bob, 'Alice Martin bearbeitet das gerade');
   await bob.getByRole('button', { name: 'Warten' }).waitFor();
   await bob.getByRole('button', { name: 'Read only' }).waitFor();
-  assert.equal(await bob.evaluate(() => dialog.texts.reasons.taken_over('Bob')), 'Bob has taken over.');
+  assert.equal(await bob.evaluate(() => dialog.texts.reasons.taken_over('Bob', '14:03')), 'Bob took over at 14:03.');
   // The exported ones stay as they are.
   assert.equal(await bob.evaluate(async () => (await import('/client/dialog.js')).TEXTS.wait), 'Wait');
 });
