@@ -1,0 +1,253 @@
+//! Nobody who waits is refused by themselves, and nobody by a lock that has ended: random histories of waits, knocks,
+//! renewals and releases by several sessions of several people, with a timer that comes when it comes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::NOON;
+use lockhouse::config::Config;
+use lockhouse::error::Error;
+use lockhouse::lock::knock::Ask;
+use lockhouse::lock::policy::{Rules, SameUser, Standing};
+use lockhouse::lock::{
+    Acquire, Acquired, Activity, Authority, Claim, Heartbeat, Lock, Release, SessionId, UserId, WorkspaceId,
+};
+use lockhouse::metrics::Metrics;
+use lockhouse::store::queue::{Client, Limits, Waiter};
+use lockhouse::store::tokens::Lasts;
+use lockhouse::store::waiting::Came;
+use lockhouse::store::{At, Options, Store, asking, locks, waiting};
+use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
+use proptest::prelude::*;
+
+/// Durations in milliseconds, near to each other so that they meet.
+const TTL: i64 = 300;
+const CLAIM: i64 = 60;
+const GRANT: i64 = 100;
+
+/// A user and a session.
+type Who = (usize, usize);
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Acquires, and waits for so long.
+    Wait(Who, i64),
+    Knock(Who),
+    Beat(Who, bool),
+    Release(Who),
+    Pass(u64),
+    /// What is due happens.
+    Timer,
+    /// Those whose time is up are looked for.
+    Leavers,
+}
+
+fn who() -> impl Strategy<Value = Who> {
+    (0_usize..3, 0_usize..2)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (who(), prop_oneof![Just(GRANT), 1_i64..400]).prop_map(|(who, wait)| Step::Wait(who, wait)),
+        4 => who().prop_map(Step::Knock),
+        2 => (who(), any::<bool>()).prop_map(|(who, active)| Step::Beat(who, active)),
+        1 => who().prop_map(Step::Release),
+        5 => prop_oneof![Just(50_u64), Just(100_u64), 0_u64..200].prop_map(Step::Pass),
+        1 => Just(Step::Timer),
+        3 => Just(Step::Leavers),
+    ]
+}
+
+/// What those who waited were told, each with what they had asked for.
+type Heard = Arc<Mutex<Vec<(Acquire, Result<At<Acquired>, Error>)>>>;
+
+struct Person {
+    request: Acquire,
+    heard: Heard,
+}
+
+impl Client for Person {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
+        self.heard.lock().unwrap().push((self.request, answer));
+    }
+}
+
+struct Play {
+    store: Store,
+    clock: Arc<ManualClock>,
+    rules: Arc<Rules>,
+    heard: Heard,
+    waited: usize,
+    _directory: tempfile::TempDir,
+}
+
+fn workspace() -> WorkspaceId {
+    WorkspaceId::parse("w").unwrap()
+}
+
+fn user((user, _): Who) -> UserId {
+    UserId::parse(&format!("user-{user}")).unwrap()
+}
+
+fn session((_, session): Who) -> SessionId {
+    SessionId::parse(&format!("tab-{session}")).unwrap()
+}
+
+fn claim(who: Who) -> Claim {
+    Claim { workspace_id: workspace(), user_id: user(who), session_id: Some(session(who)), fence: None }
+}
+
+impl Play {
+    fn new(same_user: SameUser) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: directory.path().join("lockhouse.db"),
+            busy_timeout: Duration::from_secs(5),
+            max_size: None,
+            restart_grace: Duration::ZERO,
+            readers: 1,
+            waiters: Limits { per_workspace: 100, per_user: 100, in_all: 100 },
+        };
+        let clock = ManualClock::starting_at(NOON);
+        let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));
+        let rules = Rules {
+            same_user,
+            min_ttl: Ttl::from_millis(1),
+            claim_within: Ttl::from_millis(CLAIM),
+            knock_grant_after: Some(Ttl::from_millis(GRANT)),
+            knock_grant_at_latest: Some(Ttl::from_millis(2 * GRANT)),
+            ..Config::default().locks.rules
+        };
+        let heard = Heard::default();
+        let (store, rules) = (store.unwrap(), Arc::new(rules));
+        Self { store, clock, rules, heard, waited: 0, _directory: directory }
+    }
+
+    /// A lock that somebody was told that they cannot have, at that time.
+    fn refused(&self, request: &Acquire, lock: &Lock, now: Timestamp) {
+        assert!(lock.is_live(now), "refused by a lock that has ended: {lock:?} at {now:?}");
+        let is_theirs = lock.user_id == request.user_id
+            && match self.rules.same_user {
+                SameUser::Share => true,
+                SameUser::Separate => lock.session_id == request.session_id,
+            };
+        assert!(!is_theirs, "refused by themselves: {request:?} by {lock:?}");
+    }
+
+    fn told(&self, request: &Acquire, At { now, value }: &At<Acquired>) {
+        match value {
+            Acquired::Held { lock, .. } => self.refused(request, lock, *now),
+            Acquired::Acquired(lock) | Acquired::Renewed(lock) | Acquired::Reclaimed(lock) => {
+                assert_eq!(lock.user_id, request.user_id, "one is told of one's own lock");
+                assert!(lock.is_live(*now), "what one is given is there: {lock:?} at {now:?}");
+            }
+            Acquired::TakenOver { .. }
+            | Acquired::FenceMismatch(_)
+            | Acquired::TakeoverForbidden(_)
+            | Acquired::TooMany => panic!("nobody takes over here: {value:?}"),
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        let rules = Arc::clone(&self.rules);
+        match *step {
+            Step::Wait(who, wait) => {
+                let request = Acquire {
+                    session_id: Some(session(who)),
+                    ttl: Some(Ttl::from_millis(TTL)),
+                    ..Acquire::of_nobody_else(workspace(), user(who))
+                };
+                let person = Person { request: request.clone(), heard: Arc::clone(&self.heard) };
+                let waiter =
+                    Waiter::new(request.clone(), Ttl::from_millis(wait), Lasts::Always, Box::new(person));
+                let came = self
+                    .store
+                    .write(move |write| waiting::acquire(write, &waiter, Standing::Ordinary, &rules))
+                    .unwrap();
+                match came.value {
+                    Came::Answered(value) => self.told(&request, &At { now: came.now, value: *value }),
+                    Came::Waits => self.waited += 1,
+                    Came::Full(_) => panic!("there is room"),
+                }
+            }
+            Step::Knock(who) => {
+                let ask = Ask {
+                    workspace_id: workspace(),
+                    user_id: user(who),
+                    name: None,
+                    session_id: Some(session(who)),
+                    message: None,
+                };
+                self.store.write(move |write| asking::ask(write, &ask, &rules)).unwrap();
+            }
+            Step::Beat(who, active) => {
+                let activity = if active { Activity::Active } else { Activity::Idle };
+                let beat = Heartbeat { claim: claim(who), ttl: None, activity };
+                self.store.write(move |write| locks::heartbeat(write, &beat, &rules)).unwrap();
+            }
+            Step::Release(who) => {
+                let request = Release {
+                    claim: claim(who),
+                    user_name: None,
+                    authority: Authority::Holder,
+                    reason: None,
+                };
+                self.store.write(move |write| locks::release(write, &request, &rules)).unwrap();
+            }
+            Step::Pass(by) => self.clock.advance(Duration::from_millis(by)),
+            Step::Timer => {
+                self.store.write(move |write| locks::sweep(write, &rules, 100)).unwrap();
+            }
+            Step::Leavers => self.leave(),
+        }
+        // What was answered by now has been heard: answers come in order.
+        self.store.write(|_| Ok(())).unwrap();
+        self.store.write(|_| Ok(())).unwrap();
+        for (request, answer) in self.heard.lock().unwrap().drain(..) {
+            self.waited -= 1;
+            self.told(&request, answer.as_ref().unwrap());
+        }
+    }
+
+    fn leave(&self) {
+        let leaving = self.store.queue().with_leavers(self.store.clock().now(), 10);
+        let rules = Arc::clone(&self.rules);
+        self.store.write(move |write| waiting::leave(write, &leaving, &rules)).unwrap();
+    }
+
+    /// In the end everybody has been told something.
+    fn end(mut self) {
+        for _ in 0..10 {
+            self.take(&Step::Pass(1_000));
+            self.take(&Step::Timer);
+            self.take(&Step::Leavers);
+        }
+        assert_eq!(self.waited, 0, "nobody waits for ever");
+        self.store.close();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_who_waits_is_refused_by_themselves_or_by_a_lock_that_has_ended(
+        separate in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut play = Play::new(if separate { SameUser::Separate } else { SameUser::Share });
+        for step in &steps {
+            play.take(step);
+        }
+        play.end();
+    }
+}
