@@ -22,7 +22,7 @@ import { backoff, isPassing, sleep } from './retry.js';
 /** @typedef {'acquired' | 'renewed' | 'reclaimed' | 'taken_over'} Outcome */
 /** @typedef {{ outcome: Outcome, lock: Lock, previous?: Lock | null }} Acquired */
 /** @typedef {{ success: true, expires_at: string, expires_in_ms: number, fence: number, session_id?: string,
- *   knock: Knock | null }} Renewed */
+ *   knock: Knock | null, waiting?: number }} Renewed */
 /** @typedef {{
  *   revision: number, type: string, at: string, user_id: string | null, session_id: string | null,
  *   by_user_id: string | null, by_name: string | null, fence: number | null,

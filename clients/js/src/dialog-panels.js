@@ -1,3 +1,4 @@
+import { isolate } from './dialog-surface.js';
 import { age, idleMs } from './dialog-time.js';
 
 /** Whoever did something less than this ago is active now (milliseconds). */
@@ -16,6 +17,11 @@ const NOW_MS = 5_000;
  * @property {boolean} isOffline there has been no connection for a while.
  * @property {boolean} isRefused the server has refused a takeover of this lease.
  * @property {boolean} hasDeclined the holder has said no.
+ * @property {boolean} isNear whoever has it in another tab of this person is in this browser.
+ * @property {{ at: number, of: number } | null} place in line, from 1, where that is known.
+ * @property {number | null} askAgainInMs until the holder can be asked again, if that is too soon now.
+ * @property {number} waitingSeen how many stood in line when the holder had last seen that.
+ * @property {() => void} seeWaiting
  * @property {string} problem why the last thing that was done did not go well.
  * @property {Step} step
  * @property {(step: Step) => void} begin
@@ -44,8 +50,8 @@ export function asking(there) {
   if (isOtherTab) {
     return panel({
       key: 'other-tab',
-      title: texts.otherTab,
-      text: [texts.otherTabText],
+      title: there.isNear ? texts.otherTab : texts.elsewhere,
+      text: [there.isNear ? texts.otherTabText : texts.elsewhereText],
       choices: [choice('edit-here', texts.editHere, () => there.act(() => lock.takeOver()), 'primary'), readOnly(there)],
     });
   }
@@ -67,6 +73,7 @@ export function notice(there) {
   if (state !== 'held') return null;
   if (knock) return knocked(there, knock);
   if (lock.draft?.found) return draft(there, lock.draft, lock.draft.found);
+  if (lock.view.waiting > there.waitingSeen) return othersWait(there, lock.view.waiting);
   return there.isOffline ? { key: 'offline', title: texts.offline, text: [texts.offlineText], choices: [] } : null;
 }
 
@@ -81,7 +88,7 @@ function held(there, holder) {
     title: isLost ? texts.lost : texts.isEditing(name),
     text: [
       ...(isLost ? why(there, loss) : [texts.canRead(name)]),
-      ...(holder.note ? [texts.note(holder.note)] : []),
+      ...(holder.note ? [texts.note(isolate(holder.note))] : []),
       ...(isRefused ? [texts.takeOverRefused] : []),
       ...(there.isOffline ? [texts.notConnected] : []),
     ],
@@ -137,32 +144,53 @@ const takeOver = (there, holder) => ({
 });
 
 /** @param {There} there @returns {Panel} */
-function waiting({ lock, texts, readOnly }) {
+function waiting(there) {
+  const { lock, texts, readOnly, place } = there;
   const { holder, hasAsked, hasPlace } = lock.view;
   const name = holder ? nameOf(holder) : '';
   const knock = holder?.knock?.user_id === lock.client.userId ? holder?.knock : null;
   return {
     key: 'waiting',
     title: texts.waiting,
-    text: [!holder ? texts.waitingFree : hasAsked ? texts.asked(name) : texts.waitingFor(name), ...(hasPlace ? [] : [texts.noPlace])],
+    text: [
+      !holder ? texts.waitingFree : hasAsked ? texts.asked(name) : texts.waitingFor(name),
+      ...(hasPlace ? (place ? [texts.place(place.at, place.of)] : []) : [texts.noPlace]),
+    ],
     ticking: () => {
       const left = knock && leftMs(knock);
       return left === null ? (holder ? activity({ texts }, holder) : '') : texts.grantedIn(name, texts.duration(left));
     },
     choices: [
+      ...(holder && there.hasDeclined ? [askAgain(there, name)] : []),
       choice('read-meanwhile', texts.readMeanwhile, readOnly),
       choice('stop-waiting', texts.stopWaiting, () => lock.cancel()),
     ],
   };
 }
 
+/** Who was declined can ask again, though not at once.
+ * @param {There} there @param {string} name @returns {Choice} */
+function askAgain({ lock, texts, act, askAgainInMs }, name) {
+  const label = askAgainInMs ? texts.askAgainIn(name, texts.duration(Math.max(1_000, askAgainInMs))) : texts.askAgain(name);
+  return { ...choice('ask-again', label, () => act(() => lock.ask())), isOff: Boolean(askAgainInMs) };
+}
+
+/** The holder sees that somebody waits, until they have seen it.
+ * @param {There} there @param {number} count @returns {Panel} */
+const othersWait = ({ texts, seeWaiting }, count) => ({
+  key: 'others-wait',
+  title: texts.othersWait(count),
+  text: [texts.othersWaitText],
+  choices: [choice('seen', texts.seen, seeWaiting)],
+});
+
 /** @param {There} there @param {import('./client.js').Knock} knock @returns {Panel} */
 function knocked({ lock, texts, problem, act }, knock) {
-  const name = knock.name ?? knock.user_id;
+  const name = called(knock.name, knock.user_id);
   return {
     key: 'knock ' + knock.user_id,
     title: texts.knock(name),
-    text: knock.message ? [texts.note(knock.message)] : [],
+    text: knock.message ? [texts.note(isolate(knock.message))] : [],
     ticking: () => {
       const left = leftMs(knock);
       return left === null ? '' : texts.passesIn(name, texts.duration(left));
@@ -192,7 +220,7 @@ function draft({ texts }, draft, { text, at, by, byAt, isUsed }) {
   return {
     key: 'draft ' + at,
     title: texts.draft(time),
-    text: [by && byAt ? texts.draftBy(by.name ?? by.userId, texts.time(byAt)) : texts.draftText],
+    text: [by && byAt ? texts.draftBy(called(by.name, by.userId), texts.time(byAt)) : texts.draftText],
     quote: text,
     choices: [choice('use-draft', texts.useDraft, () => draft.use()), drop],
   };
@@ -205,7 +233,7 @@ function why({ lock, texts }, loss) {
   const { reason, by, changed, at, unansweredMs } = loss;
   const { holder } = lock.view;
   // Whom it was given to, if that is known, and not who gave it.
-  const name = reason === 'handed_over' && holder ? nameOf(holder) : by && (by.name ?? by.userId);
+  const name = reason === 'handed_over' && holder ? nameOf(holder) : by && called(by.name, by.userId);
   const silence = unansweredMs === undefined ? undefined : texts.duration(unansweredMs);
   return [texts.reasons[reason](name, texts.time(Date.parse(at)), silence), texts.unsaved, ...(changed ? [texts.changed] : [])];
 }
@@ -213,15 +241,18 @@ function why({ lock, texts }, loss) {
 /** @param {Pick<There, 'texts'>} there @param {import('./client.js').Lock} holder */
 function activity({ texts }, holder) {
   const idle = idleMs(holder);
-  return idle < NOW_MS ? texts.activeNow : texts.active(texts.duration(idle));
+  return idle < NOW_MS ? texts.activeNow(nameOf(holder)) : texts.active(nameOf(holder), texts.duration(idle));
 }
 
 /** How long it is until it passes by itself, in milliseconds; null when it does not.
  * @param {import('./client.js').Knock} knock */
 const leftMs = (knock) => (knock.auto_grant_in_ms === null ? null : Math.max(0, knock.auto_grant_in_ms - age(knock)));
 
+/** @param {string | null | undefined} name @param {string} userId */
+const called = (name, userId) => isolate(name?.trim() || userId);
+
 /** @param {import('./client.js').Lock} lock */
-const nameOf = (lock) => lock.locked_by_name ?? lock.locked_by_user_id;
+const nameOf = (lock) => called(lock.locked_by_name, lock.locked_by_user_id);
 
 /** @param {string} key @param {string} label @param {Choice['act']} act @param {Choice['look']} [look] @returns {Choice} */
 const choice = (key, label, act, look) => ({ key, label, act, ...(look && { look }) });

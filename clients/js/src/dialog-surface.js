@@ -133,7 +133,15 @@ export class Surface {
   }
 }
 
-/** @param {Node | undefined} node @param {string} text */
+/** Writes a text. What is isolated in it has an element of its own, so that its direction is its own, too.
+ * @param {Node | undefined} node @param {string} text */
 function write(node, text) {
-  if (node && node.textContent !== text) node.textContent = text;
+  const parts = text.split(/[\u2068\u2069]/);
+  if (!node || node.textContent === parts.join('')) return;
+  if (parts.length > 1 && node instanceof Element) node.replaceChildren(...parts.map((part, index) => (index % 2 ? element('bdi', {}, part) : part)));
+  else node.textContent = parts.join('');
 }
+
+/** A name, or what somebody wrote, that stands in a sentence: as it is isolated in Unicode (FSI, PDI).
+ * @param {string} text */
+export const isolate = (text) => `\u2068${text.replace(/[\u2066-\u2069\u202a-\u202e]/g, '')}\u2069`;

@@ -20,15 +20,22 @@ export const TEXTS = {
   canRead: (name) => `You can read along. To edit, wait for ${name} to finish, ask, or take over.`,
   /** @param {string} note */
   note: (note) => `“${note}”`,
-  activeNow: 'Active just now',
-  /** @param {string} duration */
-  active: (duration) => `Active ${duration} ago`,
+  /** @param {string} name */
+  activeNow: (name) => `${name} was active just now`,
+  /** @param {string} name @param {string} duration */
+  active: (name, duration) => `${name} was active ${duration} ago`,
   notConnected: 'No connection to the server: this may be out of date.',
   /** @param {string} name */
   declined: (name) => `${name} keeps it for now.`,
 
   // It has been asked for, or waited for.
-  waiting: 'You are in line',
+  waiting: 'You’re in the queue',
+  /** @param {number} at @param {number} of */
+  place: (at, of) => `You are number ${at} of ${of}.`,
+  /** @param {string} name */
+  askAgain: (name) => `Ask ${name} again`,
+  /** @param {string} name @param {string} duration */
+  askAgainIn: (name, duration) => `You can ask ${name} again in ${duration}`,
   /** @param {string} name */
   waitingFor: (name) => `You can edit as soon as ${name} has finished.`,
   waitingFree: 'It is free: one moment.',
@@ -73,6 +80,8 @@ export const TEXTS = {
   freeText: 'Nobody is editing now.',
   otherTab: 'You are editing this in another tab',
   otherTabText: 'It moves here, and the other tab becomes read-only.',
+  elsewhere: 'You are editing this elsewhere',
+  elsewhereText: 'In another browser, or on another device. It moves here, and becomes read-only there.',
   cannotEdit: 'This cannot be edited now',
   unknown: 'The server cannot be reached',
   unknownText: 'Who is editing is not known. You can read.',
@@ -82,6 +91,10 @@ export const TEXTS = {
   knock: (name) => `${name} would like to edit`,
   /** @param {string} name @param {string} duration */
   passesIn: (name, duration) => `Passes to ${name} in ${duration} unless you answer`,
+  /** @param {number} count */
+  othersWait: (count) => (count === 1 ? 'Somebody is waiting to edit' : `${count} people are waiting to edit`),
+  othersWaitText: 'They can edit as soon as you have finished.',
+  seen: 'OK',
   offline: 'Connection lost',
   offlineText: 'You can go on for now. If it does not come back soon, somebody else may get the lock.',
 

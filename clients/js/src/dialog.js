@@ -45,6 +45,10 @@ export class LockhouseDialog extends Base {
   /** What is told beside the work. @type {Surface} */ #notice;
   #lookedAt = 0;
   #alert = new Alert();
+  /** Whether the session that has it is of this browser, and which that is. */ #near = { session: '', is: false };
+  /** @type {import('./dialog-panels.js').There['place']} */ #place = null;
+  /** When the holder can be asked again, by the monotonic clock. */ #askAgainAt = 0;
+  #waitingSeen = 0;
   /** Since when there is no connection. */ #offlineSince = 0;
 
   constructor() {
@@ -184,6 +188,7 @@ export class LockhouseDialog extends Base {
     lock.addEventListener('change', () => this.#changed(lock.view), { signal });
     const declined = () => {
       this.#hasDeclined = true;
+      this.#askAgainAt = 0;
       this.#show(false);
       this.#render();
     };
@@ -199,12 +204,18 @@ export class LockhouseDialog extends Base {
   }
 
   /** @param {View} view */
-  #changed({ state, loss, holder, knock, isConnected }) {
+  #changed({ state, loss, holder, knock, isConnected, isOtherTab, waiting }) {
     // From now on it is known.
     for (const what of [holder, holder?.knock, knock]) if (what) age(what);
     if (isConnected) this.#offlineSince = 0;
     else this.#offlineSince ||= performance.now();
-    if (state !== 'held-by-other') this.#hasDeclined = false;
+    if (state !== 'held-by-other' && state !== 'waiting') this.#hasDeclined = false;
+    if (state !== 'waiting') this.#place = null;
+    else if (!this.#place) this.#findPlace();
+    // Who is asked knows that somebody waits.
+    if (state !== 'held') this.#waitingSeen = 0;
+    else if (knock) this.#waitingSeen = Math.max(this.#waitingSeen, waiting, 1);
+    if (isOtherTab && holder?.session_id) this.#findNear(holder.session_id);
     // What the person was about to do was about somebody else.
     if ((state !== 'held-by-other' && state !== 'lost') || holder?.fence !== this.#step.fence) this.#step.is = '';
     if (state === 'held') this.close();
@@ -225,7 +236,31 @@ export class LockhouseDialog extends Base {
 
   #lookAgain() {
     this.#lookedAt = performance.now();
+    if (this.#lock?.view.state === 'waiting') this.#findPlace();
     this.#lock?.refresh().catch(() => {});
+  }
+
+  /** Whether the tab that has it is one of this browser: then it holds its name. Where that cannot be found out, it may be anywhere.
+   * @param {string} session */
+  async #findNear(session) {
+    if (session === this.#near.session) return;
+    this.#near = { session, is: false };
+    const { held } = (await navigator.locks?.query().catch(() => undefined)) ?? {};
+    if (this.#near.session !== session || !held?.some(({ name }) => name === 'lockhouse session ' + session)) return;
+    this.#near.is = true;
+    this.#render();
+  }
+
+  async #findPlace() {
+    const lock = this.#lock;
+    if (!lock) return;
+    this.#place ??= { at: 0, of: 0 };
+    const { waiting } = await lock.client.request('GET', `/api/v1/workspaces/${encodeURIComponent(lock.workspaceId)}/presence`).catch(() => ({}));
+    if (lock !== this.#lock || lock.view.state !== 'waiting' || !Array.isArray(waiting)) return;
+    const { client: { userId }, sessionId } = lock;
+    const at = 1 + waiting.findIndex(({ user_id, session_id }) => user_id === userId && (session_id === null || session_id === sessionId));
+    this.#place = { at, of: waiting.length };
+    this.#render();
   }
 
   /** Does what was chosen, and says how it went if it did not go well.
@@ -233,13 +268,17 @@ export class LockhouseDialog extends Base {
   async #do(act) {
     const { view } = this.#lock ?? {};
     this.#problem = '';
-    this.#hasDeclined = false;
+    if (view?.state !== 'waiting') this.#hasDeclined = false;
     this.#isBusy = true;
     this.#render();
     try {
       await act();
     } catch (error) {
-      if (error instanceof Refusal && error.code === 'takeover_forbidden') {
+      if (error instanceof Refusal && error.code === 'knock_too_soon') {
+        this.#hasDeclined = true;
+        this.#askAgainAt = performance.now() + (error.problem.again_in_ms ?? error.retryAfterMs ?? 0);
+        this.#step.is = '';
+      } else if (error instanceof Refusal && error.code === 'takeover_forbidden') {
         this.#refused = view?.holder?.fence ?? 0;
         this.#step.is = '';
       } else {
@@ -307,6 +346,14 @@ export class LockhouseDialog extends Base {
       isOffline: this.#offlineSince > 0 && performance.now() - this.#offlineSince > QUIET_MS,
       isRefused: !lock.view.mayTakeOver || (Boolean(this.#refused) && lock.view.holder?.fence === this.#refused),
       hasDeclined: this.#hasDeclined,
+      isNear: this.#near.is && this.#near.session === lock.view.holder?.session_id,
+      place: this.#place?.at ? this.#place : null,
+      askAgainInMs: this.#askAgainAt > performance.now() ? this.#askAgainAt - performance.now() : null,
+      waitingSeen: this.#waitingSeen,
+      seeWaiting: () => {
+        this.#waitingSeen = lock.view.waiting;
+        this.#render();
+      },
       problem: this.#problem,
       step: this.#step.is,
       begin: (step) => this.#begin(step),

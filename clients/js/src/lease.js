@@ -19,6 +19,7 @@ const margin = (forMs) => Math.min(1_000, forMs / 10);
 /** What becomes of a lease. Of one that was stopped, or that has ended, nothing more is told.
  * @typedef {object} Told
  * @property {(knock: import('./client.js').Knock | null) => void} onKnock who asks for it, as often as the server says so.
+ * @property {(count: number) => void} onQueue how many stand in line.
  * @property {(holder: Lock | null) => void} onGiven the person gave it to this holder.
  * @property {(loss: Loss, holder: Lock | null) => void} onLost it has ended otherwise; whoever has it now.
  */
@@ -174,6 +175,7 @@ export class Lease {
       // The answer may be of before what was heard.
       else if (this.#hasHeard) this.#isHurried = true;
       else this.#heed(value.knock);
+      this.#told.onQueue(value.waiting ?? 0);
     } catch (error) {
       if (!this.#forMs) return;
       this.#isActive ||= isActive;

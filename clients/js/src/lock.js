@@ -160,7 +160,12 @@ export class WorkspaceLock extends LockEventTarget {
       await this.client.knock(this.workspaceId, { session_id: this.sessionId, ...(message && { message }), ...(name && { name }) });
     } catch (error) {
       // Where there is nobody any more to ask, it can be had.
-      if (!isRefusal(error, 'lock_not_found')) {
+      if (isRefusal(error, 'knock_too_soon')) {
+        // The place in line stays, or is taken all the same.
+        this.#now.hasAsked = false;
+        if (!effort.signal.aborted) (line ?? this.#standIn(effort)).catch(() => {});
+        throw error;
+      } else if (!isRefusal(error, 'lock_not_found')) {
         if (!effort.signal.aborted) this.cancel();
         throw error;
       }
@@ -349,6 +354,7 @@ export class WorkspaceLock extends LockEventTarget {
     this.#effort.abort();
     const lease = new Lease(this.#claim, grant, {
       onKnock: (knock) => this.#heed(knock),
+      onQueue: (count) => this.#lease === lease && this.#now.queue(count),
       onGiven: (holder) => this.#letGo(holder),
       onLost: (loss, holder) => this.#lost(loss, holder),
     });
@@ -420,8 +426,9 @@ export class WorkspaceLock extends LockEventTarget {
     // Of somebody who did not have it: whoever has it still does.
     if (type === 'member.removed' && fence === null) return this.#lookAgain();
     const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#now.hasAsked;
-    if (isDeclined) this.#begin(false);
-    this.#now.see(lock, isDeclined);
+    // The place in line stays.
+    if (isDeclined) this.#now.hasAsked = false;
+    this.#now.see(lock);
     if (isDeclined) this.#tell('declined');
     // This tab asked, and then did not want it any more.
     if (lock && type === 'lock.handed_over' && isHere(this.#claim, lock) && !this.#effort.isWanted) giveBack(this.#claim, lock.fence);

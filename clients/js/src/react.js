@@ -21,7 +21,7 @@ import { WorkspaceLock } from './lock.js';
 /** @type {View} */
 const NOTHING = {
   state: 'unknown', holder: null, isOtherTab: false, loss: null, knock: null, hasAsked: false, isConnected: false,
-  hasPlace: true, fence: null, mayTakeOver: true,
+  hasPlace: true, waiting: 0, fence: null, mayTakeOver: true,
 };
 
 /** The lock of a workspace while a component shows it: what there is to show, and what can be done, which stays the same

@@ -17,6 +17,8 @@ export class Sight {
   isConnected = false;
   /** Whether the server keeps a place in line for this tab, while it waits. */
   hasPlace = true;
+  /** How many stand in line for what this tab has. */
+  waiting = 0;
   /** The fence of what this tab gave away last. */ #given = 0;
   /** Whether the server lets this person take over the lease with this fence, as far as it has said so. */
   #mayTakeOver = { fence: 0, is: true };
@@ -130,6 +132,13 @@ export class Sight {
     this.#mayTakeOver = { fence: lock?.fence ?? 0, is: takeover_allowed };
   }
 
+  /** @param {number} count */
+  queue(count) {
+    if (count === this.waiting) return;
+    this.waiting = count;
+    this.#onChange();
+  }
+
   /** Somebody asks the holder, or nobody does any more. Returns whether they have just begun to.
    * @param {Knock | null} knock */
   ask(knock) {
@@ -145,6 +154,7 @@ export class Sight {
   have(lock) {
     this.holder = lock;
     this.state = 'held';
+    this.waiting = 0;
     this.loss = null;
     this.knock = lock.knock;
     this.hasAsked = false;

@@ -11,11 +11,11 @@
  *   reason: import('./client.js').Lost['reason'], by: { userId: string, name: string | null } | null, changed: boolean,
  *   comesBack: boolean, at: string, unansweredMs?: number,
  * }} Loss */
-/** A new object after each change. `hasPlace` is false while this tab waits without a place in the server's line, because other tabs of
+/** A new object after each change. `waiting`: how many stand in line for what this tab has. `hasPlace` is false while this tab waits without a place in the server's line, because other tabs of
  * this browser wait already: then it tries as soon as the lock is free.
  * @typedef {{
  *   state: State, holder: Lock | null, isOtherTab: boolean, loss: Loss | null, knock: import('./client.js').Knock | null,
- *   hasAsked: boolean, isConnected: boolean, hasPlace: boolean, fence: number | null, mayTakeOver: boolean,
+ *   hasAsked: boolean, waiting: number, isConnected: boolean, hasPlace: boolean, fence: number | null, mayTakeOver: boolean,
  * }} View */
 
 /** What ends a lease, by the type of its event.

@@ -54,6 +54,7 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
 
   await alice.text.fill('Two lines by Alice.');
   await alice.press('Save slowly');
+  await bob.press('Stop waiting');
   await bob.press('Take over…');
   await bob.press('Take over');
   await bob.is('Editing');
@@ -136,7 +137,7 @@ story('after a crash she may come back from another tab while her lease runs on'
   await alice.press('Close the tab without a word');
   await alice.press('Open it again');
   await alice.press('Edit');
-  await alice.title('You are editing this in another tab');
+  await alice.title('You are editing this elsewhere');
   await alice.press('Edit here');
   await alice.is('Editing');
 });

@@ -51,9 +51,9 @@ async function two({ server, person }) {
 story('whoever edits sees no dialog, and whoever comes second is told who does', async (there) => {
   const { alice, bob } = await two(there);
   assert.equal(await alice.getByRole('dialog').count(), 0);
-  await says(bob, 'Active just now');
+  await says(bob, 'Alice Martin was active just now');
   // Time goes on, and nobody hears it each second.
-  await says(bob, /^Active \d+ s ago$/);
+  await says(bob, /^Alice Martin was active \d+ s ago$/);
   assert.equal(await bob.evaluate(() => {
     const ticking = dialog.shadowRoot.querySelector('.ticking');
     return Boolean(ticking.closest('[aria-live], [role=status], [role=alert]'));
@@ -69,13 +69,13 @@ story('how long somebody is inactive is by the server\'s clock and this page\'s,
   await context.addInitScript(() => (Date.now = () => 0));
   const bob = await app(context, server, 'bob');
   await press(bob, 'Edit the drawing');
-  await says(bob, /^Active (just now|\d s ago)$/);
+  await says(bob, /^alice was active (just now|\d s ago)$/);
 });
 
 story('whoever waits gets it, and can stop waiting', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Wait');
-  await title(bob, 'You are in line');
+  await title(bob, 'You’re in the queue');
   await says(bob, 'You can edit as soon as Alice Martin has finished.');
   await press(bob, 'Stop waiting');
   await title(bob, 'Alice Martin is editing');
@@ -91,7 +91,7 @@ story('whoever waits can read meanwhile', async (there) => {
   await press(bob, 'Wait');
   await press(bob, 'Read meanwhile');
   await closed(bob);
-  await noticed(bob).getByRole('heading', { name: 'You are in line' }).waitFor();
+  await noticed(bob).getByRole('heading', { name: 'You’re in the queue' }).waitFor();
   assert.equal(await bob.evaluate(() => lock.state), 'waiting');
   await alice.evaluate(() => lock.release());
   await until(bob, 'held');
@@ -104,7 +104,7 @@ story('one asks, the other hands it over', async (there) => {
   await press(bob, 'Ask…');
   await bob.keyboard.type('Two minutes?');
   await bob.keyboard.press('Enter');
-  await title(bob, 'You are in line');
+  await title(bob, 'You’re in the queue');
   await says(bob, 'Alice Martin has been asked. You can edit as soon as Alice Martin agrees or has finished.');
   await says(bob, /^Yours in \d+ s, unless Alice Martin says no$/);
   const notice = noticed(alice);
@@ -124,16 +124,19 @@ story('one asks, the other keeps it, and a second time is too soon', async (ther
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
   await press(alice, 'Not now');
-  await title(bob, 'Alice Martin is editing');
   await says(bob, 'Alice Martin keeps it for now.');
+  // The place in line stays.
+  await title(bob, 'You’re in the queue');
+  await says(bob, 'You are number 1 of 1.');
   await noticed(alice).waitFor({ state: 'hidden' });
   assert.equal(await alice.evaluate(() => lock.state), 'held');
-  await press(bob, 'Ask…');
-  assert.equal(await bob.getByText('keeps it for now').filter({ visible: true }).count(), 0);
-  await press(bob, 'Ask');
-  // What the server says, in its words.
-  await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
-  await title(bob, 'Alice Martin is editing');
+  await press(bob, 'Ask Alice Martin again');
+  const again = bob.getByRole('button', { name: /^You can ask Alice Martin again in (\d+ s|1 min)$/ });
+  await again.waitFor();
+  assert.ok(await again.isDisabled());
+  assert.equal(await bob.evaluate(() => lock.state), 'waiting');
+  await alice.evaluate(() => lock.release());
+  await until(bob, 'held');
 });
 
 story('whoever does not answer loses it to the one who asked', async (there) => {
@@ -399,8 +402,8 @@ story('the keyboard is enough, and the focus comes back', async (there) => {
   await title(bob, 'Alice Martin is editing');
   await bob.keyboard.press('Tab');
   await bob.keyboard.press('Enter');
-  await title(bob, 'You are in line');
-  assert.equal(await focused(), 'You are in line');
+  await title(bob, 'You’re in the queue');
+  assert.equal(await focused(), 'You’re in the queue');
   await bob.keyboard.press('Tab');
   await bob.keyboard.press('Tab');
   await bob.keyboard.press('Enter');
@@ -416,6 +419,35 @@ story('Escape, twice, and closed by the browser itself', async (there) => {
   assert.equal(await bob.evaluate(() => dialog.open), false);
   await press(bob, 'Edit the drawing');
   await title(bob, 'Alice Martin is editing');
+});
+
+story('names are isolated from the sentence, an empty one is never shown, and the holder sees that somebody waits', async ({ server, person }) => {
+  const name = 'אליס (1)';
+  const alice = await app(await person(), server, 'alice', name, { ttlMs: 1_500 });
+  const bob = await app(await person(), server, 'bob', ' ');
+  await press(alice, 'Edit the drawing');
+  await until(alice, 'held');
+  await press(bob, 'Edit the drawing');
+  await title(bob, `${name} is editing`);
+  assert.equal(await bob.evaluate(() => dialog.shadowRoot.querySelector('h2 bdi').textContent), name);
+  await press(bob, 'Wait');
+  await title(alice, 'Somebody is waiting to edit');
+  await press(alice, 'OK');
+  await noticed(alice).waitFor({ state: 'hidden' });
+  await bob.evaluate(() => lock.ask());
+  await noticed(alice).getByRole('heading', { name: 'bob would like to edit' }).waitFor();
+});
+
+story('another browser is not another tab', async ({ server, person }) => {
+  const one = await app(await person(), server, 'alice');
+  const two = await app(await person(), server, 'alice');
+  await press(one, 'Edit the drawing');
+  await until(one, 'held');
+  await until(two, 'held-by-other');
+  await press(two, 'Edit the drawing');
+  await title(two, 'You are editing this elsewhere');
+  await press(two, 'Edit here');
+  await until(two, 'held');
 });
 
 story('its texts can be replaced, all or some', async (there) => {
@@ -490,11 +522,12 @@ for (const look of LOOKS) {
     await press(bob, 'Ask…');
     await accessible(bob, 'ask');
     await press(bob, 'Ask');
-    await title(bob, 'You are in line');
+    await title(bob, 'You’re in the queue');
     await accessible(bob, 'waiting');
     await noticed(alice).waitFor();
     await accessible(alice, 'knock');
     await press(alice, 'Not now');
+    await press(bob, 'Stop waiting');
     await title(bob, 'Alice Martin is editing');
     await press(bob, 'Take over…');
     await press(bob, 'Take over');
