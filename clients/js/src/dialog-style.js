@@ -2,6 +2,10 @@
  * those that begin with `--_` are not. */
 export const STYLE = `
 :host {
+  /* Nothing of the page's text (text-align, letter-spacing…) is inherited, but for what is named here. */
+  all: initial;
+  color-scheme: inherit;
+  visibility: inherit;
   --_back: var(--lockhouse-background, light-dark(#ffffff, #22252b));
   --_text: var(--lockhouse-text, light-dark(#1d2127, #eceef1));
   --_faint: var(--lockhouse-faint, light-dark(#59606b, #a9b0bb));

@@ -12,6 +12,12 @@ export { TEXTS };
 /** @typedef {import('./dialog-texts.js').Texts} Texts */
 /** Some of them. @typedef {Partial<Omit<Texts, 'reasons'>> & { reasons?: Partial<Texts['reasons']> }} SomeTexts */
 
+/** The other languages that it speaks. @type {Record<string, (() => Promise<{ default: Texts }>) | undefined>} */
+const LANGUAGES = {
+  de: () => import('./dialog-de.js'),
+  es: () => import('./dialog-es.js'),
+  fr: () => import('./dialog-fr.js'),
+};
 /** While it is open, who has it is read again after so long: heartbeats are no events (milliseconds). */
 const LOOK_AGAIN_MS = 10_000;
 /** A connection that is back so soon, or a lease, is not worth a word (milliseconds). */
@@ -28,6 +34,9 @@ const Base = globalThis.HTMLElement ?? /** @type {typeof HTMLElement} */ (class 
 export class LockhouseDialog extends Base {
   /** @type {import('./lock.js').WorkspaceLock | null} */ #lock = null;
   /** @type {Texts} */ #texts = TEXTS;
+  /** What the page says otherwise. @type {SomeTexts} */ #own = {};
+  /** What is said in the language. @type {Texts} */ #spoken = TEXTS;
+  #language = 'en';
   #isOpen = false;
   /** What the person has begun to choose, and the fence of the lock that they were shown. */
   #step = { is: /** @type {import('./dialog-panels.js').Step} */ (''), fence: 0 };
@@ -102,8 +111,35 @@ export class LockhouseDialog extends Base {
   }
 
   set texts(texts) {
-    this.#texts = { ...TEXTS, ...texts, reasons: { ...TEXTS.reasons, ...texts?.reasons } };
+    this.#own = texts;
+    this.#say();
+  }
+
+  #say() {
+    const [spoken, own] = [this.#spoken, this.#own];
+    this.#texts = { ...spoken, ...own, reasons: { ...spoken.reasons, ...own?.reasons } };
     this.#render();
+  }
+
+  static observedAttributes = ['lang'];
+
+  attributeChangedCallback() {
+    if (this.isConnected) this.#speak();
+  }
+
+  /** Speaks the language of the attribute `lang`, or of what it stands in; of `de-AT` the `de`. */
+  async #speak() {
+    const lang = this.closest('[lang]')?.getAttribute('lang')?.toLowerCase().split('-')[0] ?? '';
+    const load = Object.hasOwn(LANGUAGES, lang) ? LANGUAGES[lang] : undefined;
+    const language = load ? lang : 'en';
+    if (language === this.#language) return;
+    this.#language = language;
+    // Where it cannot be loaded, it is English.
+    const spoken = (await load?.().catch(() => undefined))?.default ?? TEXTS;
+    if (language !== this.#language) return;
+    this.#spoken = spoken;
+    for (const { root } of [this.#main, this.#notice]) root.lang = spoken === TEXTS ? 'en' : language;
+    this.#say();
   }
 
   get open() {
@@ -171,6 +207,7 @@ export class LockhouseDialog extends Base {
   }
 
   connectedCallback() {
+    this.#speak();
     this.#listen();
   }
 

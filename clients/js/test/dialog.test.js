@@ -450,6 +450,32 @@ story('another browser is not another tab', async ({ server, person }) => {
   await until(two, 'held');
 });
 
+story('it speaks German, French and Spanish, and inherits no looks of the text around it', async (there) => {
+  const { bob } = await two(there);
+  const say = async (lang, heading, button) => {
+    await bob.evaluate((lang) => dialog.setAttribute('lang', lang), lang);
+    await title(bob, heading);
+    await bob.getByRole('button', { name: button, exact: true }).waitFor();
+  };
+  await say('de-AT', 'Alice Martin bearbeitet dies gerade', 'Nur lesen');
+  await say('fr', 'Alice Martin modifie ce document', 'Lecture seule');
+  await say('es-MX', 'Alice Martin está editando', 'Solo lectura');
+  // All that is said in English is said in each.
+  assert.deepEqual(await bob.evaluate(async () => {
+    const { TEXTS } = await import('/client/dialog.js');
+    const names = (texts) => [...Object.keys(texts), ...Object.keys(texts.reasons)].sort().join();
+    const all = await Promise.all(['de', 'fr', 'es'].map(async (lang) => (await import(`/client/dialog-${lang}.js`)).default));
+    return all.map((texts) => names(texts) === names(TEXTS));
+  }), [true, true, true]);
+  await say('nl', 'Alice Martin is editing', 'Read only');
+  const looks = await bob.evaluate(() => {
+    Object.assign(document.body.style, { textAlign: 'right', letterSpacing: '5px', textTransform: 'uppercase', colorScheme: 'dark' });
+    const { textAlign, letterSpacing, textTransform, colorScheme } = getComputedStyle(dialog.shadowRoot.querySelector('h2'));
+    return [textAlign, letterSpacing, textTransform, colorScheme];
+  });
+  assert.deepEqual(looks, ['start', 'normal', 'none', 'dark']);
+});
+
 story('its texts can be replaced, all or some', async (there) => {
   const { bob } = await two(there);
   await bob.evaluate(() => {

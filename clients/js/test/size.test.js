@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -15,7 +16,19 @@ async function size(file, external = []) {
 
 test('the client is smaller than 10 kB, minified and compressed', async (t) => {
   const client = await size('index.js', ['./election.js']);
-  const others = await Promise.all([size('election.js'), size('dialog.js'), size('react.js', ['react', './lock.js'])]);
-  t.diagnostic(`client ${client}, election ${others[0]}, dialog ${others[1]}, react ${others[2]} bytes`);
+  const languages = ['./dialog-de.js', './dialog-es.js', './dialog-fr.js'];
+  const parts = {
+    client, election: await size('election.js'), dialog: await size('dialog.js', languages), draft: await size('draft.js'),
+    react: await size('react.js', ['react', './lock.js']), language: Math.max(...(await Promise.all(languages.map((file) => size(file))))),
+  };
+  t.diagnostic(JSON.stringify(parts));
+  // The README says what each of them costs.
+  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
+  const [, ...said] = /([\d.]+) kB minified and compressed \(gzip\), ([\d.]+) kB more on pages without TLS, the dialog another ([\d.]+) kB, drafts ([\d.]+) kB, React ([\d.]+) kB, a language ([\d.]+) kB/.exec(readme) ?? [];
+  const { election, dialog, draft, react, language } = parts;
+  [client, election, dialog, draft, react, language].forEach((bytes, index) => {
+    // Compressors differ a little.
+    assert.ok(Math.abs(Number(said[index]) - bytes / 1_000) < 0.2, `${said[index]} kB said, ${bytes} bytes measured`);
+  });
   assert.ok(client < 10_000, `${client} bytes`);
 });
