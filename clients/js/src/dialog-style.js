@@ -45,8 +45,9 @@ h2 { margin: 0 0 8px; font-size: 1.25rem; line-height: 1.3; font-weight: 650; te
 section h2 { font-size: 1.0625rem; }
 h2:focus { outline: none; }
 p { margin: 0 0 8px; }
-.ticking { display: flex; align-items: center; gap: 8px; color: var(--_faint); font-variant-numeric: tabular-nums; }
-.ticking::before { content: ''; flex: none; width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
+/* No flex box: a name in it would be an item of its own. */
+.ticking { color: var(--_faint); font-variant-numeric: tabular-nums; }
+.ticking::before { content: ''; display: inline-block; margin-inline-end: 8px; vertical-align: 0.1em; width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
 .said { margin-top: 12px; padding: 8px 12px; border-radius: calc(var(--_round) / 2); border: 1px solid var(--_line); }
 .said.bad { border-color: var(--_danger); color: var(--_danger); }
 pre {

@@ -268,6 +268,8 @@ export class LockhouseDialog extends Base {
   #tick() {
     this.#render();
     if (!this.#isOpen) return;
+    // Its request to wait may have come after the question.
+    if (this.#lock?.view.state === 'waiting' && !this.#place?.at && !document.hidden) this.#findPlace();
     if (performance.now() - this.#lookedAt > LOOK_AGAIN_MS && !document.hidden) this.#lookAgain();
   }
 

@@ -91,8 +91,11 @@ story('one asks, the other keeps it', async ({ server, person }) => {
   const asks = bob.evaluate(() => lock.ask());
   await alice.waitForFunction(() => lock.view.knock);
   await alice.evaluate(() => lock.decline());
+  await bob.waitForFunction(() => told.some(([type]) => type === 'declined'));
+  // The place in line stays.
+  assert.equal(await bob.evaluate(() => lock.state), 'waiting');
+  await bob.evaluate(() => lock.cancel());
   assert.equal(await asks, 'held-by-other');
-  assert.ok(await bob.evaluate(() => told.some(([type]) => type === 'declined')));
   assert.equal(await alice.evaluate(() => lock.view.knock), null);
   assert.equal(await alice.evaluate(() => lock.state), 'held');
 });
