@@ -113,7 +113,7 @@ impl Service {
         self.submit_as(actor, workspace_id, Need::Manage, work, reply);
     }
 
-    /// Looks for what is not as it must be, and puts it right, at most [`CHECKED`] of a kind. One caller at a time.
+    /// Looks for what is not as it must be, and puts it right, at most 500 of a kind. One caller at a time.
     ///
     /// # Errors
     /// [`Error::Busy`] while another one is at it; what keeps the store from reading or writing.

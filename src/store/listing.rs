@@ -1,7 +1,7 @@
 //! Listing locks, by workspace id.
 //!
 //! What a page costs depends on its length, and not on how many rows there are: each query begins and ends in an index at
-//! what is asked for, and a page ends after [`LOOKED_AT`] rows, whatever they were.
+//! what is asked for, and a page ends after a bounded number of rows, whatever they were.
 
 use rusqlite::types::Value;
 use rusqlite::{Rows, params};

@@ -45,7 +45,7 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
   await bob.press('Ask…');
   await bob.root.getByLabel('Message (optional)').fill('May I?');
   await bob.press('Ask');
-  await bob.is('In line');
+  await bob.is('Waiting in line');
   await alice.title('Bob Dupont would like to edit');
   await alice.press('Not now');
   await bob.says('Alice Martin keeps it for now.');
@@ -58,7 +58,7 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
   await bob.press('Take over…');
   await bob.press('Take over');
   await bob.is('Editing');
-  await alice.is('Lost the lock, not saved');
+  await alice.is('No longer editing, not saved');
   await alice.title('You are no longer editing');
   await logs(page, 'Bob has taken over from Alice');
   await page.getByRole('button', { name: 'Let it arrive: the save by Alice' }).click();
@@ -114,9 +114,9 @@ story('crash: whoever waits gets it when the lease has run out', async ({ server
   await alice.is('Editing');
   await bob.press('Edit');
   await bob.press('Wait');
-  await bob.is('In line');
-  await alice.press('Close the tab without a word');
-  await alice.is('Tab closed');
+  await bob.is('Waiting in line');
+  await alice.press('Crash this tab');
+  await alice.is('Crashed');
   await alice.says(/^The lease runs on for \d+ s$/);
   await bob.is('Editing');
   await logs(page, 'Alice’s lease has run out');
@@ -134,7 +134,7 @@ story('after a crash she may come back from another tab while her lease runs on'
   const { alice } = await open(await person(), server);
   await alice.press('Edit');
   await alice.is('Editing');
-  await alice.press('Close the tab without a word');
+  await alice.press('Crash this tab');
   await alice.press('Open it again');
   await alice.press('Edit');
   await alice.title('You are editing this elsewhere');
@@ -216,6 +216,13 @@ story('the keyboard is enough', async ({ server, person }) => {
   await page.waitForFunction(() => document.activeElement.matches('.person.right textarea'));
 });
 
+story('what one can try is seen without scrolling', async ({ server, person }) => {
+  const { page, alice } = await open(await person({ viewport: { width: 1440, height: 900 } }), server);
+  await alice.is('Reading');
+  const { y, height } = await page.locator('#ideas').boundingBox();
+  assert.ok(y >= 0 && y + height <= 900, `it ends at ${y + height}`);
+});
+
 for (const look of LOOKS) {
   const where = `${look.viewport.width} px, ${look.colorScheme}`;
   story(`nobody is kept out of the playground: ${where}`, async ({ server, person }) => {
@@ -238,8 +245,8 @@ for (const look of LOOKS) {
     await bob.is('Editing');
     await page.getByRole('button', { name: 'Let it arrive: the save by Alice' }).click();
     await outcome(page, 'Refused');
-    await bob.press('Close the tab without a word');
-    await bob.is('Tab closed');
+    await bob.press('Crash this tab');
+    await bob.is('Crashed');
     await accessible(page, 'gone');
     const isTooWide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
     assert.equal(isTooWide, false, 'it fits');

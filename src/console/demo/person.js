@@ -4,7 +4,7 @@ import '/client/dialog.js';
 import { ago, byId, fenceOf, seconds, write } from './page.js';
 
 const STATES = {
-  unknown: 'Connecting', free: 'Reading', 'held-by-other': 'Reading', waiting: 'In line', held: 'Editing', lost: 'Lost the lock',
+  unknown: 'Connecting', free: 'Reading', 'held-by-other': 'Reading, somebody else edits', waiting: 'Waiting in line', held: 'Editing', lost: 'No longer editing',
 };
 
 /** How often what counts down is shown anew, in milliseconds. */
@@ -161,7 +161,7 @@ export class Person {
     const leftMs = isHeld || isGone ? client.leftMs : 0;
     parts['.gone'].hidden = !isGone;
     this.text.readOnly = !isHeld;
-    write(parts['.state'], isGone ? 'Tab closed' : STATES[lock.state] + (this.#isUnsaved ? ', not saved' : ''));
+    write(parts['.state'], isGone ? 'Crashed' : STATES[lock.state] + (this.#isUnsaved ? ', not saved' : ''));
     this.root.dataset.state = isGone ? 'gone' : lock.state;
     parts['.bar'].style.setProperty('--left', String(Math.min(1, leftMs / client.lease.forMs || 0)));
     const [running, over] = isGone ? ['The lease runs on for ', 'The lease is over'] : ['The lease has ', 'No lease'];
