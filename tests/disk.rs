@@ -22,11 +22,11 @@ fn coin(seed: u64) -> impl FnMut() -> bool {
 fn what_was_acknowledged_is_there_after_each_power_cut() {
     let Some(disk) = Disk::new() else { return };
     let mut before = 0;
-    for round in 0..10_u32 {
+    for round in 0..10_usize {
         let process = Process::start(&mut disk.lockhouse_until_the_power_is_cut(), &disk.database());
-        let told = killed_under_load(process, 60 + usize::try_from(round).unwrap() * 41);
+        let told = killed_under_load(process, round, 60 + round * 41);
         // Nothing survives that was not synced; or some of it does.
-        let mut some = coin(u64::from(round) + 1);
+        let mut some = coin(u64::try_from(round).unwrap() + 1);
         disk.cut_power(|| round % 2 == 1 && some());
         assert_eq!(missing(&disk.database(), &told), [""; 0], "round {round}");
         assert_eq!(defects(&disk.database()), [""; 0], "round {round}");
@@ -40,7 +40,7 @@ fn a_disk_that_does_not_sync_the_log_though_it_says_so_is_found_out_by_the_test_
     let Some(disk) = Disk::new() else { return };
     let process = Process::start(&mut disk.lockhouse_until_the_power_is_cut(), &disk.database());
     disk.lie_about(LOG);
-    let told = killed_under_load(process, 60);
+    let told = killed_under_load(process, 0, 60);
     disk.cut_power(|| false);
     assert!(!missing(&disk.database(), &told).is_empty());
 }

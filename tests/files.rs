@@ -153,11 +153,30 @@ const ACCIDENTS: &[Accident] = &[
     (|database, backup| std::fs::rename(backup, database).unwrap(), "l.db was replaced by another file"),
     (|database, backup| overwrite(database, backup), "l.db was overwritten"),
     (|database, _| std::fs::write(database, "").unwrap(), "l.db was overwritten"),
+    (|database, _| cut_log(database, 0), "l.db-wal was cut or changed"),
+    (|database, _| cut_log(database, 32), "l.db-wal was cut or changed"),
+    (|database, _| overwrite_log(database, &[0; 4096]), "l.db-wal was cut or changed"),
+    (
+        |database, backup| overwrite_log(database, &std::fs::read(backup).unwrap()),
+        "l.db-wal was cut or changed",
+    ),
 ];
 
 /// In place, as `cp` does it.
 fn overwrite(database: &Path, backup: &Path) {
     std::fs::copy(backup, database).unwrap();
+}
+
+fn cut_log(database: &Path, length: u64) {
+    let log = std::fs::OpenOptions::new().write(true).open(beside(database, "-wal")).unwrap();
+    log.set_len(length).unwrap();
+}
+
+/// Its beginning, and not what follows.
+fn overwrite_log(database: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let log = std::fs::OpenOptions::new().write(true).open(beside(database, "-wal")).unwrap();
+    log.write_all_at(bytes, 0).unwrap();
 }
 
 fn beside(database: &Path, end: &str) -> String {

@@ -198,7 +198,7 @@ fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again(
     let mut all = Vec::new();
     for round in 0..8 {
         // In the middle of the load, at another point each time.
-        let told = killed_under_load(Process::serve(&database), 150 + round * 37);
+        let told = killed_under_load(Process::serve(&database), round, 150 + round * 37);
         assert_eq!(missing(&database, &told), [""; 0]);
         all.push(highest(&told));
     }

@@ -9,6 +9,8 @@
 //! in the log alone. So no backup has the mark that is on disk, whether it was made before or since. One that is made while
 //! the log is folded in has it, and the same pages as the file, or (`VACUUM INTO`) another header.
 //!
+//! The log is compared with its index, which says how many pages it has.
+//!
 //! If another program folds the log in, a mark of the log is on disk, and the log tells that it was folded.
 
 use std::fs::File;
@@ -38,6 +40,17 @@ const LONG: i64 = 16_000;
 const FOLDING_LOCK: u64 = 121;
 /// Where the log's salts are in it, which are others each time it begins anew (section 4.1 of the file format).
 const SALTS: u64 = 16;
+
+/// The sizes of the headers of the log and of each of its pages (section 4.1).
+const LOG_HEADER: u64 = 32;
+const FRAME_HEADER: u64 = 24;
+/// In the index, where the number of the log's pages is and where its salts are, which end what is read of it
+/// (<https://www.sqlite.org/walformat.html>, section 2.1).
+const INDEX_PAGES: usize = 16;
+const INDEX_SALTS: usize = 32;
+const INDEX_HEADER: usize = 40;
+/// How often the log is compared with its index before they are said to differ.
+const LOOKS: usize = 5;
 
 type Mark = [u8; 16];
 
@@ -204,10 +217,33 @@ impl Files {
                 Err(error) => return Err(error),
             }
         }
+        // Another program may be changing both just now.
+        if !(0..LOOKS).try_fold(false, |whole, _| Ok::<_, io::Error>(whole || self.has_whole_log()?))? {
+            return Ok(Some(format!("{} was cut or changed", self.log.path.display())));
+        }
         if self.on_disk.is_none() || self.see()? == self.on_disk {
             return Ok(None);
         }
         self.look_closer(connection)
+    }
+
+    /// Whether the log has what its index says that it has: its beginning, and as many pages. SQLite writes the log first,
+    /// and takes the pages out of the index before it cuts the log.
+    fn has_whole_log(&self) -> io::Result<bool> {
+        let mut index = [0; INDEX_HEADER];
+        self.index.file.read_exact_at(&mut index, 0)?;
+        let (_, rest) = index.split_at(INDEX_PAGES);
+        let pages = rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+        if pages == 0 {
+            return Ok(true);
+        }
+        let page = u64::try_from(self.page.len()).unwrap_or_default().saturating_add(FRAME_HEADER);
+        let needed = LOG_HEADER.saturating_add(page.saturating_mul(pages.into()));
+        if self.log.file.metadata()?.len() < needed {
+            return Ok(false);
+        }
+        let (_, salts) = index.split_at(INDEX_SALTS);
+        Ok(self.salts()?.as_slice() == salts)
     }
 
     /// What should be on disk is not there.

@@ -298,6 +298,8 @@ impl Thread {
             // The last one could not even be rolled back.
             connection.execute_batch("ROLLBACK")?;
         }
+        // What was cut from the log in between would be grown over.
+        files.check(connection)?;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let writes = jobs.is_empty() || *unsettled;
         let outcome = Self::inside(connection, clock, queue, grace, writes, jobs).and_then(|written| {

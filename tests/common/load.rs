@@ -128,9 +128,11 @@ pub fn killed_after(
     told
 }
 
-/// Kills the server while clients work, after about so many answers, and returns what they were told.
-pub fn killed_under_load(process: Process, answers: usize) -> Vec<Told> {
-    killed_after(process, 0, Refusals::None, |_, progress| progress.wait(answers, || false))
+/// Kills the server while clients work, after about so many answers, and returns what they were told. Each round has
+/// clients of its own.
+pub fn killed_under_load(process: Process, round: usize, answers: usize) -> Vec<Told> {
+    let first = round * CLIENTS;
+    killed_after(process, first, Refusals::None, |_, progress| progress.wait(answers, || false))
 }
 
 /// The greatest fence that was told.
