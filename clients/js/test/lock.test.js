@@ -39,7 +39,7 @@ story('one edits, another one sees who, and gets it when it is released', async 
     await bob.evaluate(() => [lock.view.holder.locked_by_name, lock.view.isOtherTab, lock.fence]),
     ['ALICE', false, null],
   );
-  const shown = ['fence', 'hasAsked', 'hasPlace', 'holder', 'isConnected', 'isOtherTab', 'knock', 'loss', 'mayTakeOver', 'state'];
+  const shown = ['fence', 'hasAsked', 'hasPlace', 'holder', 'isConnected', 'isOtherTab', 'knock', 'loss', 'mayTakeOver', 'state', 'waiting'];
   assert.deepEqual(await bob.evaluate(() => Object.keys(lock.view).sort()), shown);
   const waits = bob.evaluate(() => lock.wait());
   await until(bob, 'waiting');
@@ -61,6 +61,8 @@ story('whoever is taken over knows in less than a second, and is told by whom', 
   const took = Date.now() - began;
   assert.ok(took < 1_000, `it took ${took} ms`);
   const [[, loss]] = await alice.evaluate(() => told.filter(([type]) => type === 'lost'));
+  assert.ok(Math.abs(Date.parse(loss.at) - began) < 60_000, loss.at);
+  delete loss.at;
   assert.deepEqual(loss, { reason: 'taken_over', by: { userId: 'bob', name: 'BOB' }, changed: true, comesBack: false });
   await assert.rejects(alice.evaluate(() => lock.fetch('/save')), /NotHeld/);
 });
@@ -181,6 +183,8 @@ story('nothing is believed of a lease when the network is silent', async ({ serv
     const lost = await alice.evaluate(
       () => new Promise((resolve) => lock.addEventListener('lost', ({ detail }) => resolve({ detail, fence: lock.fence }))),
     );
+    assert.ok(lost.detail.at, 'when it was lost is said');
+    delete lost.detail.at;
     assert.deepEqual(lost, { detail: { reason: 'expired', by: null, changed: false, comesBack: true }, fence: null });
     // For the server it was still good then, or just over: somebody else gets it no earlier.
     const bob = await tab(await person(), server.url, 'bob');
