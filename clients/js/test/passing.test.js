@@ -75,7 +75,7 @@ story('what a proxy answers during a deploy takes no lock away', async ({ proxy,
   const lost = await Promise.all(pages.map((page) => page.evaluate(() => [lock.state, lock.view.loss?.comesBack])));
   assert.deepEqual(lost, pages.map(() => ['lost', true]));
   proxy.answer = () => undefined;
-  for (const page of pages) await until(page, 'held', 30_000);
+  for (const page of pages) await until(page, 'held', 90_000);
   assert.deepEqual(await Promise.all(pages.map((page) => page.evaluate(() => lock.fence))), fences);
 });
 
