@@ -73,6 +73,7 @@ fn the_audit_log_is_filtered_by_who_what_and_when() {
         ("?from=2026-11-23T13:00:02.0000001%2B01:00", vec![&released]),
         ("?until=2026-11-23T12:00:00.0000001Z", vec![&first]),
         ("?until=2026-11-23T12:00:00Z&from=2026-11-23T12:00:00Z", vec![]),
+        ("?until=2026-11-23T12:00:00Z&from=2026-11-23T12:00:03Z", vec![]),
     ] {
         let found = page(&mut alice, query);
         assert_eq!(told(&found).iter().collect::<Vec<_>>(), expected, "{query}");
@@ -90,7 +91,6 @@ fn what_is_asked_of_the_audit_log_is_checked_strictly() {
         ("until=2026-11-23T12:00:00", "until"),
         // An offset whose plus sign has become a space.
         ("until=2026-11-23T12:00:00+01:00", "until"),
-        ("from=2026-11-23T12:00:01Z&until=2026-11-23T12:00:00Z", "until"),
         ("from=2026-11-23T12:00:01Z&from=2026-11-23T12:00:01Z", "from"),
         ("type=lock.eaten", "type"),
         ("type=lock.acquired,lock.released", "type"),

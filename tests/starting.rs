@@ -99,8 +99,10 @@ fn without_enough_threads_it_says_so_and_ends_or_serves_and_stops_in_order() {
         eprintln!("{threads} threads: {code:?} {last}");
         starts.push((threads, code, last, log));
     }
-    for (threads, code, last, log) in &starts {
-        let says_why = last.starts_with("lockhouse: ") && last.contains("gives no more threads");
+    for (threads, code, _, log) in &starts {
+        // A thread of a library may tell of its own failure afterwards.
+        let says_why =
+            log.lines().any(|line| line.starts_with("lockhouse: ") && line.contains("gives no more threads"));
         assert!(*code == Some(0) || *code == Some(1) && says_why, "{threads} threads: {code:?} {log}");
     }
     assert_eq!((starts[0].1, starts[all].1), (Some(1), Some(0)), "{starts:?}");

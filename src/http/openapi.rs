@@ -207,6 +207,7 @@ fn schema_of(kind: &Kind) -> Value {
     match kind {
         Kind::Identifier(most) => identifier(*most),
         Kind::Workspace => json!({
+            "type": "string",
             "anyOf": [part_of_paths(ID_BYTES), { "allOf": [identifier(LFS_BYTES), { "pattern": "^lfs/" }] }],
         }),
         Kind::Workspaces(most) => {

@@ -41,11 +41,6 @@ pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         from: values.instant("from"),
         until: values.instant("until"),
     };
-    if let (Some(from), Some(until)) = (filter.from, filter.until)
-        && until < from
-    {
-        return Err(Problem::invalid("until", "must not be before from"));
-    }
     let before = values.integer("cursor").unwrap_or(i64::MAX);
     let limit = usize::try_from(values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
     let page = service
