@@ -224,7 +224,9 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Object(most) => {
             json!({ "type": "object", "description": format!("At most {most} bytes as JSON.") })
         }
-        Kind::Choices(choices) => json!({ "type": "array", "items": { "enum": choices } }),
+        Kind::Choices(choices) => {
+            json!({ "type": "array", "maxItems": choices.len(), "items": { "enum": choices } })
+        }
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
         Kind::List(most, fields) => {
             json!({ "type": "array", "maxItems": most, "items": object_of(fields) })
