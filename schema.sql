@@ -33,7 +33,7 @@ CREATE TABLE meta (
 
 -- The starts whose grace still matters. A lease that was written in an earlier run and was alive when that run was last
 -- seen (expires_at > last_seen_at) ends no sooner than grace_ends_at. The same holds for grant_at. The rows of `locks` are
--- not touched for it: see src/lock/grace.rs.
+-- not touched for it: see src/domain/grace.rs.
 CREATE TABLE restarts (
     -- meta.run of the run that began with this start.
     run            INTEGER PRIMARY KEY,

@@ -17,11 +17,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lockhouse::api;
+use lockhouse::api::deferred::Ticket;
+use lockhouse::api::routes::{Answer as Reply, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::cli::serve::start_on;
 use lockhouse::config::Config;
-use lockhouse::http;
-use lockhouse::http::hold::Ticket;
-use lockhouse::http::routes::{Answer as Reply, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::time::Clock;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -92,8 +92,8 @@ const DOOR: &[Route] = &[
     }),
 ];
 
-fn constant() -> http::exchange::Response {
-    http::exchange::Response::of(200, "text/plain; charset=UTF-8", ANSWER.as_bytes().to_vec())
+fn constant() -> api::exchange::Response {
+    api::exchange::Response::of(200, "text/plain; charset=UTF-8", ANSWER.as_bytes().to_vec())
 }
 
 fn door(address: &str) {

@@ -1,6 +1,6 @@
 //! What can go wrong inside. Knows no HTTP.
 //!
-//! That somebody else has the lock is never an error: contention is an outcome of the use case (see [`crate::lock`]).
+//! That somebody else has the lock is never an error: contention is an outcome of the use case (see [`crate::domain`]).
 
 use std::fmt;
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Client, Server};
-use lockhouse::lock::policy::{SameUser, Takeover};
+use lockhouse::domain::access::{SameUser, Takeover};
 use serde_json::{Value, json};
 
 const TEN_MINUTES: u64 = 600_000;

@@ -83,12 +83,12 @@ fn sql_sockets_and_the_log_stay_where_they_belong() {
     for (crate_name, homes) in [
         ("rusqlite", &["store/"][..]),
         ("r2d2", &["store/"]),
-        ("tiny_http", &["http/server.rs"]),
-        ("mio::", &["door/"]),
-        ("httparse", &["door/"]),
-        ("std::net::Tcp", &["door/"]),
-        ("UnixStream", &["door/"]),
-        ("set_boxed_logger", &["cli/logging.rs"]),
+        ("tiny_http", &["api/tiny.rs"]),
+        ("mio::", &["server/"]),
+        ("httparse", &["server/"]),
+        ("std::net::Tcp", &["server/"]),
+        ("UnixStream", &["server/"]),
+        ("set_boxed_logger", &["ops/logging.rs"]),
         ("signal_hook", &["cli/serve.rs"]),
         ("clap", &["cli/"]),
         ("toml::", &["config/"]),
@@ -109,21 +109,21 @@ fn sql_sockets_and_the_log_stay_where_they_belong() {
 
 #[test]
 fn the_domain_knows_no_sql_no_http_and_no_clock() {
-    for (file, text) in sources(&root().join("src/lock")) {
+    for (file, text) in sources(&root().join("src/domain")) {
         for line in code(&text) {
             for foreign in ["std::", "serde", "Clock", "chrono"] {
-                assert!(!line.contains(foreign), "src/lock/{file} uses {foreign}: {line}");
+                assert!(!line.contains(foreign), "src/domain/{file} uses {foreign}: {line}");
             }
         }
     }
 }
 
 #[test]
-fn the_door_knows_nothing_of_locks() {
-    for (file, text) in sources(&root().join("src/door")) {
+fn the_server_knows_nothing_of_locks() {
+    for (file, text) in sources(&root().join("src/server")) {
         for line in code(&text) {
-            for foreign in ["crate::lock", "crate::store", "crate::service", "crate::auth"] {
-                assert!(!line.contains(foreign), "src/door/{file} uses {foreign}: {line}");
+            for foreign in ["crate::domain", "crate::store", "crate::app", "crate::auth"] {
+                assert!(!line.contains(foreign), "src/server/{file} uses {foreign}: {line}");
             }
         }
     }

@@ -7,7 +7,7 @@ use common::{Client, Server};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config};
-use lockhouse::lock::member::Membership;
+use lockhouse::domain::member::Membership;
 use rusqlite::params;
 use serde_json::{Value, json};
 

@@ -6,8 +6,8 @@ mod common;
 use std::path::PathBuf;
 
 use common::{Answer, Server};
+use lockhouse::api::routes::ROUTES;
 use lockhouse::config::{self, Config, Sources, settings};
-use lockhouse::http::routes::ROUTES;
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use common::{NOON, Server};
 use lockhouse::config::Config;
+use lockhouse::domain::access::Rules;
+use lockhouse::domain::handoff::{Ask, Asked};
+use lockhouse::domain::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
-use lockhouse::lock::knock::{self, Ask};
-use lockhouse::lock::policy::Rules;
-use lockhouse::lock::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
 use lockhouse::store::listing::{self, Listing};
 use lockhouse::store::locks::{self, Found};
 use lockhouse::store::queue::Limits;
-use lockhouse::store::{Options, Read, Store, asking, events};
+use lockhouse::store::{Options, Read, Store, events, handoff};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use serde_json::{Value, json};
 
@@ -126,8 +126,8 @@ fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by
         session_id: None,
         message: None,
     };
-    let heard = store.write(move |write| asking::ask(write, &ask, &rules())).unwrap().value;
-    assert!(matches!(heard, knock::Asked::Heard(_)), "{heard:?}");
+    let heard = store.write(move |write| handoff::ask(write, &ask, &rules())).unwrap().value;
+    assert!(matches!(heard, Asked::Heard(_)), "{heard:?}");
     clock.advance(Duration::from_secs(30));
     assert_eq!(live(&store, "w"), None, "alice has it no more");
     let store = open(&crash(&path, after.path()), &clock);
@@ -151,9 +151,9 @@ fn releasing_all_locks_of_a_user_includes_one_that_passes_to_them_while_nobody_l
         session_id: None,
         message: None,
     };
-    store.write(move |write| asking::ask(write, &ask, &rules())).unwrap();
+    store.write(move |write| handoff::ask(write, &ask, &rules())).unwrap();
     clock.advance(Duration::from_secs(30));
-    let by = events::By { user_id: bob.clone(), name: None, reason: None };
+    let by = events::Author { user_id: bob.clone(), name: None, reason: None };
     let some = store.write(move |write| locks::release_user(write, &bob, &by, &rules(), "")).unwrap().value;
     assert_eq!(some, locks::ReleasedSome { released: 1, after: None });
     let now = store.write(|write| locks::settled(write, &workspace("w"), &rules())).unwrap().value;

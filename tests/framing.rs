@@ -12,7 +12,7 @@ mod common;
 
 use common::reading::{Rest, agree, by_the_book, by_the_door};
 use common::{Raw, Server};
-use lockhouse::door::framing::Limits;
+use lockhouse::server::parser::Limits;
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits { head_bytes: 16 * 1024, headers: 64, body_bytes: 64 * 1024 };

@@ -14,15 +14,15 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::{Raw, Server};
-use lockhouse::http::dispatch::Call;
-use lockhouse::http::exchange::Response;
-use lockhouse::http::hold::Ticket;
-use lockhouse::http::letters::BEHIND_BYTES;
-use lockhouse::http::problem::Problem;
-use lockhouse::http::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
-use lockhouse::http::server::READERS;
-use lockhouse::live::piece::Piece;
-use lockhouse::service::Service;
+use lockhouse::api::deferred::Ticket;
+use lockhouse::api::dispatch::Call;
+use lockhouse::api::exchange::Response;
+use lockhouse::api::outbox::BEHIND_BYTES;
+use lockhouse::api::problem::Problem;
+use lockhouse::api::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
+use lockhouse::api::tiny::READERS;
+use lockhouse::app::Service;
+use lockhouse::events::piece::Piece;
 
 /// The tickets of all tests, by the name that the path gives.
 static TICKETS: Mutex<Option<HashMap<String, Ticket>>> = Mutex::new(None);

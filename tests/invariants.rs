@@ -6,7 +6,7 @@ mod common;
 use common::{Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::lock::member::Membership;
+use lockhouse::domain::member::Membership;
 use serde_json::json;
 
 fn enforced() -> Server {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Answer, Client, Server, eventually, follow, told};
-use lockhouse::lock::policy::{SameUser, Takeover};
+use lockhouse::domain::access::{SameUser, Takeover};
 use lockhouse::time::Ttl;
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use common::process::{Process, lockhouse};
 use common::{Client, Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::lock::policy::SameUser;
+use lockhouse::domain::access::SameUser;
 use lockhouse::store::tokens;
 use lockhouse::time::Ttl;
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::Server;
-use lockhouse::lock::UserId;
+use lockhouse::domain::UserId;
 use lockhouse::store::listing::{Listed, Listing};
 use rusqlite::params;
 

@@ -11,8 +11,8 @@ use common::disk::{Disk, EIO, LOG, SYNC};
 use common::process::{Process, lockhouse};
 use common::{Client, NOON};
 use lockhouse::config::Config;
+use lockhouse::domain::{Acquire, UserId, WorkspaceId};
 use lockhouse::error::Error;
-use lockhouse::lock::{Acquire, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
 use lockhouse::store::{Options, Store, Write, locks};
 use lockhouse::time::{Clock, ManualClock};
@@ -67,14 +67,15 @@ fn a_line_of_json_says_each_thing_once() {
     let log = a_day("debug", "json");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
-    let said: Vec<_> = of("lockhouse::lock").iter().map(|line| (&line["level"], &line["message"])).collect();
+    let said: Vec<_> =
+        of("lockhouse::domain").iter().map(|line| (&line["level"], &line["message"])).collect();
     assert_eq!(
         said.iter()
             .map(|(level, message)| (level.as_str().unwrap(), message.as_str().unwrap()))
             .collect::<Vec<_>>(),
         [("DEBUG", "lock.acquired"), ("INFO", "lock.taken_over"), ("DEBUG", "lock.released")]
     );
-    let takeover = of("lockhouse::lock")[1];
+    let takeover = of("lockhouse::domain")[1];
     assert_eq!(
         (&takeover["workspace_id"], &takeover["user_id"], &takeover["by_user_id"]),
         (&json!("w"), &json!("alice"), &json!("bob\u{202E}"))
@@ -110,7 +111,7 @@ fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let said: Vec<_> = lines
         .iter()
-        .filter(|line| line["target"] == "lockhouse::lock")
+        .filter(|line| line["target"] == "lockhouse::domain")
         .map(|line| (line["message"].as_str().unwrap(), &line["to_user_id"], &line["automatic"]))
         .collect();
     let (to, null) = (json!("bob"), Value::Null);
@@ -175,7 +176,7 @@ impl log::Log for Kept {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if record.target() == "lockhouse::lock" {
+        if record.target() == "lockhouse::domain" {
             self.0.lock().unwrap().push(record.args().to_string());
         }
     }

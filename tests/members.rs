@@ -9,8 +9,8 @@ use std::net::TcpStream;
 use common::{Client, Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::lock::member::Membership;
-use lockhouse::lock::policy::Takeover;
+use lockhouse::domain::access::Takeover;
+use lockhouse::domain::member::Membership;
 use serde_json::{Value, json};
 
 fn enforced() -> Server {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::lock::member::Membership;
+use lockhouse::domain::member::Membership;
 
 use common::{Answer, Client, Server, contract, eventually};
-use lockhouse::http::routes::{BodyKind, ROUTES, Right, Route, Touches};
-use lockhouse::lock::policy::Takeover;
+use lockhouse::api::routes::{BodyKind, ROUTES, Right, Route, Touches};
+use lockhouse::domain::access::Takeover;
 use serde_json::json;
 
 /// A call of an operation that goes well wherever the store is well.
@@ -275,13 +275,13 @@ fn every_answer_that_is_declared_is_met() {
 fn the_document_is_what_the_server_gives_out() {
     let server = Server::start();
     let document = server.client().get("/api/v1/openapi.json").expect(200);
-    assert_eq!(document, lockhouse::http::openapi::document(AuthMode::None));
+    assert_eq!(document, lockhouse::api::openapi::document(AuthMode::None));
     assert_eq!(document["openapi"], "3.1.0");
     let locked = Server::with(|config| config.auth.mode = AuthMode::Token);
     let shown = locked.client().get("/api/v1/openapi.json").expect(200);
     assert_eq!(shown["paths"]["/api/v1/locks"]["get"]["security"], json!([{ "token": [] }]));
     // Whom the proxy has signed in bears nothing.
-    let behind = lockhouse::http::openapi::document(AuthMode::Proxy);
+    let behind = lockhouse::api::openapi::document(AuthMode::Proxy);
     assert_eq!(behind["paths"]["/api/v1/locks"]["get"]["security"], json!([{}, { "token": [] }]));
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
@@ -290,7 +290,7 @@ fn the_document_is_what_the_server_gives_out() {
 
 #[test]
 fn every_reference_of_the_document_leads_somewhere() {
-    let document = lockhouse::http::openapi::document(AuthMode::None);
+    let document = lockhouse::api::openapi::document(AuthMode::None);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let text = document.to_string();
     let mut used = BTreeSet::new();

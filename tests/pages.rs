@@ -6,7 +6,7 @@ mod common;
 use common::{Answer, Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config, Demo};
-use lockhouse::console::{CLIENT, CONSOLE, DEMO, DEMO_IS_OFF};
+use lockhouse::web::{CLIENT, CONSOLE, DEMO, DEMO_IS_OFF};
 
 /// The contract that [`Client::request`] knows has no pages.
 #[track_caller]

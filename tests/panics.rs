@@ -11,12 +11,12 @@ mod common;
 use std::sync::Arc;
 
 use common::Server;
-use lockhouse::http::dispatch::Call;
-use lockhouse::http::exchange::Response;
-use lockhouse::http::problem::Problem;
-use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
-use lockhouse::http::server::READERS;
-use lockhouse::service::Service;
+use lockhouse::api::dispatch::Call;
+use lockhouse::api::exchange::Response;
+use lockhouse::api::problem::Problem;
+use lockhouse::api::routes::{Answer, BodyKind, Right, Route, Touches};
+use lockhouse::api::tiny::READERS;
+use lockhouse::app::Service;
 
 fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     panic!("a defect before the answer (this line belongs to a test)")

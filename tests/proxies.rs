@@ -18,14 +18,14 @@ use std::time::Duration;
 
 use common::Server;
 use common::process::lockhouse;
+use lockhouse::api::deferred::{Stream, Ticket};
+use lockhouse::api::dispatch::Call;
+use lockhouse::api::exchange::Response;
+use lockhouse::api::problem::Problem;
+use lockhouse::api::routes::{Answer, BodyKind, Right, Route, Touches};
+use lockhouse::app::Service;
 use lockhouse::auth::Scope;
 use lockhouse::config::{self, AuthMode, Listen, Sources};
-use lockhouse::http::dispatch::Call;
-use lockhouse::http::exchange::Response;
-use lockhouse::http::hold::{Stream, Ticket};
-use lockhouse::http::problem::Problem;
-use lockhouse::http::routes::{Answer, BodyKind, Right, Route, Touches};
-use lockhouse::service::Service;
 use serde_json::{Value, json};
 
 /// The blocks of this language on a page of `docs`.

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use common::NOON;
 use lockhouse::config::Config;
+use lockhouse::domain::access::{Privilege, Rules, Takeover};
+use lockhouse::domain::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::error::{Error, Limit};
-use lockhouse::lock::policy::{Rules, Standing, Takeover};
-use lockhouse::lock::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
 use lockhouse::store::queue::{Client, Limits, Waiter};
 use lockhouse::store::tokens::Lasts;
 use lockhouse::store::waiting::Came;
-use lockhouse::store::{At, Options, Store, locks, waiting};
+use lockhouse::store::{AsOf, Options, Store, locks, waiting};
 use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
 
@@ -71,8 +71,8 @@ impl Client for Person {
 
     fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 
-    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
-        let has_it = matches!(answer, Ok(At { value: Acquired::Acquired(_), .. }));
+    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
+        let has_it = matches!(answer, Ok(AsOf { value: Acquired::Acquired(_), .. }));
         assert!(self.told.lock().unwrap().replace(has_it).is_none(), "nobody is told twice");
     }
 }
@@ -104,7 +104,7 @@ fn wants(user: &str, force: Force) -> Acquire {
     Acquire {
         force,
         ttl: Some(Ttl::from_millis(TTL)),
-        standing: Standing::Ordinary,
+        standing: Privilege::Ordinary,
         ..Acquire::of_nobody_else(workspace(), UserId::parse(user).unwrap())
     }
 }
@@ -183,7 +183,7 @@ impl Play {
         let rules = Arc::clone(&self.rules);
         let came = self
             .store
-            .write(move |write| waiting::acquire(write, &waiter, Standing::Ordinary, &rules))
+            .write(move |write| waiting::acquire(write, &waiter, Privilege::Ordinary, &rules))
             .unwrap()
             .value;
         self.time_passed(now);

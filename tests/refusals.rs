@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use common::NOON;
 use lockhouse::config::Config;
-use lockhouse::error::Error;
-use lockhouse::lock::knock::Ask;
-use lockhouse::lock::policy::{Rules, SameUser, Standing};
-use lockhouse::lock::{
+use lockhouse::domain::access::{Privilege, Rules, SameUser};
+use lockhouse::domain::handoff::Ask;
+use lockhouse::domain::{
     Acquire, Acquired, Activity, Authority, Claim, Heartbeat, Lock, Release, SessionId, UserId, WorkspaceId,
 };
+use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::queue::{Client, Limits, Waiter};
 use lockhouse::store::tokens::Lasts;
 use lockhouse::store::waiting::Came;
-use lockhouse::store::{At, Options, Store, asking, locks, waiting};
+use lockhouse::store::{AsOf, Options, Store, handoff, locks, waiting};
 use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
 
@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// What those who waited were told, each with what they had asked for.
-type Heard = Arc<Mutex<Vec<(Acquire, Result<At<Acquired>, Error>)>>>;
+type Heard = Arc<Mutex<Vec<(Acquire, Result<AsOf<Acquired>, Error>)>>>;
 
 struct Person {
     request: Acquire,
@@ -76,7 +76,7 @@ impl Client for Person {
 
     fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 
-    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>) {
+    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
         self.heard.lock().unwrap().push((self.request, answer));
     }
 }
@@ -143,7 +143,7 @@ impl Play {
         assert!(!is_theirs, "refused by themselves: {request:?} by {lock:?}");
     }
 
-    fn told(&self, request: &Acquire, At { now, value }: &At<Acquired>) {
+    fn told(&self, request: &Acquire, AsOf { now, value }: &AsOf<Acquired>) {
         match value {
             Acquired::Held { lock, .. } => self.refused(request, lock, *now),
             Acquired::Acquired(lock) | Acquired::Renewed(lock) | Acquired::Reclaimed(lock) => {
@@ -171,10 +171,10 @@ impl Play {
                     Waiter::new(request.clone(), Ttl::from_millis(wait), Lasts::Always, Box::new(person));
                 let came = self
                     .store
-                    .write(move |write| waiting::acquire(write, &waiter, Standing::Ordinary, &rules))
+                    .write(move |write| waiting::acquire(write, &waiter, Privilege::Ordinary, &rules))
                     .unwrap();
                 match came.value {
-                    Came::Answered(value) => self.told(&request, &At { now: came.now, value: *value }),
+                    Came::Answered(value) => self.told(&request, &AsOf { now: came.now, value: *value }),
                     Came::Waits => self.waited += 1,
                     Came::Full(_) => panic!("there is room"),
                 }
@@ -187,7 +187,7 @@ impl Play {
                     session_id: Some(session(who)),
                     message: None,
                 };
-                self.store.write(move |write| asking::ask(write, &ask, &rules)).unwrap();
+                self.store.write(move |write| handoff::ask(write, &ask, &rules)).unwrap();
             }
             Step::Beat(who, active) => {
                 let activity = if active { Activity::Active } else { Activity::Idle };

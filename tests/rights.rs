@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use common::{Client, Server};
+use lockhouse::api::routes::{ROUTES, Route};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::http::routes::{ROUTES, Route};
-use lockhouse::lock::member::Membership;
-use lockhouse::lock::policy::Takeover;
+use lockhouse::domain::access::Takeover;
+use lockhouse::domain::member::Membership;
 use serde_json::{Value, json};
 
 const CALLERS: [&str; 9] =

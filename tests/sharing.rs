@@ -4,7 +4,7 @@
 mod common;
 
 use common::Server;
-use lockhouse::lock::policy::SameUser;
+use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
 
 #[test]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::{NOON, Server, eventually};
 use lockhouse::config::Config;
+use lockhouse::domain::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserId, WorkspaceId};
 use lockhouse::error::Error;
-use lockhouse::lock::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserId, WorkspaceId};
 use lockhouse::metrics::Metrics;
 use lockhouse::store::listing::{self, Listed, Listing};
 use lockhouse::store::locks;

@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Raw, Server};
+use lockhouse::api::dispatch::Call;
+use lockhouse::api::exchange::Response;
+use lockhouse::api::problem::Problem;
+use lockhouse::api::routes::{Answer, BodyKind, ROUTES, Right, Route, Touches};
+use lockhouse::api::tiny::READERS;
+use lockhouse::app::Service;
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::http::dispatch::Call;
-use lockhouse::http::exchange::Response;
-use lockhouse::http::problem::Problem;
-use lockhouse::http::routes::{Answer, BodyKind, ROUTES, Right, Route, Touches};
-use lockhouse::http::server::READERS;
-use lockhouse::lock::member::Membership;
-use lockhouse::service::Service;
+use lockhouse::domain::member::Membership;
 use serde_json::json;
 
 /// Closed while the readers are to be kept busy.
@@ -114,7 +114,7 @@ fn while_all_readers_are_busy_heartbeats_go_through_and_everything_that_reads_wa
     alice.release("w", &json!({})).expect(200);
     raw.read_until("lock.released");
     let service = Arc::clone(server.running().service());
-    std::thread::spawn(move || lockhouse::sweeper::sweep_once(&service).unwrap()).join().unwrap();
+    std::thread::spawn(move || lockhouse::ops::sweeper::sweep_once(&service).unwrap()).join().unwrap();
     let (threads, connections) = server.running().service().readers();
     assert_eq!(threads, connections, "each thread that reads has a connection, and no other thread reads");
     drop(slow);

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Raw, contract};
+use lockhouse::api::exchange::WANTED;
+use lockhouse::api::outbox::Holds;
 use lockhouse::config::Config;
-use lockhouse::door::listen::{Address, Bound};
-use lockhouse::door::{Behind, Door, Settings};
-use lockhouse::http::exchange::WANTED;
-use lockhouse::http::letters::Holds;
 use lockhouse::metrics::Metrics;
+use lockhouse::server::listen::{Address, Bound};
+use lockhouse::server::{Behind, Door, Settings};
 use lockhouse::time::Clock;
 use tempfile::TempDir;
 

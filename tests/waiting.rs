@@ -6,7 +6,7 @@ mod common;
 use std::net::Shutdown;
 
 use common::{Client, Server, eventually};
-use lockhouse::lock::policy::SameUser;
+use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
 
 /// Asks, and does not wait for the answer.

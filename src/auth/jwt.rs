@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{Name, token};
 use crate::config::{Jwt, JwtAlgorithm};
+use crate::domain::UserId;
 use crate::error::Error;
-use crate::lock::UserId;
 use crate::time::WallTime;
 
 /// A longer one is not looked at (bytes).

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashlink::LruCache;
 
+use crate::app::{Recalled, Service};
 use crate::config::{self, AuthMode};
+use crate::domain::access::Privilege;
+use crate::domain::member::Actor;
+use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::lock::member::Actor;
-use crate::lock::policy::Standing;
-use crate::lock::{DisplayName, UserId};
 use crate::percent;
-use crate::service::{Recalled, Service};
 use crate::store::tokens::Hash;
 pub use crate::store::tokens::{Lasts, Scope};
 use crate::time::WallTime;
@@ -72,8 +72,8 @@ impl Caller {
 
     /// What they may do besides.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        if self.is_admin() { Standing::Administrator } else { Standing::Ordinary }
+    pub fn standing(&self) -> Privilege {
+        if self.is_admin() { Privilege::Administrator } else { Privilege::Ordinary }
     }
 
     /// By what they are told apart from others, if they are anybody: by the user for whom they act or, if there is none, by

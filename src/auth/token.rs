@@ -3,8 +3,8 @@
 
 use aws_lc_rs::{digest, rand};
 
+use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::lock::{DisplayName, UserId};
 use crate::store::tokens::{Hash, Scope, Token};
 use crate::time::WallTime;
 

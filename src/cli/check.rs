@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::serve;
 use crate::auth::Means;
 use crate::config::{Config, Loaded, effective};
+use crate::domain::access::Rules;
 use crate::error::Error;
-use crate::lock::policy::Rules;
 use crate::metrics::Metrics;
 use crate::store::{Store, invariants};
 

@@ -1,7 +1,6 @@
 //! The command line.
 
 mod check;
-mod logging;
 pub mod serve;
 mod token;
 
@@ -11,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Loaded, Sources};
-use crate::lock::Fence;
+use crate::domain::Fence;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///

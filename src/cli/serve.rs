@@ -13,32 +13,32 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::logging;
+use crate::api::dispatch::App;
+use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
+use crate::api::outbox::Holds;
+use crate::api::rate::RateLimit;
+use crate::api::routes::{ROUTES, Route};
+use crate::api::tiny::{self, Server};
+use crate::api::wire::WORDS;
+use crate::app::Service;
 use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
-use crate::console::Pages;
-use crate::door::listen::{Address, Bound};
-use crate::door::meeting::MeetingPlace;
-use crate::door::{self, Behind, Door};
+use crate::domain::Fence;
 use crate::error::Error;
-use crate::http::dispatch::App;
-use crate::http::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
-use crate::http::letters::Holds;
-use crate::http::rate::RateLimit;
-use crate::http::routes::{ROUTES, Route};
-use crate::http::server::{self, Server};
-use crate::http::wire::WORDS;
-use crate::live::hub;
-use crate::lock::Fence;
+use crate::events::broadcaster;
 use crate::metrics::Metrics;
-use crate::service::Service;
+use crate::ops::logging;
+use crate::ops::sweeper;
+use crate::server::internal_socket::MeetingPlace;
+use crate::server::listen::{Address, Bound};
+use crate::server::{self, Behind, Door};
 use crate::store::queue::Limits;
 use crate::store::{self, Options, Store};
-use crate::sweeper;
 use crate::time::Clock;
+use crate::web::Pages;
 
 /// Every thread that reads from the store has a connection.
-const READING_THREADS: u32 = server::READING_THREADS + hub::READING_THREADS + sweeper::READING_THREADS;
+const READING_THREADS: u32 = tiny::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
 /// Credentials a second that are good for nothing and are looked up for one address.
 const BAD_CREDENTIALS: u32 = 20;
 /// How long a stop waits at least for what the server is making, after the door is closed.
@@ -293,7 +293,7 @@ pub fn start_on(
         },
     };
     // Its deadlines are about the network, not about leases: they run on the machine's clock in tests too.
-    let door = Door::open(bound, behind, door::Settings::of(&config.server), metrics, Clock::system())
+    let door = Door::open(bound, behind, server::Settings::of(&config.server), metrics, Clock::system())
         .map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
     Ok(Running { door, server, service, sweeper, events, _meeting_place: meeting_place, grace, broke_down })

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Settings;
 use crate::auth::{Scope, token};
 use crate::config;
+use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::lock::{DisplayName, UserId};
 use crate::store::tokens::{self, Token};
 use crate::time::{Clock, WallTime};
 

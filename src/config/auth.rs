@@ -92,7 +92,7 @@ pub(super) const AUTH: &[Setting] = &[
         secret: false,
         read: |config, given| {
             let admins = given.list()?;
-            if admins.iter().any(|id| crate::lock::UserId::parse(id).is_err()) {
+            if admins.iter().any(|id| crate::domain::UserId::parse(id).is_err()) {
                 return Err(());
             }
             config.auth.admins = admins;

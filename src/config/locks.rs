@@ -2,8 +2,8 @@
 
 use super::settings::Setting;
 use super::values::{Given, choice, duration, duration_or, number_within, show_choice, show_duration};
-use crate::lock::member::Membership;
-use crate::lock::policy::{SameUser, Takeover};
+use crate::domain::access::{SameUser, Takeover};
+use crate::domain::member::Membership;
 use crate::time::Ttl;
 use std::time::Duration;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::lock::member::Membership;
-use crate::lock::policy::{Rules, SameUser, Takeover};
+use crate::domain::access::{Rules, SameUser, Takeover};
+use crate::domain::member::Membership;
 use crate::time::{Timestamp, Ttl};
 
 /// Everything that can be set, checked.
@@ -214,7 +214,7 @@ pub struct Database {
 /// `[locks]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locks {
-    /// What [`crate::lock::decide`] goes by.
+    /// What [`crate::domain::rules`] goes by.
     pub rules: Rules,
     /// What a lease that was alive when the server stopped has left at least when it starts again.
     pub restart_grace: Duration,

@@ -7,11 +7,11 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::events::{self, read_event};
 use super::workspaces;
+use crate::domain::access::{Privilege, Rules};
+use crate::domain::event::{Ending, Event, EventType};
+use crate::domain::member::{Actor, Membership, Need, access};
+use crate::domain::{UserId, WorkspaceId};
 use crate::error::Error;
-use crate::lock::event::{Ending, Event, EventType};
-use crate::lock::member::{Actor, Membership, Need, access};
-use crate::lock::policy::{Rules, Standing};
-use crate::lock::{UserId, WorkspaceId};
 use crate::time::WallTime;
 
 /// Most rows that one page looks at, whatever it finds: a filter that matches nothing must not read the whole history.
@@ -109,7 +109,7 @@ struct Visible<'a> {
 impl Visible<'_> {
     /// Whether the event of this row is of a workspace that the caller may see.
     fn shows(&mut self, row: &Row<'_>) -> Result<bool, Error> {
-        if self.actor.standing == Standing::Administrator {
+        if self.actor.standing == Privilege::Administrator {
             return Ok(true);
         }
         let workspace_id: String = row.get(1)?;

@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::locks::Stepped;
 use super::note::Note;
 use super::{Read, Write};
+use crate::domain::event::{Event, EventType, Lost};
+use crate::domain::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::lock::event::{Event, EventType, Lost};
-use crate::lock::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, WallTime};
 
 /// The columns that `read_event` reads.
@@ -20,7 +20,7 @@ pub(super) use columns;
 
 /// Who did something, for the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
+pub struct Author {
     /// Their id.
     pub user_id: UserId,
     /// How they are shown.
@@ -29,7 +29,7 @@ pub struct By {
     pub reason: Option<String>,
 }
 
-impl By {
+impl Author {
     /// They, without a reason.
     #[must_use]
     pub const fn person(user_id: UserId, name: Option<DisplayName>) -> Self {
@@ -38,7 +38,7 @@ impl By {
 }
 
 /// What is written of an event; its revision is given by [`record`].
-pub(super) struct Happened<'a> {
+pub(super) struct NewEvent<'a> {
     pub event_type: EventType,
     pub at: Timestamp,
     pub workspace_id: &'a WorkspaceId,
@@ -46,13 +46,13 @@ pub(super) struct Happened<'a> {
     pub session_id: Option<&'a SessionId>,
     pub fence: Option<Fence>,
     pub next_fence: Option<Fence>,
-    pub by: Option<&'a By>,
+    pub by: Option<&'a Author>,
     pub to: Option<&'a UserId>,
     pub message: Option<&'a str>,
     pub reclaimed: bool,
 }
 
-impl<'a> Happened<'a> {
+impl<'a> NewEvent<'a> {
     /// Something that happened to this lease.
     pub(super) const fn to(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl<'a> Happened<'a> {
 }
 
 /// Writes an event down. It is logged once that is committed.
-pub(super) fn record(write: &Write<'_>, happened: &Happened<'_>) -> Result<(), Error> {
+pub(super) fn record(write: &Write<'_>, happened: &NewEvent<'_>) -> Result<(), Error> {
     write
         .connection()
         .prepare_cached(

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::guard::Guard;
+use crate::domain::Fence;
 use crate::error::Error;
-use crate::lock::Fence;
 
 /// How far the floor is raised ahead: as many microseconds as a minute has.
 const BLOCK: i64 = 60_000_000;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::events::By;
+use super::events::Author;
 use super::locks::{self, apply, timely};
 use super::{Read, Store, Write, rows, workspaces};
+use crate::domain::access::Rules;
+use crate::domain::event::Ending;
+use crate::domain::rules::Change;
+use crate::domain::{Fence, Lock, WorkspaceId};
 use crate::error::Error;
-use crate::lock::decide::Change;
-use crate::lock::event::Ending;
-use crate::lock::policy::Rules;
-use crate::lock::{Fence, Lock, WorkspaceId};
 
 /// Locks that are looked at in one read.
 const PAGE: u32 = 500;
@@ -77,7 +77,7 @@ pub struct Violation {
 /// What SQLite refuses; [`Error::Stopping`] when `stops` says so. What was put right before stays so.
 pub fn check(
     store: &Store,
-    by: Option<&By>,
+    by: Option<&Author>,
     rules: &Arc<Rules>,
     most: usize,
     stops: impl Fn() -> bool,
@@ -181,7 +181,7 @@ struct Repaired {
 fn repair(
     write: &Write<'_>,
     suspects: &[Violation],
-    by: Option<&By>,
+    by: Option<&Author>,
     rules: &Rules,
 ) -> Result<Repaired, Error> {
     let step = write.step();
@@ -218,7 +218,7 @@ fn repair(
 
 /// The next fence is above that of `lock`. A lease with a fence so great that none would be left above it ends; none was
 /// ever given out.
-fn raise_counter(write: &Write<'_>, lock: Lock, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
+fn raise_counter(write: &Write<'_>, lock: Lock, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
     if lock.fence <= write.last_fence() {
         // Another one of them has raised it.
         Ok(())
@@ -235,8 +235,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::lock::member::{Member, Membership, Role};
-    use crate::lock::{Acquire, UserId};
+    use crate::domain::member::{Member, Membership, Role};
+    use crate::domain::{Acquire, UserId};
     use crate::metrics::Metrics;
     use crate::store::queue::Limits;
     use crate::store::{Options, workspaces};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use super::queue::Waiter;
-use super::write::{At, Write};
+use super::write::{AsOf, Write};
+use crate::domain::Acquired;
 use crate::error::Error;
-use crate::lock::Acquired;
 
 /// A use case that was submitted.
 pub(super) trait Job: Send {
@@ -20,7 +20,7 @@ pub(super) trait Job: Send {
 
 struct UseCase<T, W, R> {
     work: W,
-    found: Option<At<T>>,
+    found: Option<AsOf<T>>,
     reply: R,
 }
 
@@ -28,10 +28,10 @@ impl<T, W, R> Job for UseCase<T, W, R>
 where
     T: Send,
     W: Fn(&Write<'_>) -> Result<T, Error> + Send,
-    R: FnOnce(Result<At<T>, Error>) + Send,
+    R: FnOnce(Result<AsOf<T>, Error>) + Send,
 {
     fn run(&mut self, write: &Write<'_>) -> Result<(), Error> {
-        self.found = Some(At { now: write.now(), value: (self.work)(write)? });
+        self.found = Some(AsOf { now: write.now(), value: (self.work)(write)? });
         Ok(())
     }
 
@@ -50,7 +50,7 @@ pub(super) fn job<T, W, R>(work: W, reply: R) -> Box<dyn Job>
 where
     T: Send + 'static,
     W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
-    R: FnOnce(Result<At<T>, Error>) + Send + 'static,
+    R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
 {
     Box::new(UseCase { work, found: None, reply })
 }
@@ -65,7 +65,7 @@ pub(super) struct Done {
 }
 
 /// What became of somebody who waited.
-pub(super) type Told = (Arc<Waiter>, Result<At<Acquired>, Error>);
+pub(super) type Told = (Arc<Waiter>, Result<AsOf<Acquired>, Error>);
 
 /// Lets the answers go. A reply that panics loses its own answer and no other.
 pub(super) fn answer(to_answer: &Receiver<Done>) {

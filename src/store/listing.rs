@@ -7,8 +7,8 @@ use rusqlite::types::Value;
 use rusqlite::{Rows, params};
 
 use super::{Read, rows, workspaces};
+use crate::domain::{Lock, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::lock::{Lock, UserId, WorkspaceId};
 
 /// Rows that are looked at for one page. Those that have ended, or that are of workspaces that the caller may not see, are
 /// not shown.

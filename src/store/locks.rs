@@ -1,18 +1,18 @@
-//! The locks: each function that takes a [`Write`] is one use case. It loads, lets [`decide`] decide, and writes what
+//! The locks: each function that takes a [`Write`] is one use case. It loads, lets [`rules`] decide, and writes what
 //! was decided, with the events that tell of it.
 
 use rusqlite::Connection;
 
-use super::events::{self, By, Happened};
+use super::events::{self, Author, NewEvent};
 use super::{Read, Write, rows, waiting, workspaces};
-use crate::error::Error;
-use crate::lock::decide::{self, Change};
-use crate::lock::event::{Ending, EventType, Lost};
-use crate::lock::policy::Rules;
-use crate::lock::{
+use crate::domain::access::Rules;
+use crate::domain::event::{Ending, EventType, Lost};
+use crate::domain::rules::{self, Change};
+use crate::domain::{
     Acquire, Acquired, Authority, Beat, Claim, Fence, Heartbeat, Lock, Now, Release, Released, UserId,
     WorkspaceId,
 };
+use crate::error::Error;
 use crate::time::Timestamp;
 
 /// Somebody wants the lock.
@@ -24,15 +24,15 @@ pub fn acquire(write: &Write<'_>, request: &Acquire, rules: &Rules) -> Result<Ac
         Some(lock) => Now::Locked(lock),
         None => Now::Free { last: events::last_lease(write.connection(), &request.workspace_id)? },
     };
-    let decision = decide::acquire(found, request, rules, write.now(), write.fresh_fence());
+    let decision = rules::acquire(found, request, rules, write.now(), write.fresh_fence());
     if matches!(decision.change, Change::Grant(_) | Change::TakeOver { .. } | Change::Reclaim(_))
         && !rows::has_fewer_than(write.read(), &request.user_id, rules.locks_per_user)?
     {
         return Ok(Acquired::TooMany);
     }
-    let by = By {
+    let by = Author {
         reason: request.reason.clone(),
-        ..By::person(request.user_id.clone(), request.user_name.clone())
+        ..Author::person(request.user_id.clone(), request.user_name.clone())
     };
     apply(write, decision.change, Some(&by), rules)?;
     Ok(decision.outcome)
@@ -63,7 +63,7 @@ impl Beaten {
 /// What SQLite refuses.
 pub fn heartbeat(write: &Write<'_>, request: &Heartbeat, rules: &Rules) -> Result<Beaten, Error> {
     let claim = &request.claim;
-    let decision = decide::heartbeat(now(write, &claim.workspace_id, rules)?, request, rules, write.now());
+    let decision = rules::heartbeat(now(write, &claim.workspace_id, rules)?, request, rules, write.now());
     apply(write, decision.change, None, rules)?;
     let beat = decision.outcome;
     let lost = match &beat {
@@ -85,9 +85,11 @@ pub fn release(
     rules: &Rules,
 ) -> Result<(Released, Option<Lost>), Error> {
     let claim = &request.claim;
-    let decision = decide::release(now(write, &claim.workspace_id, rules)?, request, rules);
-    let by =
-        By { reason: request.reason.clone(), ..By::person(claim.user_id.clone(), request.user_name.clone()) };
+    let decision = rules::release(now(write, &claim.workspace_id, rules)?, request, rules);
+    let by = Author {
+        reason: request.reason.clone(),
+        ..Author::person(claim.user_id.clone(), request.user_name.clone())
+    };
     apply(write, decision.change, Some(&by), rules)?;
     let released = decision.outcome;
     let lost = match &released {
@@ -123,7 +125,7 @@ pub struct ReleasedSome {
 pub fn release_user(
     write: &Write<'_>,
     user_id: &UserId,
-    by: &By,
+    by: &Author,
     rules: &Rules,
     after: &str,
 ) -> Result<ReleasedSome, Error> {
@@ -150,7 +152,7 @@ pub fn release_user(
                 authority: Authority::Administrator,
                 reason: by.reason.clone(),
             };
-            let decision = decide::release(Now::Locked(lock), &request, rules);
+            let decision = rules::release(Now::Locked(lock), &request, rules);
             apply(write, decision.change, Some(by), rules)?;
             some.released += 1;
         }
@@ -266,7 +268,7 @@ pub(super) fn timely(
             }
             Some(_) | None => None,
         };
-        let change = decide::settle(&lock, wish, rules, write.now(), write.fresh_fence());
+        let change = rules::settle(&lock, wish, rules, write.now(), write.fresh_fence());
         if change == Change::Nothing {
             return Ok(Some(lock));
         }
@@ -294,19 +296,24 @@ pub(super) fn now(write: &Write<'_>, workspace_id: &WorkspaceId, rules: &Rules) 
 }
 
 /// Writes what was decided, with the events that tell of it. A lock that comes free goes to whoever is next in line.
-pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &Rules) -> Result<(), Error> {
+pub(super) fn apply(
+    write: &Write<'_>,
+    change: Change,
+    by: Option<&Author>,
+    rules: &Rules,
+) -> Result<(), Error> {
     let now = write.now();
     match change {
         Change::Nothing => {}
         Change::Grant(lock) => {
             rows::put(write, &lock)?;
             write.fence_given(lock.fence)?;
-            events::record(write, &Happened { by, ..Happened::to(&lock, EventType::Acquired, now) })?;
+            events::record(write, &NewEvent { by, ..NewEvent::to(&lock, EventType::Acquired, now) })?;
             waiting::arrived(write, &lock, rules)?;
         }
         Change::Reclaim(lock) => {
             rows::put(write, &lock)?;
-            let happened = Happened { by, reclaimed: true, ..Happened::to(&lock, EventType::Acquired, now) };
+            let happened = NewEvent { by, reclaimed: true, ..NewEvent::to(&lock, EventType::Acquired, now) };
             events::record(write, &happened)?;
             waiting::arrived(write, &lock, rules)?;
         }
@@ -315,9 +322,9 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             rows::update(write, &lock)?;
             if let Some(knock) = lock.knocks.pending.first() {
                 // Told like the knock itself. `to` tells that it is no new one.
-                let by = By::person(knock.user_id.clone(), knock.name.clone());
+                let by = Author::person(knock.user_id.clone(), knock.name.clone());
                 let (by, to) = (Some(&by), Some(&knock.user_id));
-                events::record(write, &Happened { by, to, ..Happened::to(&lock, EventType::Knocked, now) })?;
+                events::record(write, &NewEvent { by, to, ..NewEvent::to(&lock, EventType::Knocked, now) })?;
             }
         }
         Change::Reword(lock) => rows::update_knocks(write, &lock)?,
@@ -325,9 +332,9 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
             rows::delete(write, &lock)?;
             // An expiry happened at the end of the lease, whenever it was noticed.
             let at = if ending == Ending::Expired { lock.expires_at } else { now };
-            let happened = Happened::to(&lock, EventType::Ended(ending), at);
+            let happened = NewEvent::to(&lock, EventType::Ended(ending), at);
             let message = by.and_then(|by| by.reason.as_deref());
-            events::record(write, &Happened { by, message, ..happened })?;
+            events::record(write, &NewEvent { by, message, ..happened })?;
             if ending == Ending::Expired {
                 write.count_expiry();
             }
@@ -335,32 +342,32 @@ pub(super) fn apply(write: &Write<'_>, change: Change, by: Option<&By>, rules: &
         }
         Change::TakeOver { previous, lock } => {
             replace(write, &previous, &lock)?;
-            let happened = Happened::to(&previous, EventType::Ended(Ending::TakenOver), now);
+            let happened = NewEvent::to(&previous, EventType::Ended(Ending::TakenOver), now);
             let message = by.and_then(|by| by.reason.as_deref());
-            events::record(write, &Happened { next_fence: Some(lock.fence), by, message, ..happened })?;
+            events::record(write, &NewEvent { next_fence: Some(lock.fence), by, message, ..happened })?;
             write.count_takeover();
             waiting::arrived(write, &lock, rules)?;
         }
         Change::HandOver { previous, lock, asked } => {
             replace(write, &previous, &lock)?;
-            let silence = By::person(lock.user_id.clone(), lock.user_name.clone());
+            let silence = Author::person(lock.user_id.clone(), lock.user_name.clone());
             let by = if asked { by } else { Some(&silence) };
             let at = lock.acquired_at;
-            let happened = Happened::to(&previous, EventType::Ended(Ending::HandedOver), at);
+            let happened = NewEvent::to(&previous, EventType::Ended(Ending::HandedOver), at);
             let (next_fence, to) = (Some(lock.fence), Some(&lock.user_id));
-            events::record(write, &Happened { next_fence, by, to, ..happened })?;
+            events::record(write, &NewEvent { next_fence, by, to, ..happened })?;
             waiting::arrived(write, &lock, rules)?;
         }
         Change::Knock(lock) => {
             rows::update_knocks(write, &lock)?;
             let message = lock.knocks.pending.last().and_then(|knock| knock.message.as_deref());
-            let happened = Happened::to(&lock, EventType::Knocked, now);
-            events::record(write, &Happened { by, message, ..happened })?;
+            let happened = NewEvent::to(&lock, EventType::Knocked, now);
+            events::record(write, &NewEvent { by, message, ..happened })?;
         }
         Change::Decline(lock, user_id) => {
             rows::update_knocks(write, &lock)?;
-            let happened = Happened::to(&lock, EventType::KnockDeclined, now);
-            events::record(write, &Happened { by, to: Some(&user_id), ..happened })?;
+            let happened = NewEvent::to(&lock, EventType::KnockDeclined, now);
+            events::record(write, &NewEvent { by, to: Some(&user_id), ..happened })?;
         }
     }
     Ok(())

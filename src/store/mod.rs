@@ -3,13 +3,14 @@
 //! Every mutation is one function of [`locks`] or [`events`] that runs inside one IMMEDIATE transaction of the one
 //! writer (`writer.rs`). Reads go through a pool of read-only connections and see what is committed.
 
-pub mod asking;
 pub mod audit;
+pub mod commit_notifier;
 pub mod events;
 mod failure;
 mod files;
 mod floor;
 mod guard;
+pub mod handoff;
 mod health;
 pub mod invariants;
 mod jobs;
@@ -25,7 +26,6 @@ mod rows;
 mod shape;
 pub mod tokens;
 pub mod waiting;
-pub mod watch;
 pub mod workspaces;
 mod write;
 mod writer;
@@ -40,11 +40,12 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use scheduled_thread_pool::ScheduledThreadPool;
 
+use crate::domain::Fence;
+use crate::domain::grace::RestartGrace;
 use crate::error::Error;
-use crate::lock::Fence;
-use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
+use commit_notifier::Watch;
 use files::{Connected, Files};
 use floor::Floor;
 use guard::Guard;
@@ -52,8 +53,7 @@ use health::Health;
 pub use migrations::{APPLICATION_ID, SCHEMA_VERSION};
 use queue::{Limits, Queue};
 pub use read::Read;
-use watch::Watch;
-pub use write::{At, Step, Write};
+pub use write::{AsOf, Step, Write};
 
 /// A pool of connections to one file.
 type Pool = r2d2::Pool<SqliteConnectionManager>;
@@ -249,7 +249,7 @@ impl Store {
     where
         T: Send + 'static,
         W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
-        R: FnOnce(Result<At<T>, Error>) + Send + 'static,
+        R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
     {
         let health = Arc::clone(&self.health);
         self.writer.submit(work, move |answer| {
@@ -286,7 +286,7 @@ impl Store {
     ///
     /// # Errors
     /// What `work` returns, and what can keep it from being committed.
-    pub fn write<T, W>(&self, work: W) -> Result<At<T>, Error>
+    pub fn write<T, W>(&self, work: W) -> Result<AsOf<T>, Error>
     where
         T: Send + 'static,
         W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
@@ -307,12 +307,12 @@ impl Store {
     pub fn read<T>(
         &self,
         read: impl FnOnce(&Connection, Timestamp) -> Result<T, Error>,
-    ) -> Result<At<T>, Error> {
+    ) -> Result<AsOf<T>, Error> {
         let connection = self.reader()?;
         let now = self.clock.now();
         let value = read(&connection, now);
         self.health.has_read(&value);
-        Ok(At { now, value: value? })
+        Ok(AsOf { now, value: value? })
     }
 
     /// Reads what is committed, locks among it. When something was found that is over, and nothing on disk says so yet,
@@ -322,7 +322,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::read`], and what keeps the store from writing.
-    pub fn read_locks<T>(&self, work: impl FnOnce(&Read<'_>) -> Result<T, Error>) -> Result<At<T>, Error> {
+    pub fn read_locks<T>(&self, work: impl FnOnce(&Read<'_>) -> Result<T, Error>) -> Result<AsOf<T>, Error> {
         let connection = self.reader()?;
         let read = Read::new(&connection, self.clock.now(), &self.grace);
         let value = work(&read);
@@ -336,7 +336,7 @@ impl Store {
                 Ok(())
             })?;
         }
-        Ok(At { now, value })
+        Ok(AsOf { now, value })
     }
 
     /// How many threads have read, and how many connections there are for them.

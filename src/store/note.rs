@@ -5,13 +5,13 @@ use std::fmt;
 use log::kv::{ToValue, Value};
 use log::{Level, Record};
 
-use super::events::Happened;
+use super::events::NewEvent;
 use super::tokens::Token;
-use crate::lock::UserId;
-use crate::lock::event::{Ending, EventType};
+use crate::domain::UserId;
+use crate::domain::event::{Ending, EventType};
 
 /// The log target of what happens to locks.
-const LOCK: &str = "lockhouse::lock";
+const LOCK: &str = "lockhouse::domain";
 /// The log target of what happens to tokens.
 const TOKEN: &str = "lockhouse::token";
 
@@ -34,7 +34,7 @@ enum Field {
 
 impl Note {
     /// What the log says about an event; nothing if its level is not logged.
-    pub(super) fn of_event(happened: &Happened<'_>) -> Option<Self> {
+    pub(super) fn of_event(happened: &NewEvent<'_>) -> Option<Self> {
         let user = |user_id: &UserId| Field::Text(user_id.as_str().to_owned());
         let by = happened.by.map(|by| &by.user_id);
         // When the holder did not answer, the history names who got the lock as the one who did it.
@@ -130,7 +130,7 @@ impl ToValue for Field {
 
 /// At which level an event is logged. `info` has what somebody else than the holder did to a lease. What is part of
 /// every day is `debug`: thousands of leases can expire at once.
-const fn level(happened: &Happened<'_>) -> Level {
+const fn level(happened: &NewEvent<'_>) -> Level {
     match happened.event_type {
         EventType::Acquired
         | EventType::Knocked

@@ -14,8 +14,8 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::migrations::{self, APPLICATION_ID, SCHEMA_VERSION};
 use super::{Options, Pool};
+use crate::domain::grace::{Restart, RestartGrace, Run};
 use crate::error::Error;
-use crate::lock::grace::{Restart, RestartGrace, Run};
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
 /// The write-ahead log is cut back to this after it was folded in (bytes).

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 use super::tokens::Lasts;
-use super::write::At;
+use super::write::AsOf;
+use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::error::{Error, Limit};
-use crate::lock::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
 /// The way to somebody who waits.
@@ -21,7 +21,7 @@ pub trait Client: Send {
     /// `callback` is called once when nobody is there any more, unless they were told before. It must not block.
     fn when_gone(&self, callback: Box<dyn FnOnce() + Send>);
     /// Tells them what became of it.
-    fn answer(self: Box<Self>, answer: Result<At<Acquired>, Error>);
+    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>);
 }
 
 /// Somebody who wants a lock, and waits for it if need be.
@@ -49,7 +49,7 @@ impl Waiter {
     }
 
     /// Tells them, unless they were told before.
-    pub fn answer(&self, answer: Result<At<Acquired>, Error>) {
+    pub fn answer(&self, answer: Result<AsOf<Acquired>, Error>) {
         let client = lock(&self.client).take();
         if let Some(client) = client {
             client.answer(answer);

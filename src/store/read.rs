@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use rusqlite::Connection;
 
-use crate::lock::grace::RestartGrace;
+use crate::domain::grace::RestartGrace;
 use crate::time::Timestamp;
 
 /// What a use case sees of the locks that it reads.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Read, Write};
+use crate::domain::grace::Run;
+use crate::domain::handoff::{Declined, Knock, Knocks};
+use crate::domain::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::lock::grace::Run;
-use crate::lock::knock::{Declined, Knock, Knocks};
-use crate::lock::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl};
 
 /// The columns that [`lock`] reads.

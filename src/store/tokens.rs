@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::note::Note;
 use super::{Write, guard, open};
+use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::lock::{DisplayName, UserId};
 use crate::time::WallTime;
 
 /// The columns that `read` reads.

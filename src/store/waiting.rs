@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use super::Write;
-use super::events::By;
+use super::events::Author;
 use super::locks::{self, apply};
 use super::queue::{Place, Waiter};
 use super::{rows, tokens, workspaces};
+use crate::domain::access::{Privilege, Rules};
+use crate::domain::member::Membership;
+use crate::domain::rules::{self, Begins, Change};
+use crate::domain::{Acquire, Acquired, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::{Error, Limit};
-use crate::lock::decide::{self, Begins, Change};
-use crate::lock::member::Membership;
-use crate::lock::policy::{Rules, Standing};
-use crate::lock::{Acquire, Acquired, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::Timestamp;
 
 /// What became of somebody who would wait.
@@ -33,7 +33,7 @@ pub enum Came {
 pub fn acquire(
     write: &Write<'_>,
     waiter: &Arc<Waiter>,
-    standing: Standing,
+    standing: Privilege,
     rules: &Rules,
 ) -> Result<Came, Error> {
     let request = &Acquire { standing, ..waiter.request.clone() };
@@ -86,7 +86,7 @@ fn without_leavers(
         if let Some(why) = unfit(write, &waiter, rules)? {
             write.lines().turn_away(waiter, why);
         } else {
-            let outcome = decide::held(lock.clone(), &waiter.request, rules, write.now());
+            let outcome = rules::held(lock.clone(), &waiter.request, rules, write.now());
             write.lines().tell(waiter, outcome);
         }
     }
@@ -134,9 +134,9 @@ pub(super) fn next_in_line(
     write.lines().set(workspace_id, line);
     let Some(waiter) = next else { return Ok(()) };
     let begins = Begins::now(write.now());
-    let lock = decide::given(&waiter.request, Hold::Given, rules, begins, write.fresh_fence());
+    let lock = rules::given(&waiter.request, Hold::Given, rules, begins, write.fresh_fence());
     write.lines().tell(Arc::clone(&waiter), Acquired::Acquired(lock.clone()));
-    let by = By::person(waiter.request.user_id.clone(), waiter.request.user_name.clone());
+    let by = Author::person(waiter.request.user_id.clone(), waiter.request.user_name.clone());
     apply(write, Change::Grant(lock), Some(&by), rules)
 }
 
@@ -161,7 +161,7 @@ pub(super) fn arrived(write: &Write<'_>, lock: &Lock, rules: &Rules) -> Result<(
     if !write.lines().has_line(&lock.workspace_id) {
         return Ok(());
     }
-    let mine = |place: &Place| decide::arrives(&place.waiter.request, lock, rules);
+    let mine = |place: &Place| rules::arrives(&place.waiter.request, lock, rules);
     let (arrived, line): (Vec<_>, Vec<_>) =
         write.lines().line(&lock.workspace_id).into_iter().partition(mine);
     if arrived.is_empty() {

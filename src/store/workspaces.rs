@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::events::{By, Happened};
+use super::events::{Author, NewEvent};
 use super::locks::{apply, settled, timely};
 use super::{Write, events, rows, waiting};
+use crate::domain::access::{Privilege, Rules, Takeover};
+use crate::domain::event::{Ending, EventType, Lost};
+use crate::domain::member::{Actor, Member, Membership, Need, Role, Workspace, access};
+use crate::domain::rules::Change;
+use crate::domain::{Claim, DisplayName, UserId, WorkspaceId};
 use crate::error::{Denied, Error};
-use crate::lock::decide::Change;
-use crate::lock::event::{Ending, EventType, Lost};
-use crate::lock::member::{Actor, Member, Membership, Need, Role, Workspace, access};
-use crate::lock::policy::{Rules, Standing, Takeover};
-use crate::lock::{Claim, DisplayName, UserId, WorkspaceId};
 use crate::time::WallTime;
 
 /// What this user is on this workspace.
@@ -55,7 +55,7 @@ pub fn may(
     workspace_id: &WorkspaceId,
     need: Need,
     rules: &Rules,
-) -> Result<Result<Standing, Denied>, Error> {
+) -> Result<Result<Privilege, Denied>, Error> {
     if !matters(need, rules) {
         return Ok(Ok(actor.standing));
     }
@@ -194,7 +194,7 @@ pub fn list(
 pub fn delete(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,
-    by: Option<&By>,
+    by: Option<&Author>,
     rules: &Rules,
 ) -> Result<bool, Error> {
     let lock = settled(write, workspace_id, rules)?;
@@ -214,13 +214,13 @@ pub fn delete(
     if let Some(lock) = lock {
         apply(write, Change::End(lock, Ending::WorkspaceDeleted), by, rules)?;
     } else {
-        let happened = Happened::without_lease(
+        let happened = NewEvent::without_lease(
             workspace_id,
             None,
             EventType::Ended(Ending::WorkspaceDeleted),
             write.now(),
         );
-        events::record(write, &Happened { by, ..happened })?;
+        events::record(write, &NewEvent { by, ..happened })?;
     }
     if !members.is_empty() {
         write.parted(members);
@@ -243,7 +243,7 @@ pub fn put_member(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,
     member: &Member,
-    by: Option<&By>,
+    by: Option<&Author>,
     rules: &Rules,
 ) -> Result<(), Error> {
     write
@@ -290,7 +290,7 @@ pub fn remove_member(
     write: &Write<'_>,
     workspace_id: &WorkspaceId,
     user_id: &UserId,
-    by: Option<&By>,
+    by: Option<&Author>,
     rules: &Rules,
 ) -> Result<bool, Error> {
     let removed = write
@@ -302,13 +302,13 @@ pub fn remove_member(
         return Ok(held);
     }
     if !held {
-        let happened = Happened::without_lease(
+        let happened = NewEvent::without_lease(
             workspace_id,
             Some(user_id),
             EventType::Ended(Ending::MemberRemoved),
             write.now(),
         );
-        events::record(write, &Happened { by, ..happened })?;
+        events::record(write, &NewEvent { by, ..happened })?;
     }
     Ok(true)
 }
@@ -320,7 +320,7 @@ fn loses_hold(
     workspace_id: &WorkspaceId,
     user_id: &UserId,
     ending: Ending,
-    by: Option<&By>,
+    by: Option<&Author>,
     rules: &Rules,
 ) -> Result<bool, Error> {
     // First: what becomes of the lock now is nothing to them.

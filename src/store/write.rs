@@ -9,9 +9,9 @@ use rusqlite::{Connection, params};
 use super::note::Note;
 use super::queue::{Lines, Moved, Queue};
 use super::read::Read;
+use crate::domain::grace::{RestartGrace, Run};
+use crate::domain::{Fence, Lock, UserId};
 use crate::error::Error;
-use crate::lock::grace::{RestartGrace, Run};
-use crate::lock::{Fence, Lock, UserId};
 use crate::time::{Clock, LeaseClock, Timestamp, WallTime};
 
 /// `meta.last_seen_at` is not written more often than this (milliseconds).
@@ -21,7 +21,7 @@ const STEP: Duration = Duration::from_millis(5);
 
 /// A value, and the lease time at which it was true.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct At<T> {
+pub struct AsOf<T> {
     /// Lease time.
     pub now: Timestamp,
     /// What was true.

@@ -20,17 +20,17 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::commit_notifier::Watch;
 use super::failure::{self, Left};
 use super::files::{Connected, Fold};
 use super::health::Health;
 use super::jobs::{Done, Job, Told, answer, job};
 use super::note::Note;
 use super::queue::Queue;
-use super::watch::Watch;
-use super::write::{At, Write, Written};
+use super::write::{AsOf, Write, Written};
+use crate::domain::Acquired;
+use crate::domain::grace::RestartGrace;
 use crate::error::Error;
-use crate::lock::Acquired;
-use crate::lock::grace::RestartGrace;
 use crate::metrics::Metrics;
 use crate::time::{LeaseClock, Timestamp};
 
@@ -118,7 +118,7 @@ impl Writer {
     where
         T: Send + 'static,
         W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
-        R: FnOnce(Result<At<T>, Error>) + Send + 'static,
+        R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
     {
         self.metrics.queue_depth.inc();
         let (command, error) = match self.commands.try_send(Command::Run(job(work, reply))) {
@@ -346,7 +346,7 @@ impl Thread {
                     );
                 }
                 let now = written.now;
-                let told = |outcome: Result<Acquired, Error>| outcome.map(|value| At { now, value });
+                let told = |outcome: Result<Acquired, Error>| outcome.map(|value| AsOf { now, value });
                 Ok(waited.into_iter().map(|(waiter, outcome)| (waiter, told(outcome))).collect())
             }
             Err(error) => {

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, Mutex};
 
 use jsonschema::Validator;
+use lockhouse::api::openapi;
 use lockhouse::config::AuthMode;
-use lockhouse::http::openapi;
 use serde_json::{Value, json};
 
 use super::Answer;

@@ -27,13 +27,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockhouse::api::routes::{ROUTES, Route};
 use lockhouse::auth::Scope;
 use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::Config;
-use lockhouse::http::routes::{ROUTES, Route};
-use lockhouse::lock::UserId;
+use lockhouse::domain::UserId;
+use lockhouse::ops::sweeper::{Swept, sweep_once};
 use lockhouse::store::tokens;
-use lockhouse::sweeper::{Swept, sweep_once};
 use lockhouse::time::{Clock, ManualClock, WallTime};
 use serde_json::Value;
 use tempfile::TempDir;

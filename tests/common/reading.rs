@@ -1,7 +1,7 @@
 //! A second reading of RFC 9112, slow and obvious, to hold the door's against. It takes the bytes as a whole, and
-//! shares nothing with `door::framing` but the types in which the result is told.
+//! shares nothing with `server::parser` but the types in which the result is told.
 
-use lockhouse::door::framing::{After, Framer, Limits, Progress, Version};
+use lockhouse::server::parser::{After, Framer, Limits, Progress, Version};
 
 /// Holds the two readings against each other, for bytes of which the first says where to cut the others. Limits are
 /// small, so that they are met.

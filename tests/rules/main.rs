@@ -5,17 +5,17 @@
 //! anything, so it has no notion of sweeping.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod asking;
+mod handoff;
 mod model;
 mod steps;
 mod world;
 
 use std::collections::HashMap;
 
-use lockhouse::lock::decide::{self, Change};
-use lockhouse::lock::event::Ending;
-use lockhouse::lock::policy::{Rules, SameUser, Standing};
-use lockhouse::lock::{
+use lockhouse::domain::access::{Privilege, Rules, SameUser};
+use lockhouse::domain::event::Ending;
+use lockhouse::domain::rules::{self, Change};
+use lockhouse::domain::{
     Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, Lock, Release,
     Released, SessionId, UserId, WorkspaceId,
 };
@@ -189,7 +189,7 @@ impl Play {
                 self.model.ago(at, ago).map_or(Force::Anyone, |fence| Force::Seen(Fence(fence)))
             }
         };
-        let standing = if admin { Standing::Administrator } else { Standing::Ordinary };
+        let standing = if admin { Privilege::Administrator } else { Privilege::Ordinary };
         let request = Acquire {
             workspace_id: workspace(at),
             user_id: user(by.user),
@@ -204,8 +204,8 @@ impl Play {
         };
         let found = self.world.now(at, &self.model.rules, self.now);
         let fresh = self.world.fresh(at);
-        let decide::Decision { change, outcome } =
-            decide::acquire(found, &request, &self.model.rules, Timestamp(self.now), fresh);
+        let rules::Decision { change, outcome } =
+            rules::acquire(found, &request, &self.model.rules, Timestamp(self.now), fresh);
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
 
@@ -262,7 +262,7 @@ impl Play {
         }
     }
 
-    fn may_take_over(&self, standing: Standing, lease: &Lease) -> bool {
+    fn may_take_over(&self, standing: Privilege, lease: &Lease) -> bool {
         let rules = &self.model.rules;
         let idle = self.now - lease.active.max(self.opened);
         rules.takeover.allows(standing)
@@ -285,8 +285,8 @@ impl Play {
             activity: if active { Activity::Active } else { Activity::Idle },
         };
         let found = self.world.now(at, &self.model.rules, self.now);
-        let decide::Decision { change, outcome } =
-            decide::heartbeat(found, &request, &self.model.rules, Timestamp(self.now));
+        let rules::Decision { change, outcome } =
+            rules::heartbeat(found, &request, &self.model.rules, Timestamp(self.now));
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
         match self.model.live(at, self.now).cloned() {
@@ -324,7 +324,7 @@ impl Play {
         let authority = if admin { Authority::Administrator } else { Authority::Holder };
         let request = Release { claim: Self::claim(by, at, fence), user_name: None, authority, reason: None };
         let found = self.world.now(at, &self.model.rules, self.now);
-        let decide::Decision { change, outcome } = decide::release(found, &request, &self.model.rules);
+        let rules::Decision { change, outcome } = rules::release(found, &request, &self.model.rules);
         self.world.apply(at, change.clone());
         self.told.push(format!("{outcome:?}"));
         match self.model.live(at, self.now).cloned() {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use lockhouse::lock::Hold;
-use lockhouse::lock::policy::{Rules, SameUser};
+use lockhouse::domain::Hold;
+use lockhouse::domain::access::{Rules, SameUser};
 
 use crate::steps::{DEFAULT_TTL, MAX_TTL, MIN_TTL, Who};
 

@@ -1,7 +1,7 @@
 //! What can happen, at random.
 
-use lockhouse::lock::member::Membership;
-use lockhouse::lock::policy::{Rules, SameUser, Takeover};
+use lockhouse::domain::access::{Rules, SameUser, Takeover};
+use lockhouse::domain::member::Membership;
 use lockhouse::time::{Timestamp, Ttl};
 use proptest::prelude::*;
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use lockhouse::lock::decide::{self, Change};
-use lockhouse::lock::event::Ending;
-use lockhouse::lock::policy::Rules;
-use lockhouse::lock::{Fence, LastLease, Lock, Now};
+use lockhouse::domain::access::Rules;
+use lockhouse::domain::event::Ending;
+use lockhouse::domain::rules::{self, Change};
+use lockhouse::domain::{Fence, LastLease, Lock, Now};
 use lockhouse::time::Timestamp;
 
 #[derive(Default, Clone)]
@@ -20,7 +20,7 @@ impl World {
     /// The workspace, once time has had its say.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
         while let Some(lock) = self.rows.get(&at) {
-            let change = decide::settle(lock, None, rules, Timestamp(now), self.fresh(at));
+            let change = rules::settle(lock, None, rules, Timestamp(now), self.fresh(at));
             if change == Change::Nothing {
                 return Now::Locked(lock.clone());
             }

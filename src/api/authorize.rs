@@ -1,0 +1,194 @@
+//! Who is calling, and whether they may call at all: their credentials, the page that their browser shows, how often
+//! they call.
+
+use std::net::IpAddr;
+
+use super::dispatch::{App, body};
+use super::exchange::Request;
+use super::problem::{Code, Problem};
+use super::router::Matched;
+use super::routes::{BodyKind, Right, Route};
+use crate::auth::{Caller, Credentials, Effort, Lasts, Refusal, Scope};
+use crate::config::AuthMode;
+use crate::error::{Error, Limit};
+
+/// What a monitor asks.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Who is calling, or why they are not let in; nothing where nobody asks.
+pub type Identity = Option<Result<Caller, Refusal>>;
+
+impl App {
+    /// Who is calling, as their credentials say. Nothing where nobody asks for credentials.
+    pub fn identify(&self, request: &Request, named: &Matched, effort: Effort) -> Identity {
+        let Matched::Route(route, _) = named else { return None };
+        if route.right == Right::Open
+            || request.headers.twice.is_some()
+            || self.is_from_a_strange_page(request)
+        {
+            return None;
+        }
+        let headers = &request.headers;
+        // A beacon cannot have headers: its credentials stand in the body.
+        let body = match route.body {
+            BodyKind::Beacon(_) => body(route, request).ok(),
+            BodyKind::None | BodyKind::Json(_) => None,
+        };
+        let credentials = Credentials {
+            user_id: headers.user_id.as_deref(),
+            user_name: headers.user_name.as_deref(),
+            authorization: headers.authorization.as_deref(),
+            access_token: body.as_ref().and_then(|body| body.text("access_token")),
+            asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
+        };
+        Some(self.auth.identify(&credentials, effort))
+    }
+
+    /// Whether credentials of which nothing is known may be looked up: not when too many that came from there were good
+    /// for nothing. So a flood of them costs next to nothing.
+    pub(super) fn may_look_up(&self, request: &Request) -> Result<(), Problem> {
+        self.strangers.look(&from("address", request), self.service.monotonic()).map_err(|wait| {
+            self.service.metrics().limited(Limit::Credentials);
+            Problem::limited(Limit::Credentials, wait)
+        })
+    }
+
+    /// Looks up who is calling. Credentials that are good for nothing are counted.
+    pub(super) fn look_up(&self, request: &Request, named: &Matched) -> Identity {
+        let identity = self.identify(request, named, Effort::LookUp);
+        if identity == Some(Err(Refusal::Unauthenticated)) {
+            // Those that were on their way when it was too much were looked up all the same.
+            let _ = self.strangers.take(&from("address", request), self.service.monotonic());
+        }
+        identity
+    }
+
+    /// Who is calling, if they may call this route at all.
+    pub(super) fn authenticate(
+        &self,
+        route: &Route,
+        request: &Request,
+        identity: Identity,
+    ) -> Result<Caller, Problem> {
+        if let Some(name) = request.headers.twice {
+            return Err(self.limited(request, Problem::invalid(name, "must be given once")));
+        }
+        if route.right != Right::Open && self.is_from_a_strange_page(request) {
+            let problem = Problem::new(Code::Forbidden)
+                .detail("Pages of this origin may not call. If they should, add it to server.cors_origins.");
+            return Err(self.limited(request, problem));
+        }
+        if route.right == Right::Open {
+            // A monitor that shares an address with others is not kept from asking.
+            let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
+            self.limit(|| from(what, request))?;
+            return Ok(Caller {
+                user_id: None,
+                name: None,
+                is_named: false,
+                scope: Scope::Read,
+                lasts: Lasts::Always,
+                expires_at: None,
+            });
+        }
+        let caller = identity.unwrap_or(Err(Refusal::Unauthenticated));
+        self.limit(|| {
+            let key = caller.as_ref().ok().and_then(Caller::key);
+            key.unwrap_or_else(|| from("address", request))
+        })?;
+        let caller = caller.map_err(|refusal| match refusal {
+            Refusal::Unauthenticated => self.unauthenticated(),
+            Refusal::NotForThem => Problem::new(Code::Forbidden)
+                .detail("This token acts for its owner only: leave X-User-Id out."),
+            Refusal::NotRecalled(_) => {
+                Problem::of(&Error::Internal("a caller was not looked up".to_owned()), &request.id)
+            }
+            Refusal::Failed(error) => Problem::of(&error, &request.id),
+        })?;
+        self.admit(route, &caller)?;
+        Ok(caller)
+    }
+
+    /// Whether the route is for such callers.
+    fn admit(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
+        let somebody = caller.user_id.is_some();
+        match (route.right, caller.scope) {
+            (Right::Open | Right::Read, _)
+            | (Right::Monitor, Scope::Read | Scope::Service | Scope::Admin)
+            | (Right::Serve, Scope::Service | Scope::Admin)
+            | (Right::Administer, Scope::Admin) => Ok(()),
+            (Right::Lock, Scope::User | Scope::Service | Scope::Admin) if somebody => Ok(()),
+            (Right::Lock, Scope::Service | Scope::Admin) if self.auth.mode() != AuthMode::None => {
+                Err(Problem::invalid("X-User-Id", "is missing: say for whom this is done"))
+            }
+            (Right::Lock, Scope::User | Scope::Service | Scope::Admin) => Err(self.unauthenticated()),
+            (Right::Lock, Scope::Read)
+            | (Right::Monitor, Scope::User)
+            | (Right::Serve, Scope::Read | Scope::User)
+            | (Right::Administer, Scope::Read | Scope::User | Scope::Service) => {
+                Err(Problem::new(Code::Forbidden).detail(format!(
+                    "This takes credentials of the scope {}; yours have the scope {}.",
+                    route.right.scopes(),
+                    caller.scope.as_str()
+                )))
+            }
+        }
+    }
+
+    fn unauthenticated(&self) -> Problem {
+        Problem::unauthenticated(self.auth.mode())
+    }
+
+    /// The refusal of a request that is refused before it is known whose it is; or that there are too many of them.
+    pub(super) fn limited(&self, request: &Request, problem: Problem) -> Problem {
+        self.limit(|| from("address", request)).err().unwrap_or(problem)
+    }
+
+    /// Whether a caller has made too many requests just now: each for themselves, those who are nobody by address.
+    pub(super) fn limit(&self, key: impl FnOnce() -> String) -> Result<(), Problem> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        rate.take(&key(), self.service.monotonic()).map_err(|wait| {
+            self.service.metrics().limited(Limit::Requests);
+            Problem::limited(Limit::Requests, wait)
+        })
+    }
+
+    /// Whether a browser sends it for a page that has no business here, where nothing but the browser is believed: such
+    /// a page could release locks without anybody's knowing.
+    fn is_from_a_strange_page(&self, request: &Request) -> bool {
+        let headers = &request.headers;
+        let Some(origin) = headers.origin.as_deref().filter(|_| self.allowed_origin(request).is_none())
+        else {
+            return false;
+        };
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        match self.auth.mode() {
+            // What a name stands for is not for it to say: only pages of this machine.
+            AuthMode::None => !is_loopback(host),
+            // The proxy knows the browser by a cookie or a password, whatever page it is that asks: only its own.
+            AuthMode::Proxy if headers.asserted_user.is_some() => {
+                host.is_empty() || !headers.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
+            }
+            AuthMode::Proxy | AuthMode::Token | AuthMode::Jwt => false,
+        }
+    }
+}
+
+/// Callers of whom no more is known than where they are. Whoever has one address of IPv6 has a network of them.
+pub(super) fn from(what: &str, request: &Request) -> String {
+    match request.client.map(|client| client.to_canonical()) {
+        Some(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{what} {a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Some(IpAddr::V4(address)) => format!("{what} {address}"),
+        None => format!("{what} of the socket"),
+    }
+}
+
+/// Whether it is this machine, with a port or without.
+fn is_loopback(host: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

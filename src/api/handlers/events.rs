@@ -1,0 +1,76 @@
+//! Following the events.
+
+use std::sync::Arc;
+
+use crate::api::deferred::Stream;
+use crate::api::dispatch::Call;
+use crate::api::exchange::Response;
+use crate::api::problem::Problem;
+use crate::api::routes::{Answer, EVENT_STREAM};
+use crate::app::Service;
+use crate::domain::WorkspaceId;
+use crate::domain::member::Need;
+use crate::events::broadcaster::{From, Outlet, Wish};
+use crate::events::piece::Piece;
+use crate::events::presence::Face;
+
+impl Outlet for Stream {
+    fn push(&self, piece: &Piece) -> bool {
+        Self::share(self, piece)
+    }
+
+    fn behind(&self) -> usize {
+        Self::behind(self)
+    }
+
+    fn is_gone(&self) -> bool {
+        Self::is_gone(self)
+    }
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        Self::when_gone(self, callback);
+    }
+}
+
+/// `GET /events`
+pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+    let from = from(call)?;
+    let workspaces = call
+        .values
+        .several("workspace_id")
+        .iter()
+        .map(|id| WorkspaceId::parse(id).map_err(|error| Problem::of(&error, &call.request_id)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let member = service.only_for(&call.caller.actor()).cloned();
+    service.may_all(&call.caller.actor(), &workspaces, Need::See).map_err(|error| call.failed(&error))?;
+    let face = call.caller.user_id.clone().map(|user_id| Face {
+        user_id,
+        name: call.caller.name.clone(),
+        since: service.clock().wall_at(service.clock().now()),
+        is_member: member.is_some(),
+    });
+    let seat = service.seat(call.caller.key()).map_err(|error| call.failed(&error))?;
+    let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
+    let may_still = Box::new(move || for_lasts.are_good(&lasts));
+    let wish = Wish { from, workspaces, member, may_still };
+    let service = Arc::clone(service);
+    Ok(Answer::later(move |reply| {
+        // nginx keeps an answer back until it is told not to.
+        let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
+        let stream = reply.hold().stream(&head);
+        service.hub().follow(wish, face.as_ref(), seat, Box::new(stream));
+    }))
+}
+
+/// A browser that connects again says what it heard last in a header; that is later than what stands in the address.
+fn from(call: &Call) -> Result<From, Problem> {
+    let Some(last) = call.last_event_id.as_deref().filter(|last| !last.is_empty()) else {
+        return Ok(call.values.integer("since").map_or(From::Now, From::After));
+    };
+    let digits = last.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .then(|| last.parse().ok())
+        .flatten()
+        .map(From::After)
+        .ok_or_else(|| Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number"))
+}

@@ -1,0 +1,128 @@
+//! Finds what a request names in the table of routes.
+
+use super::routes::{DOCUMENT, FOLLOW, Route, Touches};
+use crate::web::Page;
+
+/// What a request names.
+pub enum Matched {
+    /// This operation, with these parameters of its path, still percent-encoded.
+    Route(&'static Route, Vec<(&'static str, String)>),
+    /// This page.
+    Page(&'static Page),
+    /// A path, with other methods than this.
+    OtherMethods(Vec<&'static str>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Matched {
+    /// Whether it may keep the thread that carries it out: it reads from the store, or its answer is large.
+    #[must_use]
+    pub fn takes_time(&self) -> bool {
+        match self {
+            Self::Route(route, _) => match route.store {
+                Touches::Reads | Touches::ReadsAndWrites => true,
+                // Whoever follows is looked up as a member, if that matters; and the document is large.
+                Touches::Nothing => matches!(route.name, FOLLOW | DOCUMENT),
+                Touches::Writes => false,
+            },
+            Self::Page(_) => true,
+            Self::OtherMethods(_) | Self::Nothing => false,
+        }
+    }
+
+    /// Whether it waits for the writer among those that need not (see `server::upstream`).
+    #[must_use]
+    pub fn writes_though_it_is_read(&self, method: &str) -> bool {
+        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Writes))
+            && matches!(method, "GET" | "HEAD")
+    }
+}
+
+/// Finds the operation. `HEAD` is a `GET`.
+pub fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
+    if path == "*" {
+        // The server as a whole (RFC 9110 §9.3.7).
+        return Matched::OtherMethods(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]);
+    }
+    let method = if method == "HEAD" { "GET" } else { method };
+    let mut others = Vec::new();
+    for route in routes {
+        let Some(parameters) = parameters(route.path, path) else { continue };
+        if route.method == method {
+            return Matched::Route(route, parameters);
+        }
+        others.push(route.method);
+        if route.method == "GET" {
+            others.push("HEAD");
+        }
+    }
+    if others.is_empty() {
+        Matched::Nothing
+    } else {
+        others.push("OPTIONS");
+        Matched::OtherMethods(others)
+    }
+}
+
+/// The parameters of `path`, if it is one of `template`.
+fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    let mut parameters = Vec::new();
+    let mut segments = path.split('/');
+    for expected in template.split('/') {
+        let segment = segments.next()?;
+        match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) if !segment.is_empty() => parameters.push((name, segment.to_owned())),
+            None if segment == expected => {}
+            Some(_) | None => return None,
+        }
+    }
+    segments.next().is_none().then_some(parameters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parameters::PATH_PARAMETERS;
+    use super::super::routes::ROUTES;
+    use super::*;
+
+    fn found(method: &str, path: &str) -> Option<(&'static str, Vec<String>)> {
+        match find(ROUTES, method, path) {
+            Matched::Route(route, parameters) => {
+                Some((route.name, parameters.into_iter().map(|(_, text)| text).collect()))
+            }
+            Matched::Page(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_part_of_an_id() {
+        let path = "/api/v1/workspaces/team%2Fdesign%2042/lock";
+        assert_eq!(found("HEAD", path), Some(("readLock", vec!["team%2Fdesign%2042".to_owned()])));
+        assert_eq!(found("GET", "/api/v1/workspaces/team/design/lock"), None);
+        assert_eq!(found("GET", "/api/v1/workspaces//lock"), None);
+    }
+
+    #[test]
+    fn a_method_that_a_path_does_not_have_is_told_those_it_has() {
+        match find(ROUTES, "PUT", "/api/v1/workspaces/w/lock") {
+            Matched::OtherMethods(allowed) => {
+                assert_eq!(allowed, ["POST", "GET", "HEAD", "DELETE", "OPTIONS"]);
+            }
+            Matched::Route(..) | Matched::Page(_) | Matched::Nothing => panic!("PUT is no method of it"),
+        }
+    }
+
+    #[test]
+    fn every_operation_has_a_name_and_a_path_of_its_own() {
+        for (index, route) in ROUTES.iter().enumerate() {
+            for other in &ROUTES[index + 1..] {
+                assert_ne!(route.name, other.name);
+                assert_ne!((route.method, route.path), (other.method, other.path));
+            }
+            for name in route.path.split('/').filter_map(|segment| segment.strip_prefix('{')) {
+                assert!(PATH_PARAMETERS.iter().any(|field| name.strip_suffix('}') == Some(field.name)));
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The log: to standard error, as lines for people or as JSON for programs.
+//!
+//! With one line a request, writing each line at once costs a third of the server's throughput. So lines are gathered for
+//! a few milliseconds and written together, by a thread of their own. simplelog's own writers are not used: they write a
+//! line in pieces, and let through what cannot be seen.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _, stderr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+use std::time::Duration;
+
+use log::kv::{Error, Key, Value, VisitSource};
+use log::{LevelFilter, Log, Metadata, Record};
+use simplelog::{CombinedLogger, Config, SharedLogger};
+use unicode_general_category::{GeneralCategory as Category, get_general_category};
+
+use crate::config::LogFormat;
+use crate::time::Clock;
+
+/// How long lines are gathered.
+const GATHER: Duration = Duration::from_millis(5);
+/// Most bytes that wait. Beyond that lines are dropped, and counted in the log: whoever does not read it must not stop
+/// the server.
+const WAITING_BYTES: usize = 1 << 20;
+/// How long the end waits for the log to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Starts logging, for the whole process. What is logged last is on standard error once [`Gathered::finish`] returns.
+///
+/// # Errors
+/// When something logs already, or the system gives no thread.
+pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Gathered> {
+    let gathered = Gathered::default();
+    let lines = gathered.clone();
+    Builder::new().name("log".to_owned()).spawn(move || lines.write_on())?;
+    let logger = Logger { level, format, clock: Clock::system(), gathered: gathered.clone() };
+    CombinedLogger::init(vec![Box::new(logger)]).map_err(io::Error::other)?;
+    Ok(gathered)
+}
+
+/// Lines that were logged and are not written yet.
+#[derive(Clone, Default)]
+pub struct Gathered(Arc<(Mutex<Waiting>, Condvar)>);
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Whether the thread has taken bytes that it has not written.
+    writing: bool,
+    finishing: bool,
+    /// Lines that were dropped since the last were written.
+    dropped: u64,
+}
+
+impl Gathered {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        self.0.1.wait(waiting).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        if waiting.bytes.len() > WAITING_BYTES {
+            waiting.dropped += 1;
+            return;
+        }
+        waiting.bytes.extend_from_slice(line);
+        // The thread is woken by the first line, not by each.
+        if waiting.bytes.len() == line.len() {
+            self.0.1.notify_all();
+        }
+    }
+
+    fn write_on(&self) {
+        let mut waiting = self.lock();
+        loop {
+            while waiting.bytes.is_empty() {
+                waiting = self.wait(waiting);
+            }
+            if !waiting.finishing {
+                let gathering = self.0.1.wait_timeout_while(waiting, GATHER, |waiting| {
+                    !waiting.finishing && waiting.bytes.len() <= WAITING_BYTES
+                });
+                waiting = gathering.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let bytes = std::mem::take(&mut waiting.bytes);
+            let dropped = std::mem::take(&mut waiting.dropped);
+            waiting.writing = true;
+            drop(waiting);
+            // There is nobody to tell that the log cannot be written.
+            let _ = stderr().lock().write_all(&bytes);
+            if dropped > 0 {
+                log::warn!("{dropped} lines were not logged: nobody read them in time");
+            }
+            waiting = self.lock();
+            waiting.writing = false;
+            self.0.1.notify_all();
+        }
+    }
+
+    /// Waits until everything that was logged is written, though not for ever.
+    pub fn finish(&self) {
+        let mut waiting = self.lock();
+        waiting.finishing = true;
+        self.0.1.notify_all();
+        let written = self
+            .0
+            .1
+            .wait_timeout_while(waiting, PATIENCE, |waiting| waiting.writing || !waiting.bytes.is_empty());
+        drop(written);
+    }
+}
+
+/// Makes a line of each record.
+///
+/// As text it is the time, the level and the message. As JSON it is an object with `time`, `level`, `target`, `message`
+/// and the fields of the record. A field `message` takes the place of the message, which otherwise says again, for
+/// people, what the fields say.
+struct Logger {
+    level: LevelFilter,
+    format: LogFormat,
+    clock: Clock,
+    gathered: Gathered,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let time = self.clock.wall().to_rfc3339();
+        let mut line = match self.format {
+            LogFormat::Text => {
+                printable(&format!("{time} [{}] {}", record.level(), record.args()), |letter, line| {
+                    line.extend(letter.escape_unicode());
+                })
+            }
+            LogFormat::Json => printable(&json(&time, record), |letter, line| {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    // Writing into a string does not fail.
+                    let _ = write!(line, "\\u{unit:04x}");
+                }
+            }),
+        };
+        line.push('\n');
+        self.gathered.add(line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+impl SharedLogger for Logger {
+    fn level(&self) -> LevelFilter {
+        self.level
+    }
+
+    fn config(&self) -> Option<&Config> {
+        None
+    }
+
+    fn as_log(self: Box<Self>) -> Box<dyn Log> {
+        self
+    }
+}
+
+fn json(time: &str, record: &Record<'_>) -> String {
+    let mut members = Members(serde_json::Map::new());
+    for (name, value) in [("time", time), ("level", record.level().as_str()), ("target", record.target())] {
+        members.0.insert(name.to_owned(), value.into());
+    }
+    // Collecting into a map does not fail.
+    let _ = record.key_values().visit(&mut members);
+    members.0.entry("message").or_insert_with(|| record.args().to_string().into());
+    serde_json::Value::Object(members.0).to_string()
+}
+
+/// The line with everything that cannot be seen put as `escape` writes it: what comes from outside can neither begin a
+/// line of its own nor turn one round.
+fn printable(line: &str, escape: impl Fn(char, &mut String)) -> String {
+    let mut printable = String::with_capacity(line.len() + 1);
+    for letter in line.chars() {
+        if is_seen(letter) { printable.push(letter) } else { escape(letter, &mut printable) }
+    }
+    printable
+}
+
+fn is_seen(letter: char) -> bool {
+    matches!(letter, ' '..='~')
+        || !matches!(
+            get_general_category(letter),
+            Category::Control | Category::Format | Category::LineSeparator | Category::ParagraphSeparator
+        )
+}
+
+/// The fields of a record. One that is empty is left out.
+struct Members(serde_json::Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for Members {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        let value = match (value.to_u64(), value.to_f64(), value.to_bool()) {
+            (Some(number), _, _) => number.into(),
+            (None, Some(number), _) => number.into(),
+            (None, None, Some(flag)) => flag.into(),
+            (None, None, None) => serde_json::Value::from(value.to_string()),
+        };
+        if value != "" {
+            self.0.insert(key.as_str().to_owned(), value);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped_and_json_keeps_its_meaning() {
+        let text = |line| printable(line, |letter, line| line.extend(letter.escape_unicode()));
+        assert_eq!(
+            text("a\nb\u{1b}[31m \u{202e}c\u{2028} \u{85}é👩"),
+            "a\\u{a}b\\u{1b}[31m \\u{202e}c\\u{2028} \\u{85}é👩"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_has_a_short_message_and_the_fields_once() {
+        let user = "\u{202e}a\n\u{e0001}\"";
+        let fields = [
+            ("message", Value::from("request")),
+            ("user", Value::from(user)),
+            ("code", Value::from("")),
+            ("fence", Value::from(7_i64)),
+            ("automatic", Value::from(true)),
+        ];
+        let gathered = Gathered::default();
+        let logger = Logger {
+            level: LevelFilter::Info,
+            format: LogFormat::Json,
+            clock: Clock::system(),
+            gathered: gathered.clone(),
+        };
+        for level in [Level::Info, Level::Debug] {
+            let fields = fields.as_slice();
+            let args = format_args!("request by {user}");
+            logger.log(&Record::builder().level(level).target("t").args(args).key_values(&fields).build());
+        }
+        let line = String::from_utf8(gathered.lock().bytes.clone()).unwrap();
+        assert!(line.is_ascii() && line.ends_with('\n'), "{line}");
+        let mut read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        read["time"].take();
+        let meant = serde_json::json!({ "time": null, "level": "INFO", "target": "t", "message": "request", "user": user, "fence": 7, "automatic": true });
+        assert_eq!(read, meant);
+    }
+}

@@ -1,0 +1,4 @@
+//! Operation: the program's log and the scheduled sweep.
+
+pub mod logging;
+pub mod sweeper;

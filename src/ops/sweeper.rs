@@ -1,0 +1,80 @@
+//! The sweeper: keeps the file small. Nothing that a client can see depends on it.
+//!
+//! It clears expired leases away, forgets old history and folds the write-ahead log in, in bounded steps that go
+//! through the writer like everybody's. Its writes also keep `meta.last_seen_at` fresh on an idle server, and notice a
+//! wall clock that was set.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::app::Service;
+use crate::error::Error;
+use crate::store::locks::Stepped;
+use crate::store::pace::Pace;
+
+/// Threads here that read from the store.
+pub const READING_THREADS: u32 = 1;
+/// A write-ahead log larger than this is folded in (bytes).
+const LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// Most steps of one kind in one round, so that a round ends.
+const STEPS: usize = 10_000;
+
+/// What one round did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Expired leases that were cleared away.
+    pub leases: usize,
+    /// Events that were forgotten.
+    pub events: usize,
+}
+
+/// One round.
+///
+/// # Errors
+/// What keeps the store from writing. What was done before stays done.
+pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
+    let swept = Swept {
+        leases: in_steps(service, Service::sweep_step)?,
+        events: in_steps(service, Service::trim_step)?,
+    };
+    service.tidy_tokens()?;
+    service.fold_log_over(LOG_BYTES)?;
+    Ok(swept)
+}
+
+fn in_steps(service: &Service, step: fn(&Service, u32) -> Result<Stepped, Error>) -> Result<usize, Error> {
+    let (mut pace, mut total) = (Pace::default(), 0);
+    for _ in 0..STEPS {
+        let began = service.monotonic();
+        let Stepped { done, more } = step(service, pace.rows())?;
+        total += done;
+        if !more || service.is_stopping() {
+            break;
+        }
+        std::thread::park_timeout(pace.stepped(service.monotonic().saturating_sub(began)));
+    }
+    Ok(total)
+}
+
+/// Sweeps every `interval`, and when woken, until it is told to stop.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(service: &Arc<Service>, interval: Duration, woken: Receiver<()>) -> io::Result<JoinHandle<()>> {
+    let service = Arc::clone(service);
+    Builder::new().name("sweeper".to_owned()).spawn(move || {
+        while woken.recv_timeout(interval) != Err(RecvTimeoutError::Disconnected) && !service.is_stopping() {
+            match sweep_once(&service) {
+                Ok(Swept { leases, events }) => {
+                    log::debug!("swept {leases} expired leases and {events} old events");
+                }
+                Err(error) => {
+                    log::warn!("the sweeper could not write: {error}; it tries again in {interval:?}");
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,118 @@
+//! Why the door turns a request away, and what it says about it.
+
+use crate::api::problem::{Code, Problem};
+
+macro_rules! refusals {
+    ($($(#[$about:meta])* $variant:ident = ($name:literal, $code:ident, $detail:literal),)+) => {
+        /// Why a request is refused before anybody who knows locks has seen it. After each of these the connection is
+        /// closed: where the next request would begin can no longer be told, or no longer matters.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Refusal {
+            $($(#[$about])* $variant,)+
+        }
+
+        impl Refusal {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Its name in the metrics and in the log.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Its code in the problem document.
+            #[must_use]
+            pub const fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code,)+ }
+            }
+
+            /// What is said about it.
+            #[must_use]
+            pub const fn detail(self) -> &'static str {
+                match self { $(Self::$variant => $detail,)+ }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// It begins like TLS.
+    Tls = ("tls", InvalidRequest, "This port speaks plain HTTP, not TLS: use http://, or put a TLS proxy in front."),
+    /// The request line is not METHOD TARGET VERSION (RFC 9112 §3).
+    RequestLine = ("request_line", InvalidRequest, "The request line must be a method, a path and HTTP/1.1, with one space between them."),
+    /// The target is neither a path nor an absolute URL (RFC 9112 §3.2).
+    Target = ("target", InvalidRequest, "The request target must be a path that begins with a slash, percent-encoded to visible ASCII."),
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    Version = ("version", VersionNotSupported, "This server speaks HTTP/1.1 and HTTP/1.0. For HTTP/2, put a proxy in front."),
+    /// A line that does not end in CR LF, or a CR on its own (RFC 9112 §2.2).
+    LineEnd = ("line_end", InvalidRequest, "Every line of the head must end in CR LF."),
+    /// A control character in the head (RFC 9110 §5.5).
+    ControlCharacter = ("control_character", InvalidRequest, "The head must not hold control characters."),
+    /// A header that is not NAME: VALUE (RFC 9112 §5), or one that is folded over lines.
+    Header = ("header", InvalidRequest, "A header must be a name, a colon and a value, on one line."),
+    /// The value of a header that is used here is not ASCII.
+    HeaderValue = ("header_value", InvalidRequest, "A header must be ASCII: percent-encode what is not."),
+    /// `Host` is missing, stands twice or is no host (RFC 9112 §3.2).
+    Host = ("host", InvalidRequest, "An HTTP/1.1 request must have one Host header, with a host name."),
+    /// `Content-Length` is not one number (RFC 9112 §6.3).
+    ContentLength = ("content_length", InvalidRequest, "Content-Length must be one number, given once."),
+    /// A body of a length that is not said beforehand.
+    TransferEncoding = ("transfer_encoding", LengthRequired, "Send the body with a Content-Length; Transfer-Encoding is not taken."),
+    /// `Expect` asks for something else than `100-continue`.
+    Expectation = ("expectation", ExpectationFailed, "The only expectation that is met here is 100-continue."),
+    /// The request line is longer than the whole head may be.
+    UriTooLong = ("uri_too_long", UriTooLong, "The request target is too long."),
+    /// The head is larger than allowed, or has too many headers.
+    HeadersTooLarge = ("headers_too_large", HeadersTooLarge, "The headers are too large, or too many."),
+    /// The body is larger than allowed.
+    BodyTooLarge = ("body_too_large", BodyTooLarge, "The body is larger than this server takes."),
+    /// The head did not come in time.
+    HeadTimeout = ("head_timeout", RequestTimeout, "The headers did not arrive in time."),
+    /// The body did not come in time.
+    BodyTimeout = ("body_timeout", RequestTimeout, "The body did not arrive in time."),
+    /// No connection can be let go of for this one.
+    Connections = ("connections", Busy, "This server has as many connections as it can hold. Try again in a moment."),
+    /// Nobody took the request in time.
+    Queue = ("queue", Busy, "The server could not take this in time. Try again in a moment."),
+    /// The server stops.
+    Stopping = ("stopping", Busy, "The server is stopping. Try again in a moment."),
+    /// The answer was lost, or was somebody else's.
+    Upstream = ("upstream", BadGateway, "The answer was lost inside the server; the request may have been carried out. Ask again."),
+}
+
+impl Refusal {
+    /// The document to answer with.
+    #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only two codes have something of their own")]
+    pub fn problem(self) -> Problem {
+        let problem = Problem::new(self.code()).detail(self.detail());
+        match self.code() {
+            Code::Busy => problem.header("Retry-After", "1"),
+            Code::InvalidRequest => problem.member("field", self.name()),
+            _ => problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::problem::DOOR;
+
+    #[test]
+    fn the_document_knows_every_code_of_the_door() {
+        let mut codes: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes, DOOR);
+    }
+
+    #[test]
+    fn each_refusal_has_a_name_of_its_own_and_says_what_to_do() {
+        for (index, refusal) in Refusal::ALL.iter().enumerate() {
+            assert!(Refusal::ALL[index + 1..].iter().all(|other| other.name() != refusal.name()));
+            assert!(refusal.detail().ends_with('.') && refusal.problem().status() >= 400);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Sockets of either kind: TCP, and Unix with a path.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, Shutdown};
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use crate::events::piece::Piece;
+
+/// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
+/// megabytes that it would give to each of thousands, until it has none left for the others.
+pub(super) const SEND_BYTES: usize = 64 * 1024;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// One with an address.
+    Ip(IpAddr),
+    /// A process on this machine, by a Unix socket.
+    Local,
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+pub(super) enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, address)| {
+                // An answer is one write. Where it cannot be set, it is only slower.
+                let _ = stream.set_nodelay(true);
+                (Socket::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
+            }),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| {
+                // It does not inherit this, as a TCP connection does.
+                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BYTES);
+                (Socket::Unix(stream), Peer::Local)
+            }),
+        }
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// No more is sent.
+    pub(super) fn finish(&self) {
+        // Whoever is gone already needs not be told.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let source: &mut dyn Source = match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        };
+        registry.register(source, token, Interest::READABLE | Interest::WRITABLE)
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(parts),
+            Self::Unix(stream) => stream.write_vectored(parts),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What came of trying to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// All of it.
+    All,
+    /// This many bytes; the other end takes no more just now.
+    Blocked(usize),
+}
+
+/// Parts that are sent at once.
+const PARTS: usize = 64;
+
+/// A piece on its way out.
+#[derive(Debug)]
+pub(super) enum Shared {
+    /// As a chunk.
+    Chunk(Piece),
+    /// As it is.
+    Bytes(Piece),
+}
+
+impl Shared {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Chunk(piece) => piece.chunk(),
+            Self::Bytes(piece) => piece.bytes(),
+        }
+    }
+}
+
+/// Bytes on their way out: first its own, then pieces that it shares with others, then its own again.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) bytes: Vec<u8>,
+    shared: VecDeque<Shared>,
+    after: Vec<u8>,
+    /// How much of what is first was sent.
+    sent: usize,
+    shared_bytes: usize,
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.shared.is_empty() && self.after.is_empty()
+    }
+
+    /// Its own bytes that are kept.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What it takes of the memory by itself (bytes).
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.after.capacity() + self.shared.capacity() * size_of::<Shared>()
+    }
+
+    /// What it keeps of pieces (bytes).
+    pub(super) const fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// Where more is put.
+    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+        if self.shared.is_empty() { &mut self.bytes } else { &mut self.after }
+    }
+
+    /// Puts a piece at the end. Returns how many bytes that is.
+    pub(super) fn share(&mut self, piece: Shared) -> usize {
+        let length = piece.bytes().len();
+        if self.after.is_empty() {
+            self.shared_bytes += length;
+            self.shared.push_back(piece);
+        } else {
+            self.after.extend_from_slice(piece.bytes());
+        }
+        length
+    }
+
+    /// Sends what the other end takes.
+    pub(super) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<Written> {
+        let mut all = 0;
+        while !self.is_empty() {
+            match self.write_some(socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    all += written;
+                    self.was_sent(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // What was sent does not stay, once it is the greater part.
+                    if !self.bytes.is_empty() && self.sent > self.bytes.len() / 2 {
+                        self.bytes.drain(..self.sent);
+                        self.bytes.shrink_to(self.bytes.len() * 2);
+                        self.sent = 0;
+                    }
+                    return Ok(Written::Blocked(all));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        *self = Self::default();
+        Ok(Written::All)
+    }
+
+    fn write_some(&self, socket: &mut impl Write) -> io::Result<usize> {
+        let own = Some(self.bytes.as_slice()).filter(|bytes| !bytes.is_empty());
+        let shared = self.shared.iter().map(Shared::bytes);
+        let mut parts = own.into_iter().chain(shared).chain([self.after.as_slice()]);
+        let first = parts.next().and_then(|first| first.get(self.sent..)).unwrap_or_default();
+        if self.shared.is_empty() {
+            return socket.write(first);
+        }
+        let parts: Vec<_> = [first].into_iter().chain(parts).take(PARTS).map(IoSlice::new).collect();
+        socket.write_vectored(&parts)
+    }
+
+    fn was_sent(&mut self, written: usize) {
+        self.sent += written;
+        if !self.bytes.is_empty() {
+            if self.sent < self.bytes.len() {
+                return;
+            }
+            self.sent -= self.bytes.len();
+            self.bytes = Vec::new();
+        }
+        while let Some(first) = self.shared.front().map(|first| first.bytes().len()) {
+            if self.sent < first {
+                return;
+            }
+            self.sent -= first;
+            self.shared_bytes -= first;
+            self.shared.pop_front();
+        }
+        self.bytes = std::mem::take(&mut self.after);
+        if self.sent >= self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Takes a few bytes at a time, and then none for once.
+    struct Slow(Vec<u8>, usize, bool);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.2 = !self.2;
+            if self.2 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+            let all: Vec<_> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            self.write(&all)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn own_bytes_and_pieces_leave_in_order_however_little_is_taken() {
+        for taken in 1..40 {
+            let meter = Arc::default();
+            let mut output = Output::default();
+            output.end().extend_from_slice(b"head ");
+            output.share(Shared::Bytes(Piece::new(b"one ", &meter)));
+            output.share(Shared::Chunk(Piece::new(b"two", &meter)));
+            output.end().extend_from_slice(b"end ");
+            output.share(Shared::Bytes(Piece::new(b"more", &meter)));
+            let mut socket = Slow(Vec::new(), taken, false);
+            let mut sent = 0;
+            let rest = loop {
+                match output.write_to(&mut socket).unwrap() {
+                    Written::Blocked(written) => sent += written,
+                    Written::All => break socket.0.len() - sent,
+                }
+            };
+            assert_eq!(socket.0, b"head one 3\r\ntwo\r\nend more", "{taken} at a time");
+            assert!(output.is_empty() && output.shared_bytes() == 0 && rest <= taken);
+            assert_eq!(meter.bytes(), 0, "nothing is kept of what was sent");
+        }
+    }
+}

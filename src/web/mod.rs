@@ -1,0 +1,222 @@
+//! What a browser is served: the console, the playground, and the modules of the JavaScript client that both use. They
+//! are files of the binary, as they stand in the repository: there is no build step.
+
+/// Which pages there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    /// `/` and what it needs.
+    pub console: bool,
+    /// `/demo` and what it needs.
+    pub demo: bool,
+}
+
+/// A file.
+#[derive(Debug)]
+pub struct Page {
+    /// Where it is served.
+    pub path: &'static str,
+    /// With which status code.
+    pub status: u16,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// What is in it.
+    pub bytes: &'static [u8],
+}
+
+/// `/console/name` is `pages/name`.
+macro_rules! console {
+    ($name:literal, $media_type:expr) => {
+        Page {
+            path: concat!("/console/", $name),
+            status: 200,
+            media_type: $media_type,
+            bytes: include_bytes!(concat!("pages/", $name)),
+        }
+    };
+}
+
+/// `/demo/name` is `demo/name`.
+macro_rules! demo {
+    ($name:literal, $media_type:expr) => {
+        Page {
+            path: concat!("/demo/", $name),
+            status: 200,
+            media_type: $media_type,
+            bytes: include_bytes!(concat!("demo/", $name)),
+        }
+    };
+}
+
+/// `/client/name` is a module of `clients/js`.
+macro_rules! client {
+    ($name:literal) => {
+        Page {
+            path: concat!("/client/", $name),
+            status: 200,
+            media_type: JAVASCRIPT,
+            bytes: include_bytes!(concat!("../../clients/js/src/", $name)),
+        }
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// The console.
+pub const CONSOLE: &[Page] = &[
+    Page { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
+    console!("chart.js", JAVASCRIPT),
+    console!("clock.js", JAVASCRIPT),
+    console!("console.css", CSS),
+    console!("curl.js", JAVASCRIPT),
+    console!("dialog.js", JAVASCRIPT),
+    console!("dom.js", JAVASCRIPT),
+    console!("format.js", JAVASCRIPT),
+    console!("health.js", JAVASCRIPT),
+    console!("history.js", JAVASCRIPT),
+    console!("icon.svg", SVG),
+    console!("listing.js", JAVASCRIPT),
+    console!("live.js", JAVASCRIPT),
+    console!("lockrow.js", JAVASCRIPT),
+    console!("locks.js", JAVASCRIPT),
+    console!("locktable.js", JAVASCRIPT),
+    console!("main.js", JAVASCRIPT),
+    console!("members.js", JAVASCRIPT),
+    console!("metrics.js", JAVASCRIPT),
+    console!("names.js", JAVASCRIPT),
+    console!("parts.css", CSS),
+    console!("session.js", JAVASCRIPT),
+    console!("store.js", JAVASCRIPT),
+    console!("tokens.js", JAVASCRIPT),
+    console!("user.js", JAVASCRIPT),
+    console!("workspace.js", JAVASCRIPT),
+    console!("workspaces.js", JAVASCRIPT),
+];
+
+/// The modules of the JavaScript client; not `react.js`, since React comes with whoever uses it.
+pub const CLIENT: &[Page] = &[
+    client!("claim.js"),
+    client!("client.js"),
+    client!("clock.js"),
+    client!("dialog.js"),
+    client!("dialog-alert.js"),
+    client!("dialog-de.js"),
+    client!("dialog-es.js"),
+    client!("dialog-fr.js"),
+    client!("dialog-panels.js"),
+    client!("dialog-style.js"),
+    client!("dialog-surface.js"),
+    client!("dialog-texts.js"),
+    client!("dialog-time.js"),
+    client!("draft.js"),
+    client!("efforts.js"),
+    client!("election.js"),
+    client!("events.js"),
+    client!("index.js"),
+    client!("lease.js"),
+    client!("lock.js"),
+    client!("lock-events.js"),
+    client!("random.js"),
+    client!("refusal.js"),
+    client!("retry.js"),
+    client!("session.js"),
+    client!("sight.js"),
+    client!("tabs.js"),
+    client!("view.js"),
+    client!("web-locks.js"),
+];
+
+/// The playground.
+pub const DEMO: &[Page] = &[
+    Page { path: "/demo", status: 200, media_type: HTML, bytes: include_bytes!("demo/demo.html") },
+    demo!("client.js", JAVASCRIPT),
+    demo!("demo.css", CSS),
+    demo!("demo.js", JAVASCRIPT),
+    demo!("document.js", JAVASCRIPT),
+    demo!("log.js", JAVASCRIPT),
+    demo!("page.js", JAVASCRIPT),
+    demo!("person.js", JAVASCRIPT),
+];
+
+/// What a person sees who looks for the playground where it is off. It is dressed as the console is.
+pub const DEMO_IS_OFF: Page =
+    Page { path: "/demo", status: 404, media_type: HTML, bytes: include_bytes!("demo-is-off.html") };
+
+impl Pages {
+    /// What is served at a path.
+    #[must_use]
+    pub fn find(self, path: &str) -> Option<&'static Page> {
+        [(self.console, CONSOLE), (self.demo, DEMO), (self.console || self.demo, CLIENT)]
+            .into_iter()
+            .filter(|(is_served, _)| *is_served)
+            .flat_map(|(_, pages)| pages)
+            .find(|page| page.path == path)
+    }
+
+    /// What a person is told at a path where a page could be and is not. A server without pages has none for this, either.
+    #[must_use]
+    pub fn find_missing(self, path: &str) -> Option<&'static Page> {
+        (self.console && !self.demo && path == DEMO_IS_OFF.path).then_some(&DEMO_IS_OFF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_console_is_served() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/pages");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let path = if name == "index.html" { "/".to_owned() } else { format!("/console/{name}") };
+            assert!(CONSOLE.iter().any(|page| page.path == path), "{name} is not in the table");
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_playground_and_of_the_client_is_served() {
+        for (folder, path, pages, without) in
+            [("src/web/demo", "/demo", DEMO, "demo.html"), ("clients/js/src", "/client", CLIENT, "react.js")]
+        {
+            for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let path = format!("{path}/{name}");
+                assert_eq!(
+                    pages.iter().any(|page| page.path == path),
+                    name != without,
+                    "{name} of {folder} in the table"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_module_imports_is_served() {
+        for page in CONSOLE.iter().chain(CLIENT).chain(DEMO).filter(|page| page.media_type == JAVASCRIPT) {
+            let text = std::str::from_utf8(page.bytes).unwrap();
+            let (folder, _) = page.path.rsplit_once('/').unwrap();
+            for import in
+                text.lines().filter(|line| line.starts_with("import ") || line.starts_with("export {"))
+            {
+                let Some((_, from)) = import.rsplit_once(" from '") else { continue };
+                let name = from.trim_end_matches("';");
+                let path = name
+                    .strip_prefix("./")
+                    .map_or_else(|| name.to_owned(), |name| format!("{folder}/{name}"));
+                let all = Pages { console: true, demo: true };
+                assert!(all.find(&path).is_some(), "{} imports {name}", page.path);
+            }
+        }
+    }
+
+    #[test]
+    fn the_client_is_there_for_whichever_needs_it() {
+        let served = |console, demo| Pages { console, demo }.find("/client/client.js").is_some();
+        assert!(served(true, false) && served(false, true) && !served(false, false));
+    }
+}

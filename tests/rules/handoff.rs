@@ -1,0 +1,123 @@
+//! Knocking, handing over and declining, in both worlds.
+
+use lockhouse::domain::handoff::{self, Ask, Asked, Replied, Reply};
+use lockhouse::domain::rules::Decision;
+use lockhouse::time::Timestamp;
+
+use crate::model::Lease;
+use crate::steps::Who;
+use crate::{Play, session, user, workspace};
+
+impl Play {
+    pub fn knock(&mut self, by: Who, at: usize) {
+        let request = Ask {
+            workspace_id: workspace(at),
+            user_id: user(by.user),
+            name: None,
+            session_id: session(by.session),
+            message: None,
+        };
+        let now = self.now;
+        let found = self.world.now(at, &self.model.rules, now);
+        let Decision { change, outcome } = handoff::ask(found, &request, &self.model.rules, Timestamp(now));
+        self.world.apply(at, change);
+        self.told.push(format!("{outcome:?}"));
+        let Some(lease) = self.model.live(at, now).cloned() else {
+            return assert_eq!(outcome, Asked::NoLock);
+        };
+        if self.model.owns(&lease, by) {
+            return assert!(matches!(outcome, Asked::Own(_)), "{outcome:?}");
+        }
+        let again = self.model.rules.knock_again_after.as_millis();
+        let declined = lease.declined.iter().rev().find(|(user, at)| *user == by.user && at + again > now);
+        if let Some((_, at)) = declined {
+            let Asked::TooSoon { lock, again: rest } = outcome else { panic!("{outcome:?}") };
+            return assert_eq!((lock.fence.0, rest.as_millis()), (lease.fence, at + again - now));
+        }
+        let Asked::Heard(lock) = &outcome else { panic!("{outcome:?}") };
+        assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, lease.ends), "the lease is as it was");
+        let rules = self.model.rules.clone();
+        let last = self.model.last(at);
+        if let Some(knock) = last.knocks.iter_mut().find(|(user, _)| *user == by.user) {
+            knock.1 = by.session.or(knock.1);
+        } else {
+            last.knocks.push((by.user, by.session));
+            if last.knocks.len() == 1 {
+                last.show_the_first(&rules, now);
+            }
+        }
+        let knocks: Vec<_> = lock
+            .knocks
+            .pending
+            .iter()
+            .map(|knock| (knock.user_id.clone(), knock.session_id.clone()))
+            .collect();
+        let expected: Vec<_> = last.knocks.iter().map(|knock| (user(knock.0), session(knock.1))).collect();
+        assert_eq!(knocks, expected, "in the order in which they came");
+    }
+
+    pub fn hand_over(&mut self, by: Who, at: usize, fence: Option<i64>, to: Option<usize>) {
+        let request = Reply { claim: Self::claim(by, at, fence), user_id: to.map(user) };
+        let now = self.now;
+        let found = self.world.now(at, &self.model.rules, now);
+        let fresh = self.world.fresh(at);
+        let Decision { change, outcome } =
+            handoff::hand_over(found, &request, None, &self.model.rules, Timestamp(now), fresh);
+        self.world.apply(at, change);
+        self.told.push(format!("{outcome:?}"));
+        let Some(lease) = self.holders(by, at, fence, &outcome) else { return };
+        let Some(to) = to.or(lease.knocks.first().map(|knock| knock.0)) else {
+            return assert_eq!(outcome, Replied::Nobody);
+        };
+        let knock = lease.knocks.iter().find(|knock| knock.0 == to);
+        if to == lease.user && knock.is_none() {
+            return assert_eq!(outcome, Replied::Own);
+        }
+        let session = knock.and_then(|knock| knock.1);
+        let Replied::HandedOver(lock) = &outcome else { panic!("{outcome:?}") };
+        assert_eq!(lock.user_id, user(to));
+        let next = Lease::given(Who { user: to, session }, fresh.0, &self.model.rules, now);
+        self.model.last(at).given_up = true;
+        self.model.leases.get_mut(&at).unwrap().push(next);
+    }
+
+    pub fn decline(&mut self, by: Who, at: usize, fence: Option<i64>, whose: Option<usize>) {
+        let request = Reply { claim: Self::claim(by, at, fence), user_id: whose.map(user) };
+        let now = self.now;
+        let found = self.world.now(at, &self.model.rules, now);
+        let Decision { change, outcome } =
+            handoff::decline(found, &request, &self.model.rules, Timestamp(now));
+        self.world.apply(at, change);
+        self.told.push(format!("{outcome:?}"));
+        let Some(lease) = self.holders(by, at, fence, &outcome) else { return };
+        let place = match whose {
+            Some(whose) => lease.knocks.iter().position(|knock| knock.0 == whose),
+            None => (!lease.knocks.is_empty()).then_some(0),
+        };
+        let Some(place) = place else {
+            return assert_eq!(outcome, Replied::Nobody);
+        };
+        assert!(matches!(outcome, Replied::Declined(_)), "{outcome:?}");
+        let rules = self.model.rules.clone();
+        let last = self.model.last(at);
+        let (user, _) = last.knocks.remove(place);
+        last.declined.push((user, now));
+        last.active = now;
+        if place == 0 {
+            last.show_the_first(&rules, now);
+        }
+    }
+
+    /// The live lease, if it is the one of whoever answers; else they are told.
+    fn holders(&self, by: Who, at: usize, fence: Option<i64>, outcome: &Replied) -> Option<Lease> {
+        match self.model.live(at, self.now) {
+            None => assert_eq!(*outcome, Replied::NoLock),
+            Some(lease) if self.model.is_given_by(lease, by, fence) => return Some(lease.clone()),
+            Some(lease) => {
+                let Replied::NotHolder { lock, same_user } = outcome else { panic!("{outcome:?}") };
+                assert_eq!((lock.fence.0, *same_user), (lease.fence, lease.user == by.user));
+            }
+        }
+        None
+    }
+}
