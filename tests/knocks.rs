@@ -419,7 +419,9 @@ fn a_follower_hears_of_knocks_and_answers_with_the_lock_as_it_is_then() {
         (&json!("bob"), &json!("Hello"))
     );
     alice.post(DECLINE, &json!({})).expect(200);
-    assert_eq!(told("lock.knock_declined")["lock"]["knock"], Value::Null);
+    let declined = told("lock.knock_declined");
+    assert_eq!(declined["lock"]["knock"], Value::Null);
+    assert_eq!(declined["detail"], json!({ "to_user_id": "bob", "again_in_ms": 60_000 }));
     knock(&server, "carol").expect(202);
     told("lock.knocked");
     server.pass(30_000);
@@ -429,4 +431,25 @@ fn a_follower_hears_of_knocks_and_answers_with_the_lock_as_it_is_then() {
         (&json!("carol"), &json!("carol"))
     );
     assert_eq!(handed["at"], "2026-11-23T12:00:30.000Z");
+}
+
+#[test]
+fn a_follower_who_comes_late_is_told_how_long_it_still_is_until_they_may_ask_again() {
+    let server = Server::start();
+    let mut alice = locked(&server);
+    knock(&server, "bob").expect(202);
+    alice.post(DECLINE, &json!({})).expect(200);
+    let again_in_ms = || {
+        let mut events = follow(&server, "bob", "?workspace_id=w&since=0");
+        let declined = std::iter::repeat_with(|| told(&mut events))
+            .find(|event| event["type"] == "lock.knock_declined")
+            .unwrap();
+        declined["detail"]["again_in_ms"].clone()
+    };
+    assert_eq!(again_in_ms(), 60_000);
+    server.pass(20_000);
+    assert_eq!(again_in_ms(), 40_000);
+    server.pass(40_000);
+    assert_eq!(again_in_ms(), 0);
+    knock(&server, "bob").expect(202);
 }

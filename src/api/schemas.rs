@@ -274,10 +274,19 @@ fn event() -> [(&'static str, Value); 9] {
                     ("message", text()),
                     ("reason", text()),
                     ("outcome", json!({ "enum": ["acquired", "reclaimed", "postponed"] })),
+                    ("again_in_ms", again_in()),
                 ],
             ),
         ),
     ]
+}
+
+fn again_in() -> Value {
+    json!({
+        "type": "integer",
+        "minimum": 0,
+        "description": "In the event stream only, of `lock.knock_declined`: until the one who was declined may knock again.",
+    })
 }
 
 fn event_stream() -> Value {

@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 
 use super::exchange::Response;
 use super::routes::JSON;
+use crate::domain::access::Rules;
 use crate::domain::event::{Event, EventType, Lost};
 use crate::domain::handoff::Knock;
 use crate::domain::{DisplayName, Lock, SessionId, UserId};
 use crate::events::broadcaster::Words;
-use crate::time::{LeaseClock, Timestamp};
+use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Members of a JSON object, each as it is written: numbers of the metadata are not read in between.
 pub type Members = BTreeMap<&'static str, Box<RawValue>>;
@@ -209,17 +210,20 @@ impl<'a> WorkspaceEventOut<'a> {
 
 /// How the followers of the events are told of them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 pub const WORDS: Words = Words {
-    event: |event, lock, now, clock| {
+    event: |event, lock, rules, now, clock| {
         #[derive(Serialize)]
         struct Told<'a> {
             #[serde(flatten)]
             event: WorkspaceEventOut<'a>,
             lock: Option<LockOut<'a>>,
         }
-        let told = Told {
+        let mut told = Told {
             event: WorkspaceEventOut::of(event),
             lock: lock.map(|lock| LockOut::of(lock, now, clock)),
         };
+        if event.event_type == EventType::KnockDeclined {
+            told.event.event.detail.again_in_ms = again_in_ms(event, lock, rules, now);
+        }
         // JSON as it is written here has no line ends, which would end the line.
         let data = serde_json::to_string(&told).unwrap_or_default();
         format!("id: {}\nevent: {}\ndata: {data}\n\n", event.revision, event.event_type.as_str()).into_bytes()
@@ -227,6 +231,13 @@ pub const WORDS: Words = Words {
     reset: |revision| format!("id: {revision}\nevent: reset\ndata: {{}}\n\n").into_bytes(),
     silence: b": still here\n\n",
 };
+
+/// Time until the one who was declined may ask again, in milliseconds; 0 when they may.
+fn again_in_ms(event: &Event, lock: Option<&Lock>, rules: &Rules, now: Timestamp) -> Option<i64> {
+    let user_id = event.to_user_id.as_ref()?;
+    let again = lock.and_then(|lock| lock.knocks.again_in(user_id, rules, now));
+    Some(again.map_or(0, Ttl::as_millis))
+}
 
 /// What only some events have.
 #[derive(Debug, Serialize)]
@@ -241,6 +252,9 @@ struct DetailOut<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
+    /// In the stream of events only: in the history it would be out of date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again_in_ms: Option<i64>,
 }
 
 impl<'a> EventOut<'a> {
@@ -269,6 +283,7 @@ impl<'a> EventOut<'a> {
                 message: event.message.as_deref().filter(|_| is_knock),
                 reason: event.message.as_deref().filter(|_| !is_knock),
                 outcome,
+                again_in_ms: None,
             },
         }
     }

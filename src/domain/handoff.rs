@@ -62,6 +62,14 @@ pub struct Declined {
     pub at: Timestamp,
 }
 
+impl Declined {
+    /// Time until they may ask again; `None` when they may.
+    fn again_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
+        let left = self.at.plus(rules.knock_again_after).since(now);
+        (left > 0).then(|| Ttl::from_millis(left))
+    }
+}
+
 impl Knock {
     /// The lease that they get, in place of that of `lock`. `waits` is what they asked for, if they wait for it.
     pub(super) fn granted(
@@ -151,10 +159,8 @@ pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision
         Now::Locked(lock) => lock,
     };
     let knocks = &mut lock.knocks;
-    knocks.declined.retain(|declined| declined.at.plus(rules.knock_again_after) > now);
-    if let Some(declined) = knocks.declined.iter().find(|declined| declined.user_id == request.user_id) {
-        let again = declined.at.plus(rules.knock_again_after);
-        let again = Ttl::from_millis(again.since(now));
+    knocks.declined.retain(|declined| declined.again_in(rules, now).is_some());
+    if let Some(again) = knocks.again_in(&request.user_id, rules, now) {
         return nothing(Asked::TooSoon { lock, again });
     }
     if let Some(knock) = knocks.pending.iter_mut().find(|knock| knock.user_id == request.user_id) {
@@ -185,6 +191,15 @@ impl Knocks {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.declined.is_empty()
+    }
+
+    /// Time until `user_id`, who was declined, may ask again; `None` when they may.
+    #[must_use]
+    pub fn again_in(&self, user_id: &UserId, rules: &Rules, now: Timestamp) -> Option<Ttl> {
+        self.declined
+            .iter()
+            .filter(|declined| declined.user_id == *user_id)
+            .find_map(|declined| declined.again_in(rules, now))
     }
 
     /// Somebody asks no more. Returns whether they did.

@@ -68,7 +68,7 @@ pub trait Outlet: Send {
 #[derive(Clone, Copy)]
 pub struct Words {
     /// An event, with the lock that it began if that is still there, as seen now.
-    pub event: fn(&Event, Option<&Lock>, Timestamp, &LeaseClock) -> Vec<u8>,
+    pub event: fn(&Event, Option<&Lock>, &Rules, Timestamp, &LeaseClock) -> Vec<u8>,
     /// What came before this revision is lost to the follower, who has to read the state anew.
     pub reset: fn(i64) -> Vec<u8>,
     /// Nothing, aloud.
@@ -346,7 +346,7 @@ impl Broadcaster {
         let (found, kept_from) = found.value;
         let clock = self.store.clock();
         let say = |(event, lock): (Event, Option<Lock>)| Said {
-            piece: self.piece(&(words.event)(&event, lock.as_ref(), now, clock)),
+            piece: self.piece(&(words.event)(&event, lock.as_ref(), &self.rules, now, clock)),
             revision: event.revision,
             members: watch.members_until(event.revision),
             event_type: event.event_type,
@@ -417,7 +417,7 @@ mod tests {
     static READ: AtomicUsize = AtomicUsize::new(0);
 
     const COUNTED: Words = Words {
-        event: |_, _, _, _| {
+        event: |_, _, _, _, _| {
             READ.fetch_add(1, Ordering::SeqCst);
             b"event".to_vec()
         },

@@ -26,7 +26,7 @@ import { backoff, isPassing, sleep } from './retry.js';
 /** @typedef {{
  *   revision: number, type: string, at: string, user_id: string | null, session_id: string | null,
  *   by_user_id: string | null, by_name: string | null, fence: number | null,
- *   detail: Record<string, unknown> & { new_fence?: number, to_user_id?: string, message?: string, outcome?: string },
+ *   detail: Record<string, unknown> & { new_fence?: number, to_user_id?: string, message?: string, outcome?: string, again_in_ms?: number },
  * }} HistoryEvent */
 /** @typedef {{
  *   session_id?: string, ttl_ms?: number, force?: boolean, expected_fence?: number, wait_ms?: number, name?: string,

@@ -19,7 +19,7 @@ const NOW_MS = 5_000;
  * @property {boolean} hasDeclined the holder has said no.
  * @property {boolean} isNear whoever has it in another tab of this person is in this browser.
  * @property {{ at: number, of: number } | null} place in line, from 1, where that is known.
- * @property {number | null} askAgainInMs until the holder can be asked again, if that is too soon now.
+ * @property {number} askAgainInMs until the holder, who declined, can be asked again; 0 when they can.
  * @property {number} waitingSeen how many stood in line when the holder had last seen that.
  * @property {() => void} seeWaiting
  * @property {string} problem why the last thing that was done did not go well.
@@ -95,7 +95,7 @@ function held(there, holder) {
     ticking: () => activity(there, holder),
     choices: [
       choice('wait', texts.wait, () => there.act(() => lock.wait()), 'primary'),
-      choice('ask', texts.ask, () => there.begin('ask')),
+      { ...choice('ask', there.askAgainInMs ? askAgainLabel(there, name) : texts.ask, () => there.begin('ask')), isOff: there.askAgainInMs > 0 },
       { ...choice('take-over', texts.takeOver, () => there.begin('take-over')), isOff: isRefused },
       readOnly(there),
     ],
@@ -170,10 +170,14 @@ function waiting(there) {
 
 /** Who was declined can ask again, though not at once.
  * @param {There} there @param {string} name @returns {Choice} */
-function askAgain({ lock, texts, act, askAgainInMs }, name) {
-  const label = askAgainInMs ? texts.askAgainIn(name, texts.duration(Math.max(1_000, askAgainInMs))) : texts.askAgain(name);
-  return { ...choice('ask-again', label, () => act(() => lock.ask())), isOff: Boolean(askAgainInMs) };
-}
+const askAgain = (there, name) => ({
+  ...choice('ask-again', askAgainLabel(there, name), () => there.act(() => there.lock.ask())),
+  isOff: there.askAgainInMs > 0,
+});
+
+/** @param {There} there @param {string} name */
+const askAgainLabel = ({ texts, askAgainInMs }, name) =>
+  askAgainInMs ? texts.askAgainIn(name, texts.duration(Math.max(1_000, askAgainInMs))) : texts.askAgain(name);
 
 /** The holder sees that somebody waits, until they have seen it.
  * @param {There} there @param {number} count @returns {Panel} */

@@ -56,7 +56,7 @@ export class LockhouseDialog extends Base {
   #alert = new Alert();
   /** Whether the session that has it is of this browser, and which that is. */ #near = { session: '', is: false };
   /** @type {import('./dialog-panels.js').There['place']} */ #place = null;
-  /** When the holder can be asked again, by the monotonic clock. */ #askAgainAt = 0;
+  /** When the holder of the lease `fence` can be asked again, by the monotonic clock. */ #askAgain = { fence: 0, at: 0 };
   #waitingSeen = 0;
   /** Since when there is no connection. */ #offlineSince = 0;
 
@@ -223,9 +223,8 @@ export class LockhouseDialog extends Base {
     this.#listening = new AbortController();
     const { signal } = this.#listening;
     lock.addEventListener('change', () => this.#changed(lock.view), { signal });
-    const declined = () => {
-      this.#hasDeclined = true;
-      this.#askAgainAt = 0;
+    const declined = (/** @type {CustomEvent<{ againInMs: number }>} */ { detail }) => {
+      this.#declined(detail.againInMs);
       this.#show(false);
       this.#render();
     };
@@ -233,6 +232,12 @@ export class LockhouseDialog extends Base {
     lock.addEventListener('draft', () => this.#render(), { signal });
     this.#clock = setInterval(() => this.#tick(), 1_000);
     this.#changed(lock.view);
+  }
+
+  /** The holder keeps it. @param {number} againInMs until they can be asked again */
+  #declined(againInMs) {
+    this.#hasDeclined = true;
+    this.#askAgain = { fence: this.#lock?.view.holder?.fence ?? 0, at: performance.now() + againInMs };
   }
 
   #ignore() {
@@ -314,8 +319,7 @@ export class LockhouseDialog extends Base {
       await act();
     } catch (error) {
       if (error instanceof Refusal && error.code === 'knock_too_soon') {
-        this.#hasDeclined = true;
-        this.#askAgainAt = performance.now() + (error.problem.again_in_ms ?? error.retryAfterMs ?? 0);
+        this.#declined(error.problem.again_in_ms ?? error.retryAfterMs ?? 0);
         this.#step.is = '';
       } else if (error instanceof Refusal && error.code === 'takeover_forbidden') {
         this.#refused = view?.holder?.fence ?? 0;
@@ -384,10 +388,11 @@ export class LockhouseDialog extends Base {
       isOpen: this.#isOpen,
       isOffline: this.#offlineSince > 0 && performance.now() - this.#offlineSince > QUIET_MS,
       isRefused: !lock.view.mayTakeOver || (Boolean(this.#refused) && lock.view.holder?.fence === this.#refused),
-      hasDeclined: this.#hasDeclined,
+      // Who has asked again has no answer yet.
+      hasDeclined: this.#hasDeclined && !lock.view.hasAsked,
       isNear: this.#near.is && this.#near.session === lock.view.holder?.session_id,
       place: this.#place?.at ? this.#place : null,
-      askAgainInMs: this.#askAgainAt > performance.now() ? this.#askAgainAt - performance.now() : null,
+      askAgainInMs: lock.view.holder?.fence === this.#askAgain.fence ? Math.max(0, this.#askAgain.at - performance.now()) : 0,
       waitingSeen: this.#waitingSeen,
       seeWaiting: () => {
         this.#waitingSeen = lock.view.waiting;

@@ -429,7 +429,7 @@ export class WorkspaceLock extends LockEventTarget {
     // The place in line stays.
     if (isDeclined) this.#now.hasAsked = false;
     this.#now.see(lock);
-    if (isDeclined) this.#tell('declined');
+    if (isDeclined) this.#tell('declined', { againInMs: detail.again_in_ms ?? 0 });
     // This tab asked, and then did not want it any more.
     if (lock && type === 'lock.handed_over' && isHere(this.#claim, lock) && !this.#effort.isWanted) giveBack(this.#claim, lock.fence);
     if (!lock || isMine(this.#claim, lock)) this.#effort.nudge();

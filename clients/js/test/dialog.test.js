@@ -119,7 +119,9 @@ story('one asks, the other hands it over', async (there) => {
   assert.equal(await alice.evaluate(() => dialog.open), false, 'she knows');
 });
 
-story('one asks, the other keeps it, and a second time is too soon', async (there) => {
+const AGAIN = /^You can ask Alice Martin again in (\d+ s|1 min)$/;
+
+story('who is declined knows at once when they can ask again', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
@@ -130,13 +132,40 @@ story('one asks, the other keeps it, and a second time is too soon', async (ther
   await says(bob, 'You are number 1 of 1.');
   await noticed(alice).waitFor({ state: 'hidden' });
   assert.equal(await alice.evaluate(() => lock.state), 'held');
-  await press(bob, 'Ask Alice Martin again');
-  const again = bob.getByRole('button', { name: /^You can ask Alice Martin again in (\d+ s|1 min)$/ });
+  const again = bob.getByRole('button', { name: AGAIN });
   await again.waitFor();
   assert.ok(await again.isDisabled());
   assert.equal(await bob.evaluate(() => lock.state), 'waiting');
+  // Who waits no longer cannot ask sooner.
+  await press(bob, 'Stop waiting');
+  await title(bob, 'Alice Martin is editing');
+  assert.ok(await again.isDisabled());
+  await press(bob, 'Wait');
   await alice.evaluate(() => lock.release());
   await until(bob, 'held');
+});
+
+story('who may ask again does so, and another refusal says how long it is', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await press(alice, 'Not now');
+  await press(bob, 'Ask Alice Martin again');
+  await noticed(alice).getByRole('heading', { name: 'Bob would like to edit' }).waitFor();
+  await says(bob, /^Alice Martin has been asked\./);
+  assert.equal(await bob.getByText('Alice Martin keeps it for now.').count(), 0);
+  await press(alice, 'Not now');
+  await bob.getByRole('button', { name: AGAIN }).waitFor();
+}, { LOCKHOUSE_LOCKS_KNOCK_AGAIN_AFTER: '3s' });
+
+story('who asked in another tab and is refused is told how long it is', async (there) => {
+  const { alice, bob } = await two(there);
+  await there.server.ask('bob', 'POST', `/api/v1/workspaces/${WORKSPACE}/lock/knock`, {});
+  await press(alice, 'Not now');
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await title(bob, 'You’re in the queue');
+  await bob.getByRole('button', { name: AGAIN }).waitFor();
 });
 
 story('whoever does not answer loses it to the one who asked', async (there) => {

@@ -94,6 +94,8 @@ story('one asks, the other keeps it', async ({ server, person }) => {
   await alice.waitForFunction(() => lock.view.knock);
   await alice.evaluate(() => lock.decline());
   await bob.waitForFunction(() => told.some(([type]) => type === 'declined'));
+  const { againInMs } = await bob.evaluate(() => told.find(([type]) => type === 'declined')[1]);
+  assert.ok(againInMs > 50_000 && againInMs <= 60_000, `${againInMs} ms`);
   // The place in line stays.
   assert.equal(await bob.evaluate(() => lock.state), 'waiting');
   await bob.evaluate(() => lock.cancel());

@@ -95,7 +95,7 @@ test('the events of a lock have the types of their details', () => compiles('eve
     lock.addEventListener('lost', ({ detail }) => { const name: string | null | undefined = detail.by?.name; return name; });
     lock.addEventListener('change', ({ detail }) => { const is: boolean = detail.isConnected; return is; });
     lock.addEventListener('knock', ({ detail }) => { const id: string = detail.user_id; return id; });
-    lock.addEventListener('declined', { handleEvent() {} });
+    lock.addEventListener('declined', { handleEvent({ detail }) { const ms: number = detail.againInMs; return ms; } });
     // @ts-expect-error
     lock.addEventListener('held', ({ detail }) => detail.fences);
     const listener = (event: Event) => event.type;

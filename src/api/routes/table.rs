@@ -101,7 +101,7 @@ pub const ROUTES: &[Route] = &[
         path: "/api/v1/workspaces/{workspace_id}/lock/knock/decline",
         name: "declineKnock",
         summary: "Keep the lock, though somebody asks for it",
-        about: "For the holder. The next who knocked is shown then. `declined` is false when nobody had knocked, so a repeat is harmless.",
+        about: "For the holder. The next who knocked is shown then. The event `lock.knock_declined` tells the one who was declined when they may knock again (`detail.again_in_ms`). `declined` is false when nobody had knocked, so a repeat is harmless.",
         right: Right::Lock,
         handler: handoff::decline,
         query: &[],
