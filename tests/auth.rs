@@ -437,9 +437,14 @@ fn a_proxy_is_believed_from_its_address_and_nobody_else() {
     ask(&server, &[("Remote-User", "alice"), ("remote-user", "mallory")]).refused(400, "invalid_request");
     ask(&server, &[("Remote-User", "")]).refused(401, "unauthenticated");
     ask(&server, &[("Remote-User", "alice"), ("X-Forwarded-For", "192.0.2.1")]).expect(200);
-    // What the proxy writes is taken as it is: nobody is called somebody else in other letters.
-    let lock = ask(&server, &[("Remote-User", "%61lice"), ("Remote-Name", "")]).expect(200)["lock"].clone();
-    assert_eq!((&lock["locked_by_user_id"], &lock["locked_by_name"]), (&json!("%61lice"), &Value::Null));
+    // The rule for escapes is the one for every header. Nobody passes for alice by a name with escapes in it.
+    for (value, user) in [("zo%C3%AB", "zoë"), ("50%25 alice", "50% alice"), ("a%2561", "a%61")] {
+        let lock = ask(&server, &[("Remote-User", value), ("Remote-Name", "")]).expect(200)["lock"].clone();
+        assert_eq!((&lock["locked_by_user_id"], &lock["locked_by_name"]), (&json!(user), &Value::Null));
+    }
+    for value in ["a%zz", "50%", "%61lice", "alice%40example.com", "%2e", "%FF"] {
+        ask(&server, &[("Remote-User", value)]).refused(400, "invalid_request");
+    }
     // What the browser says to the proxy is not for us; a token of ours is.
     let basic = [("Remote-User", "alice"), ("Authorization", "Basic YWxpY2U6eA==")];
     assert_eq!(ask(&server, &basic).expect(200)["lock"]["locked_by_user_id"], "alice");

@@ -215,9 +215,10 @@ impl Auth {
             (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials, effort),
             (Some(token), _) => self.by_jwt(token, effort),
             (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
-                // The door has encoded what was not ASCII, and each %: what the proxy wrote is taken as it is.
                 let header = &self.means.user_header;
-                let user_id = UserId::parse_as(header, &id_in_header(header, user_id)?)?;
+                let decoded = id_in_header(header, user_id)?;
+                only_needed_escapes(header, user_id)?;
+                let user_id = UserId::parse_as(header, &decoded)?;
                 token::is_no_token(&user_id).map_err(|error| renamed(header, error))?;
                 let name = match name {
                     None => Name::Unsaid,
@@ -401,6 +402,19 @@ pub fn id_in_header(field: &str, value: &str) -> Result<String, Error> {
         ));
     }
     decode(field, value)
+}
+
+/// Refuses an escape that stands for a visible ASCII character other than `%`. A proxy sends such a character as it is.
+/// An escape of one comes from a user who is registered as `%61lice` and would be taken for `alice`.
+fn only_needed_escapes(header: &str, value: &str) -> Result<(), Error> {
+    let is_needed = |escape: &str| {
+        let byte = escape.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        byte.is_none_or(|byte| byte == b'%' || !byte.is_ascii_graphic())
+    };
+    if value.split('%').skip(1).all(is_needed) {
+        return Ok(());
+    }
+    Err(Error::invalid(header, "must not percent-encode a visible ASCII character other than %"))
 }
 
 #[cfg(test)]
