@@ -22,7 +22,7 @@ use lockhouse::api::problem::Problem;
 use lockhouse::api::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::api::tiny::READERS;
 use lockhouse::app::Service;
-use lockhouse::events::piece::Piece;
+use lockhouse::events::piece::StreamChunk;
 
 /// The tickets of all tests, by the name that the path gives.
 static TICKETS: Mutex<Option<HashMap<String, Ticket>>> = Mutex::new(None);
@@ -285,7 +285,7 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
 fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_there_may_be() {
     const MOST: usize = 8 << 20;
     let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = MOST);
-    let kept = || server.running().service().hub().meter().bytes();
+    let kept = || server.running().service().broadcaster().meter().bytes();
     let follow = |name: &str| {
         let client = ask(&server, name, "1.1");
         (client, ticket(name).stream(&Response::empty(200)))
@@ -307,7 +307,7 @@ fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_the
     drop(deaf);
     common::eventually(|| kept() == 0);
     let all: Vec<_> = (0..60).map(|number| follow(&format!("all-{number}"))).collect();
-    let shared = Piece::new(&vec![b'x'; 64 * 1024], server.running().service().hub().meter());
+    let shared = StreamChunk::new(&vec![b'x'; 64 * 1024], server.running().service().broadcaster().meter());
     for (_, stream) in &all {
         assert!(stream.share(&shared) && stream.share(&shared));
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::exchange::{Outlet, PutOff, Response, Seen};
 use super::outbox::{Holds, ResponseMessage, Waiting};
 use super::problem::{Code, Problem};
-use crate::events::piece::Piece;
+use crate::events::piece::StreamChunk;
 
 /// How a response is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Stream {
 
     /// Sends a piece that others are sent, too, and that is kept once for all of them.
     #[expect(clippy::must_use_candidate, reason = "who is told later that the client is gone need not look")]
-    pub fn share(&self, piece: &Piece) -> bool {
+    pub fn share(&self, piece: &StreamChunk) -> bool {
         let Some(waiting) = self.waiting.as_ref().filter(|waiting| !waiting.is_gone()) else { return false };
         // An empty chunk would be the end.
         piece.bytes().is_empty() || waiting.post_piece(piece.clone())
@@ -248,8 +248,8 @@ mod tests {
             letters,
             [
                 ResponseMessage::Begin(b"200 Stream 1".to_vec()),
-                ResponseMessage::Piece(Piece::new(b"a", holds.meter())),
-                ResponseMessage::Piece(Piece::new(b"b", holds.meter())),
+                ResponseMessage::StreamChunk(StreamChunk::new(b"a", holds.meter())),
+                ResponseMessage::StreamChunk(StreamChunk::new(b"b", holds.meter())),
                 ResponseMessage::End
             ]
         );

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::events::piece::{Meter, Piece};
+use crate::events::piece::{StreamChunk, StreamMemory};
 
 /// Most bytes of pieces that wait for a client to read them; one that is further behind is cut off.
 pub const BEHIND_BYTES: usize = 256 * 1024;
@@ -23,7 +23,7 @@ pub enum ResponseMessage {
     /// The head of a response that comes in pieces.
     Begin(Vec<u8>),
     /// A piece of it.
-    Piece(Piece),
+    StreamChunk(StreamChunk),
     /// It was the last one.
     End,
     /// The client reads too slowly: no more of it.
@@ -37,7 +37,7 @@ impl ResponseMessage {
         match self {
             Self::Whole(bytes) | Self::Begin(bytes) => bytes.len(),
             // The bytes of a piece may be others', too: the meter has them.
-            Self::Piece(_) | Self::End | Self::Cut | Self::Waits => 0,
+            Self::StreamChunk(_) | Self::End | Self::Cut | Self::Waits => 0,
         }
     }
 }
@@ -62,7 +62,7 @@ pub struct Holds {
     lost: Mutex<VecDeque<u64>>,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    meter: Arc<Meter>,
+    meter: Arc<StreamMemory>,
 }
 
 /// What the two ends of a hold share.
@@ -84,13 +84,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Holds {
     /// Pieces are counted by `meter`.
     #[must_use]
-    pub fn new(meter: &Arc<Meter>) -> Self {
+    pub fn new(meter: &Arc<StreamMemory>) -> Self {
         Self { meter: Arc::clone(meter), ..Self::default() }
     }
 
     /// What counts the pieces.
     #[must_use]
-    pub const fn meter(&self) -> &Arc<Meter> {
+    pub const fn meter(&self) -> &Arc<StreamMemory> {
         &self.meter
     }
 
@@ -258,12 +258,12 @@ impl Waiting {
         self.line.gone.load(Ordering::SeqCst)
     }
 
-    pub(super) fn piece(&self, bytes: &[u8]) -> Piece {
-        Piece::new(bytes, &self.holds.meter)
+    pub(super) fn piece(&self, bytes: &[u8]) -> StreamChunk {
+        StreamChunk::new(bytes, &self.holds.meter)
     }
 
     /// Posts a piece, if the client is not too far behind; else it is cut off.
-    pub(super) fn post_piece(&self, piece: Piece) -> bool {
+    pub(super) fn post_piece(&self, piece: StreamChunk) -> bool {
         let length = piece.bytes().len();
         let behind = self.line.behind.fetch_add(length, Ordering::SeqCst);
         // Whoever has read all there was may get more at once.
@@ -273,7 +273,7 @@ impl Waiting {
             self.post(ResponseMessage::Cut);
             return false;
         }
-        self.post(ResponseMessage::Piece(piece));
+        self.post(ResponseMessage::StreamChunk(piece));
         true
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::GREATEST;
 use super::problem::Code;
-use crate::app::FACES;
+use crate::app::MAX_PRESENT_USERS;
 use crate::auth::Scope;
 use crate::config::AuthMode;
 use crate::domain::event::EventType;
@@ -214,7 +214,7 @@ fn presence() -> Value {
         ("lock", nullable("Lock")),
         ("knocks", list("Knock")),
         ("waiting", json!({ "type": "array", "items": waiter })),
-        ("followers", json!({ "type": "array", "maxItems": FACES, "items": object(person()) })),
+        ("followers", json!({ "type": "array", "maxItems": MAX_PRESENT_USERS, "items": object(person()) })),
     ])
 }
 

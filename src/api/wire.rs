@@ -12,7 +12,7 @@ use crate::domain::access::Rules;
 use crate::domain::event::{Event, EventType, Lost};
 use crate::domain::handoff::Knock;
 use crate::domain::{DisplayName, Lock, SessionId, UserId};
-use crate::events::broadcaster::Words;
+use crate::events::broadcaster::EventEncoder;
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Members of a JSON object, each as it is written: numbers of the metadata are not read in between.
@@ -209,7 +209,7 @@ impl<'a> WorkspaceEventOut<'a> {
 }
 
 /// How the followers of the events are told of them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
-pub const WORDS: Words = Words {
+pub const EVENT_ENCODER: EventEncoder = EventEncoder {
     event: |event, lock, rules, now, clock| {
         #[derive(Serialize)]
         struct Told<'a> {
@@ -229,7 +229,7 @@ pub const WORDS: Words = Words {
         format!("id: {}\nevent: {}\ndata: {data}\n\n", event.revision, event.event_type.as_str()).into_bytes()
     },
     reset: |revision| format!("id: {revision}\nevent: reset\ndata: {{}}\n\n").into_bytes(),
-    silence: b": still here\n\n",
+    keep_alive: b": still here\n\n",
 };
 
 /// Time until the one who was declined may ask again, in milliseconds; 0 when they may.

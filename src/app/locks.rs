@@ -9,7 +9,7 @@ use crate::domain::handoff::{Ask, Asked, Replied, Reply};
 use crate::domain::member::{Actor, Need};
 use crate::domain::{Acquire, Acquired, Authority, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
 use crate::error::{Denied, Error, Limit};
-use crate::events::presence::Face;
+use crate::events::presence::PresentUser;
 use crate::metrics::Metrics;
 use crate::store::audit::{self, Filter};
 use crate::store::events::Author;
@@ -22,17 +22,17 @@ use crate::store::{AsOf, Write, events, handoff, locks, workspaces};
 use crate::time::Ttl;
 
 /// Most people who follow a workspace that are shown.
-pub const FACES: usize = 500;
+pub const MAX_PRESENT_USERS: usize = 500;
 
 /// Who is there on a workspace.
 #[derive(Debug)]
-pub struct Presence {
+pub struct WorkspacePresence {
     /// The live lock, with its holder and who knocked.
     pub lock: Option<Lock>,
     /// Who waits for it, in the order in which they will get it.
     pub waiting: Vec<Place>,
-    /// Who follows its events by its name, at most [`FACES`].
-    pub followers: Vec<Face>,
+    /// Who follows its events by its name, at most [`MAX_PRESENT_USERS`].
+    pub followers: Vec<PresentUser>,
 }
 
 impl Service {
@@ -70,7 +70,7 @@ impl Service {
         let of = request.workspace_id.clone();
         client.when_gone(Box::new(move || {
             store.queue().somebody_left(&of);
-            store.watch().ring();
+            store.notifier().wake();
         }));
         let workspace_id = request.workspace_id.clone();
         let client = Counted { client, metrics: Arc::clone(&self.metrics) };
@@ -239,21 +239,22 @@ impl Service {
     ///
     /// # Errors
     /// As [`Self::lock`].
-    pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<AsOf<Presence>, Error> {
+    pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<AsOf<WorkspacePresence>, Error> {
         let AsOf { now, value: lock } = self.lock(workspace_id)?;
         let mut waiting = self.store.queue().line(workspace_id);
         waiting.retain(|place| place.waits(now));
         let followers = self.followers(workspace_id)?;
-        Ok(AsOf { now, value: Presence { lock, waiting, followers } })
+        Ok(AsOf { now, value: WorkspacePresence { lock, waiting, followers } })
     }
 
     /// Who follows the events of a workspace, and is told them.
-    fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<Face>, Error> {
-        let mut faces = self.hub.faces(workspace_id, FACES);
+    fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<PresentUser>, Error> {
+        let mut faces = self.broadcaster.presence(workspace_id, MAX_PRESENT_USERS);
         if faces.iter().any(|face| face.is_member) {
             let members = self.store.read(|connection, _| {
-                let is_member =
-                    |face: &Face| Ok(workspaces::role(connection, workspace_id, &face.user_id)?.is_some());
+                let is_member = |face: &PresentUser| {
+                    Ok(workspaces::role(connection, workspace_id, &face.user_id)?.is_some())
+                };
                 faces.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
             })?;
             let mut are_members = members.value.into_iter();

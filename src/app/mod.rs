@@ -18,13 +18,13 @@ use crate::domain::member::{Actor, Need};
 use crate::domain::{Claim, WorkspaceId};
 use crate::error::{Denied, Error, Limit};
 use crate::events::broadcaster::Broadcaster;
-use crate::events::stream_limit::Seat;
+use crate::events::stream_limit::StreamSlot;
 use crate::metrics::Metrics;
 use crate::store::locks::Stepped;
 use crate::store::{AsOf, Store, Write, events, locks as stored, workspaces as memberships};
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
-pub use locks::{FACES, Presence};
+pub use locks::{MAX_PRESENT_USERS, WorkspacePresence};
 pub use tokens::Recalled;
 
 /// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
@@ -46,7 +46,7 @@ pub enum Ready {
 #[derive(Debug)]
 pub struct Service {
     store: Arc<Store>,
-    hub: Arc<Broadcaster>,
+    broadcaster: Arc<Broadcaster>,
     rules: Arc<Rules>,
     history_keep: Option<Ttl>,
     max_wait: Ttl,
@@ -81,7 +81,7 @@ impl Service {
             history_keep: config.history.keep.map(Ttl::from_duration),
             max_wait: config.locks.max_wait,
             wake,
-            hub: Broadcaster::new(Arc::clone(&store), Arc::clone(&rules), Arc::clone(&metrics)),
+            broadcaster: Broadcaster::new(Arc::clone(&store), Arc::clone(&rules), Arc::clone(&metrics)),
             metrics,
             rules,
             store,
@@ -133,8 +133,8 @@ impl Service {
 
     /// Those who follow the events.
     #[must_use]
-    pub const fn hub(&self) -> &Arc<Broadcaster> {
-        &self.hub
+    pub const fn broadcaster(&self) -> &Arc<Broadcaster> {
+        &self.broadcaster
     }
 
     /// Room for one more stream of events of this caller; none is needed for one who is nobody, and can be told apart from
@@ -142,9 +142,9 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::TooMany`] when they have as many as one can.
-    pub fn seat(&self, caller: Option<String>) -> Result<Option<Seat>, Error> {
+    pub fn seat(&self, caller: Option<String>) -> Result<Option<StreamSlot>, Error> {
         let (Some(caller), Some(most)) = (caller, self.streams_per_user) else { return Ok(None) };
-        self.hub.seat(caller, most).map(Some).ok_or_else(|| {
+        self.broadcaster.slot(caller, most).map(Some).ok_or_else(|| {
             self.metrics.limited(Limit::Streams);
             Error::TooMany(Limit::Streams)
         })

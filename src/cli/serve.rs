@@ -19,7 +19,7 @@ use crate::api::outbox::Holds;
 use crate::api::rate::RateLimit;
 use crate::api::routes::{ROUTES, Route};
 use crate::api::tiny::{self, Server};
-use crate::api::wire::WORDS;
+use crate::api::wire::EVENT_ENCODER;
 use crate::app::Service;
 use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
@@ -262,7 +262,7 @@ pub fn start_on(
         .map(|interval| sweeper::start(&service, interval, woken))
         .transpose()
         .map_err(cannot_start)?;
-    let events = service.hub().start(WORDS).map_err(cannot_start)?;
+    let events = service.broadcaster().start(EVENT_ENCODER).map_err(cannot_start)?;
     let app = App {
         routes,
         pages: Pages { console: config.server.console, demo: config.has_demo() },
@@ -273,7 +273,7 @@ pub fn start_on(
         cors_origins: config.server.cors_origins.clone(),
     };
     let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
-    let holds = Arc::new(Holds::new(service.hub().meter()));
+    let holds = Arc::new(Holds::new(service.broadcaster().meter()));
     let server = Server::start(listener, app, Arc::clone(&holds), clock).map_err(cannot_start)?;
     let broke_down = Arc::new(AtomicBool::new(false));
     let behind = Behind {
@@ -374,7 +374,7 @@ impl Running {
         let clock = Clock::system();
         self.door.close(self.grace);
         self.server.stop(self.grace.saturating_sub(clock.monotonic()).max(LEAST_PATIENCE));
-        self.service.hub().stop();
+        self.service.broadcaster().stop();
         if self.events.join().is_err() {
             log::error!("the thread that tells the events had panicked");
         }

@@ -1,13 +1,10 @@
-//! Who follows the events, and the one thread that tells them.
+//! Sends events to their followers. One thread serves all of them.
 //!
-//! Everything that is told is read from the history, where each event has its revision, in the order in which it was
-//! committed; what is told of a commit is only that there is something to read. So there is no seam between what
-//! happened before somebody came and what happens while they are there: each follower has a place in the history, and
-//! goes on from there. Those who are at its end are told of what is new all together, from one read; those who are
-//! behind read on their own, as fast as they take what they get, a little at a time and in turn, and keep nobody waiting.
+//! Events are read from the history, in the order of their revisions. A commit only wakes the thread. Each follower has
+//! a position in the history, so past and new events come by the same way. Followers at the end of the history share one
+//! read. Followers behind it are served in turn, with a limited amount of work in each round.
 //!
-//! The same thread sees to it that what is due happens on time ([`super::timer`]): a lease that ends is an event when it
-//! ends, as long as anybody follows.
+//! The same thread runs the [`super::timer`]: a lease that ends becomes an event when it ends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,11 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::followers::{Audience, FULL, Follower, Page, Said};
-use super::piece::{Meter, Piece};
-use super::presence::{Face, Presence};
-use super::stream_limit::{Seat, StreamLimit};
-use super::timer::Dues;
+use super::followers::{EncodedEvent, Follower, Followers, Page, SINK_FULL};
+use super::piece::{StreamChunk, StreamMemory};
+use super::presence::{Presence, PresentUser};
+use super::stream_limit::{StreamLimit, StreamSlot};
+use super::timer::Timer;
 use crate::domain::access::Rules;
 use crate::domain::event::Event;
 use crate::domain::{Lock, UserId, WorkspaceId};
@@ -31,89 +28,88 @@ use crate::store::events::Kept;
 use crate::store::{Store, events};
 use crate::time::{LeaseClock, Timestamp};
 
-/// Something is said to a follower at least so often, so that nobody between takes the connection for dead.
-const SILENCE: Duration = Duration::from_secs(15);
-/// Events that are read at a time.
+/// Interval of keep-alive comments, so that no proxy takes the stream for dead. Permission is checked as often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Most events of one read.
 const PAGE: u32 = 200;
-/// Pages that are told in one round to those who are not behind.
-const PAGES: usize = 16;
-/// What is done in one round for those who are behind: reading an event, or looking up whether somebody may hear of it, is
-/// one; so that whatever there is to read, those who are not behind, and what is due, wait for some milliseconds only.
-const EFFORT: usize = 4_000;
-/// Telling one of them a page is so much of it.
-const TELLING: usize = 20;
-/// One who has been at the end of the history, and is now so many events behind and takes no more, is told to begin
-/// anew.
-const LAG: i64 = 1_000;
-/// How often those who were full are looked at again.
-const AGAIN: Duration = Duration::from_millis(20);
-/// Threads here that read from the store.
+/// Most reads in one round for followers at the end of the history.
+const PAGES_A_ROUND: usize = 16;
+/// Work in one round for followers behind the end. One unit is one event read, or one role looked up. Other followers and
+/// the timer wait for a round, which takes a few milliseconds.
+const WORK_A_ROUND: usize = 4_000;
+/// Units of work for sending a page to one follower.
+const SEND_COST: usize = 20;
+/// A follower that was at the end, is this many events behind, and takes no more, gets a `reset`.
+const MAX_LAG: i64 = 1_000;
+/// Interval at which full sinks are tried again.
+const FULL_RETRY: Duration = Duration::from_millis(20);
+/// Threads of this module that read from the store.
 pub const READING_THREADS: u32 = 1;
-/// How long to wait after the store could not be read or written.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause after the store could not be read or written.
+const ERROR_RETRY: Duration = Duration::from_secs(1);
 
-/// The way to a follower.
-pub trait Outlet: Send {
-    /// Says something. Returns whether anybody is still there.
-    fn push(&self, piece: &Piece) -> bool;
-    /// Bytes that were said and not taken.
+/// The connection of a follower.
+pub trait EventSink: Send {
+    /// Queues bytes for sending. Returns false when the connection has ended.
+    fn push(&self, piece: &StreamChunk) -> bool;
+    /// Bytes that are queued and not yet sent.
     fn behind(&self) -> usize;
-    /// Whether nobody is there any more.
+    /// Whether the connection has ended.
     fn is_gone(&self) -> bool;
-    /// `callback` is called when nobody is there any more, and dropped when nothing more is to be said.
+    /// Calls `callback` when the connection ends. It is dropped uncalled when the server ends the stream.
     fn when_gone(&self, callback: Box<dyn FnOnce() + Send>);
 }
 
-/// How things are said.
+/// How a stream is written: the format of server-sent events.
 #[derive(Clone, Copy)]
-pub struct Words {
-    /// An event, with the lock that it began if that is still there, as seen now.
+pub struct EventEncoder {
+    /// An event, with the lock that it began if that lock is still live, as seen now.
     pub event: fn(&Event, Option<&Lock>, &Rules, Timestamp, &LeaseClock) -> Vec<u8>,
-    /// What came before this revision is lost to the follower, who has to read the state anew.
+    /// Events up to this revision are missing. The follower must read the state again.
     pub reset: fn(i64) -> Vec<u8>,
-    /// Nothing, aloud.
-    pub silence: &'static [u8],
+    /// A comment that carries nothing.
+    pub keep_alive: &'static [u8],
 }
 
-/// From where somebody follows.
+/// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    /// What happens from now on.
+pub enum StartFrom {
+    /// With the next event.
     Now,
-    /// Everything after this revision.
+    /// With the first event after this revision.
     After(i64),
 }
 
-/// What somebody wants to hear.
-pub struct Wish {
-    /// From where on.
-    pub from: From,
-    /// Only what happens on these workspaces; on all when there are none.
+/// What a follower asked for.
+pub struct Subscription {
+    /// Where the stream begins.
+    pub from: StartFrom,
+    /// Only events of these workspaces. Empty: of all.
     pub workspaces: Vec<WorkspaceId>,
-    /// Only what this member may see, and that they may not any more; everything if there is none.
+    /// Only events that this member may see, and the one that ends their membership. None: all events.
     pub member: Option<UserId>,
-    /// Whether they may still. It is asked every fifteen seconds.
-    pub may_still: Box<dyn Fn() -> bool + Send>,
+    /// Whether the credentials are still good. Called every 15 seconds.
+    pub still_allowed: Box<dyn Fn() -> bool + Send>,
 }
 
-/// What is left to be told.
+/// What is left to send after a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rest {
+enum Backlog {
     Nothing,
-    /// Something, to those who have to take first what they were told before.
+    /// Only followers with full sinks are behind.
     Full,
     More,
 }
 
-/// Those who follow the events.
+/// The followers of events.
 pub struct Broadcaster {
     store: Arc<Store>,
     rules: Arc<Rules>,
-    faces: Arc<Presence>,
-    seats: Arc<StreamLimit>,
+    presence: Arc<Presence>,
+    stream_limit: Arc<StreamLimit>,
     metrics: Arc<Metrics>,
-    meter: Arc<Meter>,
-    joining: Mutex<Vec<Follower>>,
+    meter: Arc<StreamMemory>,
+    new_followers: Mutex<Vec<Follower>>,
     stopping: AtomicBool,
 }
 
@@ -125,132 +121,139 @@ impl std::fmt::Debug for Broadcaster {
 
 impl Broadcaster {
     pub(crate) fn new(store: Arc<Store>, rules: Arc<Rules>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let watch = Arc::clone(store.watch());
-        store.clock().clock().when_moved(move || watch.ring());
+        let notifier = Arc::clone(store.notifier());
+        store.clock().clock().when_moved(move || notifier.wake());
         Arc::new(Self {
             rules,
-            faces: Arc::default(),
-            seats: Arc::default(),
+            presence: Arc::default(),
+            stream_limit: Arc::default(),
             metrics,
             meter: Arc::default(),
             store,
-            joining: Mutex::default(),
+            new_followers: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
     }
 
-    /// Starts the thread that tells the followers.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(self: &Arc<Self>, words: Words) -> io::Result<JoinHandle<()>> {
-        let hub = Arc::clone(self);
-        Builder::new().name("events".to_owned()).spawn(move || hub.run(words))
+    pub fn start(self: &Arc<Self>, encoder: EventEncoder) -> io::Result<JoinHandle<()>> {
+        let broadcaster = Arc::clone(self);
+        Builder::new().name("events".to_owned()).spawn(move || broadcaster.run(encoder))
     }
 
-    /// Room for one more stream of `of`, if they have fewer than `most`.
+    /// Reserves one more stream for the caller `of`, if they have fewer than `most`.
     #[must_use]
-    pub fn seat(&self, of: String, most: u32) -> Option<Seat> {
-        self.seats.take(of, most)
+    pub fn slot(&self, of: String, most: u32) -> Option<StreamSlot> {
+        self.stream_limit.take(of, most)
     }
 
-    /// Somebody follows the events, until they go away or may not any more. Who they are is shown on the workspaces that
-    /// they named.
-    pub fn follow(&self, wish: Wish, face: Option<&Face>, seat: Option<Seat>, outlet: Box<dyn Outlet>) {
-        let presence = face.map(|face| self.faces.enter(face, wish.workspaces.clone()));
-        let watch = Arc::clone(self.store.watch());
-        outlet.when_gone(Box::new(move || {
-            drop((presence, seat));
-            watch.ring();
+    /// Adds a follower. It stays until its connection ends or its permission does. `user` is shown as present on the
+    /// workspaces of the subscription.
+    pub fn follow(
+        &self,
+        subscription: Subscription,
+        user: Option<&PresentUser>,
+        slot: Option<StreamSlot>,
+        sink: Box<dyn EventSink>,
+    ) {
+        let presence = user.map(|user| self.presence.enter(user, subscription.workspaces.clone()));
+        let notifier = Arc::clone(self.store.notifier());
+        sink.when_gone(Box::new(move || {
+            drop((presence, slot));
+            notifier.wake();
         }));
         let now = self.store.clock().clock().monotonic();
-        let follower = Follower { place: 0, caught_up: false, wish, outlet, said_at: now, asked_at: now };
-        self.joining.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
-        self.store.watch().ring();
+        let follower =
+            Follower { revision: 0, caught_up: false, subscription, sink, sent_at: now, checked_at: now };
+        self.new_followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+        self.store.notifier().wake();
     }
 
-    /// Who follows this workspace by its name, each person once, at most `limit`.
+    /// Users whose subscription names this workspace: each once, at most `limit`.
     #[must_use]
-    pub fn faces(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<Face> {
-        self.faces.of(workspace_id, limit)
+    pub fn presence(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<PresentUser> {
+        self.presence.of(workspace_id, limit)
     }
 
-    /// What is kept of events on their way to those who follow.
+    /// Counts the bytes that are queued for followers.
     #[must_use]
-    pub const fn meter(&self) -> &Arc<Meter> {
+    pub const fn meter(&self) -> &Arc<StreamMemory> {
         &self.meter
     }
 
-    fn piece(&self, bytes: &[u8]) -> Piece {
-        Piece::new(bytes, &self.meter)
+    fn piece(&self, bytes: &[u8]) -> StreamChunk {
+        StreamChunk::new(bytes, &self.meter)
     }
 
-    /// Ends the thread. Whoever still follows is let go of.
+    /// Ends the thread and all streams.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.store.watch().ring();
+        self.store.notifier().wake();
     }
 
-    fn run(&self, words: Words) {
-        let mut audience = Audience { end: self.store.watch().revision(), ..Audience::default() };
-        let mut dues = Dues::new(Arc::clone(&self.store), Arc::clone(&self.rules));
+    fn run(&self, encoder: EventEncoder) {
+        let mut all = Followers { end: self.store.notifier().revision(), ..Followers::default() };
+        let mut timer = Timer::new(Arc::clone(&self.store), Arc::clone(&self.rules));
         while !self.stopping.load(Ordering::SeqCst) {
-            let patience = match self.round(&mut audience, words) {
-                Ok(patience) => patience,
+            let timeout = match self.round(&mut all, encoder) {
+                Ok(timeout) => timeout,
                 Err(error) => {
-                    log::warn!("the followers of the events cannot be told just now: {error}");
-                    PAUSE
+                    log::warn!("cannot read events for their followers: {error}; next try in 1 s");
+                    ERROR_RETRY
                 }
             };
-            // What that brings about is told in the next round, for which the bell rings.
-            let due = dues.see_to();
-            self.store.watch().listen(patience.min(due));
+            // Events of these writes are sent in the next round; the commit wakes this thread.
+            let due = timer.run_due();
+            self.store.notifier().wait(timeout.min(due));
         }
     }
 
-    /// Tells everybody what there is to tell, but not more than takes a moment. Returns how long nothing happens unless the
-    /// bell rings.
-    fn round(&self, audience: &mut Audience, words: Words) -> Result<Duration, Error> {
-        audience.followers.retain(|follower| !follower.outlet.is_gone());
-        if audience.followers.is_empty() {
-            // Nobody is told, and nobody misses it: whoever comes reads from the history.
-            audience.end = self.store.watch().revision();
+    /// Sends a limited number of events. Returns how long the thread may sleep unless it is woken.
+    fn round(&self, all: &mut Followers, encoder: EventEncoder) -> Result<Duration, Error> {
+        all.streams.retain(|follower| !follower.sink.is_gone());
+        if all.streams.is_empty() {
+            // A new follower reads from the history, so nothing is missed.
+            all.end = self.store.notifier().revision();
         }
-        self.welcome(&mut audience.followers, audience.end, words)?;
-        let count = audience.followers.len();
+        self.admit(&mut all.streams, all.end, encoder)?;
+        let count = all.streams.len();
         self.metrics.followers.set(i64::try_from(count).unwrap_or(i64::MAX));
-        self.store.watch().ring_for_all(count > 0 || !self.store.queue().is_empty());
+        self.store.notifier().wake_on_every_commit(count > 0 || !self.store.queue().is_empty());
         if count == 0 {
-            return Ok(SILENCE);
+            return Ok(KEEP_ALIVE);
         }
-        let rest = self.tell(audience, words)?.max(self.catch_up(audience, words)?);
-        let next_word = self.break_the_silence(&mut audience.followers, words);
-        Ok(match rest {
-            Rest::Nothing => next_word,
-            Rest::Full => next_word.min(AGAIN),
-            Rest::More => Duration::ZERO,
+        let backlog = self.tell(all, encoder)?.max(self.catch_up(all, encoder)?);
+        let until_keep_alive = self.send_keep_alives(&mut all.streams, encoder);
+        Ok(match backlog {
+            Backlog::Nothing => until_keep_alive,
+            Backlog::Full => until_keep_alive.min(FULL_RETRY),
+            Backlog::More => Duration::ZERO,
         })
     }
 
-    fn welcome(&self, followers: &mut Vec<Follower>, end: i64, words: Words) -> Result<(), Error> {
-        let joining = std::mem::take(&mut *self.joining.lock().unwrap_or_else(PoisonError::into_inner));
-        if joining.is_empty() {
+    fn admit(&self, followers: &mut Vec<Follower>, end: i64, encoder: EventEncoder) -> Result<(), Error> {
+        let new_followers =
+            std::mem::take(&mut *self.new_followers.lock().unwrap_or_else(PoisonError::into_inner));
+        if new_followers.is_empty() {
             return Ok(());
         }
-        let silence = self.piece(words.silence);
-        for mut follower in joining {
-            // So that whoever asked knows at once that it is heard.
-            let mut heard = follower.outlet.push(&silence);
-            follower.place = match follower.wish.from {
-                From::Now => end,
-                From::After(place) => {
+        let keep_alive = self.piece(encoder.keep_alive);
+        for mut follower in new_followers {
+            // The client learns at once that the stream is open.
+            let mut heard = follower.sink.push(&keep_alive);
+            follower.revision = match follower.subscription.from {
+                StartFrom::Now => end,
+                StartFrom::After(revision) => {
                     let Kept { first, last } = self.kept()?;
-                    // A revision beyond the last is of another database, or of one that was restored.
-                    if place > last || place + 1 < first {
-                        heard = follower.outlet.push(&self.piece(&(words.reset)(last)));
+                    // A revision above the last one belongs to another or a restored database.
+                    if revision > last || revision + 1 < first {
+                        heard = follower.sink.push(&self.piece(&(encoder.reset)(last)));
                         last
                     } else {
-                        place
+                        revision
                     }
                 }
             };
@@ -265,79 +268,81 @@ impl Broadcaster {
         self.store.read(|connection, _| events::kept(connection)).map(|kept| kept.value)
     }
 
-    /// Tells those who are at the end of the history what is new in it.
-    fn tell(&self, audience: &mut Audience, words: Words) -> Result<Rest, Error> {
-        let Audience { followers, end, .. } = audience;
-        for _ in 0..PAGES {
-            if *end >= self.store.watch().revision() {
-                return Ok(Rest::Nothing);
+    /// Sends new events to followers at the end of the history.
+    fn tell(&self, all: &mut Followers, encoder: EventEncoder) -> Result<Backlog, Error> {
+        let Followers { streams: followers, end, .. } = all;
+        for _ in 0..PAGES_A_ROUND {
+            if *end >= self.store.notifier().revision() {
+                return Ok(Backlog::Nothing);
             }
-            let mut page = self.page(*end, words)?;
-            let Some(last) = page.events.last().map(|said| said.revision) else { return Ok(Rest::Nothing) };
-            for follower in followers.iter_mut().filter(|follower| follower.place >= *end) {
+            let mut page = self.page(*end, encoder)?;
+            let Some(last) = page.events.last().map(|event| event.revision) else {
+                return Ok(Backlog::Nothing);
+            };
+            for follower in followers.iter_mut().filter(|follower| follower.revision >= *end) {
                 page.tell(follower, &self.store)?;
             }
             *end = last;
         }
-        Ok(Rest::More)
+        Ok(Backlog::More)
     }
 
-    /// Tells those who are behind what they have not heard, as far as they take it, each in turn.
-    fn catch_up(&self, audience: &mut Audience, words: Words) -> Result<Rest, Error> {
-        let Audience { followers, end, turn } = audience;
+    /// Sends missed events to followers behind the end, each in turn.
+    fn catch_up(&self, all: &mut Followers, encoder: EventEncoder) -> Result<Backlog, Error> {
+        let Followers { streams: followers, end, turn } = all;
         let (end, first) = (*end, *turn % followers.len().max(1));
         *turn = first;
-        // Those who came together are at the same place.
+        // Followers at the same position share a page.
         let mut pages: HashMap<i64, Page> = HashMap::new();
-        let (mut effort, mut rest) = (EFFORT, Rest::Nothing);
+        let (mut work, mut backlog) = (WORK_A_ROUND, Backlog::Nothing);
         let (later, sooner) = followers.split_at_mut(first);
         for (passed, follower) in sooner.iter_mut().chain(later).enumerate() {
-            if follower.place >= end {
+            if follower.revision >= end {
                 follower.caught_up = true;
                 continue;
             }
-            if follower.outlet.behind() >= FULL {
-                if follower.caught_up && end - follower.place > LAG {
-                    follower.outlet.push(&self.piece(&(words.reset)(end)));
+            if follower.sink.behind() >= SINK_FULL {
+                if follower.caught_up && end - follower.revision > MAX_LAG {
+                    follower.sink.push(&self.piece(&(encoder.reset)(end)));
                     follower.end();
                 }
-                rest = rest.max(Rest::Full);
+                backlog = backlog.max(Backlog::Full);
                 continue;
             }
-            if effort == 0 {
+            if work == 0 {
                 *turn = first + passed;
-                return Ok(Rest::More);
+                return Ok(Backlog::More);
             }
-            let page = match pages.entry(follower.place) {
+            let page = match pages.entry(follower.revision) {
                 Entry::Occupied(page) => page.into_mut(),
-                Entry::Vacant(place) => {
-                    let page = place.insert(self.page(follower.place, words)?);
-                    effort = effort.saturating_sub(page.events.len());
+                Entry::Vacant(revision) => {
+                    let page = revision.insert(self.page(follower.revision, encoder)?);
+                    work = work.saturating_sub(page.events.len());
                     page
                 }
             };
-            if follower.place + 1 < page.kept_from {
-                follower.outlet.push(&self.piece(&(words.reset)(end)));
-                follower.place = end;
+            if follower.revision + 1 < page.kept_from {
+                follower.sink.push(&self.piece(&(encoder.reset)(end)));
+                follower.revision = end;
                 continue;
             }
             let before = page.looked_up;
             page.tell(follower, &self.store)?;
             let looked_up = page.looked_up - before;
-            effort = effort.saturating_sub(TELLING + follower.wish.workspaces.len() + looked_up);
-            if follower.place < end {
-                let stuck = page.events.is_empty() || follower.outlet.behind() >= FULL;
-                rest = rest.max(if stuck { Rest::Full } else { Rest::More });
+            work = work.saturating_sub(SEND_COST + follower.subscription.workspaces.len() + looked_up);
+            if follower.revision < end {
+                let stuck = page.events.is_empty() || follower.sink.behind() >= SINK_FULL;
+                backlog = backlog.max(if stuck { Backlog::Full } else { Backlog::More });
             }
         }
-        Ok(rest)
+        Ok(backlog)
     }
 
-    /// The events after a revision, as far as it is known who was there when they happened.
-    fn page(&self, after: i64, words: Words) -> Result<Page, Error> {
-        let watch = self.store.watch();
-        let last = watch.revision();
-        // What is forgotten meanwhile is missed by nobody who is told only where the history begins after that.
+    /// Reads and encodes the events after a revision.
+    fn page(&self, after: i64, encoder: EventEncoder) -> Result<Page, Error> {
+        let notifier = self.store.notifier();
+        let last = notifier.revision();
+        // `kept_from` is read after the events: events deleted in between are noticed.
         let found = self.store.read_locks(|read| {
             let found = events::after(read, after, PAGE)?;
             Ok((found, events::kept(read.connection())?.first))
@@ -345,10 +350,10 @@ impl Broadcaster {
         let now = found.now;
         let (found, kept_from) = found.value;
         let clock = self.store.clock();
-        let say = |(event, lock): (Event, Option<Lock>)| Said {
-            piece: self.piece(&(words.event)(&event, lock.as_ref(), &self.rules, now, clock)),
+        let say = |(event, lock): (Event, Option<Lock>)| EncodedEvent {
+            piece: self.piece(&(encoder.event)(&event, lock.as_ref(), &self.rules, now, clock)),
             revision: event.revision,
-            members: watch.members_until(event.revision),
+            members: notifier.members_of_deleted(event.revision),
             event_type: event.event_type,
             workspace_id: event.workspace_id,
             user_id: event.user_id,
@@ -357,27 +362,27 @@ impl Broadcaster {
         Ok(Page::of(events, kept_from))
     }
 
-    /// Returns how long it is until somebody has heard nothing for too long.
-    fn break_the_silence(&self, followers: &mut [Follower], words: Words) -> Duration {
+    /// Sends keep-alives and checks permissions that are due. Returns the time until the next one.
+    fn send_keep_alives(&self, followers: &mut [Follower], encoder: EventEncoder) -> Duration {
         let now = self.store.clock().clock().monotonic();
-        let mut next = SILENCE;
-        let mut silence = None;
+        let mut next = KEEP_ALIVE;
+        let mut keep_alive = None;
         for follower in followers {
-            let unasked = now.saturating_sub(follower.asked_at);
-            if unasked >= SILENCE {
-                follower.asked_at = now;
-                if !(follower.wish.may_still)() {
+            let unchecked = now.saturating_sub(follower.checked_at);
+            if unchecked >= KEEP_ALIVE {
+                follower.checked_at = now;
+                if !(follower.subscription.still_allowed)() {
                     follower.end();
                 }
             }
-            let silent = now.saturating_sub(follower.said_at);
-            if silent >= SILENCE {
-                follower.outlet.push(silence.get_or_insert_with(|| self.piece(words.silence)));
-                follower.said_at = now;
+            let quiet = now.saturating_sub(follower.sent_at);
+            if quiet >= KEEP_ALIVE {
+                follower.sink.push(keep_alive.get_or_insert_with(|| self.piece(encoder.keep_alive)));
+                follower.sent_at = now;
             } else {
-                next = next.min(SILENCE.saturating_sub(silent));
+                next = next.min(KEEP_ALIVE.saturating_sub(quiet));
             }
-            next = next.min(SILENCE.saturating_sub(now.saturating_sub(follower.asked_at)));
+            next = next.min(KEEP_ALIVE.saturating_sub(now.saturating_sub(follower.checked_at)));
         }
         next
     }
@@ -394,11 +399,11 @@ mod tests {
     use crate::store::{Options, locks};
     use crate::time::{Clock, ManualClock, WallTime};
 
-    /// A follower's events, counted.
-    struct Ear(Arc<AtomicUsize>);
+    /// Counts the events that it is sent.
+    struct CountingSink(Arc<AtomicUsize>);
 
-    impl Outlet for Ear {
-        fn push(&self, piece: &Piece) -> bool {
+    impl EventSink for CountingSink {
+        fn push(&self, piece: &StreamChunk) -> bool {
             self.0.fetch_add(usize::from(piece.bytes() == b"event"), Ordering::SeqCst);
             true
         }
@@ -416,16 +421,16 @@ mod tests {
 
     static READ: AtomicUsize = AtomicUsize::new(0);
 
-    const COUNTED: Words = Words {
+    const COUNTING: EventEncoder = EventEncoder {
         event: |_, _, _, _, _| {
             READ.fetch_add(1, Ordering::SeqCst);
             b"event".to_vec()
         },
         reset: |_| b"reset".to_vec(),
-        silence: b"",
+        keep_alive: b"",
     };
 
-    /// A hub with a history of so many events, two for each turn.
+    /// A broadcaster with a history of two events for each turn.
     fn with_history(path: std::path::PathBuf, turns: usize) -> Arc<Broadcaster> {
         let options = Options {
             path,
@@ -457,35 +462,35 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_behind_is_told_a_little_at_a_time_each_in_turn_and_keeps_nobody_waiting() {
+    fn followers_behind_the_end_are_served_in_turn_with_a_limit_per_round() {
         const FOLLOWERS: usize = 500;
         const EVENTS: usize = 2_000;
         let directory = tempfile::tempdir().unwrap();
-        let hub = with_history(directory.path().join("lockhouse.db"), EVENTS / 2);
+        let broadcaster = with_history(directory.path().join("lockhouse.db"), EVENTS / 2);
         let heard: Vec<Arc<AtomicUsize>> = (0..FOLLOWERS).map(|_| Arc::default()).collect();
         for heard in &heard {
-            let wish = Wish {
-                from: From::After(0),
+            let subscription = Subscription {
+                from: StartFrom::After(0),
                 workspaces: Vec::new(),
                 member: None,
-                may_still: Box::new(|| true),
+                still_allowed: Box::new(|| true),
             };
-            hub.follow(wish, None, None, Box::new(Ear(Arc::clone(heard))));
+            broadcaster.follow(subscription, None, None, Box::new(CountingSink(Arc::clone(heard))));
         }
-        let mut audience = Audience { end: hub.store.watch().revision(), ..Audience::default() };
+        let mut all = Followers { end: broadcaster.store.notifier().revision(), ..Followers::default() };
         let (mut rounds, mut told) = (0, 0);
-        while hub.round(&mut audience, COUNTED).unwrap() == Duration::ZERO {
+        while broadcaster.round(&mut all, COUNTING).unwrap() == Duration::ZERO {
             rounds += 1;
             let counts: Vec<_> = heard.iter().map(|heard| heard.load(Ordering::SeqCst)).collect();
             let now: usize = counts.iter().sum();
-            assert!(now - told <= EFFORT / TELLING * 200, "a round ends");
+            assert!(now - told <= WORK_A_ROUND / SEND_COST * 200, "a round ends");
             told = now;
             let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
             assert!(most - least <= 200, "each in turn: {least} to {most}");
         }
         assert!(rounds > 10, "{rounds}");
         assert!(heard.iter().all(|heard| heard.load(Ordering::SeqCst) == EVENTS));
-        // They came together: a page is read for all whose turn it is.
+        // They share their pages.
         assert!(READ.load(Ordering::SeqCst) < EVENTS * 10, "{READ:?}");
     }
 }

@@ -1,115 +1,117 @@
-//! Those who follow, and what each of them may hear.
+//! Followers of events, and which events each of them may see.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::broadcaster::{Outlet, Wish};
-use super::piece::Piece;
+use super::broadcaster::{EventSink, Subscription};
+use super::piece::StreamChunk;
 use crate::domain::event::{Ending, EventType};
 use crate::domain::{UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::{Store, workspaces};
 
-/// A follower with so many bytes that it has not taken gets no more until it has (bytes).
-pub(super) const FULL: usize = 64 * 1024;
+/// A follower with this many unsent bytes gets no more for now.
+pub(super) const SINK_FULL: usize = 64 * 1024;
 
-/// Somebody who follows.
+/// One stream of events.
 pub(super) struct Follower {
-    /// The revision of the last event that it was told of, or that does not concern it.
-    pub(super) place: i64,
-    /// It has been at the end of the history.
+    /// The last revision that was sent to it or skipped for it.
+    pub(super) revision: i64,
+    /// It has reached the end of the history before.
     pub(super) caught_up: bool,
-    pub(super) wish: Wish,
-    pub(super) outlet: Box<dyn Outlet>,
-    /// When something was last said.
-    pub(super) said_at: Duration,
-    /// When it was last asked whether it may follow.
-    pub(super) asked_at: Duration,
+    pub(super) subscription: Subscription,
+    pub(super) sink: Box<dyn EventSink>,
+    /// When something was last sent (monotonic).
+    pub(super) sent_at: Duration,
+    /// When its permission was last checked (monotonic).
+    pub(super) checked_at: Duration,
 }
 
-/// Those who follow.
+/// All followers.
 #[derive(Default)]
-pub(super) struct Audience {
-    pub(super) followers: Vec<Follower>,
-    /// How far those have heard who are not behind.
+pub(super) struct Followers {
+    pub(super) streams: Vec<Follower>,
+    /// The revision that followers at the end of the history have reached.
     pub(super) end: i64,
-    /// Whose turn it is first, of those who are behind.
+    /// Index of the follower whose turn is next among those behind the end.
     pub(super) turn: usize,
 }
 
-/// An event, as it is said.
-pub(super) struct Said {
+/// An event as it is sent.
+pub(super) struct EncodedEvent {
     pub(super) revision: i64,
     pub(super) event_type: EventType,
     pub(super) workspace_id: WorkspaceId,
     pub(super) user_id: Option<UserId>,
-    /// Who were members of a workspace that was deleted.
+    /// Members of the workspace that this event deleted.
     pub(super) members: Option<Arc<HashSet<UserId>>>,
-    pub(super) piece: Piece,
+    pub(super) piece: StreamChunk,
 }
 
-/// Events that were read together.
+/// Events of one read.
 ///
-/// Whether somebody may hear of a workspace is looked up once. It is as it was after the events were read: what happened
-/// after they may not any more is on a later page.
+/// A member's role in a workspace is looked up once for each page, after the events were read. So a lost membership is
+/// known for every event that came after it.
 pub(super) struct Page {
-    pub(super) events: Vec<Said>,
-    /// The first revision that was kept when they had been read.
+    pub(super) events: Vec<EncodedEvent>,
+    /// The oldest revision in the history after the events were read.
     pub(super) kept_from: i64,
     visible: HashMap<UserId, HashMap<WorkspaceId, bool>>,
-    /// How often it had to be looked up.
+    /// Roles that were looked up.
     pub(super) looked_up: usize,
 }
 
 impl Page {
-    pub(super) fn of(events: Vec<Said>, kept_from: i64) -> Self {
+    pub(super) fn of(events: Vec<EncodedEvent>, kept_from: i64) -> Self {
         Self { events, kept_from, visible: HashMap::new(), looked_up: 0 }
     }
 
-    /// Tells a follower of those events that it has not heard of and that concern it, as far as it takes them.
+    /// Sends a follower the events that it has not seen and may see, until its sink is full.
     pub(super) fn tell(&mut self, follower: &mut Follower, store: &Store) -> Result<(), Error> {
         let Self { events, visible, looked_up, kept_from: _ } = self;
-        let wish = &follower.wish;
+        let subscription = &follower.subscription;
         let mut known =
-            wish.member.as_ref().map(|member| (member, visible.entry(member.clone()).or_default()));
-        for said in events {
-            if said.revision <= follower.place {
+            subscription.member.as_ref().map(|member| (member, visible.entry(member.clone()).or_default()));
+        for event in events {
+            if event.revision <= follower.revision {
                 continue;
             }
-            let wanted = wish.workspaces.is_empty() || wish.workspaces.contains(&said.workspace_id);
+            let wanted =
+                subscription.workspaces.is_empty() || subscription.workspaces.contains(&event.workspace_id);
             let may_hear = match &mut known {
                 _ if !wanted => false,
                 None => true,
-                Some((member, _)) if said.is_farewell_to(member) => true,
+                Some((member, _)) if event.tells_member_of_their_end(member) => true,
                 Some((member, visible)) => {
-                    if let Some(visible) = visible.get(&said.workspace_id) {
+                    if let Some(visible) = visible.get(&event.workspace_id) {
                         *visible
                     } else {
                         *looked_up += 1;
-                        let role = store
-                            .read(|connection, _| workspaces::role(connection, &said.workspace_id, member))?;
-                        visible.insert(said.workspace_id.clone(), role.value.is_some());
+                        let role = store.read(|connection, _| {
+                            workspaces::role(connection, &event.workspace_id, member)
+                        })?;
+                        visible.insert(event.workspace_id.clone(), role.value.is_some());
                         role.value.is_some()
                     }
                 }
             };
             if may_hear {
-                if follower.outlet.behind() >= FULL {
+                if follower.sink.behind() >= SINK_FULL {
                     return Ok(());
                 }
-                follower.outlet.push(&said.piece);
-                follower.said_at = store.clock().clock().monotonic();
+                follower.sink.push(&event.piece);
+                follower.sent_at = store.clock().clock().monotonic();
             }
-            follower.place = said.revision;
+            follower.revision = event.revision;
         }
         Ok(())
     }
 }
 
-impl Said {
-    /// Whether it tells somebody who may see nothing of the workspace any more that this is so, and nothing of others.
-    fn is_farewell_to(&self, member: &UserId) -> bool {
+impl EncodedEvent {
+    /// Whether it tells this member that they may not see the workspace any more. It shows nothing about others.
+    fn tells_member_of_their_end(&self, member: &UserId) -> bool {
         let about_them = || self.user_id.as_ref() == Some(member);
         match self.event_type {
             EventType::Ended(Ending::MemberRemoved) => about_them(),
@@ -124,17 +126,17 @@ impl Said {
 }
 
 impl Follower {
-    /// Hangs up.
+    /// Ends the stream.
     pub(super) fn end(&mut self) {
-        self.outlet = Box::new(Nobody);
+        self.sink = Box::new(ClosedSink);
     }
 }
 
-/// The way to one whose stream has ended.
-struct Nobody;
+/// The sink of a stream that has ended.
+struct ClosedSink;
 
-impl Outlet for Nobody {
-    fn push(&self, _: &Piece) -> bool {
+impl EventSink for ClosedSink {
+    fn push(&self, _: &StreamChunk) -> bool {
         false
     }
 

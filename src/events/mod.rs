@@ -1,4 +1,4 @@
-//! What waits: nothing here takes a thread for each of those who do.
+//! Event streams, presence and the timer of leases. One thread serves all of them.
 
 pub mod broadcaster;
 mod followers;

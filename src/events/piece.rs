@@ -1,38 +1,38 @@
-//! A piece of a stream: kept once, however many are told it.
+//! Bytes of a stream, shared by all followers that they are queued for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many bytes of pieces are kept, on their way to anybody.
+/// Counts the bytes of all chunks in memory.
 #[derive(Debug, Default)]
-pub struct Meter(AtomicUsize);
+pub struct StreamMemory(AtomicUsize);
 
-impl Meter {
-    /// So many.
+impl StreamMemory {
+    /// Bytes now.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-/// A piece of a stream. A clone shares the bytes.
+/// Bytes of a stream. A clone shares them.
 #[derive(Debug, Clone)]
-pub struct Piece(Arc<Kept>);
+pub struct StreamChunk(Arc<Kept>);
 
 #[derive(Debug)]
 struct Kept {
-    /// As a chunk (RFC 9112 §7.1), so that it is framed once.
+    /// The bytes with the framing of a chunk (RFC 9112 §7.1).
     chunk: Box<[u8]>,
-    /// Where the bytes begin and end in it.
+    /// Range of the bytes inside the framing.
     begin: usize,
     end: usize,
-    meter: Arc<Meter>,
+    meter: Arc<StreamMemory>,
 }
 
-impl Piece {
-    /// These bytes, which are counted as long as anybody keeps them.
+impl StreamChunk {
+    /// Copies `bytes`. They are counted by `meter` until the last clone is dropped.
     #[must_use]
-    pub fn new(bytes: &[u8], meter: &Arc<Meter>) -> Self {
+    pub fn new(bytes: &[u8], meter: &Arc<StreamMemory>) -> Self {
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
         let begin = chunk.len();
         chunk.extend_from_slice(bytes);
@@ -48,20 +48,20 @@ impl Piece {
         self.0.chunk.get(self.0.begin..self.0.end).unwrap_or_default()
     }
 
-    /// The same as a chunk of HTTP/1.1.
+    /// The bytes framed as a chunk of HTTP/1.1.
     #[must_use]
     pub fn chunk(&self) -> &[u8] {
         &self.0.chunk
     }
 }
 
-impl PartialEq for Piece {
+impl PartialEq for StreamChunk {
     fn eq(&self, other: &Self) -> bool {
         self.0.chunk == other.0.chunk
     }
 }
 
-impl Eq for Piece {}
+impl Eq for StreamChunk {}
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -74,9 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_is_counted_once_and_until_nobody_has_it() {
+    fn a_chunk_is_counted_once_until_its_last_clone_is_dropped() {
         let meter = Arc::default();
-        let piece = Piece::new(b"an event, say", &meter);
+        let piece = StreamChunk::new(b"an event, say", &meter);
         let another = piece.clone();
         assert_eq!((piece.bytes(), piece.chunk()), (&b"an event, say"[..], &b"d\r\nan event, say\r\n"[..]));
         assert_eq!(meter.bytes(), 18);

@@ -1,4 +1,4 @@
-//! Who follows the events of a workspace, so that its page can show their faces.
+//! Presence: which users follow the events of a workspace.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,60 +6,60 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::time::WallTime;
 
-/// Somebody who follows.
+/// A user who follows a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Face {
-    /// Who.
+pub struct PresentUser {
+    /// The user.
     pub user_id: UserId,
-    /// How they are shown.
+    /// The display name.
     pub name: Option<DisplayName>,
-    /// Since when, as the wall clock showed it.
+    /// When the stream was opened.
     pub since: WallTime,
-    /// Whether they follow as a member: who is none any more is told nothing, and is not there.
+    /// Whether they follow as a member. One whose membership has ended is not shown.
     pub is_member: bool,
 }
 
-/// Who follows what, by workspace; each under a number of their own.
-type Present = HashMap<WorkspaceId, Vec<(u64, Face)>>;
+/// Followers by workspace, with the number of their stream.
+type Present = HashMap<WorkspaceId, Vec<(u64, PresentUser)>>;
 
-/// Everybody who follows workspaces that they named.
+/// All followers of named workspaces.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     present: Mutex<(u64, Present)>,
 }
 
-/// Somebody's presence, which ends when this is dropped.
+/// The presence of one stream. It ends on drop.
 pub(super) struct PresenceGuard {
-    faces: Arc<Presence>,
+    presence: Arc<Presence>,
     number: u64,
     workspaces: Vec<WorkspaceId>,
 }
 
 impl Presence {
-    /// Somebody follows these workspaces.
-    pub(super) fn enter(self: &Arc<Self>, face: &Face, workspaces: Vec<WorkspaceId>) -> PresenceGuard {
+    /// Adds a stream that follows these workspaces.
+    pub(super) fn enter(self: &Arc<Self>, user: &PresentUser, workspaces: Vec<WorkspaceId>) -> PresenceGuard {
         let mut present = self.lock();
         let (last, present) = &mut *present;
         *last += 1;
         for workspace_id in &workspaces {
-            present.entry(workspace_id.clone()).or_default().push((*last, face.clone()));
+            present.entry(workspace_id.clone()).or_default().push((*last, user.clone()));
         }
-        PresenceGuard { faces: Arc::clone(self), number: *last, workspaces }
+        PresenceGuard { presence: Arc::clone(self), number: *last, workspaces }
     }
 
-    /// Who follows this workspace, each person once, in the order in which they came, at most `limit`.
-    pub(super) fn of(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<Face> {
-        let (mut faces, mut seen) = (Vec::new(), HashSet::new());
+    /// Users who follow this workspace, each once, in order of arrival, at most `limit`.
+    pub(super) fn of(&self, workspace_id: &WorkspaceId, limit: usize) -> Vec<PresentUser> {
+        let (mut presence, mut seen) = (Vec::new(), HashSet::new());
         let present = self.lock();
-        for (_, face) in present.1.get(workspace_id).into_iter().flatten() {
-            if faces.len() == limit {
+        for (_, user) in present.1.get(workspace_id).into_iter().flatten() {
+            if presence.len() == limit {
                 break;
             }
-            if seen.insert(&face.user_id) {
-                faces.push(face.clone());
+            if seen.insert(&user.user_id) {
+                presence.push(user.clone());
             }
         }
-        faces
+        presence
     }
 
     fn lock(&self) -> MutexGuard<'_, (u64, Present)> {
@@ -70,11 +70,11 @@ impl Presence {
 
 impl Drop for PresenceGuard {
     fn drop(&mut self) {
-        let mut present = self.faces.lock();
+        let mut present = self.presence.lock();
         for workspace_id in &self.workspaces {
-            if let Some(faces) = present.1.get_mut(workspace_id) {
-                faces.retain(|(number, _)| *number != self.number);
-                if faces.is_empty() {
+            if let Some(presence) = present.1.get_mut(workspace_id) {
+                presence.retain(|(number, _)| *number != self.number);
+                if presence.is_empty() {
                     present.1.remove(workspace_id);
                 }
             }

@@ -1,31 +1,31 @@
-//! How many streams of events each user has: each takes a connection, of which there are only so many.
+//! Limits the event streams of each caller. A stream occupies one of the limited connections.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Who has how many streams.
+/// Open streams by caller.
 #[derive(Debug, Default)]
 pub(super) struct StreamLimit {
     taken: Mutex<HashMap<String, u32>>,
 }
 
-/// Room for one stream, until this is dropped.
+/// A reserved stream. It is released on drop.
 #[derive(Debug)]
-pub struct Seat {
-    seats: Arc<StreamLimit>,
+pub struct StreamSlot {
+    stream_limit: Arc<StreamLimit>,
     of: String,
 }
 
 impl StreamLimit {
-    /// One more for `of`, if they have fewer than `most`.
-    pub(super) fn take(self: &Arc<Self>, of: String, most: u32) -> Option<Seat> {
+    /// Reserves one more stream for `of`, if they have fewer than `most`.
+    pub(super) fn take(self: &Arc<Self>, of: String, most: u32) -> Option<StreamSlot> {
         let mut taken = self.lock();
         let count = taken.get(&of).copied().unwrap_or_default();
         if count >= most {
             return None;
         }
         taken.insert(of.clone(), count + 1);
-        Some(Seat { seats: Arc::clone(self), of })
+        Some(StreamSlot { stream_limit: Arc::clone(self), of })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
@@ -34,9 +34,9 @@ impl StreamLimit {
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
-        let mut taken = self.seats.lock();
+        let mut taken = self.stream_limit.lock();
         match taken.get_mut(&self.of) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => drop(taken.remove(&self.of)),
@@ -49,15 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_so_many_and_nothing_is_kept_of_those_who_left() {
-        let seats = Arc::new(StreamLimit::default());
-        let take = |of: &str| seats.take(of.to_owned(), 2);
+    fn each_caller_has_a_limit_and_callers_without_streams_take_no_memory() {
+        let stream_limit = Arc::new(StreamLimit::default());
+        let take = |of: &str| stream_limit.take(of.to_owned(), 2);
         let (one, two) = (take("alice").unwrap(), take("alice").unwrap());
         assert!(take("alice").is_none() && take("bob").is_some());
         drop(one);
         let three = take("alice").unwrap();
         assert!(take("alice").is_none());
         drop((two, three));
-        assert!(seats.lock().is_empty());
+        assert!(stream_limit.lock().is_empty());
     }
 }

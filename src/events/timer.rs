@@ -1,7 +1,6 @@
-//! What is to happen at a certain time, and does, whether anybody asks or not: a lease that ends while somebody waits
-//! for it or watches it, a lock that passes to whoever knocked, a wait that is over.
+//! Writes what is due when it is due: the end of a lease, the grant after an unanswered knock, the end of a wait.
 //!
-//! Nothing that a client is told depends on it but *when* they are told: every transaction lets time have its say first.
+//! Only the time of notification depends on it. Every transaction applies due expiries and grants first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,40 +11,40 @@ use crate::store::pace::Pace;
 use crate::store::{Store, locks, waiting};
 use crate::time::Timestamp;
 
-/// Lines that are looked through in one.
+/// Most waiting lines in one transaction.
 const LINES: usize = 500;
-/// How long to wait after the store could not be read or written.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How long to wait when nothing is due.
-const LONG: Duration = Duration::from_secs(60);
+/// Pause after the store could not be read or written.
+const ERROR_RETRY: Duration = Duration::from_secs(1);
+/// Longest sleep when nothing is due.
+const IDLE: Duration = Duration::from_secs(60);
 
-/// Sees to it that what is due happens.
+/// Applies due changes, in steps of limited size.
 #[derive(Debug)]
-pub(super) struct Dues {
+pub(super) struct Timer {
     store: Arc<Store>,
     rules: Arc<Rules>,
     pace: Pace,
-    /// Until then others have the writer to themselves, on the monotonic clock.
+    /// Other writes go first until then (monotonic).
     rests_until: Duration,
 }
 
-impl Dues {
+impl Timer {
     pub(super) fn new(store: Arc<Store>, rules: Arc<Rules>) -> Self {
         Self { store, rules, pace: Pace::default(), rests_until: Duration::ZERO }
     }
 
-    /// Lets happen what is due, a bounded number at a time. Returns how long it is until there is something to do again.
-    pub(super) fn see_to(&mut self) -> Duration {
-        let next = self.leave().and_then(|leave| Ok(leave.min(self.settle()?)));
+    /// Applies a limited number of due changes. Returns the time until the next step.
+    pub(super) fn run_due(&mut self) -> Duration {
+        let next = self.leave_lines().and_then(|leave_lines| Ok(leave_lines.min(self.apply_due()?)));
         next.unwrap_or_else(|error| {
-            log::warn!("what is due cannot be done just now: {error}");
+            log::warn!("cannot write due expiries and grants: {error}; next try in 1 s");
             self.store.queue().give_up(self.store.clock().now(), &error);
-            PAUSE
+            ERROR_RETRY
         })
     }
 
-    /// Those who wait and cannot get what they wait for any more are told.
-    fn leave(&self) -> Result<Duration, Error> {
+    /// Answers waiters whose wait is over or pointless.
+    fn leave_lines(&self) -> Result<Duration, Error> {
         let queue = self.store.queue();
         let leaving = queue.with_leavers(self.store.clock().now(), LINES);
         if leaving.is_empty() {
@@ -62,10 +61,10 @@ impl Dues {
         Ok(Duration::ZERO)
     }
 
-    /// Ends leases whose end has come, and lets locks pass on.
-    fn settle(&mut self) -> Result<Duration, Error> {
-        let watch = self.store.watch();
-        let due = watch.due();
+    /// Ends leases that have expired and grants locks that are due to a knock.
+    fn apply_due(&mut self) -> Result<Duration, Error> {
+        let notifier = self.store.notifier();
+        let due = notifier.due();
         if due.is_none_or(|due| due > self.store.clock().now()) {
             return Ok(self.until(due));
         }
@@ -73,12 +72,12 @@ impl Dues {
         if began < self.rests_until {
             return Ok(self.rests_until.saturating_sub(began));
         }
-        let before = watch.forget_due();
+        let before = notifier.forget_due();
         let (rules, rows) = (Arc::clone(&self.rules), self.pace.rows());
         let swept = self.store.write(move |write| locks::sweep(write, &rules, rows));
         let found = swept.and_then(|swept| Ok((swept.value.more, self.store.next_due()?)));
-        let (more, next) = found.inspect_err(|_| watch.found_due(before))?;
-        watch.found_due(next);
+        let (more, next) = found.inspect_err(|_| notifier.found_due(before))?;
+        notifier.found_due(next);
         let ended = self.store.clock().clock().monotonic();
         let rest = self.pace.stepped(ended.saturating_sub(began));
         if more {
@@ -89,7 +88,7 @@ impl Dues {
     }
 
     fn until(&self, due: Option<Timestamp>) -> Duration {
-        due.map_or(LONG, |due| {
+        due.map_or(IDLE, |due| {
             Duration::from_millis(due.since(self.store.clock().now()).max(0).unsigned_abs())
         })
     }

@@ -9,7 +9,7 @@ use super::parser::{After, Framer, Version};
 use super::socket::{Output, Peer, Shared, Socket, Written};
 use super::timers::Deadline;
 use crate::api::exchange::PutOff;
-use crate::events::piece::Piece;
+use crate::events::piece::StreamChunk;
 
 /// How long a connection that was finished waits for the other end to finish too, so that the last answer is not lost
 /// with what the client was still sending (RFC 9112 §9.6).
@@ -317,7 +317,7 @@ impl Client {
     }
 
     /// Puts a piece of a streamed answer into the output.
-    pub(super) fn piece(&mut self, piece: Piece, asked: Asked) {
+    pub(super) fn piece(&mut self, piece: StreamChunk, asked: Asked) {
         let length = piece.bytes().len();
         let framed = self.output.share(match asked.version {
             Version::Http11 => Shared::Chunk(piece),

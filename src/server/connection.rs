@@ -407,7 +407,7 @@ impl EventLoop {
                 }
                 self.writes(key);
             }
-            ResponseMessage::Piece(piece) => {
+            ResponseMessage::StreamChunk(piece) => {
                 client.piece(piece, asked);
                 self.writes(key);
             }

@@ -8,7 +8,7 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::events::piece::Piece;
+use crate::events::piece::StreamChunk;
 
 /// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
 /// megabytes that it would give to each of thousands, until it has none left for the others.
@@ -125,9 +125,9 @@ const PARTS: usize = 64;
 #[derive(Debug)]
 pub(super) enum Shared {
     /// As a chunk.
-    Chunk(Piece),
+    Chunk(StreamChunk),
     /// As it is.
-    Bytes(Piece),
+    Bytes(StreamChunk),
 }
 
 impl Shared {
@@ -286,10 +286,10 @@ mod tests {
             let meter = Arc::default();
             let mut output = Output::default();
             output.end().extend_from_slice(b"head ");
-            output.share(Shared::Bytes(Piece::new(b"one ", &meter)));
-            output.share(Shared::Chunk(Piece::new(b"two", &meter)));
+            output.share(Shared::Bytes(StreamChunk::new(b"one ", &meter)));
+            output.share(Shared::Chunk(StreamChunk::new(b"two", &meter)));
             output.end().extend_from_slice(b"end ");
-            output.share(Shared::Bytes(Piece::new(b"more", &meter)));
+            output.share(Shared::Bytes(StreamChunk::new(b"more", &meter)));
             let mut socket = Slow(Vec::new(), taken, false);
             let mut sent = 0;
             let rest = loop {

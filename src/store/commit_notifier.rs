@@ -1,4 +1,4 @@
-//! What those who follow the store are told without asking it: how far the history goes, and when time has its say next.
+//! Tells the events thread about commits: the last revision, and when the next expiry or grant is due.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,114 +8,115 @@ use super::write::earlier;
 use crate::domain::UserId;
 use crate::time::Timestamp;
 
-/// Most members of workspaces that were deleted that are remembered.
-const PARTED: usize = 100_000;
+/// Most members of deleted workspaces that are kept in memory.
+const MAX_DELETED_MEMBERS: usize = 100_000;
 
-/// What has changed, and a bell.
+/// State after the last commit, with a wake-up for the one thread that waits for it.
 #[derive(Debug, Default)]
-pub struct Watch {
-    watched: Mutex<Watched>,
-    bell: Condvar,
+pub struct CommitNotifier {
+    state: Mutex<State>,
+    wakeup: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Watched {
+struct State {
     /// The revision of the last event that was committed.
     revision: i64,
-    /// Nothing is due before this.
+    /// The earliest expiry or grant that is due.
     due: Option<Timestamp>,
-    /// By the revision at which a workspace was deleted, who its members were: nobody could tell any more.
-    parted: BTreeMap<i64, Arc<HashSet<UserId>>>,
-    rung: bool,
-    /// Somebody wants to hear the bell for every commit.
-    for_all: bool,
+    /// Members of deleted workspaces, by the revision of the deletion. The store does not have them any more.
+    deleted_members: BTreeMap<i64, Arc<HashSet<UserId>>>,
+    woken: bool,
+    /// Wake up on every commit, not only when something is due sooner.
+    on_every_commit: bool,
 }
 
-impl Watch {
-    /// The history goes as far as `revision`, and nothing is due before `due` about the locks that were written.
+impl CommitNotifier {
+    /// Called after a commit: its last revision, and the earliest expiry or grant of the locks that it wrote.
     pub(super) fn committed(&self, revision: i64, due: Option<Timestamp>) {
-        let mut watched = self.lock();
-        let next = earlier(watched.due, due);
-        let sooner = next != watched.due;
-        if revision > watched.revision || sooner {
-            watched.revision = watched.revision.max(revision);
-            watched.due = next;
-            if watched.for_all || sooner {
-                watched.rung = true;
-                drop(watched);
-                self.bell.notify_all();
+        let mut state = self.lock();
+        let next = earlier(state.due, due);
+        let sooner = next != state.due;
+        if revision > state.revision || sooner {
+            state.revision = state.revision.max(revision);
+            state.due = next;
+            if state.on_every_commit || sooner {
+                state.woken = true;
+                drop(state);
+                self.wakeup.notify_all();
             }
         }
     }
 
-    /// Workspaces are deleted, at these revisions, and these were their members. To be said before what is committed with
-    /// it.
-    pub(super) fn parted(&self, parted: Vec<(i64, HashSet<UserId>)>) {
-        if parted.is_empty() {
+    /// Keeps the members of deleted workspaces, by revision. To be called before [`Self::committed`].
+    pub(super) fn deleted_members(&self, deleted_members: Vec<(i64, HashSet<UserId>)>) {
+        if deleted_members.is_empty() {
             return;
         }
-        let mut watched = self.lock();
-        watched.parted.extend(parted.into_iter().map(|(revision, members)| (revision, Arc::new(members))));
-        let mut count: usize = watched.parted.values().map(|members| members.len()).sum();
-        // Those who follow have heard of it long since. The last is always kept.
-        while count > PARTED && watched.parted.len() > 1 {
-            count -= watched.parted.pop_first().map_or(0, |(_, members)| members.len());
+        let mut state = self.lock();
+        state
+            .deleted_members
+            .extend(deleted_members.into_iter().map(|(revision, members)| (revision, Arc::new(members))));
+        let mut count: usize = state.deleted_members.values().map(|members| members.len()).sum();
+        // Followers have long been told of the oldest. The last is always kept.
+        while count > MAX_DELETED_MEMBERS && state.deleted_members.len() > 1 {
+            count -= state.deleted_members.pop_first().map_or(0, |(_, members)| members.len());
         }
     }
 
-    /// Who were the members of a workspace that was deleted at this revision, as far as that is remembered.
+    /// The members of the workspace that was deleted at this revision, if they are still kept.
     #[must_use]
-    pub fn members_until(&self, revision: i64) -> Option<Arc<HashSet<UserId>>> {
-        self.lock().parted.get(&revision).map(Arc::clone)
+    pub fn members_of_deleted(&self, revision: i64) -> Option<Arc<HashSet<UserId>>> {
+        self.lock().deleted_members.get(&revision).map(Arc::clone)
     }
 
-    /// How far the history goes.
+    /// The last committed revision.
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.lock().revision
     }
 
-    /// Nothing is due before this.
+    /// The earliest expiry or grant that is due.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.lock().due
     }
 
-    /// Forgets what is due, to look it up anew: what is written from now on is remembered besides what is found.
+    /// Takes the due time, before it is looked up in the store. Commits in between are merged by [`Self::found_due`].
     pub fn forget_due(&self) -> Option<Timestamp> {
         self.lock().due.take()
     }
 
-    /// Nothing of what is in the store is due before this.
+    /// Merges the due time that was looked up in the store.
     pub fn found_due(&self, due: Option<Timestamp>) {
-        let mut watched = self.lock();
-        watched.due = earlier(watched.due, due);
+        let mut state = self.lock();
+        state.due = earlier(state.due, due);
     }
 
-    /// Whether the bell is rung for what is committed.
-    pub fn ring_for_all(&self, for_all: bool) {
-        self.lock().for_all = for_all;
+    /// Whether every commit wakes the thread.
+    pub fn wake_on_every_commit(&self, on_every_commit: bool) {
+        self.lock().on_every_commit = on_every_commit;
     }
 
-    /// Rings the bell.
-    pub fn ring(&self) {
-        self.lock().rung = true;
-        self.bell.notify_all();
+    /// Wakes the waiting thread.
+    pub fn wake(&self) {
+        self.lock().woken = true;
+        self.wakeup.notify_all();
     }
 
-    /// Waits until the bell is rung, for `at_most` so long. For one listener.
-    pub fn listen(&self, at_most: Duration) {
-        let watched = self.lock();
-        let (mut watched, _) = self
-            .bell
-            .wait_timeout_while(watched, at_most, |watched| !watched.rung)
+    /// Waits to be woken, `at_most` this long. For one thread.
+    pub fn wait(&self, at_most: Duration) {
+        let state = self.lock();
+        let (mut state, _) = self
+            .wakeup
+            .wait_timeout_while(state, at_most, |state| !state.woken)
             .unwrap_or_else(PoisonError::into_inner);
-        watched.rung = false;
+        state.woken = false;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Watched> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,28 +125,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bell_rings_for_what_is_due_sooner_though_nobody_follows_and_not_for_other_writes() {
-        let watch = Watch::default();
+    fn an_earlier_due_time_wakes_the_thread_and_other_commits_do_not() {
+        let notifier = CommitNotifier::default();
         let rang = |due| {
-            watch.committed(1, due);
-            std::mem::take(&mut watch.lock().rung)
+            notifier.committed(1, due);
+            std::mem::take(&mut notifier.lock().woken)
         };
         assert!(rang(Some(Timestamp(100))));
         assert!(!rang(Some(Timestamp(160))), "there is something sooner");
         assert!(!rang(None));
         assert!(rang(Some(Timestamp(50))));
-        watch.ring_for_all(true);
-        watch.committed(2, Some(Timestamp(60)));
-        assert!(watch.lock().rung);
+        notifier.wake_on_every_commit(true);
+        notifier.committed(2, Some(Timestamp(60)));
+        assert!(notifier.lock().woken);
     }
 
     #[test]
-    fn what_is_written_while_it_is_looked_up_what_is_due_is_not_forgotten() {
-        let watch = Watch::default();
-        watch.committed(1, Some(Timestamp(100)));
-        assert_eq!(watch.forget_due(), Some(Timestamp(100)));
-        watch.committed(2, Some(Timestamp(200)));
-        watch.found_due(Some(Timestamp(5_000)));
-        assert_eq!(watch.due(), Some(Timestamp(200)));
+    fn a_due_time_committed_during_a_lookup_is_kept() {
+        let notifier = CommitNotifier::default();
+        notifier.committed(1, Some(Timestamp(100)));
+        assert_eq!(notifier.forget_due(), Some(Timestamp(100)));
+        notifier.committed(2, Some(Timestamp(200)));
+        notifier.found_due(Some(Timestamp(5_000)));
+        assert_eq!(notifier.due(), Some(Timestamp(200)));
     }
 }

@@ -45,7 +45,7 @@ use crate::domain::grace::RestartGrace;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
-use commit_notifier::Watch;
+use commit_notifier::CommitNotifier;
 use files::{Connected, Files};
 use floor::Floor;
 use guard::Guard;
@@ -92,7 +92,7 @@ pub struct Store {
     readers: Pool,
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
-    watch: Arc<Watch>,
+    notifier: Arc<CommitNotifier>,
     queue: Arc<Queue>,
     grace: Arc<RestartGrace>,
     opened_at: Timestamp,
@@ -160,13 +160,13 @@ impl Store {
         let (clock, grace) = (Arc::new(clock), Arc::new(grace));
         let health = Arc::new(Health::new(clock.clock().clone()));
         let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
-        let watch = Arc::new(Watch::default());
+        let notifier = Arc::new(CommitNotifier::default());
         let queue = Arc::new(Queue::new(options.waiters));
         let writer = writer::Writer::start(
             Connected { connection, files, floor },
             Arc::clone(&clock),
             Arc::clone(metrics),
-            Arc::clone(&watch),
+            Arc::clone(&notifier),
             Arc::clone(&queue),
             Arc::clone(&grace),
             Arc::clone(&health),
@@ -177,7 +177,7 @@ impl Store {
             readers,
             writer,
             clock,
-            watch,
+            notifier,
             queue,
             grace,
             opened_at,
@@ -187,7 +187,7 @@ impl Store {
         };
         IS_COUNTED.set(true);
         let kept = store.read(|connection, _| events::kept(connection))?;
-        store.watch.committed(kept.value.last, store.next_due()?);
+        store.notifier.committed(kept.value.last, store.next_due()?);
         Ok(store)
     }
 
@@ -222,8 +222,8 @@ impl Store {
 
     /// What those who follow it are told.
     #[must_use]
-    pub const fn watch(&self) -> &Arc<Watch> {
-        &self.watch
+    pub const fn notifier(&self) -> &Arc<CommitNotifier> {
+        &self.notifier
     }
 
     /// Who waits for locks.

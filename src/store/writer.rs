@@ -20,7 +20,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::commit_notifier::Watch;
+use super::commit_notifier::CommitNotifier;
 use super::failure::{self, Left};
 use super::files::{Connected, Fold};
 use super::health::Health;
@@ -73,7 +73,7 @@ impl Writer {
         connected: Connected,
         clock: Arc<LeaseClock>,
         metrics: Arc<Metrics>,
-        watch: Arc<Watch>,
+        notifier: Arc<CommitNotifier>,
         queue: Arc<Queue>,
         grace: Arc<RestartGrace>,
         health: Arc<Health>,
@@ -86,7 +86,7 @@ impl Writer {
             connected,
             clock,
             metrics: Arc::clone(&metrics),
-            watch,
+            notifier,
             queue,
             grace,
             seen: Arc::clone(&seen),
@@ -174,7 +174,7 @@ struct Thread {
     connected: Connected,
     clock: Arc<LeaseClock>,
     metrics: Arc<Metrics>,
-    watch: Arc<Watch>,
+    notifier: Arc<CommitNotifier>,
     queue: Arc<Queue>,
     grace: Arc<RestartGrace>,
     seen: Arc<AtomicI64>,
@@ -289,7 +289,8 @@ impl Thread {
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
     /// those who waited is to be told what.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
-        let Self { connected, clock, metrics, watch, queue, grace, seen, health, unsettled, done: _ } = self;
+        let Self { connected, clock, metrics, notifier, queue, grace, seen, health, unsettled, done: _ } =
+            self;
         if health.is_gone() {
             return Err(Error::Stopping);
         }
@@ -328,14 +329,14 @@ impl Thread {
             Ok(mut written) => {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
-                watch.parted(std::mem::take(&mut written.parted));
+                notifier.deleted_members(std::mem::take(&mut written.parted));
                 seen.store(written.seen.0, Ordering::SeqCst);
-                watch.committed(written.last_revision, written.due);
+                notifier.committed(written.last_revision, written.due);
                 written.notes.iter().for_each(Note::log);
                 let waited = std::mem::take(&mut written.moved.told);
                 if queue.commit(written.moved) {
                     metrics.waiters.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
-                    watch.ring();
+                    notifier.wake();
                 }
                 let by = written.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
                 if by != 0 {

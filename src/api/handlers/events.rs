@@ -1,4 +1,4 @@
-//! Following the events.
+//! `GET /events`: the stream of events.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::api::routes::{Answer, EVENT_STREAM};
 use crate::app::Service;
 use crate::domain::WorkspaceId;
 use crate::domain::member::Need;
-use crate::events::broadcaster::{From, Outlet, Wish};
-use crate::events::piece::Piece;
-use crate::events::presence::Face;
+use crate::events::broadcaster::{EventSink, StartFrom, Subscription};
+use crate::events::piece::StreamChunk;
+use crate::events::presence::PresentUser;
 
-impl Outlet for Stream {
-    fn push(&self, piece: &Piece) -> bool {
+impl EventSink for Stream {
+    fn push(&self, piece: &StreamChunk) -> bool {
         Self::share(self, piece)
     }
 
@@ -34,7 +34,7 @@ impl Outlet for Stream {
 
 /// `GET /events`
 pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let from = from(call)?;
+    let from = start_from(call)?;
     let workspaces = call
         .values
         .several("workspace_id")
@@ -43,7 +43,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         .collect::<Result<Vec<_>, _>>()?;
     let member = service.only_for(&call.caller.actor()).cloned();
     service.may_all(&call.caller.actor(), &workspaces, Need::See).map_err(|error| call.failed(&error))?;
-    let face = call.caller.user_id.clone().map(|user_id| Face {
+    let face = call.caller.user_id.clone().map(|user_id| PresentUser {
         user_id,
         name: call.caller.name.clone(),
         since: service.clock().wall_at(service.clock().now()),
@@ -51,26 +51,26 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     });
     let seat = service.seat(call.caller.key()).map_err(|error| call.failed(&error))?;
     let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
-    let may_still = Box::new(move || for_lasts.are_good(&lasts));
-    let wish = Wish { from, workspaces, member, may_still };
+    let still_allowed = Box::new(move || for_lasts.are_good(&lasts));
+    let subscription = Subscription { from, workspaces, member, still_allowed };
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
-        // nginx keeps an answer back until it is told not to.
+        // Without this header nginx buffers the stream.
         let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
         let stream = reply.hold().stream(&head);
-        service.hub().follow(wish, face.as_ref(), seat, Box::new(stream));
+        service.broadcaster().follow(subscription, face.as_ref(), seat, Box::new(stream));
     }))
 }
 
-/// A browser that connects again says what it heard last in a header; that is later than what stands in the address.
-fn from(call: &Call) -> Result<From, Problem> {
+/// Where the stream starts. A browser that reconnects sends `Last-Event-ID`; it is later than `since` in the address.
+fn start_from(call: &Call) -> Result<StartFrom, Problem> {
     let Some(last) = call.last_event_id.as_deref().filter(|last| !last.is_empty()) else {
-        return Ok(call.values.integer("since").map_or(From::Now, From::After));
+        return Ok(call.values.integer("since").map_or(StartFrom::Now, StartFrom::After));
     };
     let digits = last.bytes().all(|byte| byte.is_ascii_digit());
     digits
         .then(|| last.parse().ok())
         .flatten()
-        .map(From::After)
+        .map(StartFrom::After)
         .ok_or_else(|| Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number"))
 }

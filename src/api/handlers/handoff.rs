@@ -13,13 +13,13 @@ use crate::api::exchange::Response;
 use crate::api::problem::{Code, Problem};
 use crate::api::routes::Answer;
 use crate::api::wire::{KnockOut, LockOut, ok, with_status};
-use crate::app::{Presence, Service};
+use crate::app::{Service, WorkspacePresence};
 use crate::domain::event::Lost;
 use crate::domain::handoff::{Ask, Asked, Replied, Reply};
 use crate::domain::member::Need;
 use crate::domain::{DisplayName, SessionId, UserId};
 use crate::error::Limit;
-use crate::events::presence::Face;
+use crate::events::presence::PresentUser;
 use crate::store::AsOf;
 use crate::store::events::Author;
 use crate::store::queue::Place;
@@ -181,7 +181,7 @@ pub fn presence(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> 
     Ok(Answer::Now(present(&found.value, found.now, service.clock())))
 }
 
-fn present(presence: &Presence, now: Timestamp, clock: &LeaseClock) -> Response {
+fn present(presence: &WorkspacePresence, now: Timestamp, clock: &LeaseClock) -> Response {
     let lock = presence.lock.as_ref();
     ok(&PresenceOut {
         lock: lock.map(|lock| LockOut::of(lock, now, clock)),
@@ -204,7 +204,7 @@ impl<'a> WaiterOut<'a> {
 }
 
 impl<'a> PersonOut<'a> {
-    fn who_follows(face: &'a Face) -> Self {
+    fn who_follows(face: &'a PresentUser) -> Self {
         Self {
             user_id: face.user_id.as_str(),
             name: face.name.as_ref().map(DisplayName::as_str),
