@@ -67,9 +67,11 @@ const SVG: &str = "image/svg+xml";
 /// The console.
 pub const CONSOLE: &[Page] = &[
     Page { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
+    console!("activity.js", JAVASCRIPT),
     console!("chart.js", JAVASCRIPT),
     console!("clock.js", JAVASCRIPT),
     console!("console.css", CSS),
+    console!("csv.js", JAVASCRIPT),
     console!("curl.js", JAVASCRIPT),
     console!("dialog.js", JAVASCRIPT),
     console!("dom.js", JAVASCRIPT),

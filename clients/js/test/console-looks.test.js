@@ -82,6 +82,7 @@ for (const colorScheme of ['light', 'dark']) {
           ['#/workspaces/plan-1', 'button:text("Create it")'],
           ['#/tokens', '.tag:text("expired")'],
           ['#/health', '.chart .value:text("B")'],
+          ['#/activity', '.timeline li'],
           ['#/nothing', 'h1'],
           ['#/users/nobody', '.empty:visible'],
         ]) {

@@ -85,7 +85,7 @@ export const userHref = (id) => '#/users/' + encodeURIComponent(id);
 export function person(id, name) {
   const shown =
     name && name !== id
-      ? [h('span', { class: 'name' }, name), ' ', h('code', {}, id)]
-      : h('code', { class: 'name' }, id);
+      ? [h('bdi', { class: 'name' }, name), ' ', h('code', {}, h('bdi', {}, id))]
+      : h('code', { class: 'name' }, h('bdi', {}, id));
   return h('a', { class: 'person', href: userHref(id) }, shown);
 }

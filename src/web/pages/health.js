@@ -77,7 +77,7 @@ const FACTS = [
 ];
 
 export function showHealth(app, root, { signal }) {
-  if (app.session.scope === 'user') {
+  if (!app.session.monitors) {
     const who = 'You are signed in with the scope “user”.';
     root.append(
       h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Health')),

@@ -34,9 +34,9 @@ export class History {
     if (this.#newest === 0 || (news.length === page.events.length && page.next_cursor !== null)) {
       // The first time; or so much is new that what is here does not follow on it.
       this.#cursor = page.next_cursor;
-      this.#list.replaceChildren(...page.events.map(entry));
+      this.#list.replaceChildren(...page.events.map((event) => entry(event)));
     } else {
-      this.#list.prepend(...news.map(entry));
+      this.#list.prepend(...news.map((event) => entry(event)));
     }
     this.#newest = page.events[0]?.revision ?? 0;
     this.#empty.hidden = page.events.length > 0;
@@ -48,7 +48,7 @@ export class History {
     try {
       const page = await this.app.client.history(this.workspaceId, { limit: PAGE, cursor: this.#cursor });
       this.#cursor = page.next_cursor;
-      this.#list.append(...page.events.map(entry));
+      this.#list.append(...page.events.map((event) => entry(event)));
       this.#older.hidden = this.#cursor === null;
       say(this.#wrong, '');
     } catch (error) {
@@ -59,13 +59,14 @@ export class History {
   }
 }
 
-function entry(event) {
+/** An event, as an item of a list. */
+export function entry(event, where) {
   const { type, at, fence, detail } = event;
   const said = detail.message ?? detail.reason;
   return h(
     'li',
     { class: KINDS[type] ?? '', 'data-type': type },
-    h('div', {}, sentence(event), said ? h('q', {}, said) : null),
+    h('div', {}, where, sentence(event), said ? h('q', {}, said) : null),
     h(
       'div',
       { class: 'sub' },
@@ -77,7 +78,7 @@ function entry(event) {
 }
 
 /** How it looks: something began, ended well, or ended by somebody else's hand. */
-const KINDS = {
+export const KINDS = {
   'lock.acquired': 'began',
   'lock.released': 'ended',
   'lock.expired': 'ended',

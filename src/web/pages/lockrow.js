@@ -10,7 +10,7 @@ export const COLUMNS = [
   ['Since', 'num'],
   ['Last active', 'num'],
   ['Time left', 'num wide'],
-  ['Asking, waiting', ''],
+  ['Asking', ''],
   ['', 'act'],
 ];
 
@@ -21,6 +21,7 @@ export class LockRow {
 
   constructor(app, row, id) {
     this.id = id;
+    this.app = app;
     this.name = h('div', { class: 'called' });
     this.note = h('div', { class: 'sub' });
     this.holder = h('div');
@@ -29,8 +30,7 @@ export class LockRow {
     this.left = h('span', { class: 'left' });
     this.bar = h('span', { class: 'bar', 'aria-hidden': 'true' }, h('i'));
     this.asking = h('div', { class: 'asking' });
-    this.crowd = h('div', { class: 'sub' });
-    const end = h(
+    this.end = h(
       'button',
       {
         type: 'button',
@@ -46,8 +46,8 @@ export class LockRow {
       this.since,
       this.active,
       [this.left, this.bar],
-      [this.asking, this.crowd],
-      app.session.ends ? end : '',
+      this.asking,
+      this.end,
     );
   }
 
@@ -57,6 +57,7 @@ export class LockRow {
     say(this.name, name ?? '');
     const { lock } = entry;
     const { locked_by_user_id, locked_by_name, fence, note, knock } = lock;
+    this.end.hidden = !this.app.session.endsLocksOf(locked_by_user_id);
     const shown = JSON.stringify([
       locked_by_user_id,
       locked_by_name,
@@ -75,22 +76,6 @@ export class LockRow {
       if (isNew || isOther) this.#mark();
     }
     this.tick();
-  }
-
-  /** How many more are there. */
-  showCrowd({ knocks, waiting, followers }) {
-    const others = [
-      [knocks.length - 1, 'more ask'],
-      [waiting.length, 'in line'],
-      [followers.length, 'watching'],
-    ];
-    say(
-      this.crowd,
-      others
-        .filter(([number]) => number > 0)
-        .map(([number, what]) => `${number} ${what}`)
-        .join(' · '),
-    );
   }
 
   #mark() {

@@ -1,5 +1,6 @@
 // The live locks.
 
+import { saveCsv } from './csv.js';
 import { curl } from './curl.js';
 import { field, h, say } from './dom.js';
 import { many } from './format.js';
@@ -18,6 +19,7 @@ export function showLocks(app, root, { signal }) {
     autocomplete: 'off',
     spellcheck: 'false',
     placeholder: 'Workspace, name, person, note',
+    value: app.query.get('find') ?? '',
   });
   const order = h(
     'select',
@@ -30,6 +32,8 @@ export function showLocks(app, root, { signal }) {
   const wrong = h('p', { class: 'wrong', role: 'alert' });
   const empty = h('div', { class: 'empty', hidden: true });
   const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: readOn }, 'Show more');
+
+  const download = h('button', { type: 'button', onclick: () => saveLocks(locks.entries) }, 'Download CSV');
 
   const words = () => search.value.trim().toLowerCase();
   const fits = (lock) => {
@@ -47,7 +51,7 @@ export function showLocks(app, root, { signal }) {
     say(number, words() ? `${count} of ${all}${beyond}` : store.hasMore ? `${all}+ locks` : many(all, 'lock'));
     more.hidden = !store.hasMore;
     empty.hidden = count > 0;
-    if (count === 0) empty.replaceChildren(...(words() ? nothingFits(search, locks) : free));
+    if (count === 0) empty.replaceChildren(...(words() ? nothingFits(app, search, locks) : free));
   };
   const locks = new LockTable(app, store, {
     signal,
@@ -72,6 +76,7 @@ export function showLocks(app, root, { signal }) {
 
   let typing;
   search.addEventListener('input', () => {
+    app.setQuery({ find: search.value });
     locks.show();
     clearTimeout(typing);
     // What was not read yet may fit, too.
@@ -87,14 +92,18 @@ export function showLocks(app, root, { signal }) {
     }
   });
   order.addEventListener('change', () => {
+    app.setQuery({ order: order.value });
     locks.order = order.value;
     locks.show();
   });
 
+  order.value = app.query.get('order') ?? '';
+  if (order.selectedIndex < 0) order.value = 'workspace';
+  locks.order = order.value;
   locks.node.hidden = true;
   root.append(
     h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Locks'), number),
-    h('div', { class: 'toolbar', role: 'search' }, field('Find', search), field('Order by', order)),
+    h('div', { class: 'toolbar', role: 'search' }, field('Find', search), field('Order by', order), download),
     wrong,
     locks.node,
     empty,
@@ -102,9 +111,15 @@ export function showLocks(app, root, { signal }) {
   );
 }
 
-function nothingFits(search, locks) {
+function saveLocks(entries) {
+  const columns = ['workspace_id', 'locked_by_user_id', 'locked_by_name', 'acquired_at', 'last_active_at', 'expires_at', 'fence', 'note'];
+  saveCsv('locks.csv', columns, entries.map(({ lock }) => columns.map((column) => lock[column])));
+}
+
+function nothingFits(app, search, locks) {
   const clear = () => {
     search.value = '';
+    app.setQuery({ find: '' });
     locks.show();
     search.focus();
   };

@@ -8,8 +8,6 @@ import { isBefore } from './store.js';
 
 /** So many events are shown together (milliseconds): a busy server is no reason for a busy browser. */
 const TOGETHER_MS = 120;
-/** Of so many rows it is read who waits and watches there: that is not in the list. */
-const LOOKED_AT = 20;
 /** Heartbeats are no events: what is left of the leases is read again so often. */
 const AGAIN_MS = 15_000;
 
@@ -44,7 +42,6 @@ export class LockTable {
       this.#isRead = true;
       this.onError(null);
       this.show();
-      await this.#lookAround();
     } catch (error) {
       if (!this.signal.aborted && !this.app.isOver(error)) this.onError(error);
     }
@@ -62,21 +59,6 @@ export class LockTable {
     }, TOGETHER_MS);
   }
 
-  /** Who is at the locks that are seen first. */
-  async #lookAround() {
-    for (const [id, row] of [...this.#rows].slice(0, LOOKED_AT)) {
-      if (this.signal.aborted) return;
-      const path = `/api/v1/workspaces/${encodeURIComponent(id)}/presence`;
-      try {
-        row.showCrowd(await this.app.client.request('GET', path, { signal: this.signal, retryForMs: 0 }));
-      } catch (error) {
-        // It is only a number. Whoever is not signed in any more is told so.
-        if (error.status === 401) throw error;
-        return;
-      }
-    }
-  }
-
   #tick() {
     // The server tells the end of a lease, unless there was a heartbeat, of which it does not tell.
     let isOver = false;
@@ -84,10 +66,15 @@ export class LockTable {
     if (isOver) this.refresh();
   }
 
-  show({ isNews = false } = {}) {
-    const entries = [...this.store.locks.values()]
+  /** What is shown, in its order. */
+  get entries() {
+    return [...this.store.locks.values()]
       .filter(({ lock }) => this.belongs(lock) && this.fits(lock))
       .sort((one, other) => ORDERS[this.order](one, other, !this.store.hasMore));
+  }
+
+  show({ isNews = false } = {}) {
+    const { entries } = this;
     const kept = new Map();
     for (const entry of entries) {
       const id = entry.lock.workspace_id;

@@ -1,11 +1,12 @@
 // The console: who is there, which page is shown, and whether the connection is.
 
+import { showActivity } from './activity.js';
 import { h, say } from './dom.js';
 import { showHealth } from './health.js';
 import { showLocks } from './locks.js';
 import { Live } from './live.js';
 import { Names } from './names.js';
-import { begin, signIn } from './session.js';
+import { begin, forget, signIn } from './session.js';
 import { showTokens } from './tokens.js';
 import { showUser } from './user.js';
 import { showWorkspace } from './workspace.js';
@@ -32,6 +33,7 @@ const PAGES = [
   [['workspaces'], showWorkspaces, 'workspaces'],
   [['workspaces', String], showWorkspace, 'workspaces'],
   [['users', String], showUser, 'locks'],
+  [['activity'], showActivity, 'activity'],
   [['tokens'], showTokens, 'tokens'],
   [['health'], showHealth, 'health'],
 ];
@@ -39,7 +41,7 @@ const PAGES = [
 function find() {
   try {
     const words = location.hash
-      .replace(/^#?\/?/, '')
+      .replace(/^#?\/?|\?.*$/g, '')
       .split('/')
       .filter(Boolean)
       .map(decodeURIComponent);
@@ -66,6 +68,20 @@ const app = {
   },
   get names() {
     return names;
+  },
+  /** What the page's address says after `?`. */
+  get query() {
+    return new URLSearchParams(location.hash.split('?')[1]);
+  },
+  /** Puts these into the address, where they survive a reload and can be shared. Empty ones are left out. */
+  setQuery(values) {
+    const query = app.query;
+    for (const [name, value] of Object.entries(values)) {
+      if (value) query.set(name, value);
+      else query.delete(name);
+    }
+    const text = query.toString();
+    history.replaceState(history.state, '', (location.hash.split('?')[0] || '#/locks') + (text && '?' + text));
   },
   /** Tells what was done. */
   tell(text) {
@@ -109,6 +125,8 @@ function enter(given) {
   live = new Live();
   names = new Names();
   nav.hidden = false;
+  nav.querySelector('[data-tab=tokens]').hidden = !session.serves;
+  nav.querySelector('[data-tab=health]').hidden = !session.monitors;
   live.watch(showConnection, signedIn.signal);
   showConnection('connecting');
   follow();
@@ -133,6 +151,7 @@ function closeQuestions() {
 
 /** Back to the door. */
 function leave(why) {
+  forget();
   signedIn.abort();
   shown.abort();
   session = null;

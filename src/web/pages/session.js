@@ -1,19 +1,50 @@
-// Who is signed in. A token is kept in memory only: closing or reloading the page forgets it.
+// Who is signed in. A token stays in memory, or in the storage of this tab if its owner wants that.
 
 import { Lockhouse } from '/client/client.js';
 import { learn } from './clock.js';
 import { field, h } from './dom.js';
 
-/** What kind of server it is, and a session if none has to be asked for: behind a proxy that signs people in, and
- * where everybody is believed. */
+/** Where a token is kept for this tab, if its owner wants that. */
+const KEPT = 'lockhouse-console-token';
+
+/** A session if none has to be asked for: a proxy signs people in, everybody is believed, or this tab has a token. */
 export async function begin() {
-  const document = await new Lockhouse({ userId: 'console' }).request('GET', '/api/v1/openapi.json');
-  if (document.components.securitySchemes.user) return new Session('none', { userId: 'console' }, 'admin');
+  const token = kept();
+  for (const options of [token && { userId: '', token }, { userId: 'console' }]) {
+    if (!options) continue;
+    try {
+      return await check(options);
+    } catch (error) {
+      if (error.status !== 401) throw error;
+      if (options.token) forget();
+    }
+  }
+  return null;
+}
+
+function kept() {
   try {
-    return await check(new Session('proxy', { userId: 'console' }));
-  } catch (error) {
-    if (error.status === 401) return null;
-    throw error;
+    return sessionStorage.getItem(KEPT);
+  } catch {
+    // A browser may forbid its storage. The token then ends with the page.
+    return null;
+  }
+}
+
+function keep(token) {
+  try {
+    sessionStorage.setItem(KEPT, token);
+  } catch {
+    // See above.
+  }
+}
+
+/** Forgets the token that this tab keeps. */
+export function forget() {
+  try {
+    sessionStorage.removeItem(KEPT);
+  } catch {
+    // See above.
   }
 }
 
@@ -21,18 +52,23 @@ export async function begin() {
 export class Session {
   #options;
 
-  /** How: `none`, `proxy` or `token`; and what the credentials are good for, as far as that is known. */
-  constructor(mode, options, scope) {
-    Object.assign(this, { mode, scope });
+  /** `who` is what the server says of these credentials. */
+  constructor(options, who, client) {
     this.#options = options;
-    this.client = new Lockhouse(options);
+    this.who = who;
+    this.mode = options.token ? 'token' : who.mode === 'none' ? 'none' : 'proxy';
+    // Who signs in without a token of Lockhouse has no scope.
+    this.scope = who.scope ?? (who.is_admin ? 'admin' : 'user');
+    this.client = client;
   }
 
   /** Who it is, to be read in the corner. */
   get shown() {
     if (this.mode === 'none') return this.client.userId;
-    const asAdmin = this.scope === 'admin' ? ', an administrator' : '';
-    return this.mode === 'proxy' ? `signed in by the proxy${asAdmin}` : this.#isOurs ? this.#token : nameOf(this.#options.token) + asAdmin;
+    const name = this.who.name ?? this.who.user_id;
+    const how = this.mode === 'proxy' ? 'signed in by the proxy' : this.#isOurs ? this.#token : 'JWT';
+    const asAdmin = this.who.is_admin && !this.#isOurs ? 'an administrator' : null;
+    return [name, how, asAdmin].filter(Boolean).join(', ');
   }
 
   get #isOurs() {
@@ -41,10 +77,10 @@ export class Session {
 
   /** Which token it is, without showing it. */
   get #token() {
-    return `${this.scope ?? ''} token ${this.#options.token.slice(0, 7)}…`.trim();
+    return `${this.scope} token ${this.#options.token.slice(0, 7)}…`;
   }
 
-  /** Whether it may see to the server. What is not known is tried, and refused with why. */
+  /** Whether it may see to the server. */
   get administers() {
     return this.#isOneOf('admin');
   }
@@ -54,9 +90,14 @@ export class Session {
     return this.#isOneOf('admin', 'service');
   }
 
-  /** Whether it may end a lock: anybody's, or its own. */
-  get ends() {
-    return this.#isOneOf('admin', 'user');
+  /** Whether it may end the locks of this user. */
+  endsLocksOf(userId) {
+    return this.administers || (this.scope === 'user' && this.who.user_id === userId);
+  }
+
+  /** Whether it may read the metrics. */
+  get monitors() {
+    return this.scope !== 'user';
   }
 
   /** Whether it looks on, and does nothing. */
@@ -70,7 +111,7 @@ export class Session {
   }
 
   #isOneOf(...scopes) {
-    return this.scope === undefined || scopes.includes(this.scope);
+    return scopes.includes(this.scope);
   }
 
   /** The name to act under, where one is believed. */
@@ -79,45 +120,12 @@ export class Session {
   }
 }
 
-async function check(session) {
+async function check(options) {
+  const client = new Lockhouse(options);
   const sentAt = performance.now();
-  const response = await session.client.open('GET', '/api/v1/locks', { query: { limit: 1 }, timeoutMs: 15_000 });
+  const response = await client.open('GET', '/api/v1/whoami', { timeoutMs: 15_000 });
   learn(Date.parse(response.headers.get('Date')), sentAt);
-  await response.text();
-  session.scope = await scopeOf(session.client);
-  return session;
-}
-
-/** What the credentials are good for: the API tells by what it lets them do. Nothing where that cannot be found out. */
-async function scopeOf(client) {
-  const may = async (method, path, asked) => {
-    try {
-      await (await client.open(method, path, { timeoutMs: 15_000, ...asked })).text();
-      return true;
-    } catch (error) {
-      // A request that says too little is let in before it is read.
-      if (error.status === 400 || error.status === 403) return error.status === 400;
-      throw error;
-    }
-  };
-  try {
-    if (await may('GET', '/api/v1/tokens', { query: { limit: 1 } })) return 'admin';
-    // There is no token of a user without a user: none is made.
-    if (await may('POST', '/api/v1/tokens', { body: { scope: 'user' } })) return 'service';
-    return (await may('GET', '/metrics')) ? 'read' : 'user';
-  } catch {
-    return undefined;
-  }
-}
-
-/** Whom a JWT names. */
-function nameOf(token) {
-  try {
-    const claims = JSON.parse(atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
-    return String(claims.name ?? claims.sub ?? 'JWT');
-  } catch {
-    return 'JWT';
-  }
+  return new Session(options, await response.json(), client);
 }
 
 /** Asks for a token until one is good; then `done` gets the session. */
@@ -129,6 +137,7 @@ export function signIn(root, { why, done }) {
     required: true,
     name: 'token',
   });
+  const keeps = h('input', { type: 'checkbox' });
   const wrong = h('p', { class: 'wrong', role: 'alert' }, why ?? '');
   const button = h('button', { class: 'primary' }, 'Sign in');
   const form = h(
@@ -143,7 +152,9 @@ export function signIn(root, { why, done }) {
           // A header has no other letters; and what is pasted often has a line end.
           const given = token.value.trim();
           if (!/^[\x21-\x7e]+$/.test(given)) throw new Error('This is no token: it has letters that no token has.');
-          done(await check(new Session('token', { userId: '', token: given })));
+          const session = await check({ userId: '', token: given });
+          if (keeps.checked) keep(given);
+          done(session);
         } catch (error) {
           wrong.textContent =
             error.status === 401 ? 'This token is not good: it is unknown, revoked or expired.' : error.message;
@@ -159,8 +170,9 @@ export function signIn(root, { why, done }) {
     field(
       'Token',
       token,
-      'A token of Lockhouse (lh_…), or a JWT where the server takes them. It is kept until you close or reload this page, and nowhere else.',
+      'A token of Lockhouse (lh_…), or a JWT where the server takes them. Unless you say otherwise, it is forgotten when you close or reload this page.',
     ),
+    h('label', { class: 'check' }, keeps, ' Keep it for this tab'),
     wrong,
     button,
     h(

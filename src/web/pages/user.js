@@ -57,7 +57,7 @@ export function showUser(app, root, { id, signal }) {
       { class: 'title' },
       h('h1', { tabindex: '-1' }, h('code', {}, id)),
       number,
-      app.session.ends ? h('div', { class: 'actions' }, release) : null,
+      app.session.endsLocksOf(id) ? h('div', { class: 'actions' }, release) : null,
     ),
     name,
     wrong,

@@ -202,7 +202,7 @@ class LockCard {
       lock.note ? h('p', { class: 'note' }, lock.note) : null,
       this.times,
       metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', {}, metadata)) : null,
-      this.app.session.ends ? h('div', { class: 'actions' }, end) : null,
+      this.app.session.endsLocksOf(lock.locked_by_user_id) ? h('div', { class: 'actions' }, end) : null,
     ].filter(Boolean);
   }
 
