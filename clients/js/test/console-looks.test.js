@@ -83,6 +83,7 @@ for (const colorScheme of ['light', 'dark']) {
           ['#/tokens', '.tag:text("expired")'],
           ['#/health', '.chart .value:text("B")'],
           ['#/activity', '.timeline li'],
+          ['#/activity?user_id=nobody', '.page .sub:text("Nothing that fits")'],
           ['#/nothing', 'h1'],
           ['#/users/nobody', '.empty:visible'],
         ]) {
@@ -91,7 +92,17 @@ for (const colorScheme of ['light', 'dark']) {
           await isLive(page);
           await look(hash);
         }
+        // Before there is anything to draw, too.
+        await page.route('**/metrics', (route) => (drawn++ ? undefined : route.continue()));
+        let drawn = 0;
+        await page.evaluate(() => sessionStorage.clear());
+        await page.goto(server.url + '/#/health');
+        await page.locator('.facts:visible').waitFor();
+        await look('the health that was read once');
+        await page.unroute('**/metrics');
         await page.goto(server.url + '/#/locks');
+        await page.getByLabel('Select design-42').check();
+        await look('a lock that is selected');
         await page.getByRole('button', { name: 'End the lock of design-42' }).click();
         await look('a question');
         await page.goto(server.url + '/#/workspaces/design-42');

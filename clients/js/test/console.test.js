@@ -254,7 +254,7 @@ story(
     await signIn(page, token + '\n');
     await page.getByRole('heading', { level: 1, name: 'Locks' }).waitFor();
     await isLive(page);
-    assert.match(await page.locator('#who').textContent(), new RegExp(`^admin token ${token.slice(0, 7)}…`));
+    assert.match(await page.locator('#who').textContent(), new RegExp(`^console, admin token ${token.slice(0, 7)}…`));
     const kept = await page.evaluate(() => [
       localStorage.length,
       sessionStorage.length,
@@ -473,7 +473,7 @@ story(
       const page = await open();
       await signIn(page, token);
       await page.getByText('Nobody has a lock').waitFor();
-      assert.match(await page.locator('#who').textContent(), new RegExp(`${scope === 'user' ? 'carol, ' : ''}${scope} token lh_`));
+      assert.match(await page.locator('#who').textContent(), new RegExp(`^${scope}${scope === 'user' ? ' \\(carol\\)' : ''}, ${scope} token lh_`));
       const ask = (method, path) =>
         fetch(server.url + path, { method, headers: { Authorization: `Bearer ${token}` } }).then((answer) => answer.json());
       await isLive(page);
@@ -619,7 +619,7 @@ story('the health of the server is drawn', async ({ server, open }) => {
     'Write-ahead log',
   ]);
   await reads(charts.filter({ hasText: 'Live locks' }).locator('.value'), '20');
-  assert.match(await page.getByRole('img', { name: /^Live locks: / }).getAttribute('aria-label'), /now 20$/);
+  assert.match(await page.getByRole('img', { name: /^Live locks, last 5 min: / }).getAttribute('aria-label'), /now 20$/);
 });
 
 story('everything is done by keyboard alone', async ({ server, open }) => {

@@ -1,72 +1,87 @@
-// A small chart of what was measured last: a line and the area below it.
+// A small chart of what was measured: a line, the area below it, and its axes.
 
 import { h, say, svg } from './dom.js';
+import { bytes, span } from './format.js';
 
-const [WIDTH, HEIGHT] = [240, 56];
+const [WIDTH, HEIGHT] = [240, 60];
+/** Between two samples that are further apart than this there is a gap (milliseconds). */
+const GAP_MS = 15_000;
 
 export class Chart {
-  #values = [];
-
-  /** `format` shows a number, `keep` is how many are shown. */
-  constructor({ title, about, format, keep }) {
-    Object.assign(this, { title, format, keep });
+  constructor({ title, about, format, worry = () => undefined }) {
+    Object.assign(this, { title, about, format, worry });
     this.number = h('p', { class: 'value' }, '–');
     this.below = h('p', { class: 'sub' }, about);
     this.area = svg('path', { class: 'area' });
     this.line = svg('path', { class: 'line', 'vector-effect': 'non-scaling-stroke' });
-    this.most = h('span', { class: 'most' });
     this.drawing = svg(
       'svg',
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' },
+      {
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        preserveAspectRatio: 'none',
+        role: 'img',
+        'aria-label': `${title}: nothing measured yet`,
+      },
+      svg('path', { class: 'grid', d: `M0 ${HEIGHT / 2}H${WIDTH}`, 'vector-effect': 'non-scaling-stroke' }),
       this.area,
       this.line,
     );
+    [this.top, this.middle, this.begin] = [h('span'), h('span'), h('span')];
     this.node = h(
       'section',
       { class: 'panel chart' },
       h('h2', {}, title),
       this.number,
-      h('div', { class: 'plot' }, this.drawing, this.most),
+      // The name of the drawing says what the axes say.
+      h(
+        'div',
+        { class: 'plot' },
+        h('div', { class: 'y', 'aria-hidden': 'true' }, this.top, this.middle, h('span', {}, '0')),
+        this.drawing,
+        h('div', { class: 'x', 'aria-hidden': 'true' }, this.begin, h('span', {}, 'now')),
+      ),
       this.below,
     );
   }
 
-  /** One more; nothing where there was nothing to measure. */
-  add(value) {
-    this.#values.push(value);
-    if (this.#values.length > this.keep) this.#values.shift();
-    const known = this.#values.filter((one) => one !== undefined && Number.isFinite(one));
-    if (value !== undefined) say(this.number, this.format(value));
-    const top = Math.max(...known, 0) || 1;
-    say(this.most, known.length ? this.format(Math.max(...known)) : '');
-    this.drawing.setAttribute(
-      'aria-label',
-      known.length
-        ? `${this.title}: from ${this.format(Math.min(...known))} to ${this.format(Math.max(...known))}, now ${this.format(known.at(-1))}`
-        : `${this.title}: nothing measured yet`,
-    );
-    const { line, area } = paths(this.#values, this.keep, top);
+  /** Shows these `[when, value]`, which go up to `until`, for the last `range` milliseconds. */
+  show(samples, until, range) {
+    const known = samples.filter(([, value]) => value !== null);
+    const values = known.map(([, value]) => value);
+    const top = niceTop(Math.max(0, ...values), this.format === bytes);
+    const { line, area } = paths(known, (at) => WIDTH * (1 - (until - at) / range), (value) => HEIGHT * (1 - value / top));
     this.line.setAttribute('d', line);
     this.area.setAttribute('d', area);
+    say(this.top, this.format(top));
+    say(this.middle, this.format(top / 2));
+    say(this.begin, `${span(range)} ago`);
+    if (known.length === 0) return;
+    const [least, most, last] = [Math.min(...values), Math.max(...values), values.at(-1)].map(this.format);
+    say(this.number, last);
+    const worry = this.worry(values.at(-1));
+    say(this.below, worry ?? this.about);
+    this.below.classList.toggle('worry', worry !== undefined);
+    this.drawing.setAttribute('aria-label', `${this.title}, last ${span(range)}: from ${least} to ${most}, now ${last}`);
   }
 }
 
-/** The newest is at the right edge. Where nothing was measured there is a gap. */
-function paths(values, keep, top) {
-  let [line, area, begun] = ['', '', null];
-  values.forEach((value, place) => {
-    const x = (WIDTH * (keep - values.length + place)) / (keep - 1);
-    const isKnown = value !== undefined && Number.isFinite(value);
-    if (isKnown) {
-      const point = `${x.toFixed(1)} ${(HEIGHT - 2 - (HEIGHT - 6) * (value / top)).toFixed(1)}`;
-      line += `${begun === null ? 'M' : 'L'}${point}`;
-      area += begun === null ? `M${x.toFixed(1)} ${HEIGHT}L${point}` : `L${point}`;
-      begun ??= x;
-      if (place === values.length - 1 || !Number.isFinite(values[place + 1] ?? NaN)) {
-        area += `L${x.toFixed(1)} ${HEIGHT}Z`;
-        begun = null;
-      }
-    }
-  });
+/** A round number that is no less, for the end of an axis. */
+function niceTop(most, isBinary) {
+  if (most === 0) return isBinary ? 1024 : 1;
+  if (isBinary) return 2 ** Math.ceil(Math.log2(most));
+  const size = 10 ** Math.floor(Math.log10(most));
+  return [1, 2, 4, 6, 8, 10].map((step) => step * size).find((top) => top >= most) ?? most;
+}
+
+/** The line and the area below it. Where nothing was measured for long there is a gap. */
+function paths(samples, x, y) {
+  let [line, area] = ['', ''];
+  for (let from = 0, place = 1; place <= samples.length; place++) {
+    if (samples[place]?.[0] - samples[place - 1][0] <= GAP_MS) continue;
+    const points = samples.slice(from, place).map(([at, value]) => `${x(at).toFixed(2)} ${y(value).toFixed(2)}`);
+    line += 'M' + points.join('L');
+    area += `M${x(samples[from][0]).toFixed(2)} ${HEIGHT}L${points.join('L')}L${x(samples[place - 1][0]).toFixed(2)} ${HEIGHT}Z`;
+    from = place;
+  }
   return { line, area };
 }

@@ -4,15 +4,16 @@
 const FORMULA = /^\s*[=+\-@\t\r]/;
 
 function cell(value) {
-  const text = String(value ?? '');
+  const text = typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value ?? '');
   const safe = typeof value === 'string' && FORMULA.test(text) ? "'" + text : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-/** Gives the reader a file with these columns and rows. */
-export function saveCsv(name, columns, rows) {
+/** Gives the reader a file with these columns of these objects. */
+export function saveCsv(name, columns, objects) {
+  const rows = [columns, ...objects.map((object) => columns.map((column) => object[column]))];
   // With the mark at the start Excel reads it as UTF-8.
-  const text = '\ufeff' + [columns, ...rows].map((row) => row.map(cell).join(',') + '\r\n').join('');
+  const text = '\ufeff' + rows.map((row) => row.map(cell).join(',') + '\r\n').join('');
   const href = URL.createObjectURL(new Blob([text], { type: 'text/csv' }));
   const link = document.createElement('a');
   Object.assign(link, { href, download: name });

@@ -2,6 +2,7 @@
 
 import { now } from './clock.js';
 import { h } from './dom.js';
+import { isUtc } from './settings.js';
 
 const two = (number) => String(number).padStart(2, '0');
 
@@ -31,10 +32,16 @@ export function ago(at) {
   return ms < 5000 ? 'just now' : span(ms) + ' ago';
 }
 
-const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
-const SHORT = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+/** What writes an instant, in local time or in UTC as the reader has chosen. */
+function writer(style) {
+  const local = new Intl.DateTimeFormat(undefined, style);
+  const utc = new Intl.DateTimeFormat(undefined, { ...style, timeZone: 'UTC' });
+  return (at) => (isUtc() ? `${utc.format(new Date(at))} UTC` : local.format(new Date(at)));
+}
 
-export const full = (at) => FULL.format(new Date(at));
+/** To the second, and to the minute. */
+export const full = writer({ dateStyle: 'medium', timeStyle: 'medium' });
+const short = writer({ dateStyle: 'medium', timeStyle: 'short' });
 
 /** An instant that a person can hover for the whole of it. */
 export const time = (at, text) => h('time', { datetime: at, title: full(at) }, text ?? ago(at));
@@ -43,7 +50,7 @@ export const time = (at, text) => h('time', { datetime: at, title: full(at) }, t
 export const lasting = (at) => time(at, 'for ' + span(now() - Date.parse(at)));
 
 /** An instant as a date, to the minute. */
-export const date = (at) => time(at, SHORT.format(new Date(at)));
+export const date = (at) => time(at, short(at));
 
 /** An instant as a date, to the second. */
 export const moment = (at) => time(at, full(at));
@@ -58,7 +65,7 @@ const BYTES = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 export function bytes(number) {
   let unit = 0;
   for (; number >= 1024 && unit < BYTES.length - 1; unit++) number /= 1024;
-  return `${number >= 100 || unit === 0 ? Math.round(number) : number.toFixed(1)} ${BYTES[unit]}`;
+  return `${number >= 100 || Number.isInteger(number) ? Math.round(number) : number.toFixed(1)} ${BYTES[unit]}`;
 }
 
 export function count(number) {

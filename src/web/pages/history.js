@@ -1,61 +1,106 @@
-// What happened to the lock of a workspace, as a timeline.
+// What happened, as a timeline.
 
+import { saveCsv } from './csv.js';
 import { h, say } from './dom.js';
 import { moment, person } from './format.js';
 
 /** Events of a page. */
 const PAGE = 30;
+/** Events of a page of a file, and of all of it. */
+const [FILE_PAGE, FILE] = [500, 10_000];
 
+const COLUMNS = ['revision', 'at', 'type', 'workspace_id', 'user_id', 'by_user_id', 'by_name', 'fence', 'detail'];
+
+/**
+ * `path` is what is asked, and `filters()` with which query; `where` says on which workspace an event was; `nothing` is
+ * shown where there is none.
+ */
 export class History {
   #cursor = null;
   #newest = 0;
+  /** Ends what is read for other filters. */
+  #reading = new AbortController();
   #list = h('ol', { class: 'timeline' });
-  #older = h('button', { type: 'button', hidden: true, onclick: () => this.#readOlder() }, 'Older');
-  #empty = h('p', { class: 'sub', hidden: true }, 'Nothing has happened here, as far as is kept.');
+  #older = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => this.#readOlder() }, 'Older');
   #wrong = h('p', { class: 'wrong', role: 'alert' });
 
-  constructor(app, workspaceId, signal) {
-    Object.assign(this, { app, workspaceId, signal });
-    this.node = h(
-      'section',
-      { 'aria-labelledby': 'history' },
-      h('h2', { id: 'history' }, 'History'),
-      this.#wrong,
-      this.#list,
-      this.#empty,
-      this.#older,
-    );
+  constructor(app, { signal, nothing, filters = () => ({}), where = () => null, ...given }) {
+    Object.assign(this, { app, signal, filters, where, ...given });
+    this.nothing = h('p', { class: 'sub', hidden: true }, nothing);
+    this.node = h('div', {}, this.#wrong, this.#list, this.nothing, this.#older);
   }
 
   /** Puts what is new on top. */
-  async refresh() {
-    const page = await this.app.client.history(this.workspaceId, { limit: PAGE });
-    const news = page.events.filter((event) => event.revision > this.#newest);
-    if (this.#newest === 0 || (news.length === page.events.length && page.next_cursor !== null)) {
-      // The first time; or so much is new that what is here does not follow on it.
-      this.#cursor = page.next_cursor;
-      this.#list.replaceChildren(...page.events.map((event) => entry(event)));
-    } else {
-      this.#list.prepend(...news.map((event) => entry(event)));
-    }
-    this.#newest = page.events[0]?.revision ?? 0;
-    this.#empty.hidden = page.events.length > 0;
-    this.#older.hidden = this.#cursor === null;
+  refresh() {
+    return this.#attempt(async (signal) => {
+      const page = await this.#page({ limit: PAGE }, signal);
+      const news = page.events.filter((event) => event.revision > this.#newest);
+      const items = news.map((event) => entry(event, this.where(event)));
+      if (this.#newest === 0 || (news.length === page.events.length && page.next_cursor !== null)) {
+        // The first time; or so much is new that what is here does not follow on it.
+        this.#cursor = page.next_cursor;
+        this.#list.replaceChildren(...items);
+      } else {
+        this.#list.prepend(...items);
+      }
+      this.#newest = Math.max(this.#newest, page.events[0]?.revision ?? 0);
+    });
   }
 
-  async #readOlder() {
+  /** Reads anew, with other filters. */
+  restart() {
+    this.#reading.abort();
+    this.#reading = new AbortController();
+    this.#newest = 0;
+    return this.refresh();
+  }
+
+  #readOlder() {
+    return this.#attempt(async (signal) => {
+      const page = await this.#page({ limit: PAGE, cursor: this.#cursor }, signal);
+      this.#cursor = page.next_cursor;
+      this.#list.append(...page.events.map((event) => entry(event, this.where(event))));
+    });
+  }
+
+  /** Gives the reader all that fits as a file, up to its limit. */
+  save(name) {
+    return this.#attempt(async (signal) => {
+      const events = [];
+      let cursor;
+      do {
+        const page = await this.#page({ limit: FILE_PAGE, cursor }, signal);
+        events.push(...page.events);
+        cursor = page.next_cursor ?? undefined;
+      } while (cursor !== undefined && events.length < FILE);
+      saveCsv(name, COLUMNS, events);
+      if (cursor !== undefined) this.app.tell(`The file has the newest ${events.length} events. Filters find older ones.`);
+    });
+  }
+
+  async #page(query, signal) {
+    const page = await this.app.client.request('GET', this.path, { query: { ...this.filters(), ...query }, signal });
+    // It may be there already for filters that are not asked for any more.
+    signal.throwIfAborted();
+    return page;
+  }
+
+  /** What is refused is said. */
+  async #attempt(work) {
+    const signal = AbortSignal.any([this.signal, this.#reading.signal]);
     this.#older.disabled = true;
     try {
-      const page = await this.app.client.history(this.workspaceId, { limit: PAGE, cursor: this.#cursor });
-      this.#cursor = page.next_cursor;
-      this.#list.append(...page.events.map((event) => entry(event)));
-      this.#older.hidden = this.#cursor === null;
+      await work(signal);
       say(this.#wrong, '');
     } catch (error) {
-      if (!this.signal.aborted && !this.app.isOver(error)) say(this.#wrong, error.message);
+      if (!signal.aborted && !this.app.isOver(error)) say(this.#wrong, error.message);
     } finally {
       this.#older.disabled = false;
     }
+    if (signal.aborted) return;
+    this.#older.hidden = this.#cursor === null;
+    // The server looks at a limited number of events at a time: after none that fits there may be others.
+    this.nothing.hidden = this.#list.children.length > 0 || this.#cursor !== null;
   }
 }
 

@@ -1,6 +1,7 @@
 // A list of the API on a page, with a search. The server has an order of its own and searches nothing: both are done
 // here, with what was read.
 
+import { saveCsv } from './csv.js';
 import { arrange, field, h, say, table } from './dom.js';
 import { many } from './format.js';
 
@@ -13,8 +14,8 @@ const TYPING_MS = 300;
 
 /**
  * `path` is what is asked, and `member` what the answer calls the entries; `key` tells them apart, `texts` is what is
- * searched in them, `cells` what a row shows, and `order` gets two of them and whether all were read. `nothing` is shown
- * where there are none.
+ * searched in them, `cells` what a row shows under its `headings`, `columns` the fields that a file has, and `order` gets
+ * two of them and whether all were read. `nothing` is shown where there are none.
  */
 export class Listing {
   #entries = new Map();
@@ -25,10 +26,10 @@ export class Listing {
   #reading = 0;
   #typing;
 
-  constructor(app, { signal, columns, caption, placeholder, nothing, ...given }) {
+  constructor(app, { signal, headings, caption, placeholder, nothing, ...given }) {
     Object.assign(this, { app, signal, given });
-    this.table = table(caption, columns);
-    this.search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder });
+    this.table = table(caption, headings);
+    this.search = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder, value: app.query.get('find') });
     this.search.addEventListener('input', () => this.#typed());
     this.number = h('p', { class: 'number' });
     this.wrong = h('p', { class: 'wrong', role: 'alert' });
@@ -38,6 +39,11 @@ export class Listing {
       'button',
       { type: 'button', class: 'more', hidden: true, onclick: () => this.#attempt(() => this.#readOn()) },
       'Show more',
+    );
+    this.actions = h(
+      'div',
+      { class: 'actions', hidden: true },
+      h('button', { type: 'button', class: 'small', onclick: () => this.#attempt(() => this.#save()) }, 'Download CSV'),
     );
     this.tools = h('div', { class: 'toolbar', role: 'search', hidden: true }, field('Find', this.search));
     this.table.whole.hidden = true;
@@ -67,6 +73,8 @@ export class Listing {
       this.#entries = found;
       this.#cursor = cursor;
       this.#show();
+      // An address may say what is looked for.
+      if (this.#words) await this.#readAll();
     });
   }
 
@@ -91,24 +99,36 @@ export class Listing {
   }
 
   #typed() {
+    this.app.setQuery({ find: this.search.value });
     this.#show();
     clearTimeout(this.#typing);
-    this.#typing = setTimeout(
-      () =>
-        this.#attempt(async () => {
-          while (this.#words && this.#cursor !== null && this.#entries.size < SEARCHED) await this.#readOn();
-        }),
-      TYPING_MS,
-    );
+    this.#typing = setTimeout(() => this.#attempt(() => this.#words && this.#readAll()), TYPING_MS);
+  }
+
+  async #readAll() {
+    while (this.#cursor !== null && this.#entries.size < SEARCHED) await this.#readOn();
+  }
+
+  async #save() {
+    await this.#readAll();
+    const { member, columns } = this.given;
+    saveCsv(`${member}.csv`, columns, this.#shown);
+    if (this.#cursor !== null) this.app.tell(`The file has what fits of the first ${this.#entries.size} ${member}.`);
+  }
+
+  /** What fits, in its order. */
+  get #shown() {
+    const { texts, order } = this.given;
+    return [...this.#entries.values()]
+      .filter((entry) => texts(entry).some((text) => text?.toLowerCase().includes(this.#words)))
+      .sort((one, other) => order(one, other, this.#cursor === null));
   }
 
   #show() {
-    const { key, texts, cells, order, word } = this.given;
+    const { key, cells, word } = this.given;
     const words = this.#words;
     const isWhole = this.#cursor === null;
-    const shown = [...this.#entries.values()]
-      .filter((entry) => texts(entry).some((text) => text?.toLowerCase().includes(words)))
-      .sort((one, other) => order(one, other, isWhole));
+    const shown = this.#shown;
     const rows = new Map();
     for (const entry of shown) {
       const from = JSON.stringify(entry);
@@ -125,7 +145,7 @@ export class Listing {
     const beyond = isWhole ? '' : '+';
     this.number.setAttribute('aria-live', words ? 'polite' : 'off');
     say(this.number, words ? `${shown.length} of ${all}${beyond}` : isWhole ? many(all, word) : `${all}+ ${word}s`);
-    this.tools.hidden = all === 0;
+    this.tools.hidden = this.actions.hidden = all === 0;
     this.table.whole.hidden = shown.length === 0;
     this.nothing.hidden = all > 0;
     this.unfit.hidden = all === 0 || shown.length > 0;

@@ -1,6 +1,6 @@
 // A lock in a table, which is kept up to date in place, so that nobody loses the place where they are.
 
-import { ask } from './dialog.js';
+import { endLocks } from './endlocks.js';
 import { h, say } from './dom.js';
 import { ago, full, left, person, workspaceHref } from './format.js';
 
@@ -19,7 +19,8 @@ export class LockRow {
   #shown = '';
   #entry;
 
-  constructor(app, row, id) {
+  /** `onPicked` is called when it is selected, or is not any more. */
+  constructor(app, row, id, onPicked) {
     this.id = id;
     this.app = app;
     this.name = h('div', { class: 'called' });
@@ -36,12 +37,13 @@ export class LockRow {
         type: 'button',
         class: 'small',
         'aria-label': `End the lock of ${id}`,
-        onclick: () => endLock(app, this.#entry.lock),
+        onclick: () => endLocks(app, [this.#entry.lock]),
       },
       'End…',
     );
+    this.pick = h('input', { type: 'checkbox', 'aria-label': `Select ${id}`, onchange: onPicked });
     this.node = row(
-      [h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.name, this.note],
+      h('div', { class: 'picking' }, this.pick, h('div', {}, h('a', { class: 'workspace', href: workspaceHref(id) }, id), this.name, this.note)),
       this.holder,
       this.since,
       this.active,
@@ -53,11 +55,13 @@ export class LockRow {
 
   /** Shows this, of the workspace that is called `name`, if it is; `isNew` marks it for a moment. */
   show(entry, name, isNew) {
+    // Another lease is not what was selected.
+    if (this.#entry?.lock.fence !== entry.lock.fence) this.pick.checked = false;
     this.#entry = entry;
     say(this.name, name ?? '');
     const { lock } = entry;
     const { locked_by_user_id, locked_by_name, fence, note, knock } = lock;
-    this.end.hidden = !this.app.session.endsLocksOf(locked_by_user_id);
+    this.end.hidden = this.pick.hidden = !this.app.session.endsLocksOf(locked_by_user_id);
     const shown = JSON.stringify([
       locked_by_user_id,
       locked_by_name,
@@ -76,6 +80,11 @@ export class LockRow {
       if (isNew || isOther) this.#mark();
     }
     this.tick();
+  }
+
+  /** The lock, if it is selected. */
+  get picked() {
+    return this.pick.checked && !this.pick.hidden ? this.#entry.lock : null;
   }
 
   #mark() {
@@ -117,20 +126,3 @@ export function showKnock(node, knock) {
   );
 }
 
-/** Ends somebody's lease, after having asked. */
-export function endLock(app, { workspace_id, locked_by_user_id, locked_by_name, fence }) {
-  ask(app, {
-    title: `End the lock of ${workspace_id}?`,
-    text: [
-      `${locked_by_name ?? locked_by_user_id} has it, and learns of it at once, or with the next heartbeat. What is not saved yet may be refused.`,
-    ],
-    action: 'End the lock',
-    reason: 'Reason',
-    run: async (reason) => {
-      const { released } = await app.client.request('DELETE', app.client.lockPath(workspace_id), {
-        query: { force: true, fence, reason },
-      });
-      app.tell(released ? `The lock of ${workspace_id} is ended.` : `There was no lock on ${workspace_id} any more.`);
-    },
-  });
-}

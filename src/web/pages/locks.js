@@ -11,6 +11,9 @@ import { Store } from './store.js';
 const TYPING_MS = 300;
 /** Of so many workspaces with a name that fits, and were not read yet, the locks are asked for. */
 const NAMED = 10;
+/** A file has so many locks at most. */
+const FILE = 10_000;
+const COLUMNS = ['workspace_id', 'locked_by_user_id', 'locked_by_name', 'acquired_at', 'last_active_at', 'expires_at', 'fence', 'note'];
 
 export function showLocks(app, root, { signal }) {
   const store = new Store(app.client);
@@ -33,7 +36,7 @@ export function showLocks(app, root, { signal }) {
   const empty = h('div', { class: 'empty', hidden: true });
   const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: readOn }, 'Show more');
 
-  const download = h('button', { type: 'button', onclick: () => saveLocks(locks.entries) }, 'Download CSV');
+  const download = h('button', { type: 'button', class: 'small', onclick: save }, 'Download CSV');
 
   const words = () => search.value.trim().toLowerCase();
   const fits = (lock) => {
@@ -43,7 +46,11 @@ export function showLocks(app, root, { signal }) {
     );
   };
   const free = nothingThere(app, signal);
+  let isSearched = false;
   const shown = (count) => {
+    // An address may say what is looked for.
+    if (!isSearched) searchOn();
+    isSearched = true;
     const all = store.locks.size;
     const beyond = store.hasMore ? '+' : '';
     // Read out as one types, and not whenever somebody comes or goes.
@@ -60,16 +67,42 @@ export function showLocks(app, root, { signal }) {
     onError: (error) => say(wrong, error ? `The locks cannot be read: ${error.message}` : ''),
   });
 
-  async function readOn() {
-    more.disabled = true;
+  /** While it works, `button` does nothing; what is refused is said. */
+  async function attempt(button, work) {
+    button.disabled = true;
     try {
-      await store.more(signal);
-      locks.show();
+      await work();
     } catch (error) {
       if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
     } finally {
-      more.disabled = false;
+      button.disabled = false;
     }
+  }
+
+  function readOn() {
+    return attempt(more, async () => {
+      await store.more(signal);
+      locks.show();
+    });
+  }
+
+  /** What fits, in its order, also of what was not read yet. */
+  function save() {
+    return attempt(download, async () => {
+      while (store.hasMore && store.locks.size < FILE) await store.more(signal);
+      locks.show();
+      saveCsv('locks.csv', COLUMNS, locks.entries.map(({ lock }) => lock));
+      if (store.hasMore) app.tell(`The file has what fits of the first ${store.locks.size} locks.`);
+    });
+  }
+
+  /** What was not read yet may fit, too. */
+  function searchOn() {
+    if (!store.hasMore || !words()) return;
+    store.search(search.value.trim(), named(), signal).then(
+      () => locks.show(),
+      () => {},
+    );
   }
 
   const named = () => app.names.having(words()).filter((id) => !store.locks.has(id)).slice(0, NAMED);
@@ -79,17 +112,7 @@ export function showLocks(app, root, { signal }) {
     app.setQuery({ find: search.value });
     locks.show();
     clearTimeout(typing);
-    // What was not read yet may fit, too.
-    if (store.hasMore && words()) {
-      typing = setTimeout(
-        () =>
-          store.search(search.value.trim(), named(), signal).then(
-            () => locks.show(),
-            () => {},
-          ),
-        TYPING_MS,
-      );
-    }
+    typing = setTimeout(searchOn, TYPING_MS);
   });
   order.addEventListener('change', () => {
     app.setQuery({ order: order.value });
@@ -102,18 +125,13 @@ export function showLocks(app, root, { signal }) {
   locks.order = order.value;
   locks.node.hidden = true;
   root.append(
-    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Locks'), number),
-    h('div', { class: 'toolbar', role: 'search' }, field('Find', search), field('Order by', order), download),
+    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Locks'), number, h('div', { class: 'actions' }, download)),
+    h('div', { class: 'toolbar', role: 'search' }, field('Find', search), field('Order by', order)),
     wrong,
     locks.node,
     empty,
     more,
   );
-}
-
-function saveLocks(entries) {
-  const columns = ['workspace_id', 'locked_by_user_id', 'locked_by_name', 'acquired_at', 'last_active_at', 'expires_at', 'fence', 'note'];
-  saveCsv('locks.csv', columns, entries.map(({ lock }) => columns.map((column) => lock[column])));
 }
 
 function nothingFits(app, search, locks) {

@@ -1,7 +1,8 @@
 // A table of live locks that follows what happens.
 
-import { arrange, h, table } from './dom.js';
-import { natural } from './format.js';
+import { arrange, h, say, table } from './dom.js';
+import { endLocks } from './endlocks.js';
+import { many, natural } from './format.js';
 import { COLUMNS, LockRow } from './lockrow.js';
 import { eachSecond, repeat } from './live.js';
 import { isBefore } from './store.js';
@@ -25,11 +26,17 @@ export class LockTable {
   #isRead = false;
   #soon;
   #table = table('Live locks', COLUMNS);
+  #all;
+  #end;
+  #picking;
   order = 'workspace';
 
   constructor(app, store, { signal, fits = () => true, belongs = () => true, onShown, onError }) {
     Object.assign(this, { app, store, signal, fits, belongs, onShown, onError });
-    this.node = h('div', { class: 'scroll' }, this.#table.whole);
+    this.#all = h('input', { type: 'checkbox', onchange: () => this.#pickAll() });
+    this.#end = h('button', { type: 'button', class: 'small danger', onclick: () => endLocks(app, this.#picked) });
+    this.#picking = h('div', { class: 'picking' }, h('label', { class: 'check' }, this.#all, ' Select all'), this.#end);
+    this.node = h('div', {}, this.#picking, h('div', { class: 'scroll' }, this.#table.whole));
     this.refresh = repeat(() => this.#refresh(), AGAIN_MS, signal);
     app.live.hear((told) => this.#hear(told), signal);
     eachSecond(() => this.#tick(), signal);
@@ -73,13 +80,34 @@ export class LockTable {
       .sort((one, other) => ORDERS[this.order](one, other, !this.store.hasMore));
   }
 
+  /** The locks that are selected. */
+  get #picked() {
+    return [...this.#rows.values()].map((row) => row.picked).filter(Boolean);
+  }
+
+  #pickAll() {
+    for (const row of this.#rows.values()) row.pick.checked = this.#all.checked;
+    this.#showPicked();
+  }
+
+  #showPicked() {
+    const mine = [...this.#rows.values()].filter((row) => !row.pick.hidden).length;
+    const picked = this.#picked.length;
+    // One lock has a button of its own.
+    this.#picking.hidden = mine < 2;
+    this.#all.checked = picked > 0 && picked === mine;
+    this.#all.indeterminate = picked > 0 && picked < mine;
+    this.#end.hidden = picked === 0;
+    say(this.#end, `End ${many(picked, 'lock')}…`);
+  }
+
   show({ isNews = false } = {}) {
     const { entries } = this;
     const kept = new Map();
     for (const entry of entries) {
       const id = entry.lock.workspace_id;
       const known = this.#rows.get(id);
-      const row = known ?? new LockRow(this.app, this.#table.row, id);
+      const row = known ?? new LockRow(this.app, this.#table.row, id, () => this.#showPicked());
       row.show(entry, this.app.names.get(id), isNews && !known);
       kept.set(id, row);
     }
@@ -89,6 +117,7 @@ export class LockTable {
       [...kept.values()].map((row) => row.node),
     );
     this.node.hidden = kept.size === 0;
+    this.#showPicked();
     this.onShown(kept.size);
   }
 }

@@ -6,7 +6,9 @@ import { showHealth } from './health.js';
 import { showLocks } from './locks.js';
 import { Live } from './live.js';
 import { Names } from './names.js';
-import { begin, forget, signIn } from './session.js';
+import { begin, signIn } from './session.js';
+import { offerSettings } from './settings.js';
+import { tab } from './storage.js';
 import { showTokens } from './tokens.js';
 import { showUser } from './user.js';
 import { showWorkspace } from './workspace.js';
@@ -151,9 +153,9 @@ function closeQuestions() {
 
 /** Back to the door. */
 function leave(why) {
-  forget();
   signedIn.abort();
   shown.abort();
+  if (session) tab.clear();
   session = null;
   nav.hidden = true;
   connection.hidden = true;
@@ -247,7 +249,7 @@ async function start() {
 /** The way to the playground, where there is one. */
 async function showDemo() {
   const response = await fetch('/demo', { method: 'HEAD' });
-  document.getElementById('foot').hidden = !response.ok;
+  document.getElementById('demo').hidden = !response.ok;
 }
 
 document.getElementById('skip').addEventListener('click', (event) => {
@@ -256,5 +258,6 @@ document.getElementById('skip').addEventListener('click', (event) => {
   main.focus();
 });
 addEventListener('hashchange', () => session && show({ focus: true }));
+offerSettings(() => session && show({ focus: false }));
 start();
 showDemo().catch(() => {});

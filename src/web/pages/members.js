@@ -8,7 +8,25 @@ const ROLES = ['viewer', 'editor', 'admin'];
 
 const roles = (chosen) => ROLES.map((role) => h('option', { value: role, selected: role === chosen }, role));
 
+/** Members of a page, where one looks for oneself. */
+const PAGE = 500;
+
+/** Whether the person who is signed in is an admin of the workspace, and of that one only. */
+export async function isAdminOf({ client, session }, workspaceId, signal) {
+  if (session.scope !== 'user') return false;
+  const path = `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/members`;
+  let cursor;
+  do {
+    const page = await client.request('GET', path, { query: { limit: PAGE, cursor }, signal });
+    const me = page.members.find(({ user_id }) => user_id === session.who.user_id);
+    if (me) return me.role === 'admin';
+    cursor = page.next_cursor ?? undefined;
+  } while (cursor !== undefined);
+  return false;
+}
+
 export class Members {
+  #manages = false;
   #cursor;
   #table = table('Members', [
     ['User', ''],
@@ -28,10 +46,11 @@ export class Members {
     this.path = `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/members`;
     const user = h('input', { required: true, maxlength: 255, autocomplete: 'off', spellcheck: 'false' });
     const role = h('select', {}, roles('editor'));
-    const form = h(
+    this.form = h(
       'form',
       {
         class: 'row',
+        hidden: true,
         onsubmit: async (event) => {
           event.preventDefault();
           if (await this.#put(user.value, role.value)) user.value = '';
@@ -54,9 +73,15 @@ export class Members {
       this.#empty,
       this.#table.whole,
       this.#more,
-      app.session.looksOn ? null : form,
+      this.form,
     );
     this.#table.whole.hidden = true;
+  }
+
+  /** What may be done here depends on whether one `manages` the members. */
+  offer(manages) {
+    this.#manages = manages;
+    this.form.hidden = !manages;
   }
 
   refresh() {
@@ -82,7 +107,7 @@ export class Members {
   }
 
   #row({ user_id, role }) {
-    if (this.app.session.looksOn) return this.#table.row(person(user_id), role, '');
+    if (!this.#manages) return this.#table.row(person(user_id), role, '');
     const choice = h(
       'select',
       { 'aria-label': `Role of ${user_id}`, onchange: () => this.#put(user_id, choice.value) },

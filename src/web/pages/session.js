@@ -1,51 +1,26 @@
 // Who is signed in. A token stays in memory, or in the storage of this tab if its owner wants that.
 
 import { Lockhouse } from '/client/client.js';
-import { learn } from './clock.js';
+import { learnRoughly } from './clock.js';
 import { field, h } from './dom.js';
+import { tab } from './storage.js';
 
 /** Where a token is kept for this tab, if its owner wants that. */
-const KEPT = 'lockhouse-console-token';
+const TOKEN = 'token';
 
 /** A session if none has to be asked for: a proxy signs people in, everybody is believed, or this tab has a token. */
 export async function begin() {
-  const token = kept();
+  const token = tab.get(TOKEN);
   for (const options of [token && { userId: '', token }, { userId: 'console' }]) {
     if (!options) continue;
     try {
       return await check(options);
     } catch (error) {
       if (error.status !== 401) throw error;
-      if (options.token) forget();
+      if (options.token) tab.clear();
     }
   }
   return null;
-}
-
-function kept() {
-  try {
-    return sessionStorage.getItem(KEPT);
-  } catch {
-    // A browser may forbid its storage. The token then ends with the page.
-    return null;
-  }
-}
-
-function keep(token) {
-  try {
-    sessionStorage.setItem(KEPT, token);
-  } catch {
-    // See above.
-  }
-}
-
-/** Forgets the token that this tab keeps. */
-export function forget() {
-  try {
-    sessionStorage.removeItem(KEPT);
-  } catch {
-    // See above.
-  }
 }
 
 /** Somebody who is let in. */
@@ -65,10 +40,13 @@ export class Session {
   /** Who it is, to be read in the corner. */
   get shown() {
     if (this.mode === 'none') return this.client.userId;
-    const name = this.who.name ?? this.who.user_id;
+    const { name, user_id } = this.who;
+    // A token that belongs to nobody is called by its id.
+    const id = user_id?.startsWith('token:') ? null : user_id;
+    const person = name && id && name !== id ? `${name} (${id})` : (name ?? id);
     const how = this.mode === 'proxy' ? 'signed in by the proxy' : this.#isOurs ? this.#token : 'JWT';
     const asAdmin = this.who.is_admin && !this.#isOurs ? 'an administrator' : null;
-    return [name, how, asAdmin].filter(Boolean).join(', ');
+    return [person, how, asAdmin].filter(Boolean).join(', ');
   }
 
   get #isOurs() {
@@ -124,7 +102,7 @@ async function check(options) {
   const client = new Lockhouse(options);
   const sentAt = performance.now();
   const response = await client.open('GET', '/api/v1/whoami', { timeoutMs: 15_000 });
-  learn(Date.parse(response.headers.get('Date')), sentAt);
+  learnRoughly(Date.parse(response.headers.get('Date')), sentAt);
   return new Session(options, await response.json(), client);
 }
 
@@ -153,7 +131,7 @@ export function signIn(root, { why, done }) {
           const given = token.value.trim();
           if (!/^[\x21-\x7e]+$/.test(given)) throw new Error('This is no token: it has letters that no token has.');
           const session = await check({ userId: '', token: given });
-          if (keeps.checked) keep(given);
+          if (keeps.checked) tab.set(TOKEN, given);
           done(session);
         } catch (error) {
           wrong.textContent =

@@ -53,7 +53,7 @@ export function showTokens(app, root, { signal }) {
   });
   root.append(form, wrong, fresh);
   if (list) {
-    root.querySelector('.title').append(list.number);
+    root.querySelector('.title').append(list.number, list.actions);
     root.append(list.node);
     list.refresh();
   } else {
@@ -71,7 +71,7 @@ function makeList(app, signal) {
   const list = new Listing(app, {
     signal,
     caption: 'Tokens',
-    columns: [
+    headings: [
       ['Name', ''],
       ['Scope', ''],
       ['Owner', ''],
@@ -85,6 +85,7 @@ function makeList(app, signal) {
     path: '/api/v1/tokens',
     member: 'tokens',
     word: 'token',
+    columns: ['token_id', 'name', 'scope', 'user_id', 'created_at', 'expires_at', 'last_used_at'],
     key: ({ token_id }) => token_id,
     texts: ({ token_id, name, user_id, scope }) => [token_id, name, user_id, scope],
     cells: (token) => [

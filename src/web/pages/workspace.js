@@ -6,8 +6,9 @@ import { h, say } from './dom.js';
 import { ago, full, lasting, person, time } from './format.js';
 import { History } from './history.js';
 import { eachSecond, repeat } from './live.js';
-import { endLock, showLeft } from './lockrow.js';
-import { Members } from './members.js';
+import { endLocks } from './endlocks.js';
+import { showLeft } from './lockrow.js';
+import { Members, isAdminOf } from './members.js';
 
 /** What may be another with these: whether it was created, and who is a member. */
 const MAY_CHANGE = ['member.removed', 'workspace.deleted', 'reset'];
@@ -22,8 +23,8 @@ export function showWorkspace(app, root, { id, signal }) {
   const lock = new LockCard(app);
   const there = h('div', { class: 'there' });
   const members = new Members(app, id, signal);
-  const about = new About(app, id, { members, signal });
-  const history = new History(app, id, signal);
+  const about = new About(app, id, { lock, members, signal });
+  const history = new History(app, { path: path + '/history', nothing: 'Nothing has happened here, as far as is kept.', signal });
 
   const refresh = repeat(
     async () => {
@@ -70,7 +71,7 @@ export function showWorkspace(app, root, { id, signal }) {
         h('section', { 'aria-labelledby': 'there' }, h('h2', { id: 'there' }, 'Who is there'), there),
         members.node,
       ),
-      history.node,
+      h('section', { 'aria-labelledby': 'history' }, h('h2', { id: 'history' }, 'History'), history.node),
     ),
   );
 }
@@ -80,8 +81,8 @@ export function showWorkspace(app, root, { id, signal }) {
 class About {
   #name = null;
 
-  constructor(app, id, { members, signal }) {
-    Object.assign(this, { app, id, members, signal });
+  constructor(app, id, { lock, members, signal }) {
+    Object.assign(this, { app, id, lock, members, signal });
     this.path = `/api/v1/workspaces/${encodeURIComponent(id)}`;
     this.node = h('p', { class: 'sub' });
     const button = (text, kind, onclick) => h('button', { type: 'button', class: kind, onclick }, text);
@@ -96,7 +97,11 @@ class About {
 
   async refresh() {
     try {
-      this.#show(await this.app.client.request('GET', this.path, { signal: this.signal }));
+      const workspace = await this.app.client.request('GET', this.path, { signal: this.signal });
+      const administers = await isAdminOf(this.app, this.id, this.signal);
+      this.members.offer(administers || this.app.session.serves);
+      this.lock.offer(administers);
+      this.#show(workspace);
     } catch (error) {
       if (error.code === 'workspace_not_found') this.#show(null);
       else if (!this.signal.aborted && !this.app.isOver(error)) this.app.tell(error.message);
@@ -126,7 +131,8 @@ class About {
 
   async #create() {
     try {
-      this.#show(await this.app.client.request('PUT', this.path, { body: {} }));
+      await this.app.client.request('PUT', this.path, { body: {} });
+      await this.refresh();
       // The button is gone.
       document.querySelector('main h1')?.focus();
     } catch (error) {
@@ -158,18 +164,32 @@ class LockCard {
   #lock = null;
   /** What is shown, while it is the same. */
   #shown;
+  #administers = false;
 
   constructor(app) {
     this.app = app;
     this.left = h('span', { class: 'left big' });
     this.bar = h('span', { class: 'bar', 'aria-hidden': 'true' }, h('i'));
     this.times = h('dl', {});
+    const button = h('button', { type: 'button', class: 'danger', onclick: () => endLocks(app, [this.#lock]) }, 'End this lock…');
+    this.end = h('div', { class: 'actions' }, button);
     this.node = h(
       'section',
       { class: 'panel lock', 'aria-labelledby': 'lock' },
       h('h2', { id: 'lock' }, 'Lock'),
       h('p', {}, 'One moment…'),
     );
+  }
+
+  /** Whoever administers the workspace may end anybody's lock there. */
+  offer(administers) {
+    this.#administers = administers;
+    this.#offerEnd();
+  }
+
+  #offerEnd() {
+    const ends = this.#administers || this.app.session.endsLocksOf(this.#lock?.locked_by_user_id);
+    this.end.hidden = !this.#lock || !ends;
   }
 
   show(lock, at) {
@@ -181,6 +201,7 @@ class LockCard {
       this.node.replaceChildren(h('h2', { id: 'lock' }, 'Lock'), ...(lock ? this.#held(lock) : this.#free()));
     }
     this.node.classList.toggle('is-held', lock !== null);
+    this.#offerEnd();
     if (lock) this.#showTimes(lock);
     this.tick();
   }
@@ -191,18 +212,13 @@ class LockCard {
 
   #held(lock) {
     const metadata = Object.keys(lock.metadata).length ? JSON.stringify(lock.metadata, null, 2) : null;
-    const end = h(
-      'button',
-      { type: 'button', class: 'danger', onclick: () => endLock(this.app, this.#lock) },
-      'End this lock…',
-    );
     return [
       h('p', { class: 'state' }, person(lock.locked_by_user_id, lock.locked_by_name)),
       h('div', {}, h('p', { class: 'sub' }, 'Time left'), this.left, this.bar),
       lock.note ? h('p', { class: 'note' }, lock.note) : null,
       this.times,
       metadata ? h('details', {}, h('summary', {}, 'Metadata'), h('pre', {}, metadata)) : null,
-      this.app.session.endsLocksOf(lock.locked_by_user_id) ? h('div', { class: 'actions' }, end) : null,
+      this.end,
     ].filter(Boolean);
   }
 

@@ -11,7 +11,7 @@ export function showWorkspaces(app, root, { signal }) {
   const list = new Listing(app, {
     signal,
     caption: 'Workspaces',
-    columns: [
+    headings: [
       ['Workspace', ''],
       ['Name', ''],
       ['Created', 'num'],
@@ -30,6 +30,7 @@ export function showWorkspaces(app, root, { signal }) {
     path: '/api/v1/workspaces',
     member: 'workspaces',
     word: 'workspace',
+    columns: ['workspace_id', 'name', 'created_at'],
     key: ({ workspace_id }) => workspace_id,
     texts: ({ workspace_id, name }) => [workspace_id, name],
     cells: ({ workspace_id, name, created_at }) => [
@@ -42,7 +43,7 @@ export function showWorkspaces(app, root, { signal }) {
       isWhole ? natural(one, other) : isBefore(one, other) ? -1 : 1,
   });
   root.append(
-    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Workspaces'), list.number),
+    h('div', { class: 'title' }, h('h1', { tabindex: '-1' }, 'Workspaces'), list.number, list.actions),
     h('p', { class: 'sub' }, 'Workspaces that somebody created; others can be locked all the same, unless membership is enforced.'),
     ...(serves ? makeForm(app, () => list.refresh()) : []),
     list.node,
