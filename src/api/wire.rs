@@ -12,7 +12,7 @@ use crate::domain::access::Rules;
 use crate::domain::event::{Event, EventType, Lost};
 use crate::domain::handoff::Knock;
 use crate::domain::{DisplayName, Lock, SessionId, UserId};
-use crate::events::broadcaster::EventEncoder;
+use crate::events::subscription::EventEncoder;
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Members of a JSON object, each as it is written: numbers of the metadata are not read in between.

@@ -18,15 +18,15 @@ use super::followers::{EncodedEvent, Follower, Followers, Page, SINK_FULL};
 use super::piece::{StreamChunk, StreamMemory};
 use super::presence::{Presence, PresentUser};
 use super::stream_limit::{StreamLimit, StreamSlot};
+use super::subscription::{EventEncoder, EventSink, StartFrom, Subscription};
 use super::timer::Timer;
 use crate::domain::access::Rules;
 use crate::domain::event::Event;
-use crate::domain::{Lock, UserId, WorkspaceId};
+use crate::domain::{Lock, WorkspaceId};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::events::Kept;
 use crate::store::{Store, events};
-use crate::time::{LeaseClock, Timestamp};
 
 /// Interval of keep-alive comments, so that no proxy takes the stream for dead. Permission is checked as often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -47,50 +47,6 @@ const FULL_RETRY: Duration = Duration::from_millis(20);
 pub const READING_THREADS: u32 = 1;
 /// Pause after the store could not be read or written.
 const ERROR_RETRY: Duration = Duration::from_secs(1);
-
-/// The connection of a follower.
-pub trait EventSink: Send {
-    /// Queues bytes for sending. Returns false when the connection has ended.
-    fn push(&self, piece: &StreamChunk) -> bool;
-    /// Bytes that are queued and not yet sent.
-    fn behind(&self) -> usize;
-    /// Whether the connection has ended.
-    fn is_gone(&self) -> bool;
-    /// Calls `callback` when the connection ends. It is dropped uncalled when the server ends the stream.
-    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>);
-}
-
-/// How a stream is written: the format of server-sent events.
-#[derive(Clone, Copy)]
-pub struct EventEncoder {
-    /// An event, with the lock that it began if that lock is still live, as seen now.
-    pub event: fn(&Event, Option<&Lock>, &Rules, Timestamp, &LeaseClock) -> Vec<u8>,
-    /// Events up to this revision are missing. The follower must read the state again.
-    pub reset: fn(i64) -> Vec<u8>,
-    /// A comment that carries nothing.
-    pub keep_alive: &'static [u8],
-}
-
-/// Where a stream begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartFrom {
-    /// With the next event.
-    Now,
-    /// With the first event after this revision.
-    After(i64),
-}
-
-/// What a follower asked for.
-pub struct Subscription {
-    /// Where the stream begins.
-    pub from: StartFrom,
-    /// Only events of these workspaces. Empty: of all.
-    pub workspaces: Vec<WorkspaceId>,
-    /// Only events that this member may see, and the one that ends their membership. None: all events.
-    pub member: Option<UserId>,
-    /// Whether the credentials are still good. Called every 15 seconds.
-    pub still_allowed: Box<dyn Fn() -> bool + Send>,
-}
 
 /// What is left to send after a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -394,7 +350,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::domain::{Acquire, Authority, Claim, Release};
+    use crate::domain::{Acquire, Authority, Claim, Release, UserId};
     use crate::store::queue::Limits;
     use crate::store::{Options, locks};
     use crate::time::{Clock, ManualClock, WallTime};

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::broadcaster::{EventSink, Subscription};
 use super::piece::StreamChunk;
+use super::subscription::{EventSink, Subscription};
 use crate::domain::event::{Ending, EventType};
 use crate::domain::{UserId, WorkspaceId};
 use crate::error::Error;

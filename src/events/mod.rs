@@ -5,4 +5,5 @@ mod followers;
 pub mod piece;
 pub mod presence;
 pub mod stream_limit;
+pub mod subscription;
 pub mod timer;

@@ -10,9 +10,9 @@ use crate::api::routes::{Answer, EVENT_STREAM};
 use crate::app::Service;
 use crate::domain::WorkspaceId;
 use crate::domain::member::Need;
-use crate::events::broadcaster::{EventSink, StartFrom, Subscription};
 use crate::events::piece::StreamChunk;
 use crate::events::presence::PresentUser;
+use crate::events::subscription::{EventSink, StartFrom, Subscription};
 
 impl EventSink for Stream {
     fn push(&self, piece: &StreamChunk) -> bool {
