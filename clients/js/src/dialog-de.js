@@ -1,12 +1,8 @@
-import { clockTime } from './dialog-time.js';
+import { clockTime, duration } from './dialog-time.js';
 
 /** What the dialog says, in German. @type {import('./dialog-texts.js').Texts} */
 export default {
-  duration: (ms) => {
-    const seconds = Math.round(Math.max(0, ms) / 1000);
-    if (seconds < 60) return `${seconds} s`;
-    return seconds < 5400 ? `${Math.round(seconds / 60)} Min.` : `${Math.round(seconds / 3600)} Std.`;
-  },
+  duration: (ms) => duration(ms, { minutes: 'Min.', hours: 'Std.' }),
   time: (at) => clockTime(at, 'de'),
   isEditing: (name) => `${name} bearbeitet dies gerade`,
   canRead: (name) => `Sie können mitlesen. Um zu bearbeiten, warten Sie, bis ${name} fertig ist, fragen Sie nach, oder übernehmen Sie.`,
@@ -32,10 +28,10 @@ export default {
   takeOverRefused: 'Sie dürfen hier nicht übernehmen.',
   lost: 'Sie bearbeiten dies nicht mehr',
   reasons: {
-    taken_over: (name, time) => `${name ?? 'Jemand'} hat um ${time} übernommen.`,
+    taken_over: (name, time) => `${name ?? 'Jemand'} hat übernommen (${time}).`,
     handed_over: (name, time, silence) =>
-      `${silence ? `Sie haben ${silence} lang nicht geantwortet: ` : ''}${name ?? 'Jemand anderes'} hatte darum gebeten und ist seit ${time} an der Reihe.`,
-    expired: (name) => (name ? `Sie waren zu lange weg, und ${name} kam.` : 'Sie waren zu lange weg.'),
+      `${silence ? `Sie haben ${silence} lang nicht geantwortet: ` : ''}${name ?? 'Jemand anderes'} hatte darum gebeten und ist jetzt an der Reihe (${time}).`,
+    expired: (name) => (name ? `Sie waren zu lange weg, und ${name} bearbeitet dies jetzt.` : 'Sie waren zu lange weg.'),
     released: () => 'Es wurde von anderswo freigegeben.',
     revoked: (name) => `${name ?? 'Die Verwaltung'} hat es beendet.`,
     member_removed: () => 'Sie gehören nicht mehr zu diesem Arbeitsbereich.',
@@ -55,16 +51,21 @@ export default {
   unknownText: 'Wer dies bearbeitet, ist nicht bekannt. Lesen können Sie.',
   knock: (name) => `${name} möchte bearbeiten`,
   passesIn: (name, duration) => `Geht in ${duration} an ${name}, wenn Sie nicht antworten`,
-  othersWait: (count) => (count === 1 ? 'Eine Person möchte bearbeiten und wartet' : `${count} Personen möchten bearbeiten und warten`),
-  othersWaitText: 'Sie kommen an die Reihe, sobald Sie fertig sind.',
+  othersWait: (count) => (count === 1 ? 'Eine Person wartet und möchte bearbeiten' : `${count} Personen warten und möchten bearbeiten`),
+  othersWaitText: 'Sobald Sie fertig sind, geht es weiter an die nächste Person.',
   seen: 'OK',
   offline: 'Verbindung unterbrochen',
   offlineText: 'Sie können vorerst weitermachen. Dauert es zu lange, kommt vielleicht jemand anderes an die Reihe.',
-  refused: (refusal) => (refusal.status === 401 ? 'Sie sind nicht mehr angemeldet. Melden Sie sich wieder an, um zu bearbeiten.' : refusal.problem.detail),
+  refused: (refusal) => {
+    if (refusal.status === 401) return 'Sie sind nicht mehr angemeldet. Melden Sie sich wieder an, um zu bearbeiten.';
+    if (refusal.code === 'not_a_member' || refusal.code === 'forbidden') return 'Sie dürfen dies nicht bearbeiten.';
+    if (refusal.code === 'workspace_not_found') return 'Diesen Arbeitsbereich gibt es nicht.';
+    return refusal.status >= 500 ? 'Der Server kann das gerade nicht. Versuchen Sie es noch einmal.' : refusal.problem.detail;
+  },
   notReached: 'Der Server war nicht erreichbar. Versuchen Sie es noch einmal.',
-  draftBack: (time) => `Ihr Text von ${time} ist wieder da`,
+  draftBack: (time) => `Ihr Text (${time}) ist wieder da`,
   draftBackText: 'Er war nicht gespeichert. Seitdem hat niemand etwas anderes gespeichert.',
-  draft: (time) => `Ihr Text von ${time} wurde nicht gespeichert`,
+  draft: (time) => `Ihr Text (${time}) wurde nicht gespeichert`,
   draftText: 'Der gespeicherte Text hat sich seitdem geändert; Sie sehen ihn jetzt. Das hatten Sie geschrieben:',
   draftBy: (name, time) => `${name} hat seitdem bearbeitet (${time}). Sie sehen jetzt den gespeicherten Text. Das hatten Sie geschrieben:`,
   useDraft: 'Meinen Text verwenden',

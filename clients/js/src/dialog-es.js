@@ -1,12 +1,8 @@
-import { clockTime } from './dialog-time.js';
+import { clockTime, duration } from './dialog-time.js';
 
 /** What the dialog says, in Spanish. @type {import('./dialog-texts.js').Texts} */
 export default {
-  duration: (ms) => {
-    const seconds = Math.round(Math.max(0, ms) / 1000);
-    if (seconds < 60) return `${seconds} s`;
-    return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-  },
+  duration: (ms) => duration(ms),
   time: (at) => clockTime(at, 'es'),
   isEditing: (name) => `${name} está editando`,
   canRead: (name) => `Puede leer mientras tanto. Para editar, espere a que ${name} termine, pídalo o tome el control.`,
@@ -18,12 +14,12 @@ export default {
   waiting: 'Está en la cola',
   place: (at, of) => `Su puesto: ${at} de ${of}.`,
   askAgain: (name) => `Volver a pedírselo a ${name}`,
-  askAgainIn: (name, duration) => `Podrá volver a pedírselo a ${name} en ${duration}`,
+  askAgainIn: (name, duration) => `Podrá volver a pedírselo a ${name} dentro de ${duration}`,
   waitingFor: (name) => `Podrá editar en cuanto ${name} termine.`,
   waitingFree: 'Está libre: un momento.',
   noPlace: 'Este navegador ya está en dos colas. Esta pestaña lo intentará cuando quede libre; otras personas pueden adelantarse.',
   asked: (name) => `Se ha enviado su petición a ${name}. Podrá editar en cuanto ${name} acepte o termine.`,
-  grantedIn: (name, duration) => `Será su turno en ${duration}, salvo que ${name} diga que no`,
+  grantedIn: (name, duration) => `Será su turno dentro de ${duration}, salvo que ${name} diga que no`,
   askTitle: (name) => `Pedírselo a ${name}`,
   askText: 'Mientras tanto, espera en la cola.',
   askLabel: 'Mensaje (opcional)',
@@ -32,10 +28,10 @@ export default {
   takeOverRefused: 'No tiene permiso para tomar el control aquí.',
   lost: 'Ya no está editando',
   reasons: {
-    taken_over: (name, time) => `${name ?? 'Otra persona'} tomó el control a las ${time}.`,
+    taken_over: (name, time) => `${name ?? 'Otra persona'} tomó el control (${time}).`,
     handed_over: (name, time, silence) =>
-      `${silence ? `No respondió durante ${silence}: el` : 'El'} turno pasó a las ${time} a ${name ?? 'otra persona'}, que lo había pedido.`,
-    expired: (name) => (name ? `Estuvo ausente demasiado tiempo y llegó ${name}.` : 'Estuvo ausente demasiado tiempo.'),
+      `${silence ? `No respondió durante ${silence}: el` : 'El'} turno pasó a ${name ?? 'otra persona'}, que lo había pedido (${time}).`,
+    expired: (name) => (name ? `Estuvo ausente demasiado tiempo y ${name} empezó a editar.` : 'Estuvo ausente demasiado tiempo.'),
     released: () => 'Se liberó desde otro lugar.',
     revoked: (name) => `${name ?? 'La administración'} lo ha terminado.`,
     member_removed: () => 'Ya no pertenece a este espacio de trabajo.',
@@ -54,17 +50,22 @@ export default {
   unknown: 'No se puede acceder al servidor',
   unknownText: 'No se sabe quién está editando. Puede leer.',
   knock: (name) => `${name} desea editar`,
-  passesIn: (name, duration) => `Pasa a ${name} en ${duration} si no responde`,
+  passesIn: (name, duration) => `Pasa a ${name} dentro de ${duration} si no responde`,
   othersWait: (count) => (count === 1 ? 'Una persona espera para editar' : `${count} personas esperan para editar`),
   othersWaitText: 'Podrán editar en cuanto usted termine.',
   seen: 'Aceptar',
   offline: 'Conexión perdida',
   offlineText: 'Puede continuar por ahora. Si la conexión no vuelve pronto, otra persona podría obtener el turno.',
-  refused: (refusal) => (refusal.status === 401 ? 'Su sesión ha terminado. Vuelva a iniciarla para editar.' : refusal.problem.detail),
+  refused: (refusal) => {
+    if (refusal.status === 401) return 'Su sesión ha terminado. Vuelva a iniciarla para editar.';
+    if (refusal.code === 'not_a_member' || refusal.code === 'forbidden') return 'No tiene permiso para editar esto.';
+    if (refusal.code === 'workspace_not_found') return 'Este espacio de trabajo no existe.';
+    return refusal.status >= 500 ? 'El servidor no puede hacerlo ahora. Inténtelo de nuevo.' : refusal.problem.detail;
+  },
   notReached: 'No se pudo acceder al servidor. Inténtelo de nuevo.',
-  draftBack: (time) => `Su texto de las ${time} está de vuelta`,
+  draftBack: (time) => `Su texto (${time}) está de vuelta`,
   draftBackText: 'No se había guardado. Nadie ha guardado nada más desde entonces.',
-  draft: (time) => `Su texto de las ${time} no se guardó`,
+  draft: (time) => `Su texto (${time}) no se guardó`,
   draftText: 'Lo guardado ha cambiado desde entonces y es lo que ve. Esto es lo que usted había escrito:',
   draftBy: (name, time) => `${name} ha editado desde entonces (${time}). Lo que ve es lo guardado. Esto es lo que usted había escrito:`,
   useDraft: 'Usar mi texto',

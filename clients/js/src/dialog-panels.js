@@ -154,7 +154,7 @@ function waiting(there) {
     title: texts.waiting,
     text: [
       !holder ? texts.waitingFree : hasAsked ? texts.asked(name) : texts.waitingFor(name),
-      ...(hasPlace ? (place ? [texts.place(place.at, place.of)] : []) : [texts.noPlace]),
+      ...(hasPlace ? (place && holder ? [texts.place(place.at, place.of)] : []) : [texts.noPlace]),
     ],
     ticking: () => {
       const left = knock && leftMs(knock);

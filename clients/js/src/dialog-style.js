@@ -60,6 +60,7 @@ input {
   display: block; box-sizing: border-box; width: 100%; min-height: 44px; margin-top: 4px; padding: 8px 12px;
   border: 1px solid var(--_faint); border-radius: calc(var(--_round) / 2); background: transparent; color: inherit; font: inherit;
 }
+.choices:empty { display: none; }
 .choices { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 16px; }
 button {
   flex: 1 1 auto; min-width: 44px; min-height: 44px; padding: 8px 16px; cursor: pointer;

@@ -1,13 +1,9 @@
-import { clockTime } from './dialog-time.js';
+import { clockTime, duration } from './dialog-time.js';
 
 /** What the dialog says, in English. `name` is who has it or asks for it, times are in milliseconds. */
 export const TEXTS = {
   /** @param {number} ms */
-  duration: (ms) => {
-    const seconds = Math.round(Math.max(0, ms) / 1000);
-    if (seconds < 60) return `${seconds} s`;
-    return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-  },
+  duration: (ms) => duration(ms),
 
   /** A point in time, in milliseconds since 1970.
    * @param {number} at */
@@ -39,14 +35,14 @@ export const TEXTS = {
   /** @param {string} name */
   waitingFor: (name) => `You can edit as soon as ${name} has finished.`,
   waitingFree: 'It is free: one moment.',
-  noPlace: 'This browser stands in two lines already. This tab tries when it is free, and others may be quicker.',
+  noPlace: 'This browser already waits in two queues. This tab tries when it is free; others may be quicker.',
   /** @param {string} name */
   asked: (name) => `${name} has been asked. You can edit as soon as ${name} agrees or has finished.`,
   /** @param {string} name @param {string} duration */
   grantedIn: (name, duration) => `Yours in ${duration}, unless ${name} says no`,
   /** @param {string} name */
   askTitle: (name) => `Ask ${name}`,
-  askText: 'You wait in line meanwhile.',
+  askText: 'Meanwhile you wait in the queue.',
   askLabel: 'Message (optional)',
 
   // Taking over.
@@ -65,7 +61,7 @@ export const TEXTS = {
     taken_over: (name, time) => `${name ?? 'Somebody'} took over at ${time}.`,
     handed_over: (name, time, silence) =>
       `${silence ? `You did not answer for ${silence}: it` : 'It'} passed to ${name ?? 'somebody else'}, who had asked for it, at ${time}.`,
-    expired: (name) => (name ? `You were away for too long, and ${name} came.` : 'You were away for too long.'),
+    expired: (name) => (name ? `You were away for too long, and ${name} began to edit.` : 'You were away for too long.'),
     released: () => 'It was released from elsewhere.',
     revoked: (name) => `${name ?? 'An administrator'} has ended it.`,
     member_removed: () => 'You are no longer a member of this workspace.',

@@ -16,6 +16,14 @@ export function age(what) {
 export const idleMs = (lock) =>
   Math.max(0, Date.parse(lock.expires_at) - lock.expires_in_ms - Date.parse(lock.last_active_at)) + age(lock);
 
+/** How long something lasts. No line breaks between the number and its unit.
+ * @param {number} ms @param {{ minutes?: string, hours?: string }} [units] */
+export function duration(ms, { minutes = 'min', hours = 'h' } = {}) {
+  const seconds = Math.round(Math.max(0, ms) / 1000);
+  if (seconds < 60) return `${seconds}\u00a0s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)}\u00a0${minutes}` : `${Math.round(seconds / 3600)}\u00a0${hours}`;
+}
+
 /** The time of day; with the day, if that is another one.
  * @param {number} at milliseconds since 1970 @param {string} language */
 export function clockTime(at, language) {

@@ -82,7 +82,8 @@ export class LockhouseDialog extends Base {
       this.#escape();
     });
     // A browser lets nobody hold it open for ever.
-    this.#dialog.addEventListener('close', () => this.#isOpen && this.#readOnly());
+    // The event comes later: it may be open again by then.
+    this.#dialog.addEventListener('close', () => this.#isOpen && !this.#dialog.open && this.#readOnly());
     this.#dialog.addEventListener('keydown', (event) => {
       if (event.key !== 'Escape' || !this.hasAttribute('inline') || event.isComposing) return;
       event.preventDefault();
@@ -102,6 +103,12 @@ export class LockhouseDialog extends Base {
     this.#lock = lock;
     this.#told = lock?.view.loss ?? null;
     this.#refused = 0;
+    this.#problem = '';
+    this.#hasDeclined = false;
+    this.#askAgain = { fence: 0, at: 0 };
+    this.#place = null;
+    this.#waitingSeen = 0;
+    this.#offlineSince = 0;
     if (this.isConnected) this.#listen();
   }
 
@@ -263,6 +270,8 @@ export class LockhouseDialog extends Base {
     if (state === 'held') this.close();
     const isNews = loss && loss !== this.#told && (state === 'lost' || state === 'held-by-other');
     if (!loss || isNews) this.#told = loss;
+    // What went wrong before is about a lock that is gone.
+    if (isNews) this.#problem = '';
     this.#render();
     // Whoever is handing it over knows, though the event may come before the answer.
     if (!isNews || (loss.reason === 'handed_over' && this.#isBusy)) return;

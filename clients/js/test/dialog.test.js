@@ -320,7 +320,7 @@ story('cut off: first nothing is sure, then somebody else has it', async ({ serv
   await says(alice, 'It could not be renewed in time. Trying to get it back…');
   await server.ask('bob', 'POST', `/api/v1/workspaces/${WORKSPACE}/lock`, { wait_ms: 20_000, ttl_ms: 60_000, name: 'Bob' });
   await context.setOffline(false);
-  await says(alice, 'You were away for too long, and Bob came.');
+  await says(alice, 'You were away for too long, and Bob began to edit.');
   await says(alice, 'Somebody else has had it since, so look at what has changed before you save.');
 });
 
@@ -448,6 +448,31 @@ story('Escape, twice, and closed by the browser itself', async (there) => {
   assert.equal(await bob.evaluate(() => dialog.open), false);
   await press(bob, 'Edit the drawing');
   await title(bob, 'Alice Martin is editing');
+});
+
+story('what went wrong before is not said of what comes after', async (there) => {
+  const { alice, bob } = await two(there);
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await noticed(alice).waitFor();
+  await alice.evaluate(() => (lock.beforeRelease = () => { throw new Error('Not saved: no space.'); }));
+  await press(alice, 'Save and hand over');
+  await says(alice, 'Not saved: no space.');
+  await there.server.acquire('carol', WORKSPACE, { force: true });
+  await title(alice, 'You are no longer editing');
+  assert.equal(await alice.getByText('Not saved: no space.').filter({ visible: true }).count(), 0);
+});
+
+story('closed and shown again at once, it stays open', async (there) => {
+  const { bob } = await two(there);
+  await bob.evaluate(() => {
+    heard.length = 0;
+    dialog.close();
+    dialog.show();
+    // The event of the inner dialog comes with the next frame.
+    return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));
+  });
+  assert.deepEqual(await bob.evaluate(() => [heard, dialog.open]), [['close', 'open'], true]);
 });
 
 story('names are isolated from the sentence, an empty one is never shown, and the holder sees that somebody waits', async ({ server, person }) => {
@@ -601,7 +626,7 @@ story('whoever waits without a place in line is told so', async ({ server, perso
   });
   await press(alice, 'Edit the drawing');
   await press(alice, 'Wait');
-  await says(alice, 'This browser stands in two lines already.');
+  await says(alice, 'This browser already waits in two queues.');
   await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
   await until(alice, 'held');
 });
