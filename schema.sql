@@ -1,6 +1,6 @@
 -- The data of Lockhouse: one SQLite file, this schema, nothing else.
 --
--- PRAGMA application_id is 0x4C4F434B ("LOCK") and PRAGMA user_version is the version of this schema, 2.
+-- PRAGMA application_id is 0x4C4F434B ("LOCK") and PRAGMA user_version is the version of this schema, 3.
 -- A server refuses a file with another application_id, and one with a newer version than it knows. It brings an older one
 -- up to its own version, step by step: see src/store/migrations.rs.
 --
@@ -179,3 +179,5 @@ CREATE INDEX events_by_workspace ON events (workspace_id, revision);
 -- For `lost`: how somebody's last lease on a workspace ended.
 CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
     WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');
+-- For the last deletion of a workspace: its events up to that are for administrators only.
+CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';

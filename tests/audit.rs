@@ -192,9 +192,18 @@ fn nobody_learns_from_the_audit_log_of_a_workspace_that_they_may_not_see_now() {
     assert_eq!(sees(&mut admin), ["hers", "gone", "theirs", "hers"].map(str::to_owned)[..].to_vec());
     let deleted = page(&mut admin, "?type=workspace.deleted");
     assert_eq!(workspaces(&deleted), ["gone"]);
-    // One of the same name is another workspace, but its history is one.
-    put(&mut app, "gone", &[("bob", "viewer")]);
-    assert_eq!(sees(&mut bob)[0], "gone");
+    // One of the same id is another workspace: of the one before nobody else is told.
+    put(&mut app, "gone", &[("bob", "editor")]);
+    assert_eq!(sees(&mut bob), ["theirs"]);
+    bob.acquire("gone", &json!({})).expect(200);
+    let pair = |kind: &str, workspace: &str| (kind.to_owned(), workspace.to_owned());
+    let mine = [pair("lock.acquired", "gone"), pair("lock.acquired", "theirs")];
+    assert_eq!(told(&page(&mut bob, "")), mine);
+    let all = ["lock.acquired", "workspace.deleted", "lock.acquired"];
+    for (client, types) in [(&mut bob, &all[..1]), (&mut app, &all[..1]), (&mut admin, &all)] {
+        let history = client.history("gone");
+        assert_eq!(history.iter().map(|(kind, _)| kind).collect::<Vec<_>>(), types);
+    }
     server.client().get("/api/v1/history").refused(401, "unauthenticated");
     server.client().with_token("lh_unknown").get("/api/v1/history").refused(401, "unauthenticated");
 }
@@ -211,7 +220,11 @@ fn where_everybody_may_lock_only_deleted_workspaces_are_for_administrators() {
     assert_eq!(workspaces(&page(&mut alice, "")), ["unnamed"]);
     assert_eq!(workspaces(&page(&mut admin, "")), ["gone", "gone", "unnamed"]);
     alice.acquire("gone", &json!({})).expect(200);
-    assert_eq!(workspaces(&page(&mut alice, "")), ["gone", "gone", "gone", "unnamed"]);
+    assert_eq!(workspaces(&page(&mut alice, "")), ["gone", "unnamed"], "one of the same id is another one");
+    assert_eq!(workspaces(&page(&mut admin, "")), ["gone", "gone", "gone", "unnamed"]);
+    for (client, events) in [(&mut alice, 1), (&mut admin, 3)] {
+        assert_eq!(client.history("gone").len(), events);
+    }
 }
 
 #[test]

@@ -160,7 +160,33 @@ const ACCIDENTS: &[Accident] = &[
         |database, backup| overwrite_log(database, &std::fs::read(backup).unwrap()),
         "l.db-wal was cut or changed",
     ),
+    (restore, "has older data, or that of another database"),
+    (|database, _| change(database, "DROP TABLE meta"), "has no table meta"),
+    (|database, _| change(database, "DELETE FROM meta"), "has 0 rows in the table meta"),
+    (|database, _| change(database, "DROP TABLE events"), "has no table events"),
+    (|database, _| change(database, "UPDATE meta SET last_fence = last_fence - 1"), "has older data"),
+    (|database, _| change(database, "UPDATE meta SET run = 9223372036854775807"), "has meta.run = 92"),
+    (
+        |database, _| {
+            change(database, "CREATE TRIGGER t BEFORE UPDATE ON locks BEGIN SELECT RAISE(ABORT, 'no'); END");
+        },
+        "has the trigger t (locks)",
+    ),
 ];
+
+/// By SQLite's own means, as `.restore` does it.
+fn restore(database: &Path, backup: &Path) {
+    let (from, mut to) = (Connection::open(backup).unwrap(), Connection::open(database).unwrap());
+    to.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let copy = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
+    copy.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
+}
+
+fn change(database: &Path, sql: &str) {
+    let foreign = Connection::open(database).unwrap();
+    foreign.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    foreign.execute_batch(sql).unwrap();
+}
 
 /// In place, as `cp` does it.
 fn overwrite(database: &Path, backup: &Path) {
@@ -221,13 +247,20 @@ fn a_file_that_goes_away_is_noticed_before_anything_more_is_acknowledged() {
 #[test]
 fn an_idle_server_notices_too() {
     let directory = tempfile::tempdir().unwrap();
-    let database = directory.path().join("l.db");
-    let mut process = Process::serve(&database);
-    std::fs::remove_file(&database).unwrap();
-    eventually(|| process.has_ended());
-    let (code, log) = process.wait();
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("was removed or moved"), "{log}");
+    type Act = fn(&Path);
+    let acts: [(Act, &str); 2] = [
+        (|database| change(database, "DELETE FROM meta"), "has 0 rows in the table meta"),
+        (|database| std::fs::remove_file(database).unwrap(), "was removed or moved"),
+    ];
+    for (act, says) in acts {
+        let database = directory.path().join(format!("{}.db", says.len()));
+        let mut process = Process::serve(&database);
+        act(&database);
+        eventually(|| process.has_ended());
+        let (code, log) = process.wait();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains(says), "{log}");
+    }
 }
 
 #[test]

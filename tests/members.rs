@@ -192,8 +192,9 @@ fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
     waits.receive("POST").unwrap().refused(404, "workspace_not_found");
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
     assert_eq!(lost["reason"], "workspace_deleted");
-    // Whoever sees all may look up what became of it.
-    let events = app.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
+    // An administrator may look up what became of it.
+    let mut admin = server.with_token(Scope::Admin, None);
+    let events = admin.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
     assert_eq!(events[0]["type"], "workspace.deleted");
     workspace(&mut app, "w", &members);
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
@@ -342,6 +343,30 @@ fn one_is_told_of_ones_own_workspaces_and_leases_only() {
     assert_eq!(bob[..2], [pair("lock.acquired", "a"), pair("lock.acquired", "b")]);
     let all = told(&server, &server.token(Scope::Read, None), "end");
     assert_eq!(all.len(), 4);
+}
+
+#[test]
+fn what_happened_before_a_workspace_was_deleted_is_told_to_administrators_only() {
+    let server = enforced();
+    let mut app = app(&server);
+    workspace(&mut app, "w", &[("carol", "editor")]);
+    workspace(&mut app, "end", &[("dave", "editor")]);
+    user(&server, "carol").acquire("w", &json!({})).expect(200);
+    app.delete("/api/v1/workspaces/w").expect(200);
+    workspace(&mut app, "w", &[("dave", "editor")]);
+    user(&server, "dave").acquire("w", &json!({})).expect(200);
+    user(&server, "dave").acquire("end", &json!({})).expect(200);
+    let pair = |kind: &str, workspace: &str| (kind.to_owned(), workspace.to_owned());
+    let own = [pair("lock.acquired", "w"), pair("lock.acquired", "end")];
+    let dave = told(&server, &server.token(Scope::User, Some("dave")), "end");
+    assert_eq!(pairs(&dave), own);
+    assert!(!json!(dave).to_string().contains("carol"));
+    let monitor = pairs(&told(&server, &server.token(Scope::Read, None), "end"));
+    assert_eq!(monitor[0], pair("workspace.deleted", "w"), "the lease that was known before has ended");
+    assert_eq!(monitor[1..], own);
+    let admin = pairs(&told(&server, &server.token(Scope::Admin, None), "end"));
+    assert_eq!(admin[..2], [pair("lock.acquired", "w"), pair("workspace.deleted", "w")]);
+    assert_eq!(admin[2..], own);
 }
 
 #[test]

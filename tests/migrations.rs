@@ -32,6 +32,26 @@ fn version_1(path: &Path) {
     .unwrap();
 }
 
+#[test]
+fn a_file_of_version_2_becomes_as_if_it_were_new() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("schemas/2.sql")).unwrap();
+    sql.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2;
+         INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 7, 2, {0}, 0);
+         INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, fence)
+             VALUES (1, 'w', 'lock.acquired', {0}, {0}, 'carol', 7), (2, 'w', 'workspace.deleted', {0}, {0}, 'carol', 7);",
+        NOON.0
+    ))
+    .unwrap();
+    drop(sql);
+    let server = Server::with(|config| config.database.path.clone_from(&path));
+    assert_eq!(server.user("alice").history("w").len(), 2);
+    assert_eq!(schema(&server.sql()), schema(&Server::start().sql()));
+}
+
 /// What a schema consists of, whatever the words.
 fn schema(sql: &Connection) -> Vec<String> {
     let mut found = Vec::new();
@@ -138,7 +158,8 @@ fn refused(make: impl Fn(&Path), change: &str, says: &str) {
     let sql = Connection::open(&path).unwrap();
     sql.execute_batch(change).unwrap();
     drop(sql);
-    let before = std::fs::read(&path).unwrap();
+    let floor = directory.path().join(".changed.db.fence");
+    let before = [&path, &floor].map(|file| std::fs::read(file).ok());
     let mut server = Server::start();
     server.stop();
     server.config.database.path.clone_from(&path);
@@ -147,7 +168,8 @@ fn refused(make: impl Fn(&Path), change: &str, says: &str) {
     let shown = path.to_str().unwrap();
     assert!(error.starts_with(&format!("{shown} has {says}")), "{change}: {error}");
     assert!(error.contains("put a backup in its place"), "{error}");
-    assert!(std::fs::read(&path).unwrap() == before, "{change}: nothing is written before");
+    let after = [&path, &floor].map(|file| std::fs::read(file).ok());
+    assert!(after == before, "{change}: nothing is written before");
 }
 
 fn newest(path: &Path) {
@@ -172,6 +194,63 @@ fn what_a_file_lacks_is_said_before_anything_is_written() {
         (
             "DROP TABLE knocks; CREATE TABLE knocks (workspace_id, place, user_id, user_name, session_id, message, at)",
             "another column knocks.at",
+        ),
+        (
+            "CREATE TRIGGER t BEFORE INSERT ON locks BEGIN SELECT RAISE(ABORT, 'no'); END",
+            "the trigger t (locks), which Lockhouse has not made:",
+        ),
+        (
+            "CREATE TRIGGER t AFTER DELETE ON events BEGIN DELETE FROM locks; END",
+            "the trigger t (events), which",
+        ),
+        ("CREATE UNIQUE INDEX u ON locks (user_id)", "the index u (locks (user_id), unique), which"),
+        (
+            "CREATE TABLE notes (w TEXT REFERENCES workspaces)",
+            "the reference notes.w (workspaces, on delete no action)",
+        ),
+        (
+            "ALTER TABLE tokens ADD COLUMN more INTEGER NOT NULL DEFAULT 0; ALTER TABLE locks RENAME TO old;
+             CREATE TABLE locks AS SELECT * FROM old",
+            "another table locks",
+        ),
+    ] {
+        refused(newest, change, says);
+    }
+}
+
+#[test]
+fn numbers_with_which_a_server_cannot_go_on_are_said_before_anything_is_written() {
+    for (change, says) in [
+        (
+            "UPDATE meta SET last_fence = 9223372036854775807",
+            "meta.last_fence = 9223372036854775807 (from 0 to 89",
+        ),
+        ("UPDATE meta SET last_fence = 9000000000000000", "meta.last_fence = 9000000000000000 (from"),
+        ("UPDATE meta SET last_revision = 0", "meta.last_revision = 0 (from max(events.revision) to"),
+        ("UPDATE meta SET last_revision = 9007199254740992", "meta.last_revision = 9007199254740992"),
+        ("UPDATE meta SET run = 9223372036854775807", "meta.run = 9223372036854775807 (from 0"),
+        ("UPDATE meta SET run = -1; DELETE FROM restarts", "meta.run = -1"),
+        ("UPDATE meta SET last_seen_at = 9223372036854775807", "meta.last_seen_at = 9223372036854775807"),
+        ("UPDATE meta SET last_seen_at = -1; DELETE FROM restarts", "meta.last_seen_at = -1"),
+        (
+            "UPDATE meta SET wall_offset_ms = -9223372036854775808",
+            "meta.wall_offset_ms = -9223372036854775808",
+        ),
+        (
+            "DELETE FROM restarts; INSERT INTO restarts VALUES (5, 0, 0)",
+            "restarts.run = 5 (from 1 to meta.run)",
+        ),
+        (
+            "DELETE FROM restarts; INSERT INTO restarts VALUES (1, 9223372036854775806, 9223372036854775807)",
+            "restarts.last_seen_at = 9223372036854775806",
+        ),
+        (
+            "DELETE FROM restarts; INSERT INTO restarts VALUES (1, 0, -1)",
+            "restarts.grace_ends_at = -1 (from restarts.last_seen_at)",
+        ),
+        (
+            "UPDATE meta SET last_fence = 9223372036854775807, run = 9223372036854775806",
+            "meta.last_fence = 9223372036854775807 (from 0 to 8999999999999999), meta.run = 9223372036854775806",
         ),
     ] {
         refused(newest, change, says);

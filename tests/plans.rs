@@ -18,6 +18,9 @@ const BOUNDED: &[(&str, &str)] = &[
     ("SELECT count(*) FROM meta", "meta has one row"),
     ("SELECT rootpage FROM sqlite_schema", "the tables that there are, when the file looks overwritten"),
     ("SELECT run, last_seen_at, grace_ends_at FROM restarts", "at most 100 rows, once at the start"),
+    ("SELECT 'trigger '", "the tables that there are, once at the start"),
+    ("SELECT 'reference '", "the tables that there are, once at the start"),
+    ("SELECT 'has '", "meta has one row and restarts at most 100, once at the start"),
     ("DELETE FROM restarts", "at most 100 rows, once at the start"),
     (
         "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id",

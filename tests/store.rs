@@ -80,7 +80,7 @@ fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
     let newer = path("newer.db");
     open(&newer).unwrap().close();
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
-    refused(&newer, "was made by a newer Lockhouse (schema version 3; this one knows 2)");
+    refused(&newer, "was made by a newer Lockhouse (schema version 4; this one knows 3)");
 
     let nowhere = path("no/such/folder.db");
     let error = open(&nowhere).unwrap_err().to_string();

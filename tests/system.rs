@@ -62,3 +62,36 @@ fn too_few_open_files_are_said_at_once_with_what_to_do() {
     enough.user("alice").acquire("w", &json!({})).expect(200);
     assert_eq!(enough.terminate().0, Some(0));
 }
+
+#[test]
+fn a_limit_to_the_size_of_files_is_a_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("l.db");
+    // In units of 512 or 1024 bytes, by the shell.
+    let mut process = Process::start(&mut after("ulimit -f 600"), &database);
+    let mut alice = process.user("alice");
+    let metadata = json!({ "metadata": { "a": "a".repeat(3_900) } });
+    let mut granted = 0;
+    let refused = loop {
+        let answer = alice.acquire(&format!("w{granted}"), &metadata);
+        if answer.status != 200 {
+            break answer;
+        }
+        granted += 1;
+        assert!(granted < 10_000, "the limit is never reached");
+    };
+    refused.refused(507, "storage_full");
+    assert!(granted > 0);
+    assert!(!process.has_ended());
+    let metrics = alice.get("/metrics");
+    let locks = metrics.text();
+    assert!(locks.contains(&format!("lockhouse_live_locks {granted}\n")), "reads go on");
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    let again = Process::start(&mut after(":"), &database);
+    let mut alice = again.user("alice");
+    for number in 0..granted {
+        assert_eq!(alice.lock(&format!("w{number}"))["locked_by_user_id"], "alice", "{number} of {granted}");
+    }
+    alice.acquire(&format!("w{granted}"), &metadata).expect(200);
+}

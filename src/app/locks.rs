@@ -295,17 +295,27 @@ impl Service {
     }
 
     /// The history of a workspace before revision `before`, newest first. An expiry that nobody has come across yet
-    /// is written down first, so that it is not missing.
+    /// is written down first, so that it is not missing. Of a workspace that was deleted since, only administrators see it.
     ///
     /// # Errors
     /// What the store cannot read. Reads go on even if nothing can be written.
-    pub fn history(&self, workspace_id: &WorkspaceId, before: i64, limit: u32) -> Result<Vec<Event>, Error> {
+    pub fn history(
+        &self,
+        actor: &Actor,
+        workspace_id: &WorkspaceId,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<Event>, Error> {
         if let Found::Due(_) = self.peek(workspace_id)?.value {
             let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
             let settled = self.store.write(move |write| locks::settled(write, &of, &rules));
             settled.map_or_else(|error| log::debug!("an expiry is not in the history yet: {error}"), drop);
         }
-        let read = |connection: &_| events::history(connection, workspace_id, before, limit);
+        let read = |connection: &_| {
+            let is_admin = actor.standing == Privilege::Administrator;
+            let after = if is_admin { 0 } else { events::last_deletion(connection, workspace_id)? };
+            events::history(connection, workspace_id, after, before, limit)
+        };
         self.store.read(|connection, _| read(connection)).map(|events| events.value)
     }
 }

@@ -6,11 +6,13 @@ mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Loaded, Sources};
 use crate::domain::Fence;
+use crate::error::Error;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
@@ -105,7 +107,26 @@ impl Settings {
 /// Runs the program: 0 when it went well, 1 when it did not, 2 when the command line cannot be understood.
 #[must_use]
 pub fn main() -> ExitCode {
-    let outcome = match Command::parse().verb {
+    let verb = Command::parse().verb;
+    let outcome = outlive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("lockhouse: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A write beyond `ulimit -f` fails as on a full disk. Unless its signal is handled, it ends the process.
+fn outlive_file_size_limit() -> Result<(), Error> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
+        .map(drop)
+        .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
+}
+
+fn run(verb: Verb) -> Result<(), String> {
+    match verb {
         Verb::Serve(Serve { settings, fence_at_least }) => {
             settings.load().map_err(|error| error.to_string()).and_then(|loaded| {
                 serve::run(&loaded, fence_at_least.map(Fence)).map_err(|error| error.to_string())
@@ -122,13 +143,6 @@ pub fn main() -> ExitCode {
             })
         }
         Verb::Token(verb) => token::run(verb).map_err(|error| error.to_string()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("lockhouse: {message}");
-            ExitCode::FAILURE
-        }
     }
 }
 

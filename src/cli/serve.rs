@@ -157,7 +157,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     log::info!("stopped");
     if is_gone.load(Ordering::SeqCst) {
         return Err(Error::Internal(format!(
-            "the database {} was removed, moved or overwritten while the server ran; the log says more",
+            "the database {} was removed, moved, overwritten or replaced while the server ran; the log says more",
             config.database.path.display()
         )));
     }

@@ -300,13 +300,18 @@ impl Broadcaster {
         let last = notifier.revision();
         // `kept_from` is read after the events: events deleted in between are noticed.
         let found = self.store.read_locks(|read| {
-            let found = events::after(read, after, PAGE)?;
+            let mut found = Vec::new();
+            for (event, lock) in events::after(read, after, PAGE)? {
+                let deleted = events::last_deletion(read.connection(), &event.workspace_id)?;
+                found.push((event.revision <= deleted, event, lock));
+            }
             Ok((found, events::kept(read.connection())?.first))
         })?;
         let now = found.now;
         let (found, kept_from) = found.value;
         let clock = self.store.clock();
-        let say = |(event, lock): (Event, Option<Lock>)| EncodedEvent {
+        let say = |(is_deleted, event, lock): (bool, Event, Option<Lock>)| EncodedEvent {
+            is_deleted,
             piece: self.piece(&(encoder.event)(&event, lock.as_ref(), &self.rules, now, clock)),
             revision: event.revision,
             members: notifier.members_of_deleted(event.revision),
@@ -314,7 +319,7 @@ impl Broadcaster {
             workspace_id: event.workspace_id,
             user_id: event.user_id,
         };
-        let events = found.into_iter().filter(|(event, _)| event.revision <= last).map(say).collect();
+        let events = found.into_iter().filter(|(_, event, _)| event.revision <= last).map(say).collect();
         Ok(Page::of(events, kept_from))
     }
 
@@ -429,6 +434,7 @@ mod tests {
                 from: StartFrom::After(0),
                 workspaces: Vec::new(),
                 member: None,
+                sees_deleted: true,
                 still_allowed: Box::new(|| true),
             };
             broadcaster.follow(subscription, None, None, Box::new(CountingSink(Arc::clone(heard))));

@@ -14,6 +14,8 @@ use crate::store::{Store, workspaces};
 /// A follower with this many unsent bytes gets no more for now.
 pub(super) const SINK_FULL: usize = 64 * 1024;
 
+const DELETED: EventType = EventType::Ended(Ending::WorkspaceDeleted);
+
 /// One stream of events.
 pub(super) struct Follower {
     /// The last revision that was sent to it or skipped for it.
@@ -44,6 +46,8 @@ pub(super) struct EncodedEvent {
     pub(super) event_type: EventType,
     pub(super) workspace_id: WorkspaceId,
     pub(super) user_id: Option<UserId>,
+    /// The workspace was deleted with this event or later.
+    pub(super) is_deleted: bool,
     /// Members of the workspace that this event deleted.
     pub(super) members: Option<Arc<HashSet<UserId>>>,
     pub(super) piece: StreamChunk,
@@ -81,8 +85,10 @@ impl Page {
                 subscription.workspaces.is_empty() || subscription.workspaces.contains(&event.workspace_id);
             let may_hear = match &mut known {
                 _ if !wanted => false,
-                None => true,
+                // A deletion ends a lease that the follower may know of.
+                None => subscription.sees_deleted || !event.is_deleted || event.event_type == DELETED,
                 Some((member, _)) if event.tells_member_of_their_end(member) => true,
+                Some(_) if event.is_deleted => false,
                 Some((member, visible)) => {
                     if let Some(visible) = visible.get(&event.workspace_id) {
                         *visible
@@ -115,9 +121,7 @@ impl EncodedEvent {
         let about_them = || self.user_id.as_ref() == Some(member);
         match self.event_type {
             EventType::Ended(Ending::MemberRemoved) => about_them(),
-            EventType::Ended(Ending::WorkspaceDeleted) => {
-                about_them() || self.members.as_ref().is_some_and(|members| members.contains(member))
-            }
+            DELETED => about_them() || self.members.as_ref().is_some_and(|members| members.contains(member)),
             EventType::Acquired | EventType::Knocked | EventType::KnockDeclined | EventType::Ended(_) => {
                 false
             }

@@ -46,6 +46,8 @@ pub struct Subscription {
     pub workspaces: Vec<WorkspaceId>,
     /// Only events that this member may see, and the one that ends their membership. None: all events.
     pub member: Option<UserId>,
+    /// Also events of workspaces before they were deleted: for administrators.
+    pub sees_deleted: bool,
     /// Whether the credentials are still good. Called every 15 seconds.
     pub still_allowed: Box<dyn Fn() -> bool + Send>,
 }

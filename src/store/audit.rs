@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
 use super::events::{self, read_event};
 use super::workspaces;
 use crate::domain::access::{Privilege, Rules};
-use crate::domain::event::{Ending, Event, EventType};
-use crate::domain::member::{Actor, Membership, Need, access};
+use crate::domain::event::{Event, EventType};
+use crate::domain::member::{Actor, Need};
 use crate::domain::{UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::WallTime;
@@ -98,50 +98,35 @@ impl Filter {
     }
 }
 
-/// Which workspaces a caller may see, looked up once for each page.
+/// Which events a caller may see, looked up once for each workspace of a page.
 struct Visible<'a> {
     connection: &'a Connection,
     actor: &'a Actor,
     rules: &'a Rules,
-    known: HashMap<String, bool>,
+    /// After which revision they see those of a workspace, if they may see it.
+    known: HashMap<String, Option<i64>>,
 }
 
 impl Visible<'_> {
-    /// Whether the event of this row is of a workspace that the caller may see.
+    /// Whether the caller may see the event of this row: that of a workspace that is gone is for administrators.
     fn shows(&mut self, row: &Row<'_>) -> Result<bool, Error> {
         if self.actor.standing == Privilege::Administrator {
             return Ok(true);
         }
         let workspace_id: String = row.get(1)?;
-        if let Some(known) = self.known.get(&workspace_id) {
-            return Ok(*known);
-        }
-        let visible = self.look_up(&WorkspaceId::trusted(workspace_id.clone()))?;
-        self.known.insert(workspace_id, visible);
-        Ok(visible)
+        let after = if let Some(known) = self.known.get(&workspace_id) {
+            *known
+        } else {
+            let after = self.look_up(&WorkspaceId::trusted(workspace_id.clone()))?;
+            self.known.insert(workspace_id, after);
+            after
+        };
+        let revision: i64 = row.get(0)?;
+        Ok(after.is_some_and(|after| revision > after))
     }
 
-    fn look_up(&self, workspace_id: &WorkspaceId) -> Result<bool, Error> {
-        let exists = workspaces::exists(self.connection, workspace_id)?;
-        match self.rules.membership {
-            // A workspace need not be named to be there, unless its deletion is the last that is known of it.
-            Membership::Open => Ok(exists || !was_deleted(self.connection, workspace_id)?),
-            Membership::Enforced => {
-                let role = match &self.actor.user_id {
-                    Some(user_id) => workspaces::role(self.connection, workspace_id, user_id)?,
-                    None => None,
-                };
-                Ok(access(self.actor, exists, role, Need::See, self.rules.membership).is_ok())
-            }
-        }
+    fn look_up(&self, workspace_id: &WorkspaceId) -> Result<Option<i64>, Error> {
+        let sees = workspaces::may(self.connection, self.actor, workspace_id, Need::See, self.rules)?;
+        sees.ok().map(|_| events::last_deletion(self.connection, workspace_id)).transpose()
     }
-}
-
-/// Whether the newest event of a workspace is its deletion.
-fn was_deleted(connection: &Connection, workspace_id: &WorkspaceId) -> Result<bool, Error> {
-    let newest: Option<String> = connection
-        .prepare_cached("SELECT type FROM events WHERE workspace_id = ?1 ORDER BY revision DESC LIMIT 1")?
-        .query_row([workspace_id.as_str()], |row| row.get(0))
-        .optional()?;
-    Ok(newest.is_some_and(|newest| newest == EventType::Ended(Ending::WorkspaceDeleted).as_str()))
 }

@@ -167,13 +167,27 @@ pub(super) fn lost(
     }))
 }
 
-/// The events of a workspace before revision `before`, newest first, at most `limit`.
+/// The revision of the last deletion of a workspace as far as the history goes back; 0 if there is none. Events up to it are
+/// of a workspace that is gone.
+///
+/// # Errors
+/// What SQLite refuses.
+pub fn last_deletion(connection: &Connection, workspace_id: &WorkspaceId) -> Result<i64, Error> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT coalesce(max(revision), 0) FROM events WHERE workspace_id = ?1 AND type = 'workspace.deleted'",
+        )?
+        .query_row([workspace_id.as_str()], |row| row.get(0))?)
+}
+
+/// The events of a workspace after revision `after` and before `before`, newest first, at most `limit`.
 ///
 /// # Errors
 /// [`Error::Internal`] when SQLite cannot, or a row is not what this program writes.
 pub fn history(
     connection: &Connection,
     workspace_id: &WorkspaceId,
+    after: i64,
     before: i64,
     limit: u32,
 ) -> Result<Vec<Event>, Error> {
@@ -181,9 +195,9 @@ pub fn history(
         .prepare_cached(concat!(
             "SELECT ",
             columns!(),
-            " FROM events WHERE workspace_id = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3"
+            " FROM events WHERE workspace_id = ?1 AND revision > ?2 AND revision < ?3 ORDER BY revision DESC LIMIT ?4"
         ))?
-        .query_map(params![workspace_id.as_str(), before, limit], read_event)?
+        .query_map(params![workspace_id.as_str(), after, before, limit], read_event)?
         .map(|row| row?)
         .collect()
 }

@@ -43,6 +43,7 @@ impl From<rusqlite::Error> for Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::StorageFull,
+            Some(ErrorCode::SystemIoFailure) if is_beyond_size_limit(&error) => Self::StorageFull,
             Some(
                 ErrorCode::SystemIoFailure
                 | ErrorCode::DatabaseCorrupt
@@ -52,6 +53,13 @@ impl From<rusqlite::Error> for Error {
             Some(_) | None => Self::Internal(described(&error)),
         }
     }
+}
+
+/// Whether a write went beyond `ulimit -f`, which SQLite does not tell from other faults. Nothing was written beyond it.
+fn is_beyond_size_limit(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_extended_error_code();
+    matches!(code, Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE))
+        && io::Error::last_os_error().raw_os_error() == Some(Errno::FBIG.raw_os_error())
 }
 
 /// The error with its extended code and that code's name. SQLite says of a disk that cannot be read that the file is

@@ -28,6 +28,7 @@ use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 use super::floor::Floor;
 use super::guard::{Guard, Inode};
 use super::health::Health;
+use super::outside::Known;
 use crate::error::Error;
 use crate::metrics::Metrics;
 
@@ -194,12 +195,32 @@ impl Files {
                 return Ok(());
             }
         };
+        Err(self.lost(&what))
+    }
+
+    /// Whether the database has what this server wrote last. To be called inside a transaction, or when nothing is to be
+    /// written.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`] when it has not, and from then on; what keeps SQLite from reading.
+    pub(super) fn check_content(&self, connection: &Connection, known: &mut Known) -> Result<(), Error> {
+        match known.look(connection)? {
+            None => Ok(()),
+            Some(what) => Err(self.lost(&format!(
+                "another program has changed the database: {} {what}; it did so",
+                self.guard.path().display()
+            ))),
+        }
+    }
+
+    /// The database is not what it was.
+    fn lost(&self, what: &str) -> Error {
         log::error!(
             "{what} while the server ran: what was written since the last backup may be lost, nothing more is read or written, and the server stops. Put a backup in the place of {}, without its -wal and -shm files, and start the server again",
             self.guard.path().display()
         );
         self.health.set_gone();
-        Err(Error::Stopping)
+        Error::Stopping
     }
 
     /// Returns what has happened to the files, if anything has.

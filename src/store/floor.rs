@@ -77,6 +77,9 @@ impl Floor {
                 std::str::from_utf8(&bytes).ok().and_then(parse).ok_or_else(|| unusable("is damaged"))?
             }
         };
+        if value == GREATEST {
+            return Err(unusable("is the greatest, above which no fence is left"));
+        }
         Ok(Self { path, value, given: value })
     }
 
@@ -138,7 +141,10 @@ impl Floor {
 
     fn write(&mut self, value: Fence) -> Result<(), Error> {
         replace(&self.path, &text(value)).map_err(|error| {
-            if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            ) {
                 Error::StorageFull
             } else {
                 Error::Disk(format!("cannot write the fence floor {}: {error}", self.path.display()))

@@ -10,7 +10,7 @@ use super::shape;
 /// `PRAGMA application_id` of a Lockhouse database: "LOCK".
 pub const APPLICATION_ID: i32 = 0x4C4F_434B;
 /// `PRAGMA user_version`: the version of `schema.sql`.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 const SCHEMA: &str = include_str!("../../schema.sql");
 
@@ -36,6 +36,7 @@ const STEPS: &[&str] = &[
      ALTER TABLE locks ADD COLUMN grant_at_latest INTEGER;
      CREATE INDEX knocks_by_user ON knocks (user_id);
      UPDATE locks SET shown_at = grant_at - 30000, grant_at_latest = grant_at + 270000 WHERE grant_at IS NOT NULL;",
+    "CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';",
 ];
 
 /// Makes the tables of the newest version in an empty file.

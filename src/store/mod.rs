@@ -19,6 +19,7 @@ pub mod locks;
 mod migrations;
 mod note;
 mod open;
+mod outside;
 pub mod pace;
 pub mod queue;
 mod read;

@@ -1,8 +1,9 @@
-//! What a database must have: the tables, columns and indexes that `schema.sql` makes. A file that lacks one of them is
-//! refused at the start, before anything is written, and not with an error at the first request that needs it.
+//! What a database must have: the tables, columns and indexes that `schema.sql` makes, and numbers in their range. A file
+//! that lacks one of them is refused at the start, before anything is written, and not with an error at the first request
+//! that needs it. While the server runs, a file that another program has written to is compared again.
 //!
 //! There is no list of them here: an empty database in memory is made by `schema.sql`, and the two are compared. What a
-//! file has besides is left alone.
+//! file has besides is left alone, unless it can keep a write from succeeding: a trigger, say.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,9 +36,17 @@ pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Re
             Some(_) => {}
         }
     }
+    for (name, definition) in &has {
+        if !must_have.contains_key(name) && interferes(name, definition, &must_have) {
+            lacking.push(format!("has the {name} ({definition}), which Lockhouse has not made"));
+        }
+    }
     if lacking.is_empty() {
         let rows: i64 = connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0))?;
-        return Ok((rows != 1).then(|| format!("has {rows} rows in the table meta, and must have one")));
+        if rows != 1 {
+            return Ok(Some(format!("has {rows} rows in the table meta, and must have one")));
+        }
+        return out_of_range(connection);
     }
     let more = lacking.len().saturating_sub(NAMED);
     lacking.truncate(NAMED);
@@ -48,7 +57,50 @@ pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Re
     Ok(Some(said))
 }
 
-/// The tables, columns and indexes of a database.
+/// Whether a part that `model` does not have can make a write fail.
+fn interferes(name: &str, definition: &str, model: &Parts) -> bool {
+    let is_ours = |table: &str| model.contains_key(&format!("table {table}"));
+    let first = definition.split(' ').next().unwrap_or_default();
+    match name.split_once(' ') {
+        Some(("trigger" | "reference", _)) => is_ours(first),
+        Some(("index", _)) => is_ours(first) && definition.contains(", unique"),
+        Some(("column", column)) => {
+            is_ours(column.split('.').next().unwrap_or_default())
+                && definition.contains(" not null")
+                && !definition.contains(", default ")
+        }
+        Some(_) | None => false,
+    }
+}
+
+/// Numbers beyond which the program cannot go on, as the end of a sentence. 9007199254740991 is the greatest in JavaScript,
+/// 253402300799999 the end of the year 9999.
+fn out_of_range(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection
+        .query_row(
+            "SELECT 'has ' || group_concat(what || ' = ' || value || ' (' || allowed || ')', ', ') FROM (
+                SELECT 'meta.last_fence' AS what, last_fence AS value, 'from 0 to 8999999999999999' AS allowed FROM meta
+                    WHERE last_fence NOT BETWEEN 0 AND 8999999999999999
+                UNION ALL SELECT 'meta.last_revision', last_revision, 'from max(events.revision) to 9007199254740991' FROM meta
+                    WHERE last_revision NOT BETWEEN (SELECT coalesce(max(revision), 0) FROM events) AND 9007199254740991
+                UNION ALL SELECT 'meta.last_seen_at', last_seen_at, 'from 0 to 253402300799999' FROM meta
+                    WHERE last_seen_at NOT BETWEEN 0 AND 253402300799999
+                UNION ALL SELECT 'meta.wall_offset_ms', wall_offset_ms, 'from -253402300799999 to 253402300799999' FROM meta
+                    WHERE wall_offset_ms NOT BETWEEN -253402300799999 AND 253402300799999
+                UNION ALL SELECT 'meta.run', run, 'from 0 to 9007199254740991' FROM meta
+                    WHERE run NOT BETWEEN 0 AND 9007199254740991
+                UNION ALL SELECT 'restarts.run', run, 'from 1 to meta.run' FROM restarts
+                    WHERE run NOT BETWEEN 1 AND (SELECT run FROM meta)
+                UNION ALL SELECT 'restarts.last_seen_at', last_seen_at, 'from 0 to meta.last_seen_at' FROM restarts
+                    WHERE last_seen_at NOT BETWEEN 0 AND (SELECT last_seen_at FROM meta)
+                UNION ALL SELECT 'restarts.grace_ends_at', grace_ends_at, 'from restarts.last_seen_at' FROM restarts
+                    WHERE grace_ends_at < last_seen_at)",
+            [],
+            |row| row.get(0),
+        )
+}
+
+/// The tables, columns, indexes, triggers and foreign keys of a database.
 fn parts(connection: &Connection) -> rusqlite::Result<Parts> {
     let mut parts = Parts::new();
     let mut add = |query| -> rusqlite::Result<()> {
@@ -63,11 +115,15 @@ fn parts(connection: &Connection) -> rusqlite::Result<Parts> {
          FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'")?;
     add("SELECT 'column ' || tables.name || '.' || columns.name,
                 columns.type || iif(columns.[notnull], ' not null', '') || iif(columns.pk, ', key ' || columns.pk, '')
+                || coalesce(', default ' || columns.dflt_value, '')
          FROM pragma_table_list AS tables, pragma_table_xinfo(tables.name) AS columns
          WHERE tables.schema = 'main' AND tables.type = 'table' AND tables.name NOT LIKE 'sqlite!_%' ESCAPE '!'")?;
     add("SELECT 'index ' || indexes.name, tables.name || ' (' || group_concat(columns.name ORDER BY columns.seqno) || ')'
                 || iif(indexes.[unique], ', unique', '') || iif(indexes.partial, ', partial', '')
          FROM pragma_table_list AS tables, pragma_index_list(tables.name) AS indexes, pragma_index_info(indexes.name) AS columns
          WHERE tables.schema = 'main' AND indexes.origin = 'c' GROUP BY indexes.name")?;
+    add("SELECT 'trigger ' || name, tbl_name FROM sqlite_schema WHERE type = 'trigger'")?;
+    add("SELECT 'reference ' || tables.name || '.' || keys.[from], keys.[table] || ', on delete ' || lower(keys.on_delete)
+         FROM pragma_table_list AS tables, pragma_foreign_key_list(tables.name) AS keys WHERE tables.schema = 'main'")?;
     Ok(parts)
 }

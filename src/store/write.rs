@@ -47,12 +47,23 @@ pub struct Write<'c> {
 
 /// The row of the table `meta`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Meta {
+pub(super) struct Meta {
     last_fence: i64,
-    last_revision: i64,
-    last_seen_at: i64,
-    wall_offset_ms: i64,
+    pub(super) last_revision: i64,
+    pub(super) last_seen_at: i64,
+    pub(super) wall_offset_ms: i64,
     lock_count: i64,
+    run: i64,
+}
+
+impl Meta {
+    /// Whether this is not what the server that wrote `before` can find: what it writes never becomes less.
+    pub(super) fn is_of_another(self, before: Self) -> bool {
+        self.run != before.run
+            || self.last_fence < before.last_fence
+            || self.last_revision < before.last_revision
+            || self.last_seen_at < before.last_seen_at
+    }
 }
 
 /// The time that a step of something long has.
@@ -89,16 +100,12 @@ pub(super) struct Written {
     pub(super) now: Timestamp,
     pub(super) expiries: u64,
     pub(super) takeovers: u64,
-    /// What is added to lease time from now on to get wall time.
-    pub(super) wall_offset_ms: i64,
     /// The last fence, if one was given.
     pub(super) fence: Option<Fence>,
-    /// The revision of the last event there is.
-    pub(super) last_revision: i64,
+    /// The row of the table `meta`, as it is on disk once this is committed.
+    pub(super) meta: Meta,
     /// Nothing is due before this about the locks that were written.
     pub(super) due: Option<Timestamp>,
-    /// `meta.last_seen_at`, as it is on disk once this is committed.
-    pub(super) seen: Timestamp,
     /// Those who waited and wait no more, and those who do now.
     pub(super) moved: Moved,
     /// The members of workspaces that were deleted, by the revision of that.
@@ -147,12 +154,10 @@ impl<'c> Write<'c> {
         let Tally { expiries, takeovers } = self.tally.get();
         Ok(Written {
             now: self.now(),
-            seen: Timestamp(meta.last_seen_at),
             expiries,
             takeovers,
-            wall_offset_ms: meta.wall_offset_ms,
             fence: (meta.last_fence > self.before.last_fence).then_some(Fence(meta.last_fence)),
-            last_revision: meta.last_revision,
+            meta,
             due: self.due.get(),
             moved: self.lines.into_moved(),
             parted: self.parted.into_inner(),
@@ -291,10 +296,10 @@ impl<'c> Write<'c> {
     }
 }
 
-fn read_meta(connection: &Connection) -> Result<Meta, Error> {
+pub(super) fn read_meta(connection: &Connection) -> Result<Meta, Error> {
     Ok(connection
         .prepare_cached(
-            "SELECT last_fence, last_revision, last_seen_at, wall_offset_ms, lock_count FROM meta WHERE id = 1",
+            "SELECT last_fence, last_revision, last_seen_at, wall_offset_ms, lock_count, run FROM meta WHERE id = 1",
         )?
         .query_row([], |row| {
             Ok(Meta {
@@ -303,6 +308,7 @@ fn read_meta(connection: &Connection) -> Result<Meta, Error> {
                 last_seen_at: row.get(2)?,
                 wall_offset_ms: row.get(3)?,
                 lock_count: row.get(4)?,
+                run: row.get(5)?,
             })
         })?)
 }

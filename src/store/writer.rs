@@ -26,6 +26,7 @@ use super::files::{Connected, Fold};
 use super::health::Health;
 use super::jobs::{Done, Job, Told, answer, job};
 use super::note::Note;
+use super::outside::Known;
 use super::queue::Queue;
 use super::write::{AsOf, Write, Written};
 use crate::domain::Acquired;
@@ -78,6 +79,7 @@ impl Writer {
         grace: Arc<RestartGrace>,
         health: Arc<Health>,
     ) -> Result<Self, Error> {
+        let known = Known::of(&connected.connection)?;
         // The first transaction says what is on disk.
         let seen = Arc::new(AtomicI64::new(i64::MIN));
         let (commands, received) = sync_channel(QUEUE);
@@ -92,6 +94,7 @@ impl Writer {
             seen: Arc::clone(&seen),
             health,
             unsettled: false,
+            known,
             done,
         };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
@@ -182,6 +185,7 @@ struct Thread {
     /// A commit failed. SQLite goes on as if it had not been there, but its pages may be whole in the log, where a restart
     /// would find them. The next commit is written over them.
     unsettled: bool,
+    known: Known,
     done: SyncSender<Done>,
 }
 
@@ -194,7 +198,9 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {
                     let Connected { connection, files, .. } = &mut self.connected;
                     // Whoever comes next is told.
-                    let _ = files.check(connection);
+                    let _ = files
+                        .check(connection)
+                        .and_then(|()| files.check_content(connection, &mut self.known));
                     self.settle();
                     continue;
                 }
@@ -289,8 +295,19 @@ impl Thread {
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
     /// those who waited is to be told what.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
-        let Self { connected, clock, metrics, notifier, queue, grace, seen, health, unsettled, done: _ } =
-            self;
+        let Self {
+            connected,
+            clock,
+            metrics,
+            notifier,
+            queue,
+            grace,
+            seen,
+            health,
+            unsettled,
+            known,
+            done: _,
+        } = self;
         if health.is_gone() {
             return Err(Error::Stopping);
         }
@@ -303,7 +320,9 @@ impl Thread {
         files.check(connection)?;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let writes = jobs.is_empty() || *unsettled;
-        let outcome = Self::inside(connection, clock, queue, grace, writes, jobs).and_then(|written| {
+        let looked = files.check_content(connection, known);
+        let inside = looked.and_then(|()| Self::inside(connection, clock, queue, grace, writes, jobs));
+        let outcome = inside.and_then(|written| {
             if let Some(fence) = written.fence {
                 floor.cover(fence)?;
             }
@@ -320,6 +339,7 @@ impl Thread {
                 error
             })?;
             *unsettled = false;
+            known.wrote(written.meta);
             metrics.commit_seconds.observe(clock.clock().monotonic().saturating_sub(started).as_secs_f64());
             // It is on disk, but in a file that may be nobody's any more.
             files.check(connection).map_err(|_| Error::Unknown("the database is gone".to_owned()))?;
@@ -330,17 +350,17 @@ impl Thread {
                 metrics.expiries.inc_by(written.expiries);
                 metrics.takeovers.inc_by(written.takeovers);
                 notifier.deleted_members(std::mem::take(&mut written.parted));
-                seen.store(written.seen.0, Ordering::SeqCst);
-                notifier.committed(written.last_revision, written.due);
+                seen.store(written.meta.last_seen_at, Ordering::SeqCst);
+                notifier.committed(written.meta.last_revision, written.due);
                 written.notes.iter().for_each(Note::log);
                 let waited = std::mem::take(&mut written.moved.told);
                 if queue.commit(written.moved) {
                     metrics.waiters.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
                     notifier.wake();
                 }
-                let by = written.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
+                let by = written.meta.wall_offset_ms.saturating_sub(clock.wall_offset_ms());
                 if by != 0 {
-                    clock.set_wall_offset_ms(written.wall_offset_ms);
+                    clock.set_wall_offset_ms(written.meta.wall_offset_ms);
                     metrics.clock_corrections.inc();
                     log::warn!(
                         "the wall clock was set by {by} ms: what is left of each lease stays, what is shown moves along"

@@ -49,14 +49,14 @@ pub fn list(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
 /// `GET …/history`
 pub fn history(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let workspace_id = call.values.workspace_id()?;
-    // Whoever sees all may look up what became of a workspace that was deleted.
+    // Who sees all may ask about an id that no workspace has now.
     if service.only_for(&call.caller.actor()).is_some() {
         call.may(service, &workspace_id, Need::See)?;
     }
     let before = call.values.integer("cursor").unwrap_or(i64::MAX);
     let limit = u32::try_from(call.values.integer("limit").unwrap_or(PAGE)).unwrap_or_default();
     // One more than is shown tells whether there are more.
-    let events = service.history(&workspace_id, before, limit.saturating_add(1));
+    let events = service.history(&call.caller.actor(), &workspace_id, before, limit.saturating_add(1));
     let events = events.map_err(|error| call.failed(&error))?;
     let shown = events.get(..usize::try_from(limit).unwrap_or_default()).unwrap_or(&events);
     let next_cursor =

@@ -52,7 +52,8 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let seat = service.seat(call.caller.key()).map_err(|error| call.failed(&error))?;
     let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
     let still_allowed = Box::new(move || for_lasts.are_good(&lasts));
-    let subscription = Subscription { from, workspaces, member, still_allowed };
+    let sees_deleted = call.caller.is_admin();
+    let subscription = Subscription { from, workspaces, member, sees_deleted, still_allowed };
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         // Without this header nginx buffers the stream.
