@@ -206,12 +206,13 @@ fn what_a_file_lacks_is_said_before_anything_is_written() {
         ("CREATE UNIQUE INDEX u ON locks (user_id)", "the index u (locks (user_id), unique), which"),
         (
             "CREATE TABLE notes (w TEXT REFERENCES workspaces)",
-            "the reference notes.w (workspaces, on delete no action)",
+            "the reference notes.w (workspaces on delete no action)",
         ),
         (
-            "ALTER TABLE tokens ADD COLUMN more INTEGER NOT NULL DEFAULT 0; ALTER TABLE locks RENAME TO old;
-             CREATE TABLE locks AS SELECT * FROM old",
-            "another table locks",
+            "DROP TABLE restarts;
+             CREATE TABLE restarts (run INTEGER PRIMARY KEY, last_seen_at INTEGER NOT NULL, grace_ends_at INTEGER NOT NULL,
+                                    more INTEGER NOT NULL) STRICT",
+            "the column restarts.more (INTEGER not null), which",
         ),
     ] {
         refused(newest, change, says);
@@ -274,7 +275,8 @@ fn what_a_file_has_besides_is_left_alone() {
     newest(&path);
     let sql = Connection::open(&path).unwrap();
     sql.execute_batch(
-        "CREATE TABLE notes (text); CREATE INDEX notes_on_locks ON locks (note); CREATE VIEW v AS SELECT 1; ANALYZE;",
+        "CREATE TABLE notes (text); CREATE INDEX notes_on_locks ON locks (note); CREATE VIEW v AS SELECT 1; ANALYZE;
+         ALTER TABLE locks ADD COLUMN more INTEGER NOT NULL DEFAULT 0; CREATE TRIGGER t INSERT ON notes BEGIN SELECT 1; END;",
     )
     .unwrap();
     drop(sql);

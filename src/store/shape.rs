@@ -123,7 +123,7 @@ fn parts(connection: &Connection) -> rusqlite::Result<Parts> {
          FROM pragma_table_list AS tables, pragma_index_list(tables.name) AS indexes, pragma_index_info(indexes.name) AS columns
          WHERE tables.schema = 'main' AND indexes.origin = 'c' GROUP BY indexes.name")?;
     add("SELECT 'trigger ' || name, tbl_name FROM sqlite_schema WHERE type = 'trigger'")?;
-    add("SELECT 'reference ' || tables.name || '.' || keys.[from], keys.[table] || ', on delete ' || lower(keys.on_delete)
+    add("SELECT 'reference ' || tables.name || '.' || keys.[from], keys.[table] || ' on delete ' || lower(keys.on_delete)
          FROM pragma_table_list AS tables, pragma_foreign_key_list(tables.name) AS keys WHERE tables.schema = 'main'")?;
     Ok(parts)
 }
