@@ -68,14 +68,14 @@ fn a_line_of_json_says_each_thing_once() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
     let said: Vec<_> =
-        of("lockhouse::domain").iter().map(|line| (&line["level"], &line["message"])).collect();
+        of("lockhouse::lock").iter().map(|line| (&line["level"], &line["message"])).collect();
     assert_eq!(
         said.iter()
             .map(|(level, message)| (level.as_str().unwrap(), message.as_str().unwrap()))
             .collect::<Vec<_>>(),
         [("DEBUG", "lock.acquired"), ("INFO", "lock.taken_over"), ("DEBUG", "lock.released")]
     );
-    let takeover = of("lockhouse::domain")[1];
+    let takeover = of("lockhouse::lock")[1];
     assert_eq!(
         (&takeover["workspace_id"], &takeover["user_id"], &takeover["by_user_id"]),
         (&json!("w"), &json!("alice"), &json!("bob\u{202E}"))
@@ -111,7 +111,7 @@ fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let said: Vec<_> = lines
         .iter()
-        .filter(|line| line["target"] == "lockhouse::domain")
+        .filter(|line| line["target"] == "lockhouse::lock")
         .map(|line| (line["message"].as_str().unwrap(), &line["to_user_id"], &line["automatic"]))
         .collect();
     let (to, null) = (json!("bob"), Value::Null);
@@ -176,7 +176,7 @@ impl log::Log for Kept {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if record.target() == "lockhouse::domain" {
+        if record.target() == "lockhouse::lock" {
             self.0.lock().unwrap().push(record.args().to_string());
         }
     }

@@ -11,7 +11,7 @@ use crate::domain::UserId;
 use crate::domain::event::{Ending, EventType};
 
 /// The log target of what happens to locks.
-const LOCK: &str = "lockhouse::domain";
+const LOCK: &str = "lockhouse::lock";
 /// The log target of what happens to tokens.
 const TOKEN: &str = "lockhouse::token";
 
