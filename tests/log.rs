@@ -67,8 +67,7 @@ fn a_line_of_json_says_each_thing_once() {
     let log = a_day("debug", "json");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
-    let said: Vec<_> =
-        of("lockhouse::lock").iter().map(|line| (&line["level"], &line["message"])).collect();
+    let said: Vec<_> = of("lockhouse::lock").iter().map(|line| (&line["level"], &line["message"])).collect();
     assert_eq!(
         said.iter()
             .map(|(level, message)| (level.as_str().unwrap(), message.as_str().unwrap()))
