@@ -406,7 +406,7 @@ fn all_locks_of_a_user_are_released_at_once_however_many() {
     alice.acquire("expired", &json!({ "ttl_ms": 1_000 })).expect(200);
     server.pass(1_000);
     // More than one transaction of the bulk operation takes.
-    let many = 1_100;
+    let many = 1_234;
     for number in 0..many {
         alice.acquire(&format!("w{number}"), &json!({})).expect(200);
     }

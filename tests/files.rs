@@ -247,8 +247,7 @@ fn a_file_that_goes_away_is_noticed_before_anything_more_is_acknowledged() {
 #[test]
 fn an_idle_server_notices_too() {
     let directory = tempfile::tempdir().unwrap();
-    type Act = fn(&Path);
-    let acts: [(Act, &str); 2] = [
+    let acts: [(fn(&Path), &str); 2] = [
         (|database| change(database, "DELETE FROM meta"), "has 0 rows in the table meta"),
         (|database| std::fs::remove_file(database).unwrap(), "was removed or moved"),
     ];

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::process::{Process, lockhouse};
-use common::{Client, Server, eventually};
+use common::{Client, NOON, Server, eventually};
+use jsonwebtoken::{EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::SameUser;
@@ -16,6 +17,7 @@ use lockhouse::time::Ttl;
 use serde_json::{Value, json};
 
 const LOCK: &str = "/api/v1/workspaces/w/lock";
+const SECRET: &str = "a secret of at least thirty-two bytes";
 
 /// Sends the request of a waiter, and does not wait for the answer.
 fn ask(client: &mut Client, header: &str, body: &Value) {
@@ -101,41 +103,85 @@ fn a_lease_that_ends_in_the_same_instant_as_a_wait_leaves_nobody_refused_by_a_lo
     assert!(refusal["lock"]["expires_in_ms"].as_i64().unwrap() > 0);
 }
 
-#[test]
-fn a_waiter_whose_token_was_revoked_is_answered_401_and_the_next_in_line_has_the_lock() {
-    for next in [true, false] {
-        let server = Server::with(|config| config.auth.mode = AuthMode::Token);
-        let mut bob = server.with_token(Scope::User, Some("bob"));
-        bob.acquire("w", &json!({})).expect(200);
-        let mut users = vec!["alice"];
-        users.extend(next.then_some("carol"));
-        let mut waiting = Vec::new();
-        for (place, user) in users.iter().enumerate() {
-            let secret = server.token(Scope::User, Some(user));
-            let mut client = server.client();
-            let header = format!("Authorization: Bearer {secret}");
-            ask(&mut client, &header, &json!({ "wait_ms": 60_000 }));
-            eventually(|| bob.heartbeat("w", &json!({})).expect(200)["waiting"] == place + 1);
-            waiting.push(client);
+/// How credentials can end.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    RevokedBeside,
+    RevokedThroughTheApi,
+    TokenExpired,
+    JwtExpired,
+}
+
+/// Credentials of alice that are good for five seconds, or until they are revoked.
+fn credentials(server: &Server, end: End) -> String {
+    match end {
+        End::JwtExpired => {
+            // There is a leeway of half a minute.
+            let claims = json!({ "sub": "alice", "exp": NOON.0 / 1_000 - 25 });
+            encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
         }
-        let many = json!({ "locks": [{ "workspace_id": "w" }] });
-        let beat = bob.post("/api/v1/locks/heartbeat", &many).expect(200)["results"][0].clone();
-        assert_eq!(beat["waiting"], users.len());
-        tokens::beside(&server.database(), |connection| {
-            let id: String =
-                connection
-                    .query_row("SELECT token_id FROM tokens WHERE user_id = 'alice'", [], |row| row.get(0))?;
-            assert!(tokens::revoke(connection, &id, None)?.is_some());
+        End::RevokedBeside | End::RevokedThroughTheApi | End::TokenExpired => {
+            let mut asked = json!({ "user_id": "alice" });
+            if matches!(end, End::TokenExpired) {
+                asked["ttl_ms"] = json!(5_000);
+            }
+            let mut admin = server.with_token(Scope::Admin, None);
+            admin.post("/api/v1/tokens", &asked).expect(201)["token"].as_str().unwrap().to_owned()
+        }
+    }
+}
+
+fn end_credentials(server: &Server, end: End) {
+    let id = || -> String {
+        let sql = "SELECT token_id FROM tokens WHERE user_id = 'alice'";
+        server.sql().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    match end {
+        End::RevokedBeside => tokens::beside(&server.database(), |connection| {
+            assert!(tokens::revoke(connection, &id(), None)?.is_some());
             Ok(())
         })
-        .unwrap();
-        bob.release("w", &json!({})).expect(200);
-        waiting[0].receive("POST").unwrap().refused(401, "unauthenticated");
-        if next {
-            let answer = waiting[1].receive("POST").unwrap().expect(200);
-            assert_eq!(answer["lock"]["locked_by_user_id"], "carol");
-        } else {
-            assert_eq!(bob.lock("w"), Value::Null, "it stays free");
+        .unwrap(),
+        End::RevokedThroughTheApi => {
+            let mut admin = server.with_token(Scope::Admin, None);
+            let revoked = admin.delete(&format!("/api/v1/tokens/{}", id())).expect(200);
+            assert_eq!(revoked, json!({ "revoked": true }));
+        }
+        End::TokenExpired | End::JwtExpired => server.pass(5_000),
+    }
+}
+
+#[test]
+fn a_waiter_whose_credentials_have_ended_is_answered_401_and_the_next_in_line_has_the_lock() {
+    for end in [End::RevokedBeside, End::RevokedThroughTheApi, End::TokenExpired, End::JwtExpired] {
+        for next in [true, false] {
+            let server = Server::with(|config| {
+                config.auth.mode = AuthMode::Jwt;
+                config.auth.jwt.secrets = vec![SECRET.to_owned()];
+            });
+            let mut bob = server.with_token(Scope::User, Some("bob"));
+            bob.acquire("w", &json!({})).expect(200);
+            let mut secrets = vec![credentials(&server, end)];
+            secrets.extend(next.then(|| server.token(Scope::User, Some("carol"))));
+            let mut waiting = Vec::new();
+            for (place, secret) in secrets.iter().enumerate() {
+                let mut client = server.client();
+                ask(&mut client, &format!("Authorization: Bearer {secret}"), &json!({ "wait_ms": 60_000 }));
+                eventually(|| bob.heartbeat("w", &json!({})).expect(200)["waiting"] == place + 1);
+                waiting.push(client);
+            }
+            let many = json!({ "locks": [{ "workspace_id": "w" }] });
+            let beat = bob.post("/api/v1/locks/heartbeat", &many).expect(200)["results"][0].clone();
+            assert_eq!(beat["waiting"], secrets.len());
+            end_credentials(&server, end);
+            bob.release("w", &json!({})).expect(200);
+            waiting[0].receive("POST").unwrap().refused(401, "unauthenticated");
+            if next {
+                let answer = waiting[1].receive("POST").unwrap().expect(200);
+                assert_eq!(answer["lock"]["locked_by_user_id"], "carol", "{end:?}");
+            } else {
+                assert_eq!(bob.lock("w"), Value::Null, "{end:?}: it stays free");
+            }
         }
     }
 }

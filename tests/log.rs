@@ -96,8 +96,18 @@ fn a_line_of_json_says_each_thing_once() {
 #[test]
 fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
     let directory = tempfile::tempdir().unwrap();
-    let process = serve(&directory, "info", "json");
+    let mut command = lockhouse();
+    command
+        .env("LOCKHOUSE_LOG_FORMAT", "json")
+        .env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER", "1s")
+        .env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AT_LATEST", "1s");
+    let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
     let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
+    alice.acquire("revoked", &json!({})).expect(200);
+    bob.request("DELETE", "/api/v1/workspaces/revoked/lock?force=true", &[], b"").expect(200);
+    alice.acquire("silent", &json!({})).expect(200);
+    bob.post("/api/v1/workspaces/silent/lock/knock", &json!({})).expect(202);
+    common::eventually(|| bob.lock("silent")["locked_by_user_id"] == "bob");
     let fence = alice.acquire("handed", &json!({})).expect(200)["lock"]["fence"].clone();
     bob.post("/api/v1/workspaces/handed/lock/knock", &json!({})).expect(202);
     let gift = json!({ "fence": fence, "to_user_id": "bob" });
@@ -111,10 +121,21 @@ fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
     let said: Vec<_> = lines
         .iter()
         .filter(|line| line["target"] == "lockhouse::lock")
-        .map(|line| (line["message"].as_str().unwrap(), &line["to_user_id"], &line["automatic"]))
+        .map(|line| {
+            let by = if line["automatic"] == true { &line["automatic"] } else { &line["by_user_id"] };
+            (line["message"].as_str().unwrap(), &line["user_id"], by, &line["to_user_id"])
+        })
         .collect();
-    let (to, null) = (json!("bob"), Value::Null);
-    assert_eq!(said, [("lock.handed_over", &to, &null), ("workspace.deleted", &null, &null)]);
+    let (alice, bob, null) = (json!("alice"), json!("bob"), Value::Null);
+    assert_eq!(
+        said,
+        [
+            ("lock.revoked", &alice, &bob, &null),
+            ("lock.handed_over", &alice, &json!(true), &bob),
+            ("lock.handed_over", &alice, &alice, &bob),
+            ("workspace.deleted", &alice, &bob, &null)
+        ]
+    );
 }
 
 #[test]
