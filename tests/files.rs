@@ -247,14 +247,14 @@ fn a_file_that_goes_away_is_noticed_before_anything_more_is_acknowledged() {
 #[test]
 fn an_idle_server_notices_too() {
     let directory = tempfile::tempdir().unwrap();
-    let acts: [(fn(&Path), &str); 2] = [
-        (|database| change(database, "DELETE FROM meta"), "has 0 rows in the table meta"),
-        (|database| std::fs::remove_file(database).unwrap(), "was removed or moved"),
+    let acts: [Accident; 2] = [
+        (|database, _| change(database, "DELETE FROM meta"), "has 0 rows in the table meta"),
+        (|database, _| std::fs::remove_file(database).unwrap(), "was removed or moved"),
     ];
     for (act, says) in acts {
         let database = directory.path().join(format!("{}.db", says.len()));
         let mut process = Process::serve(&database);
-        act(&database);
+        act(&database, &database);
         eventually(|| process.has_ended());
         let (code, log) = process.wait();
         assert_eq!(code, Some(1), "{log}");
