@@ -6,13 +6,11 @@ mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Loaded, Sources};
 use crate::domain::Fence;
-use crate::error::Error;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
@@ -108,7 +106,8 @@ impl Settings {
 #[must_use]
 pub fn main() -> ExitCode {
     let verb = Command::parse().verb;
-    let outcome = outlive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
+    let outcome =
+        serve::outlive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -116,13 +115,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A write beyond `ulimit -f` fails as on a full disk. Unless its signal is handled, it ends the process.
-fn outlive_file_size_limit() -> Result<(), Error> {
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
-        .map(drop)
-        .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
 }
 
 fn run(verb: Verb) -> Result<(), String> {

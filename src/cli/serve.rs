@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::api::dispatch::App;
@@ -191,6 +191,13 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
         }
     };
     Builder::new().name("signals".to_owned()).spawn(watch).map(|_| receiver).map_err(failed)
+}
+
+/// A write beyond `ulimit -f` fails as on a full disk. Unless its signal is handled, it ends the process.
+pub(super) fn outlive_file_size_limit() -> Result<(), Error> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())
+        .map(drop)
+        .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
 }
 
 /// Whether SIGHUP is ignored, as `nohup` arranges it: then it is to stay so.
