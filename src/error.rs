@@ -1,26 +1,26 @@
-//! What can go wrong inside. Knows no HTTP.
+//! Errors of the use cases, without HTTP.
 //!
-//! That somebody else has the lock is never an error: contention is an outcome of the use case (see [`crate::domain`]).
+//! A lock that is held by somebody else is no error but an outcome (see [`crate::domain`]).
 
 use std::fmt;
 
-/// Why somebody may not do something on a workspace.
+/// Why a caller may not do something on a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// There is no such workspace, or they may not know of it.
+    /// There is no such workspace, or the caller may not see it.
     NoSuchWorkspace,
-    /// They are no member, or may only look on.
+    /// The caller is no member, or a viewer.
     NotAMember,
-    /// They do not administer it.
+    /// The caller is not an administrator of it.
     NotAnAdmin,
 }
 
-/// What there can be only so many of. Whoever wants one more is answered with 429.
+/// A limit. The API answers with 429 when it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `limits.requests_per_second`
     Requests,
-    /// Credentials from one address that were good for nothing.
+    /// Wrong credentials from one address.
     Credentials,
     /// `limits.locks_per_user`
     Locks,
@@ -34,7 +34,7 @@ pub enum Limit {
     Waiters,
     /// `locks.knock_again_after`
     KnockAgain,
-    /// As many knock for one lock as can.
+    /// Pending knocks of one lock.
     Knocks,
 }
 
@@ -55,47 +55,47 @@ impl Limit {
         }
     }
 
-    /// What the caller is told.
+    /// The sentence for the caller.
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::Requests => "You have made too many requests. Give it a moment.",
-            Self::Credentials => "Too many wrong credentials have come from this address. Give it a moment.",
-            Self::Locks => "You have as many locks as one user can have. Release one first.",
+            Self::Requests => "You have made too many requests. Try again in a moment.",
+            Self::Credentials => {
+                "Too many wrong credentials have come from this address. Try again in a moment."
+            }
+            Self::Locks => "You hold the maximum number of locks of one user. Release one first.",
             Self::Streams => {
-                "You follow the events as often as one user can. Close another page or stream first."
+                "You have the maximum number of event streams of one user. Close another page or stream first."
             }
             Self::Line => "Too many are waiting for this lock. Try again in a moment.",
-            Self::Places => "You are waiting for this lock as often as one user can.",
+            Self::Places => "You have the maximum number of places in this waiting line.",
             Self::Waiters => "Too many are waiting for locks. Try again in a moment.",
-            Self::KnockAgain => "The holder has just declined. Give them a moment.",
+            Self::KnockAgain => "The holder has just declined. Try again in a moment.",
             Self::Knocks => "Too many are asking for this lock already.",
         }
     }
 }
 
-/// Why a use case could not be carried out. Nothing was changed when one of these is returned, unless it is
-/// [`Error::Unknown`].
+/// Why a use case failed. Nothing was changed, except perhaps with [`Error::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// What was asked for cannot be meant. `field` names the part of the request that is wrong.
+    /// A part of the request is not valid.
     Invalid {
         /// The field, header or parameter, as the caller wrote it.
         field: String,
-        /// What is wrong with it and what is allowed: the end of a sentence that begins with the field.
+        /// What is allowed: the rest of a sentence that begins with the field.
         reason: String,
     },
-    /// The store could not take the write in time: the queue is full, or somebody else holds the database. The same
-    /// request may succeed in a moment.
+    /// The store could not take the write in time: the queue is full, or another process holds the database. The same
+    /// request may succeed later.
     Busy,
     /// The disk, or the size that the settings allow, is full. Reads go on.
     StorageFull,
-    /// The commit failed, and it may be on disk all the same: a restart would tell. The same request may be sent again. The
-    /// text is for the log.
+    /// The commit failed and may be on disk. The same request may be sent again. The text is for the log.
     Unknown(String),
     /// The disk or the file on it failed, before the commit. The text is for the log.
     Disk(String),
-    /// A limit is reached, by this caller or by all together.
+    /// A limit is reached.
     TooMany(Limit),
     /// The caller may not do this on this workspace.
     Denied(Denied),
@@ -108,7 +108,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// `field` is not as it must be; `reason` says what is allowed.
+    /// An error about `field`. `reason` says what is allowed.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), reason: reason.into() }
     }

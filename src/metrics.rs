@@ -1,4 +1,4 @@
-//! What is counted, and how Prometheus reads it.
+//! Metrics in the text format of Prometheus.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -12,234 +12,136 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::error::Limit;
 
-/// Labels of a request.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RequestLabels {
-    /// The operation's name in the OpenAPI document, or `none`.
-    pub route: &'static str,
-    /// The status of the answer.
-    pub status: u16,
+macro_rules! labels {
+    ($($(#[$about:meta])* $name:ident { $($label:ident: $kind:ty),* })*) => {
+        $(
+            $(#[$about])*
+            #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+            pub struct $name { $(#[allow(missing_docs, reason = "the name of the label")] pub $label: $kind),* }
+        )*
+    };
 }
 
-/// Labels of a request's duration.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RouteLabels {
-    /// The operation's name in the OpenAPI document, or `none`.
-    pub route: &'static str,
-}
-
-/// Labels of an acquisition.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct OutcomeLabels {
+labels! {
+    /// `route` is the operation's name in the OpenAPI document, or `none`.
+    RequestLabels { route: &'static str, status: u16 }
+    /// `route` is the operation's name in the OpenAPI document, or `none`.
+    RouteLabels { route: &'static str }
     /// `acquired`, `renewed`, `reclaimed`, `taken_over`, `held`, `fence_mismatch`, `takeover_forbidden` or `too_many`.
-    pub outcome: &'static str,
-}
-
-/// Labels of what there was too much of.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct LimitLabels {
+    OutcomeLabels { outcome: &'static str }
     /// [`Limit::name`]
-    pub limit: &'static str,
+    LimitLabels { limit: &'static str }
+    /// Why a request was refused or a connection closed.
+    ReasonLabels { reason: &'static str }
 }
 
-/// Labels of what the door turns away.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ReasonLabels {
-    /// Why.
-    pub reason: &'static str,
+/// The metrics: field, type, initial value, name, unit and description, each once. The description is the doc comment of
+/// the field, too.
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $new:expr, $name:literal $([$unit:ident])?, $help:literal;)*) => {
+        /// All metrics of the server, counted since it started.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("lockhouse");
+                let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+                registry.register("build", "The version that runs", version);
+                $(
+                    let $field: $kind = $new;
+                    metrics!(@register registry, $name, $help, $field $(, $unit)?);
+                )*
+                Self { registry, $($field,)* }
+            }
+        }
+    };
+    (@register $registry:ident, $name:literal, $help:literal, $field:ident) => {
+        $registry.register($name, $help, $field.clone());
+    };
+    (@register $registry:ident, $name:literal, $help:literal, $field:ident, $unit:ident) => {
+        $registry.register_with_unit($name, $help, Unit::$unit, $field.clone());
+    };
 }
 
-/// Everything that is counted since the server started.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    /// Requests answered.
-    pub requests: Family<RequestLabels, Counter>,
-    /// Seconds from a request's head to its answer.
-    pub request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    /// Clients that are connected.
-    pub connections: Gauge<i64, AtomicI64>,
-    /// Connections that were accepted.
-    pub connections_accepted: Counter<u64, AtomicU64>,
-    /// Requests that the door refused.
-    pub refusals: Family<ReasonLabels, Counter>,
-    /// Connections that the door ended without a word.
-    pub cuts: Family<ReasonLabels, Counter>,
-    /// Requests whose answer is put off.
-    pub held_requests: Gauge<i64, AtomicI64>,
-    /// Clients that wait for a lock.
-    pub waiters: Gauge<i64, AtomicI64>,
-    /// Clients that follow the events.
-    pub followers: Gauge<i64, AtomicI64>,
-    /// Locks whose lease has not ended, when last asked.
-    pub live_locks: Gauge<i64, AtomicI64>,
-    /// Bytes of the database file, when last asked.
-    pub database_size: Gauge<i64, AtomicI64>,
-    /// Bytes of its write-ahead log, when last asked.
-    pub wal_size: Gauge<i64, AtomicI64>,
-    /// What became of the attempts to acquire a lock.
-    pub acquisitions: Family<OutcomeLabels, Counter>,
-    /// Requests answered with 429.
-    pub limited: Family<LimitLabels, Counter>,
-    /// Leases that ended because nobody renewed them, as far as somebody came across it.
-    pub expiries: Counter<u64, AtomicU64>,
-    /// Leases that somebody took over.
-    pub takeovers: Counter<u64, AtomicU64>,
-    /// Use cases in one transaction.
-    pub batch_size: Histogram,
-    /// Seconds that a commit took.
-    pub commit_seconds: Histogram,
-    /// Use cases that wait for the writer.
-    pub queue_depth: Gauge<i64, AtomicI64>,
-    /// How often the write-ahead log could not be folded in because of an error.
-    pub checkpoint_failures: Counter<u64, AtomicU64>,
-    /// How often somebody set the wall clock while the server ran.
-    pub clock_corrections: Counter<u64, AtomicU64>,
+type CountBy<Labels> = Family<Labels, Counter>;
+type Count = Counter<u64, AtomicU64>;
+type Level = Gauge<i64, AtomicI64>;
+
+metrics! {
+    requests: CountBy<RequestLabels> = Family::default(),
+        "http_requests", "Requests answered, by operation and status";
+    request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram> = Family::new_with_constructor(durations),
+        "http_request_duration" [Seconds], "Time from a request's head to its answer, by operation";
+    connections: Level = Gauge::default(),
+        "connections", "Clients that are connected";
+    connections_accepted: Count = Counter::default(),
+        "connections_accepted", "Connections that were accepted";
+    refusals: CountBy<ReasonLabels> = Family::default(),
+        "refusals", "Requests refused before they were parsed, by reason";
+    cuts: CountBy<ReasonLabels> = Family::default(),
+        "cuts", "Connections closed without an answer, by reason";
+    held_requests: Level = Gauge::default(),
+        "held_requests", "Requests that wait for something";
+    waiters: Level = Gauge::default(),
+        "waiters", "Clients that wait for a lock";
+    followers: Level = Gauge::default(),
+        "followers", "Clients that follow the events";
+    live_locks: Level = Gauge::default(),
+        "live_locks", "Locks whose lease has not ended";
+    database_size: Level = Gauge::default(),
+        "database_size" [Bytes], "Size of the database file";
+    wal_size: Level = Gauge::default(),
+        "wal_size" [Bytes], "Size of the database's write-ahead log";
+    acquisitions: CountBy<OutcomeLabels> = Family::default(),
+        "acquisitions", "Attempts to acquire a lock, by outcome";
+    limited: CountBy<LimitLabels> = Family::default(),
+        "limited", "Requests answered with 429, by the limit that was reached";
+    expiries: Count = Counter::default(),
+        "expiries", "Leases that ended because nobody renewed them, counted when noticed";
+    takeovers: Count = Counter::default(),
+        "takeovers", "Live leases that somebody took over";
+    batch_size: Histogram = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
+        "writer_batch_size", "Use cases in one transaction";
+    commit_seconds: Histogram = durations(),
+        "writer_commit_duration" [Seconds], "Time of a commit, to the disk";
+    queue_depth: Level = Gauge::default(),
+        "writer_queue_depth", "Use cases that wait for the writer";
+    checkpoint_failures: Count = Counter::default(),
+        "checkpoint_failures", "Checkpoints of the write-ahead log that failed";
+    clock_corrections: Count = Counter::default(),
+        "clock_corrections", "Times that the wall clock was set while the server ran";
 }
 
 fn durations() -> Histogram {
     Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0])
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let metrics = Self {
-            registry: Registry::with_prefix("lockhouse"),
-            requests: Family::default(),
-            request_seconds: Family::new_with_constructor(durations),
-            connections: Gauge::default(),
-            connections_accepted: Counter::default(),
-            refusals: Family::default(),
-            cuts: Family::default(),
-            held_requests: Gauge::default(),
-            waiters: Gauge::default(),
-            followers: Gauge::default(),
-            live_locks: Gauge::default(),
-            database_size: Gauge::default(),
-            wal_size: Gauge::default(),
-            acquisitions: Family::default(),
-            limited: Family::default(),
-            expiries: Counter::default(),
-            takeovers: Counter::default(),
-            batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
-            commit_seconds: durations(),
-            queue_depth: Gauge::default(),
-            checkpoint_failures: Counter::default(),
-            clock_corrections: Counter::default(),
-        };
-        metrics.register()
-    }
-}
-
 impl Metrics {
-    fn register(mut self) -> Self {
-        let registry = &mut self.registry;
-        registry.register(
-            "build",
-            "The version that runs",
-            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        registry.register(
-            "http_requests",
-            "Requests answered, by operation and status",
-            self.requests.clone(),
-        );
-        registry.register_with_unit(
-            "http_request_duration",
-            "Time from a request's head to its answer, by operation",
-            Unit::Seconds,
-            self.request_seconds.clone(),
-        );
-        registry.register("connections", "Clients that are connected", self.connections.clone());
-        registry.register(
-            "connections_accepted",
-            "Connections that were accepted",
-            self.connections_accepted.clone(),
-        );
-        registry.register(
-            "refusals",
-            "Requests refused before they were understood, by reason",
-            self.refusals.clone(),
-        );
-        registry.register("cuts", "Connections ended without a word, by reason", self.cuts.clone());
-        registry.register("held_requests", "Requests that wait for something", self.held_requests.clone());
-        registry.register("waiters", "Clients that wait for a lock", self.waiters.clone());
-        registry.register("followers", "Clients that follow the events", self.followers.clone());
-        registry.register("live_locks", "Locks whose lease has not ended", self.live_locks.clone());
-        registry.register_with_unit(
-            "database_size",
-            "Size of the database file",
-            Unit::Bytes,
-            self.database_size.clone(),
-        );
-        registry.register_with_unit(
-            "wal_size",
-            "Size of the database's write-ahead log",
-            Unit::Bytes,
-            self.wal_size.clone(),
-        );
-        registry.register(
-            "acquisitions",
-            "Attempts to acquire a lock, by outcome",
-            self.acquisitions.clone(),
-        );
-        registry.register(
-            "limited",
-            "Requests refused because there were too many, by the limit that was met",
-            self.limited.clone(),
-        );
-        registry.register(
-            "expiries",
-            "Leases that ended because nobody renewed them, counted when noticed",
-            self.expiries.clone(),
-        );
-        registry.register("takeovers", "Live leases that somebody took over", self.takeovers.clone());
-        registry.register("writer_batch_size", "Use cases in one transaction", self.batch_size.clone());
-        registry.register_with_unit(
-            "writer_commit_duration",
-            "Time of a commit, to the disk",
-            Unit::Seconds,
-            self.commit_seconds.clone(),
-        );
-        registry.register(
-            "writer_queue_depth",
-            "Use cases that wait for the writer",
-            self.queue_depth.clone(),
-        );
-        registry.register(
-            "checkpoint_failures",
-            "Times that the write-ahead log could not be folded into the database because of an error",
-            self.checkpoint_failures.clone(),
-        );
-        registry.register(
-            "clock_corrections",
-            "Times that somebody set the wall clock while the server ran",
-            self.clock_corrections.clone(),
-        );
-        self
-    }
-
-    /// One attempt to acquire, with what became of it.
+    /// Counts an attempt to acquire a lock.
     pub fn acquisition(&self, outcome: &'static str) {
         self.acquisitions.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// One request that was answered with 429.
+    /// Counts a request that was answered with 429.
     pub fn limited(&self, limit: Limit) {
         self.limited.get_or_create(&LimitLabels { limit: limit.name() }).inc();
     }
 
-    /// One request that the door refused.
+    /// Counts a request that was refused before it was parsed.
     pub fn refusal(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// One connection that the door ended without a word.
+    /// Counts a connection that was closed without an answer.
     pub fn cut(&self, reason: &'static str) {
         self.cuts.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// One request, answered with `status` after `seconds`.
+    /// Counts a request that was answered with `status` after `seconds`.
     pub fn request(&self, route: &'static str, status: u16, seconds: f64) {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();
         self.request_seconds.get_or_create(&RouteLabels { route }).observe(seconds);
@@ -258,9 +160,8 @@ impl Metrics {
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 }
 
-/// OpenMetrics as the older text format, which everybody reads
-/// (<https://prometheus.io/docs/instrumenting/exposition_formats/>): there a counter is called what its samples are, an
-/// info is a gauge, and there are no units and no end.
+/// Converts OpenMetrics to the older text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>): a counter
+/// is named as its samples, an info is a gauge, and there are no units and no end mark.
 fn plain(open_metrics: &str) -> String {
     let kind = |name: &str| {
         let line = format!("# TYPE {name} ");
@@ -293,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_measured_reads_as_prometheus_text() {
+    fn metrics_are_written_in_the_text_format_of_prometheus() {
         let metrics = Metrics::default();
         metrics.request("readLock", 200, 0.002);
         let text = metrics.to_text();
