@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockhouse::api;
-use lockhouse::api::deferred::Ticket;
+use lockhouse::api::responder::Responder;
 use lockhouse::api::routes::{Answer as Reply, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::cli::serve::start_on;
 use lockhouse::config::Config;
@@ -61,8 +61,8 @@ fn serve(address: &str, threads: usize, answer: impl Fn(&Request) -> (u16, Strin
     }
 }
 
-/// Tickets of `/hold`.
-static HELD: Mutex<Vec<Ticket>> = Mutex::new(Vec::new());
+/// Responders of `/hold`.
+static HELD: Mutex<Vec<Responder>> = Mutex::new(Vec::new());
 
 const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
     Route {
@@ -88,7 +88,7 @@ const DOOR: &[Route] = &[
         Ok(Reply::Now(constant()))
     }),
     route("/hold", Touches::Nothing, |_, _| {
-        Ok(Reply::later(|reply| HELD.lock().unwrap().push(reply.hold())))
+        Ok(Reply::later(|reply| HELD.lock().unwrap().push(reply.park())))
     }),
 ];
 

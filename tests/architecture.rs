@@ -83,7 +83,7 @@ fn sql_sockets_and_the_log_stay_where_they_belong() {
     for (crate_name, homes) in [
         ("rusqlite", &["store/"][..]),
         ("r2d2", &["store/"]),
-        ("tiny_http", &["api/tiny.rs"]),
+        ("tiny_http", &["server/tiny.rs"]),
         ("mio::", &["server/"]),
         ("httparse", &["server/"]),
         ("std::net::Tcp", &["server/"]),

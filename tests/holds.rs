@@ -14,27 +14,27 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::{Raw, Server};
-use lockhouse::api::deferred::Ticket;
 use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
 use lockhouse::api::outbox::BEHIND_BYTES;
 use lockhouse::api::problem::Problem;
+use lockhouse::api::responder::Responder;
 use lockhouse::api::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
-use lockhouse::api::tiny::READERS;
+use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 use lockhouse::events::piece::StreamChunk;
 
 /// The tickets of all tests, by the name that the path gives.
-static TICKETS: Mutex<Option<HashMap<String, Ticket>>> = Mutex::new(None);
+static TICKETS: Mutex<Option<HashMap<String, Responder>>> = Mutex::new(None);
 static COME: Condvar = Condvar::new();
 
-fn put(name: &str, ticket: Ticket) {
+fn put(name: &str, ticket: Responder) {
     TICKETS.lock().unwrap().get_or_insert_default().insert(name.to_owned(), ticket);
     COME.notify_all();
 }
 
 /// The ticket of the request with this name, when it has come.
-fn ticket(name: &str) -> Ticket {
+fn ticket(name: &str) -> Responder {
     let mut tickets = TICKETS.lock().unwrap();
     loop {
         if let Some(ticket) = tickets.get_or_insert_default().remove(name) {
@@ -48,16 +48,16 @@ fn ticket(name: &str) -> Ticket {
 
 fn hold(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let name = call.values.workspace_id()?.as_str().to_owned();
-    Ok(Answer::later(move |reply| put(&name, reply.hold())))
+    Ok(Answer::later(move |reply| put(&name, reply.park())))
 }
 
 /// Answers so soon that the door hears it before it hears that there is something to wait for.
 fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::later(|reply| reply.hold().respond(&said("at once"))))
+    Ok(Answer::later(|reply| reply.park().send(said("at once"))))
 }
 
 fn forgets(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::later(|reply| drop(reply.hold())))
+    Ok(Answer::later(|reply| drop(reply.park())))
 }
 
 fn reads(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
@@ -125,7 +125,7 @@ fn a_held_request_is_answered_when_its_ticket_is_used_and_not_before() {
     for _ in 0..20 {
         assert_eq!(server.client().try_request("GET", "/at-once", &[], b"").unwrap().text(), "at once");
     }
-    one.respond(&said("now"));
+    one.send(said("now"));
     let answer = waits.read_until("now");
     for part in ["HTTP/1.1 200 OK\r\n", "X-Request-Id: one\r\n", "Content-Length: 3\r\n", "Date: "] {
         assert!(answer.contains(part), "{part} is missing in {answer}");
@@ -148,7 +148,7 @@ fn many_wait_and_each_gets_its_own() {
     let mut waiting: Vec<_> = (0..300).map(|number| ask(&server, &format!("many-{number}"), "1.1")).collect();
     // In another order than they came.
     for number in (0..300).rev() {
-        ticket(&format!("many-{number}")).respond(&said(&format!("for {number};")));
+        ticket(&format!("many-{number}")).send(said(&format!("for {number};")));
     }
     for (number, connection) in waiting.iter_mut().enumerate() {
         let answer = connection.read_until(";");
@@ -163,7 +163,7 @@ fn what_was_sent_after_a_held_request_waits_for_its_answer() {
     connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     let first = ticket("first");
     assert!(!connection.has_something(Duration::from_millis(30)));
-    first.respond(&said("first"));
+    first.send(said("first"));
     let texts: Vec<_> = connection.answers().iter().map(|answer| answer.text().to_owned()).collect();
     assert_eq!(texts, ["first", "read"]);
 }
@@ -172,7 +172,7 @@ fn what_was_sent_after_a_held_request_waits_for_its_answer() {
 fn pieces_arrive_as_they_are_sent_and_the_connection_goes_on_after_the_last() {
     let server = server();
     let mut connection = ask(&server, "stream", "1.1");
-    let stream = ticket("stream").stream(&Response::of(200, "text/event-stream", Vec::new()));
+    let stream = ticket("stream").stream(Response::of(200, "text/event-stream", Vec::new()));
     let head = connection.read_until("\r\n\r\n");
     assert!(head.contains("Transfer-Encoding: chunked\r\n") && !head.contains("Content-Length"), "{head}");
     for (piece, chunk) in [("one", "3\r\none\r\n"), ("and another", "b\r\nand another\r\n")] {
@@ -189,7 +189,7 @@ fn pieces_arrive_as_they_are_sent_and_the_connection_goes_on_after_the_last() {
 fn an_http_1_0_client_gets_the_pieces_as_they_are_and_then_the_end() {
     let server = server();
     let mut connection = ask(&server, "old", "1.0");
-    let stream = ticket("old").stream(&Response::of(200, "text/plain", b"a".to_vec()));
+    let stream = ticket("old").stream(Response::of(200, "text/plain", b"a".to_vec()));
     stream.push(b"b");
     drop(stream);
     let all = String::from_utf8(connection.read_all().to_vec()).unwrap();
@@ -202,7 +202,7 @@ fn head_gets_the_head_of_a_stream_and_no_more() {
     let server = server();
     let mut connection = Raw::connect(server.address());
     connection.send("HEAD /hold/head HTTP/1.1\r\nHost: h\r\n\r\n");
-    let stream = ticket("head").stream(&Response::of(200, "text/plain", b"a".to_vec()));
+    let stream = ticket("head").stream(Response::of(200, "text/plain", b"a".to_vec()));
     connection.read_until("\r\n\r\n");
     connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert_eq!(connection.answers()[0].text(), "read");
@@ -217,7 +217,7 @@ fn whoever_has_the_ticket_is_told_at_once_that_the_client_is_gone() {
         let waiting = ticket(name);
         let (tell, told) = channel();
         if begun {
-            let stream = waiting.stream(&said("begun"));
+            let stream = waiting.stream(said("begun"));
             connection.read_until("begun");
             stream.when_gone(move || tell.send(()).unwrap());
             drop(connection);
@@ -261,7 +261,7 @@ fn one_who_went_away_before_the_ticket_was_made_is_gone_too() {
 fn one_who_does_not_read_the_pieces_is_cut_off() {
     let server = server();
     let connection = ask(&server, "deaf", "1.1");
-    let stream = ticket("deaf").stream(&Response::empty(200));
+    let stream = ticket("deaf").stream(Response::empty(200));
     let (tell, told) = channel();
     stream.when_gone(move || tell.send(()).unwrap());
     let mut pieces = 0;
@@ -274,7 +274,7 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
     drop(connection);
     // One who reads gets as much, however long it takes.
     let mut reads = ask(&server, "reads", "1.1");
-    let stream = ticket("reads").stream(&Response::empty(200));
+    let stream = ticket("reads").stream(Response::empty(200));
     for piece in 0..200 {
         assert!(stream.push(format!("{piece:>16384}").as_bytes()));
         reads.read_until(&format!("{piece}\r\n"));
@@ -288,7 +288,7 @@ fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_the
     let kept = || server.running().service().broadcaster().meter().bytes();
     let follow = |name: &str| {
         let client = ask(&server, name, "1.1");
-        (client, ticket(name).stream(&Response::empty(200)))
+        (client, ticket(name).stream(Response::empty(200)))
     };
     let deaf: Vec<_> = (0..60).map(|number| follow(&format!("deaf-{number}"))).collect();
     let (mut reads, stream) = follow("good");
@@ -329,7 +329,7 @@ fn one_that_looks_before_it_waits_is_told_of_everything_too() {
     drop(gone);
     told.recv_timeout(Duration::from_secs(20)).unwrap();
     let mut answered = look("looks-answered");
-    ticket("looks-answered").respond(&said("answered"));
+    ticket("looks-answered").send(said("answered"));
     answered.read_until("answered");
     let mut stopped = look("looks-stopped");
     let waiting = ticket("looks-stopped");
@@ -342,14 +342,14 @@ fn one_that_looks_before_it_waits_is_told_of_everything_too() {
 fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
     let server = server();
     let mut reads = ask(&server, "small", "1.1");
-    let stream = ticket("small").stream(&Response::empty(200));
+    let stream = ticket("small").stream(Response::empty(200));
     assert!(stream.push(&vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
     reads.read_until(&"x".repeat(BEHIND_BYTES));
     stream.push(b"the end");
     reads.read_until("the end");
     // One byte at a time, and six bytes of framing with each: only the one counts, on both sides.
     let deaf = ask(&server, "small-deaf", "1.1");
-    let stream = ticket("small-deaf").stream(&Response::empty(200));
+    let stream = ticket("small-deaf").stream(Response::empty(200));
     let mut pieces = 0;
     while stream.push(b"x") {
         pieces += 1;
@@ -401,7 +401,7 @@ fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
     let server =
         Server::with_routes(&ROUTES, |config| config.server.write_timeout = Duration::from_millis(300));
     let deaf = ask(&server, "stalled", "1.1");
-    let stream = ticket("stalled").stream(&Response::empty(200));
+    let stream = ticket("stalled").stream(Response::empty(200));
     // As much as the sockets hold: until something stays behind.
     let stays_behind = |_| {
         std::thread::park_timeout(Duration::from_millis(10));
@@ -429,7 +429,7 @@ fn what_one_sends_while_it_waits_is_not_kept() {
     // Until the sockets are full: the door takes no more of it.
     while talks.try_send(&[b'x'; 8 * 1024]).is_ok() {}
     assert!(!waiting.is_gone(), "it has cost the door no memory to speak of");
-    waiting.respond(&said("answered"));
+    waiting.send(said("answered"));
     talks.read_until("answered");
 }
 
@@ -439,7 +439,7 @@ fn a_stop_tells_those_who_wait() {
     let mut waits = ask(&server, "stopped", "1.1");
     let waiting = ticket("stopped");
     let mut reads = ask(&server, "stopped-stream", "1.1");
-    let stream = ticket("stopped-stream").stream(&said("begun"));
+    let stream = ticket("stopped-stream").stream(said("begun"));
     reads.read_until("begun\r\n");
     server.stop();
     let answers = waits.answers();
@@ -464,7 +464,7 @@ fn when_all_places_are_held_one_who_comes_is_told_so_and_those_who_wait_keep_the
     drop((0..100).map(|_| Raw::connect(server.address())).collect::<Vec<_>>());
     for ticket in tickets {
         assert!(!ticket.is_gone());
-        ticket.respond(&said("at last"));
+        ticket.send(said("at last"));
     }
     for connection in &mut waiting {
         connection.read_until("at last");

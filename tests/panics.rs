@@ -15,7 +15,7 @@ use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
 use lockhouse::api::problem::Problem;
 use lockhouse::api::routes::{Answer, BodyKind, Right, Route, Touches};
-use lockhouse::api::tiny::READERS;
+use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 
 fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {

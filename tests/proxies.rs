@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use common::Server;
 use common::process::lockhouse;
-use lockhouse::api::deferred::{Stream, Ticket};
 use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
 use lockhouse::api::problem::Problem;
+use lockhouse::api::responder::{Responder, Stream};
 use lockhouse::api::routes::{Answer, BodyKind, Right, Route, Touches};
 use lockhouse::app::Service;
 use lockhouse::auth::Scope;
@@ -264,10 +264,10 @@ fn the_page_of_nginx_gives_tls_http_2_and_the_clients_own_address() {
     assert!(forged.contains("127.0.0.1 POST") && !log.contains("203.0.113.9"), "{forged}");
 }
 
-static TICKET: Mutex<Option<Ticket>> = Mutex::new(None);
+static TICKET: Mutex<Option<Responder>> = Mutex::new(None);
 
 fn hold(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::later(|reply| *TICKET.lock().unwrap() = Some(reply.hold())))
+    Ok(Answer::later(|reply| *TICKET.lock().unwrap() = Some(reply.park())))
 }
 
 static EVENTS: [Route; 1] = [Route {
@@ -312,7 +312,7 @@ fn events_come_through_nginx_as_they_happen() {
         }
         std::thread::park_timeout(Duration::from_millis(5));
     };
-    let stream = ticket.stream(&Response::of(200, "text/event-stream", Vec::new()));
+    let stream = ticket.stream(Response::of(200, "text/event-stream", Vec::new()));
     // Each is read before the next is sent: nobody keeps them back.
     for event in ["one", "two", "three"] {
         says(&stream, &mut reader, event);

@@ -12,7 +12,7 @@ use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
 use lockhouse::api::problem::Problem;
 use lockhouse::api::routes::{Answer, BodyKind, ROUTES, Right, Route, Touches};
-use lockhouse::api::tiny::READERS;
+use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;

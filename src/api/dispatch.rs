@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::authorize::{Identity, from};
-use super::exchange::{Reply, Request, Response};
+use super::exchange::{Request, Response};
 use super::fields::Values;
 use super::handlers::tokens::not_understood;
 use super::json;
@@ -13,6 +13,7 @@ use super::pages;
 use super::parameters::PATH_PARAMETERS;
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
+use super::responder::Responder;
 use super::router::{Matched, find};
 use super::routes::{Answer, BodyKind, GATE, Route};
 use crate::app::Service;
@@ -91,7 +92,7 @@ pub struct App {
 }
 
 impl App {
-    /// What a request names.
+    /// What a request matches.
     #[must_use]
     pub fn find(&self, request: &Request) -> Matched {
         match find(self.routes, &request.method, &request.path) {
@@ -127,47 +128,47 @@ impl App {
         refused.map_or(Ok(()), |problem| Err(self.limited(request, problem)))
     }
 
-    /// Answers a request that names this and comes from them, now or later.
-    pub fn handle(&self, request: &Request, named: Matched, identity: Identity, mut reply: Reply) {
-        let (route, path) = match named {
+    /// Answers a request that matches this and comes from them, now or later.
+    pub fn handle(&self, request: &Request, matched: Matched, identity: Identity, mut responder: Responder) {
+        let (route, path) = match matched {
             Matched::Route(route, path) => (route, path),
-            Matched::Page(page) => return self.show(page, request, reply),
-            Matched::OtherMethods(allowed) => return self.without_operation(request, reply, &allowed),
+            Matched::Page(page) => return self.show(page, request, responder),
+            Matched::OtherMethods(allowed) => return self.without_operation(request, responder, &allowed),
             Matched::Nothing => {
                 let problem = Problem::new(Code::NotFound)
                     .detail("There is nothing at this path. The API is described at /api/v1/openapi.json.");
-                return reply.refuse(&self.limited(request, problem));
+                return responder.refuse(&self.limited(request, problem));
             }
         };
-        reply.is_for(route.name);
+        responder.is_for(route.name);
         let call = match self.check(route, path, request, identity) {
             Ok(call) => call,
             Err(problem) if route.name == GATE && problem.status() == Code::InvalidRequest.status() => {
-                return reply.refuse(&not_understood(&problem));
+                return responder.refuse(&not_understood(&problem));
             }
-            Err(problem) => return reply.refuse(&problem),
+            Err(problem) => return responder.refuse(&problem),
         };
         if let Some(user_id) = &call.caller.user_id {
-            reply.is_by(user_id.as_str());
+            responder.is_by(user_id.as_str());
         }
         match (route.handler)(&self.service, &call) {
-            Ok(Answer::Now(response)) => reply.send(&response),
-            Ok(Answer::Later(promise)) => promise(reply),
-            Err(problem) => reply.refuse(&problem),
+            Ok(Answer::Now(response)) => responder.send(response),
+            Ok(Answer::Later(promise)) => promise(responder),
+            Err(problem) => responder.refuse(&problem),
         }
     }
 
     /// Pages are for everybody: they say nothing that is not in the source, and hold no secrets.
-    fn show(&self, page: &Page, request: &Request, mut reply: Reply) {
-        reply.is_for(pages::NAME);
+    fn show(&self, page: &Page, request: &Request, mut responder: Responder) {
+        responder.is_for(pages::NAME);
         match self.limit(|| from("address", request)) {
-            Ok(()) => reply.send(&pages::response(page)),
-            Err(problem) => reply.refuse(&problem),
+            Ok(()) => responder.send(pages::response(page)),
+            Err(problem) => responder.refuse(&problem),
         }
     }
 
     /// The path is known, the method is not.
-    fn without_operation(&self, request: &Request, reply: Reply, allowed: &[&str]) {
+    fn without_operation(&self, request: &Request, responder: Responder, allowed: &[&str]) {
         let allow = allowed.join(", ");
         if request.method == "OPTIONS" {
             let mut response = Response::empty(204).with("Allow", allow.clone());
@@ -180,12 +181,26 @@ impl App {
                     )
                     .with("Access-Control-Max-Age", "600");
             }
-            return reply.send(&response);
+            return responder.send(response);
         }
         let problem = Problem::new(Code::MethodNotAllowed)
             .detail(format!("This path takes {allow}."))
             .header("Allow", allow);
-        reply.refuse(&self.limited(request, problem));
+        responder.refuse(&self.limited(request, problem));
+    }
+
+    /// The headers that an answer needs because pages of some origins may call.
+    #[must_use]
+    pub fn cors_headers(&self, request: &Request) -> Vec<(&'static str, String)> {
+        if self.cors_origins.is_empty() {
+            return Vec::new();
+        }
+        let mut headers = vec![("Vary", "Origin".to_owned())];
+        if let Some(origin) = self.allowed_origin(request) {
+            headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+            headers.push(("Access-Control-Expose-Headers", "Retry-After, X-Request-Id".to_owned()));
+        }
+        headers
     }
 
     /// The request's origin, if its pages may call.

@@ -99,8 +99,6 @@ codes! {
     HeadersTooLarge = (431, "headers_too_large", "The headers are too large"),
     /// A defect; the cause is in the log.
     Internal = (500, "internal", "Something is broken here"),
-    /// The answer was lost on its way through the server.
-    BadGateway = (502, "bad_gateway", "The answer was lost"),
     /// The store could not take the write in time.
     Busy = (503, "busy", "Too busy just now"),
     /// Neither HTTP/1.0 nor HTTP/1.1.
@@ -118,7 +116,6 @@ pub const DOOR: &[Code] = &[
     Code::UriTooLong,
     Code::ExpectationFailed,
     Code::HeadersTooLarge,
-    Code::BadGateway,
     Code::Busy,
     Code::VersionNotSupported,
 ];

@@ -30,13 +30,6 @@ impl Matched {
             Self::OtherMethods(_) | Self::Nothing => false,
         }
     }
-
-    /// Whether it waits for the writer among those that need not (see `server::upstream`).
-    #[must_use]
-    pub fn writes_though_it_is_read(&self, method: &str) -> bool {
-        matches!(self, Self::Route(route, _) if matches!(route.store, Touches::Writes))
-            && matches!(method, "GET" | "HEAD")
-    }
 }
 
 /// Finds the operation. `HEAD` is a `GET`.

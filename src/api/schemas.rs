@@ -367,7 +367,6 @@ pub(super) fn members_of(code: Code) -> Vec<(&'static str, Value)> {
         | Code::RateLimited
         | Code::HeadersTooLarge
         | Code::Internal
-        | Code::BadGateway
         | Code::Busy
         | Code::VersionNotSupported
         | Code::StorageFull => vec![],

@@ -15,11 +15,12 @@ use signal_hook::iterator::Signals;
 
 use crate::api::dispatch::App;
 use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
-use crate::api::outbox::Holds;
+use crate::api::outbox::Outbox;
 use crate::api::rate::RateLimit;
+use crate::api::request_log::RequestLog;
 use crate::api::routes::{ROUTES, Route};
-use crate::api::tiny::{self, Server};
 use crate::api::wire::EVENT_ENCODER;
+use crate::api::workers::{self, Workers};
 use crate::app::Service;
 use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
@@ -29,19 +30,21 @@ use crate::events::broadcaster;
 use crate::metrics::Metrics;
 use crate::ops::logging;
 use crate::ops::sweeper;
-use crate::server::internal_socket::MeetingPlace;
+use crate::server::internal_socket::InternalSocket;
 use crate::server::listen::{Address, Bound};
-use crate::server::{self, Behind, Door};
+use crate::server::tiny::RequestReceiver;
+use crate::server::{Backend, Server, ServerSettings};
 use crate::store::queue::Limits;
 use crate::store::{self, Options, Store};
 use crate::time::Clock;
 use crate::web::Pages;
 
 /// Every thread that reads from the store has a connection.
-const READING_THREADS: u32 = tiny::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
+const READING_THREADS: u32 =
+    workers::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
 /// Credentials a second that are good for nothing and are looked up for one address.
 const BAD_CREDENTIALS: u32 = 20;
-/// How long a stop waits at least for what the server is making, after the door is closed.
+/// How long a stop waits at least for requests that are being carried out, after the clients are disconnected.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Files that must be able to be open at a time: those of the database and the threads, and some connections.
 const FILES: u64 = 64;
@@ -67,7 +70,7 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
     let panicked = || last_panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let failure = match outcome {
         Ok(Ok(End::InOrder)) => return Ok(()),
-        Ok(Ok(End::BrokeDown)) => format!("the door broke down; the log says why. {}", panicked()),
+        Ok(Ok(End::BrokeDown)) => format!("the event loop broke down; the log says why. {}", panicked()),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the server broke down: {}", panicked()),
     };
@@ -220,13 +223,13 @@ fn has_enough_files() -> Result<(), Error> {
 
 /// A server that runs, in this process.
 pub struct Running {
-    door: Door,
     server: Server,
+    receiver: RequestReceiver,
+    workers: Workers,
     service: Arc<Service>,
     sweeper: Option<JoinHandle<()>>,
     events: JoinHandle<()>,
-    /// Where the door and the server meet.
-    _meeting_place: MeetingPlace,
+    _internal_socket: InternalSocket,
     grace: Duration,
     broke_down: Arc<AtomicBool>,
 }
@@ -279,16 +282,20 @@ pub fn start_on(
         strangers: RateLimit::new(BAD_CREDENTIALS),
         cors_origins: config.server.cors_origins.clone(),
     };
-    let (meeting_place, listener) = MeetingPlace::make().map_err(cannot_start)?;
-    let holds = Arc::new(Holds::new(service.broadcaster().meter()));
-    let server = Server::start(listener, app, Arc::clone(&holds), clock).map_err(cannot_start)?;
+    let (internal_socket, listener) = InternalSocket::create().map_err(cannot_start)?;
+    let outbox = Arc::new(Outbox::new(service.broadcaster().meter()));
+    let log = RequestLog::new(Arc::clone(&metrics), clock.clone());
+    let (intake, workers) = workers::start(app, &outbox, log).map_err(cannot_start)?;
+    let take = move |request, path| intake.take(request, path);
+    let receiver =
+        RequestReceiver::start(listener, Arc::clone(&outbox), &clock, take).map_err(cannot_start)?;
     let broke_down = Arc::new(AtomicBool::new(false));
-    let behind = Behind {
-        socket: meeting_place.socket(),
+    let backend = Backend {
+        socket: internal_socket.path(),
         wanted: WANTED,
         asserted: asserted(&config.auth),
         asserted_by: config.auth.proxy.addresses.clone(),
-        holds,
+        outbox,
         pages_may_call: !config.server.cors_origins.is_empty(),
         broken: {
             let broke_down = Arc::clone(&broke_down);
@@ -299,11 +306,21 @@ pub fn start_on(
             })
         },
     };
-    // Its deadlines are about the network, not about leases: they run on the machine's clock in tests too.
-    let door = Door::open(bound, behind, server::Settings::of(&config.server), metrics, Clock::system())
-        .map_err(cannot_start)?;
+    // Its deadlines concern the network and not leases: they run on the machine's clock in tests too.
+    let settings = ServerSettings::of(&config.server);
+    let server = Server::start(bound, backend, settings, metrics, Clock::system()).map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
-    Ok(Running { door, server, service, sweeper, events, _meeting_place: meeting_place, grace, broke_down })
+    Ok(Running {
+        server,
+        receiver,
+        workers,
+        service,
+        sweeper,
+        events,
+        _internal_socket: internal_socket,
+        grace,
+        broke_down,
+    })
 }
 
 /// How the settings say that the store is opened.
@@ -352,7 +369,7 @@ impl Running {
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
-        self.door.addresses()
+        self.server.addresses()
     }
 
     /// The address it listens on, if that is one.
@@ -379,8 +396,9 @@ impl Running {
     /// Stops: no more requests, those that were taken are answered, the log is folded in, the file is closed.
     pub fn stop(self) {
         let clock = Clock::system();
-        self.door.close(self.grace);
-        self.server.stop(self.grace.saturating_sub(clock.monotonic()).max(LEAST_PATIENCE));
+        self.server.stop(self.grace);
+        self.receiver.stop();
+        self.workers.stop(self.grace.saturating_sub(clock.monotonic()).max(LEAST_PATIENCE));
         self.service.broadcaster().stop();
         if self.events.join().is_err() {
             log::error!("the thread that tells the events had panicked");

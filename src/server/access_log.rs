@@ -1,26 +1,26 @@
-//! What is counted and logged of refusals and of connections that are cut off: the log gets a few lines a second,
-//! whatever strangers do.
+//! Counts and logs refusals and disconnections. The log gets only a few lines a second, whatever clients do.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::refusal::Refusal;
-use crate::api::correlation_id::Client;
+use super::socket::Peer;
+use crate::api::exchange::ClientAddress;
 use crate::metrics::Metrics;
 
 /// Most lines a second.
 const LINES: u32 = 5;
 
-/// Why a connection was ended without a word.
+/// Why a connection was ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// Nothing was asked on it for long.
+    /// It was silent for too long.
     Idle,
-    /// Its answer was left unread.
+    /// Its answer was not read.
     Unread,
-    /// Another needed its place.
+    /// There were too many connections.
     Room,
-    /// It took the most memory when there was too little.
+    /// It took the most memory when memory was short.
     Memory,
     /// The grace of a stop was over.
     Stopping,
@@ -38,22 +38,22 @@ impl Cut {
     }
 }
 
-pub(super) struct Journal {
+pub(super) struct AccessLog {
     metrics: Arc<Metrics>,
     second: u64,
     lines: u32,
     left_out: u64,
 }
 
-impl Journal {
+impl AccessLog {
     pub(super) const fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, second: 0, lines: 0, left_out: 0 }
     }
 
-    pub(super) fn refused(&mut self, refusal: Refusal, client: Client, now: Duration) {
+    pub(super) fn refused(&mut self, refusal: Refusal, peer: Peer, now: Duration) {
         self.metrics.refusal(refusal.name());
         if self.may_log(now) {
-            let (name, code) = (refusal.name(), refusal.code());
+            let (name, code, client) = (refusal.name(), refusal.code(), shown(peer));
             log::info!(
                 message = "refused", client:% = client, reason = name, status = code.status(), code = code.name();
                 "{client} was refused: {} {} ({name}). {}", code.status(), code.name(), refusal.detail()
@@ -61,10 +61,11 @@ impl Journal {
         }
     }
 
-    pub(super) fn cut(&mut self, cut: Cut, client: Client, now: Duration) {
+    pub(super) fn cut(&mut self, cut: Cut, peer: Peer, now: Duration) {
         self.metrics.cut(cut.name());
-        // To be idle is no news.
+        // Idle connections are normal.
         if cut != Cut::Idle && self.may_log(now) {
+            let client = shown(peer);
             log::info!(
                 message = "cut", client:% = client, reason = cut.name();
                 "the connection of {client} was cut: {}", cut.name()
@@ -87,14 +88,14 @@ impl Journal {
         self.metrics.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn held(&self, holds: usize) {
-        self.metrics.held_requests.set(i64::try_from(holds).unwrap_or(i64::MAX));
+    pub(super) fn parked(&self, requests: usize) {
+        self.metrics.held_requests.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
     fn may_log(&mut self, now: Duration) -> bool {
         if now.as_secs() != self.second {
             if self.left_out > 0 {
-                log::info!("{} more refusals and cuts like these were not logged", self.left_out);
+                log::info!("{} more refusals and disconnections were not logged", self.left_out);
             }
             (self.second, self.lines, self.left_out) = (now.as_secs(), 0, 0);
         }
@@ -104,5 +105,12 @@ impl Journal {
         }
         self.lines += 1;
         true
+    }
+}
+
+const fn shown(peer: Peer) -> ClientAddress {
+    match peer {
+        Peer::Ip(address) => ClientAddress(Some(address)),
+        Peer::Local => ClientAddress(None),
     }
 }

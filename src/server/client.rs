@@ -1,42 +1,48 @@
-//! One client's connection: what it is doing, what has come from it, what is on its way to it.
+//! One client's connection: its state, the bytes that have come, the bytes to be sent.
 
 use std::cmp::Reverse;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::Settings;
+use slab::Slab;
+
+use super::ServerSettings;
 use super::parser::{After, Framer, Version};
 use super::socket::{Output, Peer, Shared, Socket, Written};
 use super::timers::Deadline;
-use crate::api::exchange::PutOff;
 use crate::events::piece::StreamChunk;
 
-/// How long a connection that was finished waits for the other end to finish too, so that the last answer is not lost
-/// with what the client was still sending (RFC 9112 §9.6).
+/// How long a finished connection waits for the client to finish too, so that the last answer is not lost with what the
+/// client is still sending (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
-/// Most bytes that are read and thrown away meanwhile.
+/// Most bytes that are read and discarded meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
-/// A good client takes no longer than this to finish what it began, or to read some of what it asked for.
+/// A good client finishes a request, or reads a part of the answer, within this time.
 const PROMPT: Duration = Duration::from_secs(1);
-/// How long a request waits for room on the way to the server.
+/// How long a request waits until it can be forwarded.
 const QUEUE: Duration = Duration::from_secs(5);
 /// Most bytes that are read ahead while a request is being answered.
 const AHEAD_BYTES: usize = 4 * 1024;
 
+/// Names a client: its slot, and a serial number, because slots are reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClientKey {
+    pub(super) slot: usize,
+    serial: u64,
+}
+
 /// What the client is doing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Saying nothing, or sending a request.
+    /// Silent, or sending a request.
     Reading(Part),
-    /// Waiting for room on the way to the server; the request is kept by the framer.
+    /// Its request cannot be forwarded yet; the framer keeps it.
     Queued,
-    /// Waiting for the answer.
-    Asked(Asked),
-    /// Waiting for the holder of a ticket.
-    Held(Asked, Hold),
+    /// Its request was forwarded.
+    Asked(Exchange),
     /// Reading the last answer, after which the connection is finished.
     Leaving,
-    /// The connection is finished on this side; this many bytes have been thrown away.
+    /// The connection is finished on this side; this many bytes were discarded.
     Lingering(usize),
 }
 
@@ -48,26 +54,28 @@ pub(super) enum Part {
     Body,
 }
 
-/// What the answer needs to know of the request.
+/// A request that was forwarded, and what its answer depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Exchange {
+    pub(super) id: u64,
     pub(super) version: Version,
     pub(super) after: After,
     pub(super) is_head: bool,
+    pub(super) phase: Phase,
 }
 
-/// A held request.
+/// How far a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hold {
-    pub(super) id: u64,
-    pub(super) put_off: PutOff,
-    /// Whether the head of the answer is out, and pieces follow.
-    pub(super) streams: bool,
-    /// What is in the output of the pieces.
-    pub(super) pieces: Pieces,
+pub(super) enum Phase {
+    /// It is being carried out.
+    InFlight,
+    /// It waits for an event, maybe for minutes.
+    Parked,
+    /// The head of its answer was sent; these pieces are in the output.
+    Streaming(Pieces),
 }
 
-/// Pieces in the output: what was sent, and what it takes with its framing.
+/// Pieces in the output: their bytes, and their bytes with the framing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Pieces {
     bytes: usize,
@@ -86,7 +94,7 @@ impl Pieces {
             *self = Self { bytes: 0, framed: 0 };
             return bytes;
         }
-        // Its share; what is left of it is counted when all is out.
+        // Its share; the rest is counted when all is sent.
         let bytes = self.bytes * framed / self.framed;
         self.bytes -= bytes;
         self.framed -= framed;
@@ -94,24 +102,87 @@ impl Pieces {
     }
 }
 
-/// Who is let go of first when there are too many: the lower the sooner; among equals the one that has been so longest.
+/// The connected clients.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    slab: Slab<Client>,
+    serials: u64,
+}
+
+impl Clients {
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn get(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.slab.get_mut(key.slot).filter(|client| client.key.serial == key.serial)
+    }
+
+    /// The client in this slot. The caller knows that it is still the same one.
+    pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut Client> {
+        self.slab.get_mut(slot)
+    }
+
+    pub(super) fn contains(&self, key: ClientKey) -> bool {
+        self.slab.get(key.slot).is_some_and(|client| client.key.serial == key.serial)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.slab.iter().map(|(_, client)| client)
+    }
+
+    /// Whether `at` is the time of the client's entry among the timers.
+    pub(super) fn has_entry(&self, key: ClientKey, at: Duration) -> bool {
+        self.slab
+            .get(key.slot)
+            .is_some_and(|client| client.key.serial == key.serial && client.deadline.is_entered(at))
+    }
+
+    /// Adds a client that `register` can register for its slot.
+    pub(super) fn insert(
+        &mut self,
+        mut socket: Socket,
+        peer: Peer,
+        now: Duration,
+        register: impl FnOnce(&mut Socket, usize) -> io::Result<()>,
+    ) -> io::Result<ClientKey> {
+        let entry = self.slab.vacant_entry();
+        self.serials += 1;
+        let key = ClientKey { slot: entry.key(), serial: self.serials };
+        register(&mut socket, key.slot)?;
+        entry.insert(Client::new(socket, peer, key, now));
+        Ok(key)
+    }
+
+    pub(super) fn remove(&mut self, key: ClientKey) -> Option<Client> {
+        self.get(key)?;
+        let client = self.slab.remove(key.slot);
+        if self.slab.is_empty() {
+            // After ten thousand connections their memory is given back.
+            self.slab = Slab::new();
+        }
+        Some(client)
+    }
+}
+
+/// Which clients are disconnected first when there are too many: the lowest; among equals the one that has been so longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
-    /// It was told all, or has hung up.
+    /// It got its last answer, or has hung up.
     Finished,
-    /// It does not finish what it began, or does not read what it asked for.
+    /// It does not finish its request, or does not read its answer.
     Slow,
-    /// It has never asked for anything, or is only about to.
+    /// It has never sent a complete request.
     Silent,
-    /// It has asked for something, and does so no more.
+    /// It was answered, and is silent now.
     Idle,
-    /// It is about to ask for more.
+    /// It is sending its next request.
     Asking,
-    /// It has not read all that it asked for yet.
+    /// It is still reading its answer.
     Unread,
 }
 
-/// What came of reading.
+/// The outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
     Something,
@@ -125,7 +196,7 @@ pub(super) enum Came {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the socket or its lists")]
 pub(super) struct Client {
     pub(super) socket: Socket,
-    pub(super) serial: u64,
+    pub(super) key: ClientKey,
     pub(super) peer: Peer,
     pub(super) framer: Framer,
     pub(super) state: State,
@@ -137,27 +208,27 @@ pub(super) struct Client {
     pub(super) moved: Duration,
     /// There may be something to read.
     pub(super) readable: bool,
-    /// The client has finished, or is gone: the end is to be read.
+    /// The client has finished sending, or is gone.
     pub(super) hung_up: bool,
-    /// The end was read.
+    /// The end of its stream was read.
     pub(super) ended: bool,
-    /// Whether it was told to send the body that it announced.
+    /// It was sent `100 Continue`.
     pub(super) continued: bool,
-    /// It is in the list of those with something to write.
+    /// It is in the list of clients with something to write.
     pub(super) writes: bool,
-    /// It takes nothing more until it says so.
+    /// Its socket is full, until an event says otherwise.
     pub(super) blocked: bool,
     /// It was answered at least once.
     pub(super) has_asked: bool,
-    /// What its buffers were last counted as.
+    /// The size of its buffers when they were last counted.
     pub(super) counted: usize,
 }
 
 impl Client {
-    pub(super) fn new(socket: Socket, peer: Peer, serial: u64, now: Duration) -> Self {
+    pub(super) fn new(socket: Socket, peer: Peer, key: ClientKey, now: Duration) -> Self {
         Self {
             socket,
-            serial,
+            key,
             peer,
             framer: Framer::default(),
             state: State::Reading(Part::Nothing),
@@ -165,7 +236,7 @@ impl Client {
             deadline: Deadline::NEVER,
             since: now,
             moved: now,
-            // Many have said something by the time they are let in.
+            // Many have sent something before they are accepted.
             readable: true,
             hung_up: false,
             ended: false,
@@ -177,21 +248,21 @@ impl Client {
         }
     }
 
-    /// It is in this state from now on.
+    /// Enters a state.
     pub(super) fn enter(&mut self, state: State, now: Duration) {
         self.state = state;
         self.since = now;
     }
 
-    /// This part of a request is coming, and has been, or begins to.
+    /// This part of a request is coming.
     pub(super) fn is_sending(&mut self, part: Part, now: Duration) {
         if self.state != State::Reading(part) {
             self.enter(State::Reading(part), now);
         }
     }
 
-    /// When it has taken too long over what it is doing.
-    pub(super) fn due(&self, settings: &Settings, server_stops: bool) -> Option<Duration> {
+    /// When it will have taken too long for what it is doing.
+    pub(super) fn due(&self, settings: &ServerSettings, server_stops: bool) -> Option<Duration> {
         if !self.output.is_empty() {
             let timeout = settings.write_timeout;
             return Some(self.moved + if server_stops { timeout.min(PROMPT) } else { timeout });
@@ -201,12 +272,12 @@ impl Client {
             State::Reading(Part::Head) => Some(self.since + settings.head_timeout),
             State::Reading(Part::Body) => Some(self.since + settings.body_timeout),
             State::Queued => Some(self.since + QUEUE),
-            State::Asked(_) | State::Held(..) => None,
+            State::Asked(_) => None,
             State::Leaving | State::Lingering(_) => Some(self.since + LINGER),
         }
     }
 
-    /// Whether it can be let go of when there are too many, and how soon.
+    /// Whether it can be disconnected when there are too many, and how soon.
     pub(super) fn worth(&self, now: Duration) -> Option<(Worth, Duration)> {
         let worth = match self.state {
             State::Lingering(_) => Worth::Finished,
@@ -214,26 +285,26 @@ impl Client {
                 let worth = if now > self.moved + PROMPT { Worth::Slow } else { Worth::Unread };
                 return Some((worth, self.moved));
             }
-            // It is about to be heard, or to be told something.
+            // Something is about to be read or written.
             State::Reading(_) | State::Leaving if self.readable || !self.output.is_empty() => return None,
             State::Reading(Part::Nothing) if self.has_asked => Worth::Idle,
             State::Reading(Part::Nothing) => Worth::Silent,
             State::Reading(Part::Head | Part::Body) if now > self.since + PROMPT => Worth::Slow,
-            // A byte is soon said.
+            // One byte of a head is not yet a request.
             State::Reading(Part::Head | Part::Body) if !self.has_asked => Worth::Silent,
             State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Asking,
-            // It has hung up on us, or only finished sending: whoever has not comes first.
-            State::Queued | State::Asked(_) | State::Held(..) if self.hung_up => Worth::Finished,
-            State::Queued | State::Asked(_) | State::Held(..) => return None,
+            // It has hung up, or only finished sending.
+            State::Queued | State::Asked(_) if self.hung_up => Worth::Finished,
+            State::Queued | State::Asked(_) => return None,
         };
         Some((worth, self.since))
     }
 
-    /// Who is cut off first when there is too little memory: the lower the sooner. Nobody who takes none; those that
-    /// do not read, and those that do not finish what they began, the largest first; then those that have just begun;
-    /// and those that read what they asked for last.
+    /// Which clients are disconnected first when memory is short: the lowest. Clients without buffers are not. Clients
+    /// that do not read, or do not finish their request, go first, the largest of them before the others; then those
+    /// that have just begun a request; those that read their answer go last.
     pub(super) fn burden(&self, now: Duration) -> Option<(u8, Duration, Reverse<usize>)> {
-        // What it keeps of pieces is there for it, whoever else keeps them.
+        // It keeps its pieces in memory, even if others keep them too.
         let size = self.size() + self.output.shared_bytes();
         if size == 0 {
             return None;
@@ -251,17 +322,17 @@ impl Client {
         })
     }
 
-    /// What its buffers take, without what it shares (bytes).
+    /// The size of its own buffers, without shared pieces (bytes).
     pub(super) fn size(&self) -> usize {
         self.framer.capacity() + self.output.capacity()
     }
 
-    /// Whether more of what it sends is wanted just now.
+    /// Whether more of what it sends is wanted now.
     fn wants_input(&self) -> bool {
         match self.state {
             State::Reading(_) | State::Lingering(_) => true,
-            // To notice that it is gone, and no more.
-            State::Queued | State::Asked(_) | State::Held(..) => self.framer.len() < AHEAD_BYTES,
+            // Only to notice that it is gone.
+            State::Queued | State::Asked(_) => self.framer.len() < AHEAD_BYTES,
             State::Leaving => false,
         }
     }
@@ -273,9 +344,7 @@ impl Client {
         }
         let scratch = match self.state {
             State::Reading(_) | State::Lingering(_) | State::Leaving => scratch,
-            State::Queued | State::Asked(_) | State::Held(..) => {
-                scratch.get_mut(..AHEAD_BYTES).unwrap_or_default()
-            }
+            State::Queued | State::Asked(_) => scratch.get_mut(..AHEAD_BYTES).unwrap_or_default(),
         };
         match self.socket.read(scratch) {
             Ok(0) => {
@@ -285,8 +354,7 @@ impl Client {
                 Came::Something
             }
             Ok(length) => {
-                // A short read has emptied the socket: the next bytes announce themselves, unless they are the end,
-                // which has.
+                // A short read has emptied the socket. More bytes cause an event; the end of the stream has caused one.
                 self.readable = length == scratch.len() || self.hung_up;
                 if let State::Lingering(thrown_away) = &mut self.state {
                     *thrown_away += length;
@@ -304,28 +372,14 @@ impl Client {
         }
     }
 
-    /// Puts an answer into the output, with what it says of the connection.
-    pub(super) fn answer(&mut self, status_line: &[u8], rest: &[u8], asked: Asked, framing: &str) {
-        let connection = match (asked.after, asked.version) {
-            (After::Close, _) => "Connection: close\r\n",
-            (After::KeepAlive, Version::Http10) => "Connection: keep-alive\r\n",
-            (After::KeepAlive, Version::Http11) => "",
-        };
-        for part in [status_line, framing.as_bytes(), connection.as_bytes(), rest] {
-            self.output.end().extend_from_slice(part);
-        }
-    }
-
     /// Puts a piece of a streamed answer into the output.
-    pub(super) fn piece(&mut self, piece: StreamChunk, asked: Asked) {
-        let length = piece.bytes().len();
-        let framed = self.output.share(match asked.version {
-            Version::Http11 => Shared::Chunk(piece),
-            Version::Http10 => Shared::Bytes(piece),
-        });
-        if let State::Held(_, hold) = &mut self.state {
-            hold.pieces.bytes += length;
-            hold.pieces.framed += framed;
+    pub(super) fn piece(&mut self, piece: StreamChunk) {
+        if let State::Asked(Exchange { version, phase: Phase::Streaming(pieces), .. }) = &mut self.state {
+            pieces.bytes += piece.bytes().len();
+            pieces.framed += self.output.share(match version {
+                Version::Http11 => Shared::Chunk(piece),
+                Version::Http10 => Shared::Bytes(piece),
+            });
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The event loop: sockets that are ready, deadlines that are reached, connections that come.
+//! The event loop: owns the client connections, and waits for sockets, deadlines and messages.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,124 +8,98 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use slab::Slab;
 
-use super::accept::{raise_file_limit, room};
-use super::access_log::{Cut, Journal};
-use super::client::{Client, State};
+use super::access_log::{AccessLog, Cut};
+use super::client::{Client, ClientKey, Clients, State};
+use super::forward::Forwarder;
+use super::limits::{Requests, room_for_connections};
 use super::listen::Bound;
-use super::socket::{Acceptor, Peer};
+use super::response::Renderer;
+use super::socket::Acceptor;
 use super::timers::Timers;
-use super::upstream::{CONNECTIONS, ClientKey, Lane, Upstream};
-use super::{Behind, OPEN, Settings};
-use crate::api::correlation_id;
-use crate::api::outbox::ResponseMessage;
-use crate::api::render::Renderer;
+use super::{Backend, RUNNING, ServerSettings};
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
-/// The token of the waker; those of the listeners, the inner connections and the clients follow.
+/// The tokens of the waker and the internal connection; those of the listeners and the clients follow.
 const WAKER: Token = Token(0);
-const FIRST_LISTENER: usize = 1;
-const FIRST_INNER: usize = 1_000;
-pub(super) const FIRST_CLIENT: usize = FIRST_INNER + CONNECTIONS;
+const FORWARDER: Token = Token(1);
+const FIRST_LISTENER: usize = 2;
+pub(super) const FIRST_CLIENT: usize = 1_000;
 
-/// Most sockets that are attended to before the others are looked at again.
+/// Most events in one round.
 const EVENTS: usize = 1024;
-/// How often in turn deadlines are put off because there is more to hear.
+/// How many full rounds may put the deadlines off.
 const HURRIED: u32 = 8;
-/// Entries of timers that are not worth tidying up.
+/// Timer entries that are not worth tidying up.
 const FEW_TIMERS: usize = 4096;
-/// How long a stop waits for clients that were told to go to have read it.
+/// How long a stop waits for clients to read their last answer.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// Bytes read at a time.
-pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
+const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// What the loop is made of.
+/// What the event loop is made of.
 pub(super) struct Parts {
     pub(super) bound: Vec<Bound>,
-    pub(super) behind: Behind,
-    pub(super) settings: Settings,
+    pub(super) backend: Backend,
+    pub(super) settings: ServerSettings,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) grace: Arc<AtomicU64>,
 }
 
-/// Clients that wait for room on the way to the server.
-#[derive(Default)]
-pub(super) struct Queues {
-    reads: VecDeque<ClientKey>,
-    writes: VecDeque<ClientKey>,
-}
-
-impl Queues {
-    pub(super) const fn of(&mut self, lane: Lane) -> &mut VecDeque<ClientKey> {
-        match lane {
-            Lane::Reads => &mut self.reads,
-            Lane::Writes => &mut self.writes,
-        }
-    }
-}
-
 pub(super) struct EventLoop {
     pub(super) poll: Poll,
-    pub(super) bound: Vec<Bound>,
+    bound: Vec<Bound>,
     pub(super) acceptors: Vec<Acceptor>,
     /// Connections may be waiting to be accepted.
-    pub(super) waits_outside: bool,
+    pub(super) must_accept: bool,
     pub(super) accept_again_at: Duration,
-    /// Nobody can be let go of before this.
+    /// No client can be disconnected for another one before this.
     pub(super) no_room_until: Duration,
-    pub(super) clients: Slab<Client>,
-    pub(super) serials: u64,
-    pub(super) timers: Timers<ClientKey>,
-    pub(super) upstream: Upstream,
-    /// Clients with a request for which there was no room.
-    pub(super) queues: Queues,
+    pub(super) clients: Clients,
+    timers: Timers<ClientKey>,
+    pub(super) forwarder: Forwarder,
+    /// The id of the next request.
+    pub(super) next_id: u64,
+    pub(super) requests: Requests,
+    /// Clients whose request could not be forwarded yet.
+    pub(super) queue: VecDeque<ClientKey>,
     /// Clients with something to write.
     pub(super) writers: Vec<ClientKey>,
-    /// Clients with something to do.
+    /// Clients with something to process.
     pub(super) busy: Vec<ClientKey>,
-    /// The held requests, by their id.
-    pub(super) held: HashMap<u64, ClientKey>,
-    /// Those of them that wait for something else than that their answer is made.
-    pub(super) waiting: HashSet<u64>,
-    /// What was said about requests before the door heard that they are held.
-    pub(super) early: HashMap<u64, Vec<ResponseMessage>>,
-    /// What the clients' buffers take (bytes).
+    /// The size of the clients' buffers (bytes).
     pub(super) buffered: usize,
     pub(super) scratch: Vec<u8>,
-    pub(super) settings: Settings,
-    pub(super) behind: Behind,
+    pub(super) settings: ServerSettings,
+    pub(super) backend: Backend,
     pub(super) renderer: Renderer,
-    pub(super) journal: Journal,
-    /// Begins the ids of this run's refusals.
+    pub(super) access_log: AccessLog,
+    /// Begins the request ids of this run's refusals.
     pub(super) run: i64,
     pub(super) refusals: u64,
-    pub(super) clock: Clock,
+    clock: Clock,
     pub(super) now: Duration,
-    pub(super) grace: Arc<AtomicU64>,
+    grace: Arc<AtomicU64>,
     /// When a stop has taken too long.
     pub(super) stop_by: Option<Duration>,
 }
 
 impl EventLoop {
     pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
-        let Parts { mut bound, behind, mut settings, metrics, clock, grace } = parts;
+        let Parts { mut bound, backend, mut settings, metrics, clock, grace } = parts;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let wake = Arc::clone(&waker);
-        // A door that cannot be woken has been closed.
-        behind.holds.wake_with(move || drop(wake.wake()));
+        // An event loop that cannot be woken has ended.
+        backend.outbox.wake_with(move || drop(wake.wake()));
         let mut acceptors = bound.iter_mut().map(Bound::acceptor).collect::<io::Result<Vec<_>>>()?;
         for (number, acceptor) in acceptors.iter_mut().enumerate() {
-            poll.registry().register(
-                acceptor.source(),
-                Token(FIRST_LISTENER + number),
-                Interest::READABLE,
-            )?;
+            let token = Token(FIRST_LISTENER + number);
+            poll.registry().register(acceptor.source(), token, Interest::READABLE)?;
         }
-        let room = room(raise_file_limit())?;
+        let room = room_for_connections()?;
         if room < settings.connections {
             log::warn!(
                 "the limit of open files leaves room for {room} connections, not {}: see ulimit -n, or LimitNOFILE=",
@@ -133,29 +107,27 @@ impl EventLoop {
             );
             settings.connections = room;
         }
-        let turnstile = Self {
+        let event_loop = Self {
             poll,
             bound,
             acceptors,
-            waits_outside: true,
+            must_accept: true,
             accept_again_at: Duration::ZERO,
             no_room_until: Duration::ZERO,
-            clients: Slab::new(),
-            serials: 0,
+            clients: Clients::default(),
             timers: Timers::default(),
-            upstream: Upstream::new(behind.socket.clone(), FIRST_INNER),
-            queues: Queues::default(),
+            forwarder: Forwarder::new(backend.socket.clone(), FORWARDER),
+            next_id: 1,
+            requests: Requests::default(),
+            queue: VecDeque::new(),
             writers: Vec::new(),
             busy: Vec::new(),
-            held: HashMap::new(),
-            waiting: HashSet::new(),
-            early: HashMap::new(),
             buffered: 0,
             scratch: vec![0; SCRATCH_BYTES],
             settings,
-            behind,
+            backend,
             renderer: Renderer::new(clock.clone()),
-            journal: Journal::new(metrics),
+            access_log: AccessLog::new(metrics),
             run: clock.wall_micros(),
             refusals: 0,
             now: clock.monotonic(),
@@ -163,30 +135,30 @@ impl EventLoop {
             grace,
             stop_by: None,
         };
-        Ok((turnstile, waker))
+        Ok((event_loop, waker))
     }
 
-    /// Runs until it is closed; should it break down, whoever has opened it is told.
+    /// Runs until it is stopped. Calls `broken` if it ends for another reason.
     pub(super) fn run_to_the_end(mut self) {
-        let broken = std::mem::replace(&mut self.behind.broken, Box::new(|| {}));
+        let broken = std::mem::replace(&mut self.backend.broken, Box::new(|| {}));
         // The cause is logged by the panic hook.
-        let closed = catch_unwind(AssertUnwindSafe(|| self.run()));
-        if !matches!(closed, Ok(true)) {
+        let stopped = catch_unwind(AssertUnwindSafe(|| self.run()));
+        if !matches!(stopped, Ok(true)) {
             broken();
         }
     }
 
-    /// Runs until it is closed. Returns whether it was.
+    /// Runs until it is stopped. Returns whether it was.
     fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
         let mut hurried = 0;
         while !self.is_over() {
             match self.poll.poll(&mut events, self.patience()) {
                 Ok(()) => {}
-                // After a pause (SIGSTOP) what came meanwhile is heard before any deadline is looked at.
+                // After a pause (SIGSTOP) what came meanwhile is read before deadlines are checked.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    log::error!("the door cannot wait for its sockets: {error}");
+                    log::error!("the event loop cannot wait for its sockets: {error}");
                     break;
                 }
             }
@@ -194,110 +166,100 @@ impl EventLoop {
             for event in &events {
                 self.notice(event);
             }
-            self.turn();
-            // With more to hear, that comes first; but not for ever.
-            let heard_all = events.iter().count() < EVENTS;
-            hurried = if heard_all { 0 } else { hurried + 1 };
-            if heard_all || hurried > HURRIED {
-                self.look_at_the_time();
+            self.process();
+            // More events come before deadlines; but not for ever.
+            let is_last = events.iter().count() < EVENTS;
+            hurried = if is_last { 0 } else { hurried + 1 };
+            if is_last || hurried > HURRIED {
+                self.check_deadlines();
                 hurried = 0;
             }
-            if self.is_cut_off() {
+            if self.forwarder.is_cut_off() && self.stop_by.is_none() {
                 log::error!(
-                    "the door cannot reach the server behind it any more: a thread of it has ended, or its directory in TMPDIR was removed"
+                    "the internal socket cannot be reached any more: a thread has ended, or the directory in TMPDIR was removed"
                 );
                 break;
             }
         }
-        self.leave();
+        self.end();
         self.stop_by.is_some()
     }
 
-    /// How long nothing happens unless a socket is ready.
+    /// How long to wait for events.
     fn patience(&self) -> Option<Duration> {
-        if !self.busy.is_empty() {
+        if !self.busy.is_empty() || !self.backend.outbox.sleep() {
             return Some(Duration::ZERO);
         }
-        let accept = self.waits_outside.then_some(self.accept_again_at);
+        let accept = self.must_accept.then_some(self.accept_again_at);
         let farewell = self.stop_by.map(|stop_by| stop_by.min(self.now + FAREWELL));
-        let next = [self.timers.next(), self.upstream.next_deadline(), accept, farewell];
+        let next = [self.timers.next(), self.forwarder.next_attempt(), accept, farewell];
         // Rounded up: to wake just before is to wake twice.
         let wait = next.into_iter().flatten().min()?.saturating_sub(self.now);
         Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
     }
 
     fn notice(&mut self, event: &mio::event::Event) {
-        let token = event.token().0;
-        if let Some(slot) = token.checked_sub(FIRST_CLIENT) {
-            let Some(client) = self.clients.get_mut(slot) else { return };
-            // It is still the same client: places are given again only after all events were noticed.
+        let token = event.token();
+        if let Some(slot) = token.0.checked_sub(FIRST_CLIENT) {
+            // It is still the same client: slots are reused only after all events of the round.
+            let Some(client) = self.clients.in_slot(slot) else { return };
             client.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             client.hung_up |= event.is_read_closed() || event.is_error();
-            let key = ClientKey { slot, serial: client.serial };
             if event.is_writable() {
                 client.blocked = false;
                 if !client.output.is_empty() && !client.writes {
                     client.writes = true;
-                    self.writers.push(key);
+                    self.writers.push(client.key);
                 }
             }
             if client.readable {
-                self.busy.push(key);
+                self.busy.push(client.key);
             }
-        } else if let Some(index) = token.checked_sub(FIRST_INNER) {
-            self.hear(index);
-        } else if token >= FIRST_LISTENER {
-            self.waits_outside = true;
+        } else if token == FORWARDER {
+            self.check_forwarder();
+        } else if token != WAKER {
+            self.must_accept = true;
         }
     }
 
     /// Does what there is to do.
-    fn turn(&mut self) {
-        if self.stop_by.is_none() && self.grace.load(Ordering::SeqCst) != OPEN {
+    fn process(&mut self) {
+        if self.stop_by.is_none() && self.grace.load(Ordering::SeqCst) != RUNNING {
             self.begin_to_stop();
         }
-        self.read_letters();
+        self.read_messages();
         self.accept();
+        self.forwarder.maintain(self.poll.registry(), self.now);
         self.attend();
-        if self.kept_bytes() > self.settings.buffered_bytes / 8 * 7 {
-            self.save_memory();
-        }
-        if let Some(index) = self.upstream.maintain(self.poll.registry(), self.now) {
-            self.lose(index, "a new connection was not answered");
-        }
-        self.attend();
+        self.save_memory();
     }
 
-    /// Whether the way to the server is lost, and there is nothing left to finish.
-    fn is_cut_off(&self) -> bool {
-        self.upstream.is_cut_off() && self.stop_by.is_none()
-    }
-
-    /// Ends what has taken too long. Everything that has come was heard before.
-    fn look_at_the_time(&mut self) {
+    /// Ends what has taken too long. Everything that has come was processed before.
+    fn check_deadlines(&mut self) {
         while let Some((at, key)) = self.timers.pop(self.now) {
-            self.check_deadline(at, key);
+            if let Some(client) = self.clients.get(key)
+                && self.timers.is_due(at, key, &mut client.deadline, self.now)
+            {
+                self.time_out(key);
+            }
         }
         if self.timers.len() > 4 * self.clients.len() + FEW_TIMERS {
             let clients = &self.clients;
-            self.timers.forget(|at, key| {
-                clients
-                    .get(key.slot)
-                    .is_none_or(|client| client.serial != key.serial || !client.deadline.is_entered(at))
-            });
+            self.timers.forget(|at, key| !clients.has_entry(key, at));
         }
         self.attend();
     }
 
-    /// Attends to the clients that have something to do, and writes what came of it.
+    /// Processes the clients that have something to do, then writes: once for each connection.
     pub(super) fn attend(&mut self) {
-        // Those that are not done after this come after the others have had their turn.
+        // Clients that are not done after this come after the others have had their turn.
         for _ in 0..3 {
             for key in std::mem::take(&mut self.busy) {
                 self.work(key);
             }
-            for (index, broken) in self.upstream.flush() {
-                self.lose(index, broken.0);
+            self.serve_queue();
+            if let Err(fault) = self.forwarder.flush() {
+                self.lose_forwarder(&fault);
             }
             for key in std::mem::take(&mut self.writers) {
                 self.write(key);
@@ -308,20 +270,9 @@ impl EventLoop {
         }
     }
 
-    fn check_deadline(&mut self, at: Duration, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial) else {
-            return;
-        };
-        if self.timers.is_due(at, key, &mut client.deadline, self.now) {
-            self.out_of_time(key);
-        }
-    }
-
-    /// Sets the deadline of a client by what it is doing now, and counts what it takes.
+    /// Sets the deadline of a client by what it is doing now, and counts its buffers.
     pub(super) fn arm(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial) else {
-            return;
-        };
+        let Some(client) = self.clients.get(key) else { return };
         let due = client.due(&self.settings, self.stop_by.is_some());
         if client.deadline.at() != due {
             self.timers.set(key, &mut client.deadline, due);
@@ -331,94 +282,69 @@ impl EventLoop {
         client.counted = size;
     }
 
-    /// Ends a connection, now.
+    /// Closes a connection.
     pub(super) fn drop_client(&mut self, key: ClientKey) {
-        if self.clients.get(key.slot).is_none_or(|client| client.serial != key.serial) {
-            return;
-        }
-        let client = self.clients.remove(key.slot);
+        let Some(client) = self.clients.remove(key) else { return };
         self.buffered = self.buffered.saturating_sub(client.counted);
-        if let State::Held(_, hold) = client.state {
-            self.forget_hold(hold.id);
+        if let State::Asked(exchange) = client.state {
+            self.forget(exchange.id);
         }
-        self.journal.count(self.clients.len());
-        if self.clients.is_empty() {
-            // After ten thousand connections, their places need not be kept.
-            self.clients = Slab::new();
-        }
+        self.access_log.count(self.clients.len());
     }
 
+    /// Closes a connection before its time.
     pub(super) fn cut(&mut self, key: ClientKey, cut: Cut) {
-        let Some(client) = self.clients.get(key.slot).filter(|client| client.serial == key.serial) else {
-            return;
-        };
-        self.journal.cut(cut, shown(client.peer), self.now);
-        self.drop_client(key);
+        if let Some(client) = self.clients.get(key) {
+            self.access_log.cut(cut, client.peer, self.now);
+            self.drop_client(key);
+        }
     }
 
     fn begin_to_stop(&mut self) {
         let grace = Duration::from_millis(self.grace.load(Ordering::SeqCst));
-        // Those that have come by now are still heard.
-        self.waits_outside = true;
+        // Connections that have come by now are still served.
+        self.must_accept = true;
         self.accept();
         self.attend();
         self.stop_by = Some(self.now.saturating_add(grace));
         self.acceptors.clear();
-        self.waits_outside = false;
+        self.must_accept = false;
         self.bound.clear();
-        let keys: Vec<_> =
-            self.clients.iter().map(|(slot, client)| ClientKey { slot, serial: client.serial }).collect();
-        for key in keys {
+        for key in self.keys() {
             self.stop_client(key);
         }
     }
 
-    /// Whether there is nothing left to finish, or no time left to finish it.
+    /// Whether there is nothing left to finish, or no time left for it.
     fn is_over(&self) -> bool {
         let Some(stop_by) = self.stop_by else { return false };
-        let finished = |client: &Client| {
+        let is_finished = |client: &Client| {
             matches!(client.state, State::Lingering(_)) && self.now >= client.since + FAREWELL
         };
-        self.now >= stop_by
-            || (self.upstream.is_idle() && self.clients.iter().all(|(_, client)| finished(client)))
+        self.now >= stop_by || (self.requests.in_flight() == 0 && self.clients.iter().all(is_finished))
     }
 
-    /// Whoever is still here has had time enough.
-    fn leave(&mut self) {
-        let left: Vec<_> = self
-            .clients
-            .iter()
-            .map(|(slot, client)| (ClientKey { slot, serial: client.serial }, &client.state))
-            .map(|(key, state)| (key, matches!(state, State::Lingering(_))))
-            .collect();
-        for (key, finished) in left {
-            if finished {
-                self.drop_client(key);
-            } else {
-                self.cut(key, Cut::Stopping);
+    /// Disconnects the clients that are left.
+    fn end(&mut self) {
+        for key in self.keys() {
+            match self.clients.get(key).map(|client| &client.state) {
+                Some(State::Lingering(_)) | None => self.drop_client(key),
+                Some(_) => self.cut(key, Cut::Stopping),
             }
         }
     }
-}
 
-/// How a client is named in the log before it has said anything.
-pub(super) const fn shown(peer: Peer) -> correlation_id::Client {
-    match peer {
-        Peer::Ip(address) => correlation_id::Client(Some(address)),
-        Peer::Local => correlation_id::Client(None),
+    fn keys(&self) -> Vec<ClientKey> {
+        self.clients.iter().map(|client| client.key).collect()
     }
 }
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        // However it ends: whoever has a ticket is told.
-        self.behind.holds.close();
-    }
-}
-
-/// For what is not there any more.
-impl EventLoop {
-    pub(super) fn client(&mut self, key: ClientKey) -> Option<&mut Client> {
-        self.clients.get_mut(key.slot).filter(|client| client.serial == key.serial)
+        // However it ends, the owners of responders are told.
+        self.backend.outbox.close();
+        for pending in self.requests.take_if(|_| true) {
+            pending.status.hang_up();
+        }
     }
 }

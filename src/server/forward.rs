@@ -1,59 +1,165 @@
-//! A complete request as it goes on: the same for everybody, whatever way it was written in.
+//! Forwards complete requests to `tiny_http`, in canonical form, over one connection.
+//!
+//! Requests are pipelined, and nothing is ever answered on this connection: any byte that comes back is a fault. One
+//! connection is enough, because no request waits for another one's answer. It also avoids a race of `tiny_http`, which
+//! may never serve some of the connections that are opened at the same time.
 
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
 
 use super::parser::{Head, Request};
 use super::refusal::Refusal;
-use super::socket::Peer;
-use crate::api::correlation_id::{self, Tag};
+use super::socket::{Output, Peer};
 use crate::config::TrustedProxy;
 
-/// What is encoded of a header that a proxy sets: what is not ASCII, since `tiny_http` refuses that.
-const ENCODED: &percent_encoding::AsciiSet = percent_encoding::CONTROLS;
+/// The header with the id of the request. It is written first, and clients' headers of this name are not forwarded.
+pub(super) const ID_HEADER: &str = "X-Lockhouse";
+/// No more is forwarded while the connection has not taken this many bytes.
+const OUTPUT_BYTES: usize = 1024 * 1024;
+/// How long to wait before the connection is opened again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The server is given up after so many attempts to connect have failed in a row.
+const ATTEMPTS: u32 = 3;
 
-/// The headers that go on.
+/// Percent-encoded in asserted headers, besides what is not ASCII.
+const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+
+/// The headers that are forwarded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
-    /// Those that anybody behind the door reads.
+pub(super) struct Forwarded<'a> {
+    /// Those that the API reads.
     pub(super) wanted: &'a [&'a str],
-    /// Those in which this client may say who the user is, and what they are called inside.
+    /// Those in which this client may assert who the user is, and their internal names.
     pub(super) asserted: &'a [(String, &'static str)],
 }
 
-/// Appends the request, with its tag and those of its headers that are `wanted`, to `bytes`; nothing if it is refused.
-/// Headers that are `asserted` go on under another name, which no client can set.
-pub(super) fn write(
+/// The connection to `tiny_http`.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    path: PathBuf,
+    token: Token,
+    stream: Option<UnixStream>,
+    output: Output,
+    try_again_at: Duration,
+    failures: u32,
+}
+
+impl Forwarder {
+    pub(super) fn new(path: PathBuf, token: Token) -> Self {
+        let output = Output::default();
+        Self { path, token, stream: None, output, try_again_at: Duration::ZERO, failures: 0 }
+    }
+
+    /// Whether a request can be forwarded now.
+    pub(super) fn has_room(&self) -> bool {
+        self.stream.is_some() && self.output.len() < OUTPUT_BYTES
+    }
+
+    /// Queues a request for the next [`Forwarder::flush`]. Returns its size in bytes.
+    pub(super) fn send(
+        &mut self,
+        id: u64,
+        request: &Request<'_>,
+        headers: &Forwarded<'_>,
+    ) -> Result<usize, Refusal> {
+        let bytes = self.output.end();
+        let before = bytes.len();
+        write(bytes, id, request, headers)?;
+        Ok(bytes.len() - before)
+    }
+
+    /// Writes what is queued.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Some(stream) if !self.output.is_empty() => self.output.write_to(stream).map(drop),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Checks that nothing came back.
+    pub(super) fn check(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => Err(io::Error::other("it was closed")),
+            Ok(_) => Err(io::Error::other("something was answered on it")),
+            Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&error.kind()) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the connection if it is closed and the pause is over.
+    pub(super) fn maintain(&mut self, registry: &Registry, now: Duration) {
+        if self.stream.is_some() || now < self.try_again_at {
+            return;
+        }
+        match self.open(registry) {
+            Ok(stream) => (self.stream, self.failures) = (Some(stream), 0),
+            Err(error) => {
+                log::error!("cannot connect to the internal socket: {error}");
+                self.failures += 1;
+                self.try_again_at = now + PAUSE;
+            }
+        }
+    }
+
+    fn open(&self, registry: &Registry) -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(&self.path)?;
+        registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stream)
+    }
+
+    /// Closes the connection. What was queued is lost.
+    pub(super) fn close(&mut self, now: Duration) {
+        self.stream = None;
+        self.output = Output::default();
+        self.try_again_at = now + PAUSE;
+    }
+
+    /// When [`Forwarder::maintain`] has something to do.
+    pub(super) fn next_attempt(&self) -> Option<Duration> {
+        self.stream.is_none().then_some(self.try_again_at)
+    }
+
+    /// Whether the server cannot be reached any more.
+    pub(super) const fn is_cut_off(&self) -> bool {
+        self.failures >= ATTEMPTS
+    }
+}
+
+/// Appends the request to `bytes`, with its id and the forwarded headers; nothing if it is refused. Asserted headers get
+/// their internal names, which no client can set.
+fn write(
     bytes: &mut Vec<u8>,
-    tag: &Tag,
+    id: u64,
     request: &Request<'_>,
-    headers: &Wanted<'_>,
+    headers: &Forwarded<'_>,
 ) -> Result<(), Refusal> {
-    let Wanted { wanted, asserted } = headers;
     let Request { head, body } = request;
     let before = bytes.len();
     // Writing into a Vec cannot fail.
-    let _ =
-        write!(bytes, "{} {} HTTP/1.1\r\n{}: {tag}\r\n", head.method, head.target, correlation_id::HEADER);
+    let _ = write!(bytes, "{} {} HTTP/1.1\r\n{ID_HEADER}: {id:x}\r\n", head.method, head.target);
     for (name, value) in &head.headers {
-        let wanted = wanted.iter().find(|wanted| wanted.eq_ignore_ascii_case(name)).copied();
-        let asserted = asserted.iter().find(|(outside, _)| outside.eq_ignore_ascii_case(name));
-        let Some(name) = asserted.map(|(_, inside)| *inside).or(wanted) else { continue };
-        if asserted.is_some() {
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend(percent_encoding::percent_encode(value, ENCODED).flat_map(str::bytes));
-            bytes.extend_from_slice(b"\r\n");
-            continue;
+        let asserted = headers.asserted.iter().find(|(outside, _)| outside.eq_ignore_ascii_case(name));
+        let wanted = || headers.wanted.iter().find(|wanted| wanted.eq_ignore_ascii_case(name));
+        if let Some((_, name)) = asserted {
+            let encoded = percent_encoding::percent_encode(value, ENCODED);
+            let _ = write!(bytes, "{name}: {encoded}\r\n");
+        } else if let Some(name) = wanted() {
+            if !value.is_ascii() {
+                bytes.truncate(before);
+                return Err(Refusal::HeaderValue);
+            }
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
         }
-        if !value.is_ascii() {
-            bytes.truncate(before);
-            return Err(Refusal::HeaderValue);
-        }
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value);
-        bytes.extend_from_slice(b"\r\n");
     }
     if !body.is_empty() {
         let _ = write!(bytes, "Content-Length: {}\r\n", body.len());
@@ -63,13 +169,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Appends a request that only proves that the connection is answered.
-pub(super) fn write_ping(bytes: &mut Vec<u8>, tag: &Tag) {
-    let _ = write!(bytes, "{} * HTTP/1.1\r\n{}: {tag}\r\n\r\n", correlation_id::PING, correlation_id::HEADER);
-}
-
-/// Where a request comes from: the other end of the connection, or, where that is a trusted proxy, the last address
-/// of `X-Forwarded-For` that is not one. Addresses further to the left are what the client made up.
+/// The address of the client: the peer of the connection or, if that is a trusted proxy, the last address of
+/// `X-Forwarded-For` that is not one. Addresses further to the left may be made up by the client.
 pub(super) fn client_address(peer: Peer, head: &Head<'_>, trusted: &[TrustedProxy]) -> Option<IpAddr> {
     let is_trusted = |address: IpAddr| trusted.iter().any(|proxy| proxy.covers(address));
     let mut client = match peer {
@@ -118,32 +219,32 @@ mod tests {
         }
     }
 
-    const USER: Wanted<'_> = Wanted { wanted: &["X-User-Id"], asserted: &[] };
-    const TAG: Tag = Tag { connection: 1, id: 10, client: None };
+    const USER: Forwarded<'_> = Forwarded { wanted: &["X-User-Id"], asserted: &[] };
 
     #[test]
-    fn what_goes_on_has_the_tag_the_wanted_headers_and_nothing_else() {
+    fn what_is_forwarded_has_the_id_the_wanted_headers_and_nothing_else() {
         let sent = "POST http://h/a?b HTTP/1.1\r\nHost: h\r\nx-lockhouse: 1 2 3\r\nx-user-id:  alice \r\n\
                     Cookie: \u{e9}\r\nExpect: 100-continue\r\nConnection: close\r\ncontent-length: 0002\r\n\r\n{}";
         let mut bytes = b"before".to_vec();
-        with_request(sent, |request| write(&mut bytes, &TAG, request, &USER)).unwrap();
-        let expected = "beforePOST /a?b HTTP/1.1\r\nX-Lockhouse: 1 a -\r\nX-User-Id: alice\r\nContent-Length: 2\r\n\r\n{}";
+        with_request(sent, |request| write(&mut bytes, 10, request, &USER)).unwrap();
+        let expected =
+            "beforePOST /a?b HTTP/1.1\r\nX-Lockhouse: a\r\nX-User-Id: alice\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
 
     #[test]
-    fn what_is_asserted_goes_on_under_a_name_of_its_own() {
+    fn what_is_asserted_is_forwarded_under_an_internal_name() {
         let sent =
             "GET / HTTP/1.1\r\nHost: h\r\nx-lockhouse-user: eve\r\nremote-user: al%69ce \u{eb}\r\n\r\n";
         let asserted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
         for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: al%69ce %C3%AB\r\n"), (&[], "")] {
             let mut bytes = Vec::new();
             with_request(sent, |request| {
-                write(&mut bytes, &TAG, request, &Wanted { wanted: &[], asserted: believed })
+                write(&mut bytes, 10, request, &Forwarded { wanted: &[], asserted: believed })
             })
             .unwrap();
             let written = String::from_utf8(bytes).unwrap();
-            assert_eq!(written, format!("GET / HTTP/1.1\r\nX-Lockhouse: 1 a -\r\n{expected}\r\n"));
+            assert_eq!(written, format!("GET / HTTP/1.1\r\nX-Lockhouse: a\r\n{expected}\r\n"));
         }
     }
 
@@ -151,7 +252,7 @@ mod tests {
     fn a_wanted_header_that_is_not_ascii_is_refused_and_leaves_nothing() {
         let mut bytes = b"before".to_vec();
         let sent = "GET / HTTP/1.1\r\nHost: h\r\nX-User-Id: zo\u{eb}\r\n\r\n";
-        let refused = with_request(sent, |request| write(&mut bytes, &TAG, request, &USER));
+        let refused = with_request(sent, |request| write(&mut bytes, 10, request, &USER));
         assert_eq!((refused, bytes), (Err(Refusal::HeaderValue), b"before".to_vec()));
     }
 

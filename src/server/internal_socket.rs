@@ -1,4 +1,4 @@
-//! Where the door and the server meet: a Unix socket in a directory that only we can enter.
+//! The Unix socket between the event loop and `tiny_http`, in a directory that only this user can enter.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const PREFIX: &str = "lockhouse-";
 /// The socket in it.
 const SOCKET: &str = "http";
-/// A file in it that is locked as long as the server lives.
+/// A file in it that is locked as long as the server runs.
 const LOCK: &str = "lock";
 /// Its permissions.
 const MODE: u32 = 0o700;
@@ -21,21 +21,21 @@ const ENTRIES: usize = 10_000;
 
 /// The directory; it is removed when this is dropped.
 #[derive(Debug)]
-pub struct MeetingPlace {
+pub struct InternalSocket {
     directory: TempDir,
-    #[allow(dead_code, reason = "it is kept, and let go of when the process ends, however it does")]
+    #[allow(dead_code, reason = "the lock is held until the process ends, however it does")]
     lock: File,
 }
 
-impl MeetingPlace {
-    /// Makes one in the directory for temporary files (`TMPDIR`), and clears away those of servers that were killed.
+impl InternalSocket {
+    /// Makes one in the directory for temporary files (`TMPDIR`), and removes those of servers that were killed.
     ///
     /// # Errors
     /// When it cannot be made there; a path that is too long for a socket, for example.
-    pub fn make() -> io::Result<(Self, UnixListener)> {
+    pub fn create() -> io::Result<(Self, UnixListener)> {
         let folder = std::env::temp_dir();
-        clear_away(&folder);
-        Self::make_in(&folder).map_err(|error| {
+        remove_abandoned(&folder);
+        Self::create_in(&folder).map_err(|error| {
             let folder = folder.display();
             io::Error::new(
                 error.kind(),
@@ -44,13 +44,13 @@ impl MeetingPlace {
         })
     }
 
-    fn make_in(folder: &Path) -> io::Result<(Self, UnixListener)> {
+    fn create_in(folder: &Path) -> io::Result<(Self, UnixListener)> {
         let directory = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(Permissions::from_mode(MODE))
             .tempdir_in(folder)?;
         let at = |name: &str| directory.path().join(name);
-        // It has its name only when it is locked: nobody takes it for that of one who was killed.
+        // It gets its name when it is locked, so that no other server takes it for abandoned.
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(at("new"))?;
         lock.try_lock().map_err(io::Error::other)?;
         fs::rename(at("new"), at(LOCK))?;
@@ -58,15 +58,15 @@ impl MeetingPlace {
         Ok((Self { directory, lock }, listener))
     }
 
-    /// The socket.
+    /// The path of the socket.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join(SOCKET)
     }
 }
 
-/// Removes the meeting places of those who live no more.
-fn clear_away(folder: &Path) {
+/// Removes the sockets of servers that were killed.
+fn remove_abandoned(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.take(ENTRIES).flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_ours_and_abandoned(&entry.path()) {
@@ -79,7 +79,7 @@ fn clear_away(folder: &Path) {
     }
 }
 
-/// Nobody else can have put anything into a directory of ours with these permissions.
+/// Whether it is a directory of ours, with permissions that let nobody else put anything into it, and no server uses it.
 fn is_ours_and_abandoned(directory: &Path) -> bool {
     let ours = fs::symlink_metadata(directory).is_ok_and(|found| {
         found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o777 == MODE
@@ -99,12 +99,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_ours_and_nobody_uses_is_cleared_away() {
+    fn only_what_is_ours_and_abandoned_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let (used, _listener) = MeetingPlace::make_in(folder.path()).unwrap();
-        // As one leaves it who was killed.
-        let (killed, listener) = MeetingPlace::make_in(folder.path()).unwrap();
+        let (used, _listener) = InternalSocket::create_in(folder.path()).unwrap();
+        // As a server leaves it that was killed.
+        let (killed, listener) = InternalSocket::create_in(folder.path()).unwrap();
         let killed_at = killed.directory.path().to_owned();
         std::mem::forget(killed.directory);
         drop((killed.lock, listener));
@@ -119,8 +119,8 @@ mod tests {
             fs::set_permissions(at(name), Permissions::from_mode(MODE)).unwrap();
         }
         std::os::unix::fs::symlink(at("elsewhere"), at("lockhouse-link")).unwrap();
-        clear_away(folder.path());
-        assert!(used.socket().exists());
+        remove_abandoned(folder.path());
+        assert!(used.path().exists());
         assert!(!killed_at.exists());
         for name in ["lockhouse-project", "elsewhere", "lockhouse-open", "lockhouse-backup"] {
             assert!(at(name).join(SOCKET).exists() && at(name).join(LOCK).exists(), "{name}");

@@ -1,23 +1,21 @@
-//! The front door: strangers' bytes stop here.
+//! The HTTP server: accepts client connections, parses and limits untrusted HTTP.
 //!
-//! `tiny_http` is fine on well-behaved input, and only there: it has no deadlines and no limits, some of what it is
-//! sent ends the process, and it gives each connection a thread. So it never meets a stranger. It listens on a Unix
-//! socket in a private directory, and in front of it stands the door: one thread with one event loop, which owns the
-//! clients' connections.
+//! `tiny_http` is fine on well-behaved input, and only there: it has no deadlines and no limits, one request can abort
+//! the process, and it gives each connection a thread. So one thread with one event loop owns the client connections, and
+//! `tiny_http` listens on a Unix socket in a private directory.
 //!
-//! - A request is read within deadlines and limits, by the letter of RFC 9112 ([`parser`], pure), and goes on only
-//!   when all of it has come: in canonical form, with the headers that are used and a tag (`canonical`), over a few
-//!   kept connections (`upstream`). What is not well-formed is refused ([`refusal`]).
-//! - Each client has one request on its way at a time, so its answers come in its order whatever it pipelines. Many
-//!   clients' requests share an inner connection; what may write, and waits for the disk, goes over others than what
-//!   only reads. Every answer must bring its request's id back; no answer can reach another client.
-//! - A slow reader, a slow sender, one that goes away: each costs itself, and no other. The number of connections, of
-//!   requests on their way, and of the bytes kept for all of them are bounded. When there are too many connections,
-//!   those go first that do not finish what they began, then those that never asked for anything, then those that are
-//!   idle; when there is too little memory, those that hoard before those that read.
-//! - Whoever waits, waits here ([`crate::api::deferred`]): a held request costs its socket and a few hundred bytes.
+//! - A request is read within deadlines and limits, by the letter of RFC 9112 ([`parser`], pure). When it is complete, the
+//!   event loop registers its id and forwards it in canonical form (`forward`). Malformed requests are refused
+//!   ([`refusal`]).
+//! - [`tiny`] receives it and answers nothing. The answer is a message to the event loop, with the id
+//!   ([`crate::api::outbox`]). A request that waits costs its socket and a few hundred bytes.
+//! - Each client has one request in flight at a time, so pipelined requests are answered in their order.
+//! - Slow and vanished clients affect only their own connection. The number of connections, of requests in flight, and the
+//!   memory for all of them are bounded (`limits`). When there are too many connections, those go first that do not finish
+//!   their request, then those that never sent one, then idle ones. When memory is short, clients that do not read go
+//!   before those that do.
 //!
-//! The door knows nothing of locks, and handlers know nothing of sockets.
+//! The server knows nothing of locks, and handlers know nothing of sockets.
 
 mod accept;
 mod access_log;
@@ -26,13 +24,15 @@ mod connection;
 mod event_loop;
 mod forward;
 pub mod internal_socket;
+mod limits;
 pub mod listen;
 pub mod parser;
 pub mod refusal;
+mod response;
 mod socket;
 mod socket_path;
 mod timers;
-mod upstream;
+pub mod tiny;
 
 use std::io;
 use std::path::PathBuf;
@@ -46,21 +46,21 @@ use mio::Waker;
 use self::event_loop::{EventLoop, Parts};
 use self::listen::{Address, Bound};
 use self::parser::Limits;
-use crate::api::outbox::Holds;
+use crate::api::outbox::Outbox;
 use crate::config::{self, TrustedProxy};
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
-/// What the door allows.
+/// Limits and deadlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// What a request may measure.
+pub struct ServerSettings {
+    /// Limits of one request.
     pub limits: Limits,
     /// How long a head may take, from its first byte.
     pub head_timeout: Duration,
     /// How long a body may take, from the end of the head.
     pub body_timeout: Duration,
-    /// How long a connection is kept on which nothing is asked.
+    /// How long a silent connection is kept.
     pub idle_timeout: Duration,
     /// How long a client may leave an answer unread.
     pub write_timeout: Duration,
@@ -68,12 +68,12 @@ pub struct Settings {
     pub connections: usize,
     /// Most bytes kept for all clients together.
     pub buffered_bytes: usize,
-    /// Proxies that are believed when they say where a request comes from.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<TrustedProxy>,
 }
 
-impl Settings {
-    /// Those that `[server]` gives.
+impl ServerSettings {
+    /// From the section `[server]`.
     #[must_use]
     pub fn of(server: &config::Server) -> Self {
         Self {
@@ -93,26 +93,26 @@ impl Settings {
     }
 }
 
-/// What stands behind the door.
-pub struct Behind {
-    /// The Unix socket of the server.
+/// What the event loop forwards requests to.
+pub struct Backend {
+    /// The internal socket.
     pub socket: PathBuf,
-    /// The names of the headers that it uses.
+    /// The names of the headers that the API reads.
     pub wanted: &'static [&'static str],
-    /// Headers in which these proxies say who the user is, and what they are called inside.
+    /// Headers in which trusted proxies say who the user is, and their internal names.
     pub asserted: Vec<(String, &'static str)>,
-    /// The proxies that are believed when they do.
+    /// The proxies that are trusted with it.
     pub asserted_by: Vec<TrustedProxy>,
-    /// What it holds.
-    pub holds: Arc<Holds>,
-    /// Whether pages of some origin may call: then pages may read refusals.
+    /// Where the answers come from.
+    pub outbox: Arc<Outbox>,
+    /// Whether pages of other origins may call: then they may read refusals.
     pub pages_may_call: bool,
-    /// Called when the door breaks down, which it never should.
+    /// Called when the event loop breaks down, which is a defect.
     pub broken: Box<dyn FnOnce() + Send>,
 }
 
-impl Behind {
-    /// Whether the other end of a connection may say who the user is.
+impl Backend {
+    /// Whether the peer of a connection may say who the user is.
     fn believes(&self, peer: socket::Peer) -> bool {
         self.asserted_by.iter().any(|proxy| match peer {
             socket::Peer::Ip(address) => proxy.covers(address),
@@ -121,52 +121,51 @@ impl Behind {
     }
 }
 
-/// A door that is open.
-pub struct Door {
+/// A running server.
+pub struct Server {
     thread: JoinHandle<()>,
     waker: Arc<Waker>,
-    /// How long a stop may take (ms); [`OPEN`] before there is one.
+    /// How long a stop may take (ms); [`RUNNING`] before there is one.
     grace: Arc<AtomicU64>,
     addresses: Vec<Address>,
 }
 
-/// The door is open.
-const OPEN: u64 = u64::MAX;
+/// The server is not stopping.
+const RUNNING: u64 = u64::MAX;
 
-impl Door {
-    /// Opens the door: listens on `bound`, and lets well-formed requests through to what is `behind` it. `clock`
-    /// counts its deadlines.
+impl Server {
+    /// Serves the clients of `bound`. `clock` counts the deadlines.
     ///
     /// # Errors
     /// When the system gives no thread, or no way to wait for sockets.
-    pub fn open(
+    pub fn start(
         bound: Vec<Bound>,
-        behind: Behind,
-        settings: Settings,
+        backend: Backend,
+        settings: ServerSettings,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> io::Result<Self> {
         let addresses = bound.iter().map(|bound| bound.address().clone()).collect();
-        let grace = Arc::new(AtomicU64::new(OPEN));
-        let parts = Parts { bound, behind, settings, metrics, clock, grace: Arc::clone(&grace) };
-        let (turnstile, waker) = EventLoop::new(parts)?;
-        let thread = Builder::new().name("door".to_owned()).spawn(move || turnstile.run_to_the_end())?;
+        let grace = Arc::new(AtomicU64::new(RUNNING));
+        let parts = Parts { bound, backend, settings, metrics, clock, grace: Arc::clone(&grace) };
+        let (event_loop, waker) = EventLoop::new(parts)?;
+        let run = move || event_loop.run_to_the_end();
+        let thread = Builder::new().name("event loop".to_owned()).spawn(run)?;
         Ok(Self { thread, waker, grace, addresses })
     }
 
-    /// Where it listens.
+    /// The addresses it listens on.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// Closes the door: no new connections; what is being answered is finished, for `grace` at most; what waits is
-    /// told.
-    pub fn close(self, grace: Duration) {
-        let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(OPEN).min(OPEN - 1);
+    /// Stops: accepts no more connections, finishes requests in flight, for `grace` at most, and refuses those that wait.
+    pub fn stop(self, grace: Duration) {
+        let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(RUNNING).min(RUNNING - 1);
         self.grace.store(milliseconds, Ordering::SeqCst);
         if self.waker.wake().is_err() || self.thread.join().is_err() {
-            log::error!("the door had broken down");
+            log::error!("the event loop had broken down");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Why the door turns a request away, and what it says about it.
+//! Why the server refuses a request before the API has seen it, and what it answers.
 
 use crate::api::problem::{Code, Problem};
 
 macro_rules! refusals {
     ($($(#[$about:meta])* $variant:ident = ($name:literal, $code:ident, $detail:literal),)+) => {
-        /// Why a request is refused before anybody who knows locks has seen it. After each of these the connection is
-        /// closed: where the next request would begin can no longer be told, or no longer matters.
+        /// Why a request is refused before the API has seen it. The connection is closed after the answer: it is no longer
+        /// clear, or no longer matters, where the next request begins.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Refusal {
             $($(#[$about])* $variant,)+
@@ -71,14 +71,14 @@ refusals! {
     HeadTimeout = ("head_timeout", RequestTimeout, "The headers did not arrive in time."),
     /// The body did not come in time.
     BodyTimeout = ("body_timeout", RequestTimeout, "The body did not arrive in time."),
-    /// No connection can be let go of for this one.
+    /// All connections are in use.
     Connections = ("connections", Busy, "This server has as many connections as it can hold. Try again in a moment."),
-    /// Nobody took the request in time.
+    /// The request could not be forwarded in time.
     Queue = ("queue", Busy, "The server could not take this in time. Try again in a moment."),
     /// The server stops.
     Stopping = ("stopping", Busy, "The server is stopping. Try again in a moment."),
-    /// The answer was lost, or was somebody else's.
-    Upstream = ("upstream", BadGateway, "The answer was lost inside the server; the request may have been carried out. Ask again."),
+    /// The request was lost on the internal connection.
+    Lost = ("upstream", Busy, "The request was lost inside the server and was not carried out. Try again in a moment."),
 }
 
 impl Refusal {
@@ -101,7 +101,7 @@ mod tests {
     use crate::api::problem::DOOR;
 
     #[test]
-    fn the_document_knows_every_code_of_the_door() {
+    fn the_document_knows_every_code_of_a_refusal() {
         let mut codes: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
         codes.sort_unstable();
         codes.dedup();

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::api::deferred::Stream;
 use crate::api::dispatch::Call;
 use crate::api::exchange::Response;
 use crate::api::problem::Problem;
+use crate::api::responder::Stream;
 use crate::api::routes::{Answer, EVENT_STREAM};
 use crate::app::Service;
 use crate::domain::WorkspaceId;
@@ -58,7 +58,7 @@ pub fn follow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     Ok(Answer::later(move |reply| {
         // Without this header nginx buffers the stream.
         let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
-        let stream = reply.hold().stream(&head);
+        let stream = reply.stream(head);
         service.broadcaster().follow(subscription, face.as_ref(), seat, Box::new(stream));
     }))
 }

@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::api::deferred::Ticket;
 use crate::api::dispatch::Call;
 use crate::api::exchange::Response;
 use crate::api::fields::Values;
 use crate::api::problem::{Code, Problem};
+use crate::api::responder::Responder;
 use crate::api::routes::Answer;
 use crate::api::wire::{LockOut, LostOut, RenewedOut, left_ms, ok, raw};
 use crate::app::Service;
@@ -45,7 +45,7 @@ pub fn acquire(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         if let Some(wait) = wait {
-            let client = Waits { ticket: reply.hold(), service: Arc::clone(&service) };
+            let client = Waits { responder: reply.park(), service: Arc::clone(&service) };
             return service.acquire_waiting(actor, request, Ttl::from_millis(wait), lasts, Box::new(client));
         }
         let shown = Arc::clone(&service);
@@ -57,35 +57,35 @@ pub fn acquire(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     }))
 }
 
-/// Somebody who waits for a lock, at the door.
+/// A client that waits for a lock.
 struct Waits {
-    ticket: Ticket,
+    responder: Responder,
     service: Arc<Service>,
 }
 
 impl Client for Waits {
     fn is_gone(&self) -> bool {
-        self.ticket.is_gone()
+        self.responder.is_gone()
     }
 
     fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
-        self.ticket.when_gone(callback);
+        self.responder.when_gone(callback);
     }
 
     fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
-        let Self { ticket, service } = *self;
+        let Self { responder, service } = *self;
         let answer = answer
             .map_err(|error| {
                 if error == Error::CredentialsEnded {
                     return Problem::unauthenticated(service.auth_mode())
                         .detail("Your credentials have ended while you waited. Sign in again.");
                 }
-                Problem::of(&error, ticket.request_id())
+                Problem::of(&error, responder.request_id())
             })
             .and_then(|at| acquired(&at.value, at.now, service.clock()));
         match answer {
-            Ok(response) => ticket.respond(&response),
-            Err(problem) => ticket.refuse(&problem),
+            Ok(response) => responder.send(response),
+            Err(problem) => responder.refuse(&problem),
         }
     }
 }

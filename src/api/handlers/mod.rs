@@ -12,8 +12,9 @@ pub mod workspaces;
 use serde_json::{Value, json};
 
 use super::dispatch::Call;
-use super::exchange::{Reply, Response};
+use super::exchange::Response;
 use super::problem::Problem;
+use super::responder::Responder;
 use super::wire::ok;
 use crate::error::Error;
 use crate::store::events::Author;
@@ -30,12 +31,12 @@ fn by(call: &Call) -> Option<Author> {
 
 /// The end of a use case: sends what `show` makes of the outcome, or why there is none.
 fn answer<T>(
-    reply: Reply,
+    responder: Responder,
     show: impl FnOnce(&T) -> Result<Response, Problem> + Send + 'static,
 ) -> impl FnOnce(Result<T, Error>) + Send + 'static {
     move |answer| {
-        let request_id = reply.request_id().to_owned();
-        reply.send_with(|| {
+        let request_id = responder.request_id().to_owned();
+        responder.send_with(|| {
             answer
                 .map_err(|error| Problem::of(&error, &request_id))
                 .and_then(|outcome| show(&outcome))

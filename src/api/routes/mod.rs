@@ -5,9 +5,10 @@ mod table;
 use std::sync::Arc;
 
 use super::dispatch::Call;
-use super::exchange::{Reply, Response};
+use super::exchange::Response;
 use super::fields::Field;
 use super::problem::{Code, Problem};
+use super::responder::Responder;
 use crate::app::Service;
 pub use table::ROUTES;
 
@@ -52,13 +53,13 @@ pub type Handler = fn(&Arc<Service>, &Call) -> Result<Answer, Problem>;
 pub enum Answer {
     /// At once.
     Now(Response),
-    /// By whoever gets the duty to.
-    Later(Box<dyn FnOnce(Reply)>),
+    /// By the owner of the responder.
+    Later(Box<dyn FnOnce(Responder)>),
 }
 
 impl Answer {
-    /// `promise` gets the duty to answer.
-    pub fn later(promise: impl FnOnce(Reply) + 'static) -> Self {
+    /// `promise` gets the responder.
+    pub fn later(promise: impl FnOnce(Responder) + 'static) -> Self {
         Self::Later(Box::new(promise))
     }
 }

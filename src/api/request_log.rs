@@ -1,0 +1,89 @@
+//! Counts and logs the requests that were answered.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::exchange::{ClientAddress, Request, Response};
+use super::pages;
+use super::routes::{RENEW, RENEW_MANY};
+use crate::metrics::Metrics;
+use crate::time::Clock;
+
+/// Operations that are logged at `debug` when they succeed: they are frequent, and a line says nothing new.
+const ROUTINE: [&str; 3] = [pages::NAME, RENEW, RENEW_MANY];
+
+/// Counts and logs answers.
+#[derive(Debug)]
+pub struct RequestLog {
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// What the log needs to know of a request.
+pub(super) struct Entry {
+    pub(super) request_id: String,
+    /// The operation's name in the OpenAPI document, if it is one.
+    pub(super) route: Option<&'static str>,
+    pub(super) user_id: Option<String>,
+    method: String,
+    path: String,
+    client: Option<IpAddr>,
+    started: Duration,
+}
+
+impl RequestLog {
+    /// Counts in `metrics`, and measures with `clock`.
+    #[must_use]
+    pub const fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
+        Self { metrics, clock }
+    }
+
+    /// For a request that was just received.
+    pub(super) fn entry(&self, request: &Request) -> Entry {
+        Entry {
+            request_id: request.id.clone(),
+            route: None,
+            user_id: None,
+            method: shortened(&request.method).into_owned(),
+            path: shortened(&request.path).into_owned(),
+            client: request.client,
+            started: self.clock.monotonic(),
+        }
+    }
+
+    /// Counts an answer, and logs it. Not the query, which may contain secrets.
+    pub(super) fn note(&self, entry: &Entry, response: &Response) {
+        let Entry { request_id: id, route, method, path, .. } = entry;
+        let status = response.status;
+        let seconds = self.clock.monotonic().saturating_sub(entry.started).as_secs_f64();
+        self.metrics.request(route.unwrap_or("none"), status, seconds);
+        let is_routine = status < 400 && route.is_some_and(|route| ROUTINE.contains(&route));
+        let level = if is_routine { log::Level::Debug } else { log::Level::Info };
+        if !log::log_enabled!(target: "lockhouse::request", level) {
+            return;
+        }
+        let (id, method, path) = (id.as_str(), method.as_str(), path.as_str());
+        let user = entry.user_id.as_deref().unwrap_or_default();
+        let client = ClientAddress(entry.client);
+        let code = response.code.unwrap_or_default();
+        let space = if code.is_empty() { "" } else { " " };
+        let duration_ms = (seconds * 1e5).round() / 1e2;
+        log::log!(
+            target: "lockhouse::request",
+            level,
+            message = "request", id = id, client:% = client, method = method, path = path, status = status, code = code, duration_ms = duration_ms, user = user;
+            "{client} {method} {path} {status}{space}{code} {duration_ms:.2} ms user={user:?} id={id}"
+        );
+    }
+}
+
+/// The part of a text that a line of the log shows.
+fn shortened(text: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 300;
+    match text.char_indices().nth(SHOWN) {
+        Some(_) => Cow::Owned(text.chars().take(SHOWN - 1).chain(['…']).collect()),
+        None => Cow::Borrowed(text),
+    }
+}

@@ -1,0 +1,302 @@
+//! The duty to answer one request.
+//!
+//! A [`Responder`] is used exactly once, on any thread, at once or minutes later: with one response, or with a stream of
+//! pieces. It posts messages to the event loop ([`super::outbox`]), which keeps the connection of the client. So a request
+//! that waits costs a socket and no thread.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::exchange::{Request, Response};
+use super::outbox::{ResponseMessage, ReturnPath};
+use super::problem::{Code, Problem};
+use super::request_log::{Entry, RequestLog};
+use crate::events::piece::StreamChunk;
+
+/// The duty to answer one request. Answers 500 if it is dropped.
+pub struct Responder {
+    /// Taken when it is used.
+    path: Option<ReturnPath>,
+    log: Arc<RequestLog>,
+    entry: Entry,
+    /// Headers that answers to pages of other origins need.
+    cors: Vec<(&'static str, String)>,
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Responder")
+            .field("request_id", &self.entry.request_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Responder {
+    /// For `request`, with the way back to its client.
+    #[must_use]
+    pub fn new(
+        path: ReturnPath,
+        request: &Request,
+        cors: Vec<(&'static str, String)>,
+        log: &Arc<RequestLog>,
+    ) -> Self {
+        Self { path: Some(path), log: Arc::clone(log), entry: log.entry(request), cors }
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.entry.request_id
+    }
+
+    /// Notes the operation for the log.
+    pub const fn is_for(&mut self, route: &'static str) {
+        self.entry.route = Some(route);
+    }
+
+    /// Notes the caller for the log.
+    pub fn is_by(&mut self, user_id: &str) {
+        self.entry.user_id = Some(user_id.to_owned());
+    }
+
+    /// Answers.
+    pub fn send(mut self, response: Response) {
+        self.finish(response);
+    }
+
+    /// Answers with a problem.
+    pub fn refuse(self, problem: &Problem) {
+        let response = problem.to_response(self.request_id());
+        self.send(response);
+    }
+
+    /// Answers with what `make` returns; with 500 if it panics.
+    pub fn send_with(self, make: impl FnOnce() -> Response) {
+        // On a panic `self` is dropped, and answers 500.
+        if let Ok(response) = catch_unwind(AssertUnwindSafe(make)) {
+            self.send(response);
+        }
+    }
+
+    /// Says that the answer waits for an event. From now on the client may go away at any time, and a stop of the server
+    /// does not wait for the answer.
+    #[must_use]
+    pub fn park(self) -> Self {
+        if let Some(path) = &self.path {
+            path.post(ResponseMessage::Parked);
+        }
+        self
+    }
+
+    /// Begins a streamed response. Its body, if it has one, is the first piece.
+    #[must_use]
+    pub fn stream(mut self, mut response: Response) -> Stream {
+        let first = std::mem::take(&mut response.body);
+        let path = self.path.take();
+        if let Some(path) = &path {
+            path.post(ResponseMessage::Head(self.complete(response)));
+        }
+        let stream = Stream { path };
+        stream.push(&first);
+        stream
+    }
+
+    /// Whether the client has gone away. Then no answer is needed.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.path.as_ref().is_none_or(ReturnPath::is_gone)
+    }
+
+    /// Whether the client has finished sending, so that it may be gone. Other requests come first.
+    #[must_use]
+    pub fn may_be_gone(&self) -> bool {
+        self.path.as_ref().is_some_and(ReturnPath::is_half_closed)
+    }
+
+    /// `callback` is called once when the client has gone away, at once if it is gone already, never if the request was
+    /// answered before. It runs on the thread of the event loop, or at once on this one: it must not block.
+    pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
+        if let Some(path) = &self.path {
+            path.when_gone(Box::new(callback));
+        }
+    }
+
+    fn finish(&mut self, response: Response) {
+        if let Some(path) = self.path.take() {
+            path.post(ResponseMessage::Whole(self.complete(response)));
+        }
+    }
+
+    /// Adds the headers that depend on the request, and logs the answer.
+    fn complete(&mut self, mut response: Response) -> Response {
+        self.log.note(&self.entry, &response);
+        response.headers.append(&mut self.cors);
+        response.headers.push(("X-Request-Id", std::mem::take(&mut self.entry.request_id)));
+        response
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        match &self.path {
+            None => {}
+            // Nobody needs the answer. The event loop still has to know that there is none.
+            Some(path) if path.is_gone() => path.post(ResponseMessage::End),
+            Some(_) => {
+                log::error!(
+                    "request {} was dropped unanswered: a handler panicked, or forgot it",
+                    self.request_id()
+                );
+                self.finish(Problem::new(Code::Internal).to_response(self.request_id()));
+            }
+        }
+    }
+}
+
+/// A response that is sent in pieces. Dropping it ends the response.
+pub struct Stream {
+    path: Option<ReturnPath>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Stream").field("is_gone", &self.is_gone()).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// Sends a piece. Returns whether the client is still there: one that is
+    /// [`BEHIND_BYTES`](super::outbox::BEHIND_BYTES) behind is disconnected.
+    #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
+    pub fn push(&self, piece: &[u8]) -> bool {
+        let Some(path) = &self.path else { return false };
+        self.share(&path.piece(piece))
+    }
+
+    /// Sends a piece that other clients get too. It is kept once for all of them.
+    #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
+    pub fn share(&self, piece: &StreamChunk) -> bool {
+        let Some(path) = self.path.as_ref().filter(|path| !path.is_gone()) else { return false };
+        // An empty chunk would end the response.
+        piece.bytes().is_empty() || path.post_piece(piece.clone())
+    }
+
+    /// Whether the client has gone away.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.path.as_ref().is_none_or(ReturnPath::is_gone)
+    }
+
+    /// Bytes of pieces that the client has not taken.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        self.path.as_ref().map_or(0, ReturnPath::behind)
+    }
+
+    /// As [`Responder::when_gone`].
+    pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
+        if let Some(path) = &self.path {
+            path.when_gone(Box::new(callback));
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.as_ref().filter(|path| !path.is_gone()) {
+            path.post(ResponseMessage::End);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::outbox::{BEHIND_BYTES, ClientStatus, Outbox};
+    use super::*;
+    use crate::events::piece::StreamMemory;
+    use crate::metrics::Metrics;
+    use crate::time::Clock;
+
+    fn received() -> (Arc<Outbox>, Arc<ClientStatus>, Responder) {
+        let outbox = Arc::new(Outbox::default());
+        let client = outbox.register(7, None);
+        let log = Arc::new(RequestLog::new(Arc::new(Metrics::default()), Clock::system()));
+        let path = outbox.claim(7).unwrap();
+        (outbox, client, Responder::new(path, &Request::default(), Vec::new(), &log))
+    }
+
+    fn posted(outbox: &Outbox) -> Vec<ResponseMessage> {
+        outbox
+            .collect()
+            .into_iter()
+            .map(|(id, message)| if id == 7 { message } else { panic!("{id}") })
+            .collect()
+    }
+
+    #[test]
+    fn a_responder_posts_one_answer() {
+        let (outbox, _client, responder) = received();
+        responder.send(Response::empty(204));
+        let expected = Response::empty(204).with("X-Request-Id", "");
+        assert_eq!(posted(&outbox), [ResponseMessage::Whole(expected)]);
+    }
+
+    #[test]
+    fn a_responder_that_is_dropped_answers_500_unless_the_client_is_gone() {
+        let (outbox, _client, responder) = received();
+        drop(responder);
+        assert!(matches!(&posted(&outbox)[..], [ResponseMessage::Whole(answer)] if answer.status == 500));
+        let (outbox, client, responder) = received();
+        client.hang_up();
+        drop(responder);
+        assert_eq!(posted(&outbox), [ResponseMessage::End]);
+    }
+
+    #[test]
+    fn pieces_come_in_order_and_end_with_the_stream() {
+        let (outbox, _client, responder) = received();
+        let stream = responder.stream(Response::of(200, "text/plain", b"a".to_vec()));
+        assert!(stream.push(b"b"));
+        drop(stream);
+        let piece = |bytes| ResponseMessage::Chunk(StreamChunk::new(bytes, &Arc::<StreamMemory>::default()));
+        let head = Response::of(200, "text/plain", Vec::new()).with("X-Request-Id", "");
+        let expected = [ResponseMessage::Head(head), piece(b"a"), piece(b"b"), ResponseMessage::End];
+        assert_eq!(posted(&outbox), expected);
+    }
+
+    #[test]
+    fn a_callback_is_called_once_when_the_client_goes_away_and_at_once_if_it_is_gone() {
+        let (_outbox, client, responder) = received();
+        let called = Arc::new(AtomicUsize::new(0));
+        let count = || {
+            let called = Arc::clone(&called);
+            move || {
+                called.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        responder.when_gone(count());
+        assert!(!responder.is_gone());
+        client.hang_up();
+        client.hang_up();
+        assert!(responder.is_gone() && called.load(Ordering::SeqCst) == 1);
+        responder.when_gone(count());
+        assert_eq!(called.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_client_that_is_too_far_behind_is_disconnected() {
+        let (outbox, client, responder) = received();
+        let stream = responder.stream(Response::empty(200));
+        let half = vec![0; BEHIND_BYTES / 2];
+        assert!(stream.push(&half) && stream.push(&half));
+        client.delivered(half.len());
+        assert!(stream.push(&half), "bytes that were taken no longer count");
+        assert!(!stream.push(&[0]) && stream.is_gone());
+        drop(stream);
+        assert_eq!(posted(&outbox).last(), Some(&ResponseMessage::Cut));
+    }
+}

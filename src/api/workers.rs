@@ -1,0 +1,186 @@
+//! The threads that carry out requests.
+//!
+//! The thread that receives requests does nothing that takes long: it neither reads from the store nor checks a
+//! signature. It hands writes to the writer, reads to a few reading threads, and credentials that are not in memory to
+//! one more thread. All of these queues are bounded.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+
+use super::authorize::Identity;
+use super::dispatch::App;
+use super::exchange::Request;
+use super::outbox::{Outbox, ReturnPath};
+use super::problem::Problem;
+use super::request_log::RequestLog;
+use super::responder::Responder;
+use super::router::Matched;
+use crate::auth::{Before, Effort, Refusal};
+use crate::error::Error;
+
+/// Threads that carry out reads.
+pub const READERS: u32 = 4;
+/// Threads here that read from the store: the readers, and the one that looks up credentials.
+pub const READING_THREADS: u32 = READERS + 1;
+/// Most requests in each queue; more are answered with 503.
+const QUEUE: usize = 1024;
+
+/// A request on its way through the threads.
+struct Received {
+    request: Request,
+    matched: Matched,
+    /// Who sent it, as far as that is known.
+    identity: Identity,
+    responder: Responder,
+}
+
+/// A queue that one thread reads and another fills.
+type Queue = (Sender<Received>, Receiver<Received>);
+
+/// Takes requests in. Lives on the thread that receives them; the workers end after it was dropped.
+pub struct Intake {
+    app: Arc<App>,
+    log: Arc<RequestLog>,
+    look_ups: Sender<Received>,
+    reads: Sender<Received>,
+    _running: mpsc::Sender<()>,
+}
+
+/// The running threads.
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    /// Disconnected when the intake and the threads have ended.
+    ended: mpsc::Receiver<()>,
+}
+
+/// Starts the threads that answer requests with `app`.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(app: App, outbox: &Arc<Outbox>, log: RequestLog) -> io::Result<(Intake, Workers)> {
+    let (app, log) = (Arc::new(app), Arc::new(log));
+    let (reads, to_read) = bounded(QUEUE);
+    let (look_ups, to_look_up) = bounded(QUEUE);
+    let later: Queue = bounded(QUEUE);
+    let (running, ended) = mpsc::channel::<()>();
+    let mut threads = Vec::new();
+    let looks_up = (Arc::clone(&app), reads.clone(), running.clone());
+    threads.push(Builder::new().name("credentials".to_owned()).spawn(move || {
+        let (app, reads, _running) = looks_up;
+        look_up(&app, &to_look_up, &reads);
+    })?);
+    for number in 0..READERS {
+        let reader = (Arc::clone(&app), Arc::clone(outbox), to_read.clone(), later.clone(), running.clone());
+        threads.push(Builder::new().name(format!("reads {number}")).spawn(move || {
+            let (app, outbox, to_read, later, _running) = reader;
+            read(&app, &outbox, &to_read, &later);
+        })?);
+    }
+    let intake = Intake { app, log, look_ups, reads, _running: running };
+    Ok((intake, Workers { threads, ended }))
+}
+
+impl Workers {
+    /// Waits for `patience` until the requests that were received are with the thread that answers them. The receiving
+    /// thread is to be stopped first.
+    pub fn stop(self, patience: Duration) {
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            log::error!("a request that takes very long is left behind");
+            return;
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a thread of the server had panicked");
+            }
+        }
+    }
+}
+
+impl Intake {
+    /// Takes in a request that was received.
+    pub fn take(&self, request: Request, path: ReturnPath) {
+        let responder = Responder::new(path, &request, self.app.cors_headers(&request), &self.log);
+        isolated(|| self.begin(request, responder));
+    }
+
+    /// Finds out what a request is, and which thread carries it out.
+    fn begin(&self, mut request: Request, mut responder: Responder) {
+        let matched = self.app.find(&request);
+        if let Matched::Route(route, _) = &matched {
+            responder.is_for(route.name);
+        }
+        if let Err(problem) = self.app.drop_body(&mut request, &matched) {
+            return responder.refuse(&problem);
+        }
+        let identity = self.app.identify(&request, &matched, Effort::Recall);
+        let Some(Err(Refusal::NotRecalled(before))) = identity else {
+            return serve(&self.app, Received { request, matched, identity, responder }, &self.reads);
+        };
+        if before == Before::Nothing
+            && let Err(problem) = self.app.may_look_up(&request)
+        {
+            return responder.refuse(&problem);
+        }
+        hand_on(Received { request, matched, identity, responder }, &self.look_ups);
+    }
+}
+
+/// Carries out a request whose sender is known, or hands it to the readers if it takes time.
+fn serve(app: &App, received: Received, reads: &Sender<Received>) {
+    if received.matched.takes_time() { hand_on(received, reads) } else { carry_out(app, received) }
+}
+
+/// Looks up who is calling, where that is not in memory. These requests wait for each other and hold up no others.
+fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
+    for Received { request, matched, responder, .. } in unknown {
+        if !responder.is_gone() {
+            isolated(|| {
+                let identity = app.look_up(&request, &matched);
+                serve(app, Received { request, matched, identity, responder }, reads);
+            });
+        }
+    }
+}
+
+/// Carries out reads. Those whose client may be gone come after the others.
+fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &Queue) {
+    while let Some(received) = next_read(reads, &later.1) {
+        outbox.wait_for_room();
+        if received.responder.may_be_gone() && !received.responder.is_gone() && !reads.is_empty() {
+            hand_on(received, &later.0);
+        } else if !received.responder.is_gone() {
+            carry_out(app, received);
+        }
+    }
+}
+
+fn carry_out(app: &App, Received { request, matched, identity, responder }: Received) {
+    isolated(|| app.handle(&request, matched, identity, responder));
+}
+
+/// A panic fails this request and not the thread. The panic hook logs the cause, and the responder answers 500.
+fn isolated(work: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(work));
+}
+
+/// Queues a request for another thread, if there is room.
+fn hand_on(received: Received, queue: &Sender<Received>) {
+    if let Err(unsent) = queue.try_send(received) {
+        let Received { request, responder, .. } = unsent.into_inner();
+        responder.refuse(&Problem::of(&Error::Busy, &request.id));
+    }
+}
+
+/// The next request to read; nothing when there are no more.
+fn next_read(reads: &Receiver<Received>, later: &Receiver<Received>) -> Option<Received> {
+    select_biased! {
+        recv(reads) -> received => received.ok().or_else(|| later.try_recv().ok()),
+        recv(later) -> received => received.ok(),
+    }
+}

@@ -1,0 +1,143 @@
+//! Receives requests with `tiny_http`, and answers none. The only user of that crate.
+//!
+//! `tiny_http` listens on a Unix socket that only the event loop knows ([`super::internal_socket`]), so what it parses is
+//! complete, well-formed and small. The writer of each request is dropped unused, which sends nothing and leaves the
+//! connection usable; the answer goes to the event loop as a message. A body over 1,024 bytes is read lazily and holds up
+//! the requests behind it, so it is read whole, first thing.
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
+
+use super::forward::ID_HEADER;
+use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, Headers, Request};
+use crate::api::outbox::{Outbox, ReturnPath};
+use crate::time::Clock;
+
+/// Most bytes of a request id that is taken over from the caller.
+const REQUEST_ID_BYTES: usize = 128;
+
+/// Receives requests until it is stopped.
+pub struct RequestReceiver {
+    http: Arc<tiny_http::Server>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl RequestReceiver {
+    /// Receives on `listener`, and gives each request that the event loop has registered in `outbox` to `take`, which
+    /// must not take long.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        listener: UnixListener,
+        outbox: Arc<Outbox>,
+        clock: &Clock,
+        take: impl Fn(Request, ReturnPath) + Send + 'static,
+    ) -> io::Result<Self> {
+        let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let (http, stopping) = (Arc::new(http), Arc::new(AtomicBool::new(false)));
+        let receiver = Self { http: Arc::clone(&http), stopping: Arc::clone(&stopping) };
+        // Begins the ids of this run's requests.
+        let run = clock.wall_micros();
+        Builder::new().name("requests".to_owned()).spawn(move || {
+            while let Some(incoming) = next(&http, &stopping) {
+                if let Some((request, path)) = receive(incoming, &outbox, run) {
+                    take(request, path);
+                }
+            }
+        })?;
+        Ok(receiver)
+    }
+
+    /// Receives what has arrived by now, and no more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.http.unblock();
+    }
+}
+
+/// The next request, or nothing at the end.
+fn next(http: &tiny_http::Server, stopping: &AtomicBool) -> Option<tiny_http::Request> {
+    loop {
+        if stopping.load(Ordering::SeqCst) {
+            return http.try_recv().ok().flatten();
+        }
+        match http.recv() {
+            Ok(request) => return Some(request),
+            Err(_) if stopping.load(Ordering::SeqCst) => {}
+            Err(error) => log::error!("no more internal connections can be accepted: {error}"),
+        }
+    }
+}
+
+/// Reads a request whole, drops its writer, and claims its id.
+fn receive(
+    mut incoming: tiny_http::Request,
+    outbox: &Arc<Outbox>,
+    run: i64,
+) -> Option<(Request, ReturnPath)> {
+    let length = incoming.body_length().unwrap_or_default();
+    let mut body = Vec::with_capacity(length);
+    let is_whole = incoming.as_reader().read_to_end(&mut body).is_ok() && body.len() == length;
+    let (mut headers, mut request_id) = (Headers::default(), None);
+    let mut id = None;
+    for header in incoming.headers() {
+        let value = header.value.as_str();
+        match header.field.as_str().as_str() {
+            ID_HEADER => id = id.or(u64::from_str_radix(value, 16).ok()),
+            "X-Request-Id" => request_id = plausible(value),
+            name => keep(&mut headers, name, value),
+        }
+    }
+    let url = incoming.url();
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut request = Request {
+        id: String::new(),
+        method: incoming.method().as_str().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers,
+        body,
+        client: None,
+    };
+    drop(incoming.into_writer());
+    // A request that is cut short was lost with its connection.
+    let Some(way_back) = id.filter(|_| is_whole).and_then(|id| outbox.claim(id)) else {
+        log::warn!("a request on the internal socket is dropped: it was lost, or not sent by the event loop");
+        return None;
+    };
+    request.id = request_id.unwrap_or_else(|| format!("{run:x}-{:x}", way_back.id()));
+    request.client = way_back.address();
+    Some((request, way_back))
+}
+
+fn keep(headers: &mut Headers, name: &str, value: &str) {
+    let (name, place, is_once) = match name {
+        "Accept" => ("Accept", &mut headers.accept, false),
+        "Authorization" => ("Authorization", &mut headers.authorization, true),
+        "Content-Type" => ("Content-Type", &mut headers.content_type, false),
+        "Host" => ("Host", &mut headers.host, false),
+        "Last-Event-ID" => ("Last-Event-ID", &mut headers.last_event_id, true),
+        "Origin" => ("Origin", &mut headers.origin, true),
+        "X-Lock-Fence" => ("X-Lock-Fence", &mut headers.lock_fence, true),
+        "X-Lock-Workspace" => ("X-Lock-Workspace", &mut headers.lock_workspace, true),
+        ASSERTED_USER => ("the header with the user", &mut headers.asserted_user, true),
+        ASSERTED_NAME => ("the header with the name", &mut headers.asserted_name, true),
+        "X-User-Id" => ("X-User-Id", &mut headers.user_id, true),
+        "X-User-Name" => ("X-User-Name", &mut headers.user_name, true),
+        _ => return,
+    };
+    if place.replace(value.to_owned()).is_some() && is_once {
+        headers.twice = Some(name);
+    }
+}
+
+/// A request id that may be repeated in a header and in the log.
+fn plausible(id: &str) -> Option<String> {
+    let is_plausible = (1..=REQUEST_ID_BYTES).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte));
+    is_plausible.then(|| id.to_owned())
+}
