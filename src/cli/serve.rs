@@ -61,7 +61,11 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
         let last_panic = Arc::clone(&last_panic);
         move |panic| {
             log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
-            *last_panic.lock().unwrap_or_else(PoisonError::into_inner) = words(panic.payload());
+            let mut last_panic = last_panic.lock().unwrap_or_else(PoisonError::into_inner);
+            // The panics that follow from a lack of threads do not hide it.
+            if !last_panic.contains(NO_THREAD) {
+                *last_panic = words(panic.payload());
+            }
         }
     }));
     // What panics here is mostly a library that got no thread: that is to be said, and the log to be written.
@@ -85,9 +89,12 @@ enum End {
     BrokeDown,
 }
 
-/// Adds what to do when the system gives no thread. It says so in these words, whichever library asked for the thread.
+/// What the system says when it gives no thread, whichever library asked for it.
+const NO_THREAD: &str = "Resource temporarily unavailable";
+
+/// Adds what to do when the system gives no thread.
 fn with_remedy(failure: &str) -> String {
-    if !failure.contains("Resource temporarily unavailable") {
+    if !failure.contains(NO_THREAD) {
         return failure.to_owned();
     }
     format!(
@@ -284,11 +291,11 @@ pub fn start_on(
     };
     let (internal_socket, listener) = InternalSocket::create().map_err(cannot_start)?;
     let outbox = Arc::new(Outbox::new(service.broadcaster().meter()));
-    let log = RequestLog::new(Arc::clone(&metrics), clock.clone());
+    let run = clock.wall_micros();
+    let log = RequestLog::new(Arc::clone(&metrics), clock);
     let (intake, workers) = workers::start(app, &outbox, log).map_err(cannot_start)?;
     let take = move |request, path| intake.take(request, path);
-    let receiver =
-        RequestReceiver::start(listener, Arc::clone(&outbox), &clock, take).map_err(cannot_start)?;
+    let receiver = RequestReceiver::start(listener, Arc::clone(&outbox), run, take).map_err(cannot_start)?;
     let broke_down = Arc::new(AtomicBool::new(false));
     let backend = Backend {
         socket: internal_socket.path(),

@@ -11,9 +11,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::access_log::{AccessLog, Cut};
 use super::client::{Client, ClientKey, Clients, State};
+use super::file_limit::room_for_connections;
 use super::forward::Forwarder;
-use super::limits::{Requests, room_for_connections};
+
 use super::listen::Bound;
+use super::requests::Requests;
 use super::response::Renderer;
 use super::socket::Acceptor;
 use super::timers::Timers;

@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The server is given up after so many attempts to connect have failed in a row.
 const ATTEMPTS: u32 = 3;
 
-/// Percent-encoded in asserted headers, besides what is not ASCII.
-const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+/// Percent-encoded in asserted headers, besides what is not ASCII, which `tiny_http` refuses.
+const ENCODED: &percent_encoding::AsciiSet = percent_encoding::CONTROLS;
 
 /// The headers that are forwarded.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,6 @@ use std::thread::Builder;
 use super::forward::ID_HEADER;
 use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, Headers, Request};
 use crate::api::outbox::{Outbox, ReturnPath};
-use crate::time::Clock;
 
 /// Most bytes of a request id that is taken over from the caller.
 const REQUEST_ID_BYTES: usize = 128;
@@ -27,21 +26,19 @@ pub struct RequestReceiver {
 
 impl RequestReceiver {
     /// Receives on `listener`, and gives each request that the event loop has registered in `outbox` to `take`, which
-    /// must not take long.
+    /// must not take long. `run` begins the request ids.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
         listener: UnixListener,
         outbox: Arc<Outbox>,
-        clock: &Clock,
+        run: i64,
         take: impl Fn(Request, ReturnPath) + Send + 'static,
     ) -> io::Result<Self> {
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let (http, stopping) = (Arc::new(http), Arc::new(AtomicBool::new(false)));
         let receiver = Self { http: Arc::clone(&http), stopping: Arc::clone(&stopping) };
-        // Begins the ids of this run's requests.
-        let run = clock.wall_micros();
         Builder::new().name("requests".to_owned()).spawn(move || {
             while let Some(incoming) = next(&http, &stopping) {
                 if let Some((request, path)) = receive(incoming, &outbox, run) {
