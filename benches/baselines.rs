@@ -3,6 +3,7 @@
 //! - `raw`: `tiny_http` alone, four threads, a constant answer as large as that to a heartbeat.
 //! - `door`: the front door before `tiny_http`, with the same constant answer; beside it, `/slow`, which takes 200 ms,
 //!   and `/hold`, which is never answered.
+//! - `commit`: nothing but COUNT transactions that renew one lease, on the same schema with the same pragmas.
 //! - `pooled`: the obvious way to do it: 64 threads, a pool of 64 connections, each request in an IMMEDIATE
 //!   transaction of its own, on the same schema with the same pragmas.
 #![allow(
@@ -38,7 +39,10 @@ fn main() {
             serve(address, 64, move |request| pooled(&mut pool.get().unwrap(), request));
         }
         ["door", address] => door(address),
-        _ => eprintln!("baselines raw ADDRESS:PORT | door ADDRESS:PORT | pooled ADDRESS:PORT DATABASE"),
+        ["commit", database, count] => commit(database, count.parse().unwrap()),
+        _ => eprintln!(
+            "baselines raw ADDRESS:PORT | door ADDRESS:PORT | pooled ADDRESS:PORT DATABASE | commit DATABASE COUNT"
+        ),
     }
 }
 
@@ -120,8 +124,26 @@ fn pool(database: &str) -> r2d2::Pool<SqliteConnectionManager> {
     let pool = r2d2::Pool::builder().max_size(64).test_on_check_out(false).build(manager).unwrap();
     let connection = pool.get().unwrap();
     connection.execute_batch(include_str!("../schema.sql")).unwrap();
-    connection.execute("INSERT INTO meta VALUES (1, 0, 0, 0, 0)", []).unwrap();
+    connection.execute("INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 0, 0, 0, 0)", []).unwrap();
     pool
+}
+
+/// Renews one lease `count` times, each in its own transaction.
+fn commit(database: &str, count: u32) {
+    let mut connection = pool(database).get().unwrap();
+    for expires_at in 0..count {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        transaction
+            .prepare_cached(
+                "INSERT INTO locks (workspace_id, user_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms)
+                 VALUES ('w', 'bench', 1, 0, 0, 0, ?1, 600000)
+                 ON CONFLICT (workspace_id) DO UPDATE SET renewed_at = ?1, expires_at = ?1",
+            )
+            .unwrap()
+            .execute([expires_at])
+            .unwrap();
+        transaction.commit().unwrap();
+    }
 }
 
 fn now_ms() -> i64 {

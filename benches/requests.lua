@@ -1,0 +1,20 @@
+-- Requests of one kind by a holder of 100 locks: `wrk -s benches/requests.lua URL -- heartbeat|read|batch`.
+wrk.headers["X-User-Id"] = "bench"
+local kind, number = "heartbeat", 0
+init = function(arguments)
+  kind = arguments[1] or kind
+  local locks = {}
+  for lock = 0, 99 do
+    locks[#locks + 1] = '{"workspace_id":"w' .. lock .. '"}'
+  end
+  batch = '{"locks":[' .. table.concat(locks, ",") .. "]}"
+end
+request = function()
+  number = (number + 1) % 64
+  if kind == "read" then
+    return wrk.format("GET", "/api/v1/workspaces/w" .. number .. "/lock")
+  elseif kind == "batch" then
+    return wrk.format("POST", "/api/v1/locks/heartbeat", { ["X-User-Id"] = "bench", ["Content-Type"] = "application/json" }, batch)
+  end
+  return wrk.format("POST", "/api/v1/workspaces/w" .. number .. "/lock/heartbeat")
+end
