@@ -153,14 +153,27 @@ story('the colours, and UTC, can be chosen, and stay', async ({ server, open }) 
   assert.equal(await paper(), dressed.dark);
 });
 
-story('the times that are typed are of the zone that is shown', async ({ open }) => {
-  const page = await open('#/activity');
-  await isLive(page);
+story('times are shown, and taken, in the zone that was chosen', async ({ server, open, context }) => {
+  await server.acquire('alice', 'design-42');
+  const page = await open();
+  const devtools = await context.newCDPSession(page);
+  await devtools.send('Emulation.setTimezoneOverride', { timezoneId: 'Asia/Tokyo' });
+  await page.goto(server.url + '/?again#/activity');
+  const shown = page.locator('.timeline time').first();
+  const hour = async () => Number(/ (\d+):\d\d:\d\d/.exec(await shown.textContent())[1]) % 12;
+  const inTokyo = await hour();
+  const asked = async (label) => {
+    const request = page.waitForRequest((request) => request.url().includes('from='));
+    await page.getByLabel(label, { exact: true }).fill('2026-01-01T12:00');
+    await page.getByLabel(label, { exact: true }).press('Tab');
+    return new URL((await request).url()).searchParams.get('from');
+  };
+  assert.equal(await asked('From'), '2026-01-01T03:00:00.000Z');
   await page.getByLabel('Times in').selectOption('utc');
-  const asked = page.waitForRequest((request) => request.url().includes('from='));
-  await page.getByLabel('From (UTC)').fill('2026-01-01T12:00');
-  await page.getByLabel('From (UTC)').press('Tab');
-  assert.equal(new URL((await asked).url()).searchParams.get('from'), '2026-01-01T12:00:00.000Z');
+  await reads(shown, 'UTC');
+  assert.equal((inTokyo - (await hour()) + 12) % 12, 9);
+  await page.getByLabel('From (UTC)').fill('');
+  assert.equal(await asked('From (UTC)'), '2026-01-01T12:00:00.000Z');
 });
 
 story('several locks are ended at once, and no other lease than those that were selected', async ({ server, open }) => {
