@@ -102,6 +102,31 @@ story('a table can be had as a file, in which a name is no formula', async ({ se
   assert.ok(text.includes('"two\nlines, ""quoted"""'), text);
 });
 
+story('a file has what fits, also of what was not read yet, and nothing secret', async ({ server, open }) => {
+  await Promise.all(Array.from({ length: 520 }, (_, number) => server.ask('x', 'PUT', `/api/v1/workspaces/w-${number}`, {})));
+  await server.acquire('alice', 'w-1', { note: 'hello' });
+  const { token } = await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'service', name: '@app' });
+  const page = await open('#/workspaces');
+  const rows = async () => {
+    const coming = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Download CSV' }).click();
+    return (await readFile(await (await coming).path(), 'utf8')).trim().split('\r\n');
+  };
+  await page.getByText('500+ workspaces').waitFor();
+  assert.equal((await rows()).length, 521);
+  await page.getByLabel('Find').fill('w-51');
+  await page.getByText('11 of 520').waitFor();
+  assert.equal((await rows()).length, 12);
+  await page.goto(server.url + '/#/tokens');
+  const [, app] = await rows();
+  assert.match(app, /^\w+,'@app,service,,\d{4}-/);
+  assert.ok(!app.includes(token));
+  await page.goto(server.url + '/#/activity');
+  const [head, event] = await rows();
+  assert.equal(head, 'revision,at,type,workspace_id,user_id,by_user_id,by_name,fence,detail');
+  assert.match(event, /,lock\.acquired,w-1,alice,/);
+});
+
 story('the activity of all workspaces is shown, filtered, and read on', async ({ server, open }) => {
   for (let number = 0; number < 30; number++) {
     await server.acquire('alice', `w-${number}`);

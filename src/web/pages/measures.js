@@ -57,7 +57,7 @@ export const CHARTS = [
   },
   gauge('Queue', 'writes that wait for the writer', count, 'lockhouse_writer_queue_depth',
     above(500, 'More changes come than the disk takes. They wait, and some may be answered with 503.')),
-  gauge('Live locks', 'now', count, 'lockhouse_live_locks'),
+  gauge('Live locks', 'leases that have not ended', count, 'lockhouse_live_locks'),
   gauge('Database', 'the size of the file', bytes, 'lockhouse_database_size_bytes'),
   gauge('Write-ahead log', 'the size of the file', bytes, 'lockhouse_wal_size_bytes',
     above(256 * 1024 * 1024, 'It is not folded into the database: a reader or a backup keeps it open, or the disk is full.')),
