@@ -53,7 +53,7 @@ story('whoever edits sees no dialog, and whoever comes second is told who does',
   assert.equal(await alice.getByRole('dialog').count(), 0);
   await says(bob, 'Alice Martin was active just now');
   // Time goes on, and nobody hears it each second.
-  await says(bob, /^Alice Martin was active \d+ s ago$/);
+  await says(bob, /^Alice Martin was active \d+\ss ago$/);
   assert.equal(await bob.evaluate(() => {
     const ticking = dialog.shadowRoot.querySelector('.ticking');
     return Boolean(ticking.closest('[aria-live], [role=status], [role=alert]'));
@@ -69,7 +69,7 @@ story('how long somebody is inactive is by the server\'s clock and this page\'s,
   await context.addInitScript(() => (Date.now = () => 0));
   const bob = await app(context, server, 'bob');
   await press(bob, 'Edit the drawing');
-  await says(bob, /^alice was active (just now|\d s ago)$/);
+  await says(bob, /^alice was active (just now|\d\ss ago)$/);
 });
 
 story('whoever waits gets it, and can stop waiting', async (there) => {
@@ -106,11 +106,11 @@ story('one asks, the other hands it over', async (there) => {
   await bob.keyboard.press('Enter');
   await title(bob, 'You’re in the queue');
   await says(bob, 'Alice Martin has been asked. You can edit as soon as Alice Martin agrees or has finished.');
-  await says(bob, /^Yours in \d+ s, unless Alice Martin says no$/);
+  await says(bob, /^Yours in \d+\ss, unless Alice Martin says no$/);
   const notice = noticed(alice);
   await notice.getByRole('heading', { name: 'Bob would like to edit' }).waitFor();
   await says(alice, '“Two minutes?”');
-  await says(alice, /^Passes to Bob in \d+ s unless you answer$/);
+  await says(alice, /^Passes to Bob in \d+\ss unless you answer$/);
   assert.equal(await alice.evaluate(() => document.activeElement.id), 'edit', 'nobody is interrupted');
   await press(alice, 'Hand over');
   await until(bob, 'held');
@@ -119,7 +119,7 @@ story('one asks, the other hands it over', async (there) => {
   assert.equal(await alice.evaluate(() => dialog.open), false, 'she knows');
 });
 
-const AGAIN = /^You can ask Alice Martin again in (\d+ s|1 min)$/;
+const AGAIN = /^You can ask Alice Martin again in (\d+\ss|1\smin)$/;
 
 story('who is declined knows at once when they can ask again', async (there) => {
   const { alice, bob } = await two(there);
@@ -174,7 +174,7 @@ story('whoever does not answer loses it to the one who asked', async (there) => 
   await press(bob, 'Ask');
   await until(bob, 'held');
   await title(alice, 'You are no longer editing');
-  await says(alice, /^You did not answer for 1 s: it passed to Bob, who had asked for it, at \d\d:\d\d\.$/);
+  await says(alice, /^You did not answer for 1\ss: it passed to Bob, who had asked for it, at \d\d:\d\d\.$/);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '1s' });
 
 story('it does not pass on from somebody who is typing', async (there) => {
@@ -190,7 +190,7 @@ story('it does not pass on from somebody who is typing', async (there) => {
   assert.equal(await alice.evaluate(() => lock.state), 'held');
   // She stops.
   await until(bob, 'held', 20_000);
-  await says(alice, /^You did not answer for \d+ s: it passed to Bob/);
+  await says(alice, /^You did not answer for \d+\ss: it passed to Bob/);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '2s' });
 
 story('the title of the tab tells who asks; a notification and a sound only if the page wants them', async (there) => {
