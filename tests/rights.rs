@@ -1,4 +1,4 @@
-//! Who may do what: every operation, tried by every kind of caller, and compared with the matrix of `docs/rights.md`.
+//! Who may do what: every operation, tried by every kind of caller, and compared with the matrix of `docs/auth.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -97,16 +97,15 @@ fn matrix() -> String {
     .collect();
     let service = tokens.iter().find(|(name, _)| *name == "service").unwrap().1.clone();
     let mut stage = Stage { server: &server, service, workspaces: 0 };
-    let mut text =
-        format!("| operation | {} |\n| --- |{}\n", CALLERS.join(" | "), " --- |".repeat(CALLERS.len()));
+    // The operations by what the callers are answered.
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
     let extra = [("acquireLock", "force", " with `force`"), ("releaseLock", "force", " with `force`")];
     for route in ROUTES {
         let variants = [("", "")].into_iter().chain(
             extra.iter().filter(|(name, ..)| *name == route.name).map(|(_, field, shown)| (*field, *shown)),
         );
         for (field, shown) in variants {
-            let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
-            let _ = write!(text, "| `{} {path}`{shown} |", route.method);
+            let mut cells = String::new();
             for name in CALLERS {
                 let (workspace, fence) = stage.set();
                 let (mut query, body) = sense(route, &workspace, fence);
@@ -123,22 +122,32 @@ fn matrix() -> String {
                     ("renewLocks", 200) => answer.json()["results"][0]["status"].as_u64().unwrap(),
                     (_, status) => status.into(),
                 };
-                let _ = write!(text, " {status} |");
+                let _ = write!(cells, " {status} |");
             }
-            text.push('\n');
+            let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
+            let path = path.replace("/workspaces/{workspace_id}", "…");
+            let operation = format!("`{} {path}`{shown}", route.method);
+            match rows.iter_mut().find(|(known, _)| *known == cells) {
+                Some((_, operations)) => operations.push(operation),
+                None => rows.push((cells, vec![operation])),
+            }
         }
     }
-    text
+    let head =
+        format!("| operation | {} |\n| --- |{}\n", CALLERS.join(" | "), " --- |".repeat(CALLERS.len()));
+    let rows = rows.iter().map(|(cells, operations)| format!("| {} |{cells}\n", operations.join(", ")));
+    head + &rows.collect::<String>()
 }
 
 #[test]
 fn the_matrix_of_the_docs_is_what_happens() {
     let page =
-        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/rights.md")).unwrap();
+        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/auth.md")).unwrap();
     let matrix = matrix();
     for line in matrix.lines() {
-        assert!(page.lines().any(|known| known == line), "docs/rights.md should have:\n{matrix}");
+        assert!(page.lines().any(|known| known == line), "docs/auth.md should have:\n{matrix}");
     }
-    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+    let section = page.split("\n## Rights\n").nth(1).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows, matrix.lines().filter(|line| line.starts_with("| `")).count(), "and no other rows");
 }
