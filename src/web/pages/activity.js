@@ -15,7 +15,7 @@ export function showActivity(app, root, { signal }) {
   const given = app.query;
   const text = (name) =>
     h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', maxlength: 255, placeholder: 'User id', value: given.get(name) });
-  const instant = (name) => h('input', { type: 'datetime-local', value: given.get(name) });
+  const instant = (name) => h('input', { type: 'datetime-local', value: toControl(given.get(name)) });
   const types = Object.keys(KINDS).map((type) =>
     h('option', { value: type, selected: type === given.get('type') }, wordsFor(type)),
   );
@@ -26,26 +26,23 @@ export function showActivity(app, root, { signal }) {
     from: instant('from'),
     until: instant('until'),
   };
-  const values = () => Object.fromEntries(Object.entries(controls).map(([name, { value }]) => [name, value]));
+  const filters = () => ({
+    user_id: controls.user_id.value || undefined,
+    by_user_id: controls.by_user_id.value || undefined,
+    type: controls.type.value || undefined,
+    from: toInstant(controls.from.value),
+    until: toInstant(controls.until.value),
+  });
   const history = new History(app, {
     path: '/api/v1/history',
-    filters() {
-      const { user_id, by_user_id, type, from, until } = values();
-      return {
-        user_id: user_id || undefined,
-        by_user_id: by_user_id || undefined,
-        type: type || undefined,
-        from: toInstant(from),
-        until: toInstant(until),
-      };
-    },
+    filters,
     where: ({ workspace_id }) => [h('a', { class: 'workspace', href: workspaceHref(workspace_id) }, h('bdi', {}, workspace_id)), ' '],
     nothing: 'Nothing that fits has happened, as far as is kept.',
     signal,
   });
   for (const control of Object.values(controls)) {
     control.addEventListener('change', () => {
-      app.setQuery(values());
+      app.setQuery(filters());
       history.restart();
     });
   }
@@ -76,5 +73,13 @@ export function showActivity(app, root, { signal }) {
   history.refresh();
 }
 
-/** What was chosen, in the time that is shown, as the API takes it. */
+/** What a control says, in the time that is shown, as the API takes it. In the address it means the same to everybody. */
 const toInstant = (value) => (value ? new Date(isUtc() ? value + 'Z' : value).toISOString() : undefined);
+
+/** The other way round; nothing for what is no instant. */
+function toControl(instant) {
+  const at = new Date(instant ?? NaN);
+  if (Number.isNaN(at.getTime())) return null;
+  const shift = isUtc() ? 0 : at.getTimezoneOffset() * 60_000;
+  return new Date(at.getTime() - shift).toISOString().slice(0, 16);
+}

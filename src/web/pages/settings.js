@@ -13,10 +13,11 @@ const chosen = Object.fromEntries(
 export const isUtc = () => chosen.time === 'utc';
 
 const dress = () => (document.documentElement.dataset.theme = chosen.theme);
+// Before the rest of the console is there.
+dress();
 
 /** Makes the two lists in the foot work. `onTime` is called when other instants are to be shown. */
 export function offerSettings(onTime) {
-  dress();
   for (const name of Object.keys(CHOICES)) {
     const list = document.getElementById(name);
     list.value = chosen[name];
