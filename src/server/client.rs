@@ -9,7 +9,6 @@ use slab::Slab;
 use super::ServerSettings;
 use super::parser::{After, Framer, Version};
 use super::socket::{Output, Peer, Shared, Socket, Written};
-use super::timers::Deadline;
 use crate::events::piece::StreamChunk;
 
 /// How long a finished connection waits for the client to finish too, so that the last answer is not lost with what the
@@ -131,13 +130,6 @@ impl Clients {
         self.slab.iter().map(|(_, client)| client)
     }
 
-    /// Whether `at` is the time of the client's entry among the timers.
-    pub(super) fn has_entry(&self, key: ClientKey, at: Duration) -> bool {
-        self.slab
-            .get(key.slot)
-            .is_some_and(|client| client.key.serial == key.serial && client.deadline.is_entered(at))
-    }
-
     /// Adds a client that `register` can register for its slot.
     pub(super) fn insert(
         &mut self,
@@ -201,7 +193,6 @@ pub(super) struct Client {
     pub(super) framer: Framer,
     pub(super) state: State,
     pub(super) output: Output,
-    pub(super) deadline: Deadline,
     /// Since when it is in its state.
     pub(super) since: Duration,
     /// When it last took some of its output.
@@ -233,7 +224,6 @@ impl Client {
             framer: Framer::default(),
             state: State::Reading(Part::Nothing),
             output: Output::default(),
-            deadline: Deadline::NEVER,
             since: now,
             moved: now,
             // Many have sent something before they are accepted.

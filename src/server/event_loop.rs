@@ -18,7 +18,6 @@ use super::listen::Bound;
 use super::requests::Requests;
 use super::response::Renderer;
 use super::socket::Acceptor;
-use super::timers::Timers;
 use super::{Backend, RUNNING, ServerSettings};
 use crate::metrics::Metrics;
 use crate::time::Clock;
@@ -33,8 +32,8 @@ pub(super) const FIRST_CLIENT: usize = 1_000;
 const EVENTS: usize = 1024;
 /// How many full rounds may put the deadlines off.
 const HURRIED: u32 = 8;
-/// Timer entries that are not worth tidying up.
-const FEW_TIMERS: usize = 4096;
+/// The deadlines are checked at most this often.
+const CHECK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a stop waits for clients to read their last answer.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// Bytes read at a time.
@@ -60,7 +59,8 @@ pub(super) struct EventLoop {
     /// No client can be disconnected for another one before this.
     pub(super) no_room_until: Duration,
     pub(super) clients: Clients,
-    timers: Timers<ClientKey>,
+    /// The earliest deadline of a client, or earlier.
+    check_at: Duration,
     pub(super) forwarder: Forwarder,
     /// The id of the next request.
     pub(super) next_id: u64,
@@ -117,7 +117,7 @@ impl EventLoop {
             accept_again_at: Duration::ZERO,
             no_room_until: Duration::ZERO,
             clients: Clients::default(),
-            timers: Timers::default(),
+            check_at: Duration::MAX,
             forwarder: Forwarder::new(backend.socket.clone(), FORWARDER),
             next_id: 1,
             requests: Requests::default(),
@@ -194,7 +194,8 @@ impl EventLoop {
         }
         let accept = self.must_accept.then_some(self.accept_again_at);
         let farewell = self.stop_by.map(|stop_by| stop_by.min(self.now + FAREWELL));
-        let next = [self.timers.next(), self.forwarder.next_attempt(), accept, farewell];
+        let check = Some(self.check_at).filter(|at| *at < Duration::MAX);
+        let next = [check, self.forwarder.next_attempt(), accept, farewell];
         // Rounded up: to wake just before is to wake twice.
         let wait = next.into_iter().flatten().min()?.saturating_sub(self.now);
         Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
@@ -237,17 +238,21 @@ impl EventLoop {
     }
 
     /// Ends what has taken too long. Everything that has come was processed before.
+    ///
+    /// A deadline moves with each request, nearly always to a later time. So only the earliest one is kept: when it comes,
+    /// all clients are looked at, which takes microseconds.
     fn check_deadlines(&mut self) {
-        while let Some((at, key)) = self.timers.pop(self.now) {
-            if let Some(client) = self.clients.get(key)
-                && self.timers.is_due(at, key, &mut client.deadline, self.now)
-            {
-                self.time_out(key);
-            }
+        if self.now < self.check_at {
+            return;
         }
-        if self.timers.len() > 4 * self.clients.len() + FEW_TIMERS {
-            let clients = &self.clients;
-            self.timers.forget(|at, key| !clients.has_entry(key, at));
+        let (now, is_stopping) = (self.now, self.stop_by.is_some());
+        let due = |client: &Client| client.due(&self.settings, is_stopping);
+        let late = self.clients.iter().filter(|client| due(client).is_some_and(|at| at <= now));
+        let late: Vec<_> = late.map(|client| client.key).collect();
+        let next = self.clients.iter().filter_map(due).filter(|at| *at > now).min();
+        self.check_at = next.map_or(Duration::MAX, |at| at.max(now + CHECK_PAUSE));
+        for key in late {
+            self.time_out(key);
         }
         self.attend();
     }
@@ -275,9 +280,8 @@ impl EventLoop {
     /// Sets the deadline of a client by what it is doing now, and counts its buffers.
     pub(super) fn arm(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
-        let due = client.due(&self.settings, self.stop_by.is_some());
-        if client.deadline.at() != due {
-            self.timers.set(key, &mut client.deadline, due);
+        if let Some(at) = client.due(&self.settings, self.stop_by.is_some()) {
+            self.check_at = self.check_at.min(at);
         }
         let size = client.size();
         self.buffered = self.buffered.saturating_sub(client.counted) + size;

@@ -33,7 +33,6 @@ mod requests;
 mod response;
 mod socket;
 mod socket_path;
-mod timers;
 pub mod tiny;
 
 use std::io;
