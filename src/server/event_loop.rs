@@ -265,7 +265,7 @@ impl EventLoop {
                 self.work(key);
             }
             self.serve_queue();
-            if let Err(fault) = self.forwarder.flush() {
+            if let Err(fault) = self.forwarder.flush(self.poll.registry()) {
                 self.lose_forwarder(&fault);
             }
             for key in std::mem::take(&mut self.writers) {

@@ -14,7 +14,7 @@ use mio::{Interest, Registry, Token};
 
 use super::parser::{Head, Request};
 use super::refusal::Refusal;
-use super::socket::{Output, Peer};
+use super::socket::{Output, Peer, Written};
 use crate::config::TrustedProxy;
 
 /// The header with the id of the request. It is written first, and clients' headers of this name are not forwarded.
@@ -45,14 +45,23 @@ pub(super) struct Forwarder {
     token: Token,
     stream: Option<UnixStream>,
     output: Output,
+    /// It takes no more, until an event says otherwise.
+    is_blocked: bool,
     try_again_at: Duration,
     failures: u32,
 }
 
 impl Forwarder {
     pub(super) fn new(path: PathBuf, token: Token) -> Self {
-        let output = Output::default();
-        Self { path, token, stream: None, output, try_again_at: Duration::ZERO, failures: 0 }
+        Self {
+            path,
+            token,
+            stream: None,
+            output: Output::default(),
+            is_blocked: false,
+            try_again_at: Duration::ZERO,
+            failures: 0,
+        }
     }
 
     /// Whether a request can be forwarded now.
@@ -74,11 +83,15 @@ impl Forwarder {
     }
 
     /// Writes what is queued.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        match &mut self.stream {
-            Some(stream) if !self.output.is_empty() => self.output.write_to(stream).map(drop),
-            Some(_) | None => Ok(()),
+    pub(super) fn flush(&mut self, registry: &Registry) -> io::Result<()> {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.output.is_empty()) else { return Ok(()) };
+        let is_blocked = self.output.write_to(stream)? != Written::All;
+        if is_blocked != self.is_blocked {
+            // Only while it is needed: a Unix socket tells of room whenever the other end has read.
+            self.is_blocked = is_blocked;
+            registry.reregister(stream, self.token, interest(is_blocked))?;
         }
+        Ok(())
     }
 
     /// Checks that nothing came back.
@@ -111,7 +124,7 @@ impl Forwarder {
 
     fn open(&self, registry: &Registry) -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.path)?;
-        registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(&mut stream, self.token, interest(false))?;
         Ok(stream)
     }
 
@@ -119,6 +132,7 @@ impl Forwarder {
     pub(super) fn close(&mut self, now: Duration) {
         self.stream = None;
         self.output = Output::default();
+        self.is_blocked = false;
         self.try_again_at = now + PAUSE;
     }
 
@@ -131,6 +145,10 @@ impl Forwarder {
     pub(super) const fn is_cut_off(&self) -> bool {
         self.failures >= ATTEMPTS
     }
+}
+
+fn interest(is_blocked: bool) -> Interest {
+    if is_blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
 /// Appends the request to `bytes`, with its id and the forwarded headers; nothing if it is refused. Asserted headers get

@@ -67,13 +67,18 @@ pub(super) struct Done {
 /// What became of somebody who waited.
 pub(super) type Told = (Arc<Waiter>, Result<AsOf<Acquired>, Error>);
 
-/// Lets the answers go. A reply that panics loses its own answer and no other.
+/// Gives the answers.
 pub(super) fn answer(to_answer: &Receiver<Done>) {
-    while let Ok(done) = to_answer.recv() {
-        for (job, failure) in done.jobs {
+    to_answer.iter().for_each(Done::answer);
+}
+
+impl Done {
+    /// Gives the answers. A reply that panics loses its own answer and no other.
+    pub(super) fn answer(self) {
+        for (job, failure) in self.jobs {
             in_peace(|| job.answer(failure));
         }
-        for (waiter, answer) in done.told {
+        for (waiter, answer) in self.told {
             in_peace(|| waiter.answer(answer));
         }
     }

@@ -43,6 +43,8 @@ const BATCH: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the end waits for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// So many answers are given at once: that takes less time than to wake the other thread.
+const FEW_ANSWERS: usize = 2;
 /// Most batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
 
@@ -263,10 +265,17 @@ impl Thread {
                 }
             }
         }
-        // The thread that answers ends after this one.
-        let _ = self.done.send(done);
+        self.answer(done);
         let Connected { connection, files, .. } = &mut self.connected;
         files.fold_if_long(connection);
+    }
+
+    fn answer(&self, done: Done) {
+        if done.jobs.len() + done.told.len() <= FEW_ANSWERS {
+            return done.answer();
+        }
+        // The thread that answers ends after this one.
+        let _ = self.done.send(done);
     }
 
     /// All of them together failed.
