@@ -21,26 +21,25 @@
 //! | [`ops`] | the log, and the sweeper that keeps the file small |
 //! | [`auth`] | who is calling: tokens, JWTs, a proxy's word, or nobody's |
 //! | [`web`] | the files that a browser is served |
-//! | [`api`] | the API as one table, and what carries it out; [`api::tiny`] is the only user of `tiny_http` |
-//! | [`server`] | the clients' connections: one event loop, through which only well-formed requests go on |
+//! | [`api`] | the API as one table, and what carries it out |
+//! | [`server`] | HTTP: one event loop owns the client connections; [`server::tiny`] is the only user of `tiny_http` |
 //! | [`cli`] | the program: `serve`, `check`, `token` |
 //!
 //! The data is defined in `schema.sql`, the settings in [`config::settings()`], the API in [`api::routes`].
 //!
 //! # The life of a heartbeat
 //!
-//! The [`server`] reads it, within limits and deadlines, and sends it on in canonical form when it is complete
-//! ([`server::parser`]) → [`api::tiny`] receives it → [`api::dispatch`] finds the operation in [`api::routes`],
-//! checks who sent it ([`auth`]) and what came in ([`api::fields`]) → `api::handlers` call [`app`] → the writer's
-//! queue → inside the transaction [`store::locks`] loads the lock and [`domain::rules`] decides → commit → the answer is
-//! written as JSON ([`api::wire`]) and goes back through the door, which knows by its id whose it is. No step goes
-//! back, and nothing is answered before it is committed.
+//! The event loop of the [`server`] reads it, within limits and deadlines ([`server::parser`]). When it is complete, the
+//! loop registers its id and forwards it in canonical form → [`server::tiny`] receives it, and answers nothing →
+//! [`api::workers`] finds its operation in [`api::routes`] and its sender ([`auth`]) → [`api::dispatch`] checks what came
+//! in ([`api::fields`]) → `api::handlers` call [`app`] → the writer's queue → inside the transaction [`store::locks`] loads
+//! the lock and [`domain::rules`] decides → commit → the [`api::responder`] of the request posts the answer to the
+//! [`api::outbox`] → the event loop finds the client by the id and writes. No step goes back, and nothing is answered
+//! before it is committed.
 //!
-//! Whoever waits for a lock waits at the door: their place in the line is in memory ([`store::queue`]), and the
-//! transaction that ends a lease gives it to the next of them ([`store::waiting`]), so that nobody comes between.
-//!
-//! What takes its time is put off, so that it keeps neither a thread nor the requests behind it waiting: the door keeps
-//! the client's connection, and the answer follows as a letter ([`api::deferred`]).
+//! A request that waits for a lock has its place in the line in memory ([`store::queue`]). The transaction that ends a
+//! lease gives the lock to the first in the line ([`store::waiting`]), so that no other request comes between. Its
+//! responder is used then; meanwhile it costs a socket and no thread.
 
 pub mod time;
 

@@ -107,7 +107,7 @@ codes! {
     StorageFull = (507, "storage_full", "The disk is full"),
 }
 
-/// The codes with which the door refuses what is no request that goes on, whatever operation was meant.
+/// The codes of the refusals by the server, before any operation is found.
 pub const DOOR: &[Code] = &[
     Code::InvalidRequest,
     Code::RequestTimeout,

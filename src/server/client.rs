@@ -7,7 +7,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::ServerSettings;
-use super::parser::{After, Framer, Version};
+use super::parser::{After, Framer, Head, Version};
 use super::socket::{Output, Peer, Shared, Socket, Written};
 use crate::events::piece::StreamChunk;
 
@@ -61,6 +61,18 @@ pub(super) struct Exchange {
     pub(super) after: After,
     pub(super) is_head: bool,
     pub(super) phase: Phase,
+}
+
+impl Exchange {
+    pub(super) fn new(id: u64, head: &Head<'_>) -> Self {
+        let is_head = head.method == "HEAD";
+        Self { id, version: head.version, after: head.after, is_head, phase: Phase::InFlight }
+    }
+
+    /// For a refusal, after which the connection is closed.
+    pub(super) const fn last(is_head: bool) -> Self {
+        Self { id: 0, version: Version::Http11, after: After::Close, is_head, phase: Phase::InFlight }
+    }
 }
 
 /// How far a request is.

@@ -3,7 +3,7 @@
 use super::access_log::Cut;
 use super::client::{Came, ClientKey, Exchange, Part, Phase, Pieces, State};
 use super::event_loop::EventLoop;
-use super::forward::{self, Forwarded};
+use super::forward;
 use super::parser::{After, Progress, Version};
 use super::refusal::Refusal;
 use super::requests::Pending;
@@ -71,69 +71,57 @@ impl EventLoop {
         Step::Done
     }
 
-    /// Parses what has come. Returns nothing when more bytes are needed.
+    /// Parses what has come, and forwards a complete request, or queues it until there is room. Returns nothing when more
+    /// bytes are needed.
     fn parse(&mut self, key: ClientKey) -> Option<Step> {
+        let has_room = self.has_room();
         let client = self.clients.get(key)?;
         let part = match client.framer.progress(&self.settings.limits) {
-            Ok(Progress::Complete(_)) => return Some(self.forward(key)),
+            Ok(Progress::Complete(request)) if has_room => {
+                let exchange = Exchange::new(self.next_id, &request.head);
+                let address =
+                    forward::client_address(client.peer, &request.head, &self.settings.trusted_proxies);
+                let headers = self.backend.headers_of(client.peer);
+                match self.forwarder.send(exchange.id, &request, &headers) {
+                    Ok(bytes) => {
+                        // Registered before the bytes are written.
+                        let status = self.backend.outbox.register(exchange.id, address);
+                        self.requests.insert(exchange.id, Pending { client: key, status, bytes });
+                        self.next_id += 1;
+                        client.framer.consume();
+                        client.continued = false;
+                        client.enter(State::Asked(exchange), self.now);
+                        return Some(Step::Again);
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Ok(Progress::Complete(_)) => {
+                client.enter(State::Queued, self.now);
+                self.queue(key);
+                return Some(Step::Again);
+            }
             Ok(Progress::Body { expects_continue }) => {
                 if expects_continue && !client.continued {
                     client.continued = true;
                     client.output.end().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                     self.writes(key);
                 }
-                Part::Body
+                Ok(Part::Body)
             }
-            Ok(Progress::Head) => Part::Head,
-            Ok(Progress::Nothing) => Part::Nothing,
-            Err(refusal) => {
-                self.refuse(key, refusal);
-                return Some(Step::Done);
-            }
+            Ok(Progress::Head) => Ok(Part::Head),
+            Ok(Progress::Nothing) => Ok(Part::Nothing),
+            Err(refusal) => Err(refusal),
         };
-        let now = self.now;
-        self.clients.get(key)?.is_sending(part, now);
-        None
-    }
-
-    /// Forwards a complete request, or queues it until there is room.
-    fn forward(&mut self, key: ClientKey) -> Step {
-        let has_room = self.has_room();
-        let Some(client) = self.clients.get(key) else { return Step::Done };
-        if !has_room {
-            client.enter(State::Queued, self.now);
-            self.queue(key);
-            return Step::Again;
-        }
-        let (peer, limits) = (client.peer, &self.settings.limits);
-        let Ok(Progress::Complete(request)) = client.framer.progress(limits) else { return Step::Done };
-        let head = &request.head;
-        let id = self.next_id;
-        let address = forward::client_address(peer, head, &self.settings.trusted_proxies);
-        let is_believed = self.backend.believes(peer);
-        let asserted: &[_] = if is_believed { &self.backend.asserted } else { &[] };
-        let headers = Forwarded { wanted: self.backend.wanted, asserted };
-        let exchange = Exchange {
-            id,
-            version: head.version,
-            after: head.after,
-            is_head: head.method == "HEAD",
-            phase: Phase::InFlight,
-        };
-        match self.forwarder.send(id, &request, &headers) {
-            Ok(bytes) => {
-                self.next_id += 1;
-                // Before the bytes are written.
-                let status = self.backend.outbox.register(id, address);
-                self.requests.insert(id, Pending { client: key, status, bytes });
-                client.framer.consume();
-                client.continued = false;
-                client.enter(State::Asked(exchange), self.now);
-                Step::Again
+        match part {
+            Ok(part) => {
+                let now = self.now;
+                self.clients.get(key)?.is_sending(part, now);
+                None
             }
             Err(refusal) => {
                 self.refuse(key, refusal);
-                Step::Done
+                Some(Step::Done)
             }
         }
     }
@@ -228,9 +216,7 @@ impl EventLoop {
             response.headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
             response.headers.push(("Access-Control-Expose-Headers", "Retry-After, X-Request-Id".to_owned()));
         }
-        let phase = Phase::InFlight;
-        let exchange = Exchange { id: 0, version: Version::Http11, after: After::Close, is_head, phase };
-        self.respond(key, &response, exchange);
+        self.respond(key, &response, Exchange::last(is_head));
         self.arm(key);
     }
 

@@ -39,16 +39,6 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// Bytes read at a time.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// What the event loop is made of.
-pub(super) struct Parts {
-    pub(super) bound: Vec<Bound>,
-    pub(super) backend: Backend,
-    pub(super) settings: ServerSettings,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Clock,
-    pub(super) grace: Arc<AtomicU64>,
-}
-
 pub(super) struct EventLoop {
     pub(super) poll: Poll,
     bound: Vec<Bound>,
@@ -89,8 +79,14 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
-        let Parts { mut bound, backend, mut settings, metrics, clock, grace } = parts;
+    pub(super) fn new(
+        mut bound: Vec<Bound>,
+        backend: Backend,
+        mut settings: ServerSettings,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        grace: Arc<AtomicU64>,
+    ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let wake = Arc::clone(&waker);

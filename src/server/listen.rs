@@ -1,4 +1,4 @@
-//! Where the server can be reached: a TCP address, a Unix socket with a path, or sockets handed over by systemd.
+//! Listening sockets: a TCP address, a Unix socket with a path, or sockets handed over by systemd.
 
 use std::fmt;
 use std::io;
@@ -14,14 +14,14 @@ use super::socket_path::SocketPath;
 use crate::config::Listen;
 use crate::error::Error;
 
-/// How many connections may wait to be accepted; more are told to try again, which they do, a second later.
+/// How many connections may wait to be accepted. The system makes clients beyond that try again after a second.
 const BACKLOG: i32 = 4096;
 
-/// A client that says nothing for so long is asked by the system whether it is still there, and as long again until it
-/// is given up: one that waits for an answer has no deadline here, and its machine may be gone.
+/// After this time without traffic the system probes the client; a client that does not answer for as long again is
+/// disconnected. A client that waits for an answer has no other deadline, and its machine may be gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Where it listens.
+/// An address that the server listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// An address and a port.
@@ -39,12 +39,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Bound {
     socket: Listener,
     address: Address,
-    /// What we made; it is removed in the end.
+    /// The path of a Unix socket that this server has created. Dropping it removes the socket.
     _path: Option<SocketPath>,
 }
 
@@ -55,7 +55,7 @@ enum Listener {
 }
 
 impl Bound {
-    /// Listens where the settings say; a Unix socket gets these permissions.
+    /// Listens on the address of the settings. A Unix socket gets these permissions.
     ///
     /// # Errors
     /// [`Error::Internal`] with a sentence for the operator.
@@ -76,7 +76,7 @@ impl Bound {
     /// Takes over the sockets that systemd hands over (`sd_listen_fds(3)`); none when there are none.
     ///
     /// # Errors
-    /// [`Error::Internal`] when one is no socket that listens.
+    /// [`Error::Internal`] if one of them is not a listening socket.
     pub fn handed_over() -> Result<Vec<Self>, Error> {
         let mut sockets = listenfd::ListenFd::from_env();
         (0..sockets.len())
@@ -97,7 +97,7 @@ impl Bound {
             })
     }
 
-    /// Where it listens.
+    /// The address.
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
@@ -123,7 +123,7 @@ impl Bound {
         Ok(Self { socket: Listener::Unix(socket), address, _path: path })
     }
 
-    /// What the door accepts connections with.
+    /// The socket for the event loop.
     pub(super) fn acceptor(&mut self) -> io::Result<Acceptor> {
         match &self.socket {
             Listener::Tcp(socket) => {

@@ -44,9 +44,11 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use self::event_loop::{EventLoop, Parts};
+use self::event_loop::EventLoop;
+use self::forward::Forwarded;
 use self::listen::{Address, Bound};
 use self::parser::Limits;
+use self::socket::Peer;
 use crate::api::outbox::Outbox;
 use crate::config::{self, TrustedProxy};
 use crate::metrics::Metrics;
@@ -113,12 +115,13 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Whether the peer of a connection may say who the user is.
-    fn believes(&self, peer: socket::Peer) -> bool {
-        self.asserted_by.iter().any(|proxy| match peer {
-            socket::Peer::Ip(address) => proxy.covers(address),
-            socket::Peer::Local => *proxy == TrustedProxy::Local,
-        })
+    /// The headers that are forwarded for this peer. Trusted proxies may say who the user is.
+    fn headers_of(&self, peer: Peer) -> Forwarded<'_> {
+        let is_trusted = self.asserted_by.iter().any(|proxy| match peer {
+            Peer::Ip(address) => proxy.covers(address),
+            Peer::Local => *proxy == TrustedProxy::Local,
+        });
+        Forwarded { wanted: self.wanted, asserted: if is_trusted { &self.asserted } else { &[] } }
     }
 }
 
@@ -148,8 +151,8 @@ impl Server {
     ) -> io::Result<Self> {
         let addresses = bound.iter().map(|bound| bound.address().clone()).collect();
         let grace = Arc::new(AtomicU64::new(RUNNING));
-        let parts = Parts { bound, backend, settings, metrics, clock, grace: Arc::clone(&grace) };
-        let (event_loop, waker) = EventLoop::new(parts)?;
+        let (event_loop, waker) =
+            EventLoop::new(bound, backend, settings, metrics, clock, Arc::clone(&grace))?;
         let run = move || event_loop.run_to_the_end();
         let thread = Builder::new().name("event loop".to_owned()).spawn(run)?;
         Ok(Self { thread, waker, grace, addresses })

@@ -1,14 +1,14 @@
 //! Bytes → a request, or a refusal. Pure: no sockets, no clock.
 //!
-//! Where a request ends is the one thing that a server and whatever stands before it must never see differently
-//! (request smuggling). So there is one reading of the bytes, by the letter of RFC 9112, and what leaves room for
-//! another is refused: a line that does not end in CR LF, a length that is not one number, any `Transfer-Encoding`.
+//! A server and the proxy before it must agree where a request ends (request smuggling). So the bytes are parsed by the
+//! letter of RFC 9112, and everything ambiguous is refused: a line that does not end in CR LF, a length that is not one
+//! number, any `Transfer-Encoding`.
 
 use std::ops::Range;
 
 use super::refusal::Refusal;
 
-/// What a request may measure.
+/// Limits of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most bytes of the request line and the headers, with the empty line after them.
@@ -34,7 +34,7 @@ pub enum Version {
     Http11,
 }
 
-/// What becomes of the connection after the answer (RFC 9112 §9.3).
+/// What happens to the connection after the answer (RFC 9112 §9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
     /// It stays open for the next request.
@@ -50,13 +50,13 @@ pub struct Head<'a> {
     pub method: &'a str,
     /// The path and the query, or `*`; visible ASCII.
     pub target: &'a str,
-    /// What the client speaks.
+    /// The version of HTTP.
     pub version: Version,
-    /// Names and values as they came, without the white space around them.
+    /// Names and values as they came, without the white space around values.
     pub headers: Vec<(&'a str, &'a [u8])>,
     /// Bytes of the body.
     pub body_length: usize,
-    /// What becomes of the connection.
+    /// What happens to the connection after the answer.
     pub after: After,
     /// Whether the client waits for a `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -71,7 +71,7 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// How far the bytes that have come are a request.
+/// How much of a request has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress<'a> {
     /// Nothing has come.
@@ -94,14 +94,14 @@ enum Stage {
     Start,
     /// The empty line was skipped.
     AfterEmptyLine,
-    /// In the head; bytes up to here were looked at.
+    /// In the head; the bytes up to here were checked.
     Head(usize),
     /// The head ends here, and the body there.
     Body(usize, usize),
     Refused(Refusal),
 }
 
-/// The bytes of one client, as they come.
+/// Splits the bytes of one client into requests.
 #[derive(Debug, Default)]
 pub struct Framer {
     input: Vec<u8>,
@@ -114,7 +114,7 @@ impl Framer {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Bytes that have come and were not consumed.
+    /// The number of bytes that were not consumed.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.input.len()
@@ -126,22 +126,22 @@ impl Framer {
         self.input.is_empty()
     }
 
-    /// What the buffer takes of the memory (bytes).
+    /// The size of the buffer (bytes).
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.input.capacity()
     }
 
-    /// Whether it is a `HEAD` that is coming, as far as can be seen.
+    /// Whether the next request seems to be a `HEAD`.
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.input.starts_with(b"HEAD ")
     }
 
-    /// How far the next request has come.
+    /// How much of the next request has come.
     ///
     /// # Errors
-    /// Why it is none. The same from then on.
+    /// Why it is malformed. The same from then on.
     pub fn progress(&mut self, limits: &Limits) -> Result<Progress<'_>, Refusal> {
         let head_end = match self.find_head(limits) {
             Ok(Some(head_end)) => head_end,
@@ -169,19 +169,19 @@ impl Framer {
         Err(refusal)
     }
 
-    /// Whether the head has come and the body has not: [`Framer::progress`] has nothing new to tell before it has.
+    /// Whether the head is complete and the body is not. [`Framer::progress`] returns nothing new until it is.
     #[must_use]
     pub const fn waits_for_body(&self) -> bool {
         matches!(self.stage, Stage::Body(_, end) if self.input.len() < end)
     }
 
-    /// Lets go of the request that was complete; what follows it stays.
+    /// Removes the complete request; what follows it stays.
     pub fn consume(&mut self) {
         if let Stage::Body(_, end) = self.stage
             && end <= self.input.len()
         {
             if end == self.input.len() {
-                // A client that says nothing takes no memory.
+                // A silent client takes no memory.
                 self.input = Vec::new();
             } else {
                 self.input.drain(..end);
@@ -190,7 +190,7 @@ impl Framer {
         }
     }
 
-    /// Lets go of all bytes, for a connection whose requests are of no more interest.
+    /// Removes all bytes, of a connection that is about to end.
     pub fn discard(&mut self) {
         self.input = Vec::new();
     }
@@ -219,7 +219,7 @@ fn part(bytes: &[u8], range: Range<usize>) -> &[u8] {
     bytes.get(range).unwrap_or_default()
 }
 
-/// Where the head ends, looked for from `seen` on: each byte is looked at once, however slowly they come.
+/// Where the head ends, searched from `seen` on: each byte is checked once, however slowly they come.
 fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
     if input.first() == Some(&0x16) {
         return Err(Refusal::Tls);
@@ -244,12 +244,12 @@ fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>,
     Ok(None)
 }
 
-/// What of the head is too large.
+/// Which part of the head is too large.
 fn too_large(input: &[u8]) -> Refusal {
     if input.contains(&b'\n') { Refusal::HeadersTooLarge } else { Refusal::UriTooLong }
 }
 
-/// The head of these bytes, which end with its empty line.
+/// Parses a head, which ends with its empty line.
 fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
     let mut space = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let space = space.get_mut(..limits.headers).unwrap_or_default();
@@ -257,7 +257,7 @@ fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
     match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(Refusal::Header),
-        Err(error) => return Err(because(error, bytes)),
+        Err(error) => return Err(refusal_of(error, bytes)),
     }
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(Refusal::RequestLine);
@@ -281,7 +281,7 @@ fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
     })
 }
 
-fn because(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::HeadersTooLarge,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::Header,
@@ -293,7 +293,7 @@ fn because(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends in the name of another version, so that it is no nonsense.
+/// Whether the request line ends in another version of HTTP, and is otherwise fine.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let word = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
@@ -312,7 +312,7 @@ impl<'a> Fields<'_, 'a> {
 
 /// The path and query of a target in origin-form or absolute-form (RFC 9112 §3.2.1, §3.2.2), or the `*` of `OPTIONS`.
 fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, Refusal> {
-    // A fragment is never sent; and what is beyond ASCII is percent-encoded (RFC 3986 §2.1).
+    // A fragment is never sent, and what is not ASCII is percent-encoded (RFC 3986 §2.1).
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Refusal::Target);
     }
@@ -343,7 +343,7 @@ fn host(fields: &Fields<'_, '_>, version: Version) -> Result<(), Refusal> {
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2), as far as its characters go.
+/// Whether the characters are those of `uri-host [ ":" port ]` (RFC 9110 §7.2).
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%[]".contains(byte))
 }

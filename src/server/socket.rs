@@ -10,16 +10,16 @@ use mio::{Interest, Registry, Token};
 
 use crate::events::piece::StreamChunk;
 
-/// What the system keeps for each client that does not read (bytes): enough for nearly every answer, and not the
-/// megabytes that it would give to each of thousands, until it has none left for the others.
+/// The send buffer of each client in the system (bytes). It fits nearly every answer. The default grows to megabytes for
+/// a client that does not read, until the system has no memory for the others.
 pub(super) const SEND_BYTES: usize = 64 * 1024;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// One with an address.
+    /// A TCP client.
     Ip(IpAddr),
-    /// A process on this machine, by a Unix socket.
+    /// A client of a Unix socket.
     Local,
 }
 
@@ -34,12 +34,12 @@ impl Acceptor {
     pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => listener.accept().map(|(stream, address)| {
-                // An answer is one write. Where it cannot be set, it is only slower.
+                // An answer is one write. Without this option it is only slower.
                 let _ = stream.set_nodelay(true);
                 (Socket::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
             }),
             Self::Unix(listener) => listener.accept().map(|(stream, _)| {
-                // It does not inherit this, as a TCP connection does.
+                // A Unix socket does not inherit this from its listener.
                 let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BYTES);
                 (Socket::Unix(stream), Peer::Local)
             }),
@@ -62,9 +62,9 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// No more is sent.
+    /// Finishes the sending side.
     pub(super) fn finish(&self) {
-        // Whoever is gone already needs not be told.
+        // It fails if the client is gone already.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
@@ -109,19 +109,19 @@ impl Write for Socket {
     }
 }
 
-/// What came of trying to write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     /// All of it.
     All,
-    /// This many bytes; the other end takes no more just now.
+    /// This many bytes; the socket takes no more now.
     Blocked(usize),
 }
 
-/// Parts that are sent at once.
+/// Most parts of one write.
 const PARTS: usize = 64;
 
-/// A piece on its way out.
+/// A piece in the output.
 #[derive(Debug)]
 pub(super) enum Shared {
     /// As a chunk.
@@ -139,13 +139,13 @@ impl Shared {
     }
 }
 
-/// Bytes on their way out: first its own, then pieces that it shares with others, then its own again.
+/// Bytes to be sent: first its own, then pieces that are shared with other clients, then its own again.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     shared: VecDeque<Shared>,
     after: Vec<u8>,
-    /// How much of what is first was sent.
+    /// How much of the first part was sent.
     sent: usize,
     shared_bytes: usize,
 }
@@ -155,27 +155,27 @@ impl Output {
         self.bytes.is_empty() && self.shared.is_empty() && self.after.is_empty()
     }
 
-    /// Its own bytes that are kept.
+    /// The number of its own bytes.
     pub(super) const fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// What it takes of the memory by itself (bytes).
+    /// The size of its own buffers (bytes).
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity() + self.after.capacity() + self.shared.capacity() * size_of::<Shared>()
     }
 
-    /// What it keeps of pieces (bytes).
+    /// The size of the pieces (bytes).
     pub(super) const fn shared_bytes(&self) -> usize {
         self.shared_bytes
     }
 
-    /// Where more is put.
+    /// The buffer for more bytes.
     pub(super) fn end(&mut self) -> &mut Vec<u8> {
         if self.shared.is_empty() { &mut self.bytes } else { &mut self.after }
     }
 
-    /// Puts a piece at the end. Returns how many bytes that is.
+    /// Appends a piece. Returns its size in bytes.
     pub(super) fn share(&mut self, piece: Shared) -> usize {
         let length = piece.bytes().len();
         if self.after.is_empty() {
@@ -187,7 +187,7 @@ impl Output {
         length
     }
 
-    /// Sends what the other end takes.
+    /// Writes what the socket takes.
     pub(super) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<Written> {
         let mut all = 0;
         while !self.is_empty() {
@@ -198,7 +198,7 @@ impl Output {
                     self.was_sent(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // What was sent does not stay, once it is the greater part.
+                    // Sent bytes are removed when they are the greater part.
                     if !self.bytes.is_empty() && self.sent > self.bytes.len() / 2 {
                         self.bytes.drain(..self.sent);
                         self.bytes.shrink_to(self.bytes.len() * 2);

@@ -1,4 +1,4 @@
-//! A Unix socket that has a path: how it gets it, and how it is given up.
+//! Unix sockets with a path: creates and removes them.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -7,21 +7,21 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often, and how far apart, another is waited for that starts at the same time.
+/// How often, and how far apart, another server that starts at the same time is waited for.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The path of a socket of ours. It is removed with this, unless somebody else has it by then.
+/// The path of a socket that this server has created. Dropping it removes the socket, unless it was replaced.
 #[derive(Debug)]
 pub(super) struct SocketPath {
     path: PathBuf,
-    /// The device and the number of the file.
+    /// The device and the inode of the socket.
     file: (u64, u64),
 }
 
 impl SocketPath {
-    /// Listens on a socket with this path and these permissions. A socket that nobody serves any more is replaced;
-    /// one that is served, or is no socket, is not.
+    /// Listens on a socket with this path and these permissions. Replaces a socket that no process serves any more, and
+    /// nothing else.
     pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(Self, UnixListener)> {
         SocketAddr::from_pathname(path).map_err(|_| {
             io::Error::other(format!(
@@ -29,13 +29,13 @@ impl SocketPath {
                 path.as_os_str().len()
             ))
         })?;
-        // Two that start at once take turns, as long as nobody holds them up.
+        // Two servers that start at once take turns, unless one of them hangs.
         let _turn = turn(path);
         if !is_free(path)? {
             return Err(io::Error::other("another server listens there; stop it, or give another path"));
         }
         let _ = fs::remove_file(path);
-        // It gets its name when it has its permissions, so that nobody comes in before; unless there is no room for
+        // It gets its name after its permissions, so that no other user connects before; unless there is no room for
         // another name.
         let unnamed = path.with_file_name(format!(".{:x}", std::process::id()));
         if SocketAddr::from_pathname(&unnamed).is_err() {
@@ -43,7 +43,7 @@ impl SocketPath {
             return Ok((Self::named(path, mode)?, socket));
         }
         if is_free(&unnamed)? {
-            // Left by one with our process id who was killed just here.
+            // Left by a server with the same process id that was killed just here.
             let _ = fs::remove_file(&unnamed);
         }
         let socket = UnixListener::bind(&unnamed)?;
@@ -75,7 +75,7 @@ impl Drop for SocketPath {
     }
 }
 
-/// Locks the directory of a path, unless somebody else keeps it locked for long.
+/// Locks the directory of a path, unless another process keeps it locked.
 fn turn(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = File::open(directory).ok()?;
@@ -88,7 +88,7 @@ fn turn(path: &Path) -> Option<File> {
     None
 }
 
-/// Whether nothing is there, or a socket that nobody serves any more.
+/// Whether nothing is there, or a socket that no process serves any more.
 fn is_free(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
@@ -98,7 +98,7 @@ fn is_free(path: &Path) -> io::Result<bool> {
         }
         Ok(_) => {}
     }
-    // One that does not wait: a server may be there and too busy to answer.
+    // Without blocking: a server may be there and too busy to accept.
     match mio::net::UnixStream::connect(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
