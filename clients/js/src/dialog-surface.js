@@ -78,7 +78,6 @@ export class Surface {
     this.tick();
     if (old?.key === panel.key && old.title === panel.title && String(old.text) === String(panel.text)) return;
     if (hadFocus && old?.key !== panel.key) this.focus();
-    if (hadFocus && old?.key !== panel.key) this.focus();
     // Of a dialog that opens a screen reader tells by itself.
     else if (old || this.root.localName !== 'dialog') write(this.heard, [panel.title, ...panel.text].join(' '));
   }
@@ -145,3 +144,11 @@ function write(node, text) {
 /** A name, or what somebody wrote, that stands in a sentence: as it is isolated in Unicode (FSI, PDI).
  * @param {string} text */
 export const isolate = (text) => `\u2068${text.replace(/[\u2066-\u2069\u202a-\u202e]/g, '')}\u2069`;
+
+/** The element that has the focus, through all shadow roots.
+ * @param {Document | ShadowRoot} root @returns {HTMLElement | null} */
+export function focusedIn(root) {
+  const { activeElement } = root;
+  const inner = activeElement?.shadowRoot ? focusedIn(activeElement.shadowRoot) : null;
+  return inner ?? (activeElement instanceof HTMLElement ? activeElement : null);
+}

@@ -1,7 +1,8 @@
 import { Alert, askToNotify } from './dialog-alert.js';
+import { isSessionHere, placeInQueue } from './dialog-lookup.js';
 import { asking, notice } from './dialog-panels.js';
 import { STYLE } from './dialog-style.js';
-import { Surface, element } from './dialog-surface.js';
+import { Surface, element, focusedIn } from './dialog-surface.js';
 import { TEXTS } from './dialog-texts.js';
 import { age } from './dialog-time.js';
 import { Refusal } from './refusal.js';
@@ -179,7 +180,7 @@ export class LockhouseDialog extends Base {
     if (this.#isOpen || !this.isConnected || !this.#lock || this.#lock.state === 'held') return;
     this.#isOpen = true;
     this.#render();
-    const before = deepest(document);
+    const before = focusedIn(document);
     if (this.hasAttribute('inline')) {
       this.#veil.hidden = false;
       this.#dialog.setAttribute('open', '');
@@ -298,8 +299,7 @@ export class LockhouseDialog extends Base {
   async #findNear(session) {
     if (session === this.#near.session) return;
     this.#near = { session, is: false };
-    const { held } = (await navigator.locks?.query().catch(() => undefined)) ?? {};
-    if (this.#near.session !== session || !held?.some(({ name }) => name === 'lockhouse session ' + session)) return;
+    if (!(await isSessionHere(session)) || this.#near.session !== session) return;
     this.#near.is = true;
     this.#render();
   }
@@ -308,11 +308,9 @@ export class LockhouseDialog extends Base {
     const lock = this.#lock;
     if (!lock) return;
     this.#place ??= { at: 0, of: 0 };
-    const { waiting } = await lock.client.request('GET', `/api/v1/workspaces/${encodeURIComponent(lock.workspaceId)}/presence`).catch(() => ({}));
-    if (lock !== this.#lock || lock.view.state !== 'waiting' || !Array.isArray(waiting)) return;
-    const { client: { userId }, sessionId } = lock;
-    const at = 1 + waiting.findIndex(({ user_id, session_id }) => user_id === userId && (session_id === null || session_id === sessionId));
-    this.#place = { at, of: waiting.length };
+    const place = await placeInQueue(lock);
+    if (!place || lock !== this.#lock || lock.view.state !== 'waiting') return;
+    this.#place = place;
     this.#render();
   }
 
@@ -414,13 +412,6 @@ export class LockhouseDialog extends Base {
       readOnly: () => this.#readOnly(),
     };
   }
-}
-
-/** @param {Document | ShadowRoot} root @returns {HTMLElement | null} */
-function deepest(root) {
-  const { activeElement } = root;
-  const inner = activeElement?.shadowRoot ? deepest(activeElement.shadowRoot) : null;
-  return inner ?? (activeElement instanceof HTMLElement ? activeElement : null);
 }
 
 globalThis.customElements?.get('lockhouse-dialog') ?? globalThis.customElements?.define('lockhouse-dialog', LockhouseDialog);

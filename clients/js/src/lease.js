@@ -1,7 +1,7 @@
-import { hasEnded, heartbeat } from './claim.js';
+import { hasEnded, heartbeat } from './api.js';
 import { moment, since } from './clock.js';
 import { backoff, isPassing } from './retry.js';
-import { ENDINGS, holderOf, who } from './view.js';
+import { ENDINGS, holderOf, who } from './snapshot.js';
 
 /** Longest time between two heartbeats, and how long one may take (milliseconds). */
 const LONGEST_MS = 30_000;
@@ -15,7 +15,7 @@ const KNOCKED_MS = 10_000;
 const margin = (forMs) => Math.min(1_000, forMs / 10);
 
 /** @typedef {import('./client.js').Lock} Lock */
-/** @typedef {import('./view.js').Loss} Loss */
+/** @typedef {import('./snapshot.js').Loss} Loss */
 /** What becomes of a lease. Of one that was stopped, or that has ended, nothing more is told.
  * @typedef {object} Told
  * @property {(knock: import('./client.js').Knock | null) => void} onKnock who asks for it, as often as the server says so.
@@ -39,14 +39,14 @@ export class Lease {
   #from = moment();
   /** @type {import('./clock.js').Moment} */ #sentAt;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
-  /** @type {import('./claim.js').Claim} */ #claim;
+  /** @type {import('./api.js').Caller} */ #caller;
   /** @type {Lock} */ #lock;
   /** @type {Told} */ #told;
 
-  /** @param {import('./claim.js').Claim} claim @param {import('./claim.js').Grant} grant @param {Told} told */
-  constructor(claim, { lock, sentAt }, told) {
+  /** @param {import('./api.js').Caller} caller @param {import('./api.js').Grant} grant @param {Told} told */
+  constructor(caller, { lock, sentAt }, told) {
     this.fence = lock.fence;
-    this.#claim = claim;
+    this.#caller = caller;
     this.#lock = lock;
     this.#told = told;
     this.#sentAt = sentAt;
@@ -92,7 +92,7 @@ export class Lease {
    * @param {string} type @param {import('./events.js').LockEvent} event */
   hear(type, { at, fence, lock, session_id, by_user_id, by_name, detail: { to_user_id } }) {
     if (fence !== this.fence) return;
-    const { client: { userId }, wish } = this.#claim;
+    const { client: { userId }, wish } = this.#caller;
     const reason = ENDINGS[type];
     this.#hasHeard = true;
     if (reason === 'expired') {
@@ -120,7 +120,7 @@ export class Lease {
 
   /** @param {string} session_id @param {number} fence */
   #goElsewhere(session_id, fence) {
-    const { userId, userName } = this.#claim.client;
+    const { userId, userName } = this.#caller.client;
     this.#lose('taken_over', who(userId, userName), { ...this.#lock, session_id, fence });
   }
 
@@ -168,10 +168,10 @@ export class Lease {
     this.#isBeating = true;
     this.#hasHeard = false;
     try {
-      const { value, sentAt } = await heartbeat(this.#claim, this.fence, isActive, { retryForMs: 0, timeoutMs: BEAT_MS });
+      const { value, sentAt } = await heartbeat(this.#caller, this.fence, isActive, { retryForMs: 0, timeoutMs: BEAT_MS });
       if (!this.#forMs) return;
       this.#renewed(sentAt, value.expires_in_ms);
-      if (value.session_id && value.session_id !== this.#claim.wish.session_id) this.#goElsewhere(value.session_id, this.fence);
+      if (value.session_id && value.session_id !== this.#caller.wish.session_id) this.#goElsewhere(value.session_id, this.fence);
       // The answer may be of before what was heard.
       else if (this.#hasHeard) this.#isHurried = true;
       else this.#heed(value.knock);

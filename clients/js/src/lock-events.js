@@ -2,7 +2,7 @@
  * `isNew` is false if the same lease came back and nobody else can have changed anything; `lost`; `knock` when somebody asks for the
  * lock; `declined` when the holder keeps it, with the time until one can ask again (milliseconds); `draft` when what was typed and not saved was found, or the person has chosen.
  * @typedef {{
- *   change: import('./view.js').View, held: { fence: number, isNew: boolean }, lost: import('./view.js').Loss,
+ *   change: import('./snapshot.js').View, held: { fence: number, isNew: boolean }, lost: import('./snapshot.js').Loss,
  *   knock: import('./client.js').Knock, declined: { againInMs: number },
  *   draft: import('./draft.js').Found | null,
  * }} LockEvents */

@@ -1,18 +1,20 @@
-import { acquire, giveBack, isHere, isMine } from './claim.js';
-import { Effort, comeBack, standInLine } from './efforts.js';
+import { acquire, releaseUnwanted, isHere, isMine } from './api.js';
+import { Attempt, reclaim, waitInQueue } from './acquire-loop.js';
 import { Lease } from './lease.js';
+import { LeaseHistory } from './lease-history.js';
 import { LockEventTarget } from './lock-events.js';
 import { NotHeld, isRefusal } from './refusal.js';
-import { sleep } from './retry.js';
+import { ReleaseHook } from './release-hook.js';
 import { tabSession } from './session.js';
-import { Sight } from './sight.js';
-import { tabsOf } from './tabs.js';
-import { ENDINGS, holderOf } from './view.js';
+import { LockState } from './state.js';
+import { tabLeaderOf } from './tab-leader.js';
+import { holderOf } from './snapshot.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
-/** @typedef {import('./view.js').Loss} Loss */
-/** @typedef {import('./view.js').State} State */
-/** @typedef {import('./view.js').View} View */
+/** @typedef {import('./snapshot.js').Loss} Loss */
+/** @typedef {import('./snapshot.js').State} State */
+/** @typedef {import('./snapshot.js').View} View */
+/** @typedef {import('./release-hook.js').BeforeRelease} BeforeRelease */
 /** @typedef {object} LockOptions
  * @property {number} [ttlMs] how long a lease is; without it, as long as the server says.
  * @property {string} [note] what others are shown.
@@ -21,27 +23,17 @@ import { ENDINGS, holderOf } from './view.js';
  * @property {boolean} [releaseOnClose] release when the page is closed: true, unless it says false.
  * @property {BeforeRelease} [beforeRelease] see {@link WorkspaceLock.beforeRelease}.
  */
-/** Why the lock is about to go: the person hands it over or releases it, or it passes to who asked.
- * @typedef {(why: 'handover' | 'release' | 'grant') => unknown} BeforeRelease */
-
-/** So long the app has to save before the lock goes (milliseconds). */
-const BEFORE_MS = 5_000;
-
 /** One workspace, as this tab sees it. It renews what it has by itself until it is told to release or to close.
  * For its events see {@link import('./lock-events.js').LockEvents}. */
 export class WorkspaceLock extends LockEventTarget {
-  /** @type {import('./claim.js').Claim} */ #claim;
-  /** What it knows. @type {Sight} */ #now;
+  /** @type {import('./api.js').Caller} */ #caller;
+  /** What it knows. @type {LockState} */ #now;
   /** What it has. @type {Lease | null} */ #lease = null;
-  /** The fence that it had last. */ #last = 0;
-  /** Whether nobody else is known to have had it since. */ #isIntact = false;
-  /** The newest that is known to have been ended by somebody; that does not come back. */ #over = 0;
-  /** What was begun last. */ #effort = new Effort(false);
+  /** What this tab knows of its earlier leases. */ #history = new LeaseHistory();
+  /** What was begun last. */ #attempt = new Attempt(false);
   /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
   #closing = new AbortController();
-  /** The app saves. @type {Promise<unknown> | null} */ #preparing = null;
-  /** Until shortly before it passes on by itself, and when that is. @type {ReturnType<typeof setTimeout> | undefined} */ #due;
-  /** @type {string | null} */ #dueAt = null;
+  #hook = new ReleaseHook(() => this.beforeRelease);
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
   constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true, beforeRelease } = {}) {
@@ -57,10 +49,10 @@ export class WorkspaceLock extends LockEventTarget {
     this.draft = null;
     const session = sessionId === undefined ? tabSession() : null;
     const wish = { get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
-    this.#claim = { client, workspaceId, wish, ready: async () => session?.ready };
-    this.#now = new Sight(this.#claim, () => this.#changed());
+    this.#caller = { client, workspaceId, wish, ready: async () => session?.ready };
+    this.#now = new LockState(this.#caller, () => this.#changed());
     /** @private */
-    this.tabs = tabsOf(client);
+    this.tabs = tabLeaderOf(client);
     /** What there is to show. @type {View} */
     this.view = this.#now.view;
     const { signal } = this.#closing;
@@ -89,7 +81,7 @@ export class WorkspaceLock extends LockEventTarget {
   /** What tells this tab from others. It may change when the page was just opened, or is back from the back-forward cache: then another
    * tab has the name. */
   get sessionId() {
-    return this.#claim.wish.session_id;
+    return this.#caller.wish.session_id;
   }
 
   /** Where it stands now. It is found out anew each time: no timer has to run for a lease to be over. */
@@ -131,8 +123,8 @@ export class WorkspaceLock extends LockEventTarget {
    * @returns {Promise<State>} */
   async acquire() {
     if (['held', 'waiting'].includes(this.state)) return this.#now.state;
-    const effort = this.#begin(true);
-    if (!(await this.#now.findsElsewhere())) await this.#ask({}, effort);
+    const attempt = this.#begin(true);
+    if (!(await this.#now.findsElsewhere())) await this.#ask({}, attempt);
     return this.state;
   }
 
@@ -140,19 +132,19 @@ export class WorkspaceLock extends LockEventTarget {
    * @returns {Promise<State>} */
   async wait() {
     if (this.state === 'held') return 'held';
-    if (this.#effort.line) return this.#effort.line;
-    const effort = this.#begin(true);
-    if ((await this.#now.findsElsewhere()) || effort.signal.aborted) return this.state;
-    return this.#standIn(effort);
+    if (this.#attempt.line) return this.#attempt.line;
+    const attempt = this.#begin(true);
+    if ((await this.#now.findsElsewhere()) || attempt.signal.aborted) return this.state;
+    return this.#waitInQueue(attempt);
   }
 
   /** Asks the holder to hand it over, and stands in line meanwhile.
    * @param {string} [message] @returns {Promise<State>} */
   async ask(message) {
     if (this.state === 'held') return 'held';
-    const { line } = this.#effort;
-    const effort = line ? this.#effort : this.#begin(true);
-    if ((!line && (await this.#now.findsElsewhere())) || effort.signal.aborted) return this.state;
+    const { line } = this.#attempt;
+    const attempt = line ? this.#attempt : this.#begin(true);
+    if ((!line && (await this.#now.findsElsewhere())) || attempt.signal.aborted) return this.state;
     this.#now.hasAsked = true;
     this.#now.wait();
     try {
@@ -163,14 +155,14 @@ export class WorkspaceLock extends LockEventTarget {
       if (isRefusal(error, 'knock_too_soon')) {
         // The place in line stays, or is taken all the same.
         this.#now.hasAsked = false;
-        if (!effort.signal.aborted) (line ?? this.#standIn(effort)).catch(() => {});
+        if (!attempt.signal.aborted) (line ?? this.#waitInQueue(attempt)).catch(() => {});
         throw error;
       } else if (!isRefusal(error, 'lock_not_found')) {
-        if (!effort.signal.aborted) this.cancel();
+        if (!attempt.signal.aborted) this.cancel();
         throw error;
       }
     }
-    return effort.signal.aborted ? this.state : (line ?? this.#standIn(effort));
+    return attempt.signal.aborted ? this.state : (line ?? this.#waitInQueue(attempt));
   }
 
   /** Waits no longer. */
@@ -182,17 +174,17 @@ export class WorkspaceLock extends LockEventTarget {
   /** Takes it from its holder, if that is still whom the person saw; from another tab of the same person, too.
    * @returns {Promise<State>} */
   async takeOver() {
-    const effort = this.#begin(true);
+    const attempt = this.#begin(true);
     const { holder, isOtherTab, revision } = this.#now;
     const force = holder ? { force: true, expected_fence: holder.fence } : {};
     try {
-      await this.#ask(isOtherTab ? {} : force, effort);
+      await this.#ask(isOtherTab ? {} : force, attempt);
       // Where sessions are kept apart, this person's other tab is somebody else.
-      if (isOtherTab && this.state !== 'held') await this.#ask(force, effort);
+      if (isOtherTab && this.state !== 'held') await this.#ask(force, attempt);
     } catch (error) {
       if (!isRefusal(error, 'fence_mismatch')) throw error;
       // It has moved on: the person is to see to whom.
-      if (!effort.signal.aborted) this.#now.see(revision === this.#now.revision ? error.problem.lock : this.#now.holder, true);
+      if (!attempt.signal.aborted) this.#now.see(revision === this.#now.revision ? error.problem.lock : this.#now.holder, true);
     }
     return this.state;
   }
@@ -201,7 +193,7 @@ export class WorkspaceLock extends LockEventTarget {
    * @param {string} [userId] */
   async handOver(userId) {
     const fence = this.#fence();
-    await this.#prepare('handover');
+    await this.#hook.run('handover');
     const { lock } = await this.client.handover(this.workspaceId, { fence, ...(userId !== undefined && { to_user_id: userId }) });
     if (this.#lease?.fence === fence) this.#letGo(lock);
   }
@@ -217,7 +209,7 @@ export class WorkspaceLock extends LockEventTarget {
 
   /** Releases it. */
   async release() {
-    if (this.#lease && this.beforeRelease) await this.#prepare('release');
+    if (this.#lease && this.beforeRelease) await this.#hook.run('release');
     await this.#release();
   }
 
@@ -234,7 +226,7 @@ export class WorkspaceLock extends LockEventTarget {
 
   /** Has nothing more to do with it: releases what it has, and is told nothing more. */
   async close() {
-    if (this.#lease && this.beforeRelease) await this.#prepare('release').catch(() => {});
+    if (this.#lease && this.beforeRelease) await this.#hook.run('release').catch(() => {});
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
     await this.#release();
@@ -247,20 +239,9 @@ export class WorkspaceLock extends LockEventTarget {
     else await this.#now.read();
   }
 
-  /** Lets the app save. @param {Parameters<BeforeRelease>[0]} why */
-  #prepare(why) {
-    this.#preparing ??= Promise.race([(async () => this.beforeRelease?.(why))(), sleep(BEFORE_MS)]).finally(() => (this.#preparing = null));
-    return this.#preparing;
-  }
-
   /** Somebody asks for it, or nobody does any more. @param {import('./client.js').Knock | null} knock */
   #heed(knock) {
-    const at = knock?.auto_grant_at ?? null;
-    if (at !== this.#dueAt) {
-      clearTimeout(this.#due);
-      if (knock && at) this.#due = setTimeout(() => this.#prepare('grant').catch(() => {}), Math.max(0, (knock.auto_grant_in_ms ?? 0) - BEFORE_MS));
-    }
-    this.#dueAt = at;
+    this.#hook.schedule(knock);
     if (this.#now.ask(knock)) this.#tell('knock', knock);
   }
 
@@ -288,20 +269,20 @@ export class WorkspaceLock extends LockEventTarget {
    * @param {boolean} isWanted */
   #begin(isWanted) {
     if (this.#closing.signal.aborted && isWanted) throw new Error('This WorkspaceLock is closed.');
-    this.#effort.abort();
+    this.#attempt.abort();
     this.#now.hasAsked = false;
-    return (this.#effort = new Effort(isWanted));
+    return (this.#attempt = new Attempt(isWanted));
   }
 
-  /** @param {object} more @param {Effort} effort */
-  async #ask(more, effort) {
+  /** @param {object} more @param {Attempt} attempt */
+  async #ask(more, attempt) {
     const { revision } = this.#now;
     try {
-      this.#granted(await acquire(this.#claim, more));
+      this.#granted(await acquire(this.#caller, more));
       // What has happened since may be what ended it.
       if (revision !== this.#now.revision) this.#lease?.hurry();
     } catch (error) {
-      const isHere = !effort.signal.aborted;
+      const isHere = !attempt.signal.aborted;
       if (!isRefusal(error, 'lock_held')) {
         if (isHere) this.#now.waitNoLonger();
         throw error;
@@ -312,55 +293,53 @@ export class WorkspaceLock extends LockEventTarget {
   }
 
   /** It was granted, perhaps when it was not wanted any more.
-   * @param {import('./claim.js').Grant} grant @param {boolean} [isBack] whether nobody had it since this tab did */
+   * @param {import('./api.js').Grant} grant @param {boolean} [isBack] whether nobody had it since this tab did */
   #granted(grant, isBack = false) {
     const { fence } = grant.lock;
     if (this.#now.isElsewhere(grant.lock)) {
       // Another tab stood in line, too, and has the very same lease.
       this.#now.see(grant.lock, true);
-    } else if (fence <= this.#over) {
+    } else if (this.#history.hasEnded(fence)) {
       // It came late: it has been ended since.
       this.#now.see(this.#now.holder, true);
-    } else if (this.#effort.isWanted) {
+    } else if (this.#attempt.isWanted) {
       if (!this.#lease || this.#lease.fence < fence) this.#hold(grant, isBack);
     } else if (this.#lease?.fence !== fence) {
-      giveBack(this.#claim, fence);
+      releaseUnwanted(this.#caller, fence);
     }
   }
 
-  /** @param {Effort} effort @returns {Promise<State>} */
-  #standIn(effort) {
+  /** @param {Attempt} attempt @returns {Promise<State>} */
+  #waitInQueue(attempt) {
     this.#now.wait();
-    effort.line = standInLine(this.#claim, effort, {
-      onPlace: (hasPlace) => effort.signal.aborted || hasPlace === this.#now.hasPlace || this.#now.wait(hasPlace),
+    attempt.line = waitInQueue(this.#caller, attempt, {
+      onPlace: (hasPlace) => attempt.signal.aborted || hasPlace === this.#now.hasPlace || this.#now.wait(hasPlace),
       granted: (grant) => this.#granted(grant),
     })
       .catch((error) => {
-        if (effort.signal.aborted) return;
+        if (attempt.signal.aborted) return;
         this.#now.waitNoLonger();
         throw error;
       })
-      .finally(() => (effort.line = undefined))
+      .finally(() => (attempt.line = undefined))
       .then(() => this.state);
-    return effort.line;
+    return attempt.line;
   }
 
   /** This tab has it.
-   * @param {import('./claim.js').Grant} grant @param {boolean} isBack */
+   * @param {import('./api.js').Grant} grant @param {boolean} isBack */
   #hold(grant, isBack) {
-    const isNew = !isBack && !(this.#isIntact && grant.lock.fence === this.#last && grant.outcome === 'reclaimed');
+    const isNew = this.#history.begin(grant, isBack);
     this.#lease?.stop();
     // Whatever else was begun to get it is done.
-    this.#effort.abort();
-    const lease = new Lease(this.#claim, grant, {
+    this.#attempt.abort();
+    const lease = new Lease(this.#caller, grant, {
       onKnock: (knock) => this.#heed(knock),
       onQueue: (count) => this.#lease === lease && this.#now.queue(count),
       onGiven: (holder) => this.#letGo(holder),
       onLost: (loss, holder) => this.#lost(loss, holder),
     });
     this.#lease = lease;
-    this.#last = lease.fence;
-    this.#isIntact = true;
     this.tabs.hold(this.workspaceId, this.sessionId, lease.fence);
     this.#now.have(grant.lock);
     this.#heed(grant.lock.knock);
@@ -372,41 +351,40 @@ export class WorkspaceLock extends LockEventTarget {
   #drop() {
     this.#lease?.stop();
     this.#lease = null;
-    clearTimeout(this.#due);
-    this.#dueAt = null;
-    return this.#last;
+    this.#hook.schedule(null);
+    return this.#history.fence;
   }
 
   /** The person gives it back or away; this is who has it now.
    * @param {Lock | null} holder */
   #letGo(holder) {
     this.#begin(false);
-    this.#isIntact = false;
+    this.#history.isIntact = false;
     this.#now.give(this.#drop(), holder);
   }
 
   /** @param {Loss} loss @param {Lock | null} holder */
   #lost(loss, holder) {
-    const effort = this.#effort;
+    const attempt = this.#attempt;
     this.#drop();
-    this.#isIntact = !loss.changed;
+    this.#history.isIntact = !loss.changed;
     this.#now.lose(loss, holder);
     this.#tell('lost', loss);
     // Unless whoever heard of it has begun something else.
-    if (loss.comesBack && this.#effort === effort) this.#comeBack();
+    if (loss.comesBack && this.#attempt === attempt) this.#reclaim();
   }
 
   /** It was lost, and nobody ended it: if nobody else had it since, it comes back quietly. */
-  async #comeBack() {
-    const effort = this.#begin(true);
-    effort.isComingBack = true;
+  async #reclaim() {
+    const attempt = this.#begin(true);
+    attempt.isReclaiming = true;
     // Where it is refused altogether, it is not known whether somebody had it.
-    const found = await comeBack(this.#claim, this.#last, effort.signal).catch(() => ({ holder: null, changed: false }));
-    effort.isComingBack = false;
-    if ('lock' in found) return this.#granted(found, !effort.signal.aborted);
-    if (effort.signal.aborted) return;
-    effort.isWanted = false;
-    this.#isIntact &&= !found.changed;
+    const found = await reclaim(this.#caller, this.#history.fence, attempt.signal).catch(() => ({ holder: null, changed: false }));
+    attempt.isReclaiming = false;
+    if ('lock' in found) return this.#granted(found, !attempt.signal.aborted);
+    if (attempt.signal.aborted) return;
+    attempt.isWanted = false;
+    this.#history.isIntact &&= !found.changed;
     const loss = { ...this.#now.loss, by: holderOf(found.holder), changed: found.changed, comesBack: false };
     this.#now.lose({ reason: 'expired', at: new Date().toISOString(), ...loss }, found.holder);
   }
@@ -415,7 +393,7 @@ export class WorkspaceLock extends LockEventTarget {
   #hear({ id, type, data: event }) {
     const isReset = type === 'reset' || !event;
     if (!this.#now.hears(id, isReset)) return;
-    if (event?.fence && ENDINGS[type] && type !== 'lock.expired') this.#over = Math.max(this.#over, event.fence);
+    this.#history.hear(type, event?.fence);
     if (isReset) this.#lookAgain();
     else if (this.#lease) this.#lease.hear(type, event);
     else this.#hearOfOthers(type, event);
@@ -431,15 +409,15 @@ export class WorkspaceLock extends LockEventTarget {
     this.#now.see(lock);
     if (isDeclined) this.#tell('declined', { againInMs: detail.again_in_ms ?? 0 });
     // This tab asked, and then did not want it any more.
-    if (lock && type === 'lock.handed_over' && isHere(this.#claim, lock) && !this.#effort.isWanted) giveBack(this.#claim, lock.fence);
-    if (!lock || isMine(this.#claim, lock)) this.#effort.nudge();
+    if (lock && type === 'lock.handed_over' && isHere(this.#caller, lock) && !this.#attempt.isWanted) releaseUnwanted(this.#caller, lock.fence);
+    if (!lock || isMine(this.#caller, lock)) this.#attempt.retryNow();
   }
 
   /** @param {boolean} isReleased */
   #hide(isReleased) {
     if (this.#now.state === 'waiting') this.#before = 'waiting';
-    if (this.#effort.isComingBack) this.#before = 'held';
-    this.#begin(this.#effort.isWanted);
+    if (this.#attempt.isReclaiming) this.#before = 'held';
+    this.#begin(this.#attempt.isWanted);
     if (!this.#lease || !isReleased) return;
     this.client.releaseOnClose(this.workspaceId, { fence: this.#lease.fence });
     this.#before = 'held';
@@ -450,7 +428,7 @@ export class WorkspaceLock extends LockEventTarget {
     const before = this.#before;
     this.#before = '';
     if (this.#lease || !before) return this.#lookAgain();
-    if (before === 'held') return this.#comeBack();
+    if (before === 'held') return this.#reclaim();
     this.#now.state = 'unknown';
     this.wait().catch(() => {});
   }

@@ -1,13 +1,13 @@
-import { isHere, isMine, read } from './claim.js';
+import { isHere, isMine, read } from './api.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./client.js').Knock} Knock */
-/** @typedef {import('./view.js').Loss} Loss */
-/** @typedef {import('./view.js').State} State */
-/** @typedef {import('./view.js').View} View */
+/** @typedef {import('./snapshot.js').Loss} Loss */
+/** @typedef {import('./snapshot.js').State} State */
+/** @typedef {import('./snapshot.js').View} View */
 
 /** What a tab knows of a workspace. An answer that comes late is not believed over what has happened since. */
-export class Sight {
+export class LockState {
   // What is not private is shown.
   /** @type {State} */ state = 'unknown';
   /** Who has it. @type {Lock | null} */ holder = null;
@@ -25,12 +25,12 @@ export class Sight {
   /** The newest of what happened. */ #revision = 0;
   /** How often it was read, and the latest reading of which the answer, or something newer, is known. */ #asked = 0;
   #answered = 0;
-  /** @type {import('./claim.js').Claim} */ #claim;
+  /** @type {import('./api.js').Caller} */ #caller;
   /** @type {() => void} */ #onChange;
 
-  /** @param {import('./claim.js').Claim} claim @param {() => void} onChange */
-  constructor(claim, onChange) {
-    this.#claim = claim;
+  /** @param {import('./api.js').Caller} caller @param {() => void} onChange */
+  constructor(caller, onChange) {
+    this.#caller = caller;
     this.#onChange = onChange;
   }
 
@@ -49,7 +49,7 @@ export class Sight {
   /** Whether another tab of this person has it.
    * @param {Lock | null} lock */
   isElsewhere(lock) {
-    return isMine(this.#claim, lock) && lock?.session_id !== null && !isHere(this.#claim, lock);
+    return isMine(this.#caller, lock) && lock?.session_id !== null && !isHere(this.#caller, lock);
   }
 
   get isOtherTab() {
@@ -68,7 +68,7 @@ export class Sight {
    * @param {import('./client.js').Asked} [asked] */
   async read(asked) {
     const reading = ++this.#asked;
-    const lock = await read(this.#claim, asked);
+    const lock = await read(this.#caller, asked);
     // Unless something newer is known by now.
     if (reading > this.#answered) {
       this.#answered = reading;
@@ -94,7 +94,7 @@ export class Sight {
     if (anew) this.loss = null;
     if (anew || (this.state !== 'waiting' && this.state !== 'lost')) {
       // What this tab had before it was loaded again, or what was handed to this person, can be had.
-      const isFree = !this.holder || (isMine(this.#claim, this.holder) && !this.isOtherTab);
+      const isFree = !this.holder || (isMine(this.#caller, this.holder) && !this.isOtherTab);
       this.state = isFree ? 'free' : 'held-by-other';
     }
     this.#onChange();

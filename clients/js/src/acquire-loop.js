@@ -1,4 +1,4 @@
-import { acquire, giveBack, hasEnded, heartbeat, isHere, isMine, read } from './claim.js';
+import { acquire, releaseUnwanted, hasEnded, heartbeat, isHere, isMine, read } from './api.js';
 import { moment } from './clock.js';
 import { Refusal, isRefusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
@@ -17,16 +17,16 @@ const TRY_AGAIN_MS = 20_000;
 /** Until it is tried again by somebody who has to sign in first (milliseconds). */
 const SIGNED_OUT_MS = 30_000;
 
-/** @typedef {import('./claim.js').Claim} Claim */
-/** @typedef {import('./claim.js').Grant} Grant */
+/** @typedef {import('./api.js').Caller} Caller */
+/** @typedef {import('./api.js').Grant} Grant */
 /** @typedef {import('./client.js').Lock} Lock */
 
 /** What the person, or what happens, has begun. It ends when something else is begun, and when the tab has the lock. */
-export class Effort extends AbortController {
-  /** Standing in line. @type {Promise<import('./view.js').State> | undefined} */ line;
-  isComingBack = false;
+export class Attempt extends AbortController {
+  /** Standing in line. @type {Promise<import('./snapshot.js').State> | undefined} */ line;
+  isReclaiming = false;
   /** Tries again, without a place in line: the lock may be free. */
-  nudge = () => {};
+  retryNow = () => {};
 
   /** @param {boolean} isWanted */
   constructor(isWanted) {
@@ -42,18 +42,18 @@ export class Effort extends AbortController {
 
 /** Stands in line until it is this tab's turn. At most two requests of a browser wait at the server, so that heartbeats and saves always
  * have a connection; a tab without a place there tries again when the lock may be free.
- * @param {Claim} claim @param {Effort} effort @param {Told} told */
-export async function standInLine(claim, effort, told) {
+ * @param {Caller} caller @param {Attempt} attempt @param {Told} told */
+export async function waitInQueue(caller, attempt, told) {
   const over = new AbortController();
-  const signal = AbortSignal.any([effort.signal, over.signal]);
+  const signal = AbortSignal.any([attempt.signal, over.signal]);
   const trying = new AbortController();
   const waiting = (async () => {
-    await place('lockhouse wait ' + claim.client.address.origin, PLACES, signal);
+    await place('lockhouse wait ' + caller.client.address.origin, PLACES, signal);
     trying.abort();
     told.onPlace(true);
-    told.granted(await wait(claim, signal));
+    told.granted(await wait(caller, signal));
   })();
-  const tries = tryAgain(claim, effort, AbortSignal.any([signal, trying.signal]), told).catch((error) => {
+  const tries = tryAgain(caller, attempt, AbortSignal.any([signal, trying.signal]), told).catch((error) => {
     if (!trying.signal.aborted) throw error;
     return waiting;
   });
@@ -61,17 +61,17 @@ export async function standInLine(claim, effort, told) {
 }
 
 /** Tries again when the lock may be free.
- * @param {Claim} claim @param {Effort} effort @param {AbortSignal} signal @param {Told} told */
-async function tryAgain(claim, effort, signal, told) {
+ * @param {Caller} caller @param {Attempt} attempt @param {AbortSignal} signal @param {Told} told */
+async function tryAgain(caller, attempt, signal, told) {
   await sleep(NO_PLACE_MS, signal);
   told.onPlace(false);
   for (;;) {
-    const nudged = new Promise((resolve) => (effort.nudge = () => resolve(undefined)));
+    const nudged = new Promise((resolve) => (attempt.retryNow = () => resolve(undefined)));
     try {
-      const holder = await read(claim, { signal });
-      if (!holder || isHere(claim, holder)) return told.granted(await acquire(claim));
+      const holder = await read(caller, { signal });
+      if (!holder || isHere(caller, holder)) return told.granted(await acquire(caller));
       // Another tab of this person has it.
-      if (isMine(claim, holder)) return told.granted({ lock: holder, sentAt: moment() });
+      if (isMine(caller, holder)) return told.granted({ lock: holder, sentAt: moment() });
     } catch (error) {
       if (signal.aborted || !(isPassing(error) || isRefusal(error, 'lock_held'))) throw error;
     }
@@ -82,12 +82,12 @@ async function tryAgain(claim, effort, signal, told) {
 }
 
 /** Waits at the server, and claims what is granted: it is not known when that was, so it counts from a heartbeat on.
- * @param {Claim} claim @param {AbortSignal} signal @returns {Promise<Grant>} */
-async function wait(claim, signal) {
+ * @param {Caller} caller @param {AbortSignal} signal @returns {Promise<Grant>} */
+async function wait(caller, signal) {
   for (;;) {
-    const lock = await stand(claim, signal);
+    const lock = await stand(caller, signal);
     try {
-      const { value: { expires_in_ms, knock, session_id = lock.session_id }, sentAt } = await heartbeat(claim, lock.fence, true);
+      const { value: { expires_in_ms, knock, session_id = lock.session_id }, sentAt } = await heartbeat(caller, lock.fence, true);
       return { lock: { ...lock, expires_in_ms, knock, session_id }, sentAt };
     } catch (error) {
       // It took too long, or it is not known what became of it: once more.
@@ -98,8 +98,8 @@ async function wait(claim, signal) {
 
 /** Whoever asks again before their time is up keeps their place, and what they asked
  * before is answered with 409.
- * @param {Claim} claim @param {AbortSignal} signal @returns {Promise<Lock>} */
-function stand(claim, signal) {
+ * @param {Caller} caller @param {AbortSignal} signal @returns {Promise<Lock>} */
+function stand(caller, signal) {
   const asked = { signal, timeoutMs: WAIT_MS + 15_000, retryForMs: 0 };
   return new Promise((resolve, reject) => {
     // The answer may be to what was asked before.
@@ -108,7 +108,7 @@ function stand(claim, signal) {
       let again = ASK_AGAIN_MS;
       for (let failures = 0; !isGranted; ) {
         const began = performance.now();
-        const answer = acquire(claim, { wait_ms: WAIT_MS }, asked).then(({ lock }) => {
+        const answer = acquire(caller, { wait_ms: WAIT_MS }, asked).then(({ lock }) => {
           isGranted = true;
           resolve(lock);
         });
@@ -136,19 +136,19 @@ function stand(claim, signal) {
 }
 
 /** Comes back to a lease that ended while nobody looked, unless somebody else had the lock since.
- * @param {Claim} claim @param {number} fence @param {AbortSignal} signal
+ * @param {Caller} caller @param {number} fence @param {AbortSignal} signal
  * @returns {Promise<Grant | { holder: Lock | null, changed: boolean }>} */
-export async function comeBack(claim, fence, signal) {
+export async function reclaim(caller, fence, signal) {
   for (let failures = 0; ; failures++) {
     try {
-      const holder = await read(claim, { signal });
+      const holder = await read(caller, { signal });
       signal.throwIfAborted();
-      if (holder && !isHere(claim, holder)) return { holder, changed: true };
-      const grant = await acquire(claim);
+      if (holder && !isHere(caller, holder)) return { holder, changed: true };
+      const grant = await acquire(caller);
       const after = grant.lock.fence;
       // If the person has begun something else meanwhile, it is for that to say what becomes of it.
-      if (after === fence || signal.aborted || (await isNext(claim, fence, after)) || signal.aborted) return grant;
-      giveBack(claim, after);
+      if (after === fence || signal.aborted || (await isNext(caller, fence, after)) || signal.aborted) return grant;
+      releaseUnwanted(caller, after);
       return { holder: null, changed: true };
     } catch (error) {
       if (isRefusal(error, 'lock_held')) return { holder: error.problem.lock ?? null, changed: true };
@@ -160,7 +160,7 @@ export async function comeBack(claim, fence, signal) {
 }
 
 /** Whether nobody had it between these two leases, and nobody else ended the first.
- * @param {Claim} claim @param {number} before @param {number} after */
+ * @param {Caller} caller @param {number} before @param {number} after */
 async function isNext({ client, workspaceId, wish }, before, after) {
   const { events } = await client.history(workspaceId, { limit: 100 });
   const ended = events.find((event) => event.fence !== null && event.fence !== after);

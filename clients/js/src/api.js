@@ -7,12 +7,12 @@ import { isRefusal } from './refusal.js';
  * @typedef {{
  *   client: import('./client.js').Lockhouse, workspaceId: string, ready: () => Promise<void>,
  *   wish: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
- * }} Claim */
+ * }} Caller */
 /** What was granted, and when it was asked for.
  * @typedef {{ lock: Lock, sentAt: import('./clock.js').Moment, outcome?: string }} Grant */
 
 /** Locks it, or renews what this tab has.
- * @param {Claim} claim @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
+ * @param {Caller} caller @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
 export async function acquire({ client, workspaceId, wish, ready }, more, asked) {
   await ready();
   const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
@@ -20,14 +20,14 @@ export async function acquire({ client, workspaceId, wish, ready }, more, asked)
 }
 
 /** Reads who has it.
- * @param {Claim} claim @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
+ * @param {Caller} caller @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
 export async function read({ client, workspaceId, ready }, asked) {
   // Whether it is this tab's depends on how this tab is called.
   await ready();
   return (await client.request('GET', client.lockPath(workspaceId), asked)).lock;
 }
 
-/** @param {Claim} claim @param {number} fence @param {boolean} active whether the person did something
+/** @param {Caller} caller @param {number} fence @param {boolean} active whether the person did something
  * @param {import('./client.js').Asked} [asked]
  * @returns {Promise<{ value: import('./client.js').Renewed, sentAt: import('./clock.js').Moment }>} */
 export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } }, fence, active, asked) {
@@ -35,18 +35,18 @@ export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } },
 }
 
 /** Gives back what nobody wants.
- * @param {Claim} claim @param {number} fence */
-export function giveBack({ client, workspaceId }, fence) {
+ * @param {Caller} caller @param {number} fence */
+export function releaseUnwanted({ client, workspaceId }, fence) {
   client.release(workspaceId, { fence }).catch(() => {});
 }
 
 /** Whether it is this person's.
- * @param {Claim} claim @param {Lock | null} lock */
+ * @param {Caller} caller @param {Lock | null} lock */
 export const isMine = ({ client }, lock) => lock?.locked_by_user_id === client.userId;
 
 /** Whether it is this tab's: what it had before it was loaded again, or what was handed to it.
- * @param {Claim} claim @param {Lock | null} lock */
-export const isHere = (claim, lock) => isMine(claim, lock) && lock?.session_id === claim.wish.session_id;
+ * @param {Caller} caller @param {Lock | null} lock */
+export const isHere = (caller, lock) => isMine(caller, lock) && lock?.session_id === caller.wish.session_id;
 
 /** Whether the server says that the lease is over.
  * @param {unknown} error @returns {error is import('./refusal.js').Refusal} */

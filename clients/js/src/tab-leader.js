@@ -7,7 +7,7 @@ import { hold, place } from './web-locks.js';
 
 /** One stream of events for all tabs of a person. The tab that has the browser-wide lock leads: it follows, for itself and for the
  * others, and passes on what it hears (BroadcastChannel). When it is closed, refused or silent, another one goes on from what was
- * heard last. Tabs belong together if they call the same server as the same user with the same scope, as the server says. */
+ * heard last. TabLeader belong together if they call the same server as the same user with the same scope, as the server says. */
 
 /** What somebody in this tab wants to know of a workspace.
  * @typedef {object} Listener
@@ -40,18 +40,18 @@ const STREAMS = 2;
  * @param {unknown} error */
 const isOfThem = (error) => error instanceof Refusal && !isPassing(error) && [400, 403, 404].includes(error.status);
 
-/** @type {WeakMap<import('./client.js').Lockhouse, Tabs>} */
+/** @type {WeakMap<import('./client.js').Lockhouse, TabLeader>} */
 const all = new WeakMap();
 
 /** The tabs of the person who calls with this client.
- * @param {import('./client.js').Lockhouse} client @returns {Tabs} */
-export function tabsOf(client) {
-  const tabs = all.get(client) ?? new Tabs(client);
+ * @param {import('./client.js').Lockhouse} client @returns {TabLeader} */
+export function tabLeaderOf(client) {
+  const tabs = all.get(client) ?? new TabLeader(client);
   all.set(client, tabs);
   return tabs;
 }
 
-export class Tabs {
+export class TabLeader {
   /** @type {Set<Listener>} */ #listeners = new Set();
   /** What the other tabs want, by tab. @type {Map<string, string[]>} */ #others = new Map();
   /** @type {BroadcastChannel | undefined} */ #channel;
