@@ -1,4 +1,4 @@
-//! What docs/nginx.md, docs/gate.md and docs/in-your-app.md say, with a real nginx.
+//! What docs/operation.md, docs/gate.md and docs/in-your-app.md say, with a real nginx.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -87,7 +87,7 @@ impl Nginx {
             .unwrap();
         Self::with_tls(directory, |port| {
             page_with(
-                "nginx.md",
+                "operation.md",
                 &[
                     ("/run/lockhouse/lockhouse.sock", &at("lockhouse.sock")),
                     ("443", &format!("127.0.0.1:{port}")),
@@ -106,26 +106,25 @@ impl Nginx {
         let what =
             ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=locks.example"];
         run("openssl", &[&what[..], &["-keyout", &key, "-out", &certificate]].concat());
-        Self::run(directory, |port| {
-            let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .map(|name| format!("{name}_temp_path {};", at(name)))
-                .join("\n");
-            format!(
-                "daemon off;\nuser root;\npid {};\nerror_log {} info;\nevents {{}}\nhttp {{\naccess_log off;\n{folders}\n{}}}\n",
-                at("pid"),
-                at("errors"),
-                settings(port)
-            )
-        })
+        Self::run(directory, settings)
     }
 
-    /// Runs with these settings, which are for a port. It cannot pick one itself; one that is free now may be taken
-    /// before it is there.
+    /// Runs with these settings of its `http` block, which are for a port. It cannot pick one itself; one that is free
+    /// now may be taken before it is there.
     fn run(directory: &Path, settings: impl Fn(u16) -> String) -> Self {
         let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {};", at(name)))
+            .join("\n");
+        let (pid, errors) = (at("pid"), at("errors"));
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            fs::write(at("nginx.conf"), settings(port)).unwrap();
+            let settings = format!(
+                "daemon off;\nuser root;\npid {pid};\nerror_log {errors} info;\nevents {{}}\n\
+                 http {{\naccess_log off;\n{folders}\n{}}}\n",
+                settings(port)
+            );
+            fs::write(at("nginx.conf"), settings).unwrap();
             let child = Command::new("nginx")
                 .args(["-e", &at("errors"), "-p", &at(""), "-c", &at("nginx.conf")])
                 .spawn()
@@ -183,9 +182,7 @@ fn settings(page: &str, directory: &Path) -> PathBuf {
 
 #[test]
 fn the_settings_of_the_pages_can_be_used() {
-    for (page, mode) in
-        [("nginx.md", AuthMode::Proxy), ("caddy.md", AuthMode::Proxy), ("in-your-app.md", AuthMode::Token)]
-    {
+    for (page, mode) in [("operation.md", AuthMode::Proxy), ("in-your-app.md", AuthMode::Token)] {
         let directory = tempfile::tempdir().unwrap();
         let file = Some(settings(page, directory.path()));
         let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
@@ -204,7 +201,7 @@ fn the_page_of_nginx_gives_tls_http_2_and_the_clients_own_address() {
     let mut child = lockhouse()
         .arg("serve")
         .arg("--config")
-        .arg(settings("nginx.md", directory.path()))
+        .arg(settings("operation.md", directory.path()))
         .arg("--database")
         .arg(directory.path().join("lockhouse.db"))
         .stdout(Stdio::piped())
@@ -423,16 +420,14 @@ fn through_the_gate_a_write_passes_with_the_live_fence_only() {
     let (app, asked) = app();
     let directory = tempfile::tempdir().unwrap();
     let nginx = Nginx::run(directory.path(), |port| {
-        let page = page_with(
+        page_with(
             "gate.md",
             &[
-                ("error_log stderr", &format!("error_log {}", directory.path().join("errors").display())),
                 ("127.0.0.1:7311", &server.address().to_string()),
                 ("127.0.0.1:8000", &format!("127.0.0.1:{app}")),
                 ("127.0.0.1:8080", &format!("127.0.0.1:{port}")),
             ],
-        );
-        format!("user root;\n{page}")
+        )
     });
     // A write to `path`, with these headers; what came of it.
     let write = |path: &str, headers: &[&str]| {

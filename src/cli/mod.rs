@@ -63,7 +63,7 @@ enum Verb {
 struct Serve {
     #[command(flatten)]
     settings: Settings,
-    /// Give no fence up to N from now on: once, for a backup that was restored without its fence floor (docs/backup.md).
+    /// Give no fence up to N from now on: once, for a backup that was restored without its fence floor (docs/operation.md).
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=8_000_000_000_000_000))]
     fence_at_least: Option<i64>,
 }

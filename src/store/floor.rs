@@ -40,7 +40,7 @@ pub(super) struct Floor {
 fn text(floor: Fence) -> String {
     let Fence(floor) = floor;
     format!(
-        "Lockhouse has given no fence above this one, see docs/backup.md. Do not change or remove this file.\n{floor}\n{floor}\n"
+        "Lockhouse has given no fence above this one, see docs/operation.md. Do not change or remove this file.\n{floor}\n{floor}\n"
     )
 }
 
@@ -61,7 +61,7 @@ impl Floor {
         let path = guard.path().with_file_name(name);
         let unusable = |why: &str| {
             Error::Internal(format!(
-                "the fence floor {} {why}: put a copy of it in its place, or remove it and start once with --fence-at-least N, where N is not below any fence that was given (see docs/backup.md)",
+                "the fence floor {} {why}: put a copy of it in its place, or remove it and start once with --fence-at-least N, where N is not below any fence that was given (see docs/operation.md)",
                 path.display()
             ))
         };

@@ -1,0 +1,177 @@
+//! What is in `packaging/` and on the page about operation: alert rules, dashboard, scrape settings, units of systemd.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lockhouse::error::Limit;
+use lockhouse::metrics::Metrics;
+use serde_json::Value;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+/// Whether a program is not on this machine; `.ci/run` installs it.
+fn is_missing(program: &str) -> bool {
+    let missing = Command::new(program).arg("--version").output().is_err();
+    assert!(!missing || std::env::var_os("CI").is_none(), "{program} is missing in CI");
+    if missing {
+        eprintln!("skipped: {program} is not installed");
+    }
+    missing
+}
+
+fn promtool(arguments: &[&str], file: &Path) -> Output {
+    let output = Command::new("promtool").args(arguments).arg(file).output().unwrap();
+    let said = [output.stdout.clone(), output.stderr.clone()].concat();
+    assert!(output.status.success(), "promtool {arguments:?}: {}", String::from_utf8_lossy(&said));
+    output
+}
+
+/// The queries of the dashboard, with values for its variables.
+fn queries() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(&read("packaging/grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    let expressions = targets.map(|target| target["expr"].as_str().unwrap());
+    expressions.map(|text| text.replace("$__rate_interval", "1m").replace("$job", "lockhouse")).collect()
+}
+
+/// The names in a text that begin as metrics of Lockhouse do.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("lockhouse_")).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_exist_and_the_dashboard_shows_them_all() {
+    let metrics = Metrics::default();
+    metrics.request("readLock", 200, 0.1);
+    metrics.acquisition("acquired");
+    metrics.limited(Limit::Requests);
+    metrics.refusal("too_large");
+    metrics.cut("unread");
+    let text = metrics.to_text();
+    let exist: BTreeSet<_> = text.lines().filter(|line| !line.starts_with('#')).flat_map(named).collect();
+    let (alerts, dashboard) = (read("packaging/alerts.yml"), queries().join("\n"));
+    for name in named(&alerts).union(&named(&dashboard)) {
+        assert!(exist.contains(name), "there is no metric {name} in {text}");
+    }
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for family in families.filter(|family| *family != "lockhouse_build_info") {
+        assert!(dashboard.contains(family), "{family} is on no panel");
+    }
+}
+
+#[test]
+fn promtool_accepts_the_rules_the_scrape_settings_and_the_queries_of_the_dashboard() {
+    if is_missing("promtool") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let token = file("token", String::new());
+    let page = read("docs/operation.md");
+    let settings = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let settings = settings
+        .replace("/etc/prometheus/lockhouse-alerts.yml", path("packaging/alerts.yml").to_str().unwrap())
+        .replace("/etc/prometheus/lockhouse.token", token.to_str().unwrap());
+    let checked = promtool(&["check", "config"], &file("prometheus.yml", settings));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("9 rules found"), "{checked:?}");
+    let rules: String = queries()
+        .iter()
+        .enumerate()
+        .map(|(number, query)| format!("  - {{ record: q{number}, expr: {query:?} }}\n"))
+        .collect();
+    promtool(
+        &["check", "rules"],
+        &file("queries.yml", format!("groups:\n- name: dashboard\n  rules:\n{rules}")),
+    );
+}
+
+#[test]
+fn the_alerts_fire_when_they_should_and_not_otherwise() {
+    if is_missing("promtool") {
+        return;
+    }
+    let sick = [
+        ("up{job=\"lockhouse\",instance=\"i\"}", "0x60", "LockhouseDown"),
+        ("lockhouse_http_requests_total{instance=\"i\",status=\"507\"}", "0+60x60", "LockhouseDiskFull"),
+        ("lockhouse_http_requests_total{instance=\"i\",status=\"503\"}", "0+60x60", "LockhouseErrors"),
+        ("lockhouse_checkpoint_failures_total{instance=\"i\"}", "0+1x60", "LockhouseCheckpointsFail"),
+        (
+            "lockhouse_writer_commit_duration_seconds_bucket{instance=\"i\",le=\"+Inf\"}",
+            "0+60x60",
+            "LockhouseSlowCommits",
+        ),
+        ("lockhouse_writer_queue_depth{instance=\"i\"}", "2000x60", "LockhouseWriterBehind"),
+        ("lockhouse_connections{instance=\"i\"}", "9000x60", "LockhouseConnectionsNearLimit"),
+        ("lockhouse_limited_total{instance=\"i\",limit=\"requests\"}", "0+60x60", "LockhouseClientsLimited"),
+        ("lockhouse_clock_corrections_total{instance=\"i\"}", "0 0+1x59", "LockhouseClockCorrected"),
+    ];
+    let healthy = [
+        ("up{job=\"lockhouse\",instance=\"i\"}", "1x60"),
+        ("lockhouse_http_requests_total{instance=\"i\",status=\"200\"}", "0+600x60"),
+        ("lockhouse_writer_commit_duration_seconds_bucket{instance=\"i\",le=\"0.25\"}", "0+60x60"),
+        ("lockhouse_writer_commit_duration_seconds_bucket{instance=\"i\",le=\"1.0\"}", "0+60x60"),
+    ];
+    let names: Vec<_> = sick.iter().map(|(.., name)| *name).collect();
+    let mut tests = format!("rule_files: [{:?}]\ntests:\n", path("packaging/alerts.yml"));
+    for (name, fires) in names.iter().map(|name| (*name, true)).chain(names.iter().map(|name| (*name, false)))
+    {
+        let mut series: Vec<_> = healthy.to_vec();
+        let cause = sick.iter().find(|(.., cause)| fires && *cause == name);
+        if let Some((metric, values, _)) = cause {
+            series.retain(|(known, _)| {
+                known != metric && !(name == "LockhouseSlowCommits" && known.contains("le=\"0.25\""))
+            });
+            series.push((metric, values));
+        }
+        tests.push_str("- interval: 1m\n  input_series:\n");
+        for (metric, values) in series {
+            tests.push_str(&format!("  - {{ series: '{metric}', values: '{values}' }}\n"));
+        }
+        tests.push_str(&format!("  promql_expr_test:\n  - expr: 'count(ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}})'\n    eval_time: 50m\n"));
+        tests.push_str(if fires {
+            "    exp_samples: [{ labels: '{}', value: 1 }]\n"
+        } else {
+            "    exp_samples: []\n"
+        });
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tests.yml");
+    fs::write(&file, tests).unwrap();
+    promtool(&["test", "rules"], &file);
+}
+
+#[test]
+fn systemd_has_nothing_to_say_against_the_units() {
+    if is_missing("systemd-analyze") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for unit in ["lockhouse.service", "lockhouse.socket"] {
+        let text = read(&format!("packaging/{unit}"));
+        let text = text.replace("/usr/bin/lockhouse", env!("CARGO_BIN_EXE_lockhouse"));
+        fs::write(directory.path().join(unit), text).unwrap();
+    }
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "lockhouse.service", "lockhouse.socket"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let about: Vec<_> = said.lines().filter(|line| line.contains("lockhouse")).collect();
+    assert!(output.status.success() && about.is_empty(), "{said}");
+}
