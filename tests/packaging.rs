@@ -1,7 +1,8 @@
 //! What is in `packaging/` and on the page about operation: alert rules, dashboard, scrape settings, units of systemd.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -89,15 +90,22 @@ fn promtool_accepts_the_rules_the_scrape_settings_and_the_queries_of_the_dashboa
         .replace("/etc/prometheus/lockhouse.token", token.to_str().unwrap());
     let checked = promtool(&["check", "config"], &file("prometheus.yml", settings));
     assert!(String::from_utf8_lossy(&checked.stdout).contains("9 rules found"), "{checked:?}");
-    let rules: String = queries()
-        .iter()
-        .enumerate()
-        .map(|(number, query)| format!("  - {{ record: q{number}, expr: {query:?} }}\n"))
-        .collect();
-    promtool(
-        &["check", "rules"],
-        &file("queries.yml", format!("groups:\n- name: dashboard\n  rules:\n{rules}")),
-    );
+    let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
+    for query in queries() {
+        let _ = writeln!(rules, "  - {{ record: q, expr: {query:?}, labels: {{ q: {query:?} }} }}");
+    }
+    promtool(&["check", "rules"], &file("queries.yml", rules));
+}
+
+/// Adds a test of how often an alert fires after 50 minutes.
+fn check(tests: &mut String, series: &[(&str, &str)], alert: &str, expected: &str) {
+    tests.push_str("- interval: 1m\n  input_series:\n");
+    for (metric, values) in series {
+        let _ = writeln!(tests, "  - {{ series: '{metric}', values: '{values}' }}");
+    }
+    let query = format!("count(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}})");
+    let _ = writeln!(tests, "  promql_expr_test:\n  - expr: '{query}'\n    eval_time: 50m");
+    let _ = writeln!(tests, "    exp_samples: {expected}");
 }
 
 #[test]
@@ -126,28 +134,15 @@ fn the_alerts_fire_when_they_should_and_not_otherwise() {
         ("lockhouse_writer_commit_duration_seconds_bucket{instance=\"i\",le=\"0.25\"}", "0+60x60"),
         ("lockhouse_writer_commit_duration_seconds_bucket{instance=\"i\",le=\"1.0\"}", "0+60x60"),
     ];
-    let names: Vec<_> = sick.iter().map(|(.., name)| *name).collect();
     let mut tests = format!("rule_files: [{:?}]\ntests:\n", path("packaging/alerts.yml"));
-    for (name, fires) in names.iter().map(|name| (*name, true)).chain(names.iter().map(|name| (*name, false)))
-    {
-        let mut series: Vec<_> = healthy.to_vec();
-        let cause = sick.iter().find(|(.., cause)| fires && *cause == name);
-        if let Some((metric, values, _)) = cause {
-            series.retain(|(known, _)| {
-                known != metric && !(name == "LockhouseSlowCommits" && known.contains("le=\"0.25\""))
-            });
-            series.push((metric, values));
-        }
-        tests.push_str("- interval: 1m\n  input_series:\n");
-        for (metric, values) in series {
-            tests.push_str(&format!("  - {{ series: '{metric}', values: '{values}' }}\n"));
-        }
-        tests.push_str(&format!("  promql_expr_test:\n  - expr: 'count(ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}})'\n    eval_time: 50m\n"));
-        tests.push_str(if fires {
-            "    exp_samples: [{ labels: '{}', value: 1 }]\n"
-        } else {
-            "    exp_samples: []\n"
-        });
+    for (metric, values, alert) in sick {
+        let is_replaced = |known: &str| {
+            known == metric || (alert == "LockhouseSlowCommits" && known.ends_with("le=\"0.25\"}"))
+        };
+        let mut series: Vec<_> = healthy.iter().filter(|(known, _)| !is_replaced(known)).copied().collect();
+        series.push((metric, values));
+        check(&mut tests, &healthy, alert, "[]");
+        check(&mut tests, &series, alert, "[{ labels: '{}', value: 1 }]");
     }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tests.yml");
