@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
+#[path = "documents/links.rs"]
+mod links;
+#[path = "documents/reference.rs"]
+mod reference;
 
 use std::path::PathBuf;
 
 use common::{Answer, Server};
-use lockhouse::api::routes::ROUTES;
 use lockhouse::config::{self, Config, Sources, settings};
 
 fn read(name: &str) -> String {
@@ -43,19 +46,6 @@ fn the_readme_lists_every_setting_with_its_default_and_no_other() {
 fn the_gate_runs_the_command_of_the_readme() {
     assert!(read("README.md").lines().any(|line| line == "cargo test"));
     assert!(read(".ci/run").contains("grep -m 1 '^cargo test' README.md"));
-}
-
-#[test]
-fn the_readme_lists_every_operation() {
-    let readme = read("README.md");
-    for route in ROUTES {
-        let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
-        assert!(
-            readme.contains(&format!("| `{} {path}` |", route.method)),
-            "{} {path} is missing",
-            route.method
-        );
-    }
 }
 
 /// The words of a line of shell, as far as the README goes: spaces and single quotes.

@@ -1,0 +1,98 @@
+//! Relative links of the pages lead to files that exist, and their anchors to headings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Markdown pages, by their path from the root of the repository.
+fn pages() -> Vec<PathBuf> {
+    let files = |folder: &str| {
+        let folder = folder.to_owned();
+        root().join(&folder).read_dir().unwrap().map(move |entry| {
+            let name = entry.unwrap().file_name();
+            if folder == "." { PathBuf::from(name) } else { Path::new(&folder).join(name) }
+        })
+    };
+    let mut pages: Vec<_> = files(".").chain(files("docs")).chain(files("clients/js")).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.sort();
+    pages
+}
+
+/// The lines of a page that are not code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
+    })
+}
+
+/// The anchors of a page's headings, made as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut seen = BTreeMap::new();
+    let headings = prose(text).filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let slug: String = line
+                .trim_start_matches('#')
+                .trim()
+                .to_lowercase()
+                .chars()
+                .filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter))
+                .map(|letter| if letter == ' ' { '-' } else { letter })
+                .collect();
+            let count = seen.entry(slug.clone()).and_modify(|count| *count += 1).or_insert(0);
+            if *count == 0 { slug } else { format!("{slug}-{count}") }
+        })
+        .collect()
+}
+
+/// What the page's links and pictures name: `](target)`.
+fn targets(text: &str) -> Vec<String> {
+    let prose: Vec<_> = prose(text).collect();
+    let prose = prose.join("\n");
+    prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
+    let mut wrong = Vec::new();
+    let mut links = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(root().join(&page)).unwrap();
+        for target in targets(&text) {
+            if target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            let file = root().join(file);
+            if !file.is_file() {
+                wrong.push(format!("{}: {target}: no such file", page.display()));
+            } else if !anchor.is_empty() && !anchors(&std::fs::read_to_string(file).unwrap()).contains(anchor)
+            {
+                wrong.push(format!("{}: {target}: no such heading", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(links > 20, "only {links} links were found");
+}
+
+/// The server shows the pages of `docs/` as text: HTML in them would be shown as it is written.
+#[test]
+fn no_page_has_html() {
+    for page in pages() {
+        let text = std::fs::read_to_string(root().join(&page)).unwrap();
+        let is_html =
+            |line: &&str| line.trim_start().starts_with(['<']) && !line.trim_start().starts_with("<http");
+        let html = prose(&text).find(is_html);
+        assert!(html.is_none(), "{}: {html:?}", page.display());
+    }
+}
