@@ -48,10 +48,10 @@ fn kind(schema: &Value) -> String {
             return list(schema, key).map(kind).collect::<Vec<_>>().join(" or ");
         }
     }
-    let types = match &schema["type"] {
-        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
-        other => vec![other.as_str().unwrap_or("any")],
-    };
+    let types: Vec<_> = schema["type"].as_array().map_or_else(
+        || vec![schema["type"].as_str().unwrap_or("any")],
+        |types| types.iter().filter_map(Value::as_str).collect(),
+    );
     let each = |name: &&str| match *name {
         "array" => format!("array of {}", kind(&schema["items"])),
         "object" if schema["properties"].is_object() => {
