@@ -2,7 +2,7 @@
 --
 -- PRAGMA application_id is 0x4C4F434B ("LOCK") and PRAGMA user_version is the version of this schema, 3.
 -- A server refuses a file with another application_id, and one with a newer version than it knows. It brings an older one
--- up to its own version, step by step: see src/store/migrations.rs.
+-- up to its own version, step by step: see src/store/sqlite/migrations.rs.
 --
 -- Time. There are two kinds of instants, both INTEGER milliseconds:
 --   lease time  never jumps, decides whether a lease has ended. Columns of `locks`, meta.last_seen_at, events.lease_at.
@@ -27,7 +27,9 @@ CREATE TABLE meta (
     run            INTEGER NOT NULL DEFAULT 0,
     -- How many rows `locks` has, so that nobody has to count them.
     lock_count     INTEGER NOT NULL DEFAULT 0,
-    -- Random, 16 bytes, and the last column. Renewed each time after the write-ahead log was folded in: see src/store/files.rs.
+    -- Lease time when a server last opened this file.
+    opened_at      INTEGER NOT NULL DEFAULT 0,
+    -- Random, 16 bytes, and the last column. Renewed each time after the write-ahead log was folded in: see src/store/sqlite/files.rs.
     mark           BLOB    NOT NULL DEFAULT x'00'
 ) STRICT;
 

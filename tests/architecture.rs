@@ -81,8 +81,8 @@ fn each_module_uses_only_those_above_it() {
 #[test]
 fn sql_sockets_and_the_log_stay_where_they_belong() {
     for (crate_name, homes) in [
-        ("rusqlite", &["store/"][..]),
-        ("r2d2", &["store/"]),
+        ("rusqlite", &["store/sqlite/"][..]),
+        ("r2d2", &["store/sqlite/"]),
         ("tiny_http", &["server/tiny.rs"]),
         ("mio::", &["server/"]),
         ("httparse", &["server/"]),

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{NOON, Server};
+use lockhouse::app::locks::{self, Found};
+use lockhouse::app::{current, handoff};
 use lockhouse::config::Config;
 use lockhouse::domain::access::Rules;
+use lockhouse::domain::event::Author;
 use lockhouse::domain::handoff::{Ask, Asked};
+use lockhouse::domain::waitlist::Limits;
 use lockhouse::domain::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::listing::{self, Listing};
-use lockhouse::store::locks::{self, Found};
-use lockhouse::store::queue::Limits;
-use lockhouse::store::{Options, Read, Store, events, handoff};
+use lockhouse::store::listing::Listing;
+use lockhouse::store::{Options, Rows, Store};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use serde_json::{Value, json};
 
@@ -45,11 +47,11 @@ fn wish(name: &str, user: &str, ttl_ms: i64) -> Acquire {
 }
 
 fn acquire(store: &Store, request: Acquire, rules: Rules) -> Acquired {
-    store.write(move |write| locks::acquire(write, &request, &rules)).unwrap().value
+    store.write(move |set| locks::acquire(set, &request, &rules)).unwrap().value
 }
 
 fn live(store: &Store, name: &str) -> Option<Lock> {
-    match store.read_locks(|read| locks::get(read, &workspace(name))).unwrap().value {
+    match store.read(|rows| locks::peek(rows, &workspace(name))).unwrap().value {
         Found::Live(lock) => Some(lock),
         Found::Due(_) | Found::Free => None,
     }
@@ -84,9 +86,9 @@ fn rules() -> Rules {
     Config::default().locks.rules
 }
 
-fn nothing_is_shown(read: &Read<'_>) -> Result<(), Error> {
+fn nothing_is_shown(rows: &dyn Rows) -> Result<(), Error> {
     let all = Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 9, member: None };
-    assert_eq!(listing::list(read, &all)?.locks, []);
+    assert_eq!(rows.list_locks(&all)?.locks, []);
     Ok(())
 }
 
@@ -94,12 +96,15 @@ fn nothing_is_shown(read: &Read<'_>) -> Result<(), Error> {
 fn a_lease_that_a_reading_has_shown_as_ended_stays_ended_over_a_crash() {
     stays_ended(rules(), |store| assert_eq!(live(store, "w"), None));
     stays_ended(rules(), |store| {
-        store.read_locks(nothing_is_shown).unwrap();
+        store.read(nothing_is_shown).unwrap();
     });
     // An event is told with the lock that it began, if that is still there.
     stays_ended(rules(), |store| {
-        let told = store.read_locks(|read| events::after(read, 0, 9)).unwrap().value;
-        assert!(told.len() == 1 && told[0].1.is_none(), "{told:?}");
+        let read = |rows: &dyn Rows| {
+            assert_eq!(rows.events_after(0, 9)?.len(), 1);
+            Ok(rows.lock(&workspace("w"))?.filter(|lock| lock.is_live(rows.now())))
+        };
+        assert_eq!(store.read(read).unwrap().value, None);
     });
 }
 
@@ -126,14 +131,14 @@ fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by
         session_id: None,
         message: None,
     };
-    let heard = store.write(move |write| handoff::ask(write, &ask, &rules())).unwrap().value;
+    let heard = store.write(move |set| handoff::ask(set, &ask, &rules())).unwrap().value;
     assert!(matches!(heard, Asked::Heard(_)), "{heard:?}");
     clock.advance(Duration::from_secs(30));
     assert_eq!(live(&store, "w"), None, "alice has it no more");
     let store = open(&crash(&path, after.path()), &clock);
     assert_eq!(live(&store, "w"), None);
     let rules = rules();
-    let now = store.write(move |write| locks::settled(write, &workspace("w"), &rules)).unwrap().value;
+    let now = store.write(move |set| current::load_current(set, &workspace("w"), &rules)).unwrap().value;
     assert_eq!(now.unwrap().user_id.as_str(), "bob");
 }
 
@@ -151,12 +156,12 @@ fn releasing_all_locks_of_a_user_includes_one_that_passes_to_them_while_nobody_l
         session_id: None,
         message: None,
     };
-    store.write(move |write| handoff::ask(write, &ask, &rules())).unwrap();
+    store.write(move |set| handoff::ask(set, &ask, &rules())).unwrap();
     clock.advance(Duration::from_secs(30));
-    let by = events::Author { user_id: bob.clone(), name: None, reason: None };
-    let some = store.write(move |write| locks::release_user(write, &bob, &by, &rules(), "")).unwrap().value;
+    let by = Author { user_id: bob.clone(), name: None, reason: None };
+    let some = store.write(move |set| locks::release_user(set, &bob, &by, &rules(), "")).unwrap().value;
     assert_eq!(some, locks::ReleasedSome { released: 1, after: None });
-    let now = store.write(|write| locks::settled(write, &workspace("w"), &rules())).unwrap().value;
+    let now = store.write(|set| current::load_current(set, &workspace("w"), &rules())).unwrap().value;
     assert_eq!(now, None, "neither has it");
 }
 

@@ -12,7 +12,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::SameUser;
-use lockhouse::store::tokens;
+use lockhouse::store::sqlite::tokens;
 use lockhouse::time::Ttl;
 use serde_json::{Value, json};
 
@@ -137,8 +137,8 @@ fn end_credentials(server: &Server, end: End) {
         server.sql().query_row(sql, [], |row| row.get(0)).unwrap()
     };
     match end {
-        End::RevokedBeside => tokens::beside(&server.database(), |connection| {
-            assert!(tokens::revoke(connection, &id(), None)?.is_some());
+        End::RevokedBeside => tokens::beside(&server.database(), |rows| {
+            assert!(rows.delete_token(&id(), None)?.is_some());
             Ok(())
         })
         .unwrap(),

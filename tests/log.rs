@@ -10,11 +10,12 @@ use std::time::Duration;
 use common::disk::{Disk, EIO, LOG, SYNC};
 use common::process::{Process, lockhouse};
 use common::{Client, NOON};
+use lockhouse::app::locks;
 use lockhouse::config::Config;
 use lockhouse::domain::{Acquire, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::{Options, Store, Write, locks};
+use lockhouse::store::{Keys, Options, Store, WorkingSet};
 use lockhouse::time::{Clock, ManualClock};
 use serde_json::{Value, json};
 
@@ -217,28 +218,29 @@ fn nothing_is_logged_of_what_is_rolled_back_and_the_rest_of_its_batch_is_logged_
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: 1,
-        waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
+        waiters: lockhouse::domain::waitlist::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     let clock = Clock::Manual(ManualClock::starting_at(NOON));
     let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
     let acquire = |workspace: &'static str| {
-        move |write: &Write<'_>| {
+        move |set: &WorkingSet<'_>| {
             let (workspace_id, user_id) =
                 (WorkspaceId::parse(workspace).unwrap(), UserId::parse("alice").unwrap());
             let request = Acquire::of_nobody_else(workspace_id, user_id);
-            locks::acquire(write, &request, &Config::default().locks.rules)
+            locks::acquire(set, &request, &Config::default().locks.rules)
         }
     };
     // The first keeps the writer until the others wait, so that they share a transaction.
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let gone = Mutex::new(gone);
     let (answered, answers) = std::sync::mpsc::channel();
-    store.submit(move |_| Ok(gone.lock().unwrap().recv().is_ok()), |_| {});
+    store.submit(Keys::default(), move |_| Ok(gone.lock().unwrap().recv().is_ok()), |_| {});
     let told = answered.clone();
-    store.submit(acquire("kept"), move |answer| told.send(answer.is_ok()).unwrap());
+    store.submit(Keys::default(), acquire("kept"), move |answer| told.send(answer.is_ok()).unwrap());
     let fails = acquire("rolled back");
     store.submit(
-        move |write| fails(write).and_then(|_| Err::<(), _>(Error::Internal("it fails".to_owned()))),
+        Keys::default(),
+        move |set| fails(set).and_then(|_| Err::<(), _>(Error::Internal("it fails".to_owned()))),
         move |answer| answered.send(answer.is_ok()).unwrap(),
     );
     drop(go);

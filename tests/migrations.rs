@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{NOON, Server};
 use lockhouse::auth::Scope;
-use lockhouse::store::{APPLICATION_ID, SCHEMA_VERSION};
+use lockhouse::store::sqlite::{APPLICATION_ID, SCHEMA_VERSION};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::NOON;
+use lockhouse::app::waitlist::{self, Came};
+use lockhouse::app::{current, locks};
 use lockhouse::config::Config;
 use lockhouse::domain::access::{Privilege, Rules, Takeover};
+use lockhouse::domain::token::Lasts;
+use lockhouse::domain::waitlist::Limits;
 use lockhouse::domain::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::error::{Error, Limit};
 use lockhouse::metrics::Metrics;
-use lockhouse::store::queue::{Client, Limits, Waiter};
-use lockhouse::store::tokens::Lasts;
-use lockhouse::store::waiting::Came;
-use lockhouse::store::{AsOf, Options, Store, locks, waiting};
+use lockhouse::store::queue::{Client, Waiter};
+use lockhouse::store::{AsOf, Options, Store};
 use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
 
@@ -183,7 +185,7 @@ impl Play {
         let rules = Arc::clone(&self.rules);
         let came = self
             .store
-            .write(move |write| waiting::acquire(write, &waiter, Privilege::Ordinary, &rules))
+            .write(move |set| waitlist::acquire(set, &waiter, Privilege::Ordinary, &rules))
             .unwrap()
             .value;
         self.time_passed(now);
@@ -226,10 +228,16 @@ impl Play {
             session_id: None,
             fence: None,
         };
-        let request = Release { claim, user_name: None, authority: Authority::Holder, reason: None };
+        let request = Release {
+            claim,
+            user_name: None,
+            authority: Authority::Holder,
+            standing: Privilege::Ordinary,
+            reason: None,
+        };
         let rules = Arc::clone(&self.rules);
-        let done = self.store.write(move |write| {
-            locks::release(write, &request, &rules)?;
+        let done = self.store.write(move |set| {
+            locks::release(set, &request, &rules)?;
             if in_vain { Err(Error::invalid("this", "fails")) } else { Ok(()) }
         });
         if in_vain {
@@ -241,7 +249,7 @@ impl Play {
 
     fn time_passed_in_the_store(&self) {
         let rules = Arc::clone(&self.rules);
-        self.store.write(move |write| locks::settled(write, &workspace(), &rules)).unwrap();
+        self.store.write(move |set| current::load_current(set, &workspace(), &rules)).unwrap();
     }
 
     fn take(&mut self, step: &Step) {
@@ -263,7 +271,7 @@ impl Play {
                     _ => (self.somebody(), Force::Anyone),
                 };
                 let (request, rules) = (wants(&user, force), Arc::clone(&self.rules));
-                self.store.write(move |write| locks::acquire(write, &request, &rules)).unwrap();
+                self.store.write(move |set| locks::acquire(set, &request, &rules)).unwrap();
                 self.holder = Some((user, now + TTL));
             }
             Step::Pass(by) => self.clock.advance(Duration::from_millis(by)),
@@ -273,7 +281,7 @@ impl Play {
                 let leaving = self.store.queue().with_leavers(Timestamp(now), 10);
                 let rules = Arc::clone(&self.rules);
                 let any = !leaving.is_empty();
-                self.store.write(move |write| waiting::leave(write, &leaving, &rules)).unwrap();
+                self.store.write(move |set| waitlist::leave(set, &leaving, &rules)).unwrap();
                 if any {
                     self.time_passed(now);
                     self.leave(now);

@@ -8,18 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::NOON;
+use lockhouse::app::waitlist::{self, Came};
+use lockhouse::app::{handoff, locks, sweep};
 use lockhouse::config::Config;
 use lockhouse::domain::access::{Privilege, Rules, SameUser};
 use lockhouse::domain::handoff::Ask;
+use lockhouse::domain::token::Lasts;
+use lockhouse::domain::waitlist::Limits;
 use lockhouse::domain::{
     Acquire, Acquired, Activity, Authority, Claim, Heartbeat, Lock, Release, SessionId, UserId, WorkspaceId,
 };
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::queue::{Client, Limits, Waiter};
-use lockhouse::store::tokens::Lasts;
-use lockhouse::store::waiting::Came;
-use lockhouse::store::{AsOf, Options, Store, handoff, locks, waiting};
+use lockhouse::store::queue::{Client, Waiter};
+use lockhouse::store::{AsOf, Options, Store};
 use lockhouse::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
 
@@ -171,7 +173,7 @@ impl Play {
                     Waiter::new(request.clone(), Ttl::from_millis(wait), Lasts::Always, Box::new(person));
                 let came = self
                     .store
-                    .write(move |write| waiting::acquire(write, &waiter, Privilege::Ordinary, &rules))
+                    .write(move |set| waitlist::acquire(set, &waiter, Privilege::Ordinary, &rules))
                     .unwrap();
                 match came.value {
                     Came::Answered(value) => self.told(&request, &AsOf { now: came.now, value: *value }),
@@ -187,25 +189,26 @@ impl Play {
                     session_id: Some(session(who)),
                     message: None,
                 };
-                self.store.write(move |write| handoff::ask(write, &ask, &rules)).unwrap();
+                self.store.write(move |set| handoff::ask(set, &ask, &rules)).unwrap();
             }
             Step::Beat(who, active) => {
                 let activity = if active { Activity::Active } else { Activity::Idle };
                 let beat = Heartbeat { claim: claim(who), ttl: None, activity };
-                self.store.write(move |write| locks::heartbeat(write, &beat, &rules)).unwrap();
+                self.store.write(move |set| locks::heartbeat(set, &beat, &rules)).unwrap();
             }
             Step::Release(who) => {
                 let request = Release {
                     claim: claim(who),
                     user_name: None,
                     authority: Authority::Holder,
+                    standing: Privilege::Ordinary,
                     reason: None,
                 };
-                self.store.write(move |write| locks::release(write, &request, &rules)).unwrap();
+                self.store.write(move |set| locks::release(set, &request, &rules)).unwrap();
             }
             Step::Pass(by) => self.clock.advance(Duration::from_millis(by)),
             Step::Timer => {
-                self.store.write(move |write| locks::sweep(write, &rules, 100)).unwrap();
+                self.store.write(move |set| sweep::sweep(set, &rules, 100)).unwrap();
             }
             Step::Leavers => self.leave(),
         }
@@ -221,7 +224,7 @@ impl Play {
     fn leave(&self) {
         let leaving = self.store.queue().with_leavers(self.store.clock().now(), 10);
         let rules = Arc::clone(&self.rules);
-        self.store.write(move |write| waiting::leave(write, &leaving, &rules)).unwrap();
+        self.store.write(move |set| waitlist::leave(set, &leaving, &rules)).unwrap();
     }
 
     /// In the end everybody has been told something.

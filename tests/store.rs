@@ -10,14 +10,15 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use common::{NOON, Server, eventually};
+use lockhouse::app::locks;
 use lockhouse::config::Config;
+use lockhouse::domain::token::{Scope, Token};
 use lockhouse::domain::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::listing::{self, Listed, Listing};
-use lockhouse::store::locks;
-use lockhouse::store::tokens;
-use lockhouse::store::{APPLICATION_ID, Options, SCHEMA_VERSION, Store, Write};
+use lockhouse::store::listing::{Listed, Listing};
+use lockhouse::store::sqlite::{APPLICATION_ID, SCHEMA_VERSION};
+use lockhouse::store::{Keys, Options, Store, WorkingSet};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: READERS,
-        waiters: lockhouse::store::queue::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
+        waiters: lockhouse::domain::waitlist::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     Store::open(&options, Clock::Manual(clock), &Arc::new(Metrics::default()))
 }
@@ -163,13 +164,14 @@ fn a_new_database_is_marked_and_readable_by_its_owner_only() {
     assert_eq!(check, "ok");
 }
 
-type Job = Box<dyn Fn(&Write<'_>) -> Result<i64, Error> + Send>;
+type Job = Box<dyn Fn(&WorkingSet<'_>) -> Result<i64, Error> + Send>;
 
 /// Fills a batch: the writer is kept busy while `jobs` gather behind it.
 fn together(store: &Store, jobs: Vec<Job>) -> Vec<Result<i64, Error>> {
     let gate = Arc::new(Barrier::new(2));
     let (opened, once) = (Arc::clone(&gate), AtomicBool::new(true));
     store.submit(
+        Keys::default(),
         move |_| {
             // It may be in the same batch as those that follow, and run again with them.
             if once.swap(false, Ordering::SeqCst) {
@@ -183,7 +185,9 @@ fn together(store: &Store, jobs: Vec<Job>) -> Vec<Result<i64, Error>> {
     let count = jobs.len();
     for (number, job) in jobs.into_iter().enumerate() {
         let sender = sender.clone();
-        store.submit(job, move |answer| sender.send((number, answer.map(|at| at.value))).unwrap());
+        store.submit(Keys::default(), job, move |answer| {
+            sender.send((number, answer.map(|at| at.value))).unwrap();
+        });
     }
     gate.wait();
     let mut answers: Vec<_> = receiver.into_iter().take(count).collect();
@@ -191,29 +195,36 @@ fn together(store: &Store, jobs: Vec<Job>) -> Vec<Result<i64, Error>> {
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-fn note(write: &Write<'_>, number: i64) -> Result<i64, Error> {
-    write.connection().execute("INSERT INTO notes (number) VALUES (?1)", [number])?;
-    Ok(number)
+/// A token of this number. There can be only one.
+fn note(set: &WorkingSet<'_>, number: u8) -> Result<i64, Error> {
+    let token = Token {
+        token_id: number.to_string(),
+        scope: Scope::Read,
+        user_id: None,
+        name: None,
+        created_at: NOON,
+        expires_at: None,
+        last_used_at: None,
+    };
+    set.create_token(&token, &[number; 32])?;
+    Ok(number.into())
 }
 
 #[test]
 fn a_use_case_that_fails_or_panics_in_a_batch_takes_only_itself_down() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
-    store
-        .write(|write| Ok(write.connection().execute_batch("CREATE TABLE notes (number INTEGER UNIQUE)")?))
-        .unwrap();
     let answers = together(
         &store,
         vec![
-            Box::new(|write| note(write, 1)),
-            Box::new(|write| note(write, 2).and_then(|_| note(write, 2))),
-            Box::new(|write| note(write, 3)),
-            Box::new(|write| {
-                note(write, 4)?;
+            Box::new(|set| note(set, 1)),
+            Box::new(|set| note(set, 2).and_then(|_| note(set, 2))),
+            Box::new(|set| note(set, 3)),
+            Box::new(|set| {
+                note(set, 4)?;
                 panic!("a defect in a use case (this line belongs to a test)")
             }),
-            Box::new(|write| note(write, 5)),
+            Box::new(|set| note(set, 5)),
         ],
     );
     assert_eq!((&answers[0], &answers[2], &answers[4]), (&Ok(1), &Ok(3), &Ok(5)));
@@ -223,30 +234,26 @@ fn a_use_case_that_fails_or_panics_in_a_batch_takes_only_itself_down() {
         answers[1]
     );
     assert!(matches!(&answers[3], Err(Error::Internal(_))), "{:?}", answers[3]);
-    let kept = store
-        .read(|connection, _| {
-            Ok(connection
-                .query_row("SELECT group_concat(number) FROM notes", [], |row| row.get::<_, String>(0))?)
-        })
-        .unwrap();
-    assert_eq!(kept.value, "1,3,5", "each is there once, and nothing of those that failed");
+    let kept = store.read(|rows| rows.tokens("", 9)).unwrap().value;
+    let kept: Vec<_> = kept.into_iter().map(|token| token.token_id).collect();
+    assert_eq!(kept, ["1", "3", "5"], "each is there once, and nothing of those that failed");
 }
 
 #[test]
 fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
-    let given = |write: &Write<'_>| {
-        let fence = write.fresh_fence();
-        write.fence_given(fence)?;
+    let given = |set: &WorkingSet<'_>| {
+        let fence = set.moment().fresh;
+        set.give_fence(fence)?;
         Ok(fence.0)
     };
     let answers = together(
         &store,
         vec![
             Box::new(given),
-            Box::new(move |write| {
-                given(write)?;
+            Box::new(move |set| {
+                given(set)?;
                 Err(Error::Internal("rolled back".to_owned()))
             }),
             Box::new(given),
@@ -256,14 +263,6 @@ fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
     assert!(third > first, "{first} {third}");
     let next = store.write(given).unwrap().value;
     assert!(next > third);
-}
-
-#[test]
-fn a_reader_cannot_write() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("lockhouse.db")).unwrap();
-    let refused = store.read(|connection, _| Ok(connection.execute("DELETE FROM locks", [])?));
-    assert!(matches!(refused, Err(Error::Internal(_))), "{refused:?}");
 }
 
 #[test]
@@ -344,9 +343,9 @@ fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
     let rules = Arc::new(Config::default().locks.rules);
     let by = Arc::clone(&rules);
     store
-        .write(move |write| {
+        .write(move |set| {
             for number in 0..20 {
-                locks::acquire(write, &wish(&format!("w{number}"), "alice", Some(1_000)), &by)?;
+                locks::acquire(set, &wish(&format!("w{number}"), "alice", Some(1_000)), &by)?;
             }
             Ok(())
         })
@@ -355,7 +354,7 @@ fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
     let all =
         Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
     let nothing = Listed { locks: Vec::new(), next: None };
-    assert_eq!(store.read_locks(|read| listing::list(read, &all)).unwrap().value, nothing);
+    assert_eq!(store.read(|rows| rows.list_locks(&all)).unwrap().value, nothing);
     let claim = Claim {
         workspace_id: WorkspaceId::parse("w1").unwrap(),
         user_id: UserId::parse("alice").unwrap(),
@@ -364,11 +363,11 @@ fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
     };
     let beat = Heartbeat { claim, ttl: None, activity: Activity::Idle };
     let by = Arc::clone(&rules);
-    let beaten = store.write(move |write| locks::heartbeat(write, &beat, &by)).unwrap().value.beat;
+    let beaten = store.write(move |set| locks::heartbeat(set, &beat, &by)).unwrap().value.beat;
     assert_eq!(beaten, Beat::NoLock);
-    let bobs = store.write(move |write| locks::acquire(write, &wish("w3", "bob", None), &rules)).unwrap();
+    let bobs = store.write(move |set| locks::acquire(set, &wish("w3", "bob", None), &rules)).unwrap();
     assert!(matches!(bobs.value, Acquired::Acquired(_)), "{bobs:?}");
-    let left = store.read(|connection, _| locks::count(connection)).unwrap().value;
+    let left = store.read(|rows| rows.lock_count()).unwrap().value;
     assert_eq!(left, 19, "the rows that nobody touched lie there, and nobody sees them; and bob's");
 }
 
@@ -396,52 +395,4 @@ fn what_has_ended_is_cleared_away_on_time_though_nobody_follows_or_asks() {
 fn count(server: &Server, table: &str) -> i64 {
     let query = format!("SELECT count(*) FROM {table}");
     server.sql().query_row(&query, [], |row| row.get(0)).unwrap()
-}
-
-#[test]
-fn every_connection_is_set_as_it_must_be() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("lockhouse.db");
-    let number = |connection: &Connection, name: &str| -> i64 {
-        connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
-    };
-    // 2 is FULL: each commit is on the disk before it is answered.
-    let found = tokens::beside(&path, |connection| Ok(number(connection, "synchronous"))).unwrap();
-    assert_eq!(found, 2, "lockhouse token");
-    let store = open(&path).unwrap();
-    let settings = [
-        ("synchronous", 2),
-        ("foreign_keys", 1),
-        ("journal_size_limit", 64 * 1024 * 1024),
-        ("busy_timeout", 50),
-        ("query_only", 0),
-        ("mmap_size", 0),
-    ];
-    for (name, expected) in settings {
-        let found = store.write(move |write| Ok(number(write.connection(), name))).unwrap().value;
-        assert_eq!(found, expected, "{name} of the writer");
-    }
-    // Each of the readers there are: the inner read has another connection than the outer one.
-    all_at_once(&store, READERS, &|connection| {
-        assert!(connection.is_readonly(rusqlite::MAIN_DB).unwrap());
-        for (name, expected) in [("query_only", 1), ("mmap_size", 0), ("busy_timeout", 1_000)] {
-            assert_eq!(number(connection, name), expected, "{name} of a reader");
-        }
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
-        assert_eq!(mode, "wal");
-    });
-    store.close();
-}
-
-/// Looks at so many readers at a time.
-fn all_at_once(store: &Store, readers: u32, look: &dyn Fn(&Connection)) {
-    if readers > 0 {
-        store
-            .read(|connection, _| {
-                look(connection);
-                all_at_once(store, readers - 1, look);
-                Ok(())
-            })
-            .unwrap();
-    }
 }

@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::fields::GREATEST;
 use super::problem::Code;
 use crate::app::MAX_PRESENT_USERS;
+use crate::app::invariants;
 use crate::auth::Scope;
 use crate::config::AuthMode;
 use crate::domain::event::EventType;
 use crate::domain::member::Role;
-use crate::store::invariants;
 
 pub(super) fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })

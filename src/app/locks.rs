@@ -1,28 +1,28 @@
-//! Locks: acquire, wait, renew, release, ask, read.
+//! Locks: acquire, renew, release, read.
 
 use std::sync::Arc;
 
-use super::{STEP, Service};
-use crate::domain::access::Privilege;
-use crate::domain::event::{Event, Lost};
-use crate::domain::handoff::{Ask, Asked, Replied, Reply};
+use super::Service;
+use super::current::{apply, load_current, now};
+use crate::domain::access::{Privilege, Rules};
+use crate::domain::event::{Author, Lost};
 use crate::domain::member::{Actor, Need};
-use crate::domain::{Acquire, Acquired, Authority, Heartbeat, Lock, Release, Released, UserId, WorkspaceId};
+use crate::domain::rules::{self, Decision};
+use crate::domain::{
+    Acquire, Acquired, Authority, Beat, Claim, Fence, Heartbeat, Lock, Now, Release, Released, UserId,
+    WorkspaceId,
+};
 use crate::error::{Denied, Error, Limit};
 use crate::events::presence::PresentUser;
 use crate::metrics::Metrics;
-use crate::store::audit::{self, Filter};
-use crate::store::events::Author;
-use crate::store::listing::{self, Listed, Listing};
-use crate::store::locks::{Beaten, Found, ReleasedSome};
-use crate::store::queue::{Client, Place, Waiter};
-use crate::store::tokens::Lasts;
-use crate::store::waiting::{self, Came};
-use crate::store::{AsOf, Write, events, handoff, locks, workspaces};
-use crate::time::Ttl;
+use crate::store::listing::{Listed, Listing};
+use crate::store::queue::{Client, Place};
+use crate::store::{AsOf, Keys, Rows, WorkingSet};
 
 /// Most people who follow a workspace that are shown.
 pub const MAX_PRESENT_USERS: usize = 500;
+/// Most workspaces that one step of [`release_user`] looks at.
+const MOST_RELEASED: usize = 200;
 
 /// Who is there on a workspace.
 #[derive(Debug)]
@@ -35,6 +35,183 @@ pub struct WorkspacePresence {
     pub followers: Vec<PresentUser>,
 }
 
+/// What became of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beaten {
+    /// The renewal, or why there is none.
+    pub beat: Beat,
+    /// If there is none: how the caller's last lease ended.
+    pub lost: Option<Lost>,
+    /// How many wait for the lock.
+    pub waiting: usize,
+}
+
+impl Beaten {
+    /// There is no lock any more, and this is how the caller's ended.
+    const fn lost(lost: Lost) -> Self {
+        Self { beat: Beat::NoLock, lost: Some(lost), waiting: 0 }
+    }
+}
+
+/// What a reader finds on a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A live lock.
+    Live(Lock),
+    /// A lock about which something is due that is not written down yet: it has ended, or passed to somebody else.
+    Due(Lock),
+    /// No lock.
+    Free,
+}
+
+/// What a step of [`release_user`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleasedSome {
+    /// Live leases that ended.
+    pub released: u32,
+    /// It goes on after this workspace, if there may be more.
+    pub after: Option<WorkspaceId>,
+}
+
+/// Somebody wants the lock.
+///
+/// # Errors
+/// What the store refuses.
+pub fn acquire(set: &WorkingSet<'_>, request: &Acquire, rules: &Rules) -> Result<Acquired, Error> {
+    let found = match load_current(set, &request.workspace_id, rules)? {
+        Some(lock) => Now::Locked(lock),
+        None => Now::Free { last: set.last_lease(&request.workspace_id)? },
+    };
+    let decision = rules::acquire(found, request, rules, set.moment());
+    let decision = limited(set, decision, &request.user_id, rules)?;
+    let by = Author {
+        reason: request.reason.clone(),
+        ..Author::person(request.user_id.clone(), request.user_name.clone())
+    };
+    apply(set, decision.change, Some(&by), rules)?;
+    Ok(decision.outcome)
+}
+
+/// What is decided, if this user has not as many locks as one can have.
+pub(super) fn limited(
+    set: &WorkingSet<'_>,
+    decision: Decision<Acquired>,
+    user_id: &UserId,
+    rules: &Rules,
+) -> Result<Decision<Acquired>, Error> {
+    if !decision.change.begins_a_lease() {
+        return Ok(decision);
+    }
+    let live_locks = set.live_locks_of(user_id, rules.locks_per_user)?;
+    Ok(rules::within_limit(decision, live_locks, rules))
+}
+
+/// The holder renews the lease.
+///
+/// # Errors
+/// What the store refuses.
+pub fn heartbeat(set: &WorkingSet<'_>, request: &Heartbeat, rules: &Rules) -> Result<Beaten, Error> {
+    let claim = &request.claim;
+    let decision = rules::heartbeat(now(set, &claim.workspace_id, rules)?, request, rules, set.now());
+    apply(set, decision.change, None, rules)?;
+    let beat = decision.outcome;
+    let lost = match &beat {
+        Beat::Renewed(_) => None,
+        Beat::NotHolder { lock, .. } => lost(set, claim, Some(lock.fence))?,
+        Beat::NoLock => lost(set, claim, None)?,
+    };
+    Ok(Beaten { beat, lost, waiting: set.lines().count(&claim.workspace_id) })
+}
+
+/// A lease is given back, or ended by an administrator. When it cannot, the answer comes with how the caller's last
+/// lease ended.
+///
+/// # Errors
+/// What the store refuses.
+pub fn release(
+    set: &WorkingSet<'_>,
+    request: &Release,
+    rules: &Rules,
+) -> Result<(Released, Option<Lost>), Error> {
+    let claim = &request.claim;
+    let decision = rules::release(now(set, &claim.workspace_id, rules)?, request, rules);
+    let by = Author {
+        reason: request.reason.clone(),
+        ..Author::person(claim.user_id.clone(), request.user_name.clone())
+    };
+    apply(set, decision.change, Some(&by), rules)?;
+    let lost = match &decision.outcome {
+        Released::Released(_) | Released::Nothing | Released::Forbidden(_) => None,
+        Released::NotHolder { lock, .. } => lost(set, claim, Some(lock.fence))?,
+    };
+    Ok((decision.outcome, lost))
+}
+
+/// How the last lease that the claimant had ended, other than the live one.
+pub(super) fn lost(set: &WorkingSet<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
+    set.lost(&claim.workspace_id, &claim.user_id, live)
+}
+
+/// Ends the leases of `user_id` on workspaces after `after`, as many as a step has time for, on behalf of `by`: their own,
+/// or an administrator. What is due comes first: a lock that has passed to them without anybody's having noticed is
+/// theirs, too.
+///
+/// # Errors
+/// What the store refuses.
+pub fn release_user(
+    set: &WorkingSet<'_>,
+    user_id: &UserId,
+    by: &Author,
+    rules: &Rules,
+    after: &str,
+) -> Result<ReleasedSome, Error> {
+    let step = set.step();
+    let limit = MOST_RELEASED;
+    let mut workspaces = set.workspaces_concerning(user_id, after, limit)?;
+    workspaces.extend(set.lines().of_user(user_id, after, limit));
+    let all = workspaces.len() < limit;
+    let mut some = ReleasedSome { released: 0, after: None };
+    for (count, workspace_id) in workspaces.into_iter().enumerate() {
+        if count >= limit || (count > 0 && step.is_over()) {
+            return Ok(some);
+        }
+        while let Some(lock) =
+            load_current(set, &workspace_id, rules)?.filter(|lock| lock.user_id == *user_id)
+        {
+            let claim = Claim {
+                workspace_id: workspace_id.clone(),
+                user_id: by.user_id.clone(),
+                session_id: None,
+                fence: Some(lock.fence),
+            };
+            let request = Release {
+                claim,
+                user_name: by.name.clone(),
+                authority: Authority::Administrator,
+                standing: Privilege::Administrator,
+                reason: by.reason.clone(),
+            };
+            let decision = rules::release(Now::Locked(lock), &request, rules);
+            apply(set, decision.change, Some(by), rules)?;
+            some.released += 1;
+        }
+        some.after = Some(workspace_id);
+    }
+    Ok(if all { ReleasedSome { after: None, ..some } } else { some })
+}
+
+/// The lock of a workspace as it stands there: nothing is written.
+///
+/// # Errors
+/// What the store cannot read.
+pub fn peek(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<Found, Error> {
+    Ok(match rows.lock(workspace_id)? {
+        Some(lock) if rows.now() < lock.due_at() => Found::Live(lock),
+        Some(lock) => Found::Due(lock),
+        None => Found::Free,
+    })
+}
+
 impl Service {
     /// Somebody wants the lock of a workspace.
     pub fn acquire(
@@ -45,101 +222,17 @@ impl Service {
     ) {
         let rules = Arc::clone(&self.rules);
         let metrics = Arc::clone(&self.metrics);
+        let keys = Keys::workspace(&request.workspace_id).and_user(&request.user_id);
         self.submit_as(
             actor,
-            request.workspace_id.clone(),
+            keys,
             Need::Edit,
-            move |write, standing| locks::acquire(write, &Acquire { standing, ..request.clone() }, &rules),
+            move |set, standing| acquire(set, &Acquire { standing, ..request.clone() }, &rules),
             move |answer| {
                 count(&metrics, &answer);
                 reply(answer);
             },
         );
-    }
-
-    /// Somebody wants the lock of a workspace, and waits for it if somebody else has it.
-    pub fn acquire_waiting(
-        self: &Arc<Self>,
-        actor: Actor,
-        request: Acquire,
-        wait: Ttl,
-        lasts: Lasts,
-        client: Box<dyn Client>,
-    ) {
-        let store = Arc::clone(&self.store);
-        let of = request.workspace_id.clone();
-        client.when_gone(Box::new(move || {
-            store.queue().somebody_left(&of);
-            store.notifier().wake();
-        }));
-        let workspace_id = request.workspace_id.clone();
-        let client = Counted { client, metrics: Arc::clone(&self.metrics) };
-        let waiter = Waiter::new(request, wait.min(self.max_wait), lasts, Box::new(client));
-        let rules = Arc::clone(&self.rules);
-        let asks = Arc::clone(&waiter);
-        self.submit_as(
-            actor,
-            workspace_id,
-            Need::Edit,
-            move |write, standing| waiting::acquire(write, &asks, standing, &rules),
-            move |came| {
-                waiter.answer(match came {
-                    Ok(AsOf { value: Came::Waits, .. }) => return,
-                    Ok(AsOf { now, value: Came::Answered(value) }) => Ok(AsOf { now, value: *value }),
-                    Ok(AsOf { value: Came::Full(limit), .. }) => Err(Error::TooMany(limit)),
-                    Err(error) => Err(error),
-                });
-            },
-        );
-    }
-
-    /// Somebody asks the holder for the lock.
-    pub fn knock(
-        &self,
-        actor: Actor,
-        request: Ask,
-        reply: impl FnOnce(Result<AsOf<Asked>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
-        let workspace_id = request.workspace_id.clone();
-        let metrics = Arc::clone(&self.metrics);
-        let work = move |write: &Write<'_>, _| handoff::ask(write, &request, &rules);
-        self.submit_as(actor, workspace_id, Need::Edit, work, move |answer| {
-            match answer.as_ref().map(|asked| &asked.value) {
-                Ok(Asked::TooSoon { .. }) => metrics.limited(Limit::KnockAgain),
-                Ok(Asked::TooMany) => metrics.limited(Limit::Knocks),
-                Ok(Asked::Heard(_) | Asked::NoLock | Asked::Own(_)) | Err(_) => {}
-            }
-            reply(answer);
-        });
-    }
-
-    /// The holder gives the lock to somebody.
-    pub fn hand_over(
-        &self,
-        actor: Actor,
-        request: Reply,
-        by: Author,
-        reply: impl FnOnce(Result<AsOf<(Replied, Option<Lost>)>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
-        let claim = request.claim.clone();
-        let work = move |write: &Write<'_>| handoff::hand_over(write, &request, &by, &rules);
-        self.submit_as_holder(actor, claim, work, |lost| (Replied::NoLock, Some(lost)), reply);
-    }
-
-    /// The holder keeps the lock.
-    pub fn decline(
-        &self,
-        actor: Actor,
-        request: Reply,
-        by: Author,
-        reply: impl FnOnce(Result<AsOf<(Replied, Option<Lost>)>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
-        let claim = request.claim.clone();
-        let work = move |write: &Write<'_>| handoff::decline(write, &request, &by, &rules);
-        self.submit_as_holder(actor, claim, work, |lost| (Replied::NoLock, Some(lost)), reply);
     }
 
     /// Holders renew their leases, all in one transaction. The answers come in the order of the requests.
@@ -150,17 +243,16 @@ impl Service {
         reply: impl FnOnce(Result<AsOf<Vec<Result<Beaten, Denied>>>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
-        let beat = move |write: &Write<'_>, request: &Heartbeat| {
-            let workspace_id = &request.claim.workspace_id;
-            match workspaces::may(write.connection(), &actor, workspace_id, Need::See, &rules)? {
-                Ok(_) => locks::heartbeat(write, request, &rules).map(Ok),
-                Err(denied) => {
-                    let turned_out = workspaces::turned_out(write, &request.claim)?;
-                    Ok(turned_out.map(Beaten::lost).ok_or(denied))
-                }
-            }
+        let workspaces = requests.iter().map(|request| request.claim.workspace_id.clone()).collect();
+        let beat = move |set: &WorkingSet<'_>, request: &Heartbeat| {
+            let beat = || heartbeat(set, request, &rules);
+            super::as_holder(set, &actor, &request.claim, &rules, beat, Beaten::lost)
         };
-        self.store.submit(move |write| requests.iter().map(|request| beat(write, request)).collect(), reply);
+        self.store.submit(
+            Keys { workspaces, users: Vec::new() },
+            move |set| requests.iter().map(|request| beat(set, request)).collect(),
+            reply,
+        );
     }
 
     /// The holder renews the lease.
@@ -172,7 +264,7 @@ impl Service {
     ) {
         let rules = Arc::clone(&self.rules);
         let claim = request.claim.clone();
-        let work = move |write: &Write<'_>| locks::heartbeat(write, &request, &rules);
+        let work = move |set: &WorkingSet<'_>| heartbeat(set, &request, &rules);
         self.submit_as_holder(actor, claim, work, Beaten::lost, reply);
     }
 
@@ -186,15 +278,13 @@ impl Service {
         let rules = Arc::clone(&self.rules);
         let claim = request.claim.clone();
         if request.authority == Authority::Holder {
-            let work = move |write: &Write<'_>| locks::release(write, &request, &rules);
+            let work = move |set: &WorkingSet<'_>| release(set, &request, &rules);
             return self.submit_as_holder(actor, claim, work, |lost| (Released::Nothing, Some(lost)), reply);
         }
-        let work = move |write: &Write<'_>, standing| {
-            let may = standing >= Privilege::WorkspaceAdmin;
-            let authority = if may { Authority::Administrator } else { Authority::Holder };
-            locks::release(write, &Release { authority, ..request.clone() }, &rules)
+        let work = move |set: &WorkingSet<'_>, standing| {
+            release(set, &Release { standing, ..request.clone() }, &rules)
         };
-        self.submit_as(actor, claim.workspace_id, Need::Revoke, work, reply);
+        self.submit_as(actor, Keys::workspace(&claim.workspace_id), Need::Revoke, work, reply);
     }
 
     /// Ends all leases of a user, a step a transaction. The reply is how many; when one step fails, those before it stay
@@ -209,8 +299,8 @@ impl Service {
         Releasing { service: Arc::clone(self), user_id, by, released: 0, reply: Box::new(reply) }.step(None);
     }
 
-    /// The live lock of a workspace, if there is one. What time has done to it is written down before anybody is told,
-    /// so that no crash can undo it.
+    /// The live lock of a workspace, if there is one. What is due is written down before anybody is told, so that no crash
+    /// can undo it.
     ///
     /// # Errors
     /// What keeps the store from reading, or from writing that down.
@@ -222,7 +312,7 @@ impl Service {
             Found::Due(_) => {
                 self.ask_for_a_sweep();
                 let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
-                self.store.write(move |write| locks::settled(write, &of, &rules))
+                self.store.write(move |set| load_current(set, &of, &rules))
             }
         }
     }
@@ -232,7 +322,7 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn peek(&self, workspace_id: &WorkspaceId) -> Result<AsOf<Found>, Error> {
-        self.store.read_locks(|read| locks::get(read, workspace_id))
+        self.store.read(|rows| peek(rows, workspace_id))
     }
 
     /// Who is there on a workspace.
@@ -240,6 +330,7 @@ impl Service {
     /// # Errors
     /// As [`Self::lock`].
     pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<AsOf<WorkspacePresence>, Error> {
+        use crate::domain::waitlist::Waiting as _;
         let AsOf { now, value: lock } = self.lock(workspace_id)?;
         let mut waiting = self.store.queue().line(workspace_id);
         waiting.retain(|place| place.waits(now));
@@ -251,10 +342,8 @@ impl Service {
     fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<PresentUser>, Error> {
         let mut faces = self.broadcaster.presence(workspace_id, MAX_PRESENT_USERS);
         if faces.iter().any(|face| face.is_member) {
-            let members = self.store.read(|connection, _| {
-                let is_member = |face: &PresentUser| {
-                    Ok(workspaces::role(connection, workspace_id, &face.user_id)?.is_some())
-                };
+            let members = self.store.read(|rows| {
+                let is_member = |face: &PresentUser| Ok(rows.role(workspace_id, &face.user_id)?.is_some());
                 faces.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
             })?;
             let mut are_members = members.value.into_iter();
@@ -268,55 +357,7 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn locks(&self, listing: &Listing) -> Result<AsOf<Listed>, Error> {
-        self.store.read_locks(|read| listing::list(read, listing))
-    }
-
-    /// The history of all workspaces that `actor` may see now: the events before revision `before` that `filter` lets
-    /// through, newest first. May wait for the writer: expiries that are due are written down first, up to [`STEP`].
-    ///
-    /// # Errors
-    /// What the store cannot read.
-    pub fn whole_history(
-        &self,
-        actor: &Actor,
-        filter: &Filter,
-        before: i64,
-        limit: usize,
-    ) -> Result<audit::Page, Error> {
-        let is_due = |connection: &_, now| Ok(locks::next_due(connection)?.is_some_and(|due| due <= now));
-        if self.store.read(is_due)?.value {
-            // Reads go on even if nothing can be written.
-            let _ = self.sweep_step(STEP);
-        }
-        let rules = &self.rules;
-        self.store
-            .read(|connection, _| audit::page(connection, actor, filter, before, limit, rules))
-            .map(|page| page.value)
-    }
-
-    /// The history of a workspace before revision `before`, newest first. An expiry that nobody has come across yet
-    /// is written down first, so that it is not missing. Of a workspace that was deleted since, only administrators see it.
-    ///
-    /// # Errors
-    /// What the store cannot read. Reads go on even if nothing can be written.
-    pub fn history(
-        &self,
-        actor: &Actor,
-        workspace_id: &WorkspaceId,
-        before: i64,
-        limit: u32,
-    ) -> Result<Vec<Event>, Error> {
-        if let Found::Due(_) = self.peek(workspace_id)?.value {
-            let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
-            let settled = self.store.write(move |write| locks::settled(write, &of, &rules));
-            settled.map_or_else(|error| log::debug!("an expiry is not in the history yet: {error}"), drop);
-        }
-        let read = |connection: &_| {
-            let is_admin = actor.standing == Privilege::Administrator;
-            let after = if is_admin { 0 } else { events::last_deletion(connection, workspace_id)? };
-            events::history(connection, workspace_id, after, before, limit)
-        };
-        self.store.read(|connection, _| read(connection)).map(|events| events.value)
+        self.store.read(|rows| rows.list_locks(listing))
     }
 }
 
@@ -336,9 +377,10 @@ impl Releasing {
         let rules = Arc::clone(&service.rules);
         let (user_id, by) = (Arc::clone(&self.user_id), Arc::clone(&self.by));
         service.store.submit(
-            move |write| {
+            Keys::default().and_user(&user_id),
+            move |set| {
                 let after = after.as_ref().map_or("", WorkspaceId::as_str);
-                locks::release_user(write, &user_id, &by, &rules, after)
+                release_user(set, &user_id, &by, &rules, after)
             },
             move |answer| match answer.map(|answer| answer.value) {
                 Ok(ReleasedSome { released, after }) => {
@@ -352,9 +394,9 @@ impl Releasing {
 }
 
 /// Somebody who waits; what becomes of it is counted.
-struct Counted {
-    client: Box<dyn Client>,
-    metrics: Arc<Metrics>,
+pub(super) struct Counted {
+    pub(super) client: Box<dyn Client>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Client for Counted {

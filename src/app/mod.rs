@@ -3,26 +3,34 @@
 //! A mutation is submitted to the writer with what is to be done with its outcome: `reply` is called once, on another
 //! thread, after the commit. Nothing here waits.
 
-mod locks;
+pub mod current;
+pub mod handoff;
+pub mod history;
+pub mod invariants;
+pub mod locks;
+pub mod members;
+pub mod sweep;
 mod tokens;
-mod workspaces;
+pub mod waitlist;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use crate::config::{AuthMode, Config};
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::Lost;
-use crate::domain::member::{Actor, Need};
+use crate::domain::member::{Actor, Need, matters};
 use crate::domain::{Claim, WorkspaceId};
 use crate::error::{Denied, Error, Limit};
 use crate::events::broadcaster::Broadcaster;
 use crate::events::stream_limit::StreamSlot;
+use crate::events::subscription::EventEncoder;
 use crate::metrics::Metrics;
-use crate::store::locks::Stepped;
-use crate::store::{AsOf, Store, Write, events, locks as stored, workspaces as memberships};
-use crate::time::{LeaseClock, Timestamp, Ttl};
+use crate::store::{AsOf, Keys, Store, WorkingSet};
+use crate::time::{LeaseClock, Ttl};
 
 pub use locks::{MAX_PRESENT_USERS, WorkspacePresence};
 pub use tokens::Recalled;
@@ -69,7 +77,6 @@ impl Service {
         let store = Arc::new(store);
         let rules = Arc::new(Rules {
             reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
-            opened_at: store.opened_at(),
             ..config.locks.rules.clone()
         });
         let service = Self {
@@ -137,6 +144,15 @@ impl Service {
         &self.broadcaster
     }
 
+    /// Starts the thread that tells the followers, and makes happen what is due.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_events(&self, encoder: EventEncoder) -> io::Result<JoinHandle<()>> {
+        let mut timer = sweep::Timer::new(Arc::clone(&self.store), Arc::clone(&self.rules));
+        self.broadcaster.start(encoder, move || timer.run_due())
+    }
+
     /// Room for one more stream of events of this caller; none is needed for one who is nobody, and can be told apart from
     /// nobody.
     ///
@@ -150,60 +166,43 @@ impl Service {
         })
     }
 
-    /// Submits a use case of `actor` on a workspace, which is carried out only if they may. `work` gets what they may do
-    /// besides.
+    /// Submits a use case of `actor` on the workspace of `keys`, which is carried out only if they may. `work` gets what they
+    /// may do besides. That they may not is no error: it would cost those who are carried out together with it.
     fn submit_as<T: Send + 'static>(
         &self,
         actor: Actor,
-        workspace_id: WorkspaceId,
+        keys: Keys,
         need: Need,
-        work: impl Fn(&Write<'_>, Privilege) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&WorkingSet<'_>, Privilege) -> Result<T, Error> + Send + 'static,
         reply: impl FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
     ) {
-        self.submit_unless(actor, workspace_id, need, work, |_, denied| Ok(Err(denied)), reply);
+        let (rules, workspaces) = (Arc::clone(&self.rules), keys.workspaces.clone());
+        let work = move |set: &WorkingSet<'_>| {
+            let mut standing = actor.standing;
+            for workspace_id in &workspaces {
+                match members::may(&**set, &actor, workspace_id, need, &rules)? {
+                    Ok(found) => standing = found,
+                    Err(denied) => return Ok(Err(denied)),
+                }
+            }
+            work(set, standing).map(Ok)
+        };
+        self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
 
-    /// As [`Self::submit_as`], for whoever says that they have the lock. If they lost it because they belong there no more,
-    /// that is what they are told, by `lost`: the workspace is there for them no more, but they had its lock.
+    /// As [`Self::submit_as`], for those who say that they have the lock. See [`as_holder`].
     fn submit_as_holder<T: Send + 'static>(
         &self,
         actor: Actor,
         claim: Claim,
-        work: impl Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
         lost: impl Fn(Lost) -> T + Send + 'static,
         reply: impl FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
     ) {
-        let workspace_id = claim.workspace_id.clone();
-        let denied = move |write: &Write<'_>, denied| {
-            let turned_out = memberships::turned_out(write, &claim)?;
-            Ok(turned_out.map(&lost).ok_or(denied))
-        };
-        self.submit_unless(actor, workspace_id, Need::See, move |write, _| work(write), denied, reply);
-    }
-
-    /// Submits a use case; if the caller may not, `denied` is carried out in its place. That they may not is no error: it
-    /// would cost those who are carried out together with it.
-    fn submit_unless<T: Send + 'static>(
-        &self,
-        actor: Actor,
-        workspace_id: WorkspaceId,
-        need: Need,
-        work: impl Fn(&Write<'_>, Privilege) -> Result<T, Error> + Send + 'static,
-        denied: impl Fn(&Write<'_>, Denied) -> Result<Result<T, Denied>, Error> + Send + 'static,
-        reply: impl FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
-    ) {
         let rules = Arc::clone(&self.rules);
-        self.store.submit(
-            move |write| match memberships::may(write.connection(), &actor, &workspace_id, need, &rules)? {
-                Ok(standing) => work(write, standing).map(Ok),
-                Err(why) => denied(write, why),
-            },
-            move |answer| {
-                reply(answer.and_then(|AsOf { now, value }| {
-                    value.map(|value| AsOf { now, value }).map_err(Error::Denied)
-                }));
-            },
-        );
+        let keys = Keys::workspace(&claim.workspace_id);
+        let work = move |set: &WorkingSet<'_>| as_holder(set, &actor, &claim, &rules, || work(set), &lost);
+        self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
 
     /// Whether `actor` may do what they need on a workspace, as it is now.
@@ -220,13 +219,13 @@ impl Service {
     /// As [`Self::may`], of the first on which they may not.
     pub fn may_all(&self, actor: &Actor, workspaces: &[WorkspaceId], need: Need) -> Result<(), Error> {
         let rules = &self.rules;
-        if workspaces.is_empty() || !memberships::matters(need, rules) {
+        if workspaces.is_empty() || !matters(need, rules) {
             // Most reads ask; then nobody has to be looked up.
             return Ok(());
         }
-        let found = self.store.read(|connection, _| {
+        let found = self.store.read(|rows| {
             for workspace_id in workspaces {
-                if let Err(denied) = memberships::may(connection, actor, workspace_id, need, rules)? {
+                if let Err(denied) = members::may(rows, actor, workspace_id, need, rules)? {
                     return Ok(Err(Error::Denied(denied)));
                 }
             }
@@ -242,8 +241,9 @@ impl Service {
         }
         let store = Arc::clone(&self.store);
         self.store.submit(
-            |write| {
-                write.touch();
+            Keys::default(),
+            |set| {
+                set.touch();
                 Ok(())
             },
             move |done| {
@@ -271,30 +271,7 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn count_locks(&self) -> Result<i64, Error> {
-        self.store.read(|connection, _| stored::count(connection)).map(|count| count.value)
-    }
-
-    /// One step of the sweeper: clears at most `rows` expired leases away.
-    ///
-    /// # Errors
-    /// What keeps the store from writing.
-    pub fn sweep_step(&self, rows: u32) -> Result<Stepped, Error> {
-        let rules = Arc::clone(&self.rules);
-        self.store.write(move |write| stored::sweep(write, &rules, rows)).map(|swept| swept.value)
-    }
-
-    /// One step of the sweeper: forgets at most `rows` events older than `history.keep`.
-    ///
-    /// # Errors
-    /// What keeps the store from writing.
-    pub fn trim_step(&self, rows: u32) -> Result<Stepped, Error> {
-        let Some(keep) = self.history_keep else { return Ok(Stepped { done: 0, more: false }) };
-        self.store
-            .write(move |write| {
-                let before = Timestamp(write.now().0.saturating_sub(keep.as_millis()));
-                events::trim(write, before, rows)
-            })
-            .map(|trimmed| trimmed.value)
+        self.store.read(|rows| rows.lock_count()).map(|count| count.value)
     }
 
     /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
@@ -330,4 +307,30 @@ impl Service {
         }
         self.store.close();
     }
+}
+
+/// Carries out `work` for somebody who says that they have the lock, if they may see the workspace. If they lost it because
+/// they belong there no more, that is what they are told, by `lost`: the workspace is there for them no more, but they
+/// had its lock.
+fn as_holder<T>(
+    set: &WorkingSet<'_>,
+    actor: &Actor,
+    claim: &Claim,
+    rules: &Rules,
+    work: impl FnOnce() -> Result<T, Error>,
+    lost: impl Fn(Lost) -> T,
+) -> Result<Result<T, Denied>, Error> {
+    match members::may(&**set, actor, &claim.workspace_id, Need::See, rules)? {
+        Ok(_) => work().map(Ok),
+        Err(denied) => {
+            let excluded = locks::lost(set, claim, None)?.filter(Lost::is_exclusion);
+            Ok(excluded.map(lost).ok_or(denied))
+        }
+    }
+}
+
+/// The answer of a use case that is carried out only for those who may.
+fn allowed<T>(answer: Result<AsOf<Result<T, Denied>>, Error>) -> Result<AsOf<T>, Error> {
+    let AsOf { now, value } = answer?;
+    value.map(|value| AsOf { now, value }).map_err(Error::Denied)
 }

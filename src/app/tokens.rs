@@ -12,9 +12,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use hashlink::LruCache;
 
 use super::{STEP, Service};
+use crate::domain::token::{Hash, Lasts, Scope, Token};
 use crate::error::Error;
-use crate::store::AsOf;
-use crate::store::tokens::{self, Hash, Lasts, Scope, Token};
+use crate::store::{AsOf, Keys, WorkingSet};
 use crate::time::WallTime;
 
 /// How long what is known of a token is good for.
@@ -107,7 +107,7 @@ impl Service {
     /// The token, if it is not over. It counts as used.
     fn good_for_something(&self, token: Option<Token>) -> Option<Token> {
         let wall = self.wall();
-        let token = token.filter(|token| token.expires_at.is_none_or(|end| wall < end));
+        let token = token.filter(|token| token.is_good(wall));
         if let Some(token) = &token
             && token.last_used_at.is_none_or(|last| wall.0.saturating_sub(last.0) >= USE_MS)
         {
@@ -131,7 +131,7 @@ impl Service {
 
     fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {
         let revoked = self.tokens.revoked.load(Ordering::SeqCst);
-        let found = self.store.read(|connection, _| tokens::with_hash(connection, hash))?.value;
+        let found = self.store.read(|rows| rows.token(hash))?.value;
         // How long it takes to find it says something of the hash at most; what decides takes the same time for each.
         let found = found.filter(|(_, stored)| verify_slices_are_equal(stored, hash).is_ok());
         let mut known = lock(&self.tokens.known);
@@ -153,8 +153,8 @@ impl Service {
         hash: Hash,
         reply: impl FnOnce(Result<AsOf<Token>, Error>) + Send + 'static,
     ) {
-        self.store
-            .submit(move |write| tokens::create_logged(write, &token, &hash).map(|()| token.clone()), reply);
+        let work = move |set: &WorkingSet<'_>| set.create_token(&token, &hash).map(|()| token.clone());
+        self.store.submit(Keys::default(), work, reply);
     }
 
     /// Tokens by id, after `after`, at most `limit`.
@@ -162,7 +162,7 @@ impl Service {
     /// # Errors
     /// What the store cannot read.
     pub fn list_tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
-        let found = self.store.read(|connection, _| tokens::list(connection, after, limit))?.value;
+        let found = self.store.read(|rows| rows.tokens(after, limit))?.value;
         let used = lock(&self.tokens.used);
         let with_use = |token: Token| {
             let last_used_at = used.get(&token.token_id).copied().or(token.last_used_at);
@@ -181,7 +181,8 @@ impl Service {
         let service = Arc::clone(self);
         let of = token_id.clone();
         self.store.submit(
-            move |write| tokens::revoke_logged(write, &token_id, only),
+            Keys::default(),
+            move |set| set.revoke_token(&token_id, only),
             move |revoked| {
                 let mut known = lock(&service.tokens.known);
                 service.tokens.revoked.fetch_add(1, Ordering::SeqCst);
@@ -199,11 +200,13 @@ impl Service {
     pub fn tidy_tokens(&self) -> Result<(), Error> {
         let used: Vec<_> = std::mem::take(&mut *lock(&self.tokens.used)).into_iter().collect();
         if !used.is_empty() {
-            self.store.write(move |write| tokens::were_used(write, &used))?;
+            self.store.write(move |set| {
+                used.iter().try_for_each(|(token_id, at)| set.set_token_used(token_id, *at))
+            })?;
         }
         let before = WallTime(self.wall().0.saturating_sub(KEPT_MS));
-        if self.store.read(|connection, _| tokens::any_expired(connection, before))?.value {
-            self.store.write(move |write| tokens::forget_expired(write, before, STEP))?;
+        if self.store.read(|rows| rows.has_tokens_expired_before(before))?.value {
+            self.store.write(move |set| set.delete_tokens_expired_before(before, STEP))?;
         }
         Ok(())
     }

@@ -15,11 +15,11 @@ use crate::app::{Recalled, Service};
 use crate::config::{self, AuthMode};
 use crate::domain::access::Privilege;
 use crate::domain::member::Actor;
+use crate::domain::token::Hash;
+pub use crate::domain::token::{Lasts, Scope};
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
 use crate::percent;
-use crate::store::tokens::Hash;
-pub use crate::store::tokens::{Lasts, Scope};
 use crate::time::WallTime;
 
 /// What a request says about who sent it.

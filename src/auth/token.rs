@@ -3,9 +3,9 @@
 
 use aws_lc_rs::{digest, rand};
 
+use crate::domain::token::{Hash, Scope, Token};
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::store::tokens::{Hash, Scope, Token};
 use crate::time::WallTime;
 
 /// What every token begins with: it can be told from a JWT, and be looked for where it should not be.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::serve;
+use crate::app::invariants;
 use crate::auth::Means;
 use crate::config::{Config, Loaded, effective};
 use crate::domain::access::Rules;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::store::{Store, invariants};
+use crate::store::Store;
 
 /// Prints the settings, and what deserves a warning.
 pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {

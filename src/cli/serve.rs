@@ -25,6 +25,7 @@ use crate::app::Service;
 use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
 use crate::domain::Fence;
+use crate::domain::waitlist::Limits;
 use crate::error::Error;
 use crate::events::broadcaster;
 use crate::metrics::Metrics;
@@ -34,8 +35,7 @@ use crate::server::internal_socket::InternalSocket;
 use crate::server::listen::{Address, Bound};
 use crate::server::tiny::RequestReceiver;
 use crate::server::{Backend, Server, ServerSettings};
-use crate::store::queue::Limits;
-use crate::store::{self, Options, Store};
+use crate::store::{Options, Store, sqlite};
 use crate::time::Clock;
 use crate::web::Pages;
 
@@ -117,7 +117,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     let signals = watch_signals()?;
     has_enough_files()?;
     if let Some(fence) = fence_at_least {
-        store::fence_at_least(&config.database.path, fence)?;
+        sqlite::fence_at_least(&config.database.path, fence)?;
     }
     let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
     let is_gone = Arc::new(AtomicBool::new(false));
@@ -279,7 +279,7 @@ pub fn start_on(
         .map(|interval| sweeper::start(&service, interval, woken))
         .transpose()
         .map_err(cannot_start)?;
-    let events = service.broadcaster().start(EVENT_ENCODER).map_err(cannot_start)?;
+    let events = service.start_events(EVENT_ENCODER).map_err(cannot_start)?;
     let app = App {
         routes,
         pages: Pages { console: config.server.console, demo: config.has_demo() },

@@ -11,9 +11,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Settings;
 use crate::auth::{Scope, token};
 use crate::config;
+use crate::domain::token::Token;
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::store::tokens::{self, Token};
+use crate::store::sqlite::tokens;
 use crate::time::{Clock, WallTime};
 
 /// Years of five digits are written in no format that is agreed on.
@@ -115,9 +116,7 @@ pub(super) fn run(verb: Verb) -> Result<(), Error> {
         Verb::Create(create) => make(&create),
         Verb::List(database) => list(&database),
         Verb::Revoke(Revoke { database, token_id }) => {
-            let revoked = tokens::beside(&database.existing()?, |connection| {
-                tokens::revoke(connection, &token_id, None)
-            })?;
+            let revoked = tokens::beside(&database.existing()?, |rows| rows.delete_token(&token_id, None))?;
             if revoked.is_some() {
                 Ok(())
             } else {
@@ -142,7 +141,7 @@ fn make(create: &Create) -> Result<(), Error> {
     let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
     let path = create.database.path()?;
     let is_new = !path.exists();
-    tokens::beside(&path, |connection| tokens::create(connection, &token, &hash))?;
+    tokens::beside(&path, |rows| rows.insert_token(&token, &hash))?;
     if is_new {
         // Before the first start that is as it should be. In another directory than the server's it is not.
         eprintln!("lockhouse: there was no database {}; it was made", path.display());
@@ -150,7 +149,7 @@ fn make(create: &Create) -> Result<(), Error> {
     let mut out = io::stdout();
     let Err(error) = writeln!(out, "{secret}").and_then(|()| out.flush()) else { return Ok(()) };
     // Nobody has seen it.
-    tokens::beside(&path, |connection| tokens::revoke(connection, &token.token_id, None))?;
+    tokens::beside(&path, |rows| rows.delete_token(&token.token_id, None))?;
     Err(Error::Internal(format!("the token cannot be shown, so it was revoked: {error}")))
 }
 
@@ -181,7 +180,7 @@ fn list(database: &Database) -> Result<(), Error> {
     let mut after = String::new();
     let mut out = io::stdout().lock();
     loop {
-        let page = tokens::beside(&path, |connection| tokens::list(connection, &after, PAGE))?;
+        let page = tokens::beside(&path, |rows| rows.tokens(&after, PAGE))?;
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(&last.token_id);
         for token in &page {

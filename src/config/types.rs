@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::domain::access::{Rules, SameUser, Takeover};
 use crate::domain::member::Membership;
-use crate::time::{Timestamp, Ttl};
+use crate::time::Ttl;
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -406,7 +406,6 @@ impl Default for Config {
                     locks_per_user: 1_000,
                     idle_takeover_after: None,
                     reclaim_within: Ttl::from_millis(i64::MAX),
-                    opened_at: Timestamp(i64::MIN),
                 },
                 restart_grace: Duration::from_secs(30),
                 max_wait: Ttl::from_millis(60_000),

@@ -1,7 +1,7 @@
 //! What the settings can change about the rules.
 
 use super::member::Membership;
-use crate::time::{Timestamp, Ttl};
+use crate::time::Ttl;
 
 /// `locks.same_user`: what a second session of the holder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +77,6 @@ pub struct Rules {
     pub idle_takeover_after: Option<Ttl>,
     /// How long after its end a lease can be reclaimed: as long as its history is kept.
     pub reclaim_within: Ttl,
-    /// When the store was opened. A lease that ended before is not reclaimed: what was granted in between is not known if
-    /// an older database was put in its place, and a fence must never go back. Nor is anybody idle since before: there
-    /// was nobody to tell.
-    pub opened_at: Timestamp,
 }
 
 impl Rules {

@@ -1,7 +1,7 @@
 //! What is remembered: every lease begins with one event and ends with one; what is asked of its holder comes between.
 
-use super::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
-use crate::time::WallTime;
+use super::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
+use crate::time::{Timestamp, WallTime};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +104,87 @@ impl Ending {
     }
 }
 
+/// Who did something, for the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// Their id.
+    pub user_id: UserId,
+    /// How they are shown.
+    pub name: Option<DisplayName>,
+    /// Why, if they say.
+    pub reason: Option<String>,
+}
+
+impl Author {
+    /// They, without a reason.
+    #[must_use]
+    pub const fn person(user_id: UserId, name: Option<DisplayName>) -> Self {
+        Self { user_id, name, reason: None }
+    }
+}
+
+/// An event that is to be written down. The store gives it its revision.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEvent<'a> {
+    /// What.
+    pub event_type: EventType,
+    /// When, in lease time.
+    pub at: Timestamp,
+    /// Where.
+    pub workspace_id: &'a WorkspaceId,
+    /// As [`Event::user_id`].
+    pub user_id: Option<&'a UserId>,
+    /// As [`Event::session_id`].
+    pub session_id: Option<&'a SessionId>,
+    /// As [`Event::fence`].
+    pub fence: Option<Fence>,
+    /// As [`Event::next_fence`].
+    pub next_fence: Option<Fence>,
+    /// Who did it; nobody, when time did.
+    pub by: Option<&'a Author>,
+    /// As [`Event::to_user_id`].
+    pub to: Option<&'a UserId>,
+    /// What was said with it.
+    pub message: Option<&'a str>,
+    /// As [`Event::reclaimed`].
+    pub reclaimed: bool,
+}
+
+impl<'a> NewEvent<'a> {
+    /// Something that happened to this lease.
+    #[must_use]
+    pub const fn to(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
+        Self {
+            session_id: lock.session_id.as_ref(),
+            fence: Some(lock.fence),
+            ..Self::without_lease(&lock.workspace_id, Some(&lock.user_id), event_type, at)
+        }
+    }
+
+    /// Something that happened to no lease.
+    #[must_use]
+    pub const fn without_lease(
+        workspace_id: &'a WorkspaceId,
+        user_id: Option<&'a UserId>,
+        event_type: EventType,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            event_type,
+            at,
+            workspace_id,
+            user_id,
+            session_id: None,
+            fence: None,
+            next_fence: None,
+            by: None,
+            to: None,
+            message: None,
+            reclaimed: false,
+        }
+    }
+}
+
 /// Something that happened to a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -152,6 +233,42 @@ pub struct Lost {
     pub by_user_id: Option<UserId>,
     /// How they are shown.
     pub by_name: Option<DisplayName>,
+}
+
+impl Lost {
+    /// How a lease ended, as the event tells that ended it.
+    #[must_use]
+    pub fn of(event: Event) -> Option<Self> {
+        let (EventType::Ended(ending), Some(fence)) = (event.event_type, event.fence) else { return None };
+        Some(Self {
+            ending,
+            fence,
+            session_id: event.session_id,
+            next_fence: event.next_fence,
+            at: event.at,
+            by_user_id: event.by_user_id,
+            by_name: event.by_name,
+        })
+    }
+
+    /// Whether it ended because its holder belongs to the workspace no more.
+    #[must_use]
+    pub const fn is_exclusion(&self) -> bool {
+        matches!(self.ending, Ending::MemberRemoved | Ending::WorkspaceDeleted)
+    }
+}
+
+impl LastLease {
+    /// The lease that ended last, as the newest event of the workspace tells, which happened at `ended_at`.
+    #[must_use]
+    pub fn of(event: Event, ended_at: Timestamp) -> Option<Self> {
+        let (EventType::Ended(ending), Some(user_id), Some(fence)) =
+            (event.event_type, event.user_id, event.fence)
+        else {
+            return None;
+        };
+        Some(Self { user_id, session_id: event.session_id, fence, ending, ended_at })
+    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,12 @@ impl RestartGrace {
         Self { run, restarts: recorded.split_off(too_many) }
     }
 
+    /// For what has no leases.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { run: Run(0), restarts: Vec::new() }
+    }
+
     /// The current run.
     #[must_use]
     pub const fn run(&self) -> Run {

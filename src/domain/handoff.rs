@@ -6,7 +6,9 @@
 use super::access::{Privilege, Rules, SameUser};
 use super::event::{Ending, Lost};
 use super::rules::{Begins, Change, Decision, disposes, given, owns};
-use super::{Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Now, SessionId, UserId, WorkspaceId};
+use super::{
+    Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Moment, Now, SessionId, UserId, WorkspaceId,
+};
 use crate::time::{Timestamp, Ttl};
 
 /// Most knocks that one lease can have, those that were declined lately among them.
@@ -289,16 +291,21 @@ pub fn recipient<'a>(lock: &'a Lock, request: &'a Reply) -> Option<(&'a UserId, 
     }
 }
 
-/// The holder gives the lock to somebody. `wish` is what the [`recipient`] asked for, if they wait for it.
+/// The holder gives the lock to somebody. `may_hold` tells whether the one whom they name may hold it; `wish` is what the
+/// [`recipient`] asked for, if they wait for it.
 #[must_use]
 pub fn hand_over(
     found: Now,
     request: &Reply,
+    may_hold: bool,
     wish: Option<Acquire>,
     rules: &Rules,
-    now: Timestamp,
-    fresh: Fence,
+    Moment { now, fresh, .. }: Moment,
 ) -> Decision<Replied> {
+    if !may_hold && matches!(&found, Now::Locked(lock) if lock.user_id == request.claim.user_id) {
+        // Nobody but the holder learns that.
+        return Decision { change: Change::Nothing, outcome: Replied::NotAMember };
+    }
     let previous = match of_the_holder(found, &request.claim, rules) {
         Ok(lock) => lock,
         Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },

@@ -1,6 +1,7 @@
 //! Who belongs to a workspace, and what that lets them do.
 
-use super::access::Privilege;
+use super::access::{Privilege, Rules, Takeover};
+use super::event::Ending;
 use super::{DisplayName, UserId, WorkspaceId};
 use crate::error::Denied;
 use crate::time::WallTime;
@@ -92,6 +93,36 @@ pub enum Need {
     Manage,
 }
 
+/// Whether what somebody is on a workspace decides about what they need there.
+#[must_use]
+pub fn matters(need: Need, rules: &Rules) -> bool {
+    rules.membership == Membership::Enforced
+        || rules.takeover == Takeover::Admins
+        || matches!(need, Need::Manage | Need::Revoke)
+}
+
+/// Whether somebody with this role may hold the lock of a workspace.
+///
+/// # Errors
+/// Why not.
+pub fn may_hold(role: Option<Role>, membership: Membership) -> Result<(), Denied> {
+    match (membership, role) {
+        (Membership::Open, _) | (_, Some(Role::Editor | Role::Admin)) => Ok(()),
+        (Membership::Enforced, Some(Role::Viewer)) => Err(Denied::NotAMember),
+        (Membership::Enforced, None) => Err(Denied::NoSuchWorkspace),
+    }
+}
+
+/// How the lease of somebody ends who may not hold it. `exists` tells whether the workspace does.
+#[must_use]
+pub const fn forced_ending(role: Option<Role>, exists: bool) -> Ending {
+    match role {
+        Some(_) => Ending::Revoked,
+        None if exists => Ending::MemberRemoved,
+        None => Ending::WorkspaceDeleted,
+    }
+}
+
 /// Whether `actor`, who has this role on a workspace, may do what they need. Returns what they may do besides.
 ///
 /// # Errors
@@ -109,9 +140,8 @@ pub fn access(
         (Membership::Enforced, _) if !knows => return Err(Denied::NoSuchWorkspace),
         (_, Need::See | Need::Revoke) | (Membership::Open, Need::Edit) => {}
         (Membership::Enforced, Need::Edit) => {
-            if role.is_none_or(|role| role < Role::Editor) {
-                return Err(Denied::NotAMember);
-            }
+            // They know of it.
+            may_hold(role, membership).map_err(|_| Denied::NotAMember)?;
         }
         (_, Need::Manage) => {
             if !actor.manages_all && role != Some(Role::Admin) {

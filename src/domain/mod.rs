@@ -10,6 +10,8 @@ pub mod handoff;
 pub mod member;
 mod name;
 pub mod rules;
+pub mod token;
+pub mod waitlist;
 
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
@@ -158,6 +160,8 @@ pub struct Lock {
     pub hold: Hold,
     /// Who asks the holder for it.
     pub knocks: handoff::Knocks,
+    /// When the timer looks at it next, as it is stored: not after [`Lock::due_at`]. A renewal leaves it as it is.
+    pub check_at: Timestamp,
 }
 
 /// Whether the holder of a lease has said a word since it was granted: one to whom it was given may have gone away.
@@ -169,6 +173,14 @@ pub enum Hold {
     Given,
     /// It was given to a person, who may be there in any session: the first that claims it has it.
     GivenToPerson,
+}
+
+impl Claim {
+    /// Whether this lease is meant, as far as a fence names one.
+    #[must_use]
+    pub fn names(&self, lock: &Lock) -> bool {
+        self.fence.is_none_or(|fence| fence == lock.fence)
+    }
 }
 
 impl Lock {
@@ -185,7 +197,7 @@ impl Lock {
     }
 }
 
-/// What a workspace is when a use case begins, once time has had its say ([`rules::settle`]).
+/// What a workspace is when a use case begins, after what is due was applied ([`rules::due`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of a use case")]
 pub enum Now {
@@ -211,6 +223,19 @@ pub struct LastLease {
     pub ending: event::Ending,
     /// When it ended.
     pub ended_at: Timestamp,
+}
+
+/// What the store knows about the time at which something is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Lease time.
+    pub now: Timestamp,
+    /// When a server last opened the store. A lease that ended before is not reclaimed: what was granted in between is not
+    /// known if an older database was put in its place, and a fence must never go back. Nor is anybody idle since before:
+    /// there was nobody to tell.
+    pub opened_at: Timestamp,
+    /// A fence above every other, should a lease begin.
+    pub fresh: Fence,
 }
 
 /// Whether an acquire may end somebody else's lease.
@@ -342,6 +367,8 @@ pub struct Release {
     pub user_name: Option<DisplayName>,
     /// By which right.
     pub authority: Authority,
+    /// What the caller may do besides.
+    pub standing: access::Privilege,
     /// Why, for the history.
     pub reason: Option<String>,
 }
@@ -362,6 +389,8 @@ pub enum Released {
     Released(Lock),
     /// There was nothing to release.
     Nothing,
+    /// The lease that was named is live, and the caller may not end it for somebody else.
+    Forbidden(Lock),
     /// There is a live lock and it is not the one that was claimed.
     NotHolder {
         /// The live one.

@@ -2,19 +2,20 @@
 //! be stored and what is to be answered. Nothing else is read and nothing is done: the store loads before and writes
 //! after, inside one transaction.
 //!
-//! 1. Time speaks first ([`settle`]): a lease whose end has come is gone, whoever asks and whatever for.
-//! 2. A free workspace goes to whoever waits longest, else to whoever asks first, with a fence above every other.
+//! 1. What is due is applied first ([`due`]): a lease whose end has come is gone before any operation.
+//! 2. A free workspace goes to the one who waits longest ([`super::waitlist`]), else to the one who asks first, with a
+//!    fence above every other.
 //! 3. One's own live lease starts over; one's own expired lease comes back with its fence if nobody came between.
 //! 4. Somebody else's live lease is never renewed, lengthened or ended but by a takeover or an administrator, by its
 //!    holder's handing it over, or by its holder's leaving a knock unanswered ([`super::handoff`]).
 //! 5. Whoever is given a lease while they are not asking for it claims it with a first renewal, soon, or it ends.
 
-use super::access::{Rules, SameUser};
+use super::access::{Privilege, Rules, SameUser};
 use super::event::Ending;
 use super::handoff::{Knocks, Postponed};
 use super::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, LastLease, Lock, Now,
-    Release, Released, SessionId, UserId,
+    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, LastLease, Lock,
+    Moment, Now, Release, Released, SessionId, UserId,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -66,11 +67,11 @@ pub enum Change {
     Decline(Lock, UserId),
 }
 
-/// What time has done to a lock since it was written, at the time when it did: whoever notices late finds what they
-/// would have found then. Comes before everything else, as often as it changes something. `wish` is what the first who
-/// knocked asked for, if they wait for the lock.
+/// What time has done to a lock since it was written, at the time when it did: noticed late, it is what it would have been
+/// then. It comes before everything else, as often as it changes something. `wish` is what the first who knocked asked
+/// for, if they wait for the lock.
 #[must_use]
-pub fn settle(lock: &Lock, wish: Option<Acquire>, rules: &Rules, now: Timestamp, fresh: Fence) -> Change {
+pub fn due(lock: &Lock, wish: Option<Acquire>, rules: &Rules, Moment { now, fresh, .. }: Moment) -> Change {
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
         (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
             previous: lock.clone(),
@@ -82,17 +83,12 @@ pub fn settle(lock: &Lock, wish: Option<Acquire>, rules: &Rules, now: Timestamp,
     }
 }
 
-/// Somebody wants the lock. `fresh` is a fence above every other, should a new lease begin.
+/// Somebody wants the lock.
 #[must_use]
-pub fn acquire(
-    found: Now,
-    request: &Acquire,
-    rules: &Rules,
-    now: Timestamp,
-    fresh: Fence,
-) -> Decision<Acquired> {
+pub fn acquire(found: Now, request: &Acquire, rules: &Rules, moment: Moment) -> Decision<Acquired> {
+    let Moment { now, fresh, .. } = moment;
     let (change, outcome) = match found {
-        Now::Free { last: Some(last) } if comes_back(request, &last, rules, now) => {
+        Now::Free { last: Some(last) } if comes_back(request, &last, rules, moment) => {
             let lock = lease(request, rules, now, last.fence);
             (Change::Reclaim(lock.clone()), Acquired::Reclaimed(lock))
         }
@@ -104,16 +100,34 @@ pub fn acquire(
             let lock = start_over(lock, request, rules, now);
             (Change::Renew(lock.clone()), Acquired::Renewed(lock))
         }
-        Now::Locked(lock) => contend(lock, request, rules, now, fresh),
+        Now::Locked(lock) => contend(lock, request, rules, moment),
     };
     Decision { change, outcome }
 }
 
+/// An acquire by a user who has so many live locks already: there are only so many that one can have.
+#[must_use]
+pub fn within_limit(decision: Decision<Acquired>, live_locks: u32, rules: &Rules) -> Decision<Acquired> {
+    if decision.change.begins_a_lease() && live_locks >= rules.locks_per_user {
+        return Decision { change: Change::Nothing, outcome: Acquired::TooMany };
+    }
+    decision
+}
+
+impl Change {
+    /// Whether somebody has a lock more afterwards.
+    #[must_use]
+    pub const fn begins_a_lease(&self) -> bool {
+        matches!(self, Self::Grant(_) | Self::TakeOver { .. } | Self::Reclaim(_))
+    }
+}
+
 /// Somebody else has it.
-fn contend(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: Fence) -> (Change, Acquired) {
-    let may = rules.may_take_over(request.standing, idle(&lock, rules, now));
+fn contend(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Change, Acquired) {
+    let Moment { now, fresh, .. } = moment;
+    let may = rules.may_take_over(request.standing, idle(&lock, moment));
     match request.force {
-        Force::No => (Change::Nothing, held(lock, request, rules, now)),
+        Force::No => (Change::Nothing, held(lock, request, rules, moment)),
         Force::Anyone | Force::Seen(_) if !may => (Change::Nothing, Acquired::TakeoverForbidden(lock)),
         Force::Seen(fence) if fence != lock.fence => (Change::Nothing, Acquired::FenceMismatch(lock)),
         Force::Anyone | Force::Seen(_) => {
@@ -128,8 +142,8 @@ fn contend(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp, fresh: 
 
 /// What somebody is told who cannot have it.
 #[must_use]
-pub fn held(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Acquired {
-    let idle = idle(&lock, rules, now);
+pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acquired {
+    let idle = idle(&lock, moment);
     Acquired::Held {
         same_user: lock.user_id == request.user_id,
         takeover_allowed: rules.may_take_over(request.standing, idle),
@@ -139,8 +153,8 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Acq
 }
 
 /// For how long the holder has done nothing, though the server was there to be told.
-fn idle(lock: &Lock, rules: &Rules, now: Timestamp) -> Ttl {
-    Ttl::from_millis(now.since(lock.last_active_at.max(rules.opened_at)))
+fn idle(lock: &Lock, Moment { now, opened_at, .. }: Moment) -> Ttl {
+    Ttl::from_millis(now.since(lock.last_active_at.max(opened_at)))
 }
 
 /// When a lease begins that is given to somebody.
@@ -164,7 +178,8 @@ impl Begins {
 #[must_use]
 pub fn given(request: &Acquire, hold: Hold, rules: &Rules, begins: Begins, fresh: Fence) -> Lock {
     let lease = lease(request, rules, begins.at, fresh);
-    Lock { expires_at: begins.told.plus(lease.ttl.min(rules.claim_within)), hold, ..lease }
+    let expires_at = begins.told.plus(lease.ttl.min(rules.claim_within));
+    Lock { expires_at, check_at: expires_at, hold, ..lease }
 }
 
 /// The holder renews the lease.
@@ -208,11 +223,13 @@ pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Release
         Now::Locked(lock) if disposes(claim, &lock, rules) => {
             (Change::End(lock.clone(), Ending::Released), Released::Released(lock))
         }
-        Now::Locked(lock)
-            if request.authority == Authority::Administrator
-                && claim.fence.is_none_or(|fence| fence == lock.fence) =>
-        {
-            (Change::End(lock.clone(), Ending::Revoked), Released::Released(lock))
+        // A lease that has moved on is not what they wanted to end.
+        Now::Locked(lock) if request.authority == Authority::Administrator && claim.names(&lock) => {
+            if request.standing >= Privilege::WorkspaceAdmin {
+                (Change::End(lock.clone(), Ending::Revoked), Released::Released(lock))
+            } else {
+                (Change::Nothing, Released::Forbidden(lock))
+            }
         }
         Now::Locked(lock) => {
             let same_user = lock.user_id == claim.user_id;
@@ -223,12 +240,12 @@ pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Release
 }
 
 /// Whether the caller was the last to have a lease here and only lost it to time, not too long ago.
-fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, now: Timestamp) -> bool {
+fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, moment: Moment) -> bool {
     last.ending == Ending::Expired
         && last.user_id == request.user_id
         && last.session_id == request.session_id
-        && last.ended_at >= rules.opened_at
-        && now <= last.ended_at.plus(rules.reclaim_within)
+        && last.ended_at >= moment.opened_at
+        && moment.now <= last.ended_at.plus(rules.reclaim_within)
 }
 
 /// Whether a live lease is that of this user, in this session.
@@ -245,7 +262,7 @@ pub fn owns(user_id: &UserId, session_id: Option<&SessionId>, lock: &Lock, rules
 /// separate and no fence is given, the session must be the lease's.
 pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == claim.user_id
-        && claim.fence.is_none_or(|fence| fence == lock.fence)
+        && claim.names(lock)
         && match (rules.same_user, &claim.session_id, claim.fence) {
             (SameUser::Share, _, _) | (SameUser::Separate, None, Some(_)) => true,
             (SameUser::Separate, session_id @ Some(_), _) | (SameUser::Separate, session_id @ None, None) => {
@@ -266,16 +283,6 @@ fn is_of_any_session(lock: &Lock) -> bool {
     lock.hold == Hold::GivenToPerson
 }
 
-/// Whether what somebody waits for has become theirs with this lease.
-#[must_use]
-pub fn arrives(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
-    lock.user_id == request.user_id
-        && match rules.same_user {
-            SameUser::Share => true,
-            SameUser::Separate => lock.session_id == request.session_id,
-        }
-}
-
 /// The lease that `request` gets.
 fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock {
     let ttl = rules.ttl(request.ttl, rules.default_ttl);
@@ -294,6 +301,7 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
         metadata: request.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
         hold: Hold::Claimed,
         knocks: Knocks::default(),
+        check_at: now.plus(ttl),
     }
 }
 

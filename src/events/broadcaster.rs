@@ -4,7 +4,7 @@
 //! a position in the history, so past and new events come by the same way. Followers at the end of the history share one
 //! read. Followers behind it are served in turn, with a limited amount of work in each round.
 //!
-//! The same thread runs the [`super::timer`]: a lease that ends becomes an event when it ends.
+//! The same thread runs the timer of leases ([`crate::app::sweep`]): a lease that ends becomes an event when it ends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,14 +19,12 @@ use super::piece::{StreamChunk, StreamMemory};
 use super::presence::{Presence, PresentUser};
 use super::stream_limit::{StreamLimit, StreamSlot};
 use super::subscription::{EventEncoder, EventSink, StartFrom, Subscription};
-use super::timer::Timer;
 use crate::domain::access::Rules;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventType};
 use crate::domain::{Lock, WorkspaceId};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::store::events::Kept;
-use crate::store::{Store, events};
+use crate::store::{Kept, Rows, Store};
 
 /// Interval of keep-alive comments, so that no proxy takes the stream for dead. Permission is checked as often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -91,13 +89,17 @@ impl Broadcaster {
         })
     }
 
-    /// Starts the thread.
+    /// Starts the thread. `run_due` writes what is due, and returns the time until the next step.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(self: &Arc<Self>, encoder: EventEncoder) -> io::Result<JoinHandle<()>> {
+    pub fn start(
+        self: &Arc<Self>,
+        encoder: EventEncoder,
+        run_due: impl FnMut() -> Duration + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
         let broadcaster = Arc::clone(self);
-        Builder::new().name("events".to_owned()).spawn(move || broadcaster.run(encoder))
+        Builder::new().name("events".to_owned()).spawn(move || broadcaster.run(encoder, run_due))
     }
 
     /// Reserves one more stream for the caller `of`, if they have fewer than `most`.
@@ -150,9 +152,8 @@ impl Broadcaster {
         self.store.notifier().wake();
     }
 
-    fn run(&self, encoder: EventEncoder) {
+    fn run(&self, encoder: EventEncoder, mut run_due: impl FnMut() -> Duration) {
         let mut all = Followers { end: self.store.notifier().revision(), ..Followers::default() };
-        let mut timer = Timer::new(Arc::clone(&self.store), Arc::clone(&self.rules));
         while !self.stopping.load(Ordering::SeqCst) {
             let timeout = match self.round(&mut all, encoder) {
                 Ok(timeout) => timeout,
@@ -162,7 +163,7 @@ impl Broadcaster {
                 }
             };
             // Events of these writes are sent in the next round; the commit wakes this thread.
-            let due = timer.run_due();
+            let due = run_due();
             self.store.notifier().wait(timeout.min(due));
         }
     }
@@ -221,7 +222,7 @@ impl Broadcaster {
     }
 
     fn kept(&self) -> Result<Kept, Error> {
-        self.store.read(|connection, _| events::kept(connection)).map(|kept| kept.value)
+        self.store.read(|rows| rows.kept()).map(|kept| kept.value)
     }
 
     /// Sends new events to followers at the end of the history.
@@ -299,13 +300,14 @@ impl Broadcaster {
         let notifier = self.store.notifier();
         let last = notifier.revision();
         // `kept_from` is read after the events: events deleted in between are noticed.
-        let found = self.store.read_locks(|read| {
+        let found = self.store.read(|rows| {
             let mut found = Vec::new();
-            for (event, lock) in events::after(read, after, PAGE)? {
-                let deleted = events::last_deletion(read.connection(), &event.workspace_id)?;
+            for event in rows.events_after(after, PAGE)? {
+                let (event, lock) = with_lock(rows, event)?;
+                let deleted = rows.last_deletion(&event.workspace_id)?;
                 found.push((event.revision <= deleted, event, lock));
             }
-            Ok((found, events::kept(read.connection())?.first))
+            Ok((found, rows.kept()?.first))
         })?;
         let now = found.now;
         let (found, kept_from) = found.value;
@@ -349,15 +351,30 @@ impl Broadcaster {
     }
 }
 
+/// An event, with the lock that it began, or is about, if that is still there.
+fn with_lock(rows: &dyn Rows, event: Event) -> Result<(Event, Option<Lock>), Error> {
+    let fence = match event.event_type {
+        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => event.fence,
+        EventType::Ended(_) => event.next_fence,
+    };
+    let lock = match fence {
+        Some(_) => rows.lock(&event.workspace_id)?,
+        None => None,
+    };
+    Ok((event, lock.filter(|lock| Some(lock.fence) == fence && lock.is_live(rows.now()))))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::app::locks;
     use crate::config::Config;
+    use crate::domain::access::Privilege;
+    use crate::domain::waitlist::Limits;
     use crate::domain::{Acquire, Authority, Claim, Release, UserId};
-    use crate::store::queue::Limits;
-    use crate::store::{Options, locks};
+    use crate::store::Options;
     use crate::time::{Clock, ManualClock, WallTime};
 
     /// Counts the events that it is sent.
@@ -407,14 +424,20 @@ mod tests {
         let rules = Arc::new(Config::default().locks.rules);
         let by = Arc::clone(&rules);
         store
-            .write(move |write| {
+            .write(move |set| {
                 let (workspace_id, user_id) = (WorkspaceId::parse("w")?, UserId::parse("alice")?);
                 let request = Acquire::of_nobody_else(workspace_id.clone(), user_id.clone());
                 let claim = Claim { workspace_id, user_id, session_id: None, fence: None };
-                let release = Release { claim, user_name: None, authority: Authority::Holder, reason: None };
+                let release = Release {
+                    claim,
+                    user_name: None,
+                    authority: Authority::Holder,
+                    standing: Privilege::Ordinary,
+                    reason: None,
+                };
                 for _ in 0..turns {
-                    locks::acquire(write, &request, &by)?;
-                    locks::release(write, &release, &by)?;
+                    locks::acquire(set, &request, &by)?;
+                    locks::release(set, &release, &by)?;
                 }
                 Ok(())
             })

@@ -9,7 +9,7 @@ use super::subscription::{EventSink, Subscription};
 use crate::domain::event::{Ending, EventType};
 use crate::domain::{UserId, WorkspaceId};
 use crate::error::Error;
-use crate::store::{Store, workspaces};
+use crate::store::Store;
 
 /// A follower with this many unsent bytes gets no more for now.
 pub(super) const SINK_FULL: usize = 64 * 1024;
@@ -94,9 +94,7 @@ impl Page {
                         *visible
                     } else {
                         *looked_up += 1;
-                        let role = store.read(|connection, _| {
-                            workspaces::role(connection, &event.workspace_id, member)
-                        })?;
+                        let role = store.read(|rows| rows.role(&event.workspace_id, member))?;
                         visible.insert(event.workspace_id.clone(), role.value.is_some());
                         role.value.is_some()
                     }

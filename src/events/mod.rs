@@ -1,4 +1,4 @@
-//! Event streams, presence and the timer of leases. One thread serves all of them.
+//! Event streams and presence. One thread serves all of them, and runs the timer of leases ([`crate::app::sweep`]).
 
 pub mod broadcaster;
 mod followers;
@@ -6,4 +6,3 @@ pub mod piece;
 pub mod presence;
 pub mod stream_limit;
 pub mod subscription;
-pub mod timer;

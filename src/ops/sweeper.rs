@@ -11,8 +11,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::app::Service;
+use crate::app::sweep::Stepped;
 use crate::error::Error;
-use crate::store::locks::Stepped;
 use crate::store::pace::Pace;
 
 /// Threads here that read from the store.

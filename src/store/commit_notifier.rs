@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::write::earlier;
+use super::set::earlier;
 use crate::domain::UserId;
 use crate::time::Timestamp;
 

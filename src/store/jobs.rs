@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use super::queue::Waiter;
-use super::write::{AsOf, Write};
+use super::rows::Keys;
+use super::set::{AsOf, WorkingSet};
 use crate::domain::Acquired;
 use crate::error::Error;
 
 /// A use case that was submitted.
 pub(super) trait Job: Send {
-    /// Carries it out; may be called again after a rollback.
-    fn run(&mut self, write: &Write<'_>) -> Result<(), Error>;
+    /// What it will touch.
+    fn keys(&self) -> &Keys;
+    /// Carries it out; may be called again, on another set.
+    fn run(&mut self, set: &WorkingSet<'_>) -> Result<(), Error>;
     /// Answers it: with what [`Self::run`] found, or with why that was not kept.
     fn answer(self: Box<Self>, failure: Option<Error>);
 }
 
 struct UseCase<T, W, R> {
+    keys: Keys,
     work: W,
     found: Option<AsOf<T>>,
     reply: R,
@@ -27,11 +31,15 @@ struct UseCase<T, W, R> {
 impl<T, W, R> Job for UseCase<T, W, R>
 where
     T: Send,
-    W: Fn(&Write<'_>) -> Result<T, Error> + Send,
+    W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send,
     R: FnOnce(Result<AsOf<T>, Error>) + Send,
 {
-    fn run(&mut self, write: &Write<'_>) -> Result<(), Error> {
-        self.found = Some(AsOf { now: write.now(), value: (self.work)(write)? });
+    fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    fn run(&mut self, set: &WorkingSet<'_>) -> Result<(), Error> {
+        self.found = Some(AsOf { now: set.now(), value: (self.work)(set)? });
         Ok(())
     }
 
@@ -45,14 +53,14 @@ where
     }
 }
 
-/// The use case `work`, whose answer goes to `reply`.
-pub(super) fn job<T, W, R>(work: W, reply: R) -> Box<dyn Job>
+/// The use case `work`, which will touch `keys`, and whose answer goes to `reply`.
+pub(super) fn job<T, W, R>(keys: Keys, work: W, reply: R) -> Box<dyn Job>
 where
     T: Send + 'static,
-    W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+    W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
     R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
 {
-    Box::new(UseCase { work, found: None, reply })
+    Box::new(UseCase { keys, work, found: None, reply })
 }
 
 /// Who is to be told of what was committed.

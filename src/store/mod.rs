@@ -1,63 +1,36 @@
-//! The store: SQLite, and the only SQL there is.
+//! The store: where the rows are kept, and how use cases get at them.
 //!
-//! Every mutation is one function of [`locks`] or [`events`] that runs inside one IMMEDIATE transaction of the one
-//! writer (`writer.rs`). Reads go through a pool of read-only connections and see what is committed.
+//! A use case that changes something works on a [`WorkingSet`], inside a transaction of the one writer (`writer.rs`), which
+//! runs many of them together. It sees rows ([`Rows`], [`Changes`]), never a connection. What answers the row functions is
+//! an [`Engine`]; SQLite is one, and all SQL is in [`sqlite`]. Reads see what is committed.
 
-pub mod audit;
 pub mod commit_notifier;
-pub mod events;
-mod failure;
-mod files;
-mod floor;
-mod guard;
-pub mod handoff;
+pub mod engine;
 mod health;
-pub mod invariants;
 mod jobs;
 pub mod listing;
-pub mod locks;
-mod migrations;
 mod note;
-mod open;
-mod outside;
 pub mod pace;
 pub mod queue;
-mod read;
 mod rows;
-mod shape;
-pub mod tokens;
-pub mod waiting;
-pub mod workspaces;
-mod write;
+mod set;
+pub mod sqlite;
 mod writer;
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::Connection;
-use scheduled_thread_pool::ScheduledThreadPool;
-
-use crate::domain::Fence;
-use crate::domain::grace::RestartGrace;
+use crate::domain::waitlist::Limits;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
-use files::{Connected, Files};
-use floor::Floor;
-use guard::Guard;
 use health::Health;
-pub use migrations::{APPLICATION_ID, SCHEMA_VERSION};
-use queue::{Limits, Queue};
-pub use read::Read;
-pub use write::{AsOf, Step, Write};
-
-/// A pool of connections to one file.
-type Pool = r2d2::Pool<SqliteConnectionManager>;
+use queue::Queue;
+pub use rows::{Changes, Kept, Keys, Rows, Visit};
+pub use set::{AsOf, Begin, Effects, Meta, Step, WorkingSet};
+use sqlite::{Guard, Opened, Readers, Time};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -76,51 +49,19 @@ pub struct Options {
     pub waiters: Limits,
 }
 
-/// Sees to it that no fence up to `fence` is given by a server on this database from now on. The database must not be open.
-///
-/// # Errors
-/// [`Error::Internal`] with a sentence for the operator, and [`Error::StorageFull`].
-pub fn fence_at_least(database: &Path, fence: Fence) -> Result<(), Error> {
-    let guard = Guard::take(database)?;
-    Floor::read(&guard)?.raise_to(fence)
-}
-
 /// An open database: one writer, some readers.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     // Dropped in this order: the last connection to close is one that may remove the write-ahead log.
-    readers: Pool,
+    readers: Readers,
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
     notifier: Arc<CommitNotifier>,
     queue: Arc<Queue>,
-    grace: Arc<RestartGrace>,
-    opened_at: Timestamp,
-    reading: Reading,
     health: Arc<Health>,
     // Closed after SQLite has closed the database.
     guard: Arc<Guard>,
-}
-
-thread_local! {
-    /// Whether this thread was counted in [`Reading`].
-    static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// How many threads read. Each is to have a connection, so that none waits for another.
-#[derive(Debug, Default)]
-struct Reading {
-    threads: AtomicU32,
-}
-
-impl Reading {
-    /// This thread reads. One that has opened a store is not counted: it has other things to do.
-    fn count(&self, connections: u32) {
-        if !IS_COUNTED.replace(true) && self.threads.fetch_add(1, Ordering::SeqCst) >= connections {
-            log::debug!("more threads read than there are connections to read with");
-        }
-    }
 }
 
 impl Store {
@@ -131,7 +72,7 @@ impl Store {
     /// [`Error::Internal`] with a sentence for the operator: another server has the file, it is not Lockhouse's, it
     /// was made by a newer version, it is damaged, or the disk refuses.
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
-        Self::open_at(options, metrics, |_| Ok(clock))
+        Self::open_at(options, metrics, Time::Runs(clock))
     }
 
     /// The same with a clock that stands still where the last server stopped: nothing has ended since.
@@ -139,56 +80,25 @@ impl Store {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_as_it_stopped(options: &Options, metrics: &Arc<Metrics>) -> Result<Self, Error> {
-        let seen = |connection: &_| open::last_seen(&options.path, connection).map(Clock::standing_at);
-        Self::open_at(options, metrics, seen)
+        Self::open_at(options, metrics, Time::StandsStill)
     }
 
-    fn open_at(
-        options: &Options,
-        metrics: &Arc<Metrics>,
-        clock: impl FnOnce(&Connection) -> Result<Clock, Error>,
-    ) -> Result<Self, Error> {
-        let guard = Arc::new(Guard::take(&options.path)?);
-        let options = &Options { path: guard.path().to_owned(), ..options.clone() };
-        let mut floor = Floor::read(&guard)?;
-        let connection = open::prepare(guard.path(), open::Older::Migrate)?;
-        floor.level(&connection)?;
-        let clock = clock(&connection)?;
-        drop(connection);
-        let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
-        let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
-        let readers = open::readers(options, &housekeeping)?;
-        let (clock, grace) = (Arc::new(clock), Arc::new(grace));
-        let health = Arc::new(Health::new(clock.clock().clone()));
-        let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
+    fn open_at(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Result<Self, Error> {
+        let Opened { engine, readers, clock, health, guard } = sqlite::open(options, metrics, time)?;
         let notifier = Arc::new(CommitNotifier::default());
         let queue = Arc::new(Queue::new(options.waiters));
         let writer = writer::Writer::start(
-            Connected { connection, files, floor },
-            Arc::clone(&clock),
+            Box::new(engine),
+            clock.clock().clone(),
             Arc::clone(metrics),
             Arc::clone(&notifier),
             Arc::clone(&queue),
-            Arc::clone(&grace),
-            Arc::clone(&health),
         )?;
-        let opened_at = clock.now();
-        let store = Self {
-            path: options.path.clone(),
-            readers,
-            writer,
-            clock,
-            notifier,
-            queue,
-            grace,
-            opened_at,
-            reading: Reading::default(),
-            health,
-            guard,
-        };
-        IS_COUNTED.set(true);
-        let kept = store.read(|connection, _| events::kept(connection))?;
-        store.notifier.committed(kept.value.last, store.next_due()?);
+        Readers::do_not_count_this_thread();
+        let path = guard.path().to_owned();
+        let store = Self { path, readers, writer, clock, notifier, queue, health, guard };
+        let (last, due) = store.read(|rows| Ok((rows.kept()?.last, rows.next_check()?)))?.value;
+        store.notifier.committed(last, due);
         Ok(store)
     }
 
@@ -201,18 +111,12 @@ impl Store {
         (size(&self.path), size(Path::new(&log)))
     }
 
-    /// Tells whoever tries to open the same file who has it.
+    /// Leaves a note beside the database for the next one who tries to open it: who has it, and on which address.
     ///
     /// # Errors
     /// [`Error::Internal`] when the note cannot be written.
     pub fn announce(&self, address: &str) -> Result<(), Error> {
         self.guard.announce(address)
-    }
-
-    /// When this store was opened, in lease time.
-    #[must_use]
-    pub const fn opened_at(&self) -> Timestamp {
-        self.opened_at
     }
 
     /// The lease clock of this database.
@@ -236,27 +140,43 @@ impl Store {
     /// Nothing is due before this.
     ///
     /// # Errors
-    /// What SQLite refuses.
+    /// What the engine refuses.
     pub fn next_due(&self) -> Result<Option<Timestamp>, Error> {
-        self.read(|connection, _| locks::next_due(connection)).map(|due| due.value)
+        self.read(|rows| rows.next_check()).map(|due| due.value)
     }
 
-    /// Submits a use case. `work` runs inside an IMMEDIATE transaction together with others; should one of them fail,
-    /// it may run again in a transaction of its own. `reply` is called with what came of it, on another thread, once
-    /// that is on the disk.
+    /// Submits a use case, which will touch `keys`. `work` runs inside a transaction together with others; it may run again.
+    /// `reply` is called with what came of it, on another thread, once that is on the disk.
     ///
     /// Never blocks. With a full queue `reply` is called at once with [`Error::Busy`].
-    pub fn submit<T, W, R>(&self, work: W, reply: R)
+    pub fn submit<T, W, R>(&self, keys: Keys, work: W, reply: R)
     where
         T: Send + 'static,
-        W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
+        W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
         R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
     {
         let health = Arc::clone(&self.health);
-        self.writer.submit(work, move |answer| {
+        self.writer.submit(keys, work, move |answer| {
             health.wrote(&answer);
             reply(answer);
         });
+    }
+
+    /// Submits a use case that names no keys, and waits for the answer. Not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// What `work` returns, and what can keep it from being committed.
+    pub fn write<T, W>(&self, work: W) -> Result<AsOf<T>, Error>
+    where
+        T: Send + 'static,
+        W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.submit(Keys::default(), work, move |answer| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(answer);
+        });
+        receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
     /// Whether a write found no room in the last minute. A small one may find some where a lock does not.
@@ -268,13 +188,7 @@ impl Store {
     /// Whether the store can be read: it reads, unless a read has failed just before.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        let Some(connection) = self.readers.try_get() else {
-            // Others are reading, and what becomes of that is remembered.
-            return !self.health.was_unreadable();
-        };
-        let read = events::kept(&connection);
-        self.health.has_read(&read);
-        !self.health.was_unreadable() && read.is_ok()
+        self.readers.works()
     }
 
     /// `tell` is called once if the file of the database, or its write-ahead log, is removed, moved or overwritten. From then
@@ -283,75 +197,29 @@ impl Store {
         self.health.when_gone(tell);
     }
 
-    /// [`Self::submit`], and waits for the answer. Not for a thread that others wait for.
+    /// Reads what is committed. When a lock was found that is over, and nothing on disk says so yet, this waits until something
+    /// does: no crash can take back what is answered.
+    ///
+    /// With locks, not for the thread that answers what was written.
     ///
     /// # Errors
-    /// What `work` returns, and what can keep it from being committed.
-    pub fn write<T, W>(&self, work: W) -> Result<AsOf<T>, Error>
-    where
-        T: Send + 'static,
-        W: Fn(&Write<'_>) -> Result<T, Error> + Send + 'static,
-    {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        self.submit(work, move |answer| {
-            // Nobody may be waiting any more.
-            let _ = sender.send(answer);
-        });
-        receiver.recv().unwrap_or(Err(Error::Stopping))
-    }
-
-    /// Reads what is committed, of everything but the locks.
-    ///
-    /// # Errors
-    /// What `read` returns, and [`Error::Internal`] when no connection came free in time: there is one for each thread
-    /// that reads.
-    pub fn read<T>(
-        &self,
-        read: impl FnOnce(&Connection, Timestamp) -> Result<T, Error>,
-    ) -> Result<AsOf<T>, Error> {
-        let connection = self.reader()?;
-        let now = self.clock.now();
-        let value = read(&connection, now);
-        self.health.has_read(&value);
-        Ok(AsOf { now, value: value? })
-    }
-
-    /// Reads what is committed, locks among it. When something was found that is over, and nothing on disk says so yet,
-    /// this waits until something does: no crash can take back what is answered.
-    ///
-    /// Not for the thread that answers what was written.
-    ///
-    /// # Errors
-    /// As [`Self::read`], and what keeps the store from writing.
-    pub fn read_locks<T>(&self, work: impl FnOnce(&Read<'_>) -> Result<T, Error>) -> Result<AsOf<T>, Error> {
-        let connection = self.reader()?;
-        let read = Read::new(&connection, self.clock.now(), &self.grace);
-        let value = work(&read);
-        self.health.has_read(&value);
-        let value = value?;
-        let (now, over) = (read.now(), read.over());
-        drop(connection);
-        if over.is_some_and(|over| over > self.writer.seen()) {
-            self.write(|write| {
-                write.touch();
+    /// What `work` returns, what keeps the store from writing, and [`Error::Internal`] when no connection came free in time:
+    /// there is one for each thread that reads.
+    pub fn read<T>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, Error>) -> Result<AsOf<T>, Error> {
+        let found = self.readers.read(work)?;
+        if found.is_ahead_of_disk {
+            self.write(|set| {
+                set.touch();
                 Ok(())
             })?;
         }
-        Ok(AsOf { now, value })
+        Ok(found.as_of)
     }
 
     /// How many threads have read, and how many connections there are for them.
     #[must_use]
     pub fn readers(&self) -> (u32, u32) {
-        (self.reading.threads.load(Ordering::SeqCst), self.readers.max_size())
-    }
-
-    fn reader(&self) -> Result<r2d2::PooledConnection<SqliteConnectionManager>, Error> {
-        if self.health.is_gone() {
-            return Err(Error::Stopping);
-        }
-        self.reading.count(self.readers.max_size());
-        self.readers.get().map_err(|error| Error::Internal(format!("no connection to read with: {error}")))
+        self.readers.count()
     }
 
     /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
@@ -359,12 +227,7 @@ impl Store {
     /// # Errors
     /// What SQLite could not do, [`Error::Busy`] when somebody reads from it.
     pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        if std::fs::metadata(&log).map_or(0, |log| log.len()) <= bytes {
-            return Ok(());
-        }
-        self.writer.fold()
+        if self.sizes().1 <= bytes { Ok(()) } else { self.writer.fold() }
     }
 
     /// Finishes what is queued and answers it, writes down when, and folds the write-ahead log in. Whatever is

@@ -1,14 +1,13 @@
-//! What the log says about locks and tokens. Notes are gathered inside a transaction and logged after its commit.
+//! What the log says about locks and tokens. Notes are gathered in a working set and logged after the commit.
 
 use std::fmt;
 
 use log::kv::{ToValue, Value};
 use log::{Level, Record};
 
-use super::events::NewEvent;
-use super::tokens::Token;
 use crate::domain::UserId;
-use crate::domain::event::{Ending, EventType};
+use crate::domain::event::{Ending, EventType, NewEvent};
+use crate::domain::token::Token;
 
 /// The log target of what happens to locks.
 const LOCK: &str = "lockhouse::lock";

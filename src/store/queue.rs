@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
-use super::tokens::Lasts;
-use super::write::AsOf;
+use super::set::AsOf;
+use crate::domain::token::Lasts;
+use crate::domain::waitlist::{Limits, Waiting};
 use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
-use crate::error::{Error, Limit};
+use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
 
 /// The way to somebody who waits.
@@ -74,37 +75,31 @@ pub struct Place {
     pub until: Timestamp,
 }
 
-impl Place {
-    /// Whether they wait at `at`: they are there, and their time is not up. They may be told later than `until`, if there is
-    /// much to do. Until then the lock can still become theirs.
-    #[must_use]
-    pub fn waits(&self, at: Timestamp) -> bool {
-        at < self.until && !self.waiter.is_gone()
+impl Waiting for Place {
+    fn request(&self) -> &Acquire {
+        &self.waiter.request
     }
-}
 
-/// How many may wait.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For one lock.
-    pub per_workspace: usize,
-    /// For one lock, of one user: each of their sessions has a place of its own.
-    pub per_user: usize,
-    /// In all.
-    pub in_all: usize,
+    fn until(&self) -> Timestamp {
+        self.until
+    }
+
+    fn is_gone(&self) -> bool {
+        self.waiter.is_gone()
+    }
 }
 
 /// Everybody who waits.
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Lined>,
     /// Lines that somebody has left since they were last looked for.
     left: Mutex<BTreeSet<WorkspaceId>>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Lined {
     lines: HashMap<WorkspaceId, Vec<Place>>,
     count: usize,
     /// When the first of a line waits no more, for each.
@@ -112,7 +107,9 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// Nobody waits yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
         Self { limits, waiting: Mutex::default(), left: Mutex::default() }
     }
 
@@ -183,7 +180,7 @@ impl Queue {
             return false;
         }
         let mut waiting = lock(&self.waiting);
-        let Waiting { lines, count, ends } = &mut *waiting;
+        let Lined { lines, count, ends } = &mut *waiting;
         let end = |line: &[Place]| line.iter().map(|place| place.until).min();
         for (workspace_id, line) in changed {
             let before = lines.remove(&workspace_id).unwrap_or_default();
@@ -288,18 +285,13 @@ impl<'q> Lines<'q> {
         self.queue.limits
     }
 
-    /// Why not one more may wait for this lock, for which so many do.
+    /// How many wait for any lock.
     #[must_use]
-    pub fn full(&self, workspace_id: &WorkspaceId, in_line: usize) -> Option<Limit> {
-        if in_line >= self.queue.limits.per_workspace {
-            return Some(Limit::Line);
-        }
-        let before = |workspace_id| lock(&self.queue.waiting).lines.get(workspace_id).map_or(0, Vec::len);
-        let mut count = (self.queue.len() + in_line).saturating_sub(before(workspace_id));
-        for (changed, line) in self.changed.borrow().iter().filter(|(changed, _)| *changed != workspace_id) {
-            count = (count + line.len()).saturating_sub(before(changed));
-        }
-        (count >= self.queue.limits.in_all).then_some(Limit::Waiters)
+    pub fn in_all(&self) -> usize {
+        let waiting = lock(&self.queue.waiting);
+        self.changed.borrow().iter().fold(waiting.count, |count, (workspace_id, line)| {
+            (count + line.len()).saturating_sub(waiting.lines.get(workspace_id).map_or(0, Vec::len))
+        })
     }
 
     /// Once it is committed, this one is told.

@@ -1,323 +1,181 @@
-//! The rows of the tables `locks` and `knocks`, read and written.
+//! The row functions: all that a use case reads and writes. An engine answers them; see [`super::sqlite`].
+//!
+//! An engine that loads in batches can fail a function because what is asked for was not loaded. It then loads it and runs
+//! the use cases again.
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
-
-use super::{Read, Write};
-use crate::domain::grace::Run;
-use crate::domain::handoff::{Declined, Knock, Knocks};
-use crate::domain::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
+use super::listing::{Listed, Listing};
+use crate::domain::event::{Event, Lost, NewEvent};
+use crate::domain::member::{Member, Role, Workspace};
+use crate::domain::token::{Hash, Scope, Token};
+use crate::domain::{DisplayName, Fence, LastLease, Lock, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::time::{Timestamp, Ttl};
+use crate::time::{Timestamp, WallTime};
 
-/// The columns that [`lock`] reads.
-macro_rules! columns {
-    () => {
-        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest"
-    };
-}
-pub(super) use columns;
-
-/// The lock of a workspace, whether it has ended or not.
-pub(super) fn load(read: &Read<'_>, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
-    Ok(read
-        .connection()
-        .prepare_cached(concat!("SELECT ", columns!(), " FROM locks WHERE workspace_id = ?1"))?
-        .query_row([workspace_id.as_str()], |row| lock(read, row))
-        .optional()?)
+/// What a use case will touch, as far as it knows before it runs. An engine may lock and load it first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Workspaces, with their lock, knocks, members, and the leases that ended last.
+    pub workspaces: Vec<WorkspaceId>,
+    /// Users whose locks are counted.
+    pub users: Vec<UserId>,
 }
 
-/// The live lock of this workspace with this fence, if there is one.
-pub(super) fn with_fence(
-    read: &Read<'_>,
-    workspace_id: &WorkspaceId,
-    fence: Fence,
-) -> Result<Option<Lock>, Error> {
-    Ok(load(read, workspace_id)?.filter(|lock| lock.fence == fence && lock.is_live(read.now())))
-}
-
-/// Locks by workspace id, after `after`, at most so many.
-pub(super) fn after(read: &Read<'_>, after: &str, limit: u32) -> Result<Vec<Lock>, Error> {
-    Ok(read
-        .connection()
-        .prepare_cached(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM locks WHERE workspace_id > ?1 ORDER BY workspace_id LIMIT ?2"
-        ))?
-        .query_map(params![after, limit], |row| lock(read, row))?
-        .collect::<rusqlite::Result<_>>()?)
-}
-
-/// Workspaces after `after` whose lock a user has, or may get because they were the first to knock; by id, at most so many.
-pub(super) fn concerning(
-    connection: &Connection,
-    user_id: &UserId,
-    after: &str,
-    limit: usize,
-) -> Result<BTreeSet<WorkspaceId>, Error> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT workspace_id FROM locks WHERE user_id = ?1 AND workspace_id > ?2
-             UNION
-             SELECT workspace_id FROM knocks WHERE user_id = ?1 AND workspace_id > ?2 AND place = 1
-             ORDER BY workspace_id LIMIT ?3",
-        )?
-        .query_map(params![user_id.as_str(), after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            row.get(0).map(WorkspaceId::trusted)
-        })?
-        .collect::<rusqlite::Result<_>>()?)
-}
-
-/// Whether a user has fewer live locks than this.
-pub(super) fn has_fewer_than(read: &Read<'_>, user_id: &UserId, limit: u32) -> Result<bool, Error> {
-    // From the index alone; that counts those, too, which have ended and are still there.
-    let there: u32 = read
-        .connection()
-        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 LIMIT ?2)")?
-        .query_row(params![user_id.as_str(), limit], |row| row.get(0))?;
-    if there < limit {
-        return Ok(true);
+impl Keys {
+    /// One workspace.
+    #[must_use]
+    pub fn workspace(workspace_id: &WorkspaceId) -> Self {
+        Self { workspaces: vec![workspace_id.clone()], users: Vec::new() }
     }
-    let mut statement =
-        read.connection().prepare_cached("SELECT run, expires_at FROM locks WHERE user_id = ?1")?;
-    let mut rows = statement.query([user_id.as_str()])?;
-    let mut live = 0;
-    while live < limit
-        && let Some(row) = rows.next()?
-    {
-        let end = read.grace().apply(Run(row.get(0)?), Timestamp(row.get(1)?));
-        read.found_due(end);
-        live += u32::from(read.now() < end);
-    }
-    Ok(live < limit)
-}
 
-/// Locks that are to be looked at, the most urgent first, at most so many.
-pub(super) fn to_check(read: &Read<'_>, limit: u32) -> Result<Vec<Lock>, Error> {
-    Ok(read
-        .connection()
-        .prepare_cached(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM locks WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2"
-        ))?
-        .query_map(params![read.now().0, limit], |row| lock(read, row))?
-        .collect::<rusqlite::Result<_>>()?)
-}
-
-/// When the next lock is to be looked at. Nothing is due before.
-pub(super) fn next_check(connection: &Connection) -> Result<Option<Timestamp>, Error> {
-    let next: Option<i64> =
-        connection.prepare_cached("SELECT min(check_at) FROM locks")?.query_row([], |row| row.get(0))?;
-    Ok(next.map(Timestamp))
-}
-
-/// How many rows there are, counted. It takes long when there are many.
-pub(super) fn count(connection: &Connection) -> Result<i64, Error> {
-    Ok(connection.prepare_cached("SELECT count(*) FROM locks")?.query_row([], |row| row.get(0))?)
-}
-
-/// A lock was looked at and has time left: it is looked at again when that is up.
-pub(super) fn check_again(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    write.due_at(lock);
-    write
-        .connection()
-        .prepare_cached("UPDATE locks SET check_at = ?2 WHERE workspace_id = ?1")?
-        .execute(params![lock.workspace_id.as_str(), lock.due_at().0])?;
-    Ok(())
-}
-
-/// A row of `columns`, with its knocks.
-pub(super) fn lock(read: &Read<'_>, row: &Row<'_>) -> rusqlite::Result<Lock> {
-    let workspace_id = WorkspaceId::trusted(row.get(0)?);
-    let run = Run(row.get(15)?);
-    let due = |at: i64| read.grace().apply(run, Timestamp(at));
-    let knocks = match row.get::<_, i64>(13)? {
-        0 => Knocks::default(),
-        _ => Knocks {
-            shown_at: row.get::<_, Option<i64>>(16)?.map(Timestamp),
-            grant_at: row.get::<_, Option<i64>>(14)?.map(due),
-            grant_at_latest: row.get::<_, Option<i64>>(17)?.map(due),
-            ..read_knocks(read.connection(), &workspace_id)?
-        },
-    };
-    let lock = Lock {
-        user_id: UserId::trusted(row.get(1)?),
-        user_name: row.get::<_, Option<String>>(2)?.map(DisplayName::trusted),
-        session_id: row.get::<_, Option<String>>(3)?.map(SessionId::trusted),
-        fence: Fence(row.get(4)?),
-        acquired_at: Timestamp(row.get(5)?),
-        renewed_at: Timestamp(row.get(6)?),
-        last_active_at: Timestamp(row.get(7)?),
-        expires_at: due(row.get(8)?),
-        ttl: Ttl::from_millis(row.get(9)?),
-        note: row.get(10)?,
-        metadata: row.get(11)?,
-        hold: match row.get(12)? {
-            0 => Hold::Claimed,
-            1 => Hold::Given,
-            _ => Hold::GivenToPerson,
-        },
-        workspace_id,
-        knocks,
-    };
-    read.found_due(lock.due_at());
-    Ok(lock)
-}
-
-fn read_knocks(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::Result<Knocks> {
-    let mut knocks = Knocks::default();
-    let mut statement = connection.prepare_cached(
-        "SELECT place, user_id, user_name, session_id, message, at FROM knocks WHERE workspace_id = ?1 ORDER BY place, at",
-    )?;
-    let mut rows = statement.query([workspace_id.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let (user_id, at) = (UserId::trusted(row.get(1)?), Timestamp(row.get(5)?));
-        if row.get::<_, i64>(0)? == 0 {
-            knocks.declined.push(Declined { user_id, at });
-        } else {
-            knocks.pending.push(Knock {
-                user_id,
-                name: row.get::<_, Option<String>>(2)?.map(DisplayName::trusted),
-                session_id: row.get::<_, Option<String>>(3)?.map(SessionId::trusted),
-                message: row.get(4)?,
-                knocked_at: at,
-            });
-        }
-    }
-    Ok(knocks)
-}
-
-/// The column `given`.
-const fn given(hold: Hold) -> i64 {
-    match hold {
-        Hold::Claimed => 0,
-        Hold::Given => 1,
-        Hold::GivenToPerson => 2,
+    /// The same, and this user.
+    #[must_use]
+    pub fn and_user(mut self, user_id: &UserId) -> Self {
+        self.users.push(user_id.clone());
+        self
     }
 }
 
-/// Writes a lease that begins.
-pub(super) fn put(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    write.due_at(lock);
-    write
-        .connection()
-        .prepare_cached(concat!(
-            "INSERT INTO locks (",
-            columns!(),
-            ", check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, NULL, NULL, ?15)"
-        ))?
-        .execute(params![
-            lock.workspace_id.as_str(),
-            lock.user_id.as_str(),
-            lock.user_name.as_ref().map(DisplayName::as_str),
-            lock.session_id.as_ref().map(SessionId::as_str),
-            lock.fence.0,
-            lock.acquired_at.0,
-            lock.renewed_at.0,
-            lock.last_active_at.0,
-            lock.expires_at.0,
-            lock.ttl.as_millis(),
-            lock.note,
-            lock.metadata,
-            given(lock.hold),
-            write.run().0,
-            lock.due_at().0,
-        ])?;
-    write.count_lock(1);
-    Ok(())
+/// How far the history goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The first revision that is kept; the one after the last when none is.
+    pub first: i64,
+    /// The last revision that was given out.
+    pub last: i64,
 }
 
-/// Writes what can change while a lease lasts.
-pub(super) fn update(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    write.due_at(lock);
-    let knocks = lock.knocks.pending.len() + lock.knocks.declined.len();
-    write
-        .connection()
-        .prepare_cached(
-            "UPDATE locks SET user_name = ?2, session_id = ?3, renewed_at = ?4, last_active_at = ?5, expires_at = ?6,
-             ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12, run = ?13,
-             shown_at = ?14, grant_at_latest = ?15 WHERE workspace_id = ?1",
-        )?
-        .execute(params![
-            lock.workspace_id.as_str(),
-            lock.user_name.as_ref().map(DisplayName::as_str),
-            lock.session_id.as_ref().map(SessionId::as_str),
-            lock.renewed_at.0,
-            lock.last_active_at.0,
-            lock.expires_at.0,
-            lock.ttl.as_millis(),
-            lock.note,
-            lock.metadata,
-            given(lock.hold),
-            i64::try_from(knocks).unwrap_or(i64::MAX),
-            lock.knocks.grant_at.map(|at| at.0),
-            write.run().0,
-            lock.knocks.shown_at.map(|at| at.0),
-            lock.knocks.grant_at_latest.map(|at| at.0),
-        ])?;
-    // The index is not touched unless what is due has come nearer.
-    write
-        .connection()
-        .prepare_cached("UPDATE locks SET check_at = ?2 WHERE workspace_id = ?1 AND check_at > ?2")?
-        .execute(params![lock.workspace_id.as_str(), lock.due_at().0])?;
-    Ok(())
+/// What is read. Every function fails with what the engine refuses; a list is in the order of its ids and at most as long as
+/// its `limit`.
+#[expect(clippy::missing_errors_doc, reason = "said once, above")]
+pub trait Rows {
+    /// Lease time, read once.
+    fn now(&self) -> Timestamp;
+
+    /// The lock of a workspace, whether it has ended or not.
+    fn lock(&self, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error>;
+    /// Locks of workspaces after `after`, whether they have ended or not.
+    fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error>;
+    /// A page of live locks.
+    fn list_locks(&self, listing: &Listing) -> Result<Listed, Error>;
+    /// Locks whose `check_at` has come, the most urgent first.
+    fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error>;
+    /// The earliest `check_at`: nothing is due before.
+    fn next_check(&self) -> Result<Option<Timestamp>, Error>;
+    /// How many live locks a user has, counted up to `limit`.
+    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error>;
+    /// Workspaces after `after` whose lock a user has, or may get because they were the first to knock.
+    fn workspaces_concerning(
+        &self,
+        user_id: &UserId,
+        after: &str,
+        limit: usize,
+    ) -> Result<BTreeSet<WorkspaceId>, Error>;
+    /// The counter of locks, which has those that have ended and are still there.
+    fn lock_count(&self) -> Result<i64, Error>;
+    /// The same, counted, and whether the counter is right. It takes long when there are many.
+    fn counted_locks(&self) -> Result<(i64, bool), Error>;
+
+    /// The lease that ended last on a workspace without a lock, as far as the history goes back.
+    fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error>;
+    /// How the last lease ended that a user had on a workspace, other than the live one.
+    fn lost(
+        &self,
+        workspace_id: &WorkspaceId,
+        user_id: &UserId,
+        live: Option<Fence>,
+    ) -> Result<Option<Lost>, Error>;
+    /// The events of a workspace after revision `after` and before `before`, newest first.
+    fn history(
+        &self,
+        workspace_id: &WorkspaceId,
+        after: i64,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<Event>, Error>;
+    /// The revision of the last deletion of a workspace as far as the history goes back; 0 if there is none. Events up to it
+    /// are of a workspace that is gone.
+    fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error>;
+    /// The events of all workspaces after revision `after`, oldest first.
+    fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error>;
+    /// The events of all workspaces before revision `before`, newest first, until `visit` says that it is enough.
+    fn visit_events_before(
+        &self,
+        before: i64,
+        visit: &mut dyn FnMut(Event) -> Result<Visit, Error>,
+    ) -> Result<(), Error>;
+    /// How far the history goes.
+    fn kept(&self) -> Result<Kept, Error>;
+
+    /// What a user is on a workspace.
+    fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error>;
+    /// A workspace, if somebody named it.
+    fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error>;
+    /// Workspaces after `after`; those of `member` only, if there is one.
+    fn workspaces(&self, member: Option<&UserId>, after: &str, limit: usize)
+    -> Result<Vec<Workspace>, Error>;
+    /// The members of a workspace after `after`.
+    fn members(&self, workspace_id: &WorkspaceId, after: &str, limit: usize) -> Result<Vec<Member>, Error>;
+
+    /// The token with this hash, and the hash as it is stored.
+    fn token(&self, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error>;
+    /// Tokens after `after`.
+    fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error>;
+    /// Whether there are tokens that were over before `before`.
+    fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error>;
 }
 
-/// Writes a lease, with its knocks.
-pub(super) fn update_knocks(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    update(write, lock)?;
-    forget_knocks(write, &lock.workspace_id)?;
-    let mut insert = write
-        .connection()
-        .prepare_cached("INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-    let workspace_id = lock.workspace_id.as_str();
-    for declined in &lock.knocks.declined {
-        let nothing: Option<&str> = None;
-        insert.execute(params![
-            workspace_id,
-            0,
-            declined.user_id.as_str(),
-            nothing,
-            nothing,
-            nothing,
-            declined.at.0
-        ])?;
-    }
-    for (place, knock) in (1_i64..).zip(&lock.knocks.pending) {
-        insert.execute(params![
-            workspace_id,
-            place,
-            knock.user_id.as_str(),
-            knock.name.as_ref().map(DisplayName::as_str),
-            knock.session_id.as_ref().map(SessionId::as_str),
-            knock.message,
-            knock.knocked_at.0,
-        ])?;
-    }
-    Ok(())
+/// Whether [`Rows::visit_events_before`] goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// With the next one.
+    Next,
+    /// It is enough.
+    Stop,
 }
 
-pub(super) fn delete(write: &Write<'_>, lock: &Lock) -> Result<(), Error> {
-    if !lock.knocks.is_empty() {
-        forget_knocks(write, &lock.workspace_id)?;
-    }
-    let deleted = write
-        .connection()
-        .prepare_cached("DELETE FROM locks WHERE workspace_id = ?1")?
-        .execute([lock.workspace_id.as_str()])?;
-    if deleted > 0 {
-        write.count_lock(-1);
-    }
-    Ok(())
-}
+/// What is written. Use cases write locks and events by way of [`super::WorkingSet`], which keeps count.
+#[expect(clippy::missing_errors_doc, reason = "as of Rows: what the engine refuses")]
+pub trait Changes: Rows {
+    /// A lease begins. It has no knocks.
+    fn insert_lock(&self, lock: &Lock) -> Result<(), Error>;
+    /// What can change while a lease lasts, but its knocks.
+    fn update_lock(&self, lock: &Lock) -> Result<(), Error>;
+    /// The same, and its knocks.
+    fn update_lock_and_knocks(&self, lock: &Lock) -> Result<(), Error>;
+    /// When the timer looks at a lock next, and nothing else.
+    fn set_check_at(&self, workspace_id: &WorkspaceId, check_at: Timestamp) -> Result<(), Error>;
+    /// A lease ends. Its knocks go with it. Returns whether it was there.
+    fn delete_lock(&self, lock: &Lock) -> Result<bool, Error>;
 
-fn forget_knocks(write: &Write<'_>, workspace_id: &WorkspaceId) -> Result<(), Error> {
-    write
-        .connection()
-        .prepare_cached("DELETE FROM knocks WHERE workspace_id = ?1")?
-        .execute([workspace_id.as_str()])?;
-    Ok(())
+    /// Something happened, at `at` as the wall clock showed it.
+    fn insert_event(&self, revision: i64, at: WallTime, event: &NewEvent<'_>) -> Result<(), Error>;
+    /// Forgets events that happened before `before`, from the oldest on, at most `limit`: what is newest of a workspace is
+    /// forgotten last, so that who had it last is never mistaken. Returns how many.
+    fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<usize, Error>;
+
+    /// Names a workspace. One that is there keeps its name unless `anew`.
+    fn put_workspace(
+        &self,
+        workspace_id: &WorkspaceId,
+        name: Option<&DisplayName>,
+        anew: bool,
+        created_at: WallTime,
+    ) -> Result<Workspace, Error>;
+    /// A workspace is no more, and nobody is its member. Returns whether it was there.
+    fn delete_workspace(&self, workspace_id: &WorkspaceId) -> Result<bool, Error>;
+    /// Somebody is a member from now on, or has another role.
+    fn put_member(&self, workspace_id: &WorkspaceId, member: &Member) -> Result<(), Error>;
+    /// Somebody is no member any more. Returns whether they were.
+    fn delete_member(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<bool, Error>;
+
+    /// Keeps a new token.
+    fn insert_token(&self, token: &Token, hash: &Hash) -> Result<(), Error>;
+    /// Forgets a token, if it is of this scope. Returns it, if it was there.
+    fn delete_token(&self, token_id: &str, only: Option<Scope>) -> Result<Option<Token>, Error>;
+    /// When a token was last used.
+    fn set_token_used(&self, token_id: &str, at: WallTime) -> Result<(), Error>;
+    /// Forgets tokens that were over before `before`, at most `limit`. Returns how many.
+    fn delete_tokens_expired_before(&self, before: WallTime, limit: u32) -> Result<usize, Error>;
 }

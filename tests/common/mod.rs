@@ -33,7 +33,7 @@ use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::Config;
 use lockhouse::domain::UserId;
 use lockhouse::ops::sweeper::{Swept, sweep_once};
-use lockhouse::store::tokens;
+use lockhouse::store::sqlite::tokens;
 use lockhouse::time::{Clock, ManualClock, WallTime};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -172,7 +172,7 @@ impl Server {
         let user_id = user.map(|user| UserId::parse(user).unwrap());
         let now = Clock::Manual(Arc::clone(&self.clock)).wall();
         let (secret, token, hash) = lockhouse::auth::token::mint(scope, user_id, None, now, None).unwrap();
-        tokens::beside(&self.database(), |connection| tokens::create(connection, &token, &hash)).unwrap();
+        tokens::beside(&self.database(), |rows| rows.insert_token(&token, &hash)).unwrap();
         secret
     }
 

@@ -62,7 +62,7 @@ impl Play {
         let found = self.world.now(at, &self.model.rules, now);
         let fresh = self.world.fresh(at);
         let Decision { change, outcome } =
-            handoff::hand_over(found, &request, None, &self.model.rules, Timestamp(now), fresh);
+            handoff::hand_over(found, &request, true, None, &self.model.rules, self.world.moment(at, now));
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
         let Some(lease) = self.holders(by, at, fence, &outcome) else { return };

@@ -162,7 +162,7 @@ impl Play {
         let last_seen = self.now;
         self.now += away;
         self.opened = self.now;
-        self.model.rules.opened_at = Timestamp(self.now);
+        self.world.opened_at = self.now;
         let until = self.now + grace;
         for lock in self.world.rows.values_mut() {
             if lock.expires_at.0 > last_seen && lock.expires_at.0 < until {
@@ -205,7 +205,7 @@ impl Play {
         let found = self.world.now(at, &self.model.rules, self.now);
         let fresh = self.world.fresh(at);
         let rules::Decision { change, outcome } =
-            rules::acquire(found, &request, &self.model.rules, Timestamp(self.now), fresh);
+            rules::acquire(found, &request, &self.model.rules, self.world.moment(at, self.now));
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
 
@@ -322,7 +322,13 @@ impl Play {
 
     fn release(&mut self, by: Who, at: usize, fence: Option<i64>, admin: bool) {
         let authority = if admin { Authority::Administrator } else { Authority::Holder };
-        let request = Release { claim: Self::claim(by, at, fence), user_name: None, authority, reason: None };
+        let request = Release {
+            claim: Self::claim(by, at, fence),
+            user_name: None,
+            authority,
+            standing: Privilege::Administrator,
+            reason: None,
+        };
         let found = self.world.now(at, &self.model.rules, self.now);
         let rules::Decision { change, outcome } = rules::release(found, &request, &self.model.rules);
         self.world.apply(at, change.clone());

@@ -2,7 +2,7 @@
 
 use lockhouse::domain::access::{Rules, SameUser, Takeover};
 use lockhouse::domain::member::Membership;
-use lockhouse::time::{Timestamp, Ttl};
+use lockhouse::time::Ttl;
 use proptest::prelude::*;
 
 pub const WORKSPACES: usize = 2;
@@ -146,7 +146,6 @@ pub fn rules() -> impl Strategy<Value = Rules> {
             membership: Membership::Open,
             locks_per_user: 1_000,
             reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
-            opened_at: Timestamp(i64::MIN),
         }
     })
 }

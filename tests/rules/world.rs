@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Ending;
 use lockhouse::domain::rules::{self, Change};
-use lockhouse::domain::{Fence, LastLease, Lock, Now};
+use lockhouse::domain::{Fence, LastLease, Lock, Moment, Now};
 use lockhouse::time::Timestamp;
 
 #[derive(Default, Clone)]
@@ -14,13 +14,15 @@ pub struct World {
     last: HashMap<usize, LastLease>,
     /// Of each workspace, so that one does not see what happens on another.
     fences: HashMap<usize, i64>,
+    /// When the server started last.
+    pub opened_at: i64,
 }
 
 impl World {
     /// The workspace, once time has had its say.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
         while let Some(lock) = self.rows.get(&at) {
-            let change = rules::settle(lock, None, rules, Timestamp(now), self.fresh(at));
+            let change = rules::due(lock, None, rules, self.moment(at, now));
             if change == Change::Nothing {
                 return Now::Locked(lock.clone());
             }
@@ -35,6 +37,10 @@ impl World {
             Now::Locked(lock) => Some(lock),
             Now::Free { .. } => None,
         }
+    }
+
+    pub fn moment(&self, at: usize, now: i64) -> Moment {
+        Moment { now: Timestamp(now), opened_at: Timestamp(self.opened_at), fresh: self.fresh(at) }
     }
 
     /// The wall clock may stand still: the fence grows all the same.

@@ -10,10 +10,10 @@ use crate::api::problem::Problem;
 use crate::api::routes::Answer;
 use crate::api::wire::{WorkspaceEventOut, ok};
 use crate::app::Service;
+use crate::app::history::Filter;
 use crate::auth::Scope;
 use crate::domain::event::EventType;
 use crate::domain::{DisplayName, UserId};
-use crate::store::audit::Filter;
 use crate::time::WallTime;
 
 /// `GET /whoami`

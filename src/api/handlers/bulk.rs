@@ -13,14 +13,14 @@ use crate::api::problem::{Code, Problem};
 use crate::api::routes::Answer;
 use crate::api::wire::{EventOut, LockOut, Members, RenewedOut, ok};
 use crate::app::Service;
+use crate::app::locks::Beaten;
 use crate::domain::access::Privilege;
+use crate::domain::event::Author;
 use crate::domain::member::Need;
 use crate::domain::{Heartbeat, WorkspaceId};
 use crate::error::{Denied, Error};
 use crate::store::AsOf;
-use crate::store::events::Author;
 use crate::store::listing::{Listed, Listing};
-use crate::store::locks::Beaten;
 use crate::time::{LeaseClock, Timestamp};
 
 #[derive(Serialize)]

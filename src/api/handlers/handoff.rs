@@ -14,6 +14,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::routes::Answer;
 use crate::api::wire::{KnockOut, LockOut, ok, with_status};
 use crate::app::{Service, WorkspacePresence};
+use crate::domain::event::Author;
 use crate::domain::event::Lost;
 use crate::domain::handoff::{Ask, Asked, Replied, Reply};
 use crate::domain::member::Need;
@@ -21,7 +22,6 @@ use crate::domain::{DisplayName, SessionId, UserId};
 use crate::error::Limit;
 use crate::events::presence::PresentUser;
 use crate::store::AsOf;
-use crate::store::events::Author;
 use crate::store::queue::Place;
 use crate::time::{LeaseClock, Timestamp, Ttl};
 

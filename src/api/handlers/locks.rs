@@ -16,6 +16,7 @@ use crate::api::responder::Responder;
 use crate::api::routes::Answer;
 use crate::api::wire::{LockOut, LostOut, RenewedOut, left_ms, ok, raw};
 use crate::app::Service;
+use crate::app::locks::Beaten;
 use crate::domain::event::{Ending, Lost};
 use crate::domain::member::Need;
 use crate::domain::{
@@ -24,7 +25,6 @@ use crate::domain::{
 };
 use crate::error::{Error, Limit};
 use crate::store::AsOf;
-use crate::store::locks::Beaten;
 use crate::store::queue::Client;
 use crate::time::{LeaseClock, Timestamp, Ttl};
 
@@ -233,9 +233,10 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         claim: claim(call, &call.values)?,
         user_name: call.caller.name.clone(),
         authority,
+        standing: call.caller.standing(),
         reason: call.values.text("reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
     };
-    let (actor, named) = (call.caller.actor(), request.claim.fence);
+    let actor = call.caller.actor();
     let service = Arc::clone(service);
     Ok(Answer::later(move |reply| {
         let shown = Arc::clone(&service);
@@ -247,12 +248,7 @@ pub fn release(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
                 match released {
                     Released::Released(_) => Ok(ok(&json!({ "released": true }))),
                     Released::Nothing => Ok(ok(&json!({ "released": false }))),
-                    // One that has moved on is not what they wanted to end.
-                    Released::NotHolder { lock, .. }
-                        if forced && named.is_none_or(|fence| fence == lock.fence) =>
-                    {
-                        Err(not_theirs_to_end(lock, at.now, shown.clock()))
-                    }
+                    Released::Forbidden(lock) => Err(not_theirs_to_end(lock, at.now, shown.clock())),
                     Released::NotHolder { lock, same_user } => {
                         Err(not_holder(lock, *same_user, lost.as_ref(), at.now, shown.clock()))
                     }

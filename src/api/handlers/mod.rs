@@ -16,8 +16,8 @@ use super::exchange::Response;
 use super::problem::Problem;
 use super::responder::Responder;
 use super::wire::ok;
+use crate::domain::event::Author;
 use crate::error::Error;
-use crate::store::events::Author;
 
 /// Entries of a page when the caller does not say.
 const PAGE: i64 = 100;

@@ -13,13 +13,13 @@ use crate::api::problem::{Code, Problem};
 use crate::api::routes::Answer;
 use crate::api::wire::{ok, with_status};
 use crate::app::Service;
+use crate::app::locks::Found;
 use crate::auth::{Scope, id_in_header, token};
 use crate::domain::member::Need;
+use crate::domain::token::Token;
 use crate::domain::{DisplayName, Fence, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::AsOf;
-use crate::store::locks::Found;
-use crate::store::tokens::Token;
 use crate::time::WallTime;
 
 fn out(token: &Token) -> Value {

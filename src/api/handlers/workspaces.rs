@@ -10,10 +10,10 @@ use crate::api::problem::{Code, Problem};
 use crate::api::routes::Answer;
 use crate::api::wire::ok;
 use crate::app::Service;
+use crate::app::invariants::Violation;
 use crate::domain::DisplayName;
 use crate::domain::member::{Member, Need, Role, Workspace};
 use crate::store::AsOf;
-use crate::store::invariants::Violation;
 
 fn shown(workspace: &Workspace) -> Value {
     json!({

@@ -1,21 +1,21 @@
 //! What must always be so of the data, looked for and put right. None of it happens by itself: a file that was edited by
 //! hand, restored in part, or served under other settings than before can have it.
 
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
-use rusqlite::Connection;
-
-use super::events::Author;
-use super::locks::{self, apply, timely};
-use super::{Read, Store, Write, rows, workspaces};
+use super::Service;
+use super::current::{apply, apply_due, must_end};
 use crate::domain::access::Rules;
-use crate::domain::event::Ending;
+use crate::domain::event::{Author, Ending};
 use crate::domain::rules::Change;
 use crate::domain::{Fence, Lock, WorkspaceId};
 use crate::error::Error;
+use crate::store::{Rows, Store, WorkingSet};
 
 /// Locks that are looked at in one read.
 const PAGE: u32 = 500;
+/// Violations of a kind that are put right in one check of the server, so that the answer has an end.
+const CHECKED: usize = 500;
 /// Locks that are put right in one transaction at most.
 const REPAIRED: usize = 50;
 
@@ -84,9 +84,9 @@ pub fn check(
     mut found: impl FnMut(Violation),
 ) -> Result<(), Error> {
     // From the writer: nothing that is given out later is above it. It also tells whether repairs can be made at all.
-    let last_fence = store.write(|write| {
-        write.touch();
-        Ok(write.last_fence())
+    let last_fence = store.write(|set| {
+        set.touch();
+        Ok(set.last_fence())
     })?;
     let mut counts = Kind::ALL.map(|kind| (kind, 0));
     let mut after = String::new();
@@ -94,7 +94,7 @@ pub fn check(
         if stops() {
             return Err(Error::Stopping);
         }
-        let page = store.read_locks(|read| search(read, &after, last_fence.value, rules))?.value;
+        let page = store.read(|rows| search(rows, &after, last_fence.value, rules))?.value;
         let mut suspects = page.suspects;
         suspects.retain(|suspect| {
             let count = counts.iter_mut().find(|(kind, _)| *kind == suspect.kind);
@@ -105,7 +105,7 @@ pub fn check(
         });
         while !suspects.is_empty() {
             let (by, rules, here) = (by.cloned(), Arc::clone(rules), suspects.clone());
-            let step = store.write(move |write| repair(write, &here, by.as_ref(), &rules))?.value;
+            let step = store.write(move |set| repair(set, &here, by.as_ref(), &rules))?.value;
             step.repaired.into_iter().for_each(&mut found);
             suspects.drain(..step.looked_at.min(suspects.len()));
         }
@@ -114,22 +114,14 @@ pub fn check(
             Some(_) | None => break,
         }
     }
-    if store.read(|connection, _| counts_wrongly(connection))?.value {
-        store.write(|write| {
-            let count = rows::count(write.connection())?;
-            write.set_lock_count(count);
+    if !store.read(|rows| rows.counted_locks())?.value.1 {
+        store.write(|set| {
+            set.set_lock_count(set.counted_locks()?.0);
             Ok(())
         })?;
         found(Violation { kind: Kind::WrongLockCount, lock: None });
     }
     Ok(())
-}
-
-/// Whether the counter of locks is not their number.
-fn counts_wrongly(connection: &Connection) -> Result<bool, Error> {
-    // Both from one snapshot.
-    let transaction = connection.unchecked_transaction()?;
-    Ok(rows::count(&transaction)? != locks::count(&transaction)?)
 }
 
 /// A page of the search.
@@ -140,8 +132,8 @@ struct Page {
     next: Option<String>,
 }
 
-fn search(read: &Read<'_>, after: &str, last_fence: Fence, rules: &Rules) -> Result<Page, Error> {
-    let locks = rows::after(read, after, PAGE)?;
+fn search(rows: &dyn Rows, after: &str, last_fence: Fence, rules: &Rules) -> Result<Page, Error> {
+    let locks = rows.locks_after(after, PAGE)?;
     let full = locks.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
     let next = locks.last().filter(|_| full).map(|lock| lock.workspace_id.as_str().to_owned());
     let mut suspects = Vec::new();
@@ -151,22 +143,19 @@ fn search(read: &Read<'_>, after: &str, last_fence: Fence, rules: &Rules) -> Res
         if lock.fence > last_fence {
             suspects.push(violation(Kind::FenceAboveCounter));
         }
-        suspects.extend(wrong(read, &lock, rules)?.map(violation));
+        suspects.extend(wrong(rows, &lock, rules)?.map(violation));
     }
     Ok(Page { suspects, next })
 }
 
 /// Why this lock should not be there, if it should not.
-fn wrong(read: &Read<'_>, lock: &Lock, rules: &Rules) -> Result<Option<Kind>, Error> {
-    if !lock.is_live(read.now()) {
+fn wrong(rows: &(impl Rows + ?Sized), lock: &Lock, rules: &Rules) -> Result<Option<Kind>, Error> {
+    if !lock.is_live(rows.now()) {
         return Ok(Some(Kind::ExpiredLock));
     }
-    let (connection, workspace_id) = (read.connection(), &lock.workspace_id);
-    if workspaces::may_hold(connection, workspace_id, &lock.user_id, rules)? {
-        return Ok(None);
-    }
-    let exists = workspaces::exists(connection, workspace_id)?;
-    Ok(Some(if exists { Kind::HolderIsNoMember } else { Kind::NoSuchWorkspace }))
+    let ending = must_end(rows, lock, rules)?;
+    let gone = Some(Ending::WorkspaceDeleted);
+    Ok(ending.map(|_| if ending == gone { Kind::NoSuchWorkspace } else { Kind::HolderIsNoMember }))
 }
 
 /// What one step did.
@@ -179,12 +168,12 @@ struct Repaired {
 
 /// Looks at suspects again, as many as a step has time for, and puts right what is wrong.
 fn repair(
-    write: &Write<'_>,
+    set: &WorkingSet<'_>,
     suspects: &[Violation],
     by: Option<&Author>,
     rules: &Rules,
 ) -> Result<Repaired, Error> {
-    let step = write.step();
+    let step = set.step();
     let mut done = Repaired { looked_at: 0, repaired: Vec::new() };
     for suspect in suspects.iter().take(REPAIRED) {
         if done.looked_at > 0 && step.is_over() {
@@ -192,25 +181,18 @@ fn repair(
         }
         done.looked_at += 1;
         let Some((workspace_id, fence)) = &suspect.lock else { continue };
-        let lock = rows::load(write.read(), workspace_id)?;
+        let lock = set.lock(workspace_id)?;
         let Some(lock) = lock.filter(|lock| lock.fence == *fence) else { continue };
-        let ending = match suspect.kind {
-            Kind::FenceAboveCounter => {
-                raise_counter(write, lock, by, rules)?;
-                done.repaired.push(suspect.clone());
-                continue;
+        match suspect.kind {
+            Kind::FenceAboveCounter => raise_counter(set, lock, by, rules)?,
+            kind if wrong(&**set, &lock, rules)? != Some(kind) => continue,
+            Kind::ExpiredLock => drop(apply_due(set, workspace_id, rules)?),
+            Kind::HolderIsNoMember | Kind::NoSuchWorkspace => {
+                let Some(ending) = must_end(&**set, &lock, rules)? else { continue };
+                apply(set, Change::End(lock, ending), by, rules)?;
             }
-            kind if wrong(write.read(), &lock, rules)? != Some(kind) => continue,
-            Kind::ExpiredLock => {
-                timely(write, workspace_id, rules)?;
-                done.repaired.push(suspect.clone());
-                continue;
-            }
-            Kind::HolderIsNoMember => Ending::MemberRemoved,
-            Kind::NoSuchWorkspace => Ending::WorkspaceDeleted,
             Kind::WrongLockCount => continue,
-        };
-        apply(write, Change::End(lock, ending), by, rules)?;
+        }
         done.repaired.push(suspect.clone());
     }
     Ok(done)
@@ -218,14 +200,32 @@ fn repair(
 
 /// The next fence is above that of `lock`. A lease with a fence so great that none would be left above it ends; none was
 /// ever given out.
-fn raise_counter(write: &Write<'_>, lock: Lock, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
-    if lock.fence <= write.last_fence() {
+fn raise_counter(set: &WorkingSet<'_>, lock: Lock, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
+    if lock.fence <= set.last_fence() {
         // Another one of them has raised it.
         Ok(())
     } else if lock.fence.0 <= Fence::GREATEST_BY_CLOCK {
-        write.fence_given(lock.fence)
+        set.give_fence(lock.fence)
     } else {
-        apply(write, Change::End(lock, Ending::Revoked), by, rules)
+        apply(set, Change::End(lock, Ending::Revoked), by, rules)
+    }
+}
+
+impl Service {
+    /// Looks for what is not as it must be, and puts it right, at most 500 of a kind. One caller at a time.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while another one is at it; what keeps the store from reading or writing.
+    pub fn repair(&self, by: Option<&Author>) -> Result<Vec<Violation>, Error> {
+        let _alone = match self.checking.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy),
+        };
+        let mut found = Vec::new();
+        let stops = || self.is_stopping();
+        check(&self.store, by, &self.rules, CHECKED, stops, |violation| found.push(violation))?;
+        Ok(found)
     }
 }
 
@@ -234,12 +234,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::app::{locks, members};
     use crate::config::Config;
     use crate::domain::member::{Member, Membership, Role};
+    use crate::domain::waitlist::Limits;
     use crate::domain::{Acquire, UserId};
     use crate::metrics::Metrics;
-    use crate::store::queue::Limits;
-    use crate::store::{Options, workspaces};
+    use crate::store::Options;
     use crate::time::{Clock, ManualClock, WallTime};
 
     /// A store in which nobody has named the workspaces whose locks alice has.
@@ -258,10 +259,10 @@ mod tests {
         rules.locks_per_user = u32::MAX;
         let open = rules.clone();
         store
-            .write(move |write| {
+            .write(move |set| {
                 for number in 0..count {
                     let request = Acquire::of_nobody_else(named(number), UserId::parse("alice")?);
-                    locks::acquire(write, &request, &open)?;
+                    locks::acquire(set, &request, &open)?;
                 }
                 Ok(())
             })
@@ -281,7 +282,7 @@ mod tests {
         let mut found = Vec::new();
         check(&store, None, &rules, 700, || false, |violation| found.push(violation)).unwrap();
         assert_eq!(found.len(), 700);
-        assert_eq!(store.read(|connection, _| locks::count(connection)).unwrap().value, 534);
+        assert_eq!(store.read(|rows| rows.lock_count()).unwrap().value, 534);
         check(&store, None, &rules, usize::MAX, || false, |violation| found.push(violation)).unwrap();
         let workspaces: Vec<_> =
             found.iter().map(|violation| violation.lock.as_ref().unwrap().0.clone()).collect();
@@ -295,28 +296,28 @@ mod tests {
     fn what_has_changed_since_it_was_read_is_left_alone_and_a_step_is_short() {
         let directory = tempfile::tempdir().unwrap();
         let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 200);
-        let page = store.read_locks(|read| search(read, "", Fence(i64::MAX), &rules)).unwrap().value;
+        let page = store.read(|rows| search(rows, "", Fence(i64::MAX), &rules)).unwrap().value;
         assert_eq!((page.suspects.len(), page.next), (200, None));
         let suspects = page.suspects;
         let (by_now, them) = (Arc::clone(&rules), suspects.clone());
         let step = store
-            .write(move |write| {
+            .write(move |set| {
                 // The first is named, and alice may have it; the second she does not have any more, but bob has.
                 for number in [0, 1] {
-                    workspaces::put(write, &named(number), None, false)?;
+                    set.put_workspace(&named(number), None, false, set.wall())?;
                     for user in ["alice", "bob"] {
                         let member = Member { user_id: UserId::parse(user)?, role: Role::Editor };
-                        workspaces::put_member(write, &named(number), &member, None, &by_now)?;
+                        members::put_member(set, &named(number), &member, None, &by_now)?;
                     }
                 }
-                workspaces::remove_member(write, &named(1), &UserId::parse("alice")?, None, &by_now)?;
-                locks::acquire(write, &Acquire::of_nobody_else(named(1), UserId::parse("bob")?), &by_now)?;
-                repair(write, &them, None, &by_now)
+                members::remove_member(set, &named(1), &UserId::parse("alice")?, None, &by_now)?;
+                locks::acquire(set, &Acquire::of_nobody_else(named(1), UserId::parse("bob")?), &by_now)?;
+                repair(set, &them, None, &by_now)
             })
             .unwrap()
             .value;
         assert_eq!(step.looked_at, REPAIRED, "the others wait for the next step");
         assert_eq!(step.repaired, suspects[2..REPAIRED]);
-        assert_eq!(store.read(|connection, _| locks::count(connection)).unwrap().value, 152);
+        assert_eq!(store.read(|rows| rows.lock_count()).unwrap().value, 152);
     }
 }

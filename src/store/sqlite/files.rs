@@ -20,17 +20,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use r2d2::PooledConnection;
-use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, params};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
-use super::floor::Floor;
 use super::guard::{Guard, Inode};
-use super::health::Health;
-use super::outside::Known;
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::store::health::Health;
 
 /// The log is folded in when it has so many pages: as SQLite itself would do it.
 const FOLD_AT: i64 = 1_000;
@@ -119,19 +115,6 @@ pub(super) struct Files {
     guard: Arc<Guard>,
 }
 
-/// The connection that writes, the fence floor, and the files, which are closed after it.
-pub(super) struct Connected {
-    pub(super) connection: PooledConnection<SqliteConnectionManager>,
-    pub(super) files: Files,
-    pub(super) floor: Floor,
-}
-
-impl std::fmt::Debug for Connected {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Connected").finish_non_exhaustive()
-    }
-}
-
 impl Files {
     /// Of a database to which `connection` has written.
     pub(super) fn of(
@@ -198,23 +181,8 @@ impl Files {
         Err(self.lost(&what))
     }
 
-    /// Whether the database has what this server wrote last. To be called inside a transaction, or when nothing is to be
-    /// written.
-    ///
-    /// # Errors
-    /// [`Error::Stopping`] when it has not, and from then on; what keeps SQLite from reading.
-    pub(super) fn check_content(&self, connection: &Connection, known: &mut Known) -> Result<(), Error> {
-        match known.look(connection)? {
-            None => Ok(()),
-            Some(what) => Err(self.lost(&format!(
-                "another program has changed the database: {} {what}; it did so",
-                self.guard.path().display()
-            ))),
-        }
-    }
-
-    /// The database is not what it was.
-    fn lost(&self, what: &str) -> Error {
+    /// The database is not what it was: from now on nothing is read or written.
+    pub(super) fn lost(&self, what: &str) -> Error {
         log::error!(
             "{what} while the server ran: what was written since the last backup may be lost, nothing more is read or written, and the server stops. Put a backup in the place of {}, without its -wal and -shm files, and start the server again",
             self.guard.path().display()

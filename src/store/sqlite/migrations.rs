@@ -12,7 +12,7 @@ pub const APPLICATION_ID: i32 = 0x4C4F_434B;
 /// `PRAGMA user_version`: the version of `schema.sql`.
 pub const SCHEMA_VERSION: i32 = 3;
 
-const SCHEMA: &str = include_str!("../../schema.sql");
+const SCHEMA: &str = include_str!("../../../schema.sql");
 
 /// What leads from version 1 to 2, from 2 to 3, and so on.
 const STEPS: &[&str] = &[
@@ -36,7 +36,11 @@ const STEPS: &[&str] = &[
      ALTER TABLE locks ADD COLUMN grant_at_latest INTEGER;
      CREATE INDEX knocks_by_user ON knocks (user_id);
      UPDATE locks SET shown_at = grant_at - 30000, grant_at_latest = grant_at + 270000 WHERE grant_at IS NOT NULL;",
-    "CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';",
+    // `mark` stays the last column.
+    "CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
+     ALTER TABLE meta DROP COLUMN mark;
+     ALTER TABLE meta ADD COLUMN opened_at INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';",
 ];
 
 /// Makes the tables of the newest version in an empty file.

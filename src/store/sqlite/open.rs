@@ -13,9 +13,10 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, p
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::migrations::{self, APPLICATION_ID, SCHEMA_VERSION};
-use super::{Options, Pool};
+use super::readers::Pool;
 use crate::domain::grace::{Restart, RestartGrace, Run};
 use crate::error::Error;
+use crate::store::Options;
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
 /// The write-ahead log is cut back to this after it was folded in (bytes).
@@ -251,7 +252,7 @@ fn resume(
             .execute("INSERT INTO restarts VALUES (?1, ?2, ?3)", params![run.0, last_seen.0, grace_ends.0])?;
     }
     transaction.execute(
-        "UPDATE meta SET last_seen_at = ?1, wall_offset_ms = ?2, run = ?3 WHERE id = 1",
+        "UPDATE meta SET last_seen_at = ?1, opened_at = ?1, wall_offset_ms = ?2, run = ?3 WHERE id = 1",
         params![now.0, offset, run.0],
     )?;
     transaction.commit()?;
@@ -270,4 +271,53 @@ fn restarts(connection: &Connection) -> rusqlite::Result<Vec<Restart>> {
             })
         })?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::waitlist::Limits;
+
+    #[test]
+    fn every_connection_is_set_as_it_must_be_and_a_reader_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: directory.path().join("lockhouse.db"),
+            busy_timeout: Duration::from_millis(50),
+            max_size: None,
+            restart_grace: Duration::ZERO,
+            readers: 3,
+            waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+        };
+        let number = |connection: &Connection, name: &str| -> i64 {
+            connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        std::fs::File::create(&options.path).unwrap();
+        let beside = prepare(&options.path, Older::Leave).unwrap();
+        // 2 is FULL: each commit is on the disk before it is answered.
+        assert_eq!(number(&beside, "synchronous"), 2, "lockhouse token");
+        let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        let (writes, _, _) = writer(&options, Clock::system(), &housekeeping).unwrap();
+        for (name, expected) in [
+            ("synchronous", 2),
+            ("foreign_keys", 1),
+            ("journal_size_limit", LOG_BYTES),
+            ("busy_timeout", 50),
+            ("query_only", 0),
+            ("mmap_size", 0),
+        ] {
+            assert_eq!(number(&writes, name), expected, "{name} of the writer");
+        }
+        let readers = readers(&options, &housekeeping).unwrap();
+        let all: Vec<_> = (0..options.readers).map(|_| readers.get().unwrap()).collect();
+        for connection in &all {
+            assert!(connection.is_readonly(MAIN_DB).unwrap());
+            for (name, expected) in [("query_only", 1), ("mmap_size", 0), ("busy_timeout", 1_000)] {
+                assert_eq!(number(connection, name), expected, "{name} of a reader");
+            }
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+            assert!(connection.execute("DELETE FROM locks", []).is_err());
+        }
+    }
 }

@@ -47,7 +47,7 @@ impl Inode {
 
 /// Both locks, as long as the database is open.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(in crate::store) struct Guard {
     path: PathBuf,
     name: File,
     file: File,
@@ -211,7 +211,7 @@ impl Guard {
     }
 
     /// The file's whole name.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -226,7 +226,7 @@ impl Guard {
     }
 
     /// Leaves a note for whoever comes next.
-    pub(super) fn announce(&self, address: &str) -> Result<(), Error> {
+    pub(in crate::store) fn announce(&self, address: &str) -> Result<(), Error> {
         let mut file = &self.name;
         file.set_len(0)
             .and_then(|()| file.rewind())

@@ -1,0 +1,149 @@
+//! Listing locks, by workspace id.
+//!
+//! What a page costs depends on its length, and not on how many rows there are: each query begins and ends in an index at
+//! what is asked for, and a page ends after a bounded number of rows, whatever they were.
+
+use rusqlite::params;
+use rusqlite::types::Value;
+
+use super::row;
+use super::rows::Tables;
+use crate::domain::{Lock, WorkspaceId};
+use crate::error::Error;
+use crate::store::listing::{Listed, Listing};
+use crate::store::rows::Rows as _;
+
+/// Rows that are looked at for one page. Those that have ended, or that are of workspaces that the caller may not see, are
+/// not shown.
+const LOOKED_AT: usize = 2_000;
+
+/// The live locks that were asked for.
+pub(super) fn list(read: &Tables<'_>, listing: &Listing) -> Result<Listed, Error> {
+    let (from, until) = range(&listing.prefix, &listing.after);
+    let connection = read.connection();
+    match (&listing.user_id, &listing.member) {
+        // Somebody's locks are few, compared with the workspaces that there are.
+        (Some(user_id), member) => {
+            let mut statement = connection.prepare_cached(concat!(
+                "SELECT ",
+                row::locks!(),
+                " FROM locks WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id"
+            ))?;
+            let mut rows = statement.query(params![user_id.as_str(), from, until])?;
+            page(
+                listing.limit,
+                || next_lock(read, &mut rows),
+                |lock| {
+                    let Some(member) = member else { return Ok(true) };
+                    Ok(read.role(&lock.workspace_id, member)?.is_some())
+                },
+            )
+        }
+        (None, Some(member)) => {
+            let mut statement = connection.prepare_cached(
+                "SELECT workspace_id FROM members WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id",
+            )?;
+            let mut rows = statement.query(params![member.as_str(), from, until])?;
+            let next = || {
+                let Some(row) = rows.next()? else { return Ok(None) };
+                let workspace_id = WorkspaceId::trusted(row.get(0)?);
+                let lock = read.lock(&workspace_id)?;
+                Ok(Some((workspace_id, live(read, lock))))
+            };
+            page(listing.limit, next, |_| Ok(true))
+        }
+        (None, None) => {
+            let mut statement = connection.prepare_cached(concat!(
+                "SELECT ",
+                row::locks!(),
+                " FROM locks WHERE workspace_id >= ?1 AND workspace_id < ?2 ORDER BY workspace_id"
+            ))?;
+            let mut rows = statement.query(params![from, until])?;
+            page(listing.limit, || next_lock(read, &mut rows), |_| Ok(true))
+        }
+    }
+}
+
+/// A row that was looked at: its workspace, and the live lock on it if there is one.
+type Seen = (WorkspaceId, Option<Lock>);
+
+/// Puts a page together from what `next` finds, as far as it `is_shown`.
+fn page(
+    limit: usize,
+    mut next: impl FnMut() -> Result<Option<Seen>, Error>,
+    is_shown: impl Fn(&Lock) -> Result<bool, Error>,
+) -> Result<Listed, Error> {
+    let mut locks: Vec<Lock> = Vec::new();
+    for looked_at in 1.. {
+        let Some((workspace_id, lock)) = next()? else { break };
+        if let Some(lock) = lock
+            && is_shown(&lock)?
+        {
+            if locks.len() == limit {
+                let next = locks.last().map(|lock| lock.workspace_id.as_str().to_owned());
+                return Ok(Listed { locks, next });
+            }
+            locks.push(lock);
+        }
+        if looked_at == LOOKED_AT {
+            return Ok(Listed { locks, next: Some(workspace_id.as_str().to_owned()) });
+        }
+    }
+    Ok(Listed { locks, next: None })
+}
+
+fn next_lock(read: &Tables<'_>, rows: &mut rusqlite::Rows<'_>) -> Result<Option<Seen>, Error> {
+    let Some(found) = rows.next()? else { return Ok(None) };
+    let lock = row::lock(read, found)?;
+    Ok(Some((lock.workspace_id.clone(), live(read, Some(lock)))))
+}
+
+fn live(read: &Tables<'_>, lock: Option<Lock>) -> Option<Lock> {
+    lock.filter(|lock| lock.is_live(read.now()))
+}
+
+/// The first id that is asked for, and what all that are asked for come before.
+///
+/// SQLite compares text byte by byte, which is the order of the code points: the ids with a prefix are neighbours.
+fn range(prefix: &str, after: &str) -> (String, Value) {
+    // Nothing stands between an id and the same id with a NUL behind it.
+    let beyond = if after.is_empty() { String::new() } else { format!("{after}\0") };
+    let from = beyond.max(prefix.to_owned());
+    // Every text comes before every blob (https://www.sqlite.org/datatype3.html, section 4.1).
+    let until = successor(prefix).map_or_else(|| Value::Blob(Vec::new()), Value::Text);
+    (from, until)
+}
+
+/// The first text after all those that begin with `prefix`, if there is any.
+fn successor(prefix: &str) -> Option<String> {
+    let last = |letter: char| (letter..=char::MAX).nth(1);
+    let head = prefix.trim_end_matches(char::MAX);
+    let (at, letter) = head.char_indices().next_back()?;
+    let mut text = head.get(..at)?.to_owned();
+    text.push(last(letter)?);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_prefix_is_the_next_text_that_does_not_begin_with_it() {
+        let follows = |prefix| successor(prefix);
+        assert_eq!(follows("team/").as_deref(), Some("team0"));
+        assert_eq!(follows("a\u{7f}").as_deref(), Some("a\u{80}"));
+        assert_eq!(follows("\u{d7ff}").as_deref(), Some("\u{e000}"), "there are no letters between these");
+        assert_eq!(follows("a\u{10ffff}\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!((follows(""), follows("\u{10ffff}")), (None, None));
+    }
+
+    #[test]
+    fn a_page_begins_at_the_prefix_or_after_the_cursor_whichever_is_later() {
+        let from = |prefix, after| range(prefix, after).0;
+        assert_eq!(from("b", ""), "b");
+        assert_eq!(from("b", "a"), "b");
+        assert_eq!(from("b", "b"), "b\0");
+        assert_eq!(from("", "ab"), "ab\0");
+    }
+}

@@ -1,0 +1,360 @@
+//! SQLite: one file, one connection that writes, some that read. All SQL is below this module.
+
+mod changes;
+mod failure;
+mod files;
+mod floor;
+mod guard;
+mod listing;
+mod migrations;
+mod open;
+mod readers;
+mod row;
+mod rows;
+mod shape;
+pub mod tokens;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use r2d2::PooledConnection;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, params};
+use scheduled_thread_pool::ScheduledThreadPool;
+
+use self::failure::Left;
+use self::files::{Files, Fold};
+use self::floor::Floor;
+pub(super) use self::guard::Guard;
+pub use self::migrations::{APPLICATION_ID, SCHEMA_VERSION};
+pub(super) use self::readers::Readers;
+use self::rows::Tables;
+use super::Options;
+use super::engine::{Engine, Work};
+use super::health::Health;
+use super::rows::{Changes, Keys};
+use super::set::{Begin, Effects, Meta};
+use crate::domain::Fence;
+use crate::domain::grace::RestartGrace;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::time::{Clock, LeaseClock, Timestamp};
+
+/// `meta.last_seen_at` is not written more often than this (milliseconds).
+const SEEN_EVERY_MS: i64 = 1_000;
+
+/// Sees to it that no fence up to `fence` is given by a server on this database from now on. The database must not be open.
+///
+/// # Errors
+/// [`Error::Internal`] with a sentence for the operator, and [`Error::StorageFull`].
+pub fn fence_at_least(database: &Path, fence: Fence) -> Result<(), Error> {
+    let guard = Guard::take(database)?;
+    Floor::read(&guard)?.raise_to(fence)
+}
+
+/// Where the clock of a store comes from.
+pub(super) enum Time {
+    /// It runs.
+    Runs(Clock),
+    /// It stands still where the last server stopped: nothing has ended since.
+    StandsStill,
+}
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) engine: Sqlite,
+    pub(super) readers: Readers,
+    pub(super) clock: Arc<LeaseClock>,
+    pub(super) health: Arc<Health>,
+    pub(super) guard: Arc<Guard>,
+}
+
+/// Opens the database, and makes it if it is not there.
+pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Result<Opened, Error> {
+    let guard = Arc::new(Guard::take(&options.path)?);
+    let options = &Options { path: guard.path().to_owned(), ..options.clone() };
+    let mut floor = Floor::read(&guard)?;
+    let connection = open::prepare(guard.path(), open::Older::Migrate)?;
+    floor.level(&connection)?;
+    let clock = match time {
+        Time::Runs(clock) => clock,
+        Time::StandsStill => Clock::standing_at(open::last_seen(&options.path, &connection)?),
+    };
+    drop(connection);
+    let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+    let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
+    let (clock, grace) = (Arc::new(clock), Arc::new(grace));
+    let health = Arc::new(Health::new(clock.clock().clone()));
+    let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
+    // The first transaction says what is on disk.
+    let seen = Arc::new(AtomicI64::new(i64::MIN));
+    let readers = Readers {
+        pool: open::readers(options, &housekeeping)?,
+        clock: Arc::clone(&clock),
+        grace: Arc::clone(&grace),
+        seen: Arc::clone(&seen),
+        health: Arc::clone(&health),
+        threads: readers::Threads::default(),
+    };
+    let engine = Sqlite {
+        row: read_meta(&connection)?,
+        connection,
+        files,
+        floor,
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(metrics),
+        grace,
+        seen,
+        health: Arc::clone(&health),
+        is_unsettled: false,
+    };
+    Ok(Opened { engine, readers, clock, health, guard })
+}
+
+/// The engine: the connection that writes, the fence floor, and the files, which are closed after it.
+pub(super) struct Sqlite {
+    connection: PooledConnection<SqliteConnectionManager>,
+    files: Files,
+    floor: Floor,
+    clock: Arc<LeaseClock>,
+    metrics: Arc<Metrics>,
+    grace: Arc<RestartGrace>,
+    /// `meta.last_seen_at`, as it is on disk.
+    seen: Arc<AtomicI64>,
+    health: Arc<Health>,
+    /// A commit failed. SQLite goes on as if it had not been there, but its pages may be whole in the log, where a restart
+    /// would find them. The next commit is written over them.
+    is_unsettled: bool,
+    /// The row of `meta`, as the last commit left it.
+    row: Row,
+}
+
+/// The row of `meta`.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    meta: Meta,
+    last_seen_at: Timestamp,
+    /// How often a server has opened the file.
+    run: i64,
+    /// `PRAGMA data_version`: another one tells that another connection has written since
+    /// (<https://www.sqlite.org/pragma.html#pragma_data_version>).
+    data_version: i64,
+}
+
+impl Row {
+    /// Whether this is not what the server that wrote `before` can find: what it writes never becomes less.
+    fn is_of_another(self, before: Self) -> bool {
+        self.run != before.run
+            || self.meta.last_fence < before.meta.last_fence
+            || self.meta.last_revision < before.meta.last_revision
+            || self.last_seen_at < before.last_seen_at
+    }
+}
+
+impl Sqlite {
+    /// The row of `meta`. It is read again only if another connection has written, and it is checked then that this has not
+    /// put other data in its place: a backup that was restored into it, say. The files stay the same then.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`] when it has, and from then on; what keeps SQLite from reading.
+    fn row(&mut self) -> Result<Row, Error> {
+        if data_version(&self.connection)? != self.row.data_version {
+            let lost = |what: &str| {
+                let path = self.files.guard().path().display();
+                self.files
+                    .lost(&format!("another program has changed the database: {path} {what}; it did so"))
+            };
+            if let Some(lacking) = migrations::lacks(&self.connection)? {
+                return Err(lost(&lacking));
+            }
+            let row = read_meta(&self.connection)?;
+            if row.is_of_another(self.row) {
+                return Err(lost("has older data, or that of another database"));
+            }
+            self.row = row;
+        }
+        Ok(self.row)
+    }
+
+    /// What happens between BEGIN and the end of COMMIT.
+    fn inside(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
+        let before = self.row()?;
+        let wall_offset_ms = self.clock.wall_was_set().unwrap_or(before.meta.wall_offset_ms);
+        let begin = Begin {
+            wall_micros: self.clock.clock().wall_micros(),
+            meta: Meta { wall_offset_ms, ..before.meta },
+        };
+        let tables = Tables::new(&self.connection, self.clock.now(), &self.grace);
+        let effects = work.run(&tables, begin)?;
+        let now = effects.now;
+        let mut after = Row { meta: effects.meta, ..before };
+        if effects.meta != before.meta
+            || effects.is_touched
+            || self.is_unsettled
+            || tables.over() > Some(before.last_seen_at)
+            || now.since(before.last_seen_at) >= SEEN_EVERY_MS
+        {
+            after.last_seen_at = now;
+            write_meta(&self.connection, after)?;
+        }
+        if after.meta.last_fence > before.meta.last_fence {
+            self.floor.cover(after.meta.last_fence)?;
+        }
+        self.commit(work.keys().is_empty())?;
+        self.row = after;
+        self.seen.store(after.last_seen_at.0, Ordering::SeqCst);
+        self.wall_was_set(after.meta.wall_offset_ms);
+        Ok(effects)
+    }
+
+    fn commit(&mut self, is_probe: bool) -> Result<(), Error> {
+        let clock = self.clock.clock();
+        let started = clock.monotonic();
+        self.connection.prepare_cached("COMMIT")?.execute([]).map_err(|error| {
+            let (error, left) = failure::of_commit(error, self.files.guard().path());
+            self.is_unsettled = match left {
+                Left::Nothing => self.is_unsettled,
+                Left::Part => self.is_unsettled || !is_probe,
+                // It is over what was there before.
+                Left::Whole => !is_probe,
+            };
+            error
+        })?;
+        self.is_unsettled = false;
+        self.metrics.commit_seconds.observe(clock.monotonic().saturating_sub(started).as_secs_f64());
+        // It is on disk, but in a file that may be nobody's any more.
+        self.files.check(&self.connection).map_err(|_| Error::Unknown("the database is gone".to_owned()))
+    }
+
+    fn wall_was_set(&self, wall_offset_ms: i64) {
+        let by = wall_offset_ms.saturating_sub(self.clock.wall_offset_ms());
+        if by != 0 {
+            self.clock.set_wall_offset_ms(wall_offset_ms);
+            self.metrics.clock_corrections.inc();
+            log::warn!(
+                "the wall clock was set by {by} ms: what is left of each lease stays, what is shown moves along"
+            );
+        }
+    }
+
+    /// A transaction that only writes down when it was.
+    fn probe(&mut self) -> Result<Effects, Error> {
+        self.transact(&mut Probe(self.clock.now()))
+    }
+}
+
+/// Nothing is done, but the transaction writes.
+struct Probe(Timestamp);
+
+impl Work for Probe {
+    fn keys(&self) -> Vec<&Keys> {
+        Vec::new()
+    }
+
+    fn run(&mut self, _: &dyn Changes, begin: Begin) -> Result<Effects, Error> {
+        Ok(Effects { is_touched: true, ..Effects::none(self.0, begin.meta) })
+    }
+}
+
+impl Engine for Sqlite {
+    fn transact(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
+        if self.health.is_gone() {
+            return Err(Error::Stopping);
+        }
+        if !self.connection.is_autocommit() {
+            // The last one could not even be rolled back.
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        // What was cut from the log in between would be grown over.
+        self.files.check(&self.connection)?;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let outcome = self.inside(work);
+        // Some errors have rolled back already (a full disk, say).
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        outcome
+    }
+
+    fn idle(&mut self) {
+        // The next transaction fails if they are not.
+        let _ = self.files.check(&self.connection).and_then(|()| self.row());
+    }
+
+    fn settle(&mut self) -> bool {
+        if self.is_unsettled && !self.health.is_gone() {
+            // Whether that went well is seen below.
+            let _ = self.probe();
+        }
+        !self.is_unsettled
+    }
+
+    fn tidy(&mut self) {
+        self.files.fold_if_long(&self.connection);
+    }
+
+    fn fold(&mut self) -> Result<(), Error> {
+        self.files.fold(&self.connection, Fold::Whole)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.health.is_gone()
+    }
+
+    fn finish(&mut self) {
+        let written = self.probe();
+        let folded = written.and_then(|_| self.files.fold(&self.connection, Fold::Last));
+        if self.health.is_gone() {
+            // Nor is anything written when the connection is closed.
+            if let Err(error) =
+                self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            {
+                log::warn!("the write-ahead log may be folded in at the end: {error}");
+            }
+        } else if let Err(error) = folded {
+            log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
+        }
+        if let Err(error) = self.floor.settle() {
+            log::warn!("the fence floor stays ahead of the last fence: {error}");
+        }
+    }
+}
+
+fn data_version(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
+}
+
+fn read_meta(connection: &Connection) -> Result<Row, Error> {
+    let data_version = data_version(connection)?;
+    Ok(connection
+        .prepare_cached(
+            "SELECT last_fence, last_revision, wall_offset_ms, lock_count, opened_at, last_seen_at, run FROM meta WHERE id = 1",
+        )?
+        .query_row([], |row| {
+            let meta = Meta {
+                last_fence: Fence(row.get(0)?),
+                last_revision: row.get(1)?,
+                wall_offset_ms: row.get(2)?,
+                lock_count: row.get(3)?,
+                opened_at: Timestamp(row.get(4)?),
+            };
+            Ok(Row { meta, last_seen_at: Timestamp(row.get(5)?), run: row.get(6)?, data_version })
+        })?)
+}
+
+fn write_meta(connection: &Connection, Row { meta, last_seen_at, .. }: Row) -> Result<(), Error> {
+    connection
+        .prepare_cached(
+            "UPDATE meta SET last_fence = ?1, last_revision = ?2, wall_offset_ms = ?3, lock_count = ?4, last_seen_at = ?5 WHERE id = 1",
+        )?
+        .execute(params![
+            meta.last_fence.0,
+            meta.last_revision,
+            meta.wall_offset_ms,
+            meta.lock_count,
+            last_seen_at.0,
+        ])?;
+    Ok(())
+}
