@@ -15,9 +15,9 @@
 //! | [`domain`] | the domain; [`domain::rules`] has the rules of the product, pure |
 //! | [`config`] | file + environment + flags → one checked `Config` |
 //! | [`metrics`] | what is counted |
-//! | [`store`] | SQLite and the only SQL: one writer with group commit, pooled readers |
+//! | [`store`] | where the rows are kept: the working set of a use case, one writer with group commit, and [`store::sqlite`] with the only SQL |
 //! | [`events`] | who follows the events, what is due at a time, and the one thread that sees to both |
-//! | [`app`] | the use cases that HTTP, the sweeper and the command line share |
+//! | [`app`] | the use cases, one file for each group, on a working set |
 //! | [`ops`] | the log, and the sweeper that keeps the file small |
 //! | [`auth`] | who is calling: tokens, JWTs, a proxy's word, or nobody's |
 //! | [`web`] | the files that a browser is served |
@@ -32,13 +32,13 @@
 //! The event loop of the [`server`] reads it, within limits and deadlines ([`server::parser`]). When it is complete, the
 //! loop registers its id and forwards it in canonical form → [`server::tiny`] receives it, and answers nothing →
 //! [`api::workers`] finds its operation in [`api::routes`] and its sender ([`auth`]) → [`api::dispatch`] checks what came
-//! in ([`api::fields`]) → `api::handlers` call [`app`] → the writer's queue → inside the transaction [`store::locks`] loads
-//! the lock and [`domain::rules`] decides → commit → the [`api::responder`] of the request posts the answer to the
+//! in ([`api::fields`]) → `api::handlers` call [`app`] → the writer's queue → inside the transaction [`app::locks`] loads
+//! the lock from the [`store::WorkingSet`], [`domain::rules`] decides, [`app::current`] writes → commit → the [`api::responder`] of the request posts the answer to the
 //! [`api::outbox`] → the event loop finds the client by the id and writes. No step goes back, and nothing is answered
 //! before it is committed.
 //!
 //! A request that waits for a lock has its place in the line in memory ([`store::queue`]). The transaction that ends a
-//! lease gives the lock to the first in the line ([`store::waiting`]), so that no other request comes between. Its
+//! lease gives the lock to the first in the line ([`app::waitlist`]), so that no other request comes between. Its
 //! responder is used then; meanwhile it costs a socket and no thread.
 
 pub mod time;
