@@ -17,7 +17,7 @@ use lockhouse::api::outbox::{Outbox, ResponseMessage};
 use lockhouse::config::Config;
 use lockhouse::metrics::Metrics;
 use lockhouse::server::listen::{Address, Bound};
-use lockhouse::server::{Backend, Server, ServerSettings};
+use lockhouse::server::{Backend, Server};
 use lockhouse::time::Clock;
 use tempfile::TempDir;
 
@@ -38,8 +38,8 @@ fn start(socket: PathBuf, outbox: Arc<Outbox>, broken: Box<dyn FnOnce() + Send>)
         pages_may_call: true,
         broken,
     };
-    let (settings, metrics) = (ServerSettings::of(&config.server), Arc::new(Metrics::default()));
-    (Server::start(vec![bound], backend, settings, metrics, Clock::system()).unwrap(), address)
+    let metrics = Arc::new(Metrics::default());
+    (Server::start(vec![bound], backend, &config.server, metrics, Clock::system()).unwrap(), address)
 }
 
 /// A request as it arrives on the internal connection.

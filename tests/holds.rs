@@ -121,7 +121,7 @@ fn a_held_request_is_answered_when_its_ticket_is_used_and_not_before() {
     let server = server();
     let mut waits = ask(&server, "one", "1.1");
     let one = ticket("one");
-    assert!(!one.is_gone() && !waits.has_something(Duration::from_millis(30)));
+    assert!(!one.client().is_gone() && !waits.has_something(Duration::from_millis(30)));
     for _ in 0..20 {
         assert_eq!(server.client().try_request("GET", "/at-once", &[], b"").unwrap().text(), "at once");
     }
@@ -206,7 +206,7 @@ fn head_gets_the_head_of_a_stream_and_no_more() {
     connection.read_until("\r\n\r\n");
     connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert_eq!(connection.answers()[0].text(), "read");
-    assert!(stream.is_gone());
+    assert!(stream.client().is_gone());
 }
 
 #[test]
@@ -219,17 +219,17 @@ fn whoever_has_the_ticket_is_told_at_once_that_the_client_is_gone() {
         if begun {
             let stream = waiting.stream(said("begun"));
             connection.read_until("begun");
-            stream.when_gone(move || tell.send(()).unwrap());
+            stream.client().when_gone(Box::new(move || tell.send(()).unwrap()));
             drop(connection);
             told.recv_timeout(Duration::from_secs(20)).unwrap();
-            assert!(stream.is_gone() && !stream.push(b"x"));
+            assert!(stream.client().is_gone() && !stream.push(b"x"));
         } else {
-            waiting.when_gone(move || tell.send(()).unwrap());
+            waiting.client().when_gone(Box::new(move || tell.send(()).unwrap()));
             // It has more to say, and nobody reads it.
             connection.send("x".repeat(30_000));
             drop(connection);
             told.recv_timeout(Duration::from_secs(20)).unwrap();
-            assert!(waiting.is_gone());
+            assert!(waiting.client().is_gone());
         }
     }
     while !server.client().try_request("GET", "/reads", &[], b"").is_ok_and(|answer| answer.status == 200) {}
@@ -245,13 +245,13 @@ fn one_who_went_away_before_the_ticket_was_made_is_gone_too() {
         let (tell, told) = channel();
         let waiting = ask(&server, &format!("late-{round}"), "1.1");
         let late = ticket(&format!("late-{round}"));
-        late.when_gone(move || tell.send(()).unwrap());
+        late.client().when_gone(Box::new(move || tell.send(()).unwrap()));
         drop(waiting);
         told.recv_timeout(Duration::from_secs(20)).unwrap();
         let early = TICKETS.lock().unwrap().get_or_insert_default().remove(&name);
         if let Some(early) = early {
             let (tell, told) = channel();
-            early.when_gone(move || tell.send(()).unwrap());
+            early.client().when_gone(Box::new(move || tell.send(()).unwrap()));
             told.recv_timeout(Duration::from_secs(20)).unwrap();
         }
     }
@@ -263,7 +263,7 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
     let connection = ask(&server, "deaf", "1.1");
     let stream = ticket("deaf").stream(Response::empty(200));
     let (tell, told) = channel();
-    stream.when_gone(move || tell.send(()).unwrap());
+    stream.client().when_gone(Box::new(move || tell.send(()).unwrap()));
     let mut pieces = 0;
     while stream.push(&[b'x'; 16 * 1024]) {
         pieces += 1;
@@ -293,7 +293,7 @@ fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_the
     let deaf: Vec<_> = (0..60).map(|number| follow(&format!("deaf-{number}"))).collect();
     let (mut reads, stream) = follow("good");
     let mut round = 0;
-    while deaf.iter().all(|(_, stream)| !stream.is_gone()) {
+    while deaf.iter().all(|(_, stream)| !stream.client().is_gone()) {
         round += 1;
         assert!(round < 1_000, "so much cannot fit into the sockets");
         for (_, stream) in &deaf {
@@ -325,7 +325,7 @@ fn one_that_looks_before_it_waits_is_told_of_everything_too() {
     let gone = look("looks-gone");
     let waiting = ticket("looks-gone");
     let (tell, told) = channel();
-    waiting.when_gone(move || tell.send(()).unwrap());
+    waiting.client().when_gone(Box::new(move || tell.send(()).unwrap()));
     drop(gone);
     told.recv_timeout(Duration::from_secs(20)).unwrap();
     let mut answered = look("looks-answered");
@@ -335,7 +335,7 @@ fn one_that_looks_before_it_waits_is_told_of_everything_too() {
     let waiting = ticket("looks-stopped");
     server.stop();
     stopped.answers()[0].refused(503, "busy");
-    assert!(waiting.is_gone());
+    assert!(waiting.client().is_gone());
 }
 
 #[test]
@@ -405,13 +405,13 @@ fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
     // As much as the sockets hold: until something stays behind.
     let stays_behind = |_| {
         std::thread::park_timeout(Duration::from_millis(10));
-        stream.behind() > 0
+        stream.client().behind() > 0
     };
     while !(0..10).all(stays_behind) {
         assert!(stream.push(&vec![b'x'; 32 * 1024]));
     }
     let mut added = 0;
-    while !stream.is_gone() {
+    while !stream.client().is_gone() {
         stream.push(b"more");
         added += 1;
         assert!(added < 4_000, "it is never cut off");
@@ -428,7 +428,7 @@ fn what_one_sends_while_it_waits_is_not_kept() {
     talks.set_patience(Duration::from_millis(50));
     // Until the sockets are full: the door takes no more of it.
     while talks.try_send(&[b'x'; 8 * 1024]).is_ok() {}
-    assert!(!waiting.is_gone(), "it has cost the door no memory to speak of");
+    assert!(!waiting.client().is_gone(), "it has cost the door no memory to speak of");
     waiting.send(said("answered"));
     talks.read_until("answered");
 }
@@ -446,7 +446,7 @@ fn a_stop_tells_those_who_wait() {
     answers[0].refused(503, "busy");
     assert_eq!(answers[0].header("retry-after"), Some("1"));
     assert_eq!(reads.read_all(), b"0\r\n\r\n", "the stream ends as it should");
-    assert!(waiting.is_gone() && stream.is_gone());
+    assert!(waiting.client().is_gone() && stream.client().is_gone());
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn when_all_places_are_held_one_who_comes_is_told_so_and_those_who_wait_keep_the
     // Far more at once than are told: none of them costs those who wait their place.
     drop((0..100).map(|_| Raw::connect(server.address())).collect::<Vec<_>>());
     for ticket in tickets {
-        assert!(!ticket.is_gone());
+        assert!(!ticket.client().is_gone());
         ticket.send(said("at last"));
     }
     for connection in &mut waiting {

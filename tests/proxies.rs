@@ -317,7 +317,7 @@ fn events_come_through_nginx_as_they_happen() {
     // And the client's going away comes back through it.
     curl.kill().unwrap();
     curl.wait().unwrap();
-    while !stream.is_gone() {
+    while !stream.client().is_gone() {
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }

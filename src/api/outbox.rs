@@ -44,8 +44,6 @@ impl ResponseMessage {
     }
 }
 
-type Callback = Box<dyn FnOnce() + Send>;
-
 /// What the event loop and the responder share about the client of one request.
 #[derive(Default)]
 pub struct ClientStatus {
@@ -54,7 +52,7 @@ pub struct ClientStatus {
     half_closed: AtomicBool,
     /// Bytes of pieces that the client has not taken.
     behind: AtomicUsize,
-    when_gone: Mutex<Vec<Callback>>,
+    when_gone: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 impl ClientStatus {
@@ -81,9 +79,35 @@ impl ClientStatus {
         let _ = self.behind.fetch_update(Ordering::SeqCst, Ordering::SeqCst, subtract);
     }
 
-    fn when_gone(&self, callback: Callback) {
+    /// The address of the client, if it has one.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Whether the client has gone away. Then no answer is needed.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Whether the client has finished sending, so that it may be gone.
+    #[must_use]
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of pieces that the client has not taken.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        self.behind.load(Ordering::SeqCst)
+    }
+
+    /// `callback` is called once when the client has gone away, at once if it is gone already, never if the request was
+    /// answered before. It runs on the thread of the event loop, or at once on this one: it must not block.
+    pub fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
         let mut when_gone = lock(&self.when_gone);
-        if self.gone.load(Ordering::SeqCst) {
+        if self.is_gone() {
             drop(when_gone);
             callback();
         } else {
@@ -209,6 +233,7 @@ impl Outbox {
 }
 
 /// The way back to the client of one request.
+#[derive(Clone)]
 pub struct ReturnPath {
     outbox: Arc<Outbox>,
     id: u64,
@@ -222,31 +247,15 @@ impl ReturnPath {
         self.id
     }
 
-    /// The address of the client, if it has one.
+    /// The client.
     #[must_use]
-    pub fn address(&self) -> Option<IpAddr> {
-        self.client.address
+    pub fn client(&self) -> &ClientStatus {
+        &self.client
     }
 
     /// Posts a message.
     pub fn post(&self, message: ResponseMessage) {
         self.outbox.post(self.id, message);
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        self.client.gone.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn is_half_closed(&self) -> bool {
-        self.client.half_closed.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn when_gone(&self, callback: Callback) {
-        self.client.when_gone(callback);
-    }
-
-    pub(super) fn behind(&self) -> usize {
-        self.client.behind.load(Ordering::SeqCst)
     }
 
     pub(super) fn piece(&self, bytes: &[u8]) -> StreamChunk {

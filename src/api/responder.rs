@@ -9,15 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::exchange::{Request, Response};
-use super::outbox::{ResponseMessage, ReturnPath};
+use super::outbox::{ClientStatus, ResponseMessage, ReturnPath};
 use super::problem::{Code, Problem};
 use super::request_log::{Entry, RequestLog};
 use crate::events::piece::StreamChunk;
 
 /// The duty to answer one request. Answers 500 if it is dropped.
 pub struct Responder {
-    /// Taken when it is used.
-    path: Option<ReturnPath>,
+    path: ReturnPath,
+    /// The answer was posted, or begun.
+    is_used: bool,
     log: Arc<RequestLog>,
     entry: Entry,
     /// Headers that answers to pages of other origins need.
@@ -42,7 +43,7 @@ impl Responder {
         cors: Vec<(&'static str, String)>,
         log: &Arc<RequestLog>,
     ) -> Self {
-        Self { path: Some(path), log: Arc::clone(log), entry: log.entry(request), cors }
+        Self { path, is_used: false, log: Arc::clone(log), entry: log.entry(request), cors }
     }
 
     /// The request's id.
@@ -84,9 +85,7 @@ impl Responder {
     /// does not wait for the answer.
     #[must_use]
     pub fn park(self) -> Self {
-        if let Some(path) = &self.path {
-            path.post(ResponseMessage::Parked);
-        }
+        self.path.post(ResponseMessage::Parked);
         self
     }
 
@@ -94,43 +93,27 @@ impl Responder {
     #[must_use]
     pub fn stream(mut self, mut response: Response) -> Stream {
         let first = std::mem::take(&mut response.body);
-        let path = self.path.take();
-        if let Some(path) = &path {
-            path.post(ResponseMessage::Head(self.complete(response)));
-        }
-        let stream = Stream { path };
+        let head = self.complete(response);
+        self.path.post(ResponseMessage::Head(head));
+        let stream = Stream { path: self.path.clone() };
         stream.push(&first);
         stream
     }
 
-    /// Whether the client has gone away. Then no answer is needed.
+    /// The client that waits for the answer.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.path.as_ref().is_none_or(ReturnPath::is_gone)
-    }
-
-    /// Whether the client has finished sending, so that it may be gone. Other requests come first.
-    #[must_use]
-    pub fn may_be_gone(&self) -> bool {
-        self.path.as_ref().is_some_and(ReturnPath::is_half_closed)
-    }
-
-    /// `callback` is called once when the client has gone away, at once if it is gone already, never if the request was
-    /// answered before. It runs on the thread of the event loop, or at once on this one: it must not block.
-    pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
-        if let Some(path) = &self.path {
-            path.when_gone(Box::new(callback));
-        }
+    pub fn client(&self) -> &ClientStatus {
+        self.path.client()
     }
 
     fn finish(&mut self, response: Response) {
-        if let Some(path) = self.path.take() {
-            path.post(ResponseMessage::Whole(self.complete(response)));
-        }
+        let response = self.complete(response);
+        self.path.post(ResponseMessage::Whole(response));
     }
 
-    /// Adds the headers that depend on the request, and logs the answer.
+    /// Adds the headers that depend on the request, and logs the answer. The responder is used then.
     fn complete(&mut self, mut response: Response) -> Response {
+        self.is_used = true;
         self.log.note(&self.entry, &response);
         response.headers.append(&mut self.cors);
         response.headers.push(("X-Request-Id", std::mem::take(&mut self.entry.request_id)));
@@ -140,30 +123,21 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        match &self.path {
-            None => {}
-            // Nobody needs the answer. The event loop still has to know that there is none.
-            Some(path) if path.is_gone() => path.post(ResponseMessage::End),
-            Some(_) => {
-                log::error!(
-                    "request {} was dropped unanswered: a handler panicked, or forgot it",
-                    self.request_id()
-                );
-                self.finish(Problem::new(Code::Internal).to_response(self.request_id()));
-            }
+        if self.is_used {
+            return;
         }
+        if self.client().is_gone() {
+            // Nobody needs the answer. The event loop still has to know that there is none.
+            return self.path.post(ResponseMessage::End);
+        }
+        log::error!("request {} was dropped unanswered: a handler panicked, or forgot it", self.request_id());
+        self.finish(Problem::new(Code::Internal).to_response(self.request_id()));
     }
 }
 
 /// A response that is sent in pieces. Dropping it ends the response.
 pub struct Stream {
-    path: Option<ReturnPath>,
-}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Stream").field("is_gone", &self.is_gone()).finish_non_exhaustive()
-    }
+    path: ReturnPath,
 }
 
 impl Stream {
@@ -171,42 +145,27 @@ impl Stream {
     /// [`BEHIND_BYTES`](super::outbox::BEHIND_BYTES) behind is disconnected.
     #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
     pub fn push(&self, piece: &[u8]) -> bool {
-        let Some(path) = &self.path else { return false };
-        self.share(&path.piece(piece))
+        self.share(&self.path.piece(piece))
     }
 
     /// Sends a piece that other clients get too. It is kept once for all of them.
     #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
     pub fn share(&self, piece: &StreamChunk) -> bool {
-        let Some(path) = self.path.as_ref().filter(|path| !path.is_gone()) else { return false };
         // An empty chunk would end the response.
-        piece.bytes().is_empty() || path.post_piece(piece.clone())
+        !self.client().is_gone() && (piece.bytes().is_empty() || self.path.post_piece(piece.clone()))
     }
 
-    /// Whether the client has gone away.
+    /// The client that follows.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.path.as_ref().is_none_or(ReturnPath::is_gone)
-    }
-
-    /// Bytes of pieces that the client has not taken.
-    #[must_use]
-    pub fn behind(&self) -> usize {
-        self.path.as_ref().map_or(0, ReturnPath::behind)
-    }
-
-    /// As [`Responder::when_gone`].
-    pub fn when_gone(&self, callback: impl FnOnce() + Send + 'static) {
-        if let Some(path) = &self.path {
-            path.when_gone(Box::new(callback));
-        }
+    pub fn client(&self) -> &ClientStatus {
+        self.path.client()
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(path) = self.path.as_ref().filter(|path| !path.is_gone()) {
-            path.post(ResponseMessage::End);
+        if !self.client().is_gone() {
+            self.path.post(ResponseMessage::End);
         }
     }
 }
@@ -215,7 +174,7 @@ impl Drop for Stream {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::outbox::{BEHIND_BYTES, ClientStatus, Outbox};
+    use super::super::outbox::{BEHIND_BYTES, Outbox};
     use super::*;
     use crate::events::piece::StreamMemory;
     use crate::metrics::Metrics;
@@ -278,12 +237,12 @@ mod tests {
                 called.fetch_add(1, Ordering::SeqCst);
             }
         };
-        responder.when_gone(count());
-        assert!(!responder.is_gone());
+        responder.client().when_gone(Box::new(count()));
+        assert!(!responder.client().is_gone());
         client.hang_up();
         client.hang_up();
-        assert!(responder.is_gone() && called.load(Ordering::SeqCst) == 1);
-        responder.when_gone(count());
+        assert!(responder.client().is_gone() && called.load(Ordering::SeqCst) == 1);
+        responder.client().when_gone(Box::new(count()));
         assert_eq!(called.load(Ordering::SeqCst), 2);
     }
 
@@ -295,7 +254,7 @@ mod tests {
         assert!(stream.push(&half) && stream.push(&half));
         client.delivered(half.len());
         assert!(stream.push(&half), "bytes that were taken no longer count");
-        assert!(!stream.push(&[0]) && stream.is_gone());
+        assert!(!stream.push(&[0]) && stream.client().is_gone());
         drop(stream);
         assert_eq!(posted(&outbox).last(), Some(&ResponseMessage::Cut));
     }

@@ -139,7 +139,7 @@ fn serve(app: &App, received: Received, reads: &Sender<Received>) {
 /// Looks up who is calling, where that is not in memory. These requests wait for each other and hold up no others.
 fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
     for Received { request, matched, responder, .. } in unknown {
-        if !responder.is_gone() {
+        if !responder.client().is_gone() {
             isolated(|| {
                 let identity = app.look_up(&request, &matched);
                 serve(app, Received { request, matched, identity, responder }, reads);
@@ -152,9 +152,12 @@ fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
 fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &Queue) {
     while let Some(received) = next_read(reads, &later.1) {
         outbox.wait_for_room();
-        if received.responder.may_be_gone() && !received.responder.is_gone() && !reads.is_empty() {
+        if received.responder.client().is_half_closed()
+            && !received.responder.client().is_gone()
+            && !reads.is_empty()
+        {
             hand_on(received, &later.0);
-        } else if !received.responder.is_gone() {
+        } else if !received.responder.client().is_gone() {
             carry_out(app, received);
         }
     }

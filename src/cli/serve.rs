@@ -34,7 +34,7 @@ use crate::ops::sweeper;
 use crate::server::internal_socket::InternalSocket;
 use crate::server::listen::{Address, Bound};
 use crate::server::tiny::RequestReceiver;
-use crate::server::{Backend, Server, ServerSettings};
+use crate::server::{Backend, Server};
 use crate::store::{Options, Store, sqlite};
 use crate::time::Clock;
 use crate::web::Pages;
@@ -314,8 +314,8 @@ pub fn start_on(
         },
     };
     // Its deadlines concern the network and not leases: they run on the machine's clock in tests too.
-    let settings = ServerSettings::of(&config.server);
-    let server = Server::start(bound, backend, settings, metrics, Clock::system()).map_err(cannot_start)?;
+    let server =
+        Server::start(bound, backend, &config.server, metrics, Clock::system()).map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
     Ok(Running {
         server,

@@ -26,9 +26,9 @@ impl EventLoop {
         self.accept_again_at = self.now;
         for _ in 0..ACCEPTS {
             let mut is_empty = true;
-            for index in 0..self.acceptors.len() {
-                let Some(acceptor) = self.acceptors.get(index) else { continue };
-                match acceptor.accept() {
+            for index in 0..self.bound.len() {
+                let Some(bound) = self.bound.get(index) else { continue };
+                match bound.accept() {
                     Ok((socket, peer)) => {
                         is_empty = false;
                         self.admit(socket, peer);
@@ -53,7 +53,7 @@ impl EventLoop {
     }
 
     fn admit(&mut self, socket: Socket, peer: Peer) {
-        let most = self.settings.connections;
+        let most = self.settings.max_connections;
         if self.clients.len() >= most && self.now >= self.no_room_until {
             // What the others have sent decides which of them can be disconnected.
             self.attend();
@@ -64,8 +64,7 @@ impl EventLoop {
             return self.access_log.cut(Cut::Room, peer, self.now);
         }
         let registry = self.poll.registry();
-        let register =
-            |socket: &mut Socket, slot: usize| socket.register(registry, Token(FIRST_CLIENT + slot));
+        let register = |socket: &Socket, slot: usize| socket.register(registry, Token(FIRST_CLIENT + slot));
         let key = match self.clients.insert(socket, peer, self.now, register) {
             Ok(key) => key,
             Err(error) => return log::warn!("a connection cannot be watched: {error}"),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::ServerSettings;
 use super::parser::{After, Framer, Head, Version};
 use super::socket::{Output, Peer, Shared, Socket, Written};
+use crate::config;
 use crate::events::piece::StreamChunk;
 
 /// How long a finished connection waits for the client to finish too, so that the last answer is not lost with what the
@@ -145,15 +145,15 @@ impl Clients {
     /// Adds a client that `register` can register for its slot.
     pub(super) fn insert(
         &mut self,
-        mut socket: Socket,
+        socket: Socket,
         peer: Peer,
         now: Duration,
-        register: impl FnOnce(&mut Socket, usize) -> io::Result<()>,
+        register: impl FnOnce(&Socket, usize) -> io::Result<()>,
     ) -> io::Result<ClientKey> {
         let entry = self.slab.vacant_entry();
         self.serials += 1;
         let key = ClientKey { slot: entry.key(), serial: self.serials };
-        register(&mut socket, key.slot)?;
+        register(&socket, key.slot)?;
         entry.insert(Client::new(socket, peer, key, now));
         Ok(key)
     }
@@ -264,7 +264,7 @@ impl Client {
     }
 
     /// When it will have taken too long for what it is doing.
-    pub(super) fn due(&self, settings: &ServerSettings, server_stops: bool) -> Option<Duration> {
+    pub(super) fn due(&self, settings: &config::Server, server_stops: bool) -> Option<Duration> {
         if !self.output.is_empty() {
             let timeout = settings.write_timeout;
             return Some(self.moved + if server_stops { timeout.min(PROMPT) } else { timeout });

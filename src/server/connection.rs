@@ -76,7 +76,7 @@ impl EventLoop {
     fn parse(&mut self, key: ClientKey) -> Option<Step> {
         let has_room = self.has_room();
         let client = self.clients.get(key)?;
-        let part = match client.framer.progress(&self.settings.limits) {
+        let part = match client.framer.progress(&self.limits) {
             Ok(Progress::Complete(request)) if has_room => {
                 let exchange = Exchange::new(self.next_id, &request.head);
                 let address =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 use super::access_log::{AccessLog, Cut};
 use super::client::{Client, ClientKey, Clients, State};
@@ -15,10 +15,11 @@ use super::file_limit::room_for_connections;
 use super::forward::Forwarder;
 
 use super::listen::Bound;
+use super::parser::Limits;
 use super::requests::Requests;
 use super::response::Renderer;
-use super::socket::Acceptor;
-use super::{Backend, RUNNING, ServerSettings};
+use super::{Backend, RUNNING};
+use crate::config;
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
@@ -41,8 +42,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 
 pub(super) struct EventLoop {
     pub(super) poll: Poll,
-    bound: Vec<Bound>,
-    pub(super) acceptors: Vec<Acceptor>,
+    pub(super) bound: Vec<Bound>,
     /// Connections may be waiting to be accepted.
     pub(super) must_accept: bool,
     pub(super) accept_again_at: Duration,
@@ -64,7 +64,9 @@ pub(super) struct EventLoop {
     /// The size of the clients' buffers (bytes).
     pub(super) buffered: usize,
     pub(super) scratch: Vec<u8>,
-    pub(super) settings: ServerSettings,
+    pub(super) settings: config::Server,
+    /// Limits of one request.
+    pub(super) limits: Limits,
     pub(super) backend: Backend,
     pub(super) renderer: Renderer,
     pub(super) access_log: AccessLog,
@@ -80,35 +82,38 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     pub(super) fn new(
-        mut bound: Vec<Bound>,
+        bound: Vec<Bound>,
         backend: Backend,
-        mut settings: ServerSettings,
+        settings: &config::Server,
         metrics: Arc<Metrics>,
         clock: Clock,
         grace: Arc<AtomicU64>,
     ) -> io::Result<(Self, Arc<Waker>)> {
+        let mut settings = settings.clone();
+        let limits = Limits {
+            head_bytes: settings.max_head,
+            headers: settings.max_headers,
+            body_bytes: settings.max_body,
+        };
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let wake = Arc::clone(&waker);
         // An event loop that cannot be woken has ended.
         backend.outbox.wake_with(move || drop(wake.wake()));
-        let mut acceptors = bound.iter_mut().map(Bound::acceptor).collect::<io::Result<Vec<_>>>()?;
-        for (number, acceptor) in acceptors.iter_mut().enumerate() {
-            let token = Token(FIRST_LISTENER + number);
-            poll.registry().register(acceptor.source(), token, Interest::READABLE)?;
+        for (number, bound) in bound.iter().enumerate() {
+            bound.register(poll.registry(), Token(FIRST_LISTENER + number))?;
         }
         let room = room_for_connections()?;
-        if room < settings.connections {
+        if room < settings.max_connections {
             log::warn!(
                 "the limit of open files leaves room for {room} connections, not {}: see ulimit -n, or LimitNOFILE=",
-                settings.connections
+                settings.max_connections
             );
-            settings.connections = room;
+            settings.max_connections = room;
         }
         let event_loop = Self {
             poll,
             bound,
-            acceptors,
             must_accept: true,
             accept_again_at: Duration::ZERO,
             no_room_until: Duration::ZERO,
@@ -123,6 +128,7 @@ impl EventLoop {
             buffered: 0,
             scratch: vec![0; SCRATCH_BYTES],
             settings,
+            limits,
             backend,
             renderer: Renderer::new(clock.clone()),
             access_log: AccessLog::new(metrics),
@@ -309,9 +315,10 @@ impl EventLoop {
         self.accept();
         self.attend();
         self.stop_by = Some(self.now.saturating_add(grace));
-        self.acceptors.clear();
+        for bound in self.bound.drain(..) {
+            bound.deregister(self.poll.registry());
+        }
         self.must_accept = false;
-        self.bound.clear();
         for key in self.keys() {
             self.stop_client(key);
         }

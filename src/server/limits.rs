@@ -19,7 +19,7 @@ impl EventLoop {
     /// Whether a request can be forwarded now.
     pub(super) fn has_room(&self) -> bool {
         let in_flight = self.requests.in_flight();
-        let most_bytes = self.settings.buffered_bytes / IN_FLIGHT_SHARE;
+        let most_bytes = self.settings.max_buffered / IN_FLIGHT_SHARE;
         let is_within = in_flight < IN_FLIGHT && self.requests.bytes() < most_bytes;
         (in_flight == 0 || is_within) && self.forwarder.has_room()
     }
@@ -36,7 +36,7 @@ impl EventLoop {
             // All of them wait for an answer, which does not change at once.
             self.no_room_until = now + SOON;
         }
-        let too_many = (self.clients.len() + 1).saturating_sub(self.settings.connections);
+        let too_many = (self.clients.len() + 1).saturating_sub(self.settings.max_connections);
         let count = (self.clients.len() / PARTS).max(too_many).max(1);
         if count < worth.len() {
             worth.select_nth_unstable(count);
@@ -50,7 +50,7 @@ impl EventLoop {
     /// Disconnects the clients that take most memory, if it is short. It begins before all is used up: one round takes
     /// less than the rest.
     pub(super) fn save_memory(&mut self) {
-        if self.kept_bytes() <= self.settings.buffered_bytes / 8 * 7 {
+        if self.kept_bytes() <= self.settings.max_buffered / 8 * 7 {
             return;
         }
         let now = self.now;
@@ -61,7 +61,7 @@ impl EventLoop {
             .collect();
         burdens.sort_unstable();
         for (_, key) in burdens {
-            if self.kept_bytes() <= self.settings.buffered_bytes / 4 * 3 {
+            if self.kept_bytes() <= self.settings.max_buffered / 4 * 3 {
                 return;
             }
             self.cut(key, Cut::Memory);

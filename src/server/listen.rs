@@ -3,13 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
-use super::socket::{Acceptor, SEND_BYTES};
+use super::socket::{Peer, SEND_BYTES, Socket};
 use super::socket_path::SocketPath;
 use crate::config::Listen;
 use crate::error::Error;
@@ -42,16 +45,10 @@ impl fmt::Display for Address {
 /// A listening socket.
 #[derive(Debug)]
 pub struct Bound {
-    socket: Listener,
+    socket: OwnedFd,
     address: Address,
     /// The path of a Unix socket that this server has created. Dropping it removes the socket.
     _path: Option<SocketPath>,
-}
-
-#[derive(Debug)]
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 impl Bound {
@@ -112,30 +109,32 @@ impl Bound {
         sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE / 4)?;
         sockopt::set_tcp_keepcnt(&socket, 4)?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { socket: Listener::Tcp(socket), address, _path: None })
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: socket.into(), address, _path: None })
     }
 
     fn unix(socket: UnixListener, path: Option<SocketPath>) -> io::Result<Self> {
         let shown = socket.local_addr()?.as_pathname().map(Path::to_owned);
         rustix::net::listen(&socket, BACKLOG)?;
+        socket.set_nonblocking(true)?;
         let ours = path.as_ref().map(|path| path.as_path().to_owned());
         let address = Address::Unix(ours.or(shown).unwrap_or_default());
-        Ok(Self { socket: Listener::Unix(socket), address, _path: path })
+        Ok(Self { socket: socket.into(), address, _path: path })
     }
 
-    /// The socket for the event loop.
-    pub(super) fn acceptor(&mut self) -> io::Result<Acceptor> {
-        match &self.socket {
-            Listener::Tcp(socket) => {
-                let socket = socket.try_clone()?;
-                socket.set_nonblocking(true)?;
-                Ok(Acceptor::Tcp(mio::net::TcpListener::from_std(socket)))
-            }
-            Listener::Unix(socket) => {
-                let socket = socket.try_clone()?;
-                socket.set_nonblocking(true)?;
-                Ok(Acceptor::Unix(mio::net::UnixListener::from_std(socket)))
-            }
-        }
+    /// Accepts a connection.
+    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+        Socket::accept(&self.socket)
+    }
+
+    /// Announces new connections to the event loop, with this token.
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.socket.as_raw_fd()), token, Interest::READABLE)
+    }
+
+    /// Ends that. Another process may have the same socket, so closing it is not enough.
+    pub(super) fn deregister(&self, registry: &Registry) {
+        // Nothing is registered if that had failed.
+        let _ = registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()));
     }
 }

@@ -47,54 +47,11 @@ use mio::Waker;
 use self::event_loop::EventLoop;
 use self::forward::Forwarded;
 use self::listen::{Address, Bound};
-use self::parser::Limits;
 use self::socket::Peer;
 use crate::api::outbox::Outbox;
 use crate::config::{self, TrustedProxy};
 use crate::metrics::Metrics;
 use crate::time::Clock;
-
-/// Limits and deadlines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// Limits of one request.
-    pub limits: Limits,
-    /// How long a head may take, from its first byte.
-    pub head_timeout: Duration,
-    /// How long a body may take, from the end of the head.
-    pub body_timeout: Duration,
-    /// How long a silent connection is kept.
-    pub idle_timeout: Duration,
-    /// How long a client may leave an answer unread.
-    pub write_timeout: Duration,
-    /// Most connections.
-    pub connections: usize,
-    /// Most bytes kept for all clients together.
-    pub buffered_bytes: usize,
-    /// Proxies whose `X-Forwarded-For` is trusted.
-    pub trusted_proxies: Vec<TrustedProxy>,
-}
-
-impl ServerSettings {
-    /// From the section `[server]`.
-    #[must_use]
-    pub fn of(server: &config::Server) -> Self {
-        Self {
-            limits: Limits {
-                head_bytes: server.max_head,
-                headers: server.max_headers,
-                body_bytes: server.max_body,
-            },
-            head_timeout: server.head_timeout,
-            body_timeout: server.body_timeout,
-            idle_timeout: server.idle_timeout,
-            write_timeout: server.write_timeout,
-            connections: server.max_connections,
-            buffered_bytes: server.max_buffered,
-            trusted_proxies: server.trusted_proxies.clone(),
-        }
-    }
-}
 
 /// What the event loop forwards requests to.
 pub struct Backend {
@@ -138,14 +95,14 @@ pub struct Server {
 const RUNNING: u64 = u64::MAX;
 
 impl Server {
-    /// Serves the clients of `bound`. `clock` counts the deadlines.
+    /// Serves the clients of `bound`, within the limits and deadlines of `settings`. `clock` counts the deadlines.
     ///
     /// # Errors
     /// When the system gives no thread, or no way to wait for sockets.
     pub fn start(
         bound: Vec<Bound>,
         backend: Backend,
-        settings: ServerSettings,
+        settings: &config::Server,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> io::Result<Self> {

@@ -1,12 +1,13 @@
-//! Sockets of either kind: TCP, and Unix with a path.
+//! Connections, TCP or Unix, and the bytes to be sent on them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::net::{self, SendFlags, Shutdown, SocketFlags};
 
 use crate::events::piece::StreamChunk;
 
@@ -23,85 +24,52 @@ pub enum Peer {
     Local,
 }
 
-/// Where connections come from.
-#[derive(Debug)]
-pub(super) enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Acceptor {
-    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
-        match self {
-            Self::Tcp(listener) => listener.accept().map(|(stream, address)| {
-                // An answer is one write. Without this option it is only slower.
-                let _ = stream.set_nodelay(true);
-                (Socket::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
-            }),
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| {
-                // A Unix socket does not inherit this from its listener.
-                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BYTES);
-                (Socket::Unix(stream), Peer::Local)
-            }),
-        }
-    }
-
-    pub(super) fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Tcp(listener) => listener,
-            Self::Unix(listener) => listener,
-        }
-    }
-}
-
 /// A connection.
 #[derive(Debug)]
-pub(super) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+pub(super) struct Socket(OwnedFd);
 
 impl Socket {
+    /// Accepts a connection.
+    pub(super) fn accept(listener: impl AsFd) -> io::Result<(Self, Peer)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, address) = net::acceptfrom_with(listener, flags)?;
+        let peer = if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
+            // An answer is one write. Without this option it is only slower.
+            let _ = net::sockopt::set_tcp_nodelay(&socket, true);
+            Peer::Ip(address.ip().to_canonical())
+        } else {
+            // A Unix socket does not inherit this from its listener.
+            let _ = net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES);
+            Peer::Local
+        };
+        Ok((Self(socket), peer))
+    }
+
     /// Finishes the sending side.
     pub(super) fn finish(&self) {
         // It fails if the client is gone already.
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
+        let _ = net::shutdown(&self.0, Shutdown::Write);
     }
 
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let source: &mut dyn Source = match self {
-            Self::Tcp(stream) => stream,
-            Self::Unix(stream) => stream,
-        };
-        registry.register(source, token, Interest::READABLE | Interest::WRITABLE)
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&self.0.as_raw_fd()), token, interest)
     }
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
+        Ok(rustix::io::read(&self.0, buffer)?)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
+        Ok(net::send(&self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write_vectored(parts),
-            Self::Unix(stream) => stream.write_vectored(parts),
-        }
+        Ok(rustix::io::writev(&self.0, parts)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

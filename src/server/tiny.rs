@@ -107,7 +107,7 @@ fn receive(
         return None;
     };
     request.id = request_id.unwrap_or_else(|| format!("{run:x}-{:x}", way_back.id()));
-    request.client = way_back.address();
+    request.client = way_back.client().address();
     Some((request, way_back))
 }
 

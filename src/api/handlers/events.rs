@@ -20,15 +20,15 @@ impl EventSink for Stream {
     }
 
     fn behind(&self) -> usize {
-        Self::behind(self)
+        self.client().behind()
     }
 
     fn is_gone(&self) -> bool {
-        Self::is_gone(self)
+        self.client().is_gone()
     }
 
     fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
-        Self::when_gone(self, callback);
+        self.client().when_gone(callback);
     }
 }
 

@@ -65,11 +65,11 @@ struct Waits {
 
 impl Client for Waits {
     fn is_gone(&self) -> bool {
-        self.responder.is_gone()
+        self.responder.client().is_gone()
     }
 
     fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
-        self.responder.when_gone(callback);
+        self.responder.client().when_gone(callback);
     }
 
     fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
