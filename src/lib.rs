@@ -25,7 +25,7 @@
 //! | [`server`] | HTTP: one event loop owns the client connections; [`server::tiny`] is the only user of `tiny_http` |
 //! | [`cli`] | the program: `serve`, `check`, `token` |
 //!
-//! The data is defined in `schema.sql`, the settings in [`config::settings()`], the API in [`api::routes`].
+//! The data is defined in `schema.sql`, the settings in [`config::SETTINGS`], the API in [`api::routes`].
 //!
 //! # The life of a heartbeat
 //!

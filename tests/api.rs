@@ -146,7 +146,7 @@ fn a_takeover_can_be_limited_to_the_lease_that_was_seen() {
 
 #[test]
 fn whoever_may_not_take_over_is_refused() {
-    let server = Server::with(|config| config.locks.rules.takeover = Takeover::Nobody);
+    let server = Server::with(|config| config.locks.takeover = Takeover::Nobody);
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.acquire("w", &json!({})).expect(200);
     assert_eq!(bob.acquire("w", &json!({})).refused(409, "lock_held")["takeover_allowed"], false);
@@ -294,7 +294,7 @@ fn sessions_of_one_person_share_the_lock_or_compete_for_it() {
     assert_eq!((&other["outcome"], &other["lock"]["session_id"]), (&json!("renewed"), &json!("two")));
     alice.heartbeat("w", &json!({ "session_id": "one", "fence": fence })).expect(200);
 
-    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     let fence = alice.acquire("w", &json!({ "session_id": "one" })).expect(200)["lock"]["fence"].clone();
     let held = alice.acquire("w", &json!({ "session_id": "two" })).refused(409, "lock_held");
@@ -400,7 +400,7 @@ fn the_history_pages_and_knows_of_an_expiry_that_nobody_has_come_across() {
 
 #[test]
 fn all_locks_of_a_user_are_released_at_once_however_many() {
-    let server = Server::with(|config| config.locks.rules.locks_per_user = 2_000);
+    let server = Server::with(|config| config.limits.locks_per_user = 2_000);
     let (mut alice, mut admin) = (server.user("alice"), server.user("admin"));
     server.user("bob").acquire("his", &json!({})).expect(200);
     alice.acquire("expired", &json!({ "ttl_ms": 1_000 })).expect(200);

@@ -16,7 +16,7 @@ const SECRET: &str = "a secret of at least thirty-two bytes";
 fn with_tokens(membership: Membership) -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = membership;
+        config.workspaces.membership = membership;
     })
 }
 
@@ -285,8 +285,8 @@ fn a_token_is_told_its_scope_and_its_end() {
 
 fn with_jwt(config: &mut Config) {
     config.auth.mode = AuthMode::Jwt;
-    config.auth.jwt.secrets = vec![SECRET.to_owned()];
-    config.auth.jwt.leeway = std::time::Duration::from_secs(30);
+    config.auth.jwt_secret = vec![SECRET.into()];
+    config.auth.jwt_leeway = std::time::Duration::from_secs(30);
     config.auth.admins = vec!["root".to_owned()];
 }
 
@@ -313,7 +313,7 @@ fn a_jwt_is_told_when_it_ends_and_whether_it_is_an_administrators() {
 fn a_proxys_user_is_told_without_an_end() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Proxy;
-        config.auth.proxy.addresses = vec!["127.0.0.1".parse().unwrap()];
+        config.auth.proxy_addresses = vec!["127.0.0.1".parse().unwrap()];
     });
     let named = [("Remote-User", "alice"), ("Remote-Name", "Alice")];
     assert_eq!(

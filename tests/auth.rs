@@ -168,14 +168,14 @@ fn a_beacon_has_its_token_in_the_body() {
     assert_eq!(release(&json!({ "access_token": token })).expect(200), json!({ "released": true }));
 }
 
-fn jwt_server(set: impl FnOnce(&mut config::Jwt)) -> Server {
+fn jwt_server(set: impl FnOnce(&mut config::AuthConfig)) -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Jwt;
         config.auth.admins = vec!["root".to_owned()];
-        config.auth.jwt.secrets = vec![SECRET.to_owned()];
-        config.auth.jwt.issuer = Some("https://app.example".to_owned());
-        config.auth.jwt.audience = Some("lockhouse".to_owned());
-        set(&mut config.auth.jwt);
+        config.auth.jwt_secret = vec![SECRET.into()];
+        config.auth.jwt_issuer = Some("https://app.example".to_owned());
+        config.auth.jwt_audience = Some("lockhouse".to_owned());
+        set(&mut config.auth);
     })
 }
 
@@ -320,11 +320,11 @@ fn public_keys_of_each_kind_are_good_and_several_while_they_are_changed() {
     ];
     for (algorithm, signs, name, private) in private {
         let public = format!("{name}.pub.pem");
-        let server = jwt_server(|jwt| {
-            jwt.algorithm = algorithm;
-            jwt.secrets.clear();
+        let server = jwt_server(|auth| {
+            auth.jwt_algorithm = algorithm;
+            auth.jwt_secret.clear();
             let other = format!("{name}2.pub.pem");
-            jwt.public_key_files = vec![key(&other), key(&public)];
+            auth.jwt_public_key_file = vec![key(&other), key(&public)];
         });
         let token = encode(&Header::new(signs), &claims(), &private.unwrap()).unwrap();
         is(&mut server.client().with_token(&token), "alice");
@@ -371,8 +371,8 @@ fn a_server_does_not_start_where_it_would_believe_strangers() {
         config.server.listen.set_port(0);
         config.database.path = directory.path().join("lockhouse.db");
         config.auth.mode = AuthMode::Jwt;
-        config.auth.jwt.algorithm = algorithm;
-        config.auth.jwt.public_key_files = vec![key(file)];
+        config.auth.jwt_algorithm = algorithm;
+        config.auth.jwt_public_key_file = vec![key(file)];
         serve::start(&config, Clock::system()).err().map(|error| error.to_string())
     };
     for (algorithm, file, says) in [
@@ -406,8 +406,8 @@ fn a_secret_is_neither_shown_nor_taken_from_a_file_that_others_can_read_nor_from
     assert!(!format!("{:?}", loaded.config).contains(SECRET));
     let environment = vec![("LOCKHOUSE_AUTH_JWT_SECRET".to_owned(), format!("{SECRET},{SECRET} too"))];
     let loaded = config::load(&Sources { environment, ..Sources::default() }).unwrap();
-    assert_eq!(loaded.config.auth.jwt.secrets.len(), 2);
-    let flags = vec![("auth.jwt_secret", SECRET.to_owned(), "--jwt-secret")];
+    assert_eq!(loaded.config.auth.jwt_secret.len(), 2);
+    let flags = vec![("--jwt-secret", SECRET.to_owned())];
     assert!(config::load(&Sources { flags, ..Sources::default() }).is_err());
 }
 
@@ -417,7 +417,7 @@ fn a_proxy_is_believed_from_its_address_and_nobody_else() {
         let address = address.parse().unwrap();
         Server::with(|config| {
             config.auth.mode = AuthMode::Proxy;
-            config.auth.proxy.addresses = vec![address];
+            config.auth.proxy_addresses = vec![address];
             config.auth.admins = vec!["zoë".to_owned()];
         })
     };

@@ -14,7 +14,7 @@ const SECRET: &str = "a secret of at least thirty-two bytes";
 fn with_jwt() -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Jwt;
-        config.auth.jwt.secrets = vec![SECRET.to_owned()];
+        config.auth.jwt_secret = vec![SECRET.into()];
     })
 }
 
@@ -27,7 +27,7 @@ fn jwt(claims: &Value) -> String {
 fn with_proxy() -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Proxy;
-        config.auth.proxy.addresses = vec!["127.0.0.1".parse().unwrap()];
+        config.auth.proxy_addresses = vec!["127.0.0.1".parse().unwrap()];
     })
 }
 
@@ -179,7 +179,7 @@ fn proxies_that_are_everybody_and_headers_with_a_meaning_are_refused() {
         assert!(refused.contains("everybody"), "{everybody}: {refused}");
     }
     let addresses = load("0.0.0.0/1,10.0.0.0/8,::ffff:127.0.0.1", "X-Forwarded-User").unwrap();
-    assert!(addresses.config.auth.proxy.addresses[2].covers([127, 0, 0, 1].into()));
+    assert!(addresses.config.auth.proxy_addresses[2].covers([127, 0, 0, 1].into()));
     for meant in
         ["Authorization", "origin", "HOST", "X-Forwarded-For", "Content-Length", "Cookie", "Connection"]
     {
@@ -330,9 +330,9 @@ fn the_claims_of_a_jwt_have_the_types_that_they_must_have() {
     let with = |audience: Option<&str>| {
         Server::with(|config| {
             config.auth.mode = AuthMode::Jwt;
-            config.auth.jwt.secrets = vec![SECRET.to_owned()];
-            config.auth.jwt.issuer = Some("app".to_owned());
-            config.auth.jwt.audience = audience.map(str::to_owned);
+            config.auth.jwt_secret = vec![SECRET.into()];
+            config.auth.jwt_issuer = Some("app".to_owned());
+            config.auth.jwt_audience = audience.map(str::to_owned);
         })
     };
     let (any, own) = (with(None), with(Some("lockhouse")));

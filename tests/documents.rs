@@ -10,36 +10,39 @@ mod reference;
 use std::path::PathBuf;
 
 use common::{Answer, Server};
-use lockhouse::config::{self, Config, Sources, settings};
+use lockhouse::config::{self, Config, SETTINGS, Sources};
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
+/// Holds a file that is made from the code against it. `WRITE_DOCUMENTS=1 cargo test --test documents` writes it.
+fn is_up_to_date(name: &str, expected: &str) {
+    if std::env::var_os("WRITE_DOCUMENTS").is_some() {
+        std::fs::write(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name), expected).unwrap();
+    }
+    assert!(read(name) == expected, "{name} should be:\n{expected}");
+}
+
 #[test]
 fn the_example_configuration_has_every_setting_with_its_default() {
-    let expected = config::example();
-    assert!(read("config.example.toml") == expected, "config.example.toml should be:\n{expected}");
+    is_up_to_date("config.example.toml", &config::example());
     let file = Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config.example.toml"));
     let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
     assert_eq!(loaded.config, Config::default());
 }
 
 #[test]
-fn the_readme_lists_every_setting_with_its_default_and_no_other() {
-    let readme = read("README.md");
-    let rows: Vec<_> =
-        readme.lines().filter(|line| line.starts_with("| `") && line.contains("`LOCKHOUSE_")).collect();
-    for (row, setting) in rows.iter().zip(settings()) {
-        let begins = format!(
-            "| `{}` | `{}` | `{}` |",
-            setting.key(),
-            (setting.show)(&Config::default()),
-            setting.variable()
-        );
-        assert!(row.starts_with(&begins), "the row of the README should begin {begins}\nit is {row}");
+fn the_page_of_the_settings_has_every_setting_with_its_default_its_variable_and_its_flag() {
+    is_up_to_date("docs/settings.md", &config::page());
+    let page = config::page();
+    for setting in SETTINGS.iter() {
+        let about = page.split(&format!("\n### `{}`\n", setting.key())).nth(1).unwrap();
+        let about = about.split("\n#").next().unwrap();
+        let shown = format!("Default: `{}`.", setting.show(&Config::default()));
+        assert!(about.contains(&shown) && about.contains(&format!("`{}`", setting.variable())), "{about}");
+        assert!(setting.flag.is_none_or(|flag| about.contains(flag)), "{about}");
     }
-    assert_eq!(rows.len(), settings().count());
 }
 
 #[test]

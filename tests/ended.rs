@@ -83,7 +83,7 @@ fn stays_ended(rules: Rules, answer: impl FnOnce(&Store)) {
 }
 
 fn rules() -> Rules {
-    Config::default().locks.rules
+    Config::default().rules()
 }
 
 fn nothing_is_shown(rows: &dyn Rows) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use serde_json::json;
 fn enforced() -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = Membership::Enforced;
+        config.workspaces.membership = Membership::Enforced;
     })
 }
 

@@ -227,7 +227,7 @@ fn what_cannot_be_asked_or_answered_is_refused() {
 
 #[test]
 fn with_never_a_knock_waits_for_an_answer() {
-    let server = Server::with(|config| config.locks.rules.knock_grant_after = None);
+    let server = Server::with(|config| config.locks.knock_grant_after = None);
     let mut alice = locked(&server);
     let heard = knock(&server, "bob").expect(202);
     assert_eq!(heard["knock"]["auto_grant_at"], Value::Null);
@@ -255,7 +255,7 @@ fn a_knock_outlives_a_restart_and_the_holder_gets_time_to_answer() {
 
 #[test]
 fn a_lease_that_is_given_to_a_person_belongs_to_the_session_that_claims_it_first() {
-    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "a" })).expect(200);
     alice.post(HANDOVER, &json!({ "session_id": "a", "to_user_id": "bob" })).expect(200);
@@ -271,7 +271,7 @@ fn a_lease_that_is_given_to_a_person_belongs_to_the_session_that_claims_it_first
 
 #[test]
 fn one_can_hand_over_to_another_session_of_ones_own_that_asked() {
-    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
     let here = json!({ "session_id": "one", "to_user_id": "alice" });
@@ -284,7 +284,7 @@ fn one_can_hand_over_to_another_session_of_ones_own_that_asked() {
 #[test]
 fn a_handover_that_is_repeated_after_a_lost_answer_is_the_same_handover() {
     for mode in [SameUser::Share, SameUser::Separate] {
-        let server = Server::with(|config| config.locks.rules.same_user = mode);
+        let server = Server::with(|config| config.locks.same_user = mode);
         let mut alice = server.user("alice");
         let lease = alice.acquire("w", &json!({ "session_id": "one" })).expect(200)["lock"].clone();
         knock(&server, "bob").expect(202);
@@ -324,8 +324,8 @@ fn what_passed_on_because_the_holder_was_silent_was_not_handed_over_by_them() {
 #[test]
 fn nobody_is_idle_while_the_server_is_away() {
     let mut server = Server::with(|config| {
-        config.locks.rules.takeover = Takeover::Nobody;
-        config.locks.rules.idle_takeover_after = Some(Ttl::from_millis(60_000));
+        config.locks.takeover = Takeover::Nobody;
+        config.locks.idle_takeover_after = Some(Ttl::from_millis(60_000));
     });
     locked(&server);
     server.pass(30_000);
@@ -343,8 +343,8 @@ fn nobody_is_idle_while_the_server_is_away() {
 #[test]
 fn the_idle_can_be_taken_over_whatever_the_policy_says() {
     let server = Server::with(|config| {
-        config.locks.rules.takeover = Takeover::Nobody;
-        config.locks.rules.idle_takeover_after = Some(Ttl::from_millis(60_000));
+        config.locks.takeover = Takeover::Nobody;
+        config.locks.idle_takeover_after = Some(Ttl::from_millis(60_000));
     });
     let mut alice = locked(&server);
     let mut bob = server.user("bob");

@@ -46,8 +46,8 @@ fn wait(server: &Server, user: &str, body: &Value) -> Client {
 
 fn soon(same_user: SameUser) -> Server {
     Server::with(|config| {
-        config.locks.rules.knock_grant_after = Some(Ttl::from_millis(400));
-        config.locks.rules.same_user = same_user;
+        config.locks.knock_grant_after = Some(Ttl::from_millis(400));
+        config.locks.same_user = same_user;
     })
 }
 
@@ -157,7 +157,7 @@ fn a_waiter_whose_credentials_have_ended_is_answered_401_and_the_next_in_line_ha
         for next in [true, false] {
             let server = Server::with(|config| {
                 config.auth.mode = AuthMode::Jwt;
-                config.auth.jwt.secrets = vec![SECRET.to_owned()];
+                config.auth.jwt_secret = vec![SECRET.into()];
             });
             let mut bob = server.with_token(Scope::User, Some("bob"));
             bob.acquire("w", &json!({})).expect(200);

@@ -30,7 +30,7 @@ fn waiting(server: &Server, workspace: &str) -> usize {
 
 #[test]
 fn a_lock_that_comes_by_waiting_counts_and_the_next_in_line_has_it() {
-    let server = Server::with(|config| config.locks.rules.locks_per_user = 1);
+    let server = Server::with(|config| config.limits.locks_per_user = 1);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
     // When they come, both have fewer locks than they can have.
@@ -117,7 +117,7 @@ fn credentials_that_are_good_for_nothing_are_looked_up_only_so_often_for_one_add
     const SECRET: &str = "a secret of the app, 32 bytes long";
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Jwt;
-        config.auth.jwt.secrets = vec![SECRET.to_owned()];
+        config.auth.jwt_secret = vec![SECRET.into()];
     });
     let jwt = |user: &str, secret: &str| {
         let claims = json!({ "sub": user, "exp": NOON.0 / 1_000 + 300 });

@@ -227,7 +227,7 @@ fn nothing_is_logged_of_what_is_rolled_back_and_the_rest_of_its_batch_is_logged_
             let (workspace_id, user_id) =
                 (WorkspaceId::parse(workspace).unwrap(), UserId::parse("alice").unwrap());
             let request = Acquire::of_nobody_else(workspace_id, user_id);
-            locks::acquire(set, &request, &Config::default().locks.rules)
+            locks::acquire(set, &request, &Config::default().rules())
         }
     };
     // The first keeps the writer until the others wait, so that they share a transaction.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 fn enforced() -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = Membership::Enforced;
-        config.locks.rules.takeover = Takeover::Admins;
+        config.workspaces.membership = Membership::Enforced;
+        config.locks.takeover = Takeover::Admins;
     })
 }
 
@@ -390,7 +390,7 @@ fn who_took_over_from_one_who_is_no_member_any_more_is_no_concern_of_theirs() {
 
 #[test]
 fn a_user_has_only_so_many_locks() {
-    let server = Server::with(|config| config.locks.rules.locks_per_user = 2);
+    let server = Server::with(|config| config.limits.locks_per_user = 2);
     let mut alice = server.user("alice");
     for workspace in ["a", "b"] {
         alice.acquire(workspace, &json!({ "ttl_ms": 60_000 })).expect(200);

@@ -87,7 +87,7 @@ fn every_row() {
 fn strangers() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = Membership::Enforced;
+        config.workspaces.membership = Membership::Enforced;
     });
     let mut service = server.with_token(Scope::Service, None);
     let mut stranger = server.with_token(Scope::User, Some("stranger"));
@@ -148,7 +148,7 @@ fn limited() {
 /// The refusals that are about locks.
 fn conflicts() {
     let server = Server::with(|config| {
-        config.locks.rules.takeover = Takeover::Nobody;
+        config.locks.takeover = Takeover::Nobody;
         config.limits.waiters = 1;
     });
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));

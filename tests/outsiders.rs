@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 fn enforced() -> Server {
     Server::with(|config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = Membership::Enforced;
+        config.workspaces.membership = Membership::Enforced;
     })
 }
 
@@ -138,7 +138,7 @@ fn from_open(before: impl FnOnce(&Server)) -> Server {
     let mut server = Server::with(|config| config.auth.mode = AuthMode::Token);
     before(&server);
     server.stop();
-    server.config.locks.rules.membership = Membership::Enforced;
+    server.config.workspaces.membership = Membership::Enforced;
     server.start_again();
     server
 }
@@ -184,11 +184,11 @@ fn a_lock_of_before_membership_was_enforced_is_not_that_of_one_who_may_not_hold_
     // One who is no member, too; whoever comes first finds it free.
     user(&server, "bob").release("w", &json!({})).expect(200);
     server.stop();
-    server.config.locks.rules.membership = Membership::Open;
+    server.config.workspaces.membership = Membership::Open;
     server.start_again();
     user(&server, "mallory").acquire("w", &json!({})).expect(200);
     server.stop();
-    server.config.locks.rules.membership = Membership::Enforced;
+    server.config.workspaces.membership = Membership::Enforced;
     server.start_again();
     user(&server, "bob").acquire("w", &json!({})).expect(200);
     let history = user(&server, "bob").get("/api/v1/workspaces/w/history").expect(200);

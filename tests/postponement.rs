@@ -89,7 +89,7 @@ fn whoever_goes_by_the_events_is_never_far_behind() {
 
 #[test]
 fn with_never_as_the_latest_the_end_is_postponed_as_long_as_the_holder_is_at_work() {
-    let server = Server::with(|config| config.locks.rules.knock_grant_at_latest = None);
+    let server = Server::with(|config| config.locks.knock_grant_at_latest = None);
     let mut alice = locked(&server);
     assert_eq!(ends(&knock(&server, "bob").expect(202)["knock"]), (30_000, None));
     for _ in 0..50 {

@@ -128,7 +128,7 @@ impl Play {
             min_ttl: Ttl::from_millis(1),
             claim_within: Ttl::from_millis(CLAIM),
             takeover: Takeover::Anyone,
-            ..Config::default().locks.rules
+            ..Config::default().rules()
         };
         Self {
             store: store.unwrap(),

@@ -127,7 +127,7 @@ impl Play {
             claim_within: Ttl::from_millis(CLAIM),
             knock_grant_after: Some(Ttl::from_millis(GRANT)),
             knock_grant_at_latest: Some(Ttl::from_millis(2 * GRANT)),
-            ..Config::default().locks.rules
+            ..Config::default().rules()
         };
         let heard = Heard::default();
         let (store, rules) = (store.unwrap(), Arc::new(rules));

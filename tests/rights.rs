@@ -79,8 +79,8 @@ fn sense(route: &Route, workspace: &str, fence: i64) -> (String, Option<Value>) 
 fn matrix() -> String {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = Membership::Enforced;
-        config.locks.rules.takeover = Takeover::Admins;
+        config.workspaces.membership = Membership::Enforced;
+        config.locks.takeover = Takeover::Admins;
     });
     let tokens: Vec<_> = [
         ("stranger", Scope::User, Some("stranger")),

@@ -41,7 +41,7 @@ fn no_session_cuts_short_what_another_relies_on_where_they_share_the_lock() {
 
 #[test]
 fn the_holder_may_shorten_their_own_lease_where_sessions_are_separate() {
-    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one", "ttl_ms": 60_000 })).expect(200);
     let short = json!({ "session_id": "one", "ttl_ms": 1_000 });

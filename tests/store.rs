@@ -340,7 +340,7 @@ fn history_is_kept_as_long_as_the_settings_say() {
 fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
     let directory = tempfile::tempdir().unwrap();
     let (store, clock) = open_with_clock(&directory.path().join("lockhouse.db"));
-    let rules = Arc::new(Config::default().locks.rules);
+    let rules = Arc::new(Config::default().rules());
     let by = Arc::clone(&rules);
     store
         .write(move |set| {

@@ -51,7 +51,7 @@ fn while_all_readers_are_busy_heartbeats_go_through_and_everything_that_reads_wa
     let routes: &'static [Route] = Vec::leak([ROUTES, &[SLOW]].concat());
     let server = Server::with_routes(routes, |config| {
         config.auth.mode = AuthMode::Token;
-        config.locks.rules.membership = Membership::Enforced;
+        config.workspaces.membership = Membership::Enforced;
     });
     let mut app = server.with_token(Scope::Service, Some("app"));
     app.call("PUT", "/api/v1/workspaces/w", None).expect(200);

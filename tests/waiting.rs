@@ -202,7 +202,7 @@ fn whoever_asks_again_waits_once_and_keeps_their_place() {
 
 #[test]
 fn sessions_of_one_person_wait_for_each_other_where_they_are_separate() {
-    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
     let mut two = ask(&server, "alice", &json!({ "session_id": "two", "wait_ms": 60_000 }));
@@ -308,7 +308,7 @@ fn a_database_that_is_held_keeps_nobody_waiting_beyond_their_time() {
 
 #[test]
 fn of_the_sessions_of_one_person_that_wait_one_gets_it_where_they_are_separate() {
-    let server = Server::with(|config| config.locks.rules.same_user = SameUser::Separate);
+    let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
     let mut none = wait(&server, "bob", 60_000);

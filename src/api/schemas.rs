@@ -245,7 +245,7 @@ fn caller() -> Value {
     object([
         ("user_id", maybe_text()),
         ("name", maybe_text()),
-        ("mode", json!({ "enum": AuthMode::ALL.map(AuthMode::as_str) })),
+        ("mode", json!({ "enum": AuthMode::WORDS.map(|(word, _)| word) })),
         ("scope", json!({ "enum": scopes.collect::<Vec<_>>() })),
         ("agent", json!({ "type": "null", "description": "Always null in this version." })),
         ("is_admin", boolean()),

@@ -255,7 +255,7 @@ mod tests {
         };
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
         let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
-        let mut rules = Config::default().locks.rules;
+        let mut rules = Config::default().rules();
         rules.locks_per_user = u32::MAX;
         let open = rules.clone();
         store

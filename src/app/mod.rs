@@ -77,7 +77,7 @@ impl Service {
         let store = Arc::new(store);
         let rules = Arc::new(Rules {
             reclaim_within: config.history.keep.map_or(FOREVER, Ttl::from_duration),
-            ..config.locks.rules.clone()
+            ..config.rules()
         });
         let service = Self {
             stopping: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{Name, token};
-use crate::config::{Jwt, JwtAlgorithm};
+use crate::config::{AuthConfig, JwtAlgorithm};
 use crate::domain::UserId;
 use crate::error::Error;
 use crate::time::WallTime;
@@ -39,21 +39,21 @@ pub(super) struct Verifier {
     algorithm: Algorithm,
     keys: Vec<DecodingKey>,
     validation: Validation,
-    settings: Jwt,
+    settings: AuthConfig,
 }
 
 impl Verifier {
-    pub(super) fn new(settings: &Jwt) -> Result<Self, Error> {
-        let algorithm = match settings.algorithm {
+    pub(super) fn new(settings: &AuthConfig) -> Result<Self, Error> {
+        let algorithm = match settings.jwt_algorithm {
             JwtAlgorithm::Hs256 => Algorithm::HS256,
             JwtAlgorithm::Rs256 => Algorithm::RS256,
             JwtAlgorithm::Es256 => Algorithm::ES256,
             JwtAlgorithm::EdDsa => Algorithm::EdDSA,
         };
         let mut keys: Vec<_> =
-            settings.secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes())).collect();
-        for file in &settings.public_key_files {
-            keys.push(public_key(file, settings.algorithm)?);
+            settings.jwt_secret.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes())).collect();
+        for file in &settings.jwt_public_key_file {
+            keys.push(public_key(file, settings.jwt_algorithm)?);
         }
         // Only this algorithm: neither `none` nor, for a public key, HMAC. The claims are looked at below: the times by our
         // own clock, the rest more strictly than the library does.
@@ -87,17 +87,17 @@ impl Verifier {
         self.is_for_us(&claims)?;
         let (expires_at, until) = self.in_time(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
-        let is_admin = match claims.get(&self.settings.role_claim) {
+        let is_admin = match claims.get(&self.settings.jwt_role_claim) {
             Some(Value::String(role)) => role == "admin",
             Some(Value::Array(roles)) => roles.iter().any(|role| role == "admin"),
             Some(_) | None => false,
         };
-        let user = text(&self.settings.user_claim).ok_or("the claim with the user is no text")?;
+        let user = text(&self.settings.jwt_user_claim).ok_or("the claim with the user is no text")?;
         let user_id = UserId::parse(user).map_err(|error| error.to_string())?;
         token::is_no_token(&user_id).map_err(|error| error.to_string())?;
         Ok(Verified {
             user_id,
-            name: match claims.get(&self.settings.name_claim) {
+            name: match claims.get(&self.settings.jwt_name_claim) {
                 None | Some(Value::Null) => Name::Unsaid,
                 Some(Value::String(name)) => Name::said(name),
                 Some(_) => Name::Said(None),
@@ -110,7 +110,7 @@ impl Verifier {
 
     /// Whether its issuer and its audience are those that are set (RFC 7519 §4.1.1 and §4.1.3).
     fn is_for_us(&self, claims: &Map<String, Value>) -> Result<(), &'static str> {
-        if let Some(issuer) = &self.settings.issuer {
+        if let Some(issuer) = &self.settings.jwt_issuer {
             let iss = claims.get("iss").ok_or("it has no iss")?;
             // One text: a list of issuers is no issuer.
             if iss.as_str() != Some(issuer) {
@@ -125,7 +125,7 @@ impl Verifier {
         if !aud.iter().all(Value::is_string) {
             return Err("its aud is neither a text nor a list of texts");
         }
-        match &self.settings.audience {
+        match &self.settings.jwt_audience {
             Some(_) if aud.is_empty() => Err("it has no aud"),
             Some(audience) if aud.iter().any(|aud| aud == audience.as_str()) => Ok(()),
             // Without an audience of our own, a JWT that is made for somebody in particular is not for us.
@@ -140,7 +140,7 @@ impl Verifier {
         claims: &Map<String, Value>,
         now: WallTime,
     ) -> Result<(WallTime, WallTime), &'static str> {
-        let leeway = self.settings.leeway.as_secs_f64();
+        let leeway = self.settings.jwt_leeway.as_secs_f64();
         let seconds = Duration::from_millis(now.0.max(0).unsigned_abs()).as_secs_f64();
         let starts = match claims.get("nbf") {
             Some(nbf) => nbf.as_f64().ok_or("its nbf is no number")?,

@@ -152,13 +152,13 @@ impl Means {
     ///
     /// # Errors
     /// [`Error::Internal`] with a sentence for the operator, when a key cannot be used.
-    pub fn new(settings: &config::Auth) -> Result<Self, Error> {
+    pub fn new(settings: &config::AuthConfig) -> Result<Self, Error> {
         let admins = settings.admins.iter().map(|id| UserId::parse(id)).collect::<Result<_, _>>()?;
         let jwt = match settings.mode {
-            AuthMode::Jwt => Some(jwt::Verifier::new(&settings.jwt)?),
+            AuthMode::Jwt => Some(jwt::Verifier::new(settings)?),
             AuthMode::None | AuthMode::Token | AuthMode::Proxy => None,
         };
-        Ok(Self { mode: settings.mode, admins, jwt, user_header: settings.proxy.user_header.clone() })
+        Ok(Self { mode: settings.mode, admins, jwt, user_header: settings.proxy_user_header.clone() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::serve;
 use crate::app::invariants;
 use crate::auth::Means;
-use crate::config::{Config, Loaded, effective};
+use crate::config::{Loaded, effective};
 use crate::domain::access::Rules;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -26,16 +26,16 @@ pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
 /// Looks at the database for what must not be, puts it right, and prints it.
 pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
     warn(loaded);
-    let Config { database, locks, .. } = &loaded.config;
-    if !database.path.exists() {
-        return Err(Error::Internal(format!("there is no database {}", database.path.display())));
+    let path = &loaded.config.database.path;
+    if !path.exists() {
+        return Err(Error::Internal(format!("there is no database {}", path.display())));
     }
     let mut options = serve::options(&loaded.config);
     // It is as if the server had just stopped: what was alive then goes on when it starts again, however long that takes,
     // and has its grace only then.
     options.restart_grace = Duration::ZERO;
     let store = Store::open_as_it_stopped(&options, &Arc::new(Metrics::default()))?;
-    let found = print_all(&store, &locks.rules);
+    let found = print_all(&store, loaded.config.rules());
     store.close();
     let found = found?;
     let _ = writeln!(io::stdout(), "{found} found, {found} put right");
@@ -43,13 +43,13 @@ pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
 }
 
 /// Returns how many there were.
-fn print_all(store: &Store, rules: &Rules) -> Result<usize, Error> {
+fn print_all(store: &Store, rules: Rules) -> Result<usize, Error> {
     let mut out = io::stdout().lock();
     let mut total = 0;
     invariants::check(
         store,
         None,
-        &Arc::new(rules.clone()),
+        &Arc::new(rules),
         usize::MAX,
         || false,
         |violation| {

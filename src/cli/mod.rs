@@ -87,11 +87,8 @@ impl Settings {
     }
 
     fn sources(self) -> Sources {
-        let flags =
-            [("server.listen", self.listen, "--listen"), ("database.path", self.database, "--database")]
-                .into_iter()
-                .filter_map(|(key, value, flag)| value.map(|value| (key, value, flag)))
-                .collect();
+        let flags = [("--listen", self.listen), ("--database", self.database)];
+        let flags = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
         // What is not UTF-8 cannot be the name of a setting; a value that is not is refused as it looks.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| {
@@ -146,5 +143,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Command::command().debug_assert();
+    }
+
+    #[test]
+    fn the_flags_are_those_of_the_settings_that_have_one() {
+        let command = Command::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let flags = serve.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?)));
+        let others = ["--config", "--fence-at-least"];
+        let flags: Vec<_> = flags.filter(|flag| !others.contains(&flag.as_str())).collect();
+        let settings: Vec<_> = config::SETTINGS.iter().filter_map(|setting| setting.flag).collect();
+        assert_eq!(flags, settings);
     }
 }

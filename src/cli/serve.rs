@@ -301,7 +301,7 @@ pub fn start_on(
         socket: internal_socket.path(),
         wanted: WANTED,
         asserted: asserted(&config.auth),
-        asserted_by: config.auth.proxy.addresses.clone(),
+        asserted_by: config.auth.proxy_addresses.clone(),
         outbox,
         pages_may_call: !config.server.cors_origins.is_empty(),
         broken: {
@@ -347,11 +347,11 @@ pub(super) fn options(config: &Config) -> Options {
 }
 
 /// The headers in which a proxy says who the user is, where it is to.
-fn asserted(auth: &config::Auth) -> Vec<(String, &'static str)> {
+fn asserted(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
     match auth.mode {
         AuthMode::Proxy => vec![
-            (auth.proxy.user_header.clone(), ASSERTED_USER),
-            (auth.proxy.name_header.clone(), ASSERTED_NAME),
+            (auth.proxy_user_header.clone(), ASSERTED_USER),
+            (auth.proxy_name_header.clone(), ASSERTED_NAME),
         ],
         AuthMode::None | AuthMode::Token | AuthMode::Jwt => Vec::new(),
     }

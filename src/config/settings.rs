@@ -1,212 +1,307 @@
-//! The table of all settings.
+//! All settings: the struct [`Config`], and the table [`SETTINGS`] that is made from the same lines.
 
-use super::auth::AUTH;
-use super::locks::LOCKS;
-use super::server::SERVER;
-use super::values::{
-    Given, choice, duration, duration_or, show_choice, show_duration, show_duration_or, show_size, size,
-};
-use super::{Config, LogFormat};
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-/// One setting.
-pub struct Setting {
-    /// The TOML table.
-    pub section: &'static str,
-    /// The key in it.
-    pub name: &'static str,
-    /// What it is for, in sentences.
-    pub about: &'static str,
-    /// What may be given, as the end of an error message.
-    pub allowed: &'static str,
-    /// Whether its value must not be shown.
-    pub secret: bool,
-    /// Puts what was typed into the configuration.
-    pub read: fn(&mut Config, Given) -> Result<(), ()>,
-    /// The value as TOML.
-    pub show: fn(&Config) -> String,
-}
+use log::LevelFilter;
 
-impl Setting {
-    /// `section.name`
-    #[must_use]
-    pub fn key(&self) -> String {
-        format!("{}.{}", self.section, self.name)
-    }
+use super::kinds::{
+    CENTURY, DAY, HOUR, Kind, MILLISECOND, MINUTE, SECOND, choice, duration, list, name, number, path,
+    permissions, secrets, size, switch, text, ttl,
+};
+use super::setting::Setting;
+use super::types::{
+    AuthMode, Demo, JwtAlgorithm, Listen, LogFormat, Secret, TrustedProxy, is_free_header, origin,
+};
+use crate::domain::UserId;
+use crate::domain::access::{Rules, SameUser, Takeover};
+use crate::domain::member::Membership;
+use crate::time::Ttl;
 
-    /// `LOCKHOUSE_SECTION_NAME`
-    #[must_use]
-    pub fn variable(&self) -> String {
-        format!("LOCKHOUSE_{}_{}", self.section, self.name).to_ascii_uppercase()
-    }
-}
-
-const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-
-/// All settings, in the order in which they are shown.
-pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    SERVER.iter().chain(DATABASE).chain(LOCKS).chain(OTHERS).chain(AUTH).chain(LOG)
-}
-
-const DATABASE: &[Setting] = &[
-    Setting {
-        section: "database",
-        name: "path",
-        about: "The SQLite file. It is made if it is not there, readable by its owner only.",
-        allowed: "it takes the path of a file, such as \"lockhouse.db\"",
-        secret: false,
-        read: |config, given| {
-            let text = given.text()?;
-            // SQLite would take these for a database in memory, or for a URI.
-            if text.is_empty() || text == ":memory:" || text.starts_with("file:") || text.contains('\0') {
-                return Err(());
-            }
-            config.database.path = PathBuf::from(text);
-            Ok(())
-        },
-        show: |config| format!("{:?}", config.database.path.to_string_lossy()),
-    },
-    Setting {
-        section: "database",
-        name: "busy_timeout",
-        about: "How long a write waits while another process holds the database, a backup say, before it is\n\
-                answered with 503.",
-        allowed: "it takes a duration of up to an hour, such as \"500ms\" or \"5s\"",
-        secret: false,
-        read: |config, given| {
-            config.database.busy_timeout = duration(given)?;
-            if config.database.busy_timeout > Duration::from_secs(3_600) { Err(()) } else { Ok(()) }
-        },
-        show: |config| show_duration(config.database.busy_timeout),
-    },
-    Setting {
-        section: "database",
-        name: "max_size",
-        about: "The size that the database file may grow to, so that it leaves room on the disk. Once it is\n\
-                reached, what needs more room is answered with 507; reads go on.",
-        allowed: "it takes a size of at least \"64KiB\", such as \"512MiB\" or \"2GiB\", or \"unlimited\"",
-        secret: false,
-        read: |config, given| {
-            config.database.max_size = size(given)?;
-            Ok(())
-        },
-        show: |config| show_size(config.database.max_size),
-    },
-];
-
-const OTHERS: &[Setting] = &[
-    Setting {
-        section: "sweeper",
-        name: "interval",
-        about: "How often expired locks are cleared from the file and old history is trimmed. Nothing depends on\n\
-                it but the size of the file: an expired lock is gone for everybody at once. \"never\" turns it off.",
-        allowed: "it takes a duration such as \"30s\", or \"never\"",
-        secret: false,
-        read: |config, given| {
-            config.sweeper.interval = duration_or("never", given)?;
-            Ok(())
-        },
-        show: |config| show_duration_or("never", config.sweeper.interval),
-    },
-    Setting {
-        section: "history",
-        name: "keep",
-        about: "How long the history of the locks is kept, or \"forever\".",
-        allowed: "it takes a duration such as \"30d\", or \"forever\"",
-        secret: false,
-        read: |config, given| {
-            config.history.keep = duration_or("forever", given)?;
-            Ok(())
-        },
-        show: |config| show_duration_or("forever", config.history.keep),
-    },
-];
-
-const LOG: &[Setting] = &[
-    Setting {
-        section: "log",
-        name: "level",
-        about: "What is logged to standard error: \"error\", \"warn\", \"info\" (requests, takeovers, handovers, revoked\n\
-                locks, tokens), \"debug\" (heartbeats and every lock that begins or ends, too), \"trace\" or \"off\".",
-        allowed: "it takes \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
-        secret: false,
-        read: |config, given| {
-            config.log.level = given.text()?.parse().map_err(drop)?;
-            Ok(())
-        },
-        show: |config| format!("\"{}\"", config.log.level).to_ascii_lowercase(),
-    },
-    Setting {
-        section: "log",
-        name: "format",
-        about: "How a line of the log looks: \"text\" for people, \"json\" for programs.",
-        allowed: "it takes \"text\" or \"json\"",
-        secret: false,
-        read: |config, given| {
-            config.log.format = choice(given, LOG_FORMAT)?;
-            Ok(())
-        },
-        show: |config| show_choice(&config.log.format, LOG_FORMAT),
-    },
-];
-
-/// The setting `section.name`.
-pub(super) fn find(section: &str, name: &str) -> Option<&'static Setting> {
-    settings().find(|setting| setting.section == section && setting.name == name)
-}
-
-/// The sections, in the order in which they are shown.
-pub fn sections() -> impl Iterator<Item = &'static str> {
-    let mut last = "";
-    settings().filter_map(move |setting| {
-        let new = setting.section != last;
-        last = setting.section;
-        new.then_some(setting.section)
-    })
-}
-
-/// `config.example.toml`: every setting with its default and what it is for.
-#[must_use]
-pub fn example() -> String {
-    let config = Config::default();
-    let mut text = String::from(
-        "# Lockhouse needs no configuration. These are all settings with their defaults; keep what you change.\n\
-         # Start it with `lockhouse serve --config FILE`; `lockhouse check --config FILE` shows what it makes of it.\n\
-         # Each is also an environment variable, LOCKHOUSE_<SECTION>_<NAME>, which goes before the file.\n",
-    );
-    for section in sections() {
-        text.push_str("\n[");
-        text.push_str(section);
-        text.push_str("]\n");
-        for setting in settings().filter(|setting| setting.section == section) {
-            for line in setting.about.lines() {
-                text.push_str("# ");
-                text.push_str(line);
-                text.push('\n');
-            }
-            let _ = writeln!(text, "{} = {}", setting.name, (setting.show)(&config));
+/// Makes the structs, their defaults and the table. A setting is written
+/// `/// What it is for.` `name: Type = default, kind;` in its section. The comment is also what the user reads.
+macro_rules! settings {
+    ($($section:ident: $Section:ident {
+        $($(#[doc = $about:literal])+ $name:ident: $type:ty = $default:expr, $kind:expr;)+
+    })+) => {
+        /// Everything that can be set.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Config {
+            $(#[doc = concat!("`[", stringify!($section), "]`")] pub $section: $Section,)+
         }
-    }
-    text
-}
 
-/// The settings as they are in force, as TOML; secrets are not shown.
-#[must_use]
-pub fn effective(config: &Config) -> String {
-    let mut text = String::new();
-    for section in sections() {
-        let _ = writeln!(text, "[{section}]");
-        for setting in settings().filter(|setting| setting.section == section) {
-            let shown = (setting.show)(config);
-            if setting.secret && shown != (setting.show)(&Config::default()) {
-                let _ = writeln!(text, "# {} is set, and is not shown", setting.name);
-            } else {
-                let _ = writeln!(text, "{} = {shown}", setting.name);
+        $(#[doc = concat!("`[", stringify!($section), "]`")]
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $Section {
+            $($(#[doc = $about])+ pub $name: $type,)+
+        })+
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($section: $Section { $($name: $default,)+ },)+ }
             }
         }
-        text.push('\n');
+
+        /// All settings, in the order in which they are shown.
+        pub static SETTINGS: LazyLock<Vec<Setting<Config>>> = LazyLock::new(|| vec![$($(Setting::new::<$type>(
+            [stringify!($section), stringify!($name), concat!($($about, "\n"),+)],
+            $kind,
+            |config| &config.$section.$name,
+            |config| &mut config.$section.$name,
+        ),)+)+]);
+    };
+}
+
+/// The sections with their settings, in the order in which they are shown.
+pub(super) fn sections() -> impl Iterator<Item = (&'static str, &'static [Setting<Config>])> {
+    let chunks = SETTINGS.chunk_by(|one, next| one.section == next.section);
+    chunks.filter_map(|settings| Some((settings.first()?.section, settings)))
+}
+
+impl Config {
+    /// Whether there is the playground.
+    #[must_use]
+    pub fn has_demo(&self) -> bool {
+        match self.server.demo {
+            Demo::Auto => self.auth.mode == AuthMode::None,
+            Demo::On => true,
+            Demo::Off => false,
+        }
     }
-    text
+
+    /// What the domain decides by, without an end to what can be reclaimed.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        let locks = &self.locks;
+        Rules {
+            default_ttl: locks.default_ttl,
+            min_ttl: locks.min_ttl,
+            max_ttl: locks.max_ttl,
+            same_user: locks.same_user,
+            takeover: locks.takeover,
+            claim_within: locks.claim_within,
+            knock_grant_after: locks.knock_grant_after,
+            knock_grant_at_latest: locks.knock_grant_at_latest,
+            knock_again_after: locks.knock_again_after,
+            membership: self.workspaces.membership,
+            locks_per_user: self.limits.locks_per_user,
+            idle_takeover_after: locks.idle_takeover_after,
+            reclaim_within: Ttl::from_millis(i64::MAX),
+        }
+    }
+}
+
+/// Timeouts of connections.
+fn timeout() -> Kind<Duration> {
+    duration(MILLISECOND, DAY)
+}
+
+/// Durations that leases go by.
+fn any_ttl() -> Kind<Ttl> {
+    ttl(MILLISECOND, CENTURY)
+}
+
+/// Names of claims in a JWT.
+fn claim() -> Kind<String> {
+    name("the name of a claim, such as \"sub\"")
+}
+
+/// Names of headers that a proxy sets.
+fn header() -> Kind<String> {
+    name("the name of a header that has no other meaning, such as \"Remote-User\"")
+        .only_if(|name| is_free_header(name))
+}
+
+/// Web origins.
+fn origins() -> Kind<String> {
+    let allowed = "origins (scheme, host and port; no path, no slash at the end, no *), such as [\"https://app.example\"]";
+    Kind::new(allowed, |value| origin(value.as_str()?), |origin| origin.as_str().into())
+}
+
+/// A number of minutes.
+fn minutes(minutes: u32) -> Ttl {
+    Ttl::from_duration(minutes * MINUTE)
+}
+
+/// SQLite takes other texts for a database in memory, or for a URI.
+fn is_path_to_sqlite(path: &Path) -> bool {
+    path != Path::new(":memory:") && !path.as_os_str().as_encoded_bytes().starts_with(b"file:")
+}
+
+/// Addresses of proxies.
+fn proxies() -> Kind<Vec<TrustedProxy>> {
+    list(usize::MAX, text("addresses, networks and \"unix\", such as [\"127.0.0.1\", \"10.0.0.0/8\"]"))
+}
+
+settings! {
+    server: ServerConfig {
+        /// Where to listen: an address and a port, or unix:PATH for a Unix socket. Port 0 picks a free one. A
+        /// socket handed over by systemd (`LISTEN_FDS`) goes before it. With auth.mode = "none" only a
+        /// loopback address or a Unix socket.
+        listen: Listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7311))),
+            text("ADDRESS:PORT, such as \"127.0.0.1:7311\" or \"[::1]:7311\", or unix:PATH, such as \"unix:/run/lockhouse/lockhouse.sock\"").with_flag("--listen");
+        /// Who may connect to the Unix socket, as the permissions of a file in octal: "0600" its owner,
+        /// "0660" the group too.
+        socket_mode: u32 = 0o600, permissions();
+        /// The proxies in front of this server: addresses, networks such as "10.0.0.0/8", and "unix" for
+        /// connections by the Unix socket. Only their X-Forwarded-For header is believed.
+        trusted_proxies: Vec<TrustedProxy> = Vec::new(), proxies();
+        /// The web origins whose pages may call the API from a browser, such as `https://app.example`,
+        /// as the browser writes them.
+        cors_origins: Vec<String> = Vec::new(), list(usize::MAX, origins());
+        /// Whether the web console is served at /. It shows only what its user's credentials give access to.
+        console: bool = true, switch();
+        /// Whether the playground is served at /demo: "on", "off", or "auto", which is on with auth.mode = "none".
+        demo: Demo = Demo::Auto, choice(&[("auto", Demo::Auto), ("on", Demo::On), ("off", Demo::Off)]);
+        /// How long the request line and the headers may take to arrive, from their first byte on.
+        head_timeout: Duration = 10 * SECOND, timeout();
+        /// How long the body of a request may take to arrive.
+        body_timeout: Duration = 30 * SECOND, timeout();
+        /// How long an idle connection is kept open.
+        idle_timeout: Duration = 75 * SECOND, timeout();
+        /// How long a client may leave a response unread before its connection is closed.
+        write_timeout: Duration = 30 * SECOND, timeout();
+        /// Most bytes of the request line and the headers of a request together.
+        max_head: usize = 16 << 10, size(1 << 10, 1 << 20);
+        /// Most headers of a request.
+        max_headers: usize = 64, number(8, 256);
+        /// Most bytes of the body of a request.
+        max_body: usize = 64 << 10, size(8 << 10, 16 << 20);
+        /// Most clients that can be connected at a time. The limit of open files, which is raised as far as
+        /// the system allows, can make it fewer. At the limit, new clients take the place of those that do not
+        /// finish a request, then of those that never sent one, then of idle ones.
+        max_connections: usize = 10_000, number(1, 1_000_000);
+        /// The memory that requests and responses in transit may take together. Beyond it, clients that do
+        /// not read, or do not finish a request, are disconnected.
+        max_buffered: usize = 128 << 20, size(1 << 20, 64 << 30);
+        /// How long a stop waits for requests that are being answered.
+        shutdown_grace: Duration = 10 * SECOND, timeout();
+    }
+    database: DatabaseConfig {
+        /// The SQLite file. It is created if it does not exist, readable by its owner only.
+        path: PathBuf = "lockhouse.db".into(),
+            path("the path of a file, such as \"lockhouse.db\"").only_if(|path| is_path_to_sqlite(path)).with_flag("--database");
+        /// How long a write waits while another process holds the database, such as a backup, before it is
+        /// answered with 503.
+        busy_timeout: Duration = 5 * SECOND, duration(MILLISECOND, HOUR);
+        /// The size that the database file may grow to, so that it leaves room on the disk. At the limit,
+        /// writes that need more room are answered with 507; reads go on.
+        max_size: Option<u64> = None, size(64 << 10, 1 << 48).or("unlimited");
+    }
+    locks: LocksConfig {
+        /// How long a lease lasts when the acquire does not say.
+        default_ttl: Ttl = minutes(10), any_ttl();
+        /// The shortest lease; a request for a shorter one gets this.
+        min_ttl: Ttl = Ttl::from_duration(SECOND), any_ttl();
+        /// The longest lease; a request for a longer one gets this.
+        max_ttl: Ttl = minutes(24 * 60), any_ttl();
+        /// What a second session (tab, device) of the holder is: "share" lets all sessions of one person
+        /// share the lock, "separate" makes them compete like different people.
+        same_user: SameUser = SameUser::Share,
+            choice(&[("share", SameUser::Share), ("separate", SameUser::Separate)]);
+        /// Who may take over a live lock with force: "anyone" who may lock, "admins" (of the workspace or the
+        /// server) or "nobody". Admins can always end a lock with a forced release.
+        takeover: Takeover = Takeover::Anyone,
+            choice(&[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)]);
+        /// The longest that one request waits for a lock (`wait_ms`). It must be less than the timeout of a proxy in
+        /// front.
+        max_wait: Ttl = minutes(1), ttl(MILLISECOND, MINUTE);
+        /// How long a lease lasts that was granted after a wait, a knock or a handover, until its holder first renews
+        /// it. A holder who has gone away then blocks nobody.
+        claim_within: Ttl = Ttl::from_duration(15 * SECOND), any_ttl();
+        /// A lock passes to the user who knocked when its holder has been silent for this long, whatever locks.takeover
+        /// says. A holder is silent who neither answers nor sends a heartbeat with "active". "never" turns it off.
+        knock_grant_after: Option<Ttl> = Some(Ttl::from_duration(30 * SECOND)), any_ttl().or("never");
+        /// How long after a knock the lock passes on at the latest, though its holder is active and does not answer.
+        /// It is at least `knock_grant_after`. "never": not while the holder is active.
+        knock_grant_at_latest: Option<Ttl> = Some(minutes(5)), any_ttl().or("never");
+        /// How long a user whose knock was declined must wait before they knock on the same lease again.
+        knock_again_after: Ttl = minutes(1), ttl(Duration::ZERO, CENTURY);
+        /// A live lock whose holder has not been active for this long (heartbeats say `active`) may be taken over
+        /// by any user who may lock, whatever locks.takeover says. "never" turns it off.
+        idle_takeover_after: Option<Ttl> = None, any_ttl().or("never");
+        /// A lease that was alive when the server stopped has at least this much left when it starts again,
+        /// because its holder could send no heartbeat in between.
+        restart_grace: Duration = 30 * SECOND, duration(Duration::ZERO, CENTURY);
+    }
+    workspaces: WorkspacesConfig {
+        /// Whether workspaces have members. "open": every caller may lock, and a workspace need not
+        /// exist. "enforced": only its members see a workspace, and only its editors and admins lock it.
+        membership: Membership = Membership::Open,
+            choice(&[("open", Membership::Open), ("enforced", Membership::Enforced)]);
+    }
+    limits: LimitsConfig {
+        /// Most locks that one user can have; a further one is answered with 429.
+        locks_per_user: u32 = 1_000, number(1, 1_000_000);
+        /// Most requests that one caller may make each second, in the long run (ten times as many at once); further
+        /// ones are answered with 429. "unlimited" turns it off.
+        requests_per_second: Option<u32> = None, number(1, 100_000).or("unlimited");
+        /// Most streams of events that one user can have at a time; a further one is answered with 429. Each takes
+        /// a connection. "unlimited" turns it off.
+        streams_per_user: Option<u32> = Some(100), number(1, 1_000_000).or("unlimited");
+        /// Most clients that can wait for one lock (`wait_ms`); a further one is answered with 429.
+        waiters_per_workspace: usize = 100, number(1, 1_000);
+        /// Most clients of one user, in sessions of their own, that can wait for one lock; a further one is answered
+        /// with 429.
+        waiters_per_user: usize = 10, number(1, 1_000);
+        /// Most clients that can wait for locks in all; a further one is answered with 429.
+        waiters: usize = 10_000, number(1, 1_000_000);
+    }
+    sweeper: SweeperConfig {
+        /// How often expired locks are deleted from the file and old history is trimmed. Only the size of the
+        /// file depends on it: an expired lock is free for all at once. "never" turns it off.
+        interval: Option<Duration> = Some(30 * SECOND), duration(MILLISECOND, CENTURY).or("never");
+    }
+    history: HistoryConfig {
+        /// How long the history of the locks is kept, or "forever".
+        keep: Option<Duration> = Some(30 * DAY), duration(MILLISECOND, CENTURY).or("forever");
+    }
+    auth: AuthConfig {
+        /// How callers are authenticated. "none": the header X-User-Id is believed and every caller is an
+        /// administrator; only for a loopback address or a Unix socket. "token": Lockhouse's own tokens
+        /// (`lockhouse token create`). "jwt": JSON Web Tokens of an app that authenticates its users. "proxy": a
+        /// header of a proxy that does. Tokens work beside "jwt" and "proxy", too.
+        mode: AuthMode = AuthMode::None, choice(&AuthMode::WORDS);
+        /// Ids of users who administer the server, among those whom a JWT or a proxy names.
+        admins: Vec<String> = Vec::new(),
+            list(usize::MAX, name("user ids, such as [\"alice\"]").only_if(|id| UserId::parse(id).is_ok()));
+        /// The algorithm that signs the JWTs; others are refused.
+        jwt_algorithm: JwtAlgorithm = JwtAlgorithm::Hs256, choice(&JwtAlgorithm::WORDS);
+        /// The secret of HS256, at least 32 bytes; several while it is changed, any of which is accepted. Use the
+        /// environment, with commas between them, or a settings file that only its owner can read.
+        jwt_secret: Vec<Secret> = Vec::new(), secrets(8, 32);
+        /// The file with the public key of RS256 (at least 2048 bits), ES256 or `EdDSA`, as PEM ("BEGIN PUBLIC KEY");
+        /// several while it is changed, any of which is accepted.
+        jwt_public_key_file: Vec<PathBuf> = Vec::new(), list(8, path("paths of files"));
+        /// The issuer that a JWT must have (`iss`); empty for any.
+        jwt_issuer: Option<String> = None, name("a text").or("");
+        /// The audience that a JWT must have (`aud`). If it is empty, a JWT that names an audience is refused.
+        jwt_audience: Option<String> = None, name("a text").or("");
+        /// The claim with the user's id.
+        jwt_user_claim: String = "sub".to_owned(), claim();
+        /// The claim with the user's display name.
+        jwt_name_claim: String = "name".to_owned(), claim();
+        /// The claim that is "admin", or a list with "admin" in it, for users who administer the server.
+        jwt_role_claim: String = "lockhouse_role".to_owned(), claim();
+        /// How far the clock of the issuer may differ from the server's, when it is compared with `exp` and `nbf`.
+        jwt_leeway: Duration = 30 * SECOND, duration(Duration::ZERO, 10 * MINUTE);
+        /// Addresses and networks of the proxies that are believed when they name the user, and "unix" for
+        /// connections by the Unix socket. From elsewhere their headers are ignored.
+        proxy_addresses: Vec<TrustedProxy> = Vec::new(), proxies();
+        /// The header with the user's id, as it is, in UTF-8.
+        proxy_user_header: String = "Remote-User".to_owned(), header();
+        /// The header with the user's display name, as it is, in UTF-8.
+        proxy_name_header: String = "Remote-Name".to_owned(), header();
+    }
+    log: LogConfig {
+        /// What is logged to standard error: "error", "warn", "info" (requests, takeovers, handovers, revoked
+        /// locks, tokens), "debug" (heartbeats and every lock that begins or ends, too), "trace" or "off".
+        level: LevelFilter = LevelFilter::Info,
+            choice(&[("off", LevelFilter::Off), ("error", LevelFilter::Error), ("warn", LevelFilter::Warn),
+                ("info", LevelFilter::Info), ("debug", LevelFilter::Debug), ("trace", LevelFilter::Trace)]);
+        /// The format of the log: "text" for people, "json" for programs.
+        format: LogFormat = LogFormat::Text, choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    }
 }

@@ -421,7 +421,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
         let store = Arc::new(Store::open(&options, clock, &metrics).unwrap());
-        let rules = Arc::new(Config::default().locks.rules);
+        let rules = Arc::new(Config::default().rules());
         let by = Arc::clone(&rules);
         store
             .write(move |set| {

@@ -264,7 +264,7 @@ impl Client {
     }
 
     /// When it will have taken too long for what it is doing.
-    pub(super) fn due(&self, settings: &config::Server, server_stops: bool) -> Option<Duration> {
+    pub(super) fn due(&self, settings: &config::ServerConfig, server_stops: bool) -> Option<Duration> {
         if !self.output.is_empty() {
             let timeout = settings.write_timeout;
             return Some(self.moved + if server_stops { timeout.min(PROMPT) } else { timeout });

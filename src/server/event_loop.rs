@@ -64,7 +64,7 @@ pub(super) struct EventLoop {
     /// The size of the clients' buffers (bytes).
     pub(super) buffered: usize,
     pub(super) scratch: Vec<u8>,
-    pub(super) settings: config::Server,
+    pub(super) settings: config::ServerConfig,
     /// Limits of one request.
     pub(super) limits: Limits,
     pub(super) backend: Backend,
@@ -84,7 +84,7 @@ impl EventLoop {
     pub(super) fn new(
         bound: Vec<Bound>,
         backend: Backend,
-        settings: &config::Server,
+        settings: &config::ServerConfig,
         metrics: Arc<Metrics>,
         clock: Clock,
         grace: Arc<AtomicU64>,

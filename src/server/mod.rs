@@ -102,7 +102,7 @@ impl Server {
     pub fn start(
         bound: Vec<Bound>,
         backend: Backend,
-        settings: &config::Server,
+        settings: &config::ServerConfig,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> io::Result<Self> {

@@ -1,0 +1,68 @@
+//! What settings must be together.
+
+use super::kinds::show_ttl;
+use super::settings::Config;
+use super::types::{AuthMode, JwtAlgorithm, Listen, TrustedProxy};
+
+/// Checks what one setting cannot say alone. Returns the sentence for the operator.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    let (locks, server) = (&config.locks, &config.server);
+    let [min, default, max] = [locks.min_ttl, locks.default_ttl, locks.max_ttl];
+    if min > default || default > max {
+        let [min, default, max] = [min, default, max].map(show_ttl);
+        return Err(format!(
+            "locks.min_ttl (\"{min}\"), locks.default_ttl (\"{default}\") and locks.max_ttl (\"{max}\") must come in this order, each at least as long as the one before: change one of them",
+        ));
+    }
+    if let (Some(after), Some(latest)) = (locks.knock_grant_after, locks.knock_grant_at_latest)
+        && latest < after
+    {
+        let [after, latest] = [after, latest].map(show_ttl);
+        return Err(format!(
+            "locks.knock_grant_at_latest (\"{latest}\") must be at least locks.knock_grant_after (\"{after}\"): change one of them",
+        ));
+    }
+    if server.max_buffered < 4 * (server.max_body + server.max_head) {
+        let problem = "server.max_buffered must be at least four times as large as server.max_body and server.max_head together";
+        return Err(problem.to_owned());
+    }
+    check_auth(config)
+}
+
+/// No server starts that would believe strangers.
+fn check_auth(config: &Config) -> Result<(), String> {
+    let auth = &config.auth;
+    let algorithm = auth.jwt_algorithm.as_str();
+    let is_symmetric = auth.jwt_algorithm == JwtAlgorithm::Hs256;
+    let problem = match auth.mode {
+        AuthMode::None => match config.server.listen {
+            Listen::Tcp(address) if !address.ip().is_loopback() => &format!(
+                "server.listen = \"{address}\" cannot be used: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only: use 127.0.0.1, [::1] or unix:PATH, or another auth.mode"
+            ),
+            Listen::Tcp(_) | Listen::Unix(_) => return Ok(()),
+        },
+        AuthMode::Jwt if is_symmetric && auth.jwt_secret.is_empty() => {
+            "auth.mode = \"jwt\" with HS256 needs auth.jwt_secret, of at least 32 bytes: set LOCKHOUSE_AUTH_JWT_SECRET"
+        }
+        AuthMode::Jwt if is_symmetric && !auth.jwt_public_key_file.is_empty() => {
+            "auth.jwt_public_key_file goes with RS256, ES256 and EdDSA: a public key must never be taken for a secret"
+        }
+        AuthMode::Jwt if !is_symmetric && auth.jwt_public_key_file.is_empty() => &format!(
+            "auth.mode = \"jwt\" with {algorithm} needs auth.jwt_public_key_file: the key by which tokens are checked"
+        ),
+        AuthMode::Jwt if !is_symmetric && !auth.jwt_secret.is_empty() => {
+            "auth.jwt_secret goes with HS256 only"
+        }
+        AuthMode::Proxy if auth.proxy_addresses.is_empty() => {
+            "auth.mode = \"proxy\" needs auth.proxy_addresses: without them anybody could say who they are"
+        }
+        AuthMode::Proxy if TrustedProxy::cover_everybody(&auth.proxy_addresses) => {
+            "auth.proxy_addresses must not have a network of everybody: anybody could say who they are"
+        }
+        AuthMode::Proxy if auth.proxy_user_header.eq_ignore_ascii_case(&auth.proxy_name_header) => {
+            "auth.proxy_user_header and auth.proxy_name_header must be two headers"
+        }
+        AuthMode::Token | AuthMode::Jwt | AuthMode::Proxy => return Ok(()),
+    };
+    Err(problem.to_owned())
+}

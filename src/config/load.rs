@@ -1,0 +1,154 @@
+//! Reads the settings from file, environment and flags.
+
+use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Value;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::check::check;
+use super::settings::{Config, SETTINGS, sections};
+
+type Setting = super::setting::Setting<Config>;
+
+/// A setting that cannot be used: where it was given, what it was, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(pub(super) String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What was typed, before it is understood.
+#[derive(Debug, Default, Clone)]
+pub struct Sources {
+    /// `--config`
+    pub file: Option<PathBuf>,
+    /// The environment, as pairs.
+    pub environment: Vec<(String, String)>,
+    /// Flags as they are written, with their values.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// A [`Config`], and what deserves a warning about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file, then the environment, then the flags, and checks the result.
+///
+/// # Errors
+/// A [`ConfigError`] that names the source, the key, the value and what is allowed.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let loaded = read(sources)?;
+    check(&loaded.config).map_err(ConfigError)?;
+    Ok(loaded)
+}
+
+/// As [`load`], for a command that needs single settings only: whether they fit together is not checked.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut loaded = Loaded { config: Config::default(), warnings: Vec::new() };
+    if let Some(path) = &sources.file {
+        read_file(path, &mut loaded.config).map_err(ConfigError)?;
+    }
+    for (name, value) in &sources.environment {
+        read_variable(name, value, &mut loaded).map_err(ConfigError)?;
+    }
+    for (flag, value) in &sources.flags {
+        let setting = SETTINGS.iter().find(|setting| setting.flag == Some(flag));
+        let setting = setting.ok_or_else(|| ConfigError(format!("there is no flag {flag}")))?;
+        set(setting, &value.as_str().into(), flag, &mut loaded.config).map_err(ConfigError)?;
+    }
+    Ok(loaded)
+}
+
+fn set(setting: &Setting, value: &Value, source: &str, config: &mut Config) -> Result<(), String> {
+    setting.set(config, value).ok_or_else(|| {
+        let shown = if setting.is_secret { "(not shown)".to_owned() } else { value.to_string() };
+        format!("{source}: {} = {shown} cannot be used; it takes {}", setting.key(), setting.allowed)
+    })
+}
+
+fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the settings in {file}: {error}"))?;
+    let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+    let table = DeTable::parse(&text).map_err(|error| {
+        // Without the line itself, which the error would show: it may be that of a secret.
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+        let column = before.chars().count() + 1;
+        format!("{file} is not TOML: line {}, column {column}: {}", line(at), error.message())
+    })?;
+    for (section, entries) in table.into_inner() {
+        let source = format!("{file}:{}", line(section.span().start));
+        let section = section.into_inner();
+        let Some((_, settings)) = sections().find(|(known, _)| *known == section) else {
+            let known: Vec<_> = sections().map(|(known, _)| format!("[{known}]")).collect();
+            return Err(format!("{source}: there is no section [{section}]; there are {}", known.join(", ")));
+        };
+        let DeValue::Table(entries) = entries.into_inner() else {
+            return Err(format!("{source}: {section} is a section: write [{section}]"));
+        };
+        for (name, value) in entries {
+            let source = format!("{file}:{}", line(name.span().start));
+            let setting = settings.iter().find(|setting| setting.name == name.as_ref().as_ref());
+            let setting =
+                setting.ok_or_else(|| unknown(&source, settings, &format!("{section}.{}", name.as_ref())))?;
+            let value = Value::deserialize(ValueDeserializer::from(value)).map_err(|_| {
+                format!("{source}: {} cannot be used; it takes {}", setting.key(), setting.allowed)
+            })?;
+            if setting.is_secret && value.as_array().is_none_or(|secrets| !secrets.is_empty()) {
+                is_private(path).map_err(|mode| {
+                    let (key, variable) = (setting.key(), setting.variable());
+                    format!("{source}: {key} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {variable} instead")
+                })?;
+            }
+            set(setting, &value, &source, config)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether only its owner can read a file. Its mode, if others can.
+fn is_private(path: &Path) -> Result<(), u32> {
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o777);
+    // The last six bits are those of the group and of others.
+    if mode.trailing_zeros() >= 6 { Ok(()) } else { Err(mode) }
+}
+
+/// What to say of a setting that does not exist: those that do.
+fn unknown(source: &str, settings: &[Setting], asked: &str) -> String {
+    let section = settings.first().map_or("", |setting| setting.section);
+    let known: Vec<_> = settings.iter().map(|setting| setting.name).collect();
+    format!("{source}: there is no setting {asked}; [{section}] has {}", known.join(", "))
+}
+
+fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), String> {
+    let Some(rest) = name.strip_prefix("LOCKHOUSE_") else { return Ok(()) };
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+        return set(setting, &value.into(), name, &mut loaded.config);
+    }
+    let rest = rest.to_ascii_lowercase();
+    let begins = |section| rest.strip_prefix(section).is_some_and(|rest: &str| rest.starts_with('_'));
+    if let Some((_, settings)) = sections().find(|(section, _)| begins(*section)) {
+        return Err(unknown("environment", settings, name));
+    }
+    // Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST beside a service of that name: not ours to refuse.
+    loaded.warnings.push(format!("the environment variable {name} sets nothing; it is ignored"));
+    Ok(())
+}
