@@ -1,4 +1,4 @@
-//! The walks of the documentation: each command is run as it is written, and its output has what the page promises.
+//! The pages of `docs` are true: the commands of walks are run as they are written, and limits are compared with the code.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -9,10 +9,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::process::lockhouse;
+use lockhouse::domain::handoff::MOST_KNOCKS;
+use lockhouse::domain::{
+    ID_BYTES, LFS_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES,
+};
 
 /// The address of the pages, where the server listens by default.
 const SHOWN: &str = "127.0.0.1:7311";
 const END: &str = "--- the end of a command ---";
+
+fn read(page: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+    fs::read_to_string(path).unwrap()
+}
 
 /// `bash` in `directory`, with `lockhouse` on its path.
 fn bash(directory: &Path) -> Command {
@@ -95,7 +104,7 @@ impl Drop for Shell {
     }
 }
 
-/// Runs a section of a page. Returns how many promises were kept.
+/// Runs a section of a page, but for its builds. Returns how many promises were kept.
 fn walk(section: &str) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let mut shell = Shell::start(directory.path());
@@ -103,7 +112,12 @@ fn walk(section: &str) -> usize {
     for block in section.split("```sh\n").skip(1) {
         let block = block.split_once("```").unwrap().0;
         if block.lines().count() == 1 && block.contains("lockhouse serve") {
+            // The one before has the database.
+            drop(served.take());
             served = Some(Served::start(directory.path(), block.trim_end()));
+            continue;
+        }
+        if block.starts_with("cargo ") {
             continue;
         }
         let mut output = String::new();
@@ -124,8 +138,7 @@ fn walk(section: &str) -> usize {
 
 /// The sections of a page that start a server, by their titles.
 fn walks(page: &str) -> Vec<(String, String)> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
-    let text = fs::read_to_string(path).unwrap();
+    let text = read(page);
     let sections = text.split("\n## ").skip(1).filter(|section| section.contains("lockhouse serve\n```"));
     sections.map(|section| (section.lines().next().unwrap().to_owned(), section.to_owned())).collect()
 }
@@ -138,5 +151,42 @@ fn the_walks_through_the_modes_of_authentication_go_as_they_are_told() {
     for (title, section) in &walks {
         let kept = walk(section);
         assert!(kept >= 3, "{title} promises only {kept} things");
+    }
+}
+
+#[test]
+fn the_way_from_the_start_to_the_first_token_goes_as_it_is_told() {
+    assert!(walk(&read("start.md")) >= 8);
+}
+
+#[test]
+fn the_limits_are_those_of_the_code() {
+    let page = read("limits.md");
+    let example = read("../config.example.toml");
+    let mut settings = 0;
+    for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let [setting, default] =
+            row.split(" | ").map(|cell| cell.trim_matches('`')).take(2).collect::<Vec<_>>()[..]
+        else {
+            panic!("{row}")
+        };
+        let Some((section, name)) = setting.split_once('.') else { continue };
+        let section = example.split(&format!("\n[{section}]\n")).nth(1).unwrap().split("\n[").next().unwrap();
+        let line = format!("{name} = {default}");
+        assert!(section.lines().any(|known| known == line), "{line} is not in {section}");
+        settings += 1;
+    }
+    assert!(settings >= 15, "the table has only {settings} settings");
+    assert_eq!(NOTE_BYTES, MESSAGE_BYTES);
+    for row in [
+        format!("| user id | {ID_BYTES} bytes |"),
+        format!("| workspace id | {ID_BYTES} bytes; {LFS_BYTES} if it begins with `lfs/` |"),
+        format!("| session id | {SESSION_BYTES} bytes |"),
+        format!("| display name | {NAME_BYTES} bytes |"),
+        format!("| note, message of a knock | {NOTE_BYTES} bytes |"),
+        format!("| metadata | {METADATA_BYTES} bytes |"),
+        format!("| knocks on a lock | {MOST_KNOCKS} |"),
+    ] {
+        assert!(page.lines().any(|line| line == row), "limits.md should have {row}");
     }
 }
