@@ -2,7 +2,7 @@
 //!
 //! A use case that changes something works on a [`WorkingSet`], inside a transaction of the one writer (`writer.rs`), which
 //! runs many of them together. It sees rows ([`Rows`], [`Changes`]), never a connection. What answers the row functions is
-//! an [`Engine`]; SQLite is one, and all SQL is in [`sqlite`]. Reads see what is committed.
+//! an [`engine::Engine`]; SQLite is one, and all SQL is in [`sqlite`]. Reads see what is committed.
 
 pub mod commit_notifier;
 pub mod engine;
@@ -15,7 +15,7 @@ pub mod queue;
 mod rows;
 mod set;
 pub mod sqlite;
-mod writer;
+pub mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};

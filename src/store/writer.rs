@@ -49,7 +49,7 @@ enum Command {
 
 /// The way to the writer.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub struct Writer {
     commands: SyncSender<Command>,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -69,7 +69,11 @@ impl std::fmt::Debug for State {
 }
 
 impl Writer {
-    pub(super) fn start(
+    /// Starts the threads. `clock` measures how long steps take.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
         engine: Box<dyn Engine>,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -99,7 +103,8 @@ impl Writer {
         Ok(Self { commands, metrics, state: Mutex::new(State::Running(writer, answerer, ended)) })
     }
 
-    pub(super) fn submit<T, W, R>(&self, keys: Keys, work: W, reply: R)
+    /// Submits a use case: see [`super::Store::submit`].
+    pub fn submit<T, W, R>(&self, keys: Keys, work: W, reply: R)
     where
         T: Send + 'static,
         W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
@@ -123,7 +128,8 @@ impl Writer {
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
-    pub(super) fn stop(&self) {
+    /// Finishes what is queued, and ends the threads.
+    pub fn stop(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stopped = State::Stopped { _engine: None };
         let State::Running(writer, answerer, ended) = std::mem::replace(&mut *state, stopped) else {

@@ -5,7 +5,9 @@
 //! anything, so it has no notion of sweeping.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod engines;
 mod handoff;
+mod memory;
 mod model;
 mod steps;
 mod world;

@@ -1,0 +1,277 @@
+//! The seam: the same histories on SQLite and on an engine in memory that loads in batches, misses, and runs use cases
+//! twice. What the clients are told is the same, word for word, over restarts, too.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use lockhouse::app::{current, handoff, invariants, locks, members, sweep};
+use lockhouse::domain::access::{Privilege, Rules};
+use lockhouse::domain::event::Author;
+use lockhouse::domain::grace::{RestartGrace, Run};
+use lockhouse::domain::handoff::{Ask, Reply};
+use lockhouse::domain::member::{Member, Membership, Role};
+use lockhouse::domain::waitlist::Limits;
+use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Release};
+use lockhouse::error::Error;
+use lockhouse::metrics::Metrics;
+use lockhouse::store::commit_notifier::CommitNotifier;
+use lockhouse::store::queue::Queue;
+use lockhouse::store::writer::Writer;
+use lockhouse::store::{Keys, Options, Store, WorkingSet};
+use lockhouse::time::{Clock, LeaseClock, ManualClock, Timestamp, Ttl, WallTime};
+use proptest::prelude::*;
+
+use crate::memory::{Memory, Tables};
+use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, rules, step};
+use crate::{session, user, workspace};
+
+const LIMITS: Limits = Limits { per_workspace: 9, per_user: 9, in_all: 9 };
+const NOON: WallTime = WallTime(1_795_435_200_000);
+
+type UseCase = Arc<dyn Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync>;
+
+/// Both engines, and a clock for each, which are moved together.
+struct Both {
+    directory: tempfile::TempDir,
+    sqlite: Option<Store>,
+    memory: Writer,
+    tables: Arc<Mutex<Tables>>,
+    misses: Arc<AtomicUsize>,
+    clocks: [Arc<ManualClock>; 2],
+    lease_clock: Arc<LeaseClock>,
+    rules: Arc<Rules>,
+    /// Of each workspace, the fences that were seen.
+    fences: [Vec<Fence>; WORKSPACES],
+}
+
+fn open(directory: &tempfile::TempDir, clock: &Arc<ManualClock>, grace: i64) -> Store {
+    let options = Options {
+        path: directory.path().join("lockhouse.db"),
+        busy_timeout: Duration::from_secs(5),
+        max_size: None,
+        restart_grace: Duration::from_millis(grace.unsigned_abs()),
+        readers: 1,
+        waiters: LIMITS,
+    };
+    Store::open(&options, Clock::Manual(Arc::clone(clock)), &Arc::new(Metrics::default())).unwrap()
+}
+
+impl Both {
+    fn new(rules: Rules) -> Self {
+        let clocks = [ManualClock::starting_at(NOON), ManualClock::starting_at(NOON)];
+        let lease_clock = LeaseClock::resume(Clock::Manual(Arc::clone(&clocks[1])), Timestamp(NOON.0), 0);
+        let lease_clock = Arc::new(lease_clock);
+        let directory = tempfile::tempdir().unwrap();
+        let sqlite = Some(open(&directory, &clocks[0], 0));
+        let tables = Arc::new(Mutex::new(Tables::new(Timestamp(NOON.0))));
+        let misses = Arc::default();
+        let memory = start(&tables, &lease_clock, &misses);
+        let fences = [Vec::new(), Vec::new()];
+        let rules = Arc::new(rules);
+        Self { directory, sqlite, memory, tables, misses, clocks, lease_clock, rules, fences }
+    }
+
+    /// The use case on both. Returns what came of it, which is the same.
+    fn run(
+        &self,
+        keys: &Keys,
+        work: impl Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync + 'static,
+    ) -> String {
+        let work: UseCase = Arc::new(work);
+        let (sender, receiver) = mpsc::channel();
+        for memory in [false, true] {
+            let (work, sender) = (Arc::clone(&work), sender.clone());
+            let work = move |set: &WorkingSet<'_>| work(set);
+            let reply = move |answer| sender.send((memory, answer)).unwrap();
+            if memory {
+                self.memory.submit(keys.clone(), work, reply);
+            } else {
+                self.sqlite.as_ref().unwrap().submit(keys.clone(), work, reply);
+            }
+        }
+        let mut told: Vec<_> = receiver.into_iter().take(2).collect();
+        told.sort_by_key(|(memory, _)| *memory);
+        assert_eq!(told[0].1, told[1].1, "SQLite, and in memory");
+        told.swap_remove(0).1.unwrap().value
+    }
+
+    fn fence(&self, at: usize, fence: FenceStep) -> Option<Fence> {
+        match fence {
+            FenceStep::None => None,
+            FenceStep::Ago(ago) => self.fences[at].iter().rev().nth(ago).copied(),
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        let rules = Arc::clone(&self.rules);
+        let claim = |both: &Self, by: Who, at: usize, fence| lockhouse::domain::Claim {
+            workspace_id: workspace(at),
+            user_id: user(by.user),
+            session_id: session(by.session),
+            fence: both.fence(at, fence),
+        };
+        let keys = |at: usize| Keys::workspace(&workspace(at));
+        match *step {
+            Step::Acquire { by, at, ttl, force, admin } => {
+                let force = match force {
+                    ForceStep::No => Force::No,
+                    ForceStep::Anyone => Force::Anyone,
+                    ForceStep::Seen(ago) => {
+                        self.fence(at, FenceStep::Ago(ago)).map_or(Force::Anyone, Force::Seen)
+                    }
+                };
+                let request = Acquire {
+                    session_id: session(by.session),
+                    standing: if admin { Privilege::Administrator } else { Privilege::Ordinary },
+                    ttl: ttl.map(Ttl::from_millis),
+                    force,
+                    ..Acquire::of_nobody_else(workspace(at), user(by.user))
+                };
+                self.run(&keys(at).and_user(&user(by.user)), move |set| {
+                    Ok(format!("{:?}", locks::acquire(set, &request, &rules)?))
+                });
+            }
+            Step::Heartbeat { by, at, ttl, fence, session, active } => {
+                let by = if session { by } else { Who { session: None, ..by } };
+                let activity = if active { Activity::Active } else { Activity::Idle };
+                let claim = claim(self, by, at, fence);
+                let request = Heartbeat { claim, ttl: ttl.map(Ttl::from_millis), activity };
+                self.run(&keys(at), move |set| Ok(format!("{:?}", locks::heartbeat(set, &request, &rules)?)));
+            }
+            Step::Release { by, at, fence, session, admin } => {
+                let by = if session { by } else { Who { session: None, ..by } };
+                let (authority, standing) = if admin {
+                    (Authority::Administrator, Privilege::Administrator)
+                } else {
+                    (Authority::Holder, Privilege::Ordinary)
+                };
+                let claim = claim(self, by, at, fence);
+                let request = Release { claim, user_name: None, authority, standing, reason: None };
+                self.run(&keys(at), move |set| Ok(format!("{:?}", locks::release(set, &request, &rules)?)));
+            }
+            Step::Knock { by, at } => {
+                let request = Ask {
+                    workspace_id: workspace(at),
+                    user_id: user(by.user),
+                    name: None,
+                    session_id: session(by.session),
+                    message: Some("please".to_owned()),
+                };
+                self.run(&keys(at), move |set| Ok(format!("{:?}", handoff::ask(set, &request, &rules)?)));
+            }
+            Step::HandOver { by, at, fence, to } => {
+                let request = Reply { claim: claim(self, by, at, fence), user_id: to.map(user) };
+                let by = Author::person(user(by.user), None);
+                self.run(&keys(at), move |set| {
+                    Ok(format!("{:?}", handoff::hand_over(set, &request, &by, &rules)?))
+                });
+            }
+            Step::Decline { by, at, fence, whose } => {
+                let request = Reply { claim: claim(self, by, at, fence), user_id: whose.map(user) };
+                let by = Author::person(user(by.user), None);
+                self.run(&keys(at), move |set| {
+                    Ok(format!("{:?}", handoff::decline(set, &request, &by, &rules)?))
+                });
+            }
+            Step::Pass(by) => self.pass(by),
+            Step::Restart { away, grace } => self.restart(away, grace),
+            Step::Sweep => {
+                self.run(&Keys::default(), move |set| Ok(format!("{:?}", sweep::sweep(set, &rules, 10)?)));
+            }
+        }
+        // What is there then. It is seen as a use case sees it, and nothing of that is kept.
+        for at in 0..WORKSPACES {
+            self.look(at);
+        }
+    }
+
+    fn look(&mut self, at: usize) {
+        let rules = Arc::clone(&self.rules);
+        let seen = Arc::new(Mutex::new(None));
+        let found = Arc::clone(&seen);
+        self.run(&Keys::default(), move |set| {
+            let lock = current::load_current(set, &workspace(at), &rules)?;
+            *found.lock().unwrap() = lock.as_ref().map(|lock| lock.fence);
+            let all = set.events_after(0, u32::MAX)?;
+            Ok(format!("{lock:?} {:?} {}", all.last(), all.len()))
+        });
+        let seen = *seen.lock().unwrap();
+        if let Some(fence) = seen.filter(|fence| self.fences[at].last() != Some(fence)) {
+            self.fences[at].push(fence);
+        }
+    }
+
+    fn pass(&self, milliseconds: i64) {
+        for clock in &self.clocks {
+            clock.advance(Duration::from_millis(milliseconds.unsigned_abs()));
+        }
+    }
+
+    fn restart(&mut self, away: i64, grace: i64) {
+        self.sqlite.take().unwrap().close();
+        self.memory.stop();
+        self.pass(away);
+        self.sqlite = Some(open(&self.directory, &self.clocks[0], grace));
+        let mut tables = self.tables.lock().unwrap();
+        let now = self.lease_clock.now();
+        let run = Run(tables.grace.run().0 + 1);
+        let recorded = tables.grace.restarts().to_vec();
+        tables.grace = RestartGrace::at_start(recorded, run, tables.last_seen, now, Ttl::from_millis(grace));
+        tables.meta.opened_at = now;
+        drop(tables);
+        self.memory = start(&self.tables, &self.lease_clock, &self.misses);
+    }
+}
+
+fn start(tables: &Arc<Mutex<Tables>>, clock: &Arc<LeaseClock>, misses: &Arc<AtomicUsize>) -> Writer {
+    let memory = Memory {
+        tables: Arc::clone(tables),
+        clock: Arc::clone(clock),
+        misses: Arc::clone(misses),
+        batches: 0,
+    };
+    let (notifier, queue) = (Arc::new(CommitNotifier::default()), Arc::new(Queue::new(LIMITS)));
+    Writer::start(Box::new(memory), clock.clock().clone(), Arc::new(Metrics::default()), notifier, queue)
+        .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_engines_tell_the_same_of_every_history(
+        rules in rules(),
+        few in any::<bool>(),
+        enforced in any::<bool>(),
+        roles in prop::collection::vec(0_usize..4, 3),
+        steps in prop::collection::vec(step(), 1..50),
+    ) {
+        let membership = if enforced { Membership::Enforced } else { Membership::Open };
+        let locks_per_user = if few { 1 } else { 1_000 };
+        let mut both = Both::new(Rules { membership, locks_per_user, ..rules });
+        for at in 0..WORKSPACES {
+            for (number, role) in roles.iter().enumerate() {
+                let Some(role) = Role::ALL.get(*role).copied() else { continue };
+                let (member, rules) = (Member { user_id: user(number), role }, Arc::clone(&both.rules));
+                both.run(&Keys::default(), move |set| {
+                    set.put_workspace(&workspace(at), None, false, NOON)?;
+                    Ok(format!("{:?}", members::put_member(set, &workspace(at), &member, None, &rules)?))
+                });
+            }
+        }
+        for step in &steps {
+            both.take(step);
+        }
+        let rules = Arc::clone(&both.rules);
+        both.run(&Keys::workspace(&workspace(0)), move |set| {
+            Ok(format!("{:?}", members::remove_member(set, &workspace(0), &user(0), None, &rules)?))
+        });
+        let (sqlite, rules) = (both.sqlite.as_ref().unwrap(), Arc::clone(&both.rules));
+        invariants::check(sqlite, None, &rules, 9, || false, |found| {
+            assert_eq!(found.kind.as_str(), "expired_lock", "{found:?}");
+        }).unwrap();
+        prop_assert!(both.misses.load(Ordering::SeqCst) > 0, "use cases ran twice");
+        both.memory.stop();
+    }
+}
