@@ -1,4 +1,4 @@
-//! The door: whatever a stranger does costs the stranger, and nobody else.
+//! Hostile and slow clients: each affects only its own connection.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Whoever waits, waits at the door: requests that are answered later, by one response or by pieces.
+//! Requests that are answered later, with one response or with pieces.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -117,7 +117,7 @@ fn ask(server: &Server, name: &str, version: &str) -> Raw {
 }
 
 #[test]
-fn a_held_request_is_answered_when_its_ticket_is_used_and_not_before() {
+fn a_held_request_is_answered_when_its_responder_is_used_and_not_before() {
     let server = server();
     let mut waits = ask(&server, "one", "1.1");
     let one = ticket("one");
@@ -136,7 +136,7 @@ fn a_held_request_is_answered_when_its_ticket_is_used_and_not_before() {
 }
 
 #[test]
-fn a_ticket_that_is_forgotten_answers_500() {
+fn a_responder_that_is_dropped_answers_500() {
     let server = server();
     let answer = server.client().try_request("GET", "/forgets", &[], b"").unwrap();
     answer.refused(500, "internal");
@@ -210,7 +210,7 @@ fn head_gets_the_head_of_a_stream_and_no_more() {
 }
 
 #[test]
-fn whoever_has_the_ticket_is_told_at_once_that_the_client_is_gone() {
+fn the_owner_of_the_responder_is_told_at_once_that_the_client_is_gone() {
     let server = server();
     for (name, begun) in [("gone", false), ("gone-reading", true)] {
         let mut connection = ask(&server, name, "1.1");
@@ -236,7 +236,7 @@ fn whoever_has_the_ticket_is_told_at_once_that_the_client_is_gone() {
 }
 
 #[test]
-fn one_who_went_away_before_the_ticket_was_made_is_gone_too() {
+fn a_client_that_went_away_early_is_gone_too() {
     let server = server();
     for round in 0..50 {
         let name = format!("early-{round}");
