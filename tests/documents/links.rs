@@ -7,7 +7,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Markdown pages, by their path from the root of the repository.
+/// The Markdown pages, by their path from the root of the repository. The changelog names pages of older versions.
 fn pages() -> Vec<PathBuf> {
     let files = |folder: &str| {
         let folder = folder.to_owned();
@@ -18,6 +18,7 @@ fn pages() -> Vec<PathBuf> {
     };
     let mut pages: Vec<_> = files(".").chain(files("docs")).chain(files("clients/js")).collect();
     pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.retain(|page| page != Path::new("CHANGELOG.md"));
     pages.sort();
     pages
 }

@@ -179,10 +179,5 @@ fn reference(document: &Value) -> String {
 
 #[test]
 fn the_api_reference_is_that_of_the_openapi_document() {
-    let expected = reference(&openapi::document(AuthMode::Token));
-    let made = concat!(env!("CARGO_TARGET_TMPDIR"), "/api.md");
-    if super::read("docs/api.md") != expected {
-        std::fs::write(made, &expected).unwrap();
-        panic!("docs/api.md is out of date: cp {made} docs/api.md");
-    }
+    super::is_up_to_date("docs/api.md", &reference(&openapi::document(AuthMode::Token)));
 }

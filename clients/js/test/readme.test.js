@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -9,41 +12,51 @@ import { Server, browser } from './server.js';
 
 const HERE = fileURLToPath(new URL('..', import.meta.url));
 
-test('the page of the README does what it says', async () => {
-  const readme = await readFile(new URL('../../../README.md', import.meta.url), 'utf8');
-  const [, code] = /```js\n([^`]*)```/.exec(readme) ?? [];
-  const [, html] = /```html\n([^`]*)```/.exec(readme) ?? [];
+const read = (name) => readFile(new URL('../../../' + name, import.meta.url), 'utf8');
+
+/** @param {string} text @param {string} language */
+const blocks = (text, language) => [...text.matchAll(new RegExp('```' + language + '\\n([\\s\\S]*?)```', 'g'))].map(([, block]) => block);
+
+/** A page of an app, for Alice, and what the browser complained about. `answer` answers what the page asks its back end.
+ * @param {import('playwright-core').Browser} chromium @param {string} url @param {string} html
+ * @param {(request: import('playwright-core').Request, path: string) => Promise<object> | object} answer */
+async function open(chromium, url, html, answer) {
+  const context = await chromium.newContext();
+  // On the server's own origin, since a browser lets no other page call this machine unasked.
+  await context.route(/\/(app|lock-token|documents\/.*)$/, async (route) => {
+    const path = new URL(route.request().url()).pathname;
+    const body = html.replaceAll('http://127.0.0.1:7311', url).replace('</title>', '</title><link rel="icon" href="data:,">');
+    return route.fulfill(path === '/app' ? { contentType: 'text/html', body } : await answer(route.request(), path));
+  });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  page.on('pageerror', (error) => complaints.push(error.message));
+  await page.goto(url + '/app');
+  return {
+    page, complaints,
+    until: (isReadOnly) => page.waitForFunction((is) => document.querySelector('#text').readOnly === is, isReadOnly),
+    says: (text) => page.locator('#said', { hasText: text }).waitFor(),
+    shows: (text) => page.waitForFunction((text) => document.querySelector('#text').value === text, text),
+  };
+}
+
+test('the page of the README does what it says, in 25 lines at most', async () => {
+  const readme = await read('README.md');
+  const [[code], [html]] = [blocks(readme, 'js'), blocks(readme, 'html')];
   assert.ok(code.includes('new WorkspaceLock') && html.includes('readonly'));
+  assert.ok(code.trimEnd().split('\n').length <= 25);
   const server = await Server.start();
   const chromium = await browser();
   try {
-    const context = await chromium.newContext();
     const asked = [];
     let [body, status] = ['the workshop is on Thursday', 200];
-    // The app's own pages: on the same origin, since a browser lets no other page call this machine unasked.
-    await context.route(/\/(app|documents\/.*)$/, (route) => {
-      const request = route.request();
-      const path = new URL(request.url()).pathname;
-      if (path === '/app') {
-        const script = code.replaceAll('http://127.0.0.1:7311', server.url);
-        const page = `<!doctype html><title>An app</title><link rel="icon" href="data:,">${html}<script type="module">${script}</script>`;
-        return route.fulfill({ contentType: 'text/html', body: page });
-      }
+    const { page, complaints, until, says } = await open(chromium, server.url, `<!doctype html><title>An app</title>${html}<script type="module">${code}</script>`, (request, path) => {
       if (request.method() === 'PUT' && status === 200) body = request.postData();
       asked.push([request.method(), path, request.headers()['x-lock-fence'], request.postData()]);
-      return route.fulfill({ status, contentType: 'text/plain', body: request.method() === 'PUT' ? '' : body });
+      return { status, contentType: 'text/plain', body: request.method() === 'PUT' ? '' : body };
     });
-    const page = await context.newPage();
-    const complaints = [];
-    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
-    page.on('pageerror', (error) => complaints.push(error.message));
-    await page.goto(server.url + '/app');
-    const until = (isReadOnly) => page.waitForFunction((is) => document.querySelector('#text').readOnly === is, isReadOnly);
-    const says = (text) => page.locator('#said', { hasText: text }).waitFor();
     await until(true);
-    // One can read along.
-    await page.waitForFunction((body) => document.querySelector('#text').value === body, body);
-    assert.deepEqual(asked.splice(0), [['GET', '/documents/design-42', undefined, null]]);
     await page.click('#edit');
     await until(false);
     const { lock } = await server.ask('bob', 'GET', '/api/v1/workspaces/design-42/lock');
@@ -64,7 +77,6 @@ test('the page of the README does what it says', async () => {
     await page.click('#save');
     await says('Somebody else has begun to edit.');
     status = 200;
-    await page.fill('#text', 'typed and not saved');
     // Somebody else takes over: the text can be read, and nothing is saved.
     const taken = await server.acquire('bob', 'design-42', { force: true });
     await until(true);
@@ -72,25 +84,106 @@ test('the page of the README does what it says', async () => {
     await page.evaluate(() => document.querySelector('#save').click());
     await says('nothing is saved');
     assert.equal(asked.length, 3);
-    // What he saved is what she begins with when she has it again.
+    // What he saved is what she begins with when she has it again. A text that cannot be loaded is not edited.
     body = 'what bob saved';
+    status = 500;
     await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/release', { fence: taken.lock.fence });
+    await page.keyboard.press('Escape');
+    await page.click('#edit');
+    await says('Failed: 500');
+    await until(true);
+    status = 200;
+    await server.acquire('bob', 'design-42', { force: true }).then(({ lock: { fence } }) => server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/release', { fence }));
     await page.keyboard.press('Escape');
     await page.click('#edit');
     await until(false);
     assert.equal(await page.inputValue('#text'), body);
-    // What she had typed is offered beside it.
-    await page.locator('lockhouse-dialog').getByText('typed and not saved').waitFor();
-    await page.getByRole('button', { name: 'Use my text' }).click();
-    assert.equal(await page.inputValue('#text'), 'typed and not saved');
-    // Somebody asks: it is saved before it is handed over.
-    await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/knock');
-    await page.getByRole('button', { name: 'Save and hand over' }).click();
-    await until(true);
-    assert.equal(body, 'typed and not saved');
   } finally {
     await chromium.close();
     await server.stop();
+  }
+});
+
+test('the page of docs/browser.md and the back end of docs/back-end.md do what they say', async () => {
+  const [html] = blocks(await read('docs/browser.md'), 'html');
+  const [locks, documents, app] = blocks(await read('docs/back-end.md'), 'python');
+  assert.ok(html.includes('new Draft') && locks.includes('def has_lock') && documents.includes('def begin') && app.includes('class App'));
+  const server = await Server.start({ LOCKHOUSE_AUTH_MODE: 'token' });
+  const chromium = await browser();
+  const folder = await mkdtemp(join(tmpdir(), 'lockhouse-app-'));
+  let python;
+  try {
+    const serve = 'ThreadingHTTPServer(("127.0.0.1", 3000), App).serve_forever()';
+    assert.ok(app.includes(serve));
+    const files = {
+      'locks.py': locks, 'documents.py': documents, 'index.html': html,
+      'app.py': app.replace(serve, 'server = ThreadingHTTPServer(("127.0.0.1", 0), App)\nprint(server.server_port, flush=True)\nserver.serve_forever()'),
+    };
+    for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+    const token = await server.run('token', 'create', '--scope', 'service', '--name', 'the app');
+    python = spawn('python3', ['app.py'], { cwd: folder, env: { ...process.env, LOCKHOUSE: server.url, LOCKHOUSE_TOKEN: token }, stdio: ['ignore', 'pipe', 'ignore'] });
+    const [port] = await once(createInterface(python.stdout), 'line');
+    /** As somebody who is signed in to the app. */
+    const ask = async (user, method, path, fence, body) => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`, { method, body, headers: { Cookie: 'user=' + user, ...(fence && { 'X-Lock-Fence': String(fence) }) } });
+      return { status: response.status, body: await response.text() };
+    };
+    const DOCUMENT = '/documents/design-42';
+    const stored = async () => (await ask('bob', 'GET', DOCUMENT)).body;
+    const { body: bobs } = await ask('bob', 'POST', '/lock-token');
+    /** Bob, past the browser. */
+    const bob = async (action, body) => {
+      const headers = { Authorization: 'Bearer ' + bobs, 'Content-Type': 'application/json' };
+      return (await fetch(`${server.url}/api/v1/workspaces/design-42/lock${action}`, { method: 'POST', headers, body: JSON.stringify(body) })).json();
+    };
+    assert.equal((await ask('alice', 'GET', '/')).body, html);
+    const { page, complaints, until, says, shows } = await open(chromium, server.url, html, async (request, path) => {
+      const { status, body } = await ask('alice', request.method(), path, request.headers()['x-lock-fence'], request.postData() ?? undefined);
+      return { status, contentType: 'text/plain', body };
+    });
+    // One can read along.
+    await shows('The workshop is on Thursday.');
+    await until(true);
+    await page.click('#edit');
+    await until(false);
+    await page.fill('#text', 'It is on Friday.');
+    await page.click('#save');
+    await assert.doesNotReject(async () => { while ((await stored()) !== 'It is on Friday.') await page.waitForTimeout(20); });
+    assert.deepEqual(complaints, []);
+    await page.fill('#text', 'typed and not saved');
+    const held = await page.evaluate(() => document.querySelector('#dialog').lock.fence);
+    // Somebody else takes over. Before he has saved anything, what was on its way with the old fence is refused.
+    const taken = await bob('', { force: true });
+    await until(true);
+    await page.getByRole('dialog').getByText('Bob').first().waitFor();
+    await page.evaluate(() => document.querySelector('#save').click());
+    await says('nothing is saved');
+    assert.deepEqual(await ask('bob', 'POST', DOCUMENT + '/open', taken.lock.fence), { status: 200, body: 'It is on Friday.' });
+    assert.equal((await ask('alice', 'PUT', DOCUMENT, held, 'late')).status, 409);
+    assert.equal((await ask('alice', 'POST', DOCUMENT + '/open', held)).status, 409);
+    // A fence that somebody made up is not believed, nor is that of somebody else's lock, nor none.
+    for (const fence of [Number.MAX_SAFE_INTEGER, taken.lock.fence + 1, '1e9', undefined]) assert.equal((await ask('alice', 'PUT', DOCUMENT, fence, 'made up')).status, 409, String(fence));
+    assert.equal(await stored(), 'It is on Friday.');
+    assert.equal((await ask('bob', 'PUT', DOCUMENT, taken.lock.fence, 'what bob saved')).status, 200);
+    // What he saved is what she begins with when she has it again. What she had typed is offered beside it.
+    await bob('/release', { fence: taken.lock.fence });
+    await page.keyboard.press('Escape');
+    await page.click('#edit');
+    await until(false);
+    await shows('what bob saved');
+    await page.locator('lockhouse-dialog').getByText('typed and not saved').waitFor();
+    await page.getByRole('button', { name: 'Use my text' }).click();
+    await shows('typed and not saved');
+    // Somebody asks: it is saved before it is handed over.
+    await bob('/knock', {});
+    await page.getByRole('button', { name: 'Save and hand over' }).click();
+    await until(true);
+    assert.equal(await stored(), 'typed and not saved');
+  } finally {
+    python?.kill();
+    await chromium.close();
+    await server.stop();
+    await rm(folder, { recursive: true });
   }
 });
 
@@ -114,7 +207,7 @@ test("the component of the client's README is right for TypeScript, and does wha
     const main = `
       import { createRoot } from 'react-dom/client';
       import { Editor } from './editor.tsx';
-      createRoot(document.getElementById('app')).render(<Editor id="design-42" />);`;
+      createRoot(document.getElementById('app')).render(<Editor id="design-42" saved="the workshop is on Monday" />);`;
     const { outputFiles: [{ text: script }] } = await build({
       stdin: { contents: main, loader: 'jsx', resolveDir: folder },
       bundle: true, write: false, jsx: 'automatic', format: 'esm', define: { 'process.env.NODE_ENV': '"development"' },
@@ -133,9 +226,9 @@ test("the component of the client's README is right for TypeScript, and does wha
     });
     const page = await context.newPage();
     await page.goto(server.url + '/app');
-    await page.waitForFunction(() => document.querySelector('textarea')?.value === 'the workshop is on Thursday');
     const until = (isReadOnly) => page.waitForFunction((is) => document.querySelector('textarea')?.readOnly === is, isReadOnly);
     await until(true);
+    assert.equal(await page.inputValue('textarea'), 'the workshop is on Monday');
     await page.click('text=Edit');
     await until(false);
     assert.equal(await page.inputValue('textarea'), 'the workshop is on Thursday');

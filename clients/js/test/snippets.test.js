@@ -15,21 +15,16 @@ import tseslint from 'typescript-eslint';
 /** What the documents show is right for TypeScript, and for the linter that React's beginners have. */
 
 const HERE = fileURLToPath(new URL('..', import.meta.url));
-const DOCUMENTS = ['../../README.md', '../../docs/in-your-app.md', 'README.md'];
+const DOCUMENTS = ['../../README.md', '../../docs/browser.md', 'README.md'];
 const OPTIONS = { target: 'es2022', module: 'esnext', moduleResolution: 'bundler', strict: true, noEmit: true, types: [], lib: ['ES2023', 'DOM', 'DOM.Iterable'] };
 // As in the starter of Vite for React with TypeScript.
 const VITE = { jsx: 'react-jsx', verbatimModuleSyntax: true, moduleDetection: 'force', noUnusedLocals: true, noUnusedParameters: true, noFallthroughCasesInSwitch: true };
 
 /** What the pages of the documents have: elements with an id are variables. */
 const PAGE = `
-  declare const editor: HTMLTextAreaElement, text: HTMLTextAreaElement, said: HTMLElement;
-  declare const edit: HTMLButtonElement, save: HTMLButtonElement, editButton: HTMLButtonElement;
+  declare const text: HTMLTextAreaElement, said: HTMLElement, edit: HTMLButtonElement, save: HTMLButtonElement;
   declare const dialog: import('lockhouse/dialog').LockhouseDialog;
-  declare const client: import('lockhouse').Lockhouse, lock: import('lockhouse').WorkspaceLock;
-  declare function keptToken(): Promise<string>;
-  declare function load(): Promise<string>;
-  declare function store(): Promise<void>;
-  declare function tell(text: string): void;`;
+  declare function keptToken(): Promise<string>;`;
 
 /** Where `lockhouse` is this package. */
 let folder;
@@ -74,7 +69,7 @@ async function compiles(name, files, options) {
 
 test('what the documents show compiles', async () => {
   const found = await snippets();
-  assert.ok(found.length >= 5, JSON.stringify(found.map(({ name }) => name)));
+  assert.deepEqual(found.map(({ kind }) => kind), ['js', 'js', 'js', 'tsx'], JSON.stringify(found.map(({ name }) => name)));
   const files = (isScript) => Object.fromEntries(found.filter(({ kind }) => (kind === 'js') === isScript).map(({ name, kind, code }) => {
     const local = code.replaceAll(/'http[^']*\/client\/(index|dialog|draft)\.js'/g, (_, file) => (file === 'index' ? "'lockhouse'" : `'lockhouse/${file}'`));
     return [`${name}.${kind}`, local + '\nexport {};'];
