@@ -160,10 +160,25 @@ impl Files {
     /// # Errors
     /// [`Error::Stopping`] when they are not, and from then on.
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), Error> {
+        let looked = self.look(connection);
+        self.conclude(looked)
+    }
+
+    /// Whether the log is whole: what was cut from it would be grown over by the next commit. To be called before that; all
+    /// else is checked after it, and before it is answered.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn check_log(&mut self) -> Result<(), Error> {
+        let looked = self.look_at_log();
+        self.conclude(looked)
+    }
+
+    fn conclude(&mut self, looked: io::Result<Option<String>>) -> Result<(), Error> {
         if self.health.is_gone() {
             return Err(Error::Stopping);
         }
-        let what = match self.look(connection) {
+        let what = match looked {
             Ok(None) => {
                 self.cannot_look = false;
                 return Ok(());
@@ -206,14 +221,25 @@ impl Files {
                 Err(error) => return Err(error),
             }
         }
-        // Another program may be changing both just now.
-        if !(0..LOOKS).try_fold(false, |whole, _| Ok::<_, io::Error>(whole || self.has_whole_log()?))? {
-            return Ok(Some(format!("{} was cut or changed", self.log.path.display())));
+        let log = self.look_at_log()?;
+        if log.is_some() {
+            return Ok(log);
         }
         if self.on_disk.is_none() || self.see()? == self.on_disk {
             return Ok(None);
         }
         self.look_closer(connection)
+    }
+
+    /// Returns what has happened to the log, if anything has.
+    fn look_at_log(&self) -> io::Result<Option<String>> {
+        // Another program may be changing log and index just now.
+        for _ in 0..LOOKS {
+            if self.has_whole_log()? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(format!("{} was cut or changed", self.log.path.display())))
     }
 
     /// Whether the log has what its index says that it has: its beginning, and as many pages. SQLite writes the log first,

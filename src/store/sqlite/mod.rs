@@ -267,8 +267,7 @@ impl Engine for Sqlite {
             // The last one could not even be rolled back.
             self.connection.execute_batch("ROLLBACK")?;
         }
-        // What was cut from the log in between would be grown over.
-        self.files.check(&self.connection)?;
+        self.files.check_log()?;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let outcome = self.inside(work);
         // Some errors have rolled back already (a full disk, say).
