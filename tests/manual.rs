@@ -5,9 +5,10 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use common::docs::read;
 use common::process::lockhouse;
 use lockhouse::domain::handoff::MOST_KNOCKS;
 use lockhouse::domain::{
@@ -17,11 +18,6 @@ use lockhouse::domain::{
 /// The address of the pages, where the server listens by default.
 const SHOWN: &str = "127.0.0.1:7311";
 const END: &str = "--- the end of a command ---";
-
-fn read(page: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
-    fs::read_to_string(path).unwrap()
-}
 
 /// `bash` in `directory`, with `lockhouse` on its path.
 fn bash(directory: &Path) -> Command {

@@ -1,12 +1,16 @@
 //! What is in `packaging/` and on the page about operation: alert rules, dashboard, scrape settings, units of systemd.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use common::docs::blocks;
+use common::process::is_missing;
 use lockhouse::error::Limit;
 use lockhouse::metrics::Metrics;
 use serde_json::Value;
@@ -17,16 +21,6 @@ fn path(name: &str) -> PathBuf {
 
 fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
-}
-
-/// Whether a program is not on this machine; `.ci/run` installs it.
-fn is_missing(program: &str) -> bool {
-    let missing = Command::new(program).arg("--version").output().is_err();
-    assert!(!missing || std::env::var_os("CI").is_none(), "{program} is missing in CI");
-    if missing {
-        eprintln!("skipped: {program} is not installed");
-    }
-    missing
 }
 
 fn promtool(arguments: &[&str], file: &Path) -> Output {
@@ -83,8 +77,7 @@ fn promtool_accepts_the_rules_the_scrape_settings_and_the_queries_of_the_dashboa
         path
     };
     let token = file("token", String::new());
-    let page = read("docs/operation.md");
-    let settings = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let settings = blocks("operation.md", "yaml").remove(0);
     let settings = settings
         .replace("/etc/prometheus/lockhouse-alerts.yml", path("packaging/alerts.yml").to_str().unwrap())
         .replace("/etc/prometheus/lockhouse.token", token.to_str().unwrap());

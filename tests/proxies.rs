@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::Server;
-use common::process::lockhouse;
+use common::docs::{block_with, blocks, with};
+use common::process::{is_missing, lockhouse};
 use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
 use lockhouse::api::problem::Problem;
@@ -28,47 +29,11 @@ use lockhouse::auth::Scope;
 use lockhouse::config::{self, AuthMode, Listen, Sources};
 use serde_json::{Value, json};
 
-/// The blocks of this language on a page of `docs`.
-fn blocks(page: &str, language: &str) -> Vec<String> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
-    let page = fs::read_to_string(path).unwrap();
-    let fence = format!("```{language}\n");
-    page.split(&fence).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
-}
-
-/// The first of them.
-fn block(page: &str, language: &str) -> String {
-    blocks(page, language).swap_remove(0)
-}
-
-/// The settings of nginx on a page, with what is ours for what is shown.
-fn page_with(page: &str, ours: &[(&str, &str)]) -> String {
-    with(block(page, "nginx"), ours)
-}
-
-fn with(mut settings: String, ours: &[(&str, &str)]) -> String {
-    for (shown, ours) in ours {
-        assert!(settings.contains(shown), "{shown} is not on the page");
-        settings = settings.replace(shown, ours);
-    }
-    settings
-}
-
 /// nginx, and all that it needs, in a directory of its own.
 struct Nginx {
     child: Child,
     directory: PathBuf,
     port: u16,
-}
-
-/// Whether nginx is on this machine; `.ci/run` installs it.
-fn is_missing() -> bool {
-    let missing = Command::new("nginx").arg("-v").output().is_err();
-    assert!(!missing || std::env::var_os("CI").is_none(), "nginx is missing in CI");
-    if missing {
-        eprintln!("skipped: nginx is not installed");
-    }
-    missing
 }
 
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -86,8 +51,9 @@ impl Nginx {
         fs::write(at("users"), ["alice", "root", "Zoë"].map(|user| format!("{user}:{password}")).concat())
             .unwrap();
         Self::with_tls(directory, |port| {
-            page_with(
+            block_with(
                 "operation.md",
+                "nginx",
                 &[
                     ("/run/lockhouse/lockhouse.sock", &at("lockhouse.sock")),
                     ("443", &format!("127.0.0.1:{port}")),
@@ -176,7 +142,8 @@ impl Drop for Nginx {
 fn settings(page: &str, directory: &Path) -> PathBuf {
     let socket = directory.join("lockhouse.sock").to_string_lossy().into_owned();
     let file = directory.join("lockhouse.toml");
-    fs::write(&file, block(page, "toml").replace("/run/lockhouse/lockhouse.sock", &socket)).unwrap();
+    fs::write(&file, blocks(page, "toml").swap_remove(0).replace("/run/lockhouse/lockhouse.sock", &socket))
+        .unwrap();
     file
 }
 
@@ -192,7 +159,7 @@ fn the_settings_of_the_page_can_be_used() {
 
 #[test]
 fn the_page_of_nginx_gives_tls_http_2_and_the_clients_own_address() {
-    if is_missing() {
+    if is_missing("nginx") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -290,7 +257,7 @@ fn says(stream: &Stream, reader: &mut BufReader<ChildStdout>, event: &str) {
 
 #[test]
 fn events_come_through_nginx_as_they_happen() {
-    if is_missing() {
+    if is_missing("nginx") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -322,7 +289,7 @@ fn events_come_through_nginx_as_they_happen() {
 
 #[test]
 fn the_pages_of_an_app_call_a_host_of_lockhouses_own_or_a_path_of_the_apps() {
-    if is_missing() {
+    if is_missing("nginx") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -416,7 +383,7 @@ fn app() -> (u16, Arc<Mutex<Vec<String>>>) {
 
 #[test]
 fn through_the_gate_a_write_passes_with_the_live_fence_only() {
-    if is_missing() {
+    if is_missing("nginx") {
         return;
     }
     let server = Server::with(|config| config.auth.mode = AuthMode::Token);
@@ -425,8 +392,9 @@ fn through_the_gate_a_write_passes_with_the_live_fence_only() {
     let (app, asked) = app();
     let directory = tempfile::tempdir().unwrap();
     let nginx = Nginx::run(directory.path(), |port| {
-        page_with(
+        block_with(
             "gate.md",
+            "nginx",
             &[
                 ("127.0.0.1:7311", &server.address().to_string()),
                 ("127.0.0.1:8000", &format!("127.0.0.1:{app}")),

@@ -15,6 +15,7 @@
 pub mod client;
 pub mod contract;
 pub mod disk;
+pub mod docs;
 pub mod load;
 pub mod process;
 pub mod raw;

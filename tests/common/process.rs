@@ -25,6 +25,16 @@ pub fn lockhouse() -> Command {
     command
 }
 
+/// Whether a program is not on this machine, with a line that says so. In CI there are all: `.ci/run` installs them.
+pub fn is_missing(program: &str) -> bool {
+    let missing = Command::new(program).arg("--version").output().is_err();
+    assert!(!missing || std::env::var_os("CI").is_none(), "{program} is missing in CI");
+    if missing {
+        eprintln!("skipped: {program} is not installed");
+    }
+    missing
+}
+
 /// libfaketime; `None`, with a line that says so, where the machine does not have it. In CI there is one.
 pub fn faketime_library() -> Option<String> {
     let files = "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1";
