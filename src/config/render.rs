@@ -34,7 +34,7 @@ pub fn page() -> String {
          `--config FILE` names, in this order of precedence. `lockhouse check` prints the settings in force. A setting that\n\
          does not exist and a value that cannot be used are refused at the start. In an environment variable a list is\n\
          written with commas between its entries.\n\n\
-         This page is made from the code, as [config.example.toml](../config.example.toml) is.\n",
+         This page is made from the code, as `config.example.toml` is.\n",
     );
     for (section, settings) in sections() {
         let _ = writeln!(text, "\n## [{section}]");
