@@ -96,6 +96,10 @@ CREATE TABLE knocks (
     message        TEXT,
     -- When they knocked or, for those that were declined, when that was: they cannot knock again just now.
     at             INTEGER NOT NULL,
+    -- How long the credentials of the one who knocked are good: as long as the token with this hash, or until this wall
+    -- time. Both are NULL where nothing is known.
+    token_hash     BLOB,
+    good_until     INTEGER,
     PRIMARY KEY (workspace_id, place, user_id)
 ) STRICT, WITHOUT ROWID;
 

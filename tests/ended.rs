@@ -14,6 +14,7 @@ use lockhouse::config::Config;
 use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Author;
 use lockhouse::domain::handoff::{Ask, Asked};
+use lockhouse::domain::token::Lasts;
 use lockhouse::domain::waitlist::Limits;
 use lockhouse::domain::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
@@ -125,6 +126,7 @@ fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by
     let store = open(&path, &clock);
     acquire(&store, wish("w", "alice", 600_000), rules());
     let ask = Ask {
+        lasts: Lasts::Always,
         workspace_id: workspace("w"),
         user_id: UserId::parse("bob").unwrap(),
         name: None,
@@ -150,6 +152,7 @@ fn releasing_all_locks_of_a_user_includes_one_that_passes_to_them_while_nobody_l
     acquire(&store, wish("w", "alice", 600_000), rules());
     let bob = UserId::parse("bob").unwrap();
     let ask = Ask {
+        lasts: Lasts::Always,
         workspace_id: workspace("w"),
         user_id: bob.clone(),
         name: None,

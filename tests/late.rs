@@ -187,6 +187,36 @@ fn a_waiter_whose_credentials_have_ended_is_answered_401_and_the_next_in_line_ha
 }
 
 #[test]
+fn a_knock_is_not_granted_to_a_caller_whose_credentials_have_ended() {
+    for end in [End::RevokedBeside, End::RevokedThroughTheApi, End::TokenExpired, End::JwtExpired] {
+        let server = Server::with(|config| {
+            config.auth.mode = AuthMode::Jwt;
+            config.auth.jwt.secrets = vec![SECRET.to_owned()];
+            config.locks.rules.knock_grant_at_latest = None;
+        });
+        let mut bob = server.with_token(Scope::User, Some("bob"));
+        bob.acquire("w", &json!({})).expect(200);
+        for secret in [credentials(&server, end), server.token(Scope::User, Some("carol"))] {
+            let header = format!("Bearer {secret}");
+            let headers = [("Authorization", header.as_str())];
+            server.client().request("POST", &format!("{LOCK}/knock"), &headers, b"").expect(202);
+        }
+        let asks = |bob: &mut Client| bob.lock("w")["knock"]["user_id"].clone();
+        assert_eq!(asks(&mut bob), "alice", "{end:?}");
+        end_credentials(&server, end);
+        server.pass(30_000);
+        // The next who knocked is shown to the holder, who has the whole time to answer.
+        assert_eq!(
+            (&bob.lock("w")["locked_by_user_id"], asks(&mut bob)),
+            (&json!("bob"), json!("carol")),
+            "{end:?}"
+        );
+        server.pass(30_000);
+        assert_eq!(bob.lock("w")["locked_by_user_id"], "carol", "{end:?}");
+    }
+}
+
+#[test]
 fn one_whose_knock_was_declined_keeps_the_place_in_the_line() {
     let server = Server::start();
     let mut bob = server.user("bob");

@@ -183,6 +183,7 @@ impl Play {
             }
             Step::Knock(who) => {
                 let ask = Ask {
+                    lasts: Lasts::Always,
                     workspace_id: workspace(),
                     user_id: user(who),
                     name: None,

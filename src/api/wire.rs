@@ -98,7 +98,7 @@ impl<'a> KnockOut<'a> {
             let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
             let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
             let left = |at: Timestamp| at.since(now).max(0);
-            let Knock { user_id, name, session_id: _, message, knocked_at } = knock;
+            let Knock { user_id, name, session_id: _, message, knocked_at, lasts: _ } = knock;
             Self {
                 user_id: user_id.as_str(),
                 name: name.as_ref().map(DisplayName::as_str),

@@ -43,6 +43,12 @@ pub(super) fn apply_due(
         forget_strangers(set, &mut lock, rules)?;
         let wish = match lock.knocks.pending.first() {
             Some(knock) if lock.due_at() <= set.now() => {
+                if !waitlist::are_good(set, &knock.lasts)? {
+                    let user_id = knock.user_id.clone();
+                    lock.knocks.forget(&user_id, rules, set.now());
+                    set.put_knocks(&lock)?;
+                    continue;
+                }
                 waitlist::wish(set, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
             }
             Some(_) | None => None,

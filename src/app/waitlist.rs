@@ -136,12 +136,16 @@ fn tell_if_fit(
 /// Why the lock cannot become that of somebody who waits for it.
 fn unfit(set: &WorkingSet<'_>, waiter: &Waiter, rules: &Rules) -> Result<Option<Error>, Error> {
     let Acquire { workspace_id, user_id, .. } = &waiter.request;
-    let has_good_credentials = match &waiter.lasts {
+    Ok(line::unfit(are_good(set, &waiter.lasts)?, is_allowed(&**set, workspace_id, user_id, rules)?))
+}
+
+/// Whether credentials are still good.
+pub(super) fn are_good(set: &WorkingSet<'_>, lasts: &Lasts) -> Result<bool, Error> {
+    Ok(match lasts {
         Lasts::Always => true,
         Lasts::Until(end) => set.wall() < *end,
         Lasts::AsLongAs(hash) => set.token(hash)?.is_some_and(|(token, _)| token.is_good(set.wall())),
-    };
-    Ok(line::unfit(has_good_credentials, is_allowed(&**set, workspace_id, user_id, rules)?))
+    })
 }
 
 /// A lock came free at `freed_at`, and goes to the next in line.

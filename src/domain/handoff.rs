@@ -6,6 +6,7 @@
 use super::access::{Privilege, Rules, SameUser};
 use super::event::{Ending, Lost};
 use super::rules::{Begins, Change, Decision, disposes, given, owns};
+use super::token::Lasts;
 use super::{
     Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Moment, Now, SessionId, UserId, WorkspaceId,
 };
@@ -53,6 +54,8 @@ pub struct Knock {
     pub message: Option<String>,
     /// When.
     pub knocked_at: Timestamp,
+    /// How long the credentials of the caller are good. A lock is not granted to a caller whose credentials have ended.
+    pub lasts: Lasts,
 }
 
 /// The holder kept the lock.
@@ -127,6 +130,8 @@ pub struct Ask {
     pub session_id: Option<SessionId>,
     /// What they say.
     pub message: Option<String>,
+    /// How long their credentials are good.
+    pub lasts: Lasts,
 }
 
 /// What became of an [`Ask`].
@@ -169,6 +174,7 @@ pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision
         knock.name = request.name.clone().or(knock.name.take());
         knock.session_id = request.session_id.clone().or(knock.session_id.take());
         knock.message = request.message.clone().or(knock.message.take());
+        knock.lasts = request.lasts.clone();
         return Decision { change: Change::Reword(lock.clone()), outcome: Asked::Heard(lock) };
     }
     if knocks.pending.len() + knocks.declined.len() >= MOST_KNOCKS {
@@ -180,6 +186,7 @@ pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision
         session_id: request.session_id.clone(),
         message: request.message.clone(),
         knocked_at: now,
+        lasts: request.lasts.clone(),
     };
     knocks.pending.push(knock);
     if knocks.pending.len() == 1 {

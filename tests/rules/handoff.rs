@@ -2,6 +2,7 @@
 
 use lockhouse::domain::handoff::{self, Ask, Asked, Replied, Reply};
 use lockhouse::domain::rules::Decision;
+use lockhouse::domain::token::Lasts;
 use lockhouse::time::Timestamp;
 
 use crate::model::Lease;
@@ -11,6 +12,7 @@ use crate::{Play, session, user, workspace};
 impl Play {
     pub fn knock(&mut self, by: Who, at: usize) {
         let request = Ask {
+            lasts: Lasts::Always,
             workspace_id: workspace(at),
             user_id: user(by.user),
             name: None,

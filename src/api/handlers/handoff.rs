@@ -30,6 +30,7 @@ pub fn knock(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let Call { caller, values, .. } = call;
     let actor = caller.actor();
     let request = Ask {
+        lasts: call.caller.lasts.clone(),
         workspace_id: values.workspace_id()?,
         user_id: call.user()?.clone(),
         name: call.display_name()?,

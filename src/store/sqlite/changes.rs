@@ -6,6 +6,7 @@ use super::row;
 use super::rows::Tables;
 use crate::domain::event::NewEvent;
 use crate::domain::member::{Member, Workspace};
+use crate::domain::token::Lasts;
 use crate::domain::token::{Hash, Scope, Token};
 use crate::domain::{DisplayName, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::Error;
@@ -94,14 +95,30 @@ impl Changes for Tables<'_> {
         self.update_lock(lock)?;
         self.delete_knocks(&lock.workspace_id)?;
         let mut insert = self.connection().prepare_cached(
-            "INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
         let workspace_id = lock.workspace_id.as_str();
         for declined in &lock.knocks.declined {
             let (nothing, user_id) = (None::<&str>, declined.user_id.as_str());
-            insert.execute(params![workspace_id, 0, user_id, nothing, nothing, nothing, declined.at.0])?;
+            insert.execute(params![
+                workspace_id,
+                0,
+                user_id,
+                nothing,
+                nothing,
+                nothing,
+                declined.at.0,
+                nothing,
+                nothing
+            ])?;
         }
         for (place, knock) in (1_i64..).zip(&lock.knocks.pending) {
+            let (token_hash, good_until) = match &knock.lasts {
+                Lasts::Always => (None, None),
+                Lasts::Until(wall) => (None, Some(wall.0)),
+                Lasts::AsLongAs(hash) => (Some(hash), None),
+            };
             insert.execute(params![
                 workspace_id,
                 place,
@@ -110,6 +127,8 @@ impl Changes for Tables<'_> {
                 knock.session_id.as_ref().map(SessionId::as_str),
                 knock.message,
                 knock.knocked_at.0,
+                token_hash,
+                good_until,
             ])?;
         }
         Ok(())

@@ -38,6 +38,8 @@ const STEPS: &[&str] = &[
      UPDATE locks SET shown_at = grant_at - 30000, grant_at_latest = grant_at + 270000 WHERE grant_at IS NOT NULL;",
     // `mark` stays the last column.
     "CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
+     ALTER TABLE knocks ADD COLUMN token_hash BLOB;
+     ALTER TABLE knocks ADD COLUMN good_until INTEGER;
      ALTER TABLE meta DROP COLUMN mark;
      ALTER TABLE meta ADD COLUMN opened_at INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';",

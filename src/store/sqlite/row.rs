@@ -7,6 +7,7 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::grace::Run;
 use crate::domain::handoff::{Declined, Knock, Knocks};
 use crate::domain::member::Workspace;
+use crate::domain::token::Lasts;
 use crate::domain::token::{Scope, Token};
 use crate::domain::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::Error;
@@ -74,7 +75,8 @@ pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock>
 fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::Result<Knocks> {
     let mut knocks = Knocks::default();
     let mut statement = connection.prepare_cached(
-        "SELECT place, user_id, user_name, session_id, message, at FROM knocks WHERE workspace_id = ?1 ORDER BY place, at",
+        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until FROM knocks
+         WHERE workspace_id = ?1 ORDER BY place, at",
     )?;
     let mut rows = statement.query([workspace_id.as_str()])?;
     while let Some(row) = rows.next()? {
@@ -88,6 +90,11 @@ fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::R
                 session_id: row.get::<_, Option<String>>(3)?.map(SessionId::trusted),
                 message: row.get(4)?,
                 knocked_at: at,
+                lasts: match (row.get(6)?, row.get::<_, Option<i64>>(7)?) {
+                    (Some(hash), _) => Lasts::AsLongAs(hash),
+                    (None, Some(until)) => Lasts::Until(WallTime(until)),
+                    (None, None) => Lasts::Always,
+                },
             });
         }
     }
