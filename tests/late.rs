@@ -191,8 +191,8 @@ fn a_knock_is_not_granted_to_a_caller_whose_credentials_have_ended() {
     for end in [End::RevokedBeside, End::RevokedThroughTheApi, End::TokenExpired, End::JwtExpired] {
         let server = Server::with(|config| {
             config.auth.mode = AuthMode::Jwt;
-            config.auth.jwt.secrets = vec![SECRET.to_owned()];
-            config.locks.rules.knock_grant_at_latest = None;
+            config.auth.jwt_secret = vec![SECRET.into()];
+            config.locks.knock_grant_at_latest = None;
         });
         let mut bob = server.with_token(Scope::User, Some("bob"));
         bob.acquire("w", &json!({})).expect(200);
