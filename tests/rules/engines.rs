@@ -11,6 +11,7 @@ use lockhouse::domain::event::Author;
 use lockhouse::domain::grace::{RestartGrace, Run};
 use lockhouse::domain::handoff::{Ask, Reply};
 use lockhouse::domain::member::{Member, Membership, Role};
+use lockhouse::domain::token::Lasts;
 use lockhouse::domain::waitlist::Limits;
 use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Release};
 use lockhouse::error::Error;
@@ -152,6 +153,7 @@ impl Both {
             }
             Step::Knock { by, at } => {
                 let request = Ask {
+                    lasts: Lasts::Always,
                     workspace_id: workspace(at),
                     user_id: user(by.user),
                     name: None,
