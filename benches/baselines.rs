@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockhouse::api;
+use lockhouse::api::operation::{Answer as Reply, Handler, Right, Route, Touches};
 use lockhouse::api::responder::Responder;
-use lockhouse::api::routes::{Answer as Reply, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::cli::serve::start_on;
 use lockhouse::config::Config;
 use lockhouse::time::Clock;
@@ -69,20 +69,7 @@ fn serve(address: &str, threads: usize, answer: impl Fn(&Request) -> (u16, Strin
 static HELD: Mutex<Vec<Responder>> = Mutex::new(Vec::new());
 
 const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
-    Route {
-        method: "GET",
-        path,
-        name: "bench",
-        summary: "",
-        about: "",
-        right: Right::Open,
-        handler,
-        query: &[],
-        body: BodyKind::None,
-        answer: (200, "application/json", "Status"),
-        problems: &[],
-        store,
-    }
+    Route::new("GET", path, "bench", handler).allow(Right::Open, store)
 }
 
 const DOOR: &[Route] = &[

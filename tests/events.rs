@@ -214,7 +214,7 @@ fn a_place_that_is_none_is_refused() {
     }
     let many = "workspace_id=w&".repeat(101);
     let problem = client.get(&format!("/api/v1/events?{many}")).refused(400, "invalid_request");
-    assert!(problem["detail"].as_str().unwrap().contains("100 times"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("at most 100"), "{problem}");
 }
 
 #[test]

@@ -11,10 +11,9 @@ mod common;
 use std::sync::Arc;
 
 use common::Server;
-use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
+use lockhouse::api::operation::{Answer, Call, Route};
 use lockhouse::api::problem::Problem;
-use lockhouse::api::routes::{Answer, BodyKind, Right, Route, Touches};
 use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 
@@ -40,20 +39,7 @@ fn fine(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
 }
 
 const fn route(path: &'static str, handler: fn(&Arc<Service>, &Call) -> Result<Answer, Problem>) -> Route {
-    Route {
-        method: "GET",
-        path,
-        name: "test",
-        summary: "",
-        about: "",
-        right: Right::Open,
-        handler,
-        query: &[],
-        body: BodyKind::None,
-        answer: (200, "application/json", "Status"),
-        problems: &[],
-        store: Touches::Nothing,
-    }
+    Route::new("GET", path, "test", handler)
 }
 
 static ROUTES: [Route; 4] = [

@@ -19,11 +19,10 @@ use std::time::Duration;
 use common::Server;
 use common::docs::{block_with, blocks, with};
 use common::process::{is_missing, lockhouse};
-use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
+use lockhouse::api::operation::{Answer, Call, Route};
 use lockhouse::api::problem::Problem;
 use lockhouse::api::responder::{Responder, Stream};
-use lockhouse::api::routes::{Answer, BodyKind, Right, Route, Touches};
 use lockhouse::app::Service;
 use lockhouse::auth::Scope;
 use lockhouse::config::{self, AuthMode, Listen, Sources};
@@ -232,20 +231,7 @@ fn hold(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     Ok(Answer::later(|reply| *TICKET.lock().unwrap() = Some(reply.park())))
 }
 
-static EVENTS: [Route; 1] = [Route {
-    method: "GET",
-    path: "/api/v1/events",
-    name: "test",
-    summary: "",
-    about: "",
-    right: Right::Open,
-    handler: hold,
-    query: &[],
-    body: BodyKind::None,
-    answer: (200, "text/event-stream", "Status"),
-    problems: &[],
-    store: Touches::Nothing,
-}];
+static EVENTS: [Route; 1] = [Route::new("GET", "/api/v1/events", "test", hold)];
 
 fn says(stream: &Stream, reader: &mut BufReader<ChildStdout>, event: &str) {
     assert!(stream.push(format!("data: {event}\n\n").as_bytes()));

@@ -14,12 +14,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::{Raw, Server};
-use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
+use lockhouse::api::operation::{Answer, Call, Handler, Right, Route, Touches};
 use lockhouse::api::outbox::BEHIND_BYTES;
 use lockhouse::api::problem::Problem;
 use lockhouse::api::responder::Responder;
-use lockhouse::api::routes::{Answer, BodyKind, Handler, Right, Route, Touches};
 use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 use lockhouse::events::piece::StreamChunk;
@@ -47,7 +46,7 @@ fn ticket(name: &str) -> Responder {
 }
 
 fn hold(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    let name = call.values.workspace_id()?.as_str().to_owned();
+    let name = call.path[0].1.clone();
     Ok(Answer::later(move |reply| put(&name, reply.park())))
 }
 
@@ -65,20 +64,7 @@ fn reads(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
 }
 
 const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
-    Route {
-        method: "GET",
-        path,
-        name: "test",
-        summary: "",
-        about: "",
-        right: Right::Open,
-        handler,
-        query: &[],
-        body: BodyKind::None,
-        answer: (200, "application/json", "Status"),
-        problems: &[],
-        store,
-    }
+    Route::new("GET", path, "test", handler).allow(Right::Open, store)
 }
 
 /// Closed while the readers are to be kept busy.
@@ -87,7 +73,7 @@ static GATE: Mutex<()> = Mutex::new(());
 static READ: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn behind_the_gate(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    READ.lock().unwrap().push(call.values.workspace_id()?.as_str().to_owned());
+    READ.lock().unwrap().push(call.path[0].1.clone());
     drop(GATE.lock());
     Ok(Answer::Now(said("read")))
 }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use common::{Client, Server};
-use lockhouse::api::routes::{ROUTES, Route};
+use lockhouse::api::operation::Route;
+use lockhouse::api::routes::ROUTES;
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::Takeover;

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Raw, Server};
-use lockhouse::api::dispatch::Call;
 use lockhouse::api::exchange::Response;
+use lockhouse::api::operation::{Answer, Call, Right, Route, Touches};
 use lockhouse::api::problem::Problem;
-use lockhouse::api::routes::{Answer, BodyKind, ROUTES, Right, Route, Touches};
+use lockhouse::api::routes::ROUTES;
 use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 use lockhouse::auth::Scope;
@@ -24,27 +24,14 @@ static GATE: Mutex<()> = Mutex::new(());
 /// How many of them are.
 static BUSY: Mutex<u32> = Mutex::new(0);
 
-fn slow(service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-    service.count_locks().map_err(|error| call.failed(&error))?;
+fn slow(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
+    service.count_locks()?;
     *BUSY.lock().unwrap() += 1;
     drop(GATE.lock());
     Ok(Answer::Now(Response::of(200, "text/plain", b"slow".to_vec())))
 }
 
-const SLOW: Route = Route {
-    method: "GET",
-    path: "/slow",
-    name: "slow",
-    summary: "",
-    about: "",
-    right: Right::Open,
-    handler: slow,
-    query: &[],
-    body: BodyKind::None,
-    answer: (200, "text/plain", "Status"),
-    problems: &[],
-    store: Touches::Reads,
-};
+const SLOW: Route = Route::new("GET", "/slow", "slow", slow).allow(Right::Open, Touches::Reads);
 
 #[test]
 fn while_all_readers_are_busy_heartbeats_go_through_and_everything_that_reads_waits() {

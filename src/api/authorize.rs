@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
-use super::dispatch::{App, body};
+use super::dispatch::App;
 use super::exchange::Request;
+use super::input;
+use super::operation::{Right, Route};
 use super::problem::{Code, Problem};
 use super::router::Matched;
-use super::routes::{BodyKind, Right, Route};
 use crate::auth::{Caller, Credentials, Effort, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
 use crate::error::{Error, Limit};
@@ -30,15 +31,12 @@ impl App {
         }
         let headers = &request.headers;
         // A beacon cannot have headers: its credentials stand in the body.
-        let body = match route.body {
-            BodyKind::Beacon(_) => body(route, request).ok(),
-            BodyKind::None | BodyKind::Json(_) => None,
-        };
+        let access_token = input::access_token(route.body, request).ok().flatten();
         let credentials = Credentials {
             user_id: headers.user_id.as_deref(),
             user_name: headers.user_name.as_deref(),
             authorization: headers.authorization.as_deref(),
-            access_token: body.as_ref().and_then(|body| body.text("access_token")),
+            access_token: access_token.as_deref(),
             asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
         };
         Some(self.auth.identify(&credentials, effort))
@@ -100,10 +98,8 @@ impl App {
             Refusal::Unauthenticated => self.unauthenticated(),
             Refusal::NotForThem => Problem::new(Code::Forbidden)
                 .detail("This token acts for its owner only: leave X-User-Id out."),
-            Refusal::NotRecalled(_) => {
-                Problem::of(&Error::Internal("a caller was not looked up".to_owned()), &request.id)
-            }
-            Refusal::Failed(error) => Problem::of(&error, &request.id),
+            Refusal::NotRecalled(_) => Error::Internal("a caller was not looked up".to_owned()).into(),
+            Refusal::Failed(error) => error.into(),
         })?;
         self.admit(route, &caller)?;
         Ok(caller)

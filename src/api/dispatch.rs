@@ -2,76 +2,17 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use super::authorize::{Identity, from};
 use super::exchange::{Request, Response};
-use super::fields::Values;
-use super::handlers::tokens::not_understood;
-use super::json;
-use super::pages;
-use super::parameters::PATH_PARAMETERS;
+use super::operation::{Answer, BodyKind, Call, GATE, Route};
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
 use super::responder::Responder;
 use super::router::{Matched, find};
-use super::routes::{Answer, BodyKind, GATE, Route};
+use super::{gate, input, pages};
 use crate::app::Service;
-use crate::auth::{Auth, Caller};
-use crate::domain::member::Need;
-use crate::domain::{DisplayName, UserId, WorkspaceId};
-use crate::error::Error;
-use crate::percent;
+use crate::auth::Auth;
 use crate::web::{Page, Pages};
-
-/// A call that was checked.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// The request's id.
-    pub request_id: String,
-    /// Who is calling.
-    pub caller: Caller,
-    /// What the path, the query and the body say.
-    pub values: Values,
-    /// `Last-Event-ID`: the last event that a follower has heard of.
-    pub last_event_id: Option<String>,
-    /// `X-Lock-Workspace` and `X-Lock-Fence`: what a proxy's sub-request is about.
-    pub lock: (Option<String>, Option<String>),
-}
-
-impl Call {
-    /// The caller, who is somebody where the route asks for [`Right::Lock`](super::routes::Right::Lock).
-    ///
-    /// # Errors
-    /// A 401 where it does not.
-    pub fn user(&self) -> Result<&UserId, Problem> {
-        self.caller.user_id.as_ref().ok_or_else(|| Problem::new(Code::Unauthenticated))
-    }
-
-    /// Whether the caller may do what they need on a workspace.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn may(&self, service: &Service, workspace_id: &WorkspaceId, need: Need) -> Result<(), Problem> {
-        service.may(&self.caller.actor(), workspace_id, need).map_err(|error| self.failed(&error))
-    }
-
-    /// What the caller is told of an error.
-    #[must_use]
-    pub fn failed(&self, error: &Error) -> Problem {
-        Problem::of(error, &self.request_id)
-    }
-
-    /// How the caller is shown: as their credentials say or, if those say nothing, as they say themselves.
-    ///
-    /// # Errors
-    /// A 400 that names the field.
-    pub fn display_name(&self) -> Result<Option<DisplayName>, Problem> {
-        let said = self.values.display_name()?;
-        let vouched_for = self.caller.name.clone();
-        Ok(if self.caller.is_named { vouched_for } else { said.or(vouched_for) })
-    }
-}
 
 /// What a request is answered with.
 pub struct App {
@@ -118,9 +59,9 @@ impl App {
     /// The refusal of any other, before anybody looks who sent it: it need not be kept until then.
     pub(super) fn drop_body(&self, request: &mut Request, named: &Matched) -> Result<(), Problem> {
         let refused = match named {
-            Matched::Route(route, _) if matches!(route.body, BodyKind::None) => body(route, request)
-                .err()
-                .map(|problem| if route.name == GATE { not_understood(&problem) } else { problem }),
+            Matched::Route(route, _) if route.body == BodyKind::None => {
+                input::body(route.body, request).err().map(|problem| not_understood(route, problem))
+            }
             Matched::Route(..) => return Ok(()),
             Matched::Page(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
         };
@@ -141,20 +82,16 @@ impl App {
             }
         };
         responder.is_for(route.name);
-        let call = match self.check(route, path, request, identity) {
-            Ok(call) => call,
-            Err(problem) if route.name == GATE && problem.status() == Code::InvalidRequest.status() => {
-                return responder.refuse(&not_understood(&problem));
+        let answer = self.check(route, path, request, identity).and_then(|call| {
+            if let Some(user_id) = &call.caller.user_id {
+                responder.is_by(user_id.as_str());
             }
-            Err(problem) => return responder.refuse(&problem),
-        };
-        if let Some(user_id) = &call.caller.user_id {
-            responder.is_by(user_id.as_str());
-        }
-        match (route.handler)(&self.service, &call) {
+            (route.handler)(&self.service, &call)
+        });
+        match answer {
             Ok(Answer::Now(response)) => responder.send(response),
             Ok(Answer::Later(promise)) => promise(responder),
-            Err(problem) => responder.refuse(&problem),
+            Err(problem) => responder.refuse(&not_understood(route, problem)),
         }
     }
 
@@ -210,70 +147,22 @@ impl App {
         self.cors_origins.iter().any(|allowed| allowed == origin).then_some(origin)
     }
 
-    fn check(
+    fn check<'a>(
         &self,
-        route: &Route,
+        route: &'a Route,
         path: Vec<(&'static str, String)>,
-        request: &Request,
+        request: &'a Request,
         identity: Identity,
-    ) -> Result<Call, Problem> {
+    ) -> Result<Call<'a>, Problem> {
         // A beacon's credentials stand in the body, which is read first.
-        let (body, caller) = match route.body {
-            BodyKind::Beacon(_) => {
-                let body = body(route, request).map_err(|problem| self.limited(request, problem))?;
-                (body, self.authenticate(route, request, identity)?)
-            }
-            BodyKind::None | BodyKind::Json(_) => {
-                let caller = self.authenticate(route, request, identity)?;
-                (body(route, request)?, caller)
-            }
-        };
-        let mut values = body.and(Values::from_query(&request.query, route.query)?)?;
-        for (name, text) in path {
-            if let Some(field) = PATH_PARAMETERS.iter().find(|field| field.name == name) {
-                let text = percent::decode(&text).ok_or_else(|| Problem::invalid(name, percent::RULE))?;
-                values = values.with_path(field.name, &text, &field.kind)?;
-            }
-        }
-        let last_event_id = request.headers.last_event_id.clone();
-        let lock = (request.headers.lock_workspace.clone(), request.headers.lock_fence.clone());
-        Ok(Call { request_id: request.id.clone(), caller, values, last_event_id, lock })
+        input::access_token(route.body, request).map_err(|problem| self.limited(request, problem))?;
+        let caller = self.authenticate(route, request, identity)?;
+        Ok(Call { request, route, routes: self.routes, path, caller })
     }
 }
 
-/// What the body says.
-pub(super) fn body(route: &Route, request: &Request) -> Result<Values, Problem> {
-    let bytes = &request.body;
-    let fields = route.body.fields();
-    if bytes.is_empty() {
-        return Values::from_object(Vec::new(), fields, "");
-    }
-    let takes_none = matches!(route.body, BodyKind::None);
-    if !takes_none {
-        media_type(route, request)?;
-    }
-    let empty = || Problem::invalid("body", "must be empty, or {}: this call takes none");
-    let raw: &RawValue = serde_json::from_slice(bytes).map_err(|error| {
-        if takes_none { empty() } else { Problem::invalid("body", &format!("cannot be read: {error}")) }
-    })?;
-    match json::object(raw, "")? {
-        Some(object) => Values::from_object(object, fields, ""),
-        None if takes_none => Err(empty()),
-        None => Err(Problem::invalid("body", "must be a JSON object")),
-    }
-}
-
-/// A body without a type is taken for JSON.
-fn media_type(route: &Route, request: &Request) -> Result<(), Problem> {
-    let Some(given) = &request.headers.content_type else { return Ok(()) };
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    let beacon = matches!(route.body, BodyKind::Beacon(_));
-    if essence.eq_ignore_ascii_case("application/json")
-        || (beacon && essence.eq_ignore_ascii_case("text/plain"))
-    {
-        return Ok(());
-    }
-    let takes = if beacon { "application/json or text/plain" } else { "application/json" };
-    Err(Problem::new(Code::UnsupportedMediaType)
-        .detail(format!("Send the body as JSON, with the header Content-Type: {takes}.")))
+/// The gate stays closed when it is asked what cannot be understood: a proxy would make an error of its own of a 400.
+fn not_understood(route: &Route, problem: Problem) -> Problem {
+    let closes = route.name == GATE && problem.status() == Code::InvalidRequest.status();
+    if closes { gate::closed(problem.sentence()) } else { problem }
 }

@@ -1,389 +1,343 @@
-//! What may come in: fields of a body, a query and a path, declared once, checked here, shown in the OpenAPI document.
+//! What the fields of requests and responses can be: how they are read, written and described.
 //!
-//! Nothing unknown gets through: a mistyped `tll_ms` is refused by its name, never silently ignored.
+//! Types of the domain get their JSON here, so that the domain knows nothing of it.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt;
 
-use super::checks::{Checked, from_json, from_text};
-use super::json::{Object, shown};
-use super::problem::Problem;
-use crate::domain::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
+use chrono::{DateTime, Timelike};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::input::COMPACT;
+use crate::app::invariants;
+use crate::auth::Scope;
+use crate::config::AuthMode;
+use crate::domain::event::EventType;
+use crate::domain::member::Role;
+use crate::domain::{
+    DisplayName, Fence, ID_BYTES, LFS_BYTES, METADATA_BYTES, NAME_BYTES, SESSION_BYTES, SessionId, UserId,
+    WorkspaceId,
+};
 use crate::error::Error;
-use crate::percent;
 use crate::time::{Ttl, WallTime};
 
 /// Greatest integer that every JSON reader keeps whole: 2^53 - 1 (RFC 8259 §6).
-pub const GREATEST: i64 = 9_007_199_254_740_991;
+const GREATEST: i64 = 9_007_199_254_740_991;
 
-/// One field.
+/// A whole number between two others.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<const LEAST: i64, const MOST: i64>(pub i64);
+
+/// Milliseconds that are left, or a number of things.
+pub type Count = Whole<0, GREATEST>;
+
+/// Most entries of a page.
+pub type Limit = Whole<1, 500>;
+
+/// Entries of a page of this length; 100 if the caller does not say.
+#[must_use]
+pub fn page_length(limit: Option<Limit>) -> usize {
+    limit.and_then(|limit| usize::try_from(limit.0).ok()).unwrap_or(100)
+}
+
+/// A text of up to so many bytes.
 #[derive(Debug)]
-pub struct Field {
-    /// Its name.
-    pub name: &'static str,
-    /// What it may be.
-    pub kind: Kind,
-    /// Whether it may be missing.
-    pub need: Need,
-    /// What it is for.
-    pub about: &'static str,
+pub struct Text<const MOST: usize>(pub String);
+
+impl<const MOST: usize> Text<MOST> {
+    /// The text; nothing if it is empty.
+    #[must_use]
+    pub fn not_empty(self) -> Option<String> {
+        Some(self.0).filter(|text| !text.is_empty())
+    }
 }
 
-/// Whether a field may be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// It must be there.
-    Required,
-    /// It may be missing, or `null`.
-    Optional,
-}
-
-/// What a field may be.
+/// The id of a token.
 #[derive(Debug)]
-pub enum Kind {
-    /// A text of 1 to so many bytes without control characters.
-    Identifier(usize),
-    /// A text of up to so many bytes.
-    Text(usize),
-    /// One of these texts.
-    Choice(&'static [&'static str]),
-    /// A whole number, between these two.
-    Integer(i64, i64),
-    /// `true` or `false`.
-    Boolean,
-    /// A JSON object of up to so many bytes, encoded without white space.
-    Object(usize),
-    /// Up to so many objects with these fields.
-    List(usize, &'static [Field]),
-    /// The id of a workspace.
-    Workspace,
-    /// Up to so many ids of workspaces, in a query whose parameter is given as often.
-    Workspaces(usize),
-    /// The id of a user.
-    User,
-    /// How somebody or something is shown. An empty one says nothing.
-    Name,
-    /// Some of these texts, in a query whose parameter is given as often.
-    Choices(&'static [&'static str]),
-    /// An instant of the wall clock (RFC 3339); milliseconds since 1970, rounded up.
-    Time,
-}
+pub struct TokenId(pub String);
 
-/// Fields that were checked, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Values(Vec<(&'static str, Checked)>);
+/// How somebody or something is shown. A name without a visible letter is given, and says nothing.
+#[derive(Debug)]
+pub struct Name(pub Option<DisplayName>);
 
-impl Values {
-    /// Checks a JSON object. `path` stands before the names in refusals.
-    ///
-    /// # Errors
-    /// A 400 that names the field.
-    pub fn from_object(object: Object<'_>, fields: &'static [Field], path: &str) -> Result<Self, Problem> {
-        let mut values = Self::default();
-        for (name, value) in object {
-            let field = known(&name, fields, path, "field")?;
-            if value.get() == "null" {
-                continue;
-            }
-            let checked = from_json(value, &field.kind, &format!("{path}{name}"))?;
-            values.0.push((field.name, checked));
-        }
-        values.complete(fields, path)
+/// A JSON object, encoded without white space.
+#[derive(Debug)]
+pub struct Metadata(pub String);
+
+/// A list of up to so many entries; in a query, a parameter that may be given as often.
+#[derive(Debug)]
+pub struct List<T, const MOST: usize>(pub Vec<T>);
+
+/// Reads a text.
+struct Parse<F>(&'static str, F);
+
+impl<T, F: FnOnce(&str) -> Result<T, Error>> Visitor<'_> for Parse<F> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
     }
 
-    /// Checks the pairs of a query.
-    ///
-    /// # Errors
-    /// A 400 that names the parameter.
-    pub fn from_query(query: &str, fields: &'static [Field]) -> Result<Self, Problem> {
-        let mut values = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decoded(name, "query")?;
-            let value = decoded(value, &name)?;
-            let field = known(&name, fields, "", "query parameter")?;
-            let checked = from_text(&value, &field.kind, &name)?;
-            if let Kind::Workspaces(most) = field.kind {
-                values.one_more(field.name, checked, most)?;
-                continue;
-            }
-            if let Kind::Choices(choices) = field.kind {
-                values.one_more(field.name, checked, choices.len())?;
-                continue;
-            }
-            if values.find(field.name).is_some() {
-                return Err(Problem::invalid(&name, "must be given once"));
-            }
-            values.0.push((field.name, checked));
-        }
-        values.complete(fields, "")
-    }
-
-    fn one_more(&mut self, name: &'static str, checked: Checked, most: usize) -> Result<(), Problem> {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, Checked::Several(several))) if several.len() == most => {
-                Err(Problem::invalid(name, &format!("may be given at most {most} times")))
-            }
-            Some((_, Checked::Several(several))) => {
-                several.extend(checked.into_text());
-                Ok(())
-            }
-            Some(_) | None => {
-                self.0.push((name, Checked::Several(checked.into_text().into_iter().collect())));
-                Ok(())
-            }
-        }
-    }
-
-    /// Adds what else the request says. What is said twice must be the same.
-    ///
-    /// # Errors
-    /// A 400 that names what is said differently.
-    pub fn and(mut self, others: Self) -> Result<Self, Problem> {
-        for (name, value) in others.0 {
-            match self.find(name) {
-                None => self.0.push((name, value)),
-                Some(before) if *before == value => {}
-                Some(_) => {
-                    return Err(Problem::invalid(name, "is given twice, and not the same"));
-                }
-            }
-        }
-        Ok(self)
-    }
-
-    /// Adds a path parameter.
-    ///
-    /// # Errors
-    /// A 400 that names it.
-    pub fn with_path(mut self, name: &'static str, text: &str, kind: &Kind) -> Result<Self, Problem> {
-        self.0.push((name, from_text(text, kind, name)?));
-        Ok(self)
-    }
-
-    fn complete(self, fields: &'static [Field], path: &str) -> Result<Self, Problem> {
-        for field in fields {
-            if field.need == Need::Required && self.find(field.name).is_none() {
-                return Err(Problem::invalid(&format!("{path}{}", field.name), "is missing"));
-            }
-        }
-        Ok(self)
-    }
-
-    fn find(&self, name: &str) -> Option<&Checked> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
-    }
-
-    /// A text.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<&str> {
-        match self.find(name) {
-            Some(Checked::Text(text) | Checked::Object(text)) => Some(text),
-            Some(Checked::Integer(_) | Checked::Boolean(_) | Checked::List(_) | Checked::Several(_))
-            | None => None,
-        }
-    }
-
-    /// A whole number.
-    #[must_use]
-    pub fn integer(&self, name: &str) -> Option<i64> {
-        match self.find(name) {
-            Some(Checked::Integer(number)) => Some(*number),
-            Some(
-                Checked::Text(_)
-                | Checked::Object(_)
-                | Checked::Boolean(_)
-                | Checked::List(_)
-                | Checked::Several(_),
-            )
-            | None => None,
-        }
-    }
-
-    /// The values of a parameter that may be given several times.
-    #[must_use]
-    pub fn several(&self, name: &str) -> &[String] {
-        match self.find(name) {
-            Some(Checked::Several(several)) => several,
-            Some(
-                Checked::Text(_)
-                | Checked::Object(_)
-                | Checked::Integer(_)
-                | Checked::Boolean(_)
-                | Checked::List(_),
-            )
-            | None => &[],
-        }
-    }
-
-    /// Whether it is `true`; missing is not.
-    #[must_use]
-    pub fn is_true(&self, name: &str) -> bool {
-        self.find(name) == Some(&Checked::Boolean(true))
-    }
-
-    /// The entries of a list; none when it is missing.
-    #[must_use]
-    pub fn list(&self, name: &str) -> &[Self] {
-        match self.find(name) {
-            Some(Checked::List(entries)) => entries,
-            Some(
-                Checked::Text(_)
-                | Checked::Object(_)
-                | Checked::Boolean(_)
-                | Checked::Integer(_)
-                | Checked::Several(_),
-            )
-            | None => &[],
-        }
-    }
-
-    /// `workspace_id`, which the route requires.
-    ///
-    /// # Errors
-    /// A 400 that names it when it is missing all the same.
-    pub fn workspace_id(&self) -> Result<WorkspaceId, Problem> {
-        WorkspaceId::parse(self.text("workspace_id").unwrap_or_default()).map_err(|error| refused(&error))
-    }
-
-    /// `user_id`.
-    ///
-    /// # Errors
-    /// A 400 that names it.
-    pub fn user_id(&self) -> Result<Option<UserId>, Problem> {
-        self.text("user_id").map(UserId::parse).transpose().map_err(|error| refused(&error))
-    }
-
-    /// Another field that names a user.
-    ///
-    /// # Errors
-    /// A 400 that names it.
-    pub fn user_in(&self, name: &str) -> Result<Option<UserId>, Problem> {
-        self.text(name).map(|text| UserId::parse_as(name, text)).transpose().map_err(|error| refused(&error))
-    }
-
-    /// An instant.
-    #[must_use]
-    pub fn instant(&self, name: &str) -> Option<WallTime> {
-        self.integer(name).map(WallTime)
-    }
-
-    /// `session_id`.
-    ///
-    /// # Errors
-    /// A 400 that names it.
-    pub fn session_id(&self) -> Result<Option<SessionId>, Problem> {
-        self.text("session_id").map(SessionId::parse).transpose().map_err(|error| refused(&error))
-    }
-
-    /// `name`.
-    ///
-    /// # Errors
-    /// A 400 that names it.
-    pub fn display_name(&self) -> Result<Option<DisplayName>, Problem> {
-        let name = self.text("name").map(DisplayName::parse).transpose();
-        name.map(Option::flatten).map_err(|error| refused(&error))
-    }
-
-    /// A fence.
-    #[must_use]
-    pub fn fence(&self, name: &str) -> Option<Fence> {
-        self.integer(name).map(Fence)
-    }
-
-    /// `ttl_ms`.
-    #[must_use]
-    pub fn ttl(&self) -> Option<Ttl> {
-        self.integer("ttl_ms").map(Ttl::from_millis)
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).map_err(|error| {
+            if let Error::Invalid { reason, .. } = error { E::custom(reason) } else { E::custom(error) }
+        })
     }
 }
 
-/// Part of a query: percent-encoded UTF-8, with `+` for a space.
-fn decoded(part: &str, name: &str) -> Result<String, Problem> {
-    percent::decode(&part.replace('+', " ")).ok_or_else(|| Problem::invalid(name, percent::RULE))
+/// The length of a text is checked.
+fn bounded(text: &str, least: usize, most: usize) -> Result<String, Error> {
+    if text.len() < least || text.len() > most {
+        return Err(wrong(format!("must have {least} to {most} bytes; this has {}", text.len())));
+    }
+    Ok(text.to_owned())
 }
 
-/// A value that the domain does not take, though the table does.
-fn refused(error: &Error) -> Problem {
-    Problem::of(error, "")
+/// The field is named by where it stands.
+fn wrong(reason: impl Into<String>) -> Error {
+    Error::invalid("", reason)
 }
 
-fn known(name: &str, fields: &'static [Field], path: &str, what: &str) -> Result<&'static Field, Problem> {
-    fields.iter().find(|field| field.name == name).ok_or_else(|| {
-        let mut reason = format!("is no {what} of this call");
-        if fields.is_empty() {
-            let _ = write!(reason, ", which has none");
-        } else {
-            let names: Vec<_> = fields.iter().map(|field| field.name).collect();
-            let (verb, names) = (if names.len() == 1 { "is" } else { "are" }, names.join(", "));
-            let _ = write!(reason, "; there {verb} {names}");
-        }
-        Problem::invalid(&format!("{path}{}", shown(name)), &reason)
+/// One of these names.
+fn choice<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, Error> {
+    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|one| name(*one)).collect();
+        wrong(format!("must be one of {}", names.join(", ")))
     })
+}
+
+/// Reads a whole number.
+struct Between(i64, i64);
+
+impl Visitor<'_> for Between {
+    type Value = i64;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a whole number from {} to {}", self.0, self.1)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<i64, E> {
+        if (self.0..=self.1).contains(&number) {
+            return Ok(number);
+        }
+        Err(E::invalid_value(Unexpected::Signed(number), &self))
+    }
+}
+
+/// RFC 3339 §5.6, with a `T` between date and time. Instants are whole milliseconds: what lies between two of them is
+/// as good as the later one, for "not before" and for "before".
+fn instant(text: &str) -> Result<WallTime, Error> {
+    let has_shape = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
+    let instant = has_shape.then(|| DateTime::parse_from_rfc3339(text).ok()).flatten();
+    let instant = instant.ok_or_else(|| {
+        wrong("must be an instant as in RFC 3339, such as 2026-11-23T10:42:13.125Z or 2026-11-23T11:42:13%2B01:00 (a + in a query stands for a space: write %2B)")
+    })?;
+    let part = i64::from(instant.nanosecond() % 1_000_000 != 0);
+    Ok(WallTime(instant.timestamp_millis().saturating_add(part)))
+}
+
+/// A text of 1 to so many bytes without control characters.
+fn identifier(most: usize) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 1, "maxLength": most, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]+$",
+    })
+}
+
+/// The same, which is not `.` or `..`.
+fn part_of_paths(most: usize) -> Schema {
+    let mut schema = identifier(most);
+    schema.insert("not".to_owned(), serde_json::json!({ "enum": [".", ".."] }));
+    schema
+}
+
+fn workspace_id() -> Schema {
+    let lfs = [identifier(LFS_BYTES), json_schema!({ "pattern": "^lfs/" })];
+    json_schema!({ "type": "string", "anyOf": [part_of_paths(ID_BYTES), { "allOf": lfs }] })
+}
+
+/// What a type is in JSON: how it is described, read and written.
+macro_rules! field {
+    ($generics:tt $type:ty: $schema:expr
+        $(, read $from:ident => $read:expr)? $(, write $value:ident => $shown:expr)?) => {
+        describe!($generics $type: $schema);
+        $(read!($generics $type: $from => $read);)?
+        $(written!($generics $type: $value => $shown);)?
+    };
+}
+
+macro_rules! describe {
+    ([$($generics:tt)*] $type:ty: $schema:expr) => {
+        impl<$($generics)*> JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+macro_rules! read {
+    ([$($generics:tt)*] $type:ty: $from:ident => $read:expr) => {
+        impl<'de, $($generics)*> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>($from: D) -> Result<Self, D::Error> {
+                $read
+            }
+        }
+    };
+}
+
+macro_rules! written {
+    ([$($generics:tt)*] $type:ty: $value:ident => $shown:expr) => {
+        impl<$($generics)*> Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let $value = self;
+                $shown.serialize(serializer)
+            }
+        }
+    };
+}
+
+/// A type whose values have names.
+macro_rules! choice {
+    ($type:ty $(, $read:ident)?) => {
+        field!([] $type: json_schema!({ "enum": <$type>::ALL.map(<$type>::as_str) })
+            $(, $read from => from.deserialize_str(Parse("a text", |text: &str| choice(&<$type>::ALL, <$type>::as_str, text))))?,
+            write value => value.as_str());
+    };
+}
+
+field!([] WorkspaceId: workspace_id(),
+    read from => from.deserialize_str(Parse("a text", WorkspaceId::parse)),
+    write id => id.as_str());
+field!([] UserId: part_of_paths(ID_BYTES),
+    read from => from.deserialize_str(Parse("a text", UserId::parse)),
+    write id => id.as_str());
+field!([] SessionId: identifier(SESSION_BYTES),
+    read from => from.deserialize_str(Parse("a text", SessionId::parse)),
+    write id => id.as_str());
+field!([] TokenId: identifier(ID_BYTES),
+read from => from.deserialize_str(Parse("a text", |text: &str| match bounded(text, 1, ID_BYTES)? {
+    id if id.chars().any(char::is_control) => Err(wrong("must not contain control characters")),
+    id => Ok(Self(id)),
+})));
+field!([] DisplayName: identifier(NAME_BYTES), write name => name.as_str());
+field!([] Name: json_schema!({
+        "type": "string", "maxLength": NAME_BYTES, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
+    }),
+    read from => from.deserialize_str(Parse("a text", |text: &str| DisplayName::parse(text).map(Self))));
+field!([const MOST: usize] Text<MOST>: json_schema!({ "type": "string", "maxLength": MOST }),
+    read from => from.deserialize_str(Parse("a text", |text: &str| bounded(text, 0, MOST).map(Self))));
+field!([const LEAST: i64, const MOST: i64] Whole<LEAST, MOST>:
+    json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST }),
+    read from => from.deserialize_i64(Between(LEAST, MOST)).map(Self),
+    write number => number.0);
+field!([] Fence: json_schema!({ "type": "integer", "minimum": 1, "maximum": GREATEST }),
+    read from => from.deserialize_i64(Between(1, GREATEST)).map(Self),
+    write fence => fence.0);
+field!([] Ttl: json_schema!({ "type": "integer", "minimum": 1, "maximum": GREATEST }),
+    read from => from.deserialize_i64(Between(1, GREATEST)).map(Self::from_millis),
+    write ttl => ttl.as_millis());
+field!([] WallTime: json_schema!({ "type": "string", "format": "date-time" }),
+    read from => from.deserialize_str(Parse("an instant", instant)),
+    write at => at.to_rfc3339());
+field!([] Metadata: json_schema!({
+    "type": "object", "description": format!("At most {METADATA_BYTES} bytes as JSON."),
+}),
+read from => from.deserialize_newtype_struct(COMPACT, Parse("a JSON object", |text: &str| {
+    if text.len() > METADATA_BYTES {
+        return Err(wrong(format!("must have at most {METADATA_BYTES} bytes as JSON; this has {}", text.len())));
+    }
+    Ok(Self(text.to_owned()))
+})));
+field!([] AuthMode: json_schema!({ "enum": AuthMode::WORDS.map(|(word, _)| word) }), write mode => mode.as_str());
+choice!(Role, read);
+choice!(Scope, read);
+choice!(EventType, read);
+choice!(invariants::Kind);
+
+impl<T: JsonSchema, const MOST: usize> JsonSchema for List<T, MOST> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("ListOf{}", T::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "maxItems": MOST, "items": generator.subschema_for::<T>() })
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(List(Vec::new()))
+    }
+}
+
+/// Reads itself.
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut entries: A) -> Result<Self, A::Error> {
+        while let Some(entry) = entries.next_element()? {
+            if self.0.len() == MOST {
+                return Err(A::Error::custom(format_args!("must have at most {MOST} entries")));
+            }
+            self.0.push(entry);
+        }
+        Ok(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::json;
     use super::*;
-    use serde_json::{Value, json};
-
-    const FIELDS: &[Field] = &[
-        Field { name: "id", kind: Kind::Identifier(8), need: Need::Required, about: "" },
-        Field { name: "ttl_ms", kind: Kind::Integer(1, 100), need: Need::Optional, about: "" },
-        Field { name: "force", kind: Kind::Boolean, need: Need::Optional, about: "" },
-        Field { name: "metadata", kind: Kind::Object(16), need: Need::Optional, about: "" },
-    ];
-
-    fn refused(object: &Value) -> String {
-        let raw = serde_json::value::to_raw_value(object).unwrap();
-        let object = json::object(&raw, "").unwrap().unwrap();
-        Values::from_object(object, FIELDS, "").unwrap_err().sentence().to_owned()
-    }
 
     #[test]
-    fn what_is_not_declared_is_refused_by_its_name() {
-        for (object, says) in [
-            (
-                json!({"id": "a", "tll_ms": 5}),
-                "tll_ms is no field of this call; there are id, ttl_ms, force, metadata.",
-            ),
-            (json!({"ttl_ms": 5}), "id is missing."),
-            (json!({"id": null}), "id is missing."),
-            (json!({"id": 7}), "id must be a text."),
-            (json!({"id": "123456789"}), "id must have 1 to 8 bytes; this has 9."),
-            (json!({"id": "a\u{0}"}), "id must not contain control characters."),
-            (json!({"id": "a", "ttl_ms": 101}), "ttl_ms must be a whole number from 1 to 100."),
-            (json!({"id": "a", "ttl_ms": 1.5}), "ttl_ms must be a whole number from 1 to 100."),
-            (json!({"id": "a", "ttl_ms": 1e300}), "ttl_ms must be a whole number from 1 to 100."),
-            (json!({"id": "a", "ttl_ms": "5"}), "ttl_ms must be a whole number from 1 to 100."),
-            (json!({"id": "a", "force": "yes"}), "force must be true or false."),
-            (json!({"id": "a", "metadata": []}), "metadata must be a JSON object."),
-            (
-                json!({"id": "a", "metadata": {"k": "0123456789"}}),
-                "metadata must have at most 16 bytes as JSON; this has 18.",
-            ),
+    fn an_instant_is_rfc_3339_and_nothing_else() {
+        let read = |text| instant(text).ok().map(|at| at.0);
+        for (text, milliseconds) in [
+            ("1970-01-01T00:00:01Z", 1_000),
+            ("1970-01-01T01:00:01.5+01:00", 1_500),
+            ("1970-01-01t00:00:00.0010001z", 2),
+            ("1969-12-31T23:59:59.9991Z", 0),
+            ("2026-11-23T10:42:13.125Z", 1_795_430_533_125),
         ] {
-            assert_eq!(refused(&object), says);
+            assert_eq!(read(text), Some(milliseconds), "{text}");
         }
-    }
-
-    #[test]
-    fn a_query_is_checked_like_a_body() {
-        let values = Values::from_query("id=a%2Fb&force=true&ttl_ms=7", FIELDS).unwrap();
-        assert_eq!(values.text("id"), Some("a/b"));
-        assert_eq!(values.integer("ttl_ms"), Some(7));
-        assert!(values.is_true("force"));
-        for bad in ["id=a&id=a", "id=a&x=1", "id=a&ttl_ms=%2B7", "id=a&force=1", "id=a&metadata={}"] {
-            assert!(Values::from_query(bad, FIELDS).is_err(), "{bad}");
+        for bad in [
+            "",
+            "2026-11-23",
+            "2026-11-23T10:42:13",
+            "2026-11-23 10:42:13Z",
+            "2026-11-23T10:42:13 01:00",
+            "2026-11-23T10:42:13+0100",
+            "2026-11-23T10:42:13\u{2212}01:00",
+            "2026-11-23T10:42Z",
+            "2026-11-23T24:00:00Z",
+            "2026-02-30T10:42:13Z",
+            "26-11-23T10:42:13Z",
+            "+2026-11-23T10:42:13Z",
+            " 2026-11-23T10:42:13Z",
+            "2026-11-23T10:42:13.Z",
+            "1795430533125",
+            "now",
+        ] {
+            assert_eq!(read(bad), None, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn what_is_said_twice_must_be_the_same() {
-        let one = Values::from_query("id=a&ttl_ms=7", FIELDS).unwrap();
-        let same = Values::from_query("id=a", FIELDS).unwrap();
-        let other = Values::from_query("id=b", FIELDS).unwrap();
-        assert!(one.clone().and(same).is_ok());
-        assert!(one.and(other).is_err());
     }
 }

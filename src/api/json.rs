@@ -1,71 +1,135 @@
 //! JSON that comes in: no name stands twice in an object at any depth, and numbers stay as they were written.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, Expected, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::Problem;
 
-/// How deep metadata may be nested: what is stored is read by programs that may have such a bound themselves.
+/// How deep metadata may be nested: programs that read it may have a limit of their own.
 const DEPTH: usize = 32;
 /// Most characters of a name that are repeated in a refusal.
 const SHOWN: usize = 64;
 
+/// A part of a request that cannot be accepted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Invalid {
+    /// The path to the part, such as `locks[3].fence`.
+    field: String,
+    /// What is wrong: the rest of a sentence that begins with the field.
+    reason: String,
+    /// The fields that there are, when this one is unknown.
+    allowed: Option<&'static [&'static str]>,
+}
+
+impl Invalid {
+    /// Puts the name of the object or list before the path.
+    #[must_use]
+    pub fn under(mut self, name: &str) -> Self {
+        let dot = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
+        self.field.insert_str(0, &format!("{name}{dot}"));
+        self
+    }
+
+    /// The refusal of the request. `what` is a field, or a query parameter; `elsewhere` are the fields that cannot be
+    /// given there.
+    #[must_use]
+    pub fn to_problem(&self, what: &str, elsewhere: impl Fn(&str) -> bool) -> Problem {
+        let problem = Problem::invalid(&self.field, &self.reason);
+        let Some(allowed) = self.allowed else { return problem };
+        let allowed: Vec<_> = allowed.iter().copied().filter(|name| !elsewhere(name)).collect();
+        let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+        problem.detail(format!("Unknown {what} `{}`. Allowed: {allowed}.", self.field))
+    }
+}
+
+impl Display for Invalid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl de::Error for Invalid {
+    fn custom<T: Display>(reason: T) -> Self {
+        Self { reason: reason.to_string(), ..Self::default() }
+    }
+
+    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("must be {expected}"))
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("must be {expected}"))
+    }
+
+    fn unknown_field(field: &str, allowed: &'static [&'static str]) -> Self {
+        Self { field: shown(field), reason: "is unknown".to_owned(), allowed: Some(allowed) }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::custom("is missing").under(field)
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::custom("is given twice").under(field)
+    }
+}
+
 /// The members of an object, in the order in which they stand.
 pub type Object<'a> = Vec<(String, &'a RawValue)>;
 
-/// The members of `raw`; nothing if it is no object. `path` stands before their names in refusals.
+/// The members of `raw`; nothing if it is no object.
 ///
 /// # Errors
-/// A 400 that names a member that stands twice.
-pub fn object<'a>(raw: &'a RawValue, path: &str) -> Result<Option<Object<'a>>, Problem> {
+/// [`Invalid`] names a member that stands twice: which of them was meant cannot be told.
+pub fn object(raw: &RawValue) -> Result<Option<Object<'_>>, Invalid> {
     let Ok(Ordered(members)) = serde_json::from_str(raw.get()) else { return Ok(None) };
     let mut names: Vec<_> = members.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
-    // Which of the two was meant cannot be told.
-    if let Some([twice, ..]) = names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)) {
-        return Err(Problem::invalid(&format!("{path}{}", shown(twice)), "is given twice"));
+    match names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)) {
+        Some([twice, ..]) => {
+            Err(de::Error::custom("is given twice")).map_err(|it: Invalid| it.under(&shown(twice)))
+        }
+        Some(_) | None => Ok(Some(members)),
     }
-    Ok(Some(members))
 }
 
-/// `raw` without white space, named `name`.
+/// `raw` without white space.
 ///
 /// # Errors
-/// A 400 that names the part that cannot be stored.
-pub fn compact(raw: &RawValue, name: &str) -> Result<String, Problem> {
+/// [`Invalid`] names the part that cannot be stored.
+pub fn compact(raw: &RawValue) -> Result<String, Invalid> {
     let mut text = String::with_capacity(raw.get().len());
-    write_compact(raw, name, 1, &mut text)?;
+    write_compact(raw, 1, &mut text)?;
     Ok(text)
 }
 
-fn write_compact(raw: &RawValue, path: &str, depth: usize, out: &mut String) -> Result<(), Problem> {
+fn write_compact(raw: &RawValue, depth: usize, out: &mut String) -> Result<(), Invalid> {
     let is_container = raw.get().starts_with(['{', '[']);
     if is_container && depth > DEPTH {
-        return Err(Problem::invalid(path, &format!("must not be nested more than {DEPTH} deep")));
+        return Err(de::Error::custom(format_args!("must not be nested more than {DEPTH} deep")));
     }
-    let unreadable = |error: serde_json::Error| Problem::invalid(path, &format!("cannot be read: {error}"));
-    if let Some(members) = object(raw, &format!("{path}."))? {
+    if let Some(members) = object(raw)? {
         out.push('{');
         for (place, (name, value)) in members.iter().enumerate() {
             out.push_str(if place == 0 { "" } else { "," });
             out.push_str(&quoted(name));
             out.push(':');
-            write_compact(value, &format!("{path}.{}", shown(name)), depth + 1, out)?;
+            write_compact(value, depth + 1, out).map_err(|invalid| invalid.under(&shown(name)))?;
         }
         out.push('}');
     } else if raw.get().starts_with('[') {
-        let entries: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(unreadable)?;
         out.push('[');
-        for (place, entry) in entries.iter().enumerate() {
+        for (place, entry) in read::<Vec<&RawValue>>(raw)?.into_iter().enumerate() {
             out.push_str(if place == 0 { "" } else { "," });
-            write_compact(entry, &format!("{path}[{place}]"), depth + 1, out)?;
+            write_compact(entry, depth + 1, out).map_err(|invalid| invalid.under(&format!("[{place}]")))?;
         }
         out.push(']');
     } else if raw.get().starts_with('"') {
-        let text: String = serde_json::from_str(raw.get()).map_err(unreadable)?;
-        out.push_str(&quoted(&text));
+        out.push_str(&quoted(&read::<String>(raw)?));
     } else {
         // A number as it was written: to read it would round it.
         out.push_str(raw.get());
@@ -73,7 +137,16 @@ fn write_compact(raw: &RawValue, path: &str, depth: usize, out: &mut String) -> 
     Ok(())
 }
 
-/// What a stranger wrote is repeated, but not at any length.
+/// What `raw` says.
+///
+/// # Errors
+/// [`Invalid`] when it cannot be read, as a text with half a surrogate pair.
+pub fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Invalid> {
+    serde_json::from_str(raw.get())
+        .map_err(|error| de::Error::custom(format_args!("cannot be read: {error}")))
+}
+
+/// A name that a client sent, without control characters and not at any length.
 #[must_use]
 pub fn shown(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(SHOWN).collect()
@@ -115,7 +188,7 @@ mod tests {
 
     fn compacted(text: &str) -> Result<String, String> {
         let raw: &RawValue = serde_json::from_str(text).unwrap();
-        compact(raw, "metadata").map_err(|problem| problem.sentence().to_owned())
+        compact(raw).map_err(|invalid| format!("{}.", invalid.under("metadata")))
     }
 
     #[test]

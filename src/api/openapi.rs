@@ -1,26 +1,41 @@
-//! The OpenAPI 3.1 document, made from the table of routes. What it does not get from there are the shapes of the
-//! answers (`schemas.rs`); a test holds every answer against them.
+//! The OpenAPI 3.1 document, made from the table of routes and the types that it names. A test holds every answer against
+//! it.
 
+use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::fields::{Field, Kind, Need};
-use super::parameters::PATH_PARAMETERS;
+use super::events::EVENT_STREAM;
+use super::input::{ACCESS_TOKEN, TOKEN_BYTES};
+use super::operation::{BodyKind, GATE, JSON, Right, Route};
 use super::problem::{self, Code, DOOR};
-use super::routes::{BodyKind, FOLLOW, GATE, JSON, ROUTES, Right, Route};
-use super::schemas::{problem_schema, reference, schemas};
 use crate::config::AuthMode;
-use crate::domain::{ID_BYTES, LFS_BYTES, NAME_BYTES};
 
 /// The document of a server whose callers say in this way who they are.
 #[must_use]
-pub fn document(mode: AuthMode) -> Value {
+pub fn document(routes: &[Route], mode: AuthMode) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut requests = settings.clone().for_deserialize().into_generator();
+    let mut answers = settings.for_serialize().into_generator();
     let mut paths = Map::new();
-    for route in ROUTES {
+    for route in routes {
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
         if let Value::Object(item) = item {
-            item.insert(route.method.to_ascii_lowercase(), operation(route, mode));
+            let operation = operation(route, mode, &mut requests, &mut answers);
+            item.insert(route.method.to_ascii_lowercase(), operation);
         }
     }
+    let mut schemas = Map::new();
+    for code in Code::ALL {
+        // Of a path that is not there, or a method, there is no operation to say it.
+        if !matches!(code, Code::NotFound | Code::MethodNotAllowed) {
+            schemas.insert(code.schema_name(), code.schema(false, &mut answers).to_value());
+        }
+    }
+    schemas.extend(answers.take_definitions(false));
+    schemas.values_mut().for_each(tidy);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -35,9 +50,35 @@ pub fn document(mode: AuthMode) -> Value {
             "securitySchemes": security(mode),
             "responses": { "RefusedAtTheDoor": refused_at_the_door() },
             "headers": headers(),
-            "schemas": schemas(),
+            "schemas": schemas,
         },
     })
+}
+
+/// Closes a schema of an answer: it has the members that are declared and no others. Text is one line.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if members.contains_key("properties") {
+                members.insert("additionalProperties".to_owned(), false.into());
+            }
+            // Numbers of JSON have no such format.
+            if members.get("type").is_some_and(|kind| kind.to_string().contains("integer")) {
+                members.remove("format");
+            }
+            if let Some(Value::String(description)) = members.get_mut("description") {
+                *description = one_line(description);
+            }
+            members.values_mut().for_each(tidy);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(tidy),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A doc comment without its line ends.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn security(mode: AuthMode) -> Value {
@@ -68,7 +109,7 @@ fn headers() -> Value {
             "required": true, "schema": { "type": "string" },
         },
         "RetryAfter": {
-            "description": "In so many seconds it may go well.",
+            "description": "Seconds to wait before retrying.",
             "required": true, "schema": { "type": "integer", "minimum": 0 },
         },
         "SometimesRetryAfter": {
@@ -106,149 +147,152 @@ fn header_parameters(route: &Route) -> Vec<Value> {
             "schema": { "type": "string" },
         })
     };
-    match route.name {
-        GATE => vec![
+    if route.name == GATE {
+        vec![
             header("X-Lock-Workspace", "`workspace_id`, percent-encoded where it is not ASCII."),
             header("X-Lock-Fence", "`fence`."),
-        ],
-        FOLLOW => vec![header(
+        ]
+    } else if route.media_type == EVENT_STREAM {
+        vec![header(
             "Last-Event-ID",
-            "`since`: the id of the last event that was heard. It goes before the query.",
-        )],
-        _ => Vec::new(),
+            "`since`: the id of the last event that was heard. It takes precedence over the query.",
+        )]
+    } else {
+        Vec::new()
     }
 }
 
-fn operation(route: &Route, mode: AuthMode) -> Value {
-    let mut operation = Map::new();
-    operation.insert("operationId".to_owned(), route.name.into());
-    operation.insert("summary".to_owned(), route.summary.into());
-    operation.insert("description".to_owned(), route.about.into());
-    operation.insert(
-        "security".to_owned(),
-        match (route.right, mode) {
-            (Right::Open, _) => json!([]),
-            // Nobody need say who they are to look on, nor to administer, where everybody may.
-            (Right::Read | Right::Monitor | Right::Serve | Right::Administer, AuthMode::None) => {
-                json!([{}, { "user": [] }])
-            }
-            (Right::Lock, AuthMode::None) => json!([{ "user": [] }]),
-            (_, AuthMode::Token | AuthMode::Jwt) => json!([{ "token": [] }]),
-            // The proxy's users bear nothing: the proxy says in its own header who they are.
-            (_, AuthMode::Proxy) => json!([{}, { "token": [] }]),
-        },
-    );
-    let path = PATH_PARAMETERS
-        .iter()
-        .filter(|field| route.path.contains(&format!("{{{}}}", field.name)))
-        .map(|field| parameter("path", field));
-    let query = route.query.iter().map(|field| parameter("query", field));
-    operation.insert("parameters".to_owned(), path.chain(query).chain(header_parameters(route)).collect());
-    if let Some(body) = request_body(route.body) {
+fn operation(
+    route: &Route,
+    mode: AuthMode,
+    requests: &mut SchemaGenerator,
+    answers: &mut SchemaGenerator,
+) -> Value {
+    let [takes, answer] = route.schemas;
+    let mut takes = takes(requests).to_value();
+    let about = takes.get("description").and_then(Value::as_str).unwrap_or_default();
+    let (summary, description) = about.split_once("\n\n").unwrap_or((about, ""));
+    let (summary, description) = (one_line(summary), one_line(description));
+    tidy(&mut takes);
+    let mut operation = json!({
+        "operationId": route.name,
+        "summary": summary,
+        "description": description,
+        "security": security_of(route.right, mode),
+        "parameters": parameters(route, &takes),
+        "responses": responses(route, answer(answers).as_value()),
+    });
+    if let (Some(operation), Some(body)) = (operation.as_object_mut(), request_body(route, &takes)) {
         operation.insert("requestBody".to_owned(), body);
     }
-    operation.insert("responses".to_owned(), Value::Object(responses(route)));
-    Value::Object(operation)
+    operation
 }
 
-fn parameter(place: &str, field: &Field) -> Value {
-    json!({
-        "name": field.name,
-        "in": place,
-        "required": field.need == Need::Required,
-        "description": field.about,
-        "schema": schema_of(&field.kind),
-    })
+fn security_of(right: Right, mode: AuthMode) -> Value {
+    match (right, mode) {
+        (Right::Open, _) => json!([]),
+        // Nobody need say who they are to look on, nor to administer, where everybody may.
+        (Right::Read | Right::Monitor | Right::Serve | Right::Administer, AuthMode::None) => {
+            json!([{}, { "user": [] }])
+        }
+        (Right::Lock, AuthMode::None) => json!([{ "user": [] }]),
+        (_, AuthMode::Token | AuthMode::Jwt) => json!([{ "token": [] }]),
+        // The proxy's users bear nothing: the proxy says in its own header who they are.
+        (_, AuthMode::Proxy) => json!([{}, { "token": [] }]),
+    }
 }
 
-fn request_body(body: BodyKind) -> Option<Value> {
-    let (fields, types): (_, &[&str]) = match body {
-        BodyKind::None => return None,
-        BodyKind::Json(fields) => (fields, &[JSON]),
-        BodyKind::Beacon(fields) => (fields, &[JSON, "text/plain"]),
-    };
-    let content: Map<_, _> = types
-        .iter()
-        .map(|media_type| ((*media_type).to_owned(), json!({ "schema": object_of(fields) })))
-        .collect();
-    let required = fields.iter().any(|field| field.need == Need::Required);
-    Some(json!({ "required": required, "content": content }))
-}
-
-fn object_of(fields: &[Field]) -> Value {
-    let properties: Map<_, _> = fields
-        .iter()
-        .map(|field| {
-            let mut schema = schema_of(&field.kind);
-            if let Value::Object(schema) = &mut schema {
-                schema.insert("description".to_owned(), field.about.into());
-                if field.need == Need::Optional
-                    && let Some(Value::String(kind)) = schema.get("type").cloned()
-                {
-                    schema.insert("type".to_owned(), json!([kind, "null"]));
-                }
-                if field.need == Need::Optional
-                    && let Some(Value::Array(choices)) = schema.get_mut("enum")
-                {
-                    choices.push(Value::Null);
-                }
+/// The parameters of the path and the query.
+fn parameters(route: &Route, takes: &Value) -> Vec<Value> {
+    let (in_path, elsewhere): (Vec<_>, Vec<_>) =
+        properties(takes).partition(|(name, _)| in_path(route, name));
+    let is_in_path = in_path.len();
+    let mut parameters = Vec::new();
+    for (place, (name, schema)) in in_path.into_iter().chain(elsewhere).enumerate() {
+        let place = if place < is_in_path {
+            "path"
+        } else if route.body == BodyKind::None || route.in_query.contains(&name.as_str()) {
+            "query"
+        } else {
+            continue;
+        };
+        let mut schema = not_null(schema.clone());
+        let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        let about = match name.as_str() {
+            "workspace_id" if place == "path" => {
+                "Names the workspace; percent-encoded, so that `team%2Fdesign` is one id.".into()
             }
-            (field.name.to_owned(), schema)
-        })
+            "user_id" if place == "path" => "Names the user; percent-encoded.".into(),
+            "token_id" if place == "path" => "Names the token; it is not the token itself.".into(),
+            _ => about.unwrap_or_default(),
+        };
+        parameters.push(json!({
+            "name": name, "in": place, "required": is_required(takes, name), "description": about, "schema": schema,
+        }));
+    }
+    parameters.extend(header_parameters(route));
+    parameters
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+fn is_required(schema: &Value, name: &str) -> bool {
+    let required = schema.get("required").and_then(Value::as_array);
+    required.is_some_and(|required| required.iter().any(|known| known == name))
+}
+
+fn in_path(route: &Route, name: &str) -> bool {
+    route.path.contains(&format!("{{{name}}}"))
+}
+
+/// The same without `null`, which a query cannot say.
+fn not_null(mut schema: Value) -> Value {
+    if let Some(Value::Array(choices)) = schema.get_mut("enum") {
+        choices.retain(|choice| !choice.is_null());
+    }
+    if let Some(kind) = schema.get_mut("type")
+        && let Some(first) = kind.get(0).cloned()
+    {
+        *kind = first;
+    }
+    let Some(Value::Array(either)) = schema.get("anyOf") else { return schema };
+    let [value, null] = either.as_slice() else { return schema };
+    if *null != json!({ "type": "null" }) {
+        return schema;
+    }
+    let mut value = value.clone();
+    if let (Some(about), Some(value)) = (schema.get("description"), value.as_object_mut()) {
+        value.insert("description".to_owned(), about.clone());
+    }
+    value
+}
+
+/// The body: the fields that are not in the path.
+fn request_body(route: &Route, takes: &Value) -> Option<Value> {
+    let media_types: &[&str] = match route.body {
+        BodyKind::None => return None,
+        BodyKind::Json => &[JSON],
+        BodyKind::Beacon => &[JSON, "text/plain"],
+    };
+    let fields = || properties(takes).filter(|(name, _)| !in_path(route, name));
+    let required: Vec<_> = fields().map(|(name, _)| name).filter(|name| is_required(takes, name)).collect();
+    let mut fields: Map<_, _> = fields().map(|(name, schema)| (name.clone(), schema.clone())).collect();
+    if route.body == BodyKind::Beacon {
+        let about =
+            "Credentials of a caller that cannot send headers. With auth.mode = \"none\" the user's id.";
+        let token = json!({ "type": ["string", "null"], "maxLength": TOKEN_BYTES, "description": about });
+        fields.insert(ACCESS_TOKEN.to_owned(), token);
+    }
+    let schema = json!({
+        "type": "object", "properties": fields, "required": required, "additionalProperties": false,
+    });
+    let content: Map<_, _> = media_types
+        .iter()
+        .map(|media_type| ((*media_type).to_owned(), json!({ "schema": schema })))
         .collect();
-    let required: Vec<_> =
-        fields.iter().filter(|field| field.need == Need::Required).map(|field| field.name).collect();
-    json!({
-        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
-    })
-}
-
-fn schema_of(kind: &Kind) -> Value {
-    match kind {
-        Kind::Identifier(most) => identifier(*most),
-        Kind::Workspace => json!({
-            "type": "string",
-            "anyOf": [part_of_paths(ID_BYTES), { "allOf": [identifier(LFS_BYTES), { "pattern": "^lfs/" }] }],
-        }),
-        Kind::Workspaces(most) => {
-            json!({ "type": "array", "maxItems": most, "items": schema_of(&Kind::Workspace) })
-        }
-        Kind::User => part_of_paths(ID_BYTES),
-        Kind::Name => json!({
-            "type": "string", "maxLength": NAME_BYTES, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
-        }),
-        Kind::Text(most) => json!({ "type": "string", "maxLength": most }),
-        Kind::Choice(choices) => json!({ "enum": choices }),
-        Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Kind::Boolean => json!({ "type": "boolean" }),
-        Kind::Object(most) => {
-            json!({ "type": "object", "description": format!("At most {most} bytes as JSON.") })
-        }
-        Kind::Choices(choices) => {
-            json!({ "type": "array", "maxItems": choices.len(), "items": { "enum": choices } })
-        }
-        Kind::Time => json!({ "type": "string", "format": "date-time" }),
-        Kind::List(most, fields) => {
-            json!({ "type": "array", "maxItems": most, "items": object_of(fields) })
-        }
-    }
-}
-
-/// A text of 1 to so many bytes without control characters.
-fn identifier(most: usize) -> Value {
-    json!({
-        "type": "string", "minLength": 1, "maxLength": most,
-        "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]+$",
-    })
-}
-
-/// The same, which is not `.` or `..`.
-fn part_of_paths(most: usize) -> Value {
-    let mut schema = identifier(most);
-    if let Value::Object(schema) = &mut schema {
-        schema.insert("not".to_owned(), json!({ "enum": [".", ".."] }));
-    }
-    schema
+    Some(json!({ "required": !required.is_empty(), "content": content }))
 }
 
 /// What any operation can be refused with before it is known which one is meant.
@@ -268,7 +312,10 @@ fn refused(codes: &[Code]) -> Value {
         format!("`{}`: {}{end}", code.name(), code.title())
     };
     let descriptions: Vec<_> = codes.iter().map(describe).collect();
-    let shapes: Vec<_> = codes.iter().map(|code| reference(&problem_schema(*code))).collect();
+    let shapes: Vec<_> = codes
+        .iter()
+        .map(|code| json!({ "$ref": format!("#/components/schemas/{}", code.schema_name()) }))
+        .collect();
     json!({
         "description": descriptions.join(" "),
         "headers": headers_of(codes),
@@ -276,21 +323,14 @@ fn refused(codes: &[Code]) -> Value {
     })
 }
 
-fn responses(route: &Route) -> Map<String, Value> {
-    let (status, media_type, schema) = route.answer;
-    let mut responses = Map::new();
-    let fine = if media_type.is_empty() {
-        json!({ "description": "It went well.", "headers": headers_of(&[]) })
-    } else {
-        json!({
-            "description": "It went well.",
-            "headers": headers_of(&[]),
-            "content": { media_type: { "schema": reference(schema) } },
-        })
-    };
-    responses.insert(status.to_string(), fine);
-    let refusals = route.refusals();
-    for same_status in refusals.chunk_by(|one, other| one.status() == other.status()) {
+fn responses(route: &Route, answer: &Value) -> Map<String, Value> {
+    let mut fine = json!({ "description": "It went well.", "headers": headers_of(&[]) });
+    if !route.media_type.is_empty() {
+        let content = json!({ route.media_type: { "schema": answer } });
+        fine.as_object_mut().map(|fine| fine.insert("content".to_owned(), content));
+    }
+    let mut responses = Map::from_iter([(route.status.to_string(), fine)]);
+    for same_status in route.refusals().chunk_by(|one, other| one.status() == other.status()) {
         if let Some(code) = same_status.first() {
             responses.insert(code.status().to_string(), refused(same_status));
         }

@@ -3,10 +3,15 @@
 //! Every refusal is a problem document (RFC 9457) with a stable `code` for programs and a `detail` fit to show a
 //! person.
 
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::exchange::Response;
-use super::wire::{Members, raw};
+use super::fields::Count;
+use super::lock::{LockOut, LostOut};
 use crate::config::AuthMode;
 use crate::error::{Denied, Error, Limit};
 
@@ -20,7 +25,7 @@ const BEARER: &str = "Bearer realm=\"lockhouse\"";
 const BUSY_RETRY_SECONDS: &str = "1";
 
 macro_rules! codes {
-    ($($(#[$about:meta])* $variant:ident = ($status:literal, $name:literal, $title:literal),)+) => {
+    ($($(#[$about:meta])* $variant:ident = ($status:literal, $name:literal, $title:literal $(, $members:ty)?),)+) => {
         /// The stable codes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
@@ -48,25 +53,36 @@ macro_rules! codes {
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }
+
+            /// The members that the code has of its own.
+            fn members(self, generator: &mut SchemaGenerator) -> Schema {
+                match self {
+                    $(Self::$variant => {
+                        let none: fn(&mut SchemaGenerator) -> Schema = |_| json_schema!({});
+                        let all = [none $(, <$members>::json_schema)?];
+                        all.last().map_or_else(Schema::default, |members| members(generator))
+                    })+
+                }
+            }
         }
     };
 }
 
 codes! {
     /// Malformed JSON, a field out of range, an unknown field.
-    InvalidRequest = (400, "invalid_request", "The request cannot be understood"),
+    InvalidRequest = (400, "invalid_request", "The request cannot be understood", Field<'static>),
     /// No or bad credentials.
     Unauthenticated = (401, "unauthenticated", "Who are you?"),
     /// The caller does not hold the live lock.
-    NotHolder = (403, "not_holder", "You do not hold this lock"),
+    NotHolder = (403, "not_holder", "You do not hold this lock", NotHolder<'static>),
     /// The caller is no member of the workspace, or their role is not enough.
     NotAMember = (403, "not_a_member", "You may not do this here"),
     /// The takeover policy does not allow it.
-    TakeoverForbidden = (403, "takeover_forbidden", "Taking over is not allowed"),
+    TakeoverForbidden = (403, "takeover_forbidden", "Taking over is not allowed", Held<'static>),
     /// The caller may not call this.
     Forbidden = (403, "forbidden", "You may not do this"),
     /// There is no live lock.
-    LockNotFound = (404, "lock_not_found", "There is no lock"),
+    LockNotFound = (404, "lock_not_found", "There is no lock", NoLock<'static>),
     /// There is no such workspace, or none that the caller may see.
     WorkspaceNotFound = (404, "workspace_not_found", "There is no such workspace"),
     /// There is nothing at this path.
@@ -76,11 +92,11 @@ codes! {
     /// The request did not arrive in time.
     RequestTimeout = (408, "request_timeout", "The request did not arrive in time"),
     /// Another holder has the lock.
-    LockHeld = (409, "lock_held", "Somebody else is editing"),
+    LockHeld = (409, "lock_held", "Somebody else is editing", LockHeld<'static>),
     /// The lock has moved on.
-    FenceMismatch = (409, "fence_mismatch", "The lock has moved on"),
+    FenceMismatch = (409, "fence_mismatch", "The lock has moved on", Held<'static>),
     /// The caller asks the holder for a lock, and is the holder.
-    KnockOnOwnLock = (409, "knock_on_own_lock", "You have this lock"),
+    KnockOnOwnLock = (409, "knock_on_own_lock", "You have this lock", Held<'static>),
     /// A body whose length is not said beforehand.
     LengthRequired = (411, "length_required", "The body must have a Content-Length"),
     /// The body is larger than allowed.
@@ -94,7 +110,7 @@ codes! {
     /// More than is allowed, in all or to this caller.
     RateLimited = (429, "rate_limited", "Too much at once"),
     /// The holder has just declined a knock of the caller.
-    KnockTooSoon = (429, "knock_too_soon", "You were declined just now"),
+    KnockTooSoon = (429, "knock_too_soon", "You were declined just now", KnockTooSoon<'static>),
     /// The headers are larger than allowed.
     HeadersTooLarge = (431, "headers_too_large", "The headers are too large"),
     /// A defect; the cause is in the log.
@@ -120,6 +136,62 @@ pub const DOOR: &[Code] = &[
     Code::VersionNotSupported,
 ];
 
+/// The members of `invalid_request`.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Field<'a> {
+    field: &'a str,
+}
+
+/// The members of `not_holder`.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct NotHolder<'a> {
+    /// The live lock.
+    pub lock: Option<LockOut<'a>>,
+    /// Whether the caller has it, by another lease or session.
+    pub same_user: bool,
+    /// How the last lease of the caller ended.
+    pub lost: Option<LostOut<'a>>,
+}
+
+/// The member of codes that are about a live lock.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Held<'a> {
+    /// The lock.
+    pub lock: LockOut<'a>,
+}
+
+/// The member of `lock_not_found`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct NoLock<'a> {
+    /// How the last lease of the caller ended.
+    pub lost: Option<LostOut<'a>>,
+}
+
+/// The members of `lock_held`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LockHeld<'a> {
+    /// The lock.
+    pub lock: LockOut<'a>,
+    /// Whether the caller has it, from another session.
+    pub same_user: bool,
+    /// Whether `force` would take it over.
+    pub takeover_allowed: bool,
+    /// How long the holder has not been active.
+    pub idle_for_ms: Count,
+}
+
+/// The members of `knock_too_soon`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KnockTooSoon<'a> {
+    /// The lock.
+    pub lock: LockOut<'a>,
+    /// Until the caller may knock again.
+    pub again_in_ms: Count,
+}
+
+/// Members of a JSON object, each as it is written: numbers of the metadata are not read in between.
+type Members = BTreeMap<String, Box<RawValue>>;
+
 /// A refusal.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -127,13 +199,40 @@ pub struct Problem {
     detail: String,
     members: Members,
     headers: Vec<(&'static str, String)>,
+    /// What goes into the log when it is sent: the rest of a sentence that begins with the request.
+    cause: Option<(log::Level, String)>,
+}
+
+/// What a problem is inside a batch, and a part of the whole document.
+#[derive(Debug, Serialize)]
+pub struct Inner<'a> {
+    code: &'static str,
+    detail: &'a str,
+    #[serde(flatten)]
+    members: &'a Members,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    inner: Inner<'a>,
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    request_id: &'a str,
 }
 
 impl Problem {
     /// A refusal with its general sentence.
     #[must_use]
     pub fn new(code: Code) -> Self {
-        Self { code, detail: format!("{}.", code.title()), members: Members::new(), headers: Vec::new() }
+        Self {
+            code,
+            detail: format!("{}.", code.title()),
+            members: Members::new(),
+            headers: Vec::new(),
+            cause: None,
+        }
     }
 
     /// The sentence to show.
@@ -143,10 +242,12 @@ impl Problem {
         self
     }
 
-    /// One more member of the document.
+    /// With the members of its code.
     #[must_use]
-    pub fn member(mut self, name: &'static str, value: impl Serialize) -> Self {
-        self.members.insert(name, raw(&value));
+    pub fn with(mut self, members: &impl Serialize) -> Self {
+        // As it is written: what is read is what was written here.
+        let text = serde_json::to_string(members).unwrap_or_default();
+        self.members = serde_json::from_str(&text).unwrap_or_default();
         self
     }
 
@@ -187,7 +288,7 @@ impl Problem {
     /// `field` is not as it must be; `reason` is the rest of the sentence.
     #[must_use]
     pub fn invalid(field: &str, reason: &str) -> Self {
-        Self::new(Code::InvalidRequest).detail(format!("{field} {reason}.")).member("field", field)
+        Self::new(Code::InvalidRequest).detail(format!("{field} {reason}.")).with(&Field { field })
     }
 
     /// The status code.
@@ -202,64 +303,112 @@ impl Problem {
         &self.detail
     }
 
-    /// The document without its `status` and `request_id`: what stands in for it inside a batch.
+    /// What stands in for it inside a batch.
     #[must_use]
-    pub fn inner(&self) -> Members {
-        let mut document = self.members.clone();
-        document.insert("code", raw(self.code.name()));
-        document.insert("detail", raw(&self.detail));
-        document
+    pub fn inner(&self) -> Inner<'_> {
+        Inner { code: self.code.name(), detail: &self.detail, members: &self.members }
     }
 
-    /// The whole response.
+    /// The whole response. The cause is logged.
     #[must_use]
     pub fn to_response(&self, request_id: &str) -> Response {
-        let mut document = self.inner();
-        document.insert("type", raw(&format!("urn:lockhouse:problem:{}", self.code.name())));
-        document.insert("title", raw(self.code.title()));
-        document.insert("status", raw(&self.code.status()));
-        document.insert("request_id", raw(request_id));
-        let mut response =
-            Response::of(self.status(), CONTENT_TYPE, format!("{}\n", raw(&document).get()).into_bytes());
+        if let Some((level, cause)) = &self.cause {
+            log::log!(*level, "request {request_id} {cause}");
+        }
+        let document = Document {
+            inner: self.inner(),
+            r#type: urn(self.code),
+            title: self.code.title(),
+            status: self.status(),
+            request_id,
+        };
+        let mut body = serde_json::to_vec(&document).unwrap_or_default();
+        body.push(b'\n');
+        let mut response = Response::of(self.status(), CONTENT_TYPE, body);
         response.headers.clone_from(&self.headers);
         response.code = Some(self.code.name());
         response
     }
 
-    /// What the caller is told of an error, and the log of its cause.
-    #[must_use]
-    pub fn of(error: &Error, request_id: &str) -> Self {
+    fn caused_by(mut self, level: log::Level, cause: String) -> Self {
+        self.cause = Some((level, cause));
+        self
+    }
+}
+
+/// What the caller is told of an error.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
         match error {
-            Error::Invalid { field, reason } => Self::invalid(field, reason),
+            Error::Invalid { field, reason } => Self::invalid(&field, &reason),
             Error::Busy => Self::busy("The server could not take this in time. Try again in a moment."),
-            Error::Denied(Denied::NoSuchWorkspace) => Self::new(Code::WorkspaceNotFound),
-            Error::Denied(Denied::NotAMember) => {
+            Error::Denied(denied) => denied.into(),
+            Error::CredentialsEnded => Self::new(Code::Unauthenticated),
+            Error::TooMany(limit) => Self::limited(limit, 1),
+            Error::Stopping => Self::busy("The server is stopping. Try again in a moment."),
+            Error::StorageFull => Self::new(Code::StorageFull)
+                .detail("The server has no room left to write this down; its operator must make room.")
+                .caused_by(log::Level::Warn, "could not be written: the disk, or database.max_size, is full".to_owned()),
+            Error::Unknown(cause) => Self::busy(
+                "The server could not make sure that this is kept: it is unknown whether it was carried out. Ask again.",
+            )
+            .caused_by(log::Level::Error, format!("may or may not have been carried out: {cause}")),
+            Error::Internal(cause) | Error::Disk(cause) => Self::new(Code::Internal)
+                .detail("Something went wrong on the server. Its log tells what, under this request_id.")
+                .caused_by(log::Level::Error, format!("failed: {cause}")),
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoSuchWorkspace => Self::new(Code::WorkspaceNotFound),
+            Denied::NotAMember => {
                 Self::new(Code::NotAMember).detail("Only editors and admins of this workspace may lock it.")
             }
-            Error::Denied(Denied::NotAnAdmin) => {
+            Denied::NotAnAdmin => {
                 Self::new(Code::Forbidden).detail("Only an admin of this workspace may do this.")
             }
-            Error::CredentialsEnded => Self::new(Code::Unauthenticated),
-            Error::TooMany(limit) => Self::limited(*limit, 1),
-            Error::Stopping => Self::busy("The server is stopping. Try again in a moment."),
-            Error::StorageFull => {
-                log::warn!(
-                    "request {request_id} could not be written: the disk, or database.max_size, is full"
-                );
-                Self::new(Code::StorageFull)
-                    .detail("The server has no room left to write this down; its operator must make room.")
-            }
-            Error::Unknown(cause) => {
-                log::error!("request {request_id} may or may not have been carried out: {cause}");
-                Self::busy(
-                    "The server could not make sure that this is kept: it is unknown whether it was carried out. Ask again.",
-                )
-            }
-            Error::Internal(cause) | Error::Disk(cause) => {
-                log::error!("request {request_id} failed: {cause}");
-                Self::new(Code::Internal)
-                    .detail("Something went wrong on the server. Its log tells what, under this request_id.")
-            }
         }
+    }
+}
+
+fn urn(code: Code) -> String {
+    format!("urn:lockhouse:problem:{}", code.name())
+}
+
+impl Code {
+    /// The name of its schema: `lock_held` → `ProblemLockHeld`.
+    #[must_use]
+    pub fn schema_name(self) -> String {
+        let word = |word: &str| {
+            let (first, rest) = word.split_at_checked(1).unwrap_or_default();
+            first.to_ascii_uppercase() + rest
+        };
+        format!("Problem{}", self.name().split('_').map(word).collect::<String>())
+    }
+
+    /// The schema of its document, or of what stands in for that inside a batch.
+    pub(super) fn schema(self, in_batch: bool, generator: &mut SchemaGenerator) -> Schema {
+        let mut properties = json_schema!({
+            "status": { "const": self.status() },
+            "code": { "const": self.name() },
+            "detail": { "type": "string", "description": "A sentence fit to show a person." },
+        });
+        let more = if in_batch {
+            json_schema!({ "workspace_id": { "type": "string" } })
+        } else {
+            json_schema!({
+                "type": { "const": urn(self) }, "title": { "const": self.title() }, "request_id": { "type": "string" },
+            })
+        };
+        let members = self.members(generator);
+        let own = members.get("properties").and_then(|own| own.as_object()).cloned().unwrap_or_default();
+        let all = properties.ensure_object();
+        all.extend(more.as_object().cloned().unwrap_or_default());
+        all.extend(own);
+        let names: Vec<_> = all.keys().cloned().collect();
+        json_schema!({ "type": "object", "properties": properties, "required": names })
     }
 }

@@ -17,7 +17,6 @@ use super::authorize::Identity;
 use super::dispatch::App;
 use super::exchange::Request;
 use super::outbox::{Outbox, ReturnPath};
-use super::problem::Problem;
 use super::request_log::RequestLog;
 use super::responder::Responder;
 use super::router::Matched;
@@ -175,8 +174,8 @@ fn isolated(work: impl FnOnce()) {
 /// Queues a request for another thread, if there is room.
 fn hand_on(received: Received, queue: &Sender<Received>) {
     if let Err(unsent) = queue.try_send(received) {
-        let Received { request, responder, .. } = unsent.into_inner();
-        responder.refuse(&Problem::of(&Error::Busy, &request.id));
+        let Received { responder, .. } = unsent.into_inner();
+        responder.refuse(&Error::Busy.into());
     }
 }
 

@@ -13,13 +13,14 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use crate::api::EVENT_ENCODER;
 use crate::api::dispatch::App;
 use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
+use crate::api::operation::Route;
 use crate::api::outbox::Outbox;
 use crate::api::rate::RateLimit;
 use crate::api::request_log::RequestLog;
-use crate::api::routes::{ROUTES, Route};
-use crate::api::wire::EVENT_ENCODER;
+use crate::api::routes::ROUTES;
 use crate::api::workers::{self, Workers};
 use crate::app::Service;
 use crate::auth::{Auth, Means};

@@ -86,11 +86,10 @@ impl Refusal {
     #[must_use]
     #[expect(clippy::wildcard_enum_match_arm, reason = "only two codes have something of their own")]
     pub fn problem(self) -> Problem {
-        let problem = Problem::new(self.code()).detail(self.detail());
         match self.code() {
-            Code::Busy => problem.header("Retry-After", "1"),
-            Code::InvalidRequest => problem.member("field", self.name()),
-            _ => problem,
+            Code::Busy => Problem::busy(self.detail()),
+            Code::InvalidRequest => Problem::invalid(self.name(), "").detail(self.detail()),
+            code => Problem::new(code).detail(self.detail()),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::sync::{LazyLock, Mutex};
 
 use jsonschema::Validator;
 use lockhouse::api::openapi;
+use lockhouse::api::routes::ROUTES;
 use lockhouse::config::AuthMode;
 use serde_json::{Value, json};
 
 use super::Answer;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(AuthMode::None));
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(ROUTES, AuthMode::None));
 
 /// The (operation, status) pairs that this process has met.
 pub static MET: Mutex<BTreeSet<(String, u16)>> = Mutex::new(BTreeSet::new());

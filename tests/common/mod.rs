@@ -28,7 +28,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockhouse::api::routes::{ROUTES, Route};
+use lockhouse::api::operation::Route;
+use lockhouse::api::routes::ROUTES;
 use lockhouse::auth::Scope;
 use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::Config;

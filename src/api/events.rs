@@ -1,0 +1,152 @@
+//! Following the events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::exchange::Response;
+use super::fields::{List, Whole};
+use super::history::WorkspaceEventOut;
+use super::lock::LockOut;
+use super::operation::{Answer, Call, Operation};
+use super::problem::Problem;
+use super::responder::Stream;
+use crate::app::Service;
+use crate::domain::access::Rules;
+use crate::domain::event::Event;
+use crate::domain::event::EventType;
+use crate::domain::member::Need;
+use crate::domain::{Lock, WorkspaceId};
+use crate::events::piece::StreamChunk;
+use crate::events::presence::PresentUser;
+use crate::events::subscription::{EventEncoder, EventSink, StartFrom, Subscription};
+use crate::time::{Timestamp, Ttl};
+
+/// The media type of a stream of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
+/// What happens to the locks, as it happens
+///
+/// Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock
+/// that the event began or is about, if it is still there. Heartbeats are no events. A connection that begins again with
+/// the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is
+/// no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes
+/// at least every 15 seconds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowEvents {
+    /// Only what happens there; may be given up to 100 times. Without it: everywhere.
+    workspace_id: Option<List<WorkspaceId, 100>>,
+    /// Begin after this revision; without it, now.
+    since: Option<Whole<0, { i64::MAX }>>,
+}
+
+/// The `data:` of an event.
+#[derive(Serialize, JsonSchema)]
+struct ToldEvent<'a> {
+    #[serde(flatten)]
+    event: WorkspaceEventOut<'a>,
+    lock: Option<LockOut<'a>>,
+}
+
+/// What followers are sent.
+pub struct EventStream;
+
+impl JsonSchema for EventStream {
+    fn schema_name() -> Cow<'static, str> {
+        "EventStream".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "The `data:` of each event is as `x-data` says; of `reset` it is `{}`.",
+            "x-data": generator.subschema_for::<ToldEvent<'_>>(),
+        })
+    }
+}
+
+impl Operation for FollowEvents {
+    type Output = EventStream;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let from =
+            last_heard(call)?.or(self.since.map(|since| since.0)).map_or(StartFrom::Now, StartFrom::After);
+        let workspaces = self.workspace_id.map(|ids| ids.0).unwrap_or_default();
+        let member = service.only_for(&call.caller.actor()).cloned();
+        service.may_all(&call.caller.actor(), &workspaces, Need::See)?;
+        let face = call.caller.user_id.clone().map(|user_id| PresentUser {
+            user_id,
+            name: call.caller.name.clone(),
+            since: service.clock().wall_at(service.clock().now()),
+            is_member: member.is_some(),
+        });
+        let seat = service.seat(call.caller.key())?;
+        let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
+        let still_allowed = Box::new(move || for_lasts.are_good(&lasts));
+        let sees_deleted = call.caller.is_admin();
+        let subscription = Subscription { from, workspaces, member, sees_deleted, still_allowed };
+        let service = Arc::clone(service);
+        Ok(Answer::later(move |responder| {
+            // Without this header nginx buffers the stream.
+            let head = Response::of(200, EVENT_STREAM, Vec::new()).with("X-Accel-Buffering", "no");
+            let stream = responder.stream(head);
+            service.broadcaster().follow(subscription, face.as_ref(), seat, Box::new(stream));
+        }))
+    }
+}
+
+/// Where the stream starts. A browser that reconnects sends `Last-Event-ID`; it is later than `since` in the address.
+fn last_heard(call: &Call) -> Result<Option<i64>, Problem> {
+    let Some(last) = call.request.headers.last_event_id.as_deref().filter(|last| !last.is_empty()) else {
+        return Ok(None);
+    };
+    let digits = last.bytes().all(|byte| byte.is_ascii_digit());
+    let revision = digits.then(|| last.parse().ok()).flatten();
+    let wrong = || Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number");
+    revision.map(Some).ok_or_else(wrong)
+}
+
+/// How an event is written into a stream.
+pub const EVENT_ENCODER: EventEncoder = EventEncoder {
+    event: |event, lock, rules, now, clock| {
+        let mut told = ToldEvent {
+            event: WorkspaceEventOut::of(event),
+            lock: lock.map(|lock| LockOut::of(lock, now, clock)),
+        };
+        // In the history it would be out of date.
+        told.event.event.detail.again_in_ms = again_in_ms(event, lock, rules, now).map(Whole);
+        // JSON as it is written here has no line ends, which would end the line.
+        let data = serde_json::to_string(&told).unwrap_or_default();
+        format!("id: {}\nevent: {}\ndata: {data}\n\n", event.revision, event.event_type.as_str()).into_bytes()
+    },
+    reset: |revision| format!("id: {revision}\nevent: reset\ndata: {{}}\n\n").into_bytes(),
+    keep_alive: b": still here\n\n",
+};
+
+/// Of a knock that was declined, the milliseconds until the one who was declined may ask again.
+fn again_in_ms(event: &Event, lock: Option<&Lock>, rules: &Rules, now: Timestamp) -> Option<i64> {
+    let user_id = event.to_user_id.as_ref().filter(|_| event.event_type == EventType::KnockDeclined)?;
+    let again = lock.and_then(|lock| lock.knocks.again_in(user_id, rules, now));
+    Some(again.map_or(0, Ttl::as_millis))
+}
+
+impl EventSink for Stream {
+    fn push(&self, piece: &StreamChunk) -> bool {
+        Self::share(self, piece)
+    }
+
+    fn behind(&self) -> usize {
+        self.client().behind()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.client().is_gone()
+    }
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.client().when_gone(callback);
+    }
+}

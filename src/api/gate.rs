@@ -1,0 +1,82 @@
+//! The gate: whether a write may pass. A proxy that asks understands nothing but 204, 401 and 403, so what is missing or
+//! cannot be understood is 403, too.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::exchange::Response;
+use super::fields::Text;
+use super::operation::{Answer, Call, Operation};
+use super::problem::{Code, NotHolder, Problem};
+use super::refusals::not_holder;
+use crate::app::Service;
+use crate::app::locks::Found;
+use crate::auth::id_in_header;
+use crate::domain::member::Need;
+use crate::domain::{Fence, LFS_BYTES, WorkspaceId};
+use crate::error::Error;
+
+/// Whether a write may pass
+///
+/// For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or the middleware of an app: 204 when the
+/// caller has the lease with this fence now. The workspace and the fence may also stand in `X-Lock-Workspace`
+/// (percent-encoded where it is not ASCII) and `X-Lock-Fence`. What is missing is answered with 403, too: that is all that
+/// a proxy understands.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PassGate {
+    /// Whose lock.
+    workspace_id: Option<Text<LFS_BYTES>>,
+    /// The fence of the lease.
+    fence: Option<Text<32>>,
+}
+
+impl Operation for PassGate {
+    type Output = ();
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let headers = &call.request.headers;
+        // What is there and cannot be read is not as good as nothing: the query would be believed in its place.
+        let named = headers.lock_workspace.as_deref().map(|id| id_in_header("X-Lock-Workspace", id));
+        let workspace = only(self.workspace_id, named.transpose()?);
+        let fence = only(self.fence, headers.lock_fence.clone());
+        let workspace_id = workspace.and_then(|id| WorkspaceId::parse(&id).ok());
+        let fence = fence.and_then(|fence| fence.parse().ok().map(Fence));
+        let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else {
+            return Err(closed("Say which lock lets this write pass: its workspace and its fence."));
+        };
+        let nothing = || closed("This is not the live lock.");
+        // Who may not hold it any more does not, whoever has noticed.
+        match service.may(&call.caller.actor(), &workspace_id, Need::Edit) {
+            Err(Error::Denied(_)) => return Err(nothing()),
+            other => other?,
+        }
+        let found = service.peek(&workspace_id)?;
+        let user_id = call.user()?;
+        match found.value {
+            Found::Live(lock) if lock.user_id == *user_id && lock.fence == fence => {
+                Ok(Answer::Now(Response::empty(204)))
+            }
+            Found::Live(lock) => {
+                Err(not_holder(&lock, lock.user_id == *user_id, None, found.now, service.clock()))
+            }
+            Found::Due(_) | Found::Free => Err(nothing()),
+        }
+    }
+}
+
+/// What stands in the query or in a header; nothing if they contradict each other.
+fn only<const MOST: usize>(query: Option<Text<MOST>>, header: Option<String>) -> Option<String> {
+    match (query.map(|query| query.0), header) {
+        (Some(query), Some(header)) if query != header => None,
+        (query, header) => query.or(header),
+    }
+}
+
+/// The gate stays closed.
+#[must_use]
+pub fn closed(detail: &str) -> Problem {
+    Problem::new(Code::NotHolder).detail(detail).with(&NotHolder::default())
+}

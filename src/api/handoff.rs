@@ -1,0 +1,215 @@
+//! Asking the holder, and the holder's answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::exchange::Response;
+use super::fields::{Name, Text, Whole};
+use super::lock::{KnockOut, LockOut};
+use super::locks::claim;
+use super::operation::{Answer, Call, Operation, ok, with_status};
+use super::problem::{Code, KnockTooSoon, NoLock, Problem};
+use super::refusals::{held, holder, no_lock, not_holder, seconds};
+use crate::app::Service;
+use crate::domain::event::Author;
+use crate::domain::event::Lost;
+use crate::domain::handoff::{Ask, Asked, Replied, Reply};
+use crate::domain::{Fence, MESSAGE_BYTES, SessionId, UserId, WorkspaceId};
+use crate::error::Limit;
+use crate::store::AsOf;
+use crate::time::{LeaseClock, Timestamp};
+
+/// Ask the holder for the lock
+///
+/// The holder sees it in the answer to its next heartbeat, in the lock and in the events, and hands the lock over or
+/// declines. If the holder is silent until `auto_grant_at` (`locks.knock_grant_after`), the lock passes to the one who
+/// knocked, for `locks.claim_within` unless a heartbeat claims it. A holder who is at work is not silent: each heartbeat
+/// with `active` postpones `auto_grant_at` to `locks.knock_grant_after` from then, and at most to
+/// `locks.knock_grant_at_latest` after the knock (`auto_grant_at_latest_in_ms`; null if there is no latest). The one who
+/// knocked sees it in the lock, in the answer to a repeated knock and in the events: a further `lock.knocked` with
+/// `detail.outcome` `postponed`, for the first time, for each half of `locks.knock_grant_after` that the end has moved, and
+/// when it reaches the latest. The holder answers one at a time: `auto_grant_at` is null as long as others knocked
+/// before, and both times count from when a knock is shown to the holder. A repeat changes the words and nothing else.
+/// Who is declined keeps the place in the line that they have. A knock ends with the lease that it is about. 429
+/// `knock_too_soon` when the holder has just declined (`locks.knock_again_after`), 429 `rate_limited` when 20 have knocked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnockForLock {
+    workspace_id: WorkspaceId,
+    /// How the caller is shown; else `X-User-Name`.
+    name: Option<Name>,
+    /// What the holder is told.
+    message: Option<Text<MESSAGE_BYTES>>,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+}
+
+/// A knock that the holder is told of.
+#[derive(Serialize, JsonSchema)]
+pub struct Heard<'a> {
+    #[schemars(required)]
+    knock: Option<KnockOut<'a>>,
+    lock: LockOut<'a>,
+}
+
+impl Operation for KnockForLock {
+    type Output = Heard<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let user_id = call.user()?.clone();
+        let request = Ask {
+            workspace_id: self.workspace_id,
+            user_id: user_id.clone(),
+            name: call.display_name(self.name),
+            session_id: self.session_id,
+            message: self.message.and_then(Text::not_empty),
+            lasts: call.caller.lasts.clone(),
+        };
+        let actor = call.caller.actor();
+        Answer::of(
+            service,
+            |service, done| service.knock(actor, request, done),
+            move |at: &AsOf<Asked>, clock| asked(&at.value, &user_id, at.now, clock),
+        )
+    }
+}
+
+fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+    match outcome {
+        Asked::Heard(lock) => {
+            let knocks = KnockOut::all(lock, now, clock);
+            let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| knock.user_id == *by);
+            let heard = Heard { knock: knock.map(|(_, shown)| shown), lock: LockOut::of(lock, now, clock) };
+            Ok(with_status(202, &heard))
+        }
+        Asked::NoLock => Err(Problem::new(Code::LockNotFound)
+            .detail("Nobody has locked this workspace: there is nobody to ask. Acquire the lock.")
+            .with(&NoLock { lost: None })),
+        Asked::Own(lock) => {
+            let detail = "You have this lock yourself: there is nobody to ask.";
+            Err(held(Code::KnockOnOwnLock, detail, lock, now, clock))
+        }
+        Asked::TooSoon { lock, again } => {
+            let wait = seconds(again.as_millis());
+            Err(Problem::new(Code::KnockTooSoon)
+                .detail(format!(
+                    "{} has just kept the lock. You can ask again in {}.",
+                    holder(lock),
+                    humantime::format_duration(Duration::from_secs(wait))
+                ))
+                .with(&KnockTooSoon {
+                    lock: LockOut::of(lock, now, clock),
+                    again_in_ms: Whole(again.as_millis()),
+                })
+                .header("Retry-After", wait.to_string()))
+        }
+        Asked::TooMany => Err(Problem::limited(Limit::Knocks, 30)),
+    }
+}
+
+/// Give the lock to somebody
+///
+/// For the holder. To whoever knocked first, or anybody else. One transaction, with a new fence; the lease ends after
+/// `locks.claim_within` unless a heartbeat of the new holder claims it. Repeated after a lost answer it is answered with
+/// the same lock again, as long as that is live.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandOverLock {
+    workspace_id: WorkspaceId,
+    /// Who gets the lock; without it whoever knocked first.
+    to_user_id: Option<UserId>,
+    /// Means that lease only.
+    fence: Option<Fence>,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+}
+
+/// A lock that was handed over.
+#[derive(Serialize, JsonSchema)]
+pub struct HandedOver<'a> {
+    #[schemars(extend("const" = true))]
+    handed_over: bool,
+    lock: LockOut<'a>,
+}
+
+impl Operation for HandOverLock {
+    type Output = HandedOver<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let claim = claim(call, self.workspace_id, self.session_id, self.fence)?;
+        let request = Reply { claim, user_id: self.to_user_id };
+        let (actor, by) = (call.caller.actor(), author(call)?);
+        Answer::of(service, |service, done| service.hand_over(actor, request, by, done), replied)
+    }
+}
+
+/// Keep the lock, though somebody asks for it
+///
+/// For the holder. The next who knocked is shown then. The event `lock.knock_declined` tells the one who was declined
+/// when they may knock again (`detail.again_in_ms`). `declined` is false when nobody had knocked, so a repeat is
+/// harmless.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeclineKnock {
+    workspace_id: WorkspaceId,
+    /// Whose knock it is about; without it that of whoever knocked first.
+    user_id: Option<UserId>,
+    /// Means that lease only.
+    fence: Option<Fence>,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+}
+
+/// Whether there was a knock to decline.
+#[derive(Serialize, JsonSchema)]
+pub struct Declined {
+    declined: bool,
+}
+
+impl Operation for DeclineKnock {
+    type Output = Declined;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let claim = claim(call, self.workspace_id, self.session_id, self.fence)?;
+        let request = Reply { claim, user_id: self.user_id };
+        let (actor, by) = (call.caller.actor(), author(call)?);
+        Answer::of(
+            service,
+            |service, done| service.decline(actor, request, by, done),
+            |at: &AsOf<(Replied, Option<Lost>)>, clock| match &at.value {
+                // A repeat is harmless.
+                (Replied::Nobody, _) => Ok(ok(&Declined { declined: false })),
+                _ => replied(at, clock),
+            },
+        )
+    }
+}
+
+fn author(call: &Call) -> Result<Author, Problem> {
+    Ok(Author::person(call.user()?.clone(), call.caller.name.clone()))
+}
+
+fn replied(
+    AsOf { now, value: (replied, lost) }: &AsOf<(Replied, Option<Lost>)>,
+    clock: &LeaseClock,
+) -> Result<Response, Problem> {
+    match replied {
+        Replied::HandedOver(lock) => {
+            Ok(ok(&HandedOver { handed_over: true, lock: LockOut::of(lock, *now, clock) }))
+        }
+        Replied::Declined(_) => Ok(ok(&Declined { declined: true })),
+        Replied::Nobody => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
+        Replied::NotAMember => {
+            Err(Problem::new(Code::NotAMember)
+                .detail("They may not hold this lock: they are no editor here."))
+        }
+        Replied::Own => Err(Problem::invalid("to_user_id", "is the holder")),
+        Replied::NotHolder { lock, same_user } => {
+            Err(not_holder(lock, *same_user, lost.as_ref(), *now, clock))
+        }
+        Replied::NoLock => Err(no_lock(lost.as_ref())),
+    }
+}

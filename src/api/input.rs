@@ -1,0 +1,429 @@
+//! Reads a request's path, query and body into the struct of its operation.
+
+use std::vec;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
+    Unexpected, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use serde_json::value::RawValue;
+
+use super::exchange::Request;
+use super::fields::Text;
+use super::json::{self, Invalid, Object};
+use super::problem::{Code, Problem};
+use crate::percent;
+
+/// The newtype that is read as JSON without white space.
+pub const COMPACT: &str = "Compact";
+
+/// What a body may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// None.
+    None,
+    /// A JSON object; it may be missing when all of its fields may.
+    Json,
+    /// The same, also as `text/plain`, as `navigator.sendBeacon` sends it; may hold the credentials.
+    Beacon,
+}
+
+/// The credentials of a request that cannot have headers, in its body.
+pub const ACCESS_TOKEN: &str = "access_token";
+
+/// Most bytes of them.
+pub const TOKEN_BYTES: usize = 8_192;
+
+/// The body of a request: the members of a JSON object.
+///
+/// # Errors
+/// A 400 when it is something else, or a 415.
+pub fn body(kind: BodyKind, request: &Request) -> Result<Object<'_>, Problem> {
+    if request.body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let empty = || Problem::invalid("body", "must be empty, or {}: this call takes none");
+    if kind == BodyKind::None {
+        let raw: &RawValue = serde_json::from_slice(&request.body).map_err(|_| empty())?;
+        let members = members(raw)?.ok_or_else(empty)?;
+        return match members.first() {
+            None => Ok(members),
+            Some((name, _)) => Err(Invalid::unknown_field(name, &[]).to_problem("field", |_| false)),
+        };
+    }
+    check_media_type(kind, request.headers.content_type.as_deref())?;
+    let raw: &RawValue = serde_json::from_slice(&request.body)
+        .map_err(|error| Problem::invalid("body", &format!("cannot be read: {error}")))?;
+    members(raw)?.ok_or_else(|| Problem::invalid("body", "must be a JSON object"))
+}
+
+fn members(raw: &RawValue) -> Result<Option<Object<'_>>, Problem> {
+    json::object(raw).map_err(|invalid| invalid.to_problem("field", |_| false))
+}
+
+/// A body without a type is taken for JSON.
+fn check_media_type(kind: BodyKind, given: Option<&str>) -> Result<(), Problem> {
+    let Some(given) = given else { return Ok(()) };
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    let is_beacon = kind == BodyKind::Beacon;
+    if essence.eq_ignore_ascii_case("application/json")
+        || (is_beacon && essence.eq_ignore_ascii_case("text/plain"))
+    {
+        return Ok(());
+    }
+    let takes = if is_beacon { "application/json or text/plain" } else { "application/json" };
+    Err(Problem::new(Code::UnsupportedMediaType)
+        .detail(format!("Send the body as JSON, with the header Content-Type: {takes}.")))
+}
+
+/// The credentials in the body of a beacon.
+///
+/// # Errors
+/// As [`body`]; a 400 when they are no text.
+pub fn access_token(kind: BodyKind, request: &Request) -> Result<Option<String>, Problem> {
+    if kind != BodyKind::Beacon {
+        return Ok(None);
+    }
+    let token = body(kind, request)?.into_iter().find(|(name, _)| name == ACCESS_TOKEN);
+    let token = token.map(|(_, raw)| Option::<Text<TOKEN_BYTES>>::deserialize(Source::Json(raw))).transpose();
+    let token = token.map_err(|invalid| invalid.under(ACCESS_TOKEN).to_problem("field", |_| false))?;
+    Ok(token.flatten().map(|token| token.0))
+}
+
+/// Reads the struct of an operation. `in_query` are the fields that the query may have, if it may not have all.
+///
+/// # Errors
+/// A 400 that names the field.
+pub fn read<T: DeserializeOwned>(
+    path: &[(&'static str, String)],
+    request: &Request,
+    kind: BodyKind,
+    in_query: &'static [&'static str],
+) -> Result<T, Problem> {
+    let in_path = |name: &str| path.iter().any(|(known, _)| *known == name);
+    let mut fields = Vec::with_capacity(8);
+    for (name, text) in path {
+        let text = percent::decode(text).ok_or_else(|| Problem::invalid(name, percent::RULE))?;
+        fields.push(((*name).to_owned(), Source::Texts(vec![text])));
+    }
+    for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decoded(name, "query")?;
+        let text = decoded(text, &name)?;
+        if kind != BodyKind::None && !in_query.contains(&name.as_str()) {
+            return Err(Invalid::unknown_field(&name, in_query).to_problem("query parameter", in_path));
+        }
+        match fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, Source::Texts(texts))) => texts.push(text),
+            Some(_) | None => fields.push((name, Source::Texts(vec![text]))),
+        }
+    }
+    for (name, raw) in body(kind, request)? {
+        let said = fields.iter_mut().skip(path.len()).find(|(known, _)| *known == name);
+        match said.map(|(_, source)| source) {
+            _ if kind == BodyKind::Beacon && name == ACCESS_TOKEN => {}
+            Some(Source::Texts(_)) if raw.get() == "null" => {}
+            // What the body says has a type, which is checked.
+            Some(said @ Source::Texts(_)) if said.is(raw) => *said = Source::Json(raw),
+            Some(Source::Texts(_)) => {
+                return Err(Problem::invalid(&name, "is given twice, and not the same"));
+            }
+            Some(Source::Json(_)) | None => fields.push((name, Source::Json(raw))),
+        }
+    }
+    let what = if kind == BodyKind::None { "query parameter" } else { "field" };
+    T::deserialize(Members { fields: fields.into_iter(), value: None })
+        .map_err(|invalid| invalid.to_problem(what, in_path))
+}
+
+/// Part of a query: percent-encoded UTF-8, with `+` for a space.
+fn decoded(part: &str, name: &str) -> Result<String, Problem> {
+    percent::decode(&part.replace('+', " ")).ok_or_else(|| Problem::invalid(name, percent::RULE))
+}
+
+/// Where a value comes from.
+enum Source<'a> {
+    /// A path, or a query that gives it once or several times.
+    Texts(Vec<String>),
+    /// A body.
+    Json(&'a RawValue),
+}
+
+impl Source<'_> {
+    /// Whether a query and a value of a body say the same.
+    fn is(&self, raw: &RawValue) -> bool {
+        let Self::Texts(texts) = self else { return false };
+        let text = json::read::<String>(raw);
+        let said = text.as_deref().unwrap_or_else(|_| raw.get().strip_suffix(".0").unwrap_or(raw.get()));
+        texts.as_slice() == [said]
+    }
+
+    /// The text of a path or query.
+    fn text(self) -> Result<Option<String>, Invalid> {
+        match self {
+            Self::Texts(texts) if texts.len() > 1 => Err(Invalid::custom("must be given once")),
+            Self::Texts(texts) => Ok(texts.into_iter().next()),
+            Self::Json(_) => Ok(None),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for Source<'_> {
+    type Error = Invalid;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        let Self::Json(raw) = self else { return visitor.visit_string(self.text()?.unwrap_or_default()) };
+        match raw.get().as_bytes().first() {
+            Some(b'"') => visitor.visit_string(json::read(raw)?),
+            Some(b'{') => {
+                let fields = json::object(raw)?.unwrap_or_default().into_iter();
+                let fields: Vec<_> = fields.map(|(name, raw)| (name, Source::Json(raw))).collect();
+                visitor.visit_map(Members { fields: fields.into_iter(), value: None })
+            }
+            Some(b'[') => {
+                let entries =
+                    json::read::<Vec<&RawValue>>(raw)?.into_iter().map(Source::Json).collect::<Vec<_>>();
+                visitor.visit_seq(Entries { entries: entries.into_iter(), place: Some(0) })
+            }
+            Some(b't' | b'f') => self.deserialize_bool(visitor),
+            Some(b'n') => Err(Invalid::custom("is missing")),
+            Some(_) | None => match whole(raw) {
+                Some(number) => visitor.visit_i64(number),
+                None => Err(Invalid::invalid_type(Unexpected::Other("a fraction"), &visitor)),
+            },
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        if matches!(self, Self::Json(_)) {
+            return self.deserialize_any(visitor);
+        }
+        let text = self.text()?.unwrap_or_default();
+        // Digits only: no sign, no white space.
+        match text.parse() {
+            Ok(number) if text.bytes().all(|byte| byte.is_ascii_digit()) => visitor.visit_i64(number),
+            Ok(_) | Err(_) => Err(Invalid::invalid_type(Unexpected::Str(&text), &visitor)),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        let text = if let Self::Json(raw) = self { Some(raw.get().to_owned()) } else { self.text()? };
+        match text.as_deref() {
+            Some("true") => visitor.visit_bool(true),
+            Some("false") => visitor.visit_bool(false),
+            Some(_) | None => Err(Invalid::custom("must be true or false")),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        match self {
+            Self::Json(raw) if raw.get() == "null" => visitor.visit_none(),
+            Self::Texts(_) | Self::Json(_) => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        let Self::Texts(texts) = self else { return self.deserialize_any(visitor) };
+        let entries: Vec<_> = texts.into_iter().map(|text| Source::Texts(vec![text])).collect();
+        visitor.visit_seq(Entries { entries: entries.into_iter(), place: None })
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &str,
+        visitor: V,
+    ) -> Result<V::Value, Invalid> {
+        match self {
+            Self::Json(raw) if name == COMPACT && raw.get().starts_with('{') => {
+                visitor.visit_string(json::compact(raw)?)
+            }
+            Self::Texts(_) | Self::Json(_) => Err(Invalid::invalid_type(Unexpected::Unit, &visitor)),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple
+        tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// A whole number, also if it is written with a point: JSON knows one kind of numbers (RFC 8259 §6).
+fn whole(raw: &RawValue) -> Option<i64> {
+    let number: serde_json::Number = serde_json::from_str(raw.get()).ok()?;
+    number.as_i64().or_else(|| {
+        // As long as each whole number has a notation of its own.
+        let text = number.to_string();
+        text.strip_suffix(".0").filter(|digits| digits.len() <= 16)?.parse().ok()
+    })
+}
+
+/// The members of an object.
+struct Members<'a> {
+    fields: vec::IntoIter<(String, Source<'a>)>,
+    value: Option<(String, Source<'a>)>,
+}
+
+impl<'de> MapAccess<'de> for Members<'_> {
+    type Error = Invalid;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Invalid> {
+        self.value = self.fields.next();
+        let name = self.value.as_ref().map(|(name, _)| seed.deserialize(StrDeserializer::new(name)));
+        name.transpose()
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Invalid> {
+        let (name, source) = self.value.take().ok_or_else(|| Invalid::custom("has no value"))?;
+        seed.deserialize(source).map_err(|invalid| invalid.under(&name))
+    }
+}
+
+impl<'de> Deserializer<'de> for Members<'_> {
+    type Error = Invalid;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Invalid> {
+        visitor.visit_map(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// The entries of a list, with the place of the next if refusals are to name it.
+struct Entries<'a> {
+    entries: vec::IntoIter<Source<'a>>,
+    place: Option<usize>,
+}
+
+impl<'de> SeqAccess<'de> for Entries<'_> {
+    type Error = Invalid;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Invalid> {
+        let Some(entry) = self.entries.next() else { return Ok(None) };
+        let place = self.place.map(|place| format!("[{place}]")).unwrap_or_default();
+        self.place = self.place.map(|place| place + 1);
+        seed.deserialize(entry).map(Some).map_err(|invalid| invalid.under(&place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fields::{List, Metadata, Whole};
+    use crate::domain::SessionId;
+    use serde::Deserialize;
+
+    #[expect(dead_code, reason = "some of it is only read")]
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        id: SessionId,
+        ttl_ms: Option<Whole<1, 100>>,
+        force: Option<bool>,
+        metadata: Option<Metadata>,
+        list: Option<List<Entry, 2>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, expecting = "a JSON object")]
+    #[expect(dead_code, reason = "it is only read")]
+    struct Entry {
+        n: Whole<0, 9>,
+    }
+
+    const IN_QUERY: &[&str] = &["id", "ttl_ms", "force"];
+
+    fn asked(query: &str, body: &str) -> Result<Asked, String> {
+        let request = Request { query: query.to_owned(), body: body.into(), ..Request::default() };
+        read(&[], &request, BodyKind::Json, IN_QUERY).map_err(|problem| problem.sentence().to_owned())
+    }
+
+    #[test]
+    fn what_cannot_be_accepted_is_refused_by_its_name() {
+        for (body, says) in [
+            (
+                r#"{"id":"a","tll_ms":5}"#,
+                "Unknown field `tll_ms`. Allowed: id, ttl_ms, force, metadata, list.",
+            ),
+            (
+                r#"{"id":"a","tll_ms":null}"#,
+                "Unknown field `tll_ms`. Allowed: id, ttl_ms, force, metadata, list.",
+            ),
+            (r#"{"ttl_ms":5}"#, "id is missing."),
+            (r#"{"id":null}"#, "id is missing."),
+            (r#"{"id":7}"#, "id must be a text."),
+            (r#"{"id":["a"]}"#, "id must be a text."),
+            (r#"{"id":""}"#, "id must have 1 to 128 bytes; this has 0."),
+            (r#"{"id":"a\u0000"}"#, "id must not contain control characters."),
+            (r#"{"id":"\ud800"}"#, "id cannot be read: unexpected end of hex escape at line 1 column 8."),
+            (r#"{"id":"a","id":"a"}"#, "id is given twice."),
+            (r#"{"id":"a","ttl_ms":101}"#, "ttl_ms must be a whole number from 1 to 100."),
+            (r#"{"id":"a","ttl_ms":1.5}"#, "ttl_ms must be a whole number from 1 to 100."),
+            (r#"{"id":"a","ttl_ms":1e300}"#, "ttl_ms must be a whole number from 1 to 100."),
+            (r#"{"id":"a","ttl_ms":"5"}"#, "ttl_ms must be a whole number from 1 to 100."),
+            (r#"{"id":"a","force":"yes"}"#, "force must be true or false."),
+            (r#"{"id":"a","metadata":[]}"#, "metadata must be a JSON object."),
+            (r#"{"id":"a","metadata":{"b":[{"c":1,"c":2}]}}"#, "metadata.b[0].c is given twice."),
+            (r#"{"id":"a","list":{}}"#, "list must be a list."),
+            (r#"{"id":"a","list":[7]}"#, "list[0] must be a JSON object."),
+            (r#"{"id":"a","list":[{"n":1},{"n":10}]}"#, "list[1].n must be a whole number from 0 to 9."),
+            (r#"{"id":"a","list":[{"n":1},{}]}"#, "list[1].n is missing."),
+            (r#"{"id":"a","list":[{"x":1}]}"#, "Unknown field `list[0].x`. Allowed: n."),
+            (r#"{"id":"a","list":[{"n":1},{"n":1},{"n":1}]}"#, "list must have at most 2 entries."),
+        ] {
+            assert_eq!(asked("", body).unwrap_err(), says, "{body}");
+        }
+        let long = format!(r#"{{"id":"a","metadata":{{"k":"{}"}}}}"#, "0".repeat(4_089));
+        assert_eq!(
+            asked("", &long).unwrap_err(),
+            "metadata must have at most 4096 bytes as JSON; this has 4097."
+        );
+    }
+
+    #[test]
+    fn a_query_is_checked_like_a_body() {
+        let read = asked("id=a%2Fb+c&force=true&ttl_ms=7", "").unwrap();
+        assert_eq!((read.id.as_str(), read.force), ("a/b c", Some(true)));
+        assert_eq!(read.ttl_ms.map(|ttl| ttl.0), Some(7));
+        for (query, says) in [
+            ("id=a&id=a", "id must be given once."),
+            ("id=a&x=1", "Unknown query parameter `x`. Allowed: id, ttl_ms, force."),
+            ("id=a&ttl_ms=%2B7", "ttl_ms must be a whole number from 1 to 100."),
+            ("id=a&force=1", "force must be true or false."),
+            ("id=a&metadata={}", "Unknown query parameter `metadata`. Allowed: id, ttl_ms, force."),
+        ] {
+            assert_eq!(asked(query, "").unwrap_err(), says, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_must_be_the_same() {
+        for (query, body) in [
+            ("id=a&ttl_ms=7", r#"{"id":"a","ttl_ms":7.0}"#),
+            ("id=a", r#"{"id":"\u0061","force":null}"#),
+            ("id=a&force=true", r#"{"force":true}"#),
+            ("id=a", r#"{"id":null}"#),
+        ] {
+            assert!(asked(query, body).is_ok(), "{query} {body}");
+        }
+        assert_eq!(asked("id=a", r#"{"id":"b"}"#).unwrap_err(), "id is given twice, and not the same.");
+        assert_eq!(asked("id=7", r#"{"id":7}"#).unwrap_err(), "id must be a text.");
+        assert!(asked("id=a&force=true", r#"{"force":"true"}"#).is_err(), "the body keeps its types");
+        assert_eq!(
+            asked("force=false&id=a", r#"{"force":true}"#).unwrap_err(),
+            "force is given twice, and not the same."
+        );
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        let number = |text: &str| whole(serde_json::from_str(text).unwrap());
+        let read = ["7", "7.0", "-7.0", "4e2"].map(number);
+        assert_eq!(read, [Some(7), Some(7), Some(-7), Some(400)]);
+        assert_eq!(["7.5", "1e300", "0.1"].map(number), [None, None, None]);
+    }
+}

@@ -1,0 +1,93 @@
+//! The locks of many workspaces: list them, release those of one user.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::fields::{Limit, Text, page_length};
+use super::lock::LockOut;
+use super::operation::{Answer, Call, Operation, ok};
+use super::problem::{Code, Problem};
+use crate::app::Service;
+use crate::domain::access::Privilege;
+use crate::domain::event::Author;
+use crate::domain::{LFS_BYTES, MESSAGE_BYTES, UserId, WorkspaceId};
+use crate::store::listing::Listing;
+
+/// The live locks
+///
+/// By workspace id.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListLocks {
+    /// Only those of this user.
+    user_id: Option<UserId>,
+    /// Only workspaces whose id begins like this.
+    prefix: Option<Text<LFS_BYTES>>,
+    /// Most entries of a page; 100 if not given.
+    limit: Option<Limit>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<WorkspaceId>,
+}
+
+/// A page of locks.
+#[derive(Serialize, JsonSchema)]
+pub struct LockPage<'a> {
+    locks: Vec<LockOut<'a>>,
+    next_cursor: Option<&'a str>,
+}
+
+impl Operation for ListLocks {
+    type Output = LockPage<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let listing = Listing {
+            user_id: self.user_id,
+            prefix: self.prefix.map(|prefix| prefix.0).unwrap_or_default(),
+            after: self.cursor.map(|cursor| cursor.as_str().to_owned()).unwrap_or_default(),
+            limit: page_length(self.limit),
+            member: service.only_for(&call.caller.actor()).cloned(),
+        };
+        let found = service.locks(&listing)?;
+        let locks = found.value.locks.iter().map(|lock| LockOut::of(lock, found.now, service.clock()));
+        Answer::now(&LockPage { locks: locks.collect(), next_cursor: found.value.next.as_deref() })
+    }
+}
+
+/// Release all locks of a user
+///
+/// One's own, or anyone's as an administrator. For logout, and for "she is on holiday". A lock that is due to the user by
+/// a knock or by the line ends, too.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseLocksOfUser {
+    user_id: UserId,
+    /// Why somebody's lease is ended, for the history.
+    reason: Option<Text<MESSAGE_BYTES>>,
+}
+
+/// How many locks were released.
+#[derive(Serialize, JsonSchema)]
+pub struct ReleasedMany {
+    released: u32,
+}
+
+impl Operation for ReleaseLocksOfUser {
+    type Output = ReleasedMany;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        match call.caller.standing() {
+            Privilege::Administrator => {}
+            Privilege::Ordinary if *call.user()? == self.user_id => {}
+            Privilege::Ordinary | Privilege::WorkspaceAdmin => return Err(Problem::new(Code::Forbidden)),
+        }
+        let author = call.author().unwrap_or_else(|| Author::person(self.user_id.clone(), None));
+        let by = Author { reason: self.reason.and_then(Text::not_empty), ..author };
+        Answer::of(
+            service,
+            |service, done| service.release_user(self.user_id, by, done),
+            |released, _| Ok(ok(&ReleasedMany { released: *released })),
+        )
+    }
+}

@@ -1,0 +1,138 @@
+//! A lock as it is shown, with whoever knocks, and how a lease was lost. Field names are fixed: people build on them.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::fields::{Count, Whole};
+use crate::domain::event::{Ending, EventType, Lost};
+use crate::domain::handoff::Knock;
+use crate::domain::{DisplayName, Fence, Lock, SessionId, UserId, WorkspaceId};
+use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
+
+/// A lock as it is shown at an instant.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Lock")]
+pub struct LockOut<'a> {
+    workspace_id: &'a WorkspaceId,
+    locked_by_user_id: &'a UserId,
+    locked_by_name: Option<&'a DisplayName>,
+    session_id: Option<&'a SessionId>,
+    fence: Fence,
+    acquired_at: WallTime,
+    renewed_at: WallTime,
+    last_active_at: WallTime,
+    expires_at: WallTime,
+    /// Count down from this, from the moment at which the request was sent.
+    expires_in_ms: Count,
+    ttl_ms: Ttl,
+    note: Option<&'a str>,
+    #[schemars(with = "Map<String, Value>")]
+    metadata: &'a RawValue,
+    knock: Option<KnockOut<'a>>,
+}
+
+impl<'a> LockOut<'a> {
+    /// Shows `lock` at `now`.
+    #[must_use]
+    pub fn of(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Self {
+        Self {
+            workspace_id: &lock.workspace_id,
+            locked_by_user_id: &lock.user_id,
+            locked_by_name: lock.user_name.as_ref(),
+            session_id: lock.session_id.as_ref(),
+            fence: lock.fence,
+            acquired_at: clock.wall_at(lock.acquired_at),
+            renewed_at: clock.wall_at(lock.renewed_at),
+            last_active_at: clock.wall_at(lock.last_active_at),
+            expires_at: clock.wall_at(lock.expires_at),
+            expires_in_ms: left(lock.expires_at, now),
+            ttl_ms: lock.ttl,
+            note: lock.note.as_deref(),
+            // What is in the store was JSON when it came in.
+            metadata: serde_json::from_str(&lock.metadata).unwrap_or(RawValue::NULL),
+            knock: KnockOut::first(lock, now, clock),
+        }
+    }
+}
+
+/// The milliseconds until `at`; none when it is past.
+#[must_use]
+pub fn left(at: Timestamp, now: Timestamp) -> Count {
+    Whole(at.since(now).max(0))
+}
+
+/// Somebody who asks the holder for the lock.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Knock")]
+pub struct KnockOut<'a> {
+    user_id: &'a UserId,
+    name: Option<&'a DisplayName>,
+    message: Option<&'a str>,
+    knocked_at: WallTime,
+    auto_grant_at: Option<WallTime>,
+    auto_grant_in_ms: Option<Count>,
+    auto_grant_at_latest_in_ms: Option<Count>,
+}
+
+impl<'a> KnockOut<'a> {
+    /// Those who ask for this lock, in the order in which they came.
+    pub fn all(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> impl Iterator<Item = Self> {
+        lock.knocks.pending.iter().enumerate().map(move |(place, knock)| {
+            // The holder answers one at a time.
+            let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
+            let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
+            let Knock { user_id, name, session_id: _, message, knocked_at, lasts: _ } = knock;
+            Self {
+                user_id,
+                name: name.as_ref(),
+                message: message.as_deref(),
+                knocked_at: clock.wall_at(*knocked_at),
+                auto_grant_at: grant_at.map(|at| clock.wall_at(at)),
+                auto_grant_in_ms: grant_at.map(|at| left(at, now)),
+                auto_grant_at_latest_in_ms: latest.map(|at| left(at, now)),
+            }
+        })
+    }
+
+    /// The one that the holder is to answer.
+    pub fn first(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Option<Self> {
+        Self::all(lock, now, clock).next()
+    }
+}
+
+/// How somebody's last lease ended.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Lost")]
+pub struct LostOut<'a> {
+    #[schemars(extend("enum" = reasons()))]
+    reason: &'static str,
+    fence: Fence,
+    at: WallTime,
+    by_user_id: Option<&'a UserId>,
+    by_name: Option<&'a DisplayName>,
+}
+
+/// How a lease can end.
+fn reasons() -> Vec<&'static str> {
+    let ending = |event| match event {
+        EventType::Ended(ending) => Some(Ending::reason(ending)),
+        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => None,
+    };
+    EventType::ALL.into_iter().filter_map(ending).collect()
+}
+
+impl<'a> LostOut<'a> {
+    /// Shows it.
+    #[must_use]
+    pub fn of(lost: &'a Lost) -> Self {
+        Self {
+            reason: lost.ending.reason(),
+            fence: lost.fence,
+            at: lost.at,
+            by_user_id: lost.by_user_id.as_ref(),
+            by_name: lost.by_name.as_ref(),
+        }
+    }
+}

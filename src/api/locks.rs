@@ -1,0 +1,302 @@
+//! The lock of one workspace: acquire, read, release.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::exchange::Response;
+use super::fields::{Metadata, Name, Text, Whole};
+use super::lock::LockOut;
+use super::operation::{Answer, Call, Operation, ok};
+use super::problem::{Code, LockHeld, Problem};
+use super::refusals::{held, not_holder, seconds, who_has_it};
+use super::responder::Responder;
+use crate::app::Service;
+use crate::domain::event::Lost;
+use crate::domain::member::Need;
+use crate::domain::{
+    Acquire, Acquired, Authority, Claim, Fence, Force, Lock, MESSAGE_BYTES, NOTE_BYTES, Release, Released,
+    SessionId, WorkspaceId,
+};
+use crate::error::{Error, Limit};
+use crate::store::AsOf;
+use crate::store::queue::Client;
+use crate::time::{LeaseClock, Timestamp, Ttl};
+
+/// Acquire the lock of a workspace
+///
+/// A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if
+/// nobody came between, the server has not restarted since it ended, and its history is still kept. With
+/// `locks.same_user = "share"` one's own live lease is never shortened. Idempotent: a client that lost the response sends
+/// the same request again and gets the same lease. With `wait_ms` the request waits, in the order of arrival, until the
+/// lock is free, and then gets it; the same user and session waits once, and what it asked before is answered with 409,
+/// while the place in the line is kept; nobody waits longer than `locks.max_wait`. Who has been given the lock in the
+/// meantime, by a knock or a handover, is answered with it. Who waits with credentials that end meanwhile is not given the
+/// lock but answered with 401. A lease that was granted after a wait ends after `locks.claim_within` unless a heartbeat
+/// claims it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcquireLock {
+    workspace_id: WorkspaceId,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+    /// How long the lease shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
+    /// `locks.same_user = "share"` it never makes a lease shorter.
+    ttl_ms: Option<Ttl>,
+    /// Take the lock over from whoever has it.
+    force: Option<bool>,
+    /// With `force`: take over only the lease with this fence, the one that the person saw.
+    expected_fence: Option<Fence>,
+    /// Why somebody's lease is ended, for the history.
+    reason: Option<Text<MESSAGE_BYTES>>,
+    /// How long to wait for the lock, in milliseconds, if somebody else has it.
+    wait_ms: Option<Whole<0, 60_000>>,
+    /// How the caller is shown; else `X-User-Name`.
+    name: Option<Name>,
+    /// What the holder says about it.
+    note: Option<Text<NOTE_BYTES>>,
+    /// Whatever the app wants to keep with the lock.
+    metadata: Option<Metadata>,
+}
+
+/// A lock that was acquired.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Acquired")]
+pub struct AcquiredOut<'a> {
+    outcome: Outcome,
+    lock: LockOut<'a>,
+    /// The lease that a takeover ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LockOut<'a>")]
+    previous: Option<LockOut<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum Outcome {
+    Acquired,
+    Renewed,
+    Reclaimed,
+    TakenOver,
+}
+
+impl Operation for AcquireLock {
+    type Output = AcquiredOut<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let force = match (self.force == Some(true), self.expected_fence) {
+            (false, None) => Force::No,
+            (true, None) => Force::Anyone,
+            (true, Some(fence)) => Force::Seen(fence),
+            (false, Some(_)) => {
+                return Err(Problem::invalid("expected_fence", "goes with force, which is not true"));
+            }
+        };
+        let request = Acquire {
+            workspace_id: self.workspace_id,
+            user_id: call.user()?.clone(),
+            user_name: call.display_name(self.name),
+            session_id: self.session_id,
+            standing: call.caller.standing(),
+            ttl: self.ttl_ms,
+            force,
+            note: self.note.map(|note| note.0),
+            metadata: self.metadata.map(|metadata| metadata.0),
+            reason: self.reason.and_then(Text::not_empty),
+        };
+        let actor = call.caller.actor();
+        let Some(wait) = self.wait_ms.filter(|wait| wait.0 > 0) else {
+            return Answer::of(
+                service,
+                |service, done| service.acquire(actor, request, done),
+                |at: &AsOf<Acquired>, clock| acquired(&at.value, at.now, clock),
+            );
+        };
+        let (lasts, service) = (call.caller.lasts.clone(), Arc::clone(service));
+        Ok(Answer::later(move |responder| {
+            let client = Waits { responder: responder.park(), service: Arc::clone(&service) };
+            service.acquire_waiting(actor, request, Ttl::from_millis(wait.0), lasts, Box::new(client));
+        }))
+    }
+}
+
+/// A client that waits for a lock.
+struct Waits {
+    responder: Responder,
+    service: Arc<Service>,
+}
+
+impl Client for Waits {
+    fn is_gone(&self) -> bool {
+        self.responder.client().is_gone()
+    }
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.responder.client().when_gone(callback);
+    }
+
+    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
+        let Self { responder, service } = *self;
+        let answer = match answer {
+            Ok(at) => acquired(&at.value, at.now, service.clock()),
+            Err(Error::CredentialsEnded) => Err(Problem::unauthenticated(service.auth_mode())
+                .detail("Your credentials have ended while you waited. Sign in again.")),
+            Err(error) => Err(error.into()),
+        };
+        match answer {
+            Ok(response) => responder.send(response),
+            Err(problem) => responder.refuse(&problem),
+        }
+    }
+}
+
+fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+    let granted = |outcome, lock, previous: Option<&Lock>| {
+        Ok(ok(&AcquiredOut {
+            outcome,
+            lock: LockOut::of(lock, now, clock),
+            previous: previous.map(|lock| LockOut::of(lock, now, clock)),
+        }))
+    };
+    match outcome {
+        Acquired::Acquired(lock) => granted(Outcome::Acquired, lock, None),
+        Acquired::Renewed(lock) => granted(Outcome::Renewed, lock, None),
+        Acquired::Reclaimed(lock) => granted(Outcome::Reclaimed, lock, None),
+        Acquired::TakenOver { lock, previous } => granted(Outcome::TakenOver, lock, Some(previous)),
+        Acquired::Held { lock, same_user, takeover_allowed, idle } => Err(Problem::new(Code::LockHeld)
+            .detail(who_has_it(lock, *same_user, now))
+            .with(&LockHeld {
+                lock: LockOut::of(lock, now, clock),
+                same_user: *same_user,
+                takeover_allowed: *takeover_allowed,
+                idle_for_ms: Whole(idle.as_millis()),
+            })
+            .header("Retry-After", seconds(lock.expires_at.since(now)).to_string())),
+        Acquired::TooMany => Err(Problem::limited(Limit::Locks, 60)),
+        Acquired::FenceMismatch(lock) => {
+            let detail = format!("The lock is no longer the one you saw: {}", who_has_it(lock, false, now));
+            Err(held(Code::FenceMismatch, detail, lock, now, clock))
+        }
+        Acquired::TakeoverForbidden(lock) => {
+            let detail = format!("You may not take this lock over. {}", who_has_it(lock, false, now));
+            Err(held(Code::TakeoverForbidden, detail, lock, now, clock))
+        }
+    }
+}
+
+/// Who has the lock of a workspace
+///
+/// Never shows an expired lock.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadLock {
+    workspace_id: WorkspaceId,
+}
+
+/// Whether a workspace is locked.
+#[derive(Serialize, JsonSchema)]
+pub struct LockState<'a> {
+    locked: bool,
+    lock: Option<LockOut<'a>>,
+}
+
+impl Operation for ReadLock {
+    type Output = LockState<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        call.may(service, &self.workspace_id, Need::See)?;
+        let found = service.lock(&self.workspace_id)?;
+        let lock = found.value.as_ref().map(|lock| LockOut::of(lock, found.now, service.clock()));
+        Answer::now(&LockState { locked: lock.is_some(), lock })
+    }
+}
+
+/// Release the lock of a workspace
+///
+/// A repeat is harmless. With `force` an administrator, or an admin of the workspace, ends anyone's. Without `fence` and
+/// `session_id` it is whatever the caller has.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct ReleaseLock {
+    workspace_id: WorkspaceId,
+    /// Means that lease only.
+    fence: Option<Fence>,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+    /// End the lease whoever has it, as an administrator.
+    force: Option<bool>,
+    /// Why somebody's lease is ended, for the history.
+    reason: Option<Text<MESSAGE_BYTES>>,
+}
+
+/// Release the lock of a workspace, from a closing page
+///
+/// The same as DELETE, as a request that `navigator.sendBeacon` can send: it takes `text/plain` too, and needs no CORS
+/// preflight.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ReleaseLockByBeacon(ReleaseLock);
+
+/// Whether there was a lock to release.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Released")]
+pub struct ReleasedOut {
+    released: bool,
+}
+
+impl Operation for ReleaseLockByBeacon {
+    type Output = ReleasedOut;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        self.0.run(service, call)
+    }
+}
+
+impl Operation for ReleaseLock {
+    type Output = ReleasedOut;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        // Whether they may is decided with it: an admin of the workspace may, too.
+        let authority = if self.force == Some(true) { Authority::Administrator } else { Authority::Holder };
+        let request = Release {
+            claim: claim(call, self.workspace_id, self.session_id, self.fence)?,
+            user_name: call.caller.name.clone(),
+            standing: call.caller.standing(),
+            authority,
+            reason: self.reason.and_then(Text::not_empty),
+        };
+        let actor = call.caller.actor();
+        Answer::of(
+            service,
+            |service, done| service.release(actor, request, done),
+            |at: &AsOf<(Released, Option<Lost>)>, clock| match &at.value {
+                (Released::Released(_), _) => Ok(ok(&ReleasedOut { released: true })),
+                (Released::Nothing, _) => Ok(ok(&ReleasedOut { released: false })),
+                (Released::Forbidden(lock), _) => {
+                    let detail =
+                        "Only an administrator, or an admin of the workspace, may end somebody else's lock.";
+                    Err(held(Code::TakeoverForbidden, detail, lock, at.now, clock))
+                }
+                (Released::NotHolder { lock, same_user }, lost) => {
+                    Err(not_holder(lock, *same_user, lost.as_ref(), at.now, clock))
+                }
+            },
+        )
+    }
+}
+
+/// Which lease a call claims.
+///
+/// # Errors
+/// A 401 when the caller is nobody.
+pub fn claim(
+    call: &Call,
+    workspace_id: WorkspaceId,
+    session_id: Option<SessionId>,
+    fence: Option<Fence>,
+) -> Result<Claim, Problem> {
+    Ok(Claim { workspace_id, user_id: call.user()?.clone(), session_id, fence })
+}

@@ -1,0 +1,74 @@
+//! Refusals that are about locks, with a sentence for a dialog.
+
+use std::time::Duration;
+
+use super::lock::{LockOut, LostOut};
+use super::problem::{Code, Held, NoLock, NotHolder, Problem};
+use crate::domain::event::{Ending, Lost};
+use crate::domain::{DisplayName, Lock, UserId};
+use crate::time::{LeaseClock, Timestamp};
+
+/// There is no live lock, and the caller would have it.
+pub fn no_lock(lost: Option<&Lost>) -> Problem {
+    let detail = match lost.map(|lost| lost.ending) {
+        Some(Ending::MemberRemoved) => {
+            "You have this lock no more: you do not belong to this workspace any longer."
+        }
+        Some(Ending::WorkspaceDeleted) => "You have this lock no more: the workspace was deleted.",
+        Some(_) => {
+            "You do not have this lock any more, and nobody else has it. Acquire it again before you save."
+        }
+        None => "Nobody has locked this workspace. Acquire the lock first.",
+    };
+    Problem::new(Code::LockNotFound).detail(detail).with(&NoLock { lost: lost.map(LostOut::of) })
+}
+
+/// The live lock is not the one that the caller claims.
+pub fn not_holder(
+    lock: &Lock,
+    same_user: bool,
+    lost: Option<&Lost>,
+    now: Timestamp,
+    clock: &LeaseClock,
+) -> Problem {
+    Problem::new(Code::NotHolder)
+        .detail(format!("This is not the live lock. {}", who_has_it(lock, same_user, now)))
+        .with(&NotHolder {
+            lock: Some(LockOut::of(lock, now, clock)),
+            same_user,
+            lost: lost.map(LostOut::of),
+        })
+}
+
+/// A refusal that shows the lock that is in the way.
+pub fn held(
+    code: Code,
+    detail: impl Into<String>,
+    lock: &Lock,
+    now: Timestamp,
+    clock: &LeaseClock,
+) -> Problem {
+    Problem::new(code).detail(detail).with(&Held { lock: LockOut::of(lock, now, clock) })
+}
+
+/// A sentence for a dialog.
+pub fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
+    let left = humantime::format_duration(Duration::from_secs(seconds(lock.expires_at.since(now))));
+    let who = if same_user { "You" } else { holder(lock) };
+    let (has, renew) = if same_user {
+        ("have this workspace, by another lease or session,", "you renew")
+    } else {
+        ("has this workspace", "they renew")
+    };
+    format!("{who} {has} for another {left}, and longer if {renew} the lock.")
+}
+
+/// How the holder is called in a sentence.
+pub fn holder(lock: &Lock) -> &str {
+    lock.user_name.as_ref().map_or(UserId::as_str(&lock.user_id), DisplayName::as_str)
+}
+
+/// The seconds in so many milliseconds, rounded up, so that nobody comes back too early.
+pub fn seconds(milliseconds: i64) -> u64 {
+    milliseconds.max(0).unsigned_abs().div_ceil(1_000)
+}

@@ -1,0 +1,233 @@
+//! Heartbeats, of one lock and of many.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::fields::{Count, List};
+use super::lock::{KnockOut, left};
+use super::locks::claim;
+use super::operation::{Answer, Call, Operation, ok};
+use super::problem::{Code, Inner, Problem};
+use super::refusals::{no_lock, not_holder};
+use crate::app::Service;
+use crate::app::locks::Beaten;
+use crate::domain::{Activity, Beat, Fence, Heartbeat, Lock, SessionId, WorkspaceId};
+use crate::error::Denied;
+use crate::store::AsOf;
+use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
+
+/// Renew one's lease
+///
+/// A late heartbeat never revives a lease and never lengthens somebody else's. With `locks.same_user = "share"` it never
+/// shortens the lease either: one session does not take away what another relies on. While there is a `knock`, renew at
+/// once and then at least every 10 seconds, with `active` if the person is at work: that postpones `auto_grant_at`.
+/// `waiting` is how many stand in line for the lock. The answer has a `session_id` when another session of the same user
+/// has the lock by now (`locks.same_user = "share"`).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewLock {
+    workspace_id: WorkspaceId,
+    /// Means that lease only.
+    fence: Option<Fence>,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+    /// How long the lease shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
+    /// `locks.same_user = "share"` it never makes a lease shorter.
+    ttl_ms: Option<Ttl>,
+    /// The person did something since the last heartbeat: `last_active_at` moves, and a knock's end is postponed.
+    active: Option<bool>,
+}
+
+/// A renewal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Renewed<'a> {
+    #[schemars(extend("const" = true))]
+    success: bool,
+    expires_at: WallTime,
+    /// Count down from this, from the moment at which the request was sent.
+    expires_in_ms: Count,
+    fence: Fence,
+    /// The session that has the lock, if it is another one of the same user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SessionId")]
+    session_id: Option<&'a SessionId>,
+    knock: Option<KnockOut<'a>>,
+    waiting: usize,
+}
+
+impl<'a> Renewed<'a> {
+    /// Shows what became of the lease to this session of the holder, who learns from it that another one has the lock now.
+    fn of(
+        lock: &'a Lock,
+        waiting: usize,
+        told: Option<&SessionId>,
+        now: Timestamp,
+        clock: &LeaseClock,
+    ) -> Self {
+        let is_another = |its: &&SessionId| told.is_some_and(|told| told != *its);
+        Self {
+            success: true,
+            expires_at: clock.wall_at(lock.expires_at),
+            expires_in_ms: left(lock.expires_at, now),
+            fence: lock.fence,
+            session_id: lock.session_id.as_ref().filter(is_another),
+            knock: KnockOut::first(lock, now, clock),
+            waiting,
+        }
+    }
+}
+
+impl Operation for RenewLock {
+    type Output = Renewed<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let told = self.session_id.clone();
+        let request =
+            heartbeat(call, self.workspace_id, self.session_id, self.fence, self.ttl_ms, self.active)?;
+        let actor = call.caller.actor();
+        Answer::of(
+            service,
+            |service, done| service.heartbeat(actor, request, done),
+            move |at: &AsOf<Beaten>, clock| Ok(ok(&renewed(&at.value, told.as_ref(), at.now, clock)?)),
+        )
+    }
+}
+
+fn heartbeat(
+    call: &Call,
+    workspace_id: WorkspaceId,
+    session_id: Option<SessionId>,
+    fence: Option<Fence>,
+    ttl: Option<Ttl>,
+    active: Option<bool>,
+) -> Result<Heartbeat, Problem> {
+    let activity = if active == Some(true) { Activity::Active } else { Activity::Idle };
+    Ok(Heartbeat { claim: claim(call, workspace_id, session_id, fence)?, ttl, activity })
+}
+
+/// What became of a heartbeat.
+fn renewed<'a>(
+    Beaten { beat, lost, waiting }: &'a Beaten,
+    told: Option<&SessionId>,
+    now: Timestamp,
+    clock: &LeaseClock,
+) -> Result<Renewed<'a>, Problem> {
+    match beat {
+        Beat::Renewed(lock) => Ok(Renewed::of(lock, *waiting, told, now, clock)),
+        Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost.as_ref(), now, clock)),
+        Beat::NoLock => Err(no_lock(lost.as_ref())),
+    }
+}
+
+/// Renew many leases
+///
+/// All in one transaction; each with its own status.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewLocks {
+    /// The leases to renew.
+    locks: List<Entry, 100>,
+    /// How long the leases shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
+    /// `locks.same_user = "share"` it never makes a lease shorter.
+    ttl_ms: Option<Ttl>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
+#[schemars(inline)]
+struct Entry {
+    /// Names the workspace.
+    workspace_id: WorkspaceId,
+    /// Means that lease only.
+    fence: Option<Fence>,
+    /// Tells the tabs or devices of one person apart.
+    session_id: Option<SessionId>,
+    /// The person did something since the last heartbeat: `last_active_at` moves, and a knock's end is postponed.
+    active: Option<bool>,
+}
+
+/// What became of many leases.
+#[derive(Serialize, JsonSchema)]
+pub struct RenewedMany<'a> {
+    results: &'a [Item<'a>],
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    workspace_id: &'a WorkspaceId,
+    status: u16,
+    #[serde(flatten)]
+    outcome: ItemOutcome<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemOutcome<'a> {
+    Renewed(&'a Renewed<'a>),
+    Refused(Inner<'a>),
+}
+
+/// Tells the status of each shape, which a derived schema cannot.
+impl JsonSchema for Item<'_> {
+    fn schema_name() -> Cow<'static, str> {
+        "RenewedOne".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut renewed = Renewed::json_schema(generator);
+        let own = json_schema!({ "workspace_id": { "type": "string" }, "status": { "const": 200 } });
+        if let Some(properties) =
+            renewed.get_mut("properties").and_then(|properties| properties.as_object_mut())
+        {
+            // Here the caller's session is not told apart.
+            properties.remove("session_id");
+            properties.extend(own.as_object().cloned().unwrap_or_default());
+        }
+        if let Some(required) = renewed.get_mut("required").and_then(|required| required.as_array_mut()) {
+            required.extend(["workspace_id".into(), "status".into()]);
+        }
+        let mut either = vec![renewed];
+        let codes = [Code::NotHolder, Code::LockNotFound, Code::WorkspaceNotFound];
+        either.extend(codes.map(|code| code.schema(true, generator)));
+        json_schema!({ "oneOf": either })
+    }
+}
+
+impl Operation for RenewLocks {
+    type Output = RenewedMany<'static>;
+
+    fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
+        let workspace_ids: Vec<_> = self.locks.0.iter().map(|entry| entry.workspace_id.clone()).collect();
+        let requests = self.locks.0.into_iter().map(|Entry { workspace_id, fence, session_id, active }| {
+            heartbeat(call, workspace_id, session_id, fence, self.ttl_ms, active)
+        });
+        let requests = requests.collect::<Result<Vec<_>, Problem>>()?;
+        let actor = call.caller.actor();
+        Answer::of(
+            service,
+            |service, done| service.heartbeats(actor, requests, done),
+            move |at: &AsOf<Vec<Result<Beaten, Denied>>>, clock| {
+                let outcomes = at.value.iter().map(|beaten| match beaten {
+                    Ok(beaten) => renewed(beaten, None, at.now, clock),
+                    Err(denied) => Err(Problem::from(*denied)),
+                });
+                let outcomes: Vec<_> = outcomes.collect();
+                let items =
+                    workspace_ids.iter().zip(&outcomes).map(|(workspace_id, outcome)| match outcome {
+                        Ok(renewed) => {
+                            Item { workspace_id, status: 200, outcome: ItemOutcome::Renewed(renewed) }
+                        }
+                        Err(problem) => {
+                            let outcome = ItemOutcome::Refused(problem.inner());
+                            Item { workspace_id, status: problem.status(), outcome }
+                        }
+                    });
+                Ok(ok(&RenewedMany { results: &items.collect::<Vec<_>>() }))
+            },
+        )
+    }
+}
