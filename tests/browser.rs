@@ -1,5 +1,5 @@
-//! What people see, in a real browser: the tests of `clients/js`, against this server. They need Node.js, npm and
-//! Chromium; without them they are skipped, but not in CI.
+//! What people see, in a real browser: the tests of `clients/js`, against this server. They need Node.js, npm,
+//! Chromium, and Python 3 for the back end of the documentation; without them they are skipped, but not in CI.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -11,10 +11,15 @@ fn chromium() -> String {
 
 fn is_missing() -> bool {
     let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    let missing = !(there("node") && there("npm") && Path::new(&chromium()).exists());
-    assert!(!missing || std::env::var_os("CI").is_none(), "Node.js, npm or Chromium is missing in CI");
+    let missing = !(there("node") && there("npm") && there("python3") && Path::new(&chromium()).exists());
+    assert!(
+        !missing || std::env::var_os("CI").is_none(),
+        "Node.js, npm, Python 3 or Chromium is missing in CI"
+    );
     if missing {
-        eprintln!("skipped: Node.js, npm and Chromium (CHROMIUM=/usr/bin/chromium) are not installed");
+        eprintln!(
+            "skipped: Node.js, npm, Python 3 or Chromium (CHROMIUM=/usr/bin/chromium) is not installed"
+        );
     }
     missing
 }
