@@ -90,6 +90,23 @@ fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
     assert!(links > 20, "only {links} links were found");
 }
 
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let folders = ["src/", "tests/", "benches/", "docs/", "packaging/", "clients/", "examples/"];
+    let mut named = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(root().join(&page)).unwrap();
+        let prose = prose(&text).collect::<Vec<_>>().join("\n");
+        for path in prose.split('`').skip(1).step_by(2) {
+            if folders.iter().any(|folder| path.starts_with(folder)) && !path.contains(char::is_whitespace) {
+                assert!(root().join(path).exists(), "{}: {path} does not exist", page.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 15, "only {named} files are named");
+}
+
 /// Generated pages do not count.
 #[test]
 fn the_hand_written_text_is_short() {
