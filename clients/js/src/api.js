@@ -1,28 +1,47 @@
 import { isRefusal } from './refusal.js';
+import { tabSession } from './session.js';
 
-/** What a tab asks of the server for itself. */
+/** The calls that a tab makes for its own lease. */
 
 /** @typedef {import('./client.js').Lock} Lock */
-/** Who wants what, and how: `wish` is what goes along whenever it is asked for. `ready` resolves when no other page has this session.
+/** @typedef {object} LockOptions
+ * @property {number} [ttlMs] duration of a lease in milliseconds; default: the server's.
+ * @property {string} [note] shown to others.
+ * @property {Record<string, unknown>} [metadata]
+ * @property {string} [sessionId] identifies this tab; default: a name that no other live page has.
+ * @property {boolean} [releaseOnClose] release when the page closes; default: true.
+ * @property {import('./release-hook.js').BeforeRelease} [beforeRelease] see `WorkspaceLock.beforeRelease`.
+ */
+/** The workspace and the parameters of each request for its lock. `ready` resolves when no other page has this session.
  * @typedef {{
  *   client: import('./client.js').Lockhouse, workspaceId: string, ready: () => Promise<void>,
- *   wish: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
+ *   params: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
  * }} Caller */
-/** What was granted, and when it was asked for.
+/** A granted lock, and when it was requested.
  * @typedef {{ lock: Lock, sentAt: import('./clock.js').Moment, outcome?: string }} Grant */
 
-/** Locks it, or renews what this tab has.
+/** The caller, and the session of the page unless the options name one.
+ * @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} options */
+export function callerOf(client, workspaceId, { sessionId, ttlMs, note, metadata }) {
+  const session = sessionId === undefined ? tabSession() : null;
+  const params = { get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
+  /** @type {Caller} */
+  const caller = { client, workspaceId, params, ready: async () => session?.ready };
+  return { caller, session };
+}
+
+/** Acquires the lock, or renews this tab's lease.
  * @param {Caller} caller @param {object} [more] @param {import('./client.js').Asked} [asked] @returns {Promise<Grant>} */
-export async function acquire({ client, workspaceId, wish, ready }, more, asked) {
+export async function acquire({ client, workspaceId, params, ready }, more, asked) {
   await ready();
-  const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...wish, ...more } });
+  const { value, sentAt } = await client.ask('POST', client.lockPath(workspaceId), { ...asked, body: { ...params, ...more } });
   return { lock: value.lock, sentAt, outcome: value.outcome };
 }
 
-/** Reads who has it.
+/** Reads the lock; null when it is free.
  * @param {Caller} caller @param {import('./client.js').Asked} [asked] @returns {Promise<Lock | null>} */
 export async function read({ client, workspaceId, ready }, asked) {
-  // Whether it is this tab's depends on how this tab is called.
+  // The answer is compared with the name of this tab's session.
   await ready();
   return (await client.request('GET', client.lockPath(workspaceId), asked)).lock;
 }
@@ -30,24 +49,24 @@ export async function read({ client, workspaceId, ready }, asked) {
 /** @param {Caller} caller @param {number} fence @param {boolean} active whether the person did something
  * @param {import('./client.js').Asked} [asked]
  * @returns {Promise<{ value: import('./client.js').Renewed, sentAt: import('./clock.js').Moment }>} */
-export function heartbeat({ client, workspaceId, wish: { session_id, ttl_ms } }, fence, active, asked) {
+export function heartbeat({ client, workspaceId, params: { session_id, ttl_ms } }, fence, active, asked) {
   return client.ask('POST', client.lockPath(workspaceId) + '/heartbeat', { ...asked, body: { fence, session_id, active, ttl_ms } });
 }
 
-/** Gives back what nobody wants.
+/** Releases a lease that was granted after the person stopped wanting it.
  * @param {Caller} caller @param {number} fence */
 export function releaseUnwanted({ client, workspaceId }, fence) {
   client.release(workspaceId, { fence }).catch(() => {});
 }
 
-/** Whether it is this person's.
+/** Whether this person holds the lock.
  * @param {Caller} caller @param {Lock | null} lock */
 export const isMine = ({ client }, lock) => lock?.locked_by_user_id === client.userId;
 
-/** Whether it is this tab's: what it had before it was loaded again, or what was handed to it.
+/** Whether this tab's session holds the lock: from before a reload, or by a handover.
  * @param {Caller} caller @param {Lock | null} lock */
-export const isHere = (caller, lock) => isMine(caller, lock) && lock?.session_id === caller.wish.session_id;
+export const isHere = (caller, lock) => isMine(caller, lock) && lock?.session_id === caller.params.session_id;
 
-/** Whether the server says that the lease is over.
+/** Whether the server says that the lease has ended.
  * @param {unknown} error @returns {error is import('./refusal.js').Refusal} */
 export const hasEnded = (error) => isRefusal(error, 'not_holder', 'lock_not_found');

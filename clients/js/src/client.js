@@ -3,13 +3,13 @@ import { follow } from './events.js';
 import { refusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
 
-/** A lock as the server shows it. Count down from `expires_in_ms`, not to `expires_at`.
+/** A lock, as the API returns it. Count down from `expires_in_ms`, not to `expires_at`: clocks differ.
  * @typedef {{
  *   workspace_id: string, locked_by_user_id: string, locked_by_name: string | null, session_id: string | null,
  *   fence: number, acquired_at: string, renewed_at: string, last_active_at: string, expires_at: string,
  *   expires_in_ms: number, ttl_ms: number, note: string | null, metadata: Record<string, unknown>, knock: Knock | null,
  * }} Lock */
-/** Somebody who asks the holder for the lock.
+/** A pending request to the holder for the lock.
  * @typedef {{
  *   user_id: string, name: string | null, message: string | null, knocked_at: string,
  *   auto_grant_at: string | null, auto_grant_in_ms: number | null,
@@ -33,23 +33,23 @@ import { backoff, isPassing, sleep } from './retry.js';
  *   note?: string, metadata?: Record<string, unknown>, reason?: string,
  * }} AcquireBody */
 /** @typedef {string | ((asked?: { refused?: boolean }) => string | Promise<string>)} Token */
-/** What is believed of who is calling depends on the server's `auth.mode`.
+/** Which of these the server uses depends on its `auth.mode`.
  * @typedef {object} Options
- * @property {string} userId who is calling: the id that the server knows them by.
- * @property {string} [userName] how they are shown, where the server believes it.
- * @property {string} [url] where the server is. Without it, the page's own origin.
- * @property {Token} [token] a token or JWT, or a function that gets one. It is called before every request, and once more with
- *   `refused` when the server did not take the token (401): get a new one then.
+ * @property {string} userId the id of the user, as the server knows it.
+ * @property {string} [userName] the name to show, in modes where the client may choose it.
+ * @property {string} [url] the URL of the server; default: the page's origin.
+ * @property {Token} [token] a token or JWT, or a function that returns one. It is called before every request, and again with
+ *   `refused` when the server rejected the token (401): return a new one then.
  */
 /** @typedef {object} Asked
  * @property {Record<string, string | number | boolean | undefined>} [query]
  * @property {object} [body]
  * @property {AbortSignal} [signal]
- * @property {number} [timeoutMs] for each attempt; 15 s without it.
- * @property {number} [retryForMs] no attempt begins later; 10 s without it, 0 tries once.
+ * @property {number} [timeoutMs] timeout of each attempt; default: 15 s.
+ * @property {number} [retryForMs] no attempt starts later than this; default: 10 s. 0: one attempt.
  */
 
-/** Rejects when the signal says so.
+/** Rejects when the signal is aborted.
  * @param {AbortSignal} signal @returns {Promise<never>} */
 const aborted = (signal) =>
   new Promise((_, reject) => {
@@ -57,28 +57,28 @@ const aborted = (signal) =>
     signal.addEventListener('abort', () => reject(signal.reason), { once: true });
   });
 
-/** Talks to a Lockhouse server. Each method is one operation of its API, and throws a {@link Refusal} when it is refused. */
+/** A client of the HTTP API. Each method is one operation. It rejects with a {@link Refusal} when the server refuses. */
 export class Lockhouse {
-  /** The last token that was sent: a closing page has no time to get another. @type {string | undefined} */
+  /** The last token that was sent. A closing page uses it, because it cannot wait for a new one. @type {string | undefined} */
   #token;
   #isTokenMissing = false;
-  /** Another token, while it is being got. @type {Promise<string | undefined> | undefined} */
-  #another;
+  /** Pending while a new token is requested. @type {Promise<string | undefined> | undefined} */
+  #renewal;
 
   /** @param {Options} options */
   constructor({ userId, userName, url = '', token }) {
     if (typeof userId !== 'string') throw new TypeError('userId is missing: who is calling?');
-    /** Who is calling. */
+    /** The id of the user. */
     this.userId = userId;
-    /** How they are shown. */
+    /** The name of the user. */
     this.userName = userName;
-    /** Where the server is. */
+    /** The URL of the server, without a trailing slash. */
     this.url = url.replace(/\/+$/, '');
     /** @private */
     this.getToken = token;
   }
 
-  /** Where the server is, in full. */
+  /** The absolute URL of the server. */
   get address() {
     return new URL(this.url + '/', globalThis.location?.href);
   }
@@ -86,13 +86,13 @@ export class Lockhouse {
   /** The path of a workspace's lock.
    * @param {string} workspaceId */
   lockPath(workspaceId) {
-    // A browser takes these for folders.
+    // URL parsing removes these path segments.
     if (['', '.', '..'].includes(workspaceId)) throw new TypeError(`"${workspaceId}" cannot be the id of a workspace`);
     return `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/lock`;
   }
 
-  /** Who is calling, when that is not said by a token. */
-  #names() {
+  /** Headers that name the user, for a client without a token. */
+  #userHeaders() {
     /** @type {Record<string, string>} */
     const headers = { 'X-User-Id': encodeURIComponent(this.userId) };
     if (this.userName) headers['X-User-Name'] = encodeURIComponent(this.userName);
@@ -106,23 +106,23 @@ export class Lockhouse {
       this.#isTokenMissing = false;
       return (this.#token = token);
     } catch (error) {
-      // It is tried again and again, and would fail unseen.
+      // The call is retried, so without this line the fault would stay hidden. Logged once.
       if (!this.#isTokenMissing) console.error('Lockhouse has no token to call with:', error);
       this.#isTokenMissing = true;
       throw error;
     }
   }
 
-  /** Whether there is another token than the refused one. Requests that were refused together ask for it once.
+  /** Whether another token than the refused one is available. Concurrent requests share one renewal.
    * @param {string | undefined} refused */
-  async #hasAnother(refused) {
+  async #hasNewToken(refused) {
     if (typeof this.getToken !== 'function') return false;
     if (this.#token !== refused) return true;
-    this.#another ??= this.#getToken({ refused: true }).finally(() => (this.#another = undefined));
-    return (await this.#another) !== refused;
+    this.#renewal ??= this.#getToken({ refused: true }).finally(() => (this.#renewal = undefined));
+    return (await this.#renewal) !== refused;
   }
 
-  /** One attempt, whose answer is not read.
+  /** Sends one request. Does not read the body of the response.
    * @param {string} method @param {string} path @param {Asked} [asked] @returns {Promise<Response>} */
   async open(method, path, { query = {}, body, signal = new AbortController().signal, timeoutMs } = {}) {
     const search = new URLSearchParams();
@@ -131,18 +131,18 @@ export class Lockhouse {
     const end = timeoutMs ? AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]) : signal;
     /** @param {string | undefined} token */
     const send = (token) => {
-      const headers = this.getToken ? { Authorization: 'Bearer ' + token } : this.#names();
+      const headers = this.getToken ? { Authorization: 'Bearer ' + token } : this.#userHeaders();
       const type = body && { 'Content-Type': 'application/json' };
       return fetch(url, { method, headers: { ...headers, ...type }, body: body ? JSON.stringify(body) : null, signal: end });
     };
     const token = await Promise.race([this.#getToken(), aborted(end)]);
     let response = await send(token);
-    if (response.status === 401 && (await Promise.race([this.#hasAnother(token), aborted(end)]))) response = await send(this.#token);
+    if (response.status === 401 && (await Promise.race([this.#hasNewToken(token), aborted(end)]))) response = await send(this.#token);
     if (!response.ok) throw await refusal(response);
     return response;
   }
 
-  /** Asks, again when the server was not reached or was busy. `sentAt` is when what was answered was sent.
+  /** Sends a request, and retries if the server cannot be reached or is busy. `sentAt`: when the answered attempt was sent.
    * @param {string} method @param {string} path @param {Asked} [asked]
    * @returns {Promise<{ value: any, sentAt: import('./clock.js').Moment }>} */
   async ask(method, path, { retryForMs = 10_000, timeoutMs = 15_000, ...asked } = {}) {
@@ -171,13 +171,13 @@ export class Lockhouse {
     return this.request('POST', this.lockPath(workspaceId) + path, { ...asked, body });
   }
 
-  /** Locks it, or renews what one has. With `wait_ms` it waits in line.
+  /** Acquires the lock, or renews the caller's own. With `wait_ms` it waits in the queue.
    * @param {string} workspaceId @param {AcquireBody} [body] @param {Asked} [asked] @returns {Promise<Acquired>} */
   acquire(workspaceId, body = {}, asked) {
     return this.#post(workspaceId, '', body, { timeoutMs: 15_000 + (body.wait_ms ?? 0), ...asked });
   }
 
-  /** Takes it from its holder, if that is still the one whom the person saw.
+  /** Takes the lock over, if the holder's fence is still `expectedFence`.
    * @param {string} workspaceId @param {number} expectedFence @param {AcquireBody} [body] @returns {Promise<Acquired>} */
   takeover(workspaceId, expectedFence, body = {}) {
     return this.acquire(workspaceId, { ...body, force: true, expected_fence: expectedFence });
@@ -190,70 +190,70 @@ export class Lockhouse {
     return this.#post(workspaceId, '/heartbeat', body, asked);
   }
 
-  /** Ends the lease. Harmless when it has ended.
+  /** Releases the lock. Succeeds if the lease has already ended.
    * @param {string} workspaceId @param {{ fence?: number }} [body] @returns {Promise<{ released: boolean }>} */
   release(workspaceId, body = {}) {
     return this.#post(workspaceId, '/release', body);
   }
 
-  /** The same from a page that closes. The credentials are in the body and its type is `text/plain`, so that no preflight is needed,
-   * for which there would be no time. Never throws.
+  /** Releases the lock while the page closes. The credentials are in the body and its type is `text/plain`, because there is no time
+   * for a preflight request. Never throws.
    * @param {string} workspaceId @param {{ fence: number }} body */
   releaseOnClose(workspaceId, { fence }) {
     const url = this.url + this.lockPath(workspaceId) + '/release';
     const text = JSON.stringify({ fence, access_token: this.getToken ? this.#token : this.userId });
     const beacon = () => navigator.sendBeacon?.(url, text);
     try {
-      // Some extensions block beacons, and the page is not told.
+      // Some extensions block beacons without an error.
       if ('keepalive' in Request.prototype) fetch(url, { method: 'POST', body: text, keepalive: true }).catch(beacon).catch(() => {});
       else beacon();
     } catch {
-      // Then the lease ends by itself.
+      // The lease will expire.
     }
   }
 
-  /** Whom the server takes the caller for.
+  /** The identity of the caller, according to the server.
    * @param {Asked} [asked] @returns {Promise<{ user_id: string | null, name: string | null, mode: string, scope: string | null }>} */
   whoami(asked) {
     return this.request('GET', '/api/v1/whoami', asked);
   }
 
-  /** Who has it.
+  /** Reads the lock.
    * @param {string} workspaceId @returns {Promise<{ locked: boolean, lock: Lock | null }>} */
   read(workspaceId) {
     return this.request('GET', this.lockPath(workspaceId));
   }
 
-  /** Asks the holder for it.
+  /** Asks the holder for the lock.
    * @param {string} workspaceId @param {{ message?: string, name?: string, session_id?: string }} [body]
    * @returns {Promise<{ knock: Knock, lock: Lock }>} */
   knock(workspaceId, body = {}) {
     return this.#post(workspaceId, '/knock', body);
   }
 
-  /** Says no to the one who asks.
+  /** Declines the pending request for the lock.
    * @param {string} workspaceId @param {object} [body] @returns {Promise<{ declined: boolean }>} */
   decline(workspaceId, body = {}) {
     return this.#post(workspaceId, '/knock/decline', body);
   }
 
-  /** Gives it to somebody; without a name, to the one who asks.
+  /** Hands the lock over; without `to_user_id`, to the user whose request is pending.
    * @param {string} workspaceId @param {{ to_user_id?: string, fence?: number }} [body]
    * @returns {Promise<{ handed_over: boolean, lock: Lock }>} */
   handover(workspaceId, body = {}) {
     return this.#post(workspaceId, '/handover', body);
   }
 
-  /** What happened, the newest first.
+  /** Past events, newest first.
    * @param {string} workspaceId @param {{ limit?: number, cursor?: string }} [query]
    * @returns {Promise<{ events: HistoryEvent[], next_cursor: string | null }>} */
   history(workspaceId, query = {}) {
     return this.request('GET', `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/history`, { query });
   }
 
-  /** Tells what happens, as it happens, until `signal` says to stop. See {@link follow}.
-   * @param {import('./events.js').Following} following */
-  follow(following) {
-    return follow(this, following);
+  /** Follows events until `signal` is aborted. See {@link follow}.
+   * @param {import('./events.js').FollowOptions} options */
+  follow(options) {
+    return follow(this, options);
   }
 }

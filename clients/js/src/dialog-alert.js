@@ -1,15 +1,15 @@
-/** Tells of a knock to somebody who looks elsewhere. */
+/** Signals a pending request for the lock outside of the page: tab title, notification, sound. */
 export class Alert {
-  /** What it was called before, and what it is called now. @type {{ before: string, now: string } | null} */ #title = null;
+  /** The page's title, and the one set here. @type {{ before: string, now: string } | null} */ #title = null;
   /** @type {Notification | null} */ #notification = null;
-  /** What was told last. */ #text = '';
+  /** The last text. */ #text = '';
 
-  /** Begins, or goes on, to tell this; an empty text ends it. The title of the tab says it. Never throws.
-   * @param {string} text @param {{ notifies: boolean, sounds: boolean }} more what the page wants besides, for a page that is not seen */
-  tell(text, { notifies, sounds }) {
+  /** Sets the text; an empty one ends the signal. Never throws.
+   * @param {string} text @param {{ notifies: boolean, sounds: boolean }} options for a hidden page */
+  show(text, { notifies, sounds }) {
     if (text === this.#text) return;
     this.#text = text;
-    this.#call(text);
+    this.#setTitle(text);
     this.#notification?.close();
     this.#notification = null;
     if (!text || !document.hidden) return;
@@ -18,9 +18,9 @@ export class Alert {
   }
 
   /** @param {string} text */
-  #call(text) {
+  #setTitle(text) {
     const { title } = document;
-    // If the page has changed it meanwhile, it stays.
+    // A title that the page has set meanwhile is kept.
     const before = this.#title && title === this.#title.now ? this.#title.before : title;
     const now = text ? `(1) ${text} – ${before}` : before;
     document.title = now;
@@ -34,17 +34,17 @@ export class Alert {
       this.#notification = new Notification(text, { tag: 'lockhouse ' + text });
       this.#notification.addEventListener('click', () => window.focus());
     } catch {
-      // On some systems only a service worker may.
+      // On some systems only a service worker may show one.
     }
   }
 }
 
-/** Asks whether notifications are wanted. To be called when the person has pressed something. */
+/** Requests the permission for notifications. Browsers require a user gesture. */
 export function askToNotify() {
   try {
     if (Notification.permission === 'default') Notification.requestPermission().catch(() => {});
   } catch {
-    // There are none.
+    // Notifications are not supported.
   }
 }
 
@@ -60,6 +60,6 @@ function sound() {
     tone.start();
     tone.stop(audio.currentTime + 0.35);
   } catch {
-    // There is none.
+    // Audio is not supported.
   }
 }

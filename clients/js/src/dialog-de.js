@@ -1,6 +1,6 @@
 import { clockTime, duration } from './dialog-time.js';
 
-/** What the dialog says, in German. @type {import('./dialog-texts.js').Texts} */
+/** The dialog's texts in German. @type {import('./dialog-texts.js').Texts} */
 export default {
   duration: (ms) => duration(ms, { minutes: 'Min.', hours: 'Std.' }),
   time: (at) => clockTime(at, 'de'),

@@ -1,6 +1,6 @@
 import { clockTime, duration } from './dialog-time.js';
 
-/** What the dialog says, in Spanish. @type {import('./dialog-texts.js').Texts} */
+/** The dialog's texts in Spanish. @type {import('./dialog-texts.js').Texts} */
 export default {
   duration: (ms) => duration(ms),
   time: (at) => clockTime(at, 'es'),

@@ -1,6 +1,6 @@
 import { clockTime, duration } from './dialog-time.js';
 
-/** What the dialog says, in French, with no-break spaces before `: ; ?` and within « ». @type {import('./dialog-texts.js').Texts} */
+/** The dialog's texts in French, with no-break spaces before `: ; ?` and within « ». @type {import('./dialog-texts.js').Texts} */
 export default {
   duration: (ms) => duration(ms),
   time: (at) => clockTime(at, 'fr'),

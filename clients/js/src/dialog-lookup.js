@@ -1,11 +1,11 @@
-/** Whether the page with this session is in this browser: then it holds a Web Lock with that name. False where it cannot be found out.
+/** Whether the page with this session is in this browser. Such a page holds a Web Lock with the session's name. False if unknown.
  * @param {string} session */
 export async function isSessionHere(session) {
   const { held } = (await navigator.locks?.query().catch(() => undefined)) ?? {};
   return Boolean(held?.some(({ name }) => name === 'lockhouse session ' + session));
 }
 
-/** The place of this tab in the queue, from 1 (0: not in it), and the length of the queue. Null when the server does not say.
+/** The place of this tab in the queue, from 1 (0: not in it), and the length of the queue. Null if the server does not say.
  * @param {import('./lock.js').WorkspaceLock} lock */
 export async function placeInQueue({ client, workspaceId, sessionId }) {
   const { waiting } = await client.request('GET', `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/presence`).catch(() => ({}));

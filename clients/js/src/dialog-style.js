@@ -1,8 +1,8 @@
-/** How the dialog looks. It follows the page's `color-scheme`. The properties `--lockhouse-…` and the parts are for the page;
- * those that begin with `--_` are not. */
+/** The dialog's style. It follows the page's `color-scheme`. The page may set the properties `--lockhouse-…` and style the parts;
+ * `--_…` are internal. */
 export const STYLE = `
 :host {
-  /* Nothing of the page's text (text-align, letter-spacing…) is inherited, but for what is named here. */
+  /* Inherits nothing of the page (text-align, letter-spacing…) except what is named here. */
   all: initial;
   color-scheme: inherit;
   visibility: inherit;
@@ -20,7 +20,7 @@ export const STYLE = `
   border-radius: inherit;
 }
 [hidden] { display: none !important; }
-.heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.live { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 dialog, section {
   box-sizing: border-box;
   padding: 24px;
@@ -45,7 +45,7 @@ h2 { margin: 0 0 8px; font-size: 1.25rem; line-height: 1.3; font-weight: 650; te
 section h2 { font-size: 1.0625rem; }
 h2:focus { outline: none; }
 p { margin: 0 0 8px; }
-/* No flex box: a name in it would be an item of its own. */
+/* No flex box: a <bdi> in it would become a flex item. */
 .ticking { color: var(--_faint); font-variant-numeric: tabular-nums; }
 .ticking::before { content: ''; display: inline-block; margin-inline-end: 8px; vertical-align: 0.1em; width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
 .said { margin-top: 12px; padding: 8px 12px; border-radius: calc(var(--_round) / 2); border: 1px solid var(--_line); }

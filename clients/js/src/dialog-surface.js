@@ -1,20 +1,20 @@
-/** A choice that a person has.
+/** A button of a panel.
  * @typedef {object} Choice
- * @property {string} key what tells it from others.
+ * @property {string} key identifies it within the panel.
  * @property {string} label
  * @property {(typed: string) => unknown} act
  * @property {'primary' | 'danger'} [look]
- * @property {boolean} [isOff] it cannot be chosen; the panel says why.
+ * @property {boolean} [isOff] it is disabled; the panel says why.
  */
-/** What is shown.
+/** The content of the dialog or of the notice.
  * @typedef {object} Panel
- * @property {string} key what tells it from others: what is typed belongs to it.
+ * @property {string} key identifies it. The input is cleared when the key changes.
  * @property {string} title
  * @property {string[]} text
- * @property {() => string} [ticking] what changes with time; nobody has it read out each second.
- * @property {string} [quote] a text of the person's own, in full.
- * @property {string | undefined} [said] an answer to what was done.
- * @property {boolean} [isBad] the answer is that it did not go well.
+ * @property {() => string} [ticking] text that changes with time; not announced by screen readers.
+ * @property {string} [quote] the person's own text, in full.
+ * @property {string | undefined} [said] result of the last action.
+ * @property {boolean} [isBad] the result is an error.
  * @property {string} [field] the label of the field.
  * @property {Choice[]} choices
  */
@@ -29,15 +29,15 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Where a panel is shown. What stays the same keeps its element, and so the focus. All that people wrote is text. */
+/** Renders panels. Elements are reused, so they keep the focus. Text from users is never parsed as HTML. */
 export class Surface {
   /** @type {Panel | null} */ #panel = null;
   #isBusy = false;
 
-  /** @param {HTMLElement} root @param {string} name what the ids begin with @param {HTMLElement} heard what is read out */
-  constructor(root, name, heard) {
+  /** @param {HTMLElement} root @param {string} name prefix of the ids @param {HTMLElement} live the live region for screen readers */
+  constructor(root, name, live) {
     this.root = root;
-    this.heard = heard;
+    this.live = live;
     this.title = element('h2', { id: name + '-title', tabindex: '-1', part: 'title' });
     this.text = element('div', { id: name + '-text', part: 'text' });
     this.quote = element('pre', { part: 'quote', tabindex: '0' });
@@ -54,7 +54,7 @@ export class Surface {
     });
   }
 
-  /** @param {Panel} panel @param {boolean} [isBusy] a choice has been made, and takes its time */
+  /** @param {Panel} panel @param {boolean} [isBusy] an action is running */
   show(panel, isBusy = false) {
     const old = this.#panel;
     this.#panel = panel;
@@ -78,23 +78,23 @@ export class Surface {
     this.tick();
     if (old?.key === panel.key && old.title === panel.title && String(old.text) === String(panel.text)) return;
     if (hadFocus && old?.key !== panel.key) this.focus();
-    // Of a dialog that opens a screen reader tells by itself.
-    else if (old || this.root.localName !== 'dialog') write(this.heard, [panel.title, ...panel.text].join(' '));
+    // Screen readers announce a dialog that opens without the live region.
+    else if (old || this.root.localName !== 'dialog') write(this.live, [panel.title, ...panel.text].join(' '));
   }
 
   hide() {
     this.#panel = null;
-    write(this.heard, '');
+    write(this.live, '');
   }
 
-  /** Shows what changes with time. */
+  /** Updates the text that changes with time. */
   tick() {
     const text = this.#panel?.ticking?.() ?? '';
     this.ticking.hidden = !text;
     write(this.ticking, text);
   }
 
-  /** To where it begins: not to a button, since whoever is typing would press it. */
+  /** Moves the focus to the start of the panel. Not to a button, which a person who is typing would press. */
   focus() {
     (this.#panel?.field === undefined ? this.title : this.input).focus();
   }
@@ -121,7 +121,7 @@ export class Surface {
       write(button, label);
       button.className = look ?? '';
       button.disabled = Boolean(isOff);
-      // It keeps the focus while it is busy.
+      // `disabled` would drop the focus.
       button.ariaDisabled = String(isBusy);
     });
   }
@@ -132,7 +132,7 @@ export class Surface {
   }
 }
 
-/** Writes a text. What is isolated in it has an element of its own, so that its direction is its own, too.
+/** Sets the text of a node. Isolated parts become `<bdi>` elements.
  * @param {Node | undefined} node @param {string} text */
 function write(node, text) {
   const parts = text.split(/[\u2068\u2069]/);
@@ -141,11 +141,11 @@ function write(node, text) {
   else node.textContent = parts.join('');
 }
 
-/** A name, or what somebody wrote, that stands in a sentence: as it is isolated in Unicode (FSI, PDI).
+/** Isolates the text direction of a name or note within a sentence, by the Unicode characters FSI and PDI.
  * @param {string} text */
 export const isolate = (text) => `\u2068${text.replace(/[\u2066-\u2069\u202a-\u202e]/g, '')}\u2069`;
 
-/** The element that has the focus, through all shadow roots.
+/** The focused element, also inside shadow roots.
  * @param {Document | ShadowRoot} root @returns {HTMLElement | null} */
 export function focusedIn(root) {
   const { activeElement } = root;

@@ -1,6 +1,6 @@
 import { clockTime, duration } from './dialog-time.js';
 
-/** What the dialog says, in English. `name` is who has it or asks for it, times are in milliseconds. */
+/** The dialog's texts in English. `name`: the user who holds the lock or asks for it. */
 export const TEXTS = {
   /** @param {number} ms */
   duration: (ms) => duration(ms),
@@ -9,7 +9,7 @@ export const TEXTS = {
    * @param {number} at */
   time: (at) => clockTime(at, 'en'),
 
-  // Somebody else has it.
+  // Another user holds the lock.
   /** @param {string} name */
   isEditing: (name) => `${name} is editing`,
   /** @param {string} name */
@@ -24,7 +24,7 @@ export const TEXTS = {
   /** @param {string} name */
   declined: (name) => `${name} keeps it for now.`,
 
-  // It has been asked for, or waited for.
+  // Waiting and asking.
   waiting: 'You’re in the queue',
   /** @param {number} at @param {number} of */
   place: (at, of) => `You are number ${at} of ${of}.`,
@@ -52,10 +52,10 @@ export const TEXTS = {
   takeOverText: (name) => `${name} will no longer be able to save. What ${name} has not saved yet stays in the page over there.`,
   takeOverRefused: 'You are not allowed to take over here.',
 
-  // It was lost.
+  // The lock was lost.
   lost: 'You are no longer editing',
-  /** Why. `name` is who did it, or has it now; null when that is not known. `time` is when. `silence` is for how long the person did not
-   * answer who asked, if it passed on because of that.
+  /** Why. `name`: the user who did it, or the new holder; null if unknown. `silence`: for an automatic grant, how long the person did not
+   * answer the request.
    * @type {Record<import('./client.js').Lost['reason'], (name: string | null, time: string, silence?: string) => string>} */
   reasons: {
     taken_over: (name, time) => `${name ?? 'Somebody'} took over at ${time}.`,
@@ -71,7 +71,7 @@ export const TEXTS = {
   changed: 'Somebody else has had it since, so look at what has changed before you save.',
   unsaved: 'What you have not saved is still in this page.',
 
-  // It can be had.
+  // Free, or held by another tab of this person.
   free: 'It is free again',
   freeText: 'Nobody is editing now.',
   otherTab: 'You are editing this in another tab',
@@ -82,7 +82,7 @@ export const TEXTS = {
   unknown: 'The server cannot be reached',
   unknownText: 'Who is editing is not known. You can read.',
 
-  // For whoever has it.
+  // For the holder.
   /** @param {string} name */
   knock: (name) => `${name} would like to edit`,
   /** @param {string} name @param {string} duration */
@@ -98,7 +98,7 @@ export const TEXTS = {
   refused: (refusal) => (refusal.status === 401 ? 'You are not signed in any more. Sign in again to edit.' : refusal.problem.detail),
   notReached: 'The server could not be reached. Try again.',
 
-  // What was typed and not saved. `time` is when, or null.
+  // Drafts. `time`: when the text was typed.
   /** @param {string} time */
   draftBack: (time) => `Your text from ${time} is back`,
   draftBackText: 'It was not saved. Nobody has saved anything else since.',
@@ -111,7 +111,7 @@ export const TEXTS = {
   dropDraft: 'Discard my text',
   keepDraft: 'Go on with it',
 
-  // The buttons.
+  // Buttons.
   wait: 'Wait',
   ask: 'Ask…',
   sendAsk: 'Ask',

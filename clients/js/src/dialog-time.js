@@ -1,7 +1,7 @@
-/** When something was seen first, by the monotonic clock. @type {WeakMap<object, number>} */
+/** When an object was first passed to `age`, on the monotonic clock. @type {WeakMap<object, number>} */
 const seen = new WeakMap();
 
-/** For how long it has been known, in milliseconds.
+/** Milliseconds since this object was first passed in.
  * @param {object} what */
 export function age(what) {
   const now = performance.now();
@@ -10,13 +10,13 @@ export function age(what) {
   return now - then;
 }
 
-/** How long ago the holder did something, in milliseconds: by the server's clock up to when it said so, which is as long
- * before the end as it says, and by our own since then.
+/** Milliseconds since the holder was active: on the server's clock until its answer (`expires_at` less `expires_in_ms`), and on the
+ * local clock since then.
  * @param {import('./client.js').Lock} lock */
 export const idleMs = (lock) =>
   Math.max(0, Date.parse(lock.expires_at) - lock.expires_in_ms - Date.parse(lock.last_active_at)) + age(lock);
 
-/** How long something lasts. No line breaks between the number and its unit.
+/** Formats a duration, with a no-break space before the unit.
  * @param {number} ms @param {{ minutes?: string, hours?: string }} [units] */
 export function duration(ms, { minutes = 'min', hours = 'h' } = {}) {
   const seconds = Math.round(Math.max(0, ms) / 1000);
@@ -24,7 +24,7 @@ export function duration(ms, { minutes = 'min', hours = 'h' } = {}) {
   return seconds < 5400 ? `${Math.round(seconds / 60)}\u00a0${minutes}` : `${Math.round(seconds / 3600)}\u00a0${hours}`;
 }
 
-/** The time of day; with the day, if that is another one.
+/** Formats the time of day, with the date unless it is today.
  * @param {number} at milliseconds since 1970 @param {string} language */
 export function clockTime(at, language) {
   const date = new Date(at);

@@ -1,6 +1,7 @@
 import { Alert, askToNotify } from './dialog-alert.js';
+import { languageOf, loadTexts } from './dialog-language.js';
 import { isSessionHere, placeInQueue } from './dialog-lookup.js';
-import { asking, notice } from './dialog-panels.js';
+import { errorText, mainPanel, noticePanel } from './dialog-panels.js';
 import { STYLE } from './dialog-style.js';
 import { Surface, element, focusedIn } from './dialog-surface.js';
 import { TEXTS } from './dialog-texts.js';
@@ -11,55 +12,49 @@ export { TEXTS };
 
 /** @typedef {import('./lock.js').View} View */
 /** @typedef {import('./dialog-texts.js').Texts} Texts */
-/** Some of them. @typedef {Partial<Omit<Texts, 'reasons'>> & { reasons?: Partial<Texts['reasons']> }} SomeTexts */
+/** @typedef {Partial<Omit<Texts, 'reasons'>> & { reasons?: Partial<Texts['reasons']> }} SomeTexts */
 
-/** The other languages that it speaks. @type {Record<string, (() => Promise<{ default: Texts }>) | undefined>} */
-const LANGUAGES = {
-  de: () => import('./dialog-de.js'),
-  es: () => import('./dialog-es.js'),
-  fr: () => import('./dialog-fr.js'),
-};
-/** While it is open, who has it is read again after so long: heartbeats are no events (milliseconds). */
-const LOOK_AGAIN_MS = 10_000;
-/** A connection that is back so soon, or a lease, is not worth a word (milliseconds). */
+/** Interval of reads while the dialog is open (milliseconds). Heartbeats change the lock without an event. */
+const REFRESH_MS = 10_000;
+/** A shorter interruption is not shown (milliseconds). */
 const QUIET_MS = 1_500;
-// Where there is no page, it can be imported all the same.
+// The module can be imported where there is no DOM.
 const Base = globalThis.HTMLElement ?? /** @type {typeof HTMLElement} */ (class {});
 
-/** `<lockhouse-dialog>`: tells a person who is editing, and lets them choose. Give it a `lock`, and call `edit()` when the
- * person wants to edit; it opens by itself when the lock is lost, and shows a notice when somebody asks for it. With the
- * attribute `inline` it covers its positioned ancestor only, and not the page. While somebody asks, the tab's title says so; with the
- * attributes `notify` and `sound` a notification and a sound do, too, while the page is not seen.
+/** `<lockhouse-dialog>`: shows who is editing, and offers what the person can do. Set its `lock`, and call `edit()` when the person
+ * wants to edit. It opens by itself when the lock is lost, and shows a notice when a user asks for the lock. With the attribute
+ * `inline` it covers its positioned ancestor instead of the page. A pending request also changes the tab's title; with the attributes
+ * `notify` and `sound` it also causes a notification and a sound while the page is hidden.
  *
  * Events: `readonly` (the person chose to read only), `open`, `close`. */
 export class LockhouseDialog extends Base {
   /** @type {import('./lock.js').WorkspaceLock | null} */ #lock = null;
   /** @type {Texts} */ #texts = TEXTS;
-  /** What the page says otherwise. @type {SomeTexts} */ #own = {};
-  /** What is said in the language. @type {Texts} */ #spoken = TEXTS;
+  /** Texts that the page has set. @type {SomeTexts} */ #pageTexts = {};
+  /** Texts of the language. @type {Texts} */ #languageTexts = TEXTS;
   #language = 'en';
   #isOpen = false;
-  /** What the person has begun to choose, and the fence of the lock that they were shown. */
+  /** The step of the person's choice, and the fence that was shown. */
   #step = { is: /** @type {import('./dialog-panels.js').Step} */ (''), fence: 0 };
-  /** The fence of the lock that may not be taken over. */ #refused = 0;
+  /** The fence of the lock that may not be taken over. */ #refusedFence = 0;
   #hasDeclined = false;
   #isBusy = false;
   #problem = '';
-  /** @type {View['loss']} */ #told = null;
-  /** Whoever had the focus before. @type {HTMLElement | null} */ #before = null;
-  /** @type {ReturnType<typeof setInterval> | undefined} */ #clock;
+  /** @type {View['loss']} */ #shownLoss = null;
+  /** The element to give the focus back to. @type {HTMLElement | null} */ #focusBefore = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
   #listening = new AbortController();
   /** @type {HTMLElement} */ #veil;
   /** @type {HTMLDialogElement} */ #dialog;
-  /** What is asked of somebody who wants to edit. @type {Surface} */ #main;
-  /** What is told beside the work. @type {Surface} */ #notice;
-  #lookedAt = 0;
+  /** Content of the dialog. @type {Surface} */ #main;
+  /** Content of the notice. @type {Surface} */ #notice;
+  #refreshedAt = 0;
   #alert = new Alert();
-  /** Whether the session that has it is of this browser, and which that is. */ #near = { session: '', is: false };
-  /** @type {import('./dialog-panels.js').There['place']} */ #place = null;
-  /** When the holder of the lease `fence` can be asked again, by the monotonic clock. */ #askAgain = { fence: 0, at: 0 };
+  /** The holder's session, and whether its page is in this browser. */ #nearSession = { session: '', is: false };
+  /** @type {import('./dialog-panels.js').Context['place']} */ #place = null;
+  /** When the holder of the lease `fence` can be asked again, on the monotonic clock. */ #askAgain = { fence: 0, at: 0 };
   #waitingSeen = 0;
-  /** Since when there is no connection. */ #offlineSince = 0;
+  /** When the connection was lost, on the monotonic clock; 0 while it exists. */ #offlineSince = 0;
 
   constructor() {
     super();
@@ -70,11 +65,11 @@ export class LockhouseDialog extends Base {
     this.#veil = element('div', { class: 'veil', part: 'veil', hidden: '' });
     this.#dialog = element('dialog', { part: 'dialog' });
     const section = element('section', { part: 'notice', hidden: '' });
-    const inside = element('div', { class: 'heard', role: 'status' });
-    const outside = element('div', { class: 'heard', role: 'status' });
+    const inside = element('div', { class: 'live', role: 'status' });
+    const outside = element('div', { class: 'live', role: 'status' });
     this.#main = new Surface(this.#dialog, 'dialog', inside);
     this.#notice = new Surface(section, 'notice', outside);
-    // What is outside of a dialog is not heard while it is open.
+    // Screen readers ignore what is outside of an open modal dialog.
     this.#dialog.append(inside);
     root.append(this.#veil, this.#dialog, outside, section);
     this.#main.title.autofocus = true;
@@ -82,8 +77,7 @@ export class LockhouseDialog extends Base {
       event.preventDefault();
       this.#escape();
     });
-    // A browser lets nobody hold it open for ever.
-    // The event comes later: it may be open again by then.
+    // A browser may close it although `cancel` was prevented. The event is asynchronous: it may be open again.
     this.#dialog.addEventListener('close', () => this.#isOpen && !this.#dialog.open && this.#readOnly());
     this.#dialog.addEventListener('keydown', (event) => {
       if (event.key !== 'Escape' || !this.hasAttribute('inline') || event.isComposing) return;
@@ -92,18 +86,18 @@ export class LockhouseDialog extends Base {
     });
   }
 
-  /** What it is about. */
+  /** The lock to show. */
   get lock() {
     return this.#lock;
   }
 
   set lock(lock) {
     if (lock === this.#lock) return;
-    this.#ignore();
+    this.#unlisten();
     this.close();
     this.#lock = lock;
-    this.#told = lock?.view.loss ?? null;
-    this.#refused = 0;
+    this.#shownLoss = lock?.view.loss ?? null;
+    this.#refusedFence = 0;
     this.#problem = '';
     this.#hasDeclined = false;
     this.#askAgain = { fence: 0, at: 0 };
@@ -113,70 +107,66 @@ export class LockhouseDialog extends Base {
     if (this.isConnected) this.#listen();
   }
 
-  /** What it says; what is missing is said in English. @type {SomeTexts} */
+  /** The texts. Missing ones are taken from the language. @type {SomeTexts} */
   get texts() {
     return this.#texts;
   }
 
   set texts(texts) {
-    this.#own = texts;
-    this.#say();
+    this.#pageTexts = texts;
+    this.#mergeTexts();
   }
 
-  #say() {
-    const [spoken, own] = [this.#spoken, this.#own];
-    this.#texts = { ...spoken, ...own, reasons: { ...spoken.reasons, ...own?.reasons } };
+  #mergeTexts() {
+    const [base, own] = [this.#languageTexts, this.#pageTexts];
+    this.#texts = { ...base, ...own, reasons: { ...base.reasons, ...own?.reasons } };
     this.#render();
   }
 
   static observedAttributes = ['lang'];
 
   attributeChangedCallback() {
-    if (this.isConnected) this.#speak();
+    if (this.isConnected) this.#updateLanguage();
   }
 
-  /** Speaks the language of the attribute `lang`, or of what it stands in; of `de-AT` the `de`. */
-  async #speak() {
-    const lang = this.closest('[lang]')?.getAttribute('lang')?.toLowerCase().split('-')[0] ?? '';
-    const load = Object.hasOwn(LANGUAGES, lang) ? LANGUAGES[lang] : undefined;
-    const language = load ? lang : 'en';
+  async #updateLanguage() {
+    const language = languageOf(this);
     if (language === this.#language) return;
     this.#language = language;
-    // Where it cannot be loaded, it is English.
-    const spoken = (await load?.().catch(() => undefined))?.default ?? TEXTS;
+    const texts = await loadTexts(language);
     if (language !== this.#language) return;
-    this.#spoken = spoken;
-    for (const { root } of [this.#main, this.#notice]) root.lang = spoken === TEXTS ? 'en' : language;
-    this.#say();
+    this.#languageTexts = texts;
+    for (const { root } of [this.#main, this.#notice]) root.lang = texts === TEXTS ? 'en' : language;
+    this.#mergeTexts();
   }
 
   get open() {
     return this.#isOpen;
   }
 
-  /** The person wants to edit: locks it if that is possible, and otherwise shows why not.
+  /** Acquires the lock, or opens and shows why that is not possible.
    * @returns {Promise<import('./lock.js').State>} */
   async edit() {
     const lock = this.#lock;
     if (!lock) return 'unknown';
     if (this.hasAttribute('notify')) askToNotify();
-    const late = setTimeout(() => lock === this.#lock && this.show(), QUIET_MS);
+    const slow = setTimeout(() => lock === this.#lock && this.show(), QUIET_MS);
     try {
-      await this.#do(() => lock.acquire());
+      await this.#run(() => lock.acquire());
     } finally {
-      clearTimeout(late);
+      clearTimeout(slow);
     }
     if (lock === this.#lock && lock.state !== 'held') this.show();
     return lock.state;
   }
 
-  /** Shows what there is to choose, unless this tab has the lock. */
+  /** Opens, unless this tab holds the lock. */
   show() {
     this.#show(true);
   }
 
-  /** @param {boolean} isAsked the person wants to see it */
-  #show(isAsked) {
+  /** @param {boolean} isRequested the person wants to see it */
+  #show(isRequested) {
     if (this.#isOpen || !this.isConnected || !this.#lock || this.#lock.state === 'held') return;
     this.#isOpen = true;
     this.#render();
@@ -184,20 +174,20 @@ export class LockhouseDialog extends Base {
     if (this.hasAttribute('inline')) {
       this.#veil.hidden = false;
       this.#dialog.setAttribute('open', '');
-      this.#before = null;
-      // Unasked it takes the focus from what it covers only.
-      if (isAsked || before === document.body || this.parentElement?.contains(document.activeElement)) {
-        this.#before = before;
+      this.#focusBefore = null;
+      // Without a request it takes the focus only from what it covers.
+      if (isRequested || before === document.body || this.parentElement?.contains(document.activeElement)) {
+        this.#focusBefore = before;
         this.#main.focus();
       }
     } else {
       this.#dialog.showModal();
     }
-    this.#lookAgain();
+    this.#refresh();
     this.dispatchEvent(new Event('open'));
   }
 
-  /** Closes it; the person has chosen nothing. */
+  /** Closes without a choice. */
   close() {
     if (!this.#isOpen) return;
     const hadFocus = this.shadowRoot?.activeElement;
@@ -207,20 +197,20 @@ export class LockhouseDialog extends Base {
     this.#hasDeclined = false;
     this.#veil.hidden = true;
     this.#dialog.close();
-    if (hadFocus) this.#before?.focus();
-    this.#before = null;
+    if (hadFocus) this.#focusBefore?.focus();
+    this.#focusBefore = null;
     this.#main.hide();
     this.#render();
     this.dispatchEvent(new Event('close'));
   }
 
   connectedCallback() {
-    this.#speak();
+    this.#updateLanguage();
     this.#listen();
   }
 
   disconnectedCallback() {
-    this.#ignore();
+    this.#unlisten();
     this.close();
     this.#render();
   }
@@ -230,51 +220,51 @@ export class LockhouseDialog extends Base {
     if (!lock) return;
     this.#listening = new AbortController();
     const { signal } = this.#listening;
-    lock.addEventListener('change', () => this.#changed(lock.view), { signal });
+    lock.addEventListener('change', () => this.#onChange(lock.view), { signal });
     const declined = (/** @type {CustomEvent<{ againInMs: number }>} */ { detail }) => {
-      this.#declined(detail.againInMs);
+      this.#onDeclined(detail.againInMs);
       this.#show(false);
       this.#render();
     };
     lock.addEventListener('declined', declined, { signal });
     lock.addEventListener('draft', () => this.#render(), { signal });
-    this.#clock = setInterval(() => this.#tick(), 1_000);
-    this.#changed(lock.view);
+    this.#timer = setInterval(() => this.#tick(), 1_000);
+    this.#onChange(lock.view);
   }
 
-  /** The holder keeps it. @param {number} againInMs until they can be asked again */
-  #declined(againInMs) {
+  /** @param {number} againInMs until the holder can be asked again */
+  #onDeclined(againInMs) {
     this.#hasDeclined = true;
     this.#askAgain = { fence: this.#lock?.view.holder?.fence ?? 0, at: performance.now() + againInMs };
   }
 
-  #ignore() {
+  #unlisten() {
     this.#listening.abort();
-    clearInterval(this.#clock);
+    clearInterval(this.#timer);
   }
 
   /** @param {View} view */
-  #changed({ state, loss, holder, knock, isConnected, isOtherTab, waiting }) {
-    // From now on it is known.
-    for (const what of [holder, holder?.knock, knock]) if (what) age(what);
+  #onChange({ state, loss, holder, knock, isConnected, isOtherTab, waiting }) {
+    // `age` counts from the first call.
+    for (const value of [holder, holder?.knock, knock]) if (value) age(value);
     if (isConnected) this.#offlineSince = 0;
     else this.#offlineSince ||= performance.now();
     if (state !== 'held-by-other' && state !== 'waiting') this.#hasDeclined = false;
     if (state !== 'waiting') this.#place = null;
     else if (!this.#place) this.#findPlace();
-    // Who is asked knows that somebody waits.
+    // A pending request implies that somebody waits, so no other notice is needed.
     if (state !== 'held') this.#waitingSeen = 0;
     else if (knock) this.#waitingSeen = Math.max(this.#waitingSeen, waiting, 1);
-    if (isOtherTab && holder?.session_id) this.#findNear(holder.session_id);
-    // What the person was about to do was about somebody else.
+    if (isOtherTab && holder?.session_id) this.#locateSession(holder.session_id);
+    // A step is valid for one lease only.
     if ((state !== 'held-by-other' && state !== 'lost') || holder?.fence !== this.#step.fence) this.#step.is = '';
     if (state === 'held') this.close();
-    const isNews = loss && loss !== this.#told && (state === 'lost' || state === 'held-by-other');
-    if (!loss || isNews) this.#told = loss;
-    // What went wrong before is about a lock that is gone.
+    const isNews = loss && loss !== this.#shownLoss && (state === 'lost' || state === 'held-by-other');
+    if (!loss || isNews) this.#shownLoss = loss;
+    // An earlier error is about the lease that is gone.
     if (isNews) this.#problem = '';
     this.#render();
-    // Whoever is handing it over knows, though the event may come before the answer.
+    // During a handover by this person, the event may arrive before the answer.
     if (!isNews || (loss.reason === 'handed_over' && this.#isBusy)) return;
     if (loss.comesBack) setTimeout(() => this.#lock?.view.loss === loss && this.#show(false), QUIET_MS);
     else this.#show(false);
@@ -283,24 +273,23 @@ export class LockhouseDialog extends Base {
   #tick() {
     this.#render();
     if (!this.#isOpen) return;
-    // Its request to wait may have come after the question.
+    // The first read may have preceded the request to wait.
     if (this.#lock?.view.state === 'waiting' && !this.#place?.at && !document.hidden) this.#findPlace();
-    if (performance.now() - this.#lookedAt > LOOK_AGAIN_MS && !document.hidden) this.#lookAgain();
+    if (performance.now() - this.#refreshedAt > REFRESH_MS && !document.hidden) this.#refresh();
   }
 
-  #lookAgain() {
-    this.#lookedAt = performance.now();
+  #refresh() {
+    this.#refreshedAt = performance.now();
     if (this.#lock?.view.state === 'waiting') this.#findPlace();
     this.#lock?.refresh().catch(() => {});
   }
 
-  /** Whether the tab that has it is one of this browser: then it holds its name. Where that cannot be found out, it may be anywhere.
-   * @param {string} session */
-  async #findNear(session) {
-    if (session === this.#near.session) return;
-    this.#near = { session, is: false };
-    if (!(await isSessionHere(session)) || this.#near.session !== session) return;
-    this.#near.is = true;
+  /** Finds out whether the page with this session is in this browser. @param {string} session */
+  async #locateSession(session) {
+    if (session === this.#nearSession.session) return;
+    this.#nearSession = { session, is: false };
+    if (!(await isSessionHere(session)) || this.#nearSession.session !== session) return;
+    this.#nearSession.is = true;
     this.#render();
   }
 
@@ -314,25 +303,25 @@ export class LockhouseDialog extends Base {
     this.#render();
   }
 
-  /** Does what was chosen, and says how it went if it did not go well.
-   * @param {() => unknown} act */
-  async #do(act) {
+  /** Runs an action, and shows its error.
+   * @param {() => unknown} action */
+  async #run(action) {
     const { view } = this.#lock ?? {};
     this.#problem = '';
     if (view?.state !== 'waiting') this.#hasDeclined = false;
     this.#isBusy = true;
     this.#render();
     try {
-      await act();
+      await action();
     } catch (error) {
       if (error instanceof Refusal && error.code === 'knock_too_soon') {
-        this.#declined(error.problem.again_in_ms ?? error.retryAfterMs ?? 0);
+        this.#onDeclined(error.problem.again_in_ms ?? error.retryAfterMs ?? 0);
         this.#step.is = '';
       } else if (error instanceof Refusal && error.code === 'takeover_forbidden') {
-        this.#refused = view?.holder?.fence ?? 0;
+        this.#refusedFence = view?.holder?.fence ?? 0;
         this.#step.is = '';
       } else {
-        this.#problem = this.#explain(error);
+        this.#problem = errorText(this.#texts, error);
         if (view?.state !== 'held') this.#show(false);
       }
     }
@@ -340,16 +329,8 @@ export class LockhouseDialog extends Base {
     this.#render();
   }
 
-  /** @param {unknown} error */
-  #explain(error) {
-    if (error instanceof Refusal) return this.#texts.refused(error);
-    // What the app says itself, when it could not save before the lock goes. The browser's own words are no help.
-    const isApps = error instanceof Error && !(error instanceof TypeError) && !(error instanceof DOMException) && error.message;
-    return isApps || this.#texts.notReached;
-  }
-
   /** @param {import('./dialog-panels.js').Step} step */
-  #begin(step) {
+  #setStep(step) {
     this.#step = { is: step, fence: this.#lock?.view.holder?.fence ?? 0 };
     this.#problem = '';
     this.#hasDeclined = false;
@@ -357,58 +338,58 @@ export class LockhouseDialog extends Base {
   }
 
   #escape() {
-    if (this.#step.is) this.#begin('');
+    if (this.#step.is) this.#setStep('');
     else this.#readOnly();
   }
 
   #readOnly() {
     const lock = this.#lock;
     this.close();
-    // The person knows now that it was lost. Whoever waits goes on waiting.
+    // The loss is acknowledged. A waiting tab goes on waiting.
     if (lock?.state === 'lost') lock.release().catch(() => {});
     this.dispatchEvent(new Event('readonly'));
   }
 
   #render() {
     const lock = this.isConnected ? this.#lock : null;
-    const there = lock && this.#there(lock);
-    if (this.#isOpen && there) this.#main.show(asking(there), this.#isBusy && lock.view.state !== 'waiting');
-    const panel = there && notice(there);
-    const isAsked = panel && lock?.view.state === 'held' && lock.view.knock;
-    this.#alert.tell(isAsked ? panel.title : '', { notifies: this.hasAttribute('notify'), sounds: this.hasAttribute('sound') });
+    const context = lock && this.#context(lock);
+    if (this.#isOpen && context) this.#main.show(mainPanel(context), this.#isBusy && lock.view.state !== 'waiting');
+    const panel = context && noticePanel(context);
+    const isKnocked = panel && lock?.view.state === 'held' && lock.view.knock;
+    this.#alert.show(isKnocked ? panel.title : '', { notifies: this.hasAttribute('notify'), sounds: this.hasAttribute('sound') });
     const { root } = this.#notice;
     if (panel) this.#notice.show(panel, this.#isBusy && lock?.view.state === 'held');
     else this.#notice.hide();
     if (root.hidden === !panel) return;
     root.hidden = !panel;
-    // Above all that the page has.
+    // The popover puts it into the top layer.
     root.popover = this.hasAttribute('inline') ? null : 'manual';
     if (panel && root.popover) root.showPopover();
     else if (root.matches(':popover-open')) root.hidePopover();
   }
 
-  /** @param {import('./lock.js').WorkspaceLock} lock @returns {import('./dialog-panels.js').There} */
-  #there(lock) {
+  /** @param {import('./lock.js').WorkspaceLock} lock @returns {import('./dialog-panels.js').Context} */
+  #context(lock) {
     return {
       lock,
       texts: this.#texts,
       isOpen: this.#isOpen,
       isOffline: this.#offlineSince > 0 && performance.now() - this.#offlineSince > QUIET_MS,
-      isRefused: !lock.view.mayTakeOver || (Boolean(this.#refused) && lock.view.holder?.fence === this.#refused),
-      // Who has asked again has no answer yet.
+      isRefused: !lock.view.mayTakeOver || (Boolean(this.#refusedFence) && lock.view.holder?.fence === this.#refusedFence),
+      // A new request is pending.
       hasDeclined: this.#hasDeclined && !lock.view.hasAsked,
-      isNear: this.#near.is && this.#near.session === lock.view.holder?.session_id,
+      isSameBrowser: this.#nearSession.is && this.#nearSession.session === lock.view.holder?.session_id,
       place: this.#place?.at ? this.#place : null,
       askAgainInMs: lock.view.holder?.fence === this.#askAgain.fence ? Math.max(0, this.#askAgain.at - performance.now()) : 0,
       waitingSeen: this.#waitingSeen,
-      seeWaiting: () => {
+      markWaitingSeen: () => {
         this.#waitingSeen = lock.view.waiting;
         this.#render();
       },
       problem: this.#problem,
       step: this.#step.is,
-      begin: (step) => this.#begin(step),
-      act: (act) => this.#do(act),
+      setStep: (step) => this.#setStep(step),
+      run: (action) => this.#run(action),
       readOnly: () => this.#readOnly(),
     };
   }

@@ -1,30 +1,30 @@
 import { randomName } from './random.js';
 
-/** Stands in for Web Locks on pages without TLS. The pages agree by messages (BroadcastChannel): a candidate asks, and takes the
- * lock if nobody objects in time. While a page is stopped, another one may take what it has; when it goes on, it hears of the
- * newer holder and gives way.
+/** A replacement for Web Locks on pages without TLS. The pages negotiate by BroadcastChannel: a candidate asks, and takes the lock if
+ * no page objects in time. While the holder is frozen, another page may take the lock. When the old holder resumes, it receives the
+ * newer term and gives the lock up.
  *
- * @typedef {{ kind: 'ask', rank: string } | { kind: 'held', term: number, id: string } | { kind: 'free' }} Word */
+ * @typedef {{ kind: 'ask', rank: string } | { kind: 'held', term: number, id: string } | { kind: 'free' }} Message */
 
-/** If nobody objects within this time, the lock is free (milliseconds). */
-const QUIET_MS = 500;
+/** The lock is free if no page objects within this time (milliseconds). */
+const OBJECT_MS = 500;
 /** A waiting page asks again after this time, because the holder may have crashed (milliseconds). */
 const AGAIN_MS = 4_000;
 
-/** As `navigator.locks.request`, with `signal` or `steal`.
+/** Like `navigator.locks.request`, with `signal` or `steal`.
  * @param {string} name @param {import('./web-locks.js').LockOptions} options @param {() => unknown} work @returns {Promise<unknown>} */
 export function request(name, { signal, steal }, work) {
   const channel = new BroadcastChannel('lockhouse election ' + name);
   const id = randomName();
-  // Of two candidates, the earlier one goes on.
+  // Of two candidates, the lower rank wins.
   const rank = Date.now() + ' ' + id;
-  /** When it was taken; 0 while it is not held. */
+  /** The time when this page took the lock; 0 if it does not hold it. */
   let term = 0;
-  let newest = 0;
+  let newestTerm = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  /** @param {Word} word */
-  const say = (word) => channel.postMessage(word);
+  /** @param {Message} message */
+  const send = (message) => channel.postMessage(message);
   /** @param {() => void} act @param {number} ms */
   const later = (act, ms) => {
     clearTimeout(timer);
@@ -41,39 +41,39 @@ export function request(name, { signal, steal }, work) {
     };
     const abort = () => stop(signal?.reason);
     const ask = () => {
-      say({ kind: 'ask', rank });
-      later(take, QUIET_MS);
+      send({ kind: 'ask', rank });
+      later(take, OBJECT_MS);
     };
     const take = async () => {
       clearTimeout(timer);
-      // From now on it lasts as long as the work.
+      // The lock is held until `work` ends.
       signal?.removeEventListener('abort', abort);
-      const mine = (term = Math.max(newest + 1, Date.now()));
-      say({ kind: 'held', term, id });
+      const mine = (term = Math.max(newestTerm + 1, Date.now()));
+      send({ kind: 'held', term, id });
       await Promise.resolve(work()).then(resolve, reject);
       if (term !== mine) return;
-      say({ kind: 'free' });
+      send({ kind: 'free' });
       stop();
     };
     channel.onmessage = ({ data }) => {
-      /** @type {Word} */
-      const word = data;
-      if (word.kind === 'held') newest = Math.max(newest, word.term);
+      /** @type {Message} */
+      const message = data;
+      if (message.kind === 'held') newestTerm = Math.max(newestTerm, message.term);
       if (term) {
-        if (word.kind === 'held' && (word.term > term || (word.term === term && word.id > id))) {
+        if (message.kind === 'held' && (message.term > term || (message.term === term && message.id > id))) {
           term = 0;
           stop(new DOMException('Another page has the lock.', 'AbortError'));
-        } else if (word.kind !== 'free') {
-          say({ kind: 'held', term, id });
+        } else if (message.kind !== 'free') {
+          send({ kind: 'held', term, id });
         }
-      } else if (word.kind === 'held') {
+      } else if (message.kind === 'held') {
         later(ask, AGAIN_MS);
-      } else if (word.kind === 'free') {
+      } else if (message.kind === 'free') {
         ask();
-      } else if (word.rank < rank) {
-        later(ask, 2 * QUIET_MS);
+      } else if (message.rank < rank) {
+        later(ask, 2 * OBJECT_MS);
       } else {
-        say({ kind: 'ask', rank });
+        send({ kind: 'ask', rank });
       }
     };
     signal?.addEventListener('abort', abort, { once: true });

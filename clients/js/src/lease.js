@@ -1,197 +1,196 @@
 import { hasEnded, heartbeat } from './api.js';
 import { moment, since } from './clock.js';
 import { backoff, isPassing } from './retry.js';
-import { ENDINGS, holderOf, who } from './snapshot.js';
+import { ENDINGS, holderOf, userOf } from './snapshot.js';
 
-/** Longest time between two heartbeats, and how long one may take (milliseconds). */
+/** Longest interval between heartbeats, and the timeout of one (milliseconds). */
 const LONGEST_MS = 30_000;
-const BEAT_MS = 10_000;
-/** Longest time between two heartbeats while somebody asks for the lock: the server does not give away what its holder is at work on. */
+const TIMEOUT_MS = 10_000;
+/** Longest interval while a request for the lock is pending: the server makes no automatic grant while the holder is active. */
 const KNOCKED_MS = 10_000;
 
-/** How much earlier than the server's the lease ends for us, in milliseconds: what is done in its last moment must arrive,
- * too.
- * @param {number} forMs how long the lease is */
-const margin = (forMs) => Math.min(1_000, forMs / 10);
+/** Safety margin: the client's lease ends this much before the server's, so that a save sent in its last moment arrives in time. In
+ * milliseconds.
+ * @param {number} durationMs of the lease */
+const margin = (durationMs) => Math.min(1_000, durationMs / 10);
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./snapshot.js').Loss} Loss */
-/** What becomes of a lease. Of one that was stopped, or that has ended, nothing more is told.
- * @typedef {object} Told
- * @property {(knock: import('./client.js').Knock | null) => void} onKnock who asks for it, as often as the server says so.
- * @property {(count: number) => void} onQueue how many stand in line.
- * @property {(holder: Lock | null) => void} onGiven the person gave it to this holder.
- * @property {(loss: Loss, holder: Lock | null) => void} onLost it has ended otherwise; whoever has it now.
+/** Not called for a lease that was stopped or has ended.
+ * @typedef {object} LeaseCallbacks
+ * @property {(knock: import('./client.js').Knock | null) => void} onKnock the pending request for the lock, each time the server sends it.
+ * @property {(count: number) => void} onWaiting length of the queue.
+ * @property {(holder: Lock | null) => void} onHandedOver this person handed it over, to this holder.
+ * @property {(loss: Loss, holder: Lock | null) => void} onLost it ended in another way; the new holder, if known.
  */
 
-/** A lease, from when it is granted until it ends, and each way in which it can end. It is kept alive, as its holder may
- * believe in it: it began, at the latest, when what was granted was asked for. That does not depend on when, or whether, an
- * answer comes. */
+/** One lease, from its grant to its end. Sends the heartbeats. The lease counts from when the last successful request was sent, so the
+ * client never believes in it for longer than the server does. */
 export class Lease {
   #isActive = false;
-  #isBeating = false;
-  /** Whether something was heard of it since the last heartbeat went out. */ #hasHeard = false;
-  /** Whether another heartbeat goes out when this one is answered. */ #isHurried = false;
+  #isSending = false;
+  /** Whether an event of this lease arrived since the last heartbeat was sent. */ #hadEvent = false;
+  /** Whether another heartbeat follows when this one is answered. */ #sendsAgain = false;
   #failures = 0;
-  /** Who asks for the lock. @type {import('./client.js').Knock | null} */ #knock = null;
-  /** How long it is from when it was asked for; 0 when it is over. */ #forMs = 0;
-  /** The next heartbeat is due so long after this moment. */ #nextMs = 0;
-  #from = moment();
+  /** The pending request for the lock. @type {import('./client.js').Knock | null} */ #knock = null;
+  /** Duration from `#sentAt`; 0 when the lease has ended. */ #durationMs = 0;
+  /** The next heartbeat is due this long after `#scheduledAt`. */ #delayMs = 0;
+  #scheduledAt = moment();
   /** @type {import('./clock.js').Moment} */ #sentAt;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {import('./api.js').Caller} */ #caller;
   /** @type {Lock} */ #lock;
-  /** @type {Told} */ #told;
+  /** @type {LeaseCallbacks} */ #callbacks;
 
-  /** @param {import('./api.js').Caller} caller @param {import('./api.js').Grant} grant @param {Told} told */
-  constructor(caller, { lock, sentAt }, told) {
+  /** @param {import('./api.js').Caller} caller @param {import('./api.js').Grant} grant @param {LeaseCallbacks} callbacks */
+  constructor(caller, { lock, sentAt }, callbacks) {
     this.fence = lock.fence;
     this.#caller = caller;
     this.#lock = lock;
-    this.#told = told;
+    this.#callbacks = callbacks;
     this.#sentAt = sentAt;
-    this.#renewed(sentAt, lock.expires_in_ms);
+    this.#setRenewed(sentAt, lock.expires_in_ms);
   }
 
-  /** How long it can still be believed in, in milliseconds; 0 when it may be over. */
+  /** Remaining time in milliseconds, less the margin; 0 when the lease may have ended. */
   get leftMs() {
-    return Math.max(0, this.#forMs - margin(this.#forMs) - since(this.#sentAt));
+    return Math.max(0, this.#durationMs - margin(this.#durationMs) - since(this.#sentAt));
   }
 
-  /** The person did something. */
+  /** Reports activity of the person with the next heartbeat. */
   activity() {
     this.#isActive = true;
   }
 
-  /** Sends a heartbeat at once. The answer to one that is on its way may say what was true before. */
-  hurry() {
-    this.#isHurried = this.#isBeating;
-    this.#postpone(0);
+  /** Sends a heartbeat at once, or after the one in flight, whose answer may be out of date. */
+  renewNow() {
+    this.#sendsAgain = this.#isSending;
+    this.#schedule(0);
     this.tick();
   }
 
-  /** Keeps it no longer. */
+  /** Stops renewing. */
   stop() {
     clearTimeout(this.#timer);
-    this.#forMs = 0;
+    this.#durationMs = 0;
   }
 
-  /** Does what is due; nothing when it is kept no longer. */
+  /** Ends the lease or sends a heartbeat, if due. Does nothing after {@link stop}. */
   tick() {
     clearTimeout(this.#timer);
-    if (!this.#forMs) return;
+    if (!this.#durationMs) return;
     const { leftMs } = this;
-    // Nothing is believed of a lease whose time may be up, whether or not a heartbeat is on its way.
-    if (!leftMs) return this.#lose('expired', null, null);
-    const beatInMs = this.#nextMs - since(this.#from);
-    if (beatInMs <= 0 && !this.#isBeating) this.#beat();
-    this.#timer = setTimeout(() => this.tick(), Math.min(beatInMs > 0 ? beatInMs : LONGEST_MS, leftMs));
+    // A heartbeat in flight does not count: its answer may never come.
+    if (!leftMs) return this.#end('expired', null, null);
+    const dueInMs = this.#delayMs - since(this.#scheduledAt);
+    if (dueInMs <= 0 && !this.#isSending) this.#heartbeat();
+    this.#timer = setTimeout(() => this.tick(), Math.min(dueInMs > 0 ? dueInMs : LONGEST_MS, leftMs));
   }
 
-  /** Something has happened on the workspace.
+  /** Handles an event of the workspace.
    * @param {string} type @param {import('./events.js').LockEvent} event */
-  hear(type, { at, fence, lock, session_id, by_user_id, by_name, detail: { to_user_id } }) {
+  onEvent(type, { at, fence, lock, session_id, by_user_id, by_name, detail: { to_user_id } }) {
     if (fence !== this.fence) return;
-    const { client: { userId }, wish } = this.#caller;
+    const { client: { userId }, params } = this.#caller;
     const reason = ENDINGS[type];
-    this.#hasHeard = true;
+    this.#hadEvent = true;
     if (reason === 'expired') {
-      // For us it is over before it is for the server: this is of before it came back.
-      this.hurry();
+      // The client's lease ends before the server's, so this event is from before the lease was reclaimed.
+      this.renewNow();
     } else if (!reason) {
-      // Where it is not there any more, another event will say why.
-      if (lock?.fence === fence) this.#heed(lock.knock);
-    } else if (reason === 'handed_over' && by_user_id === userId && session_id === wish.session_id && to_user_id !== userId) {
-      // Of what passed on by itself it says that it was done by whoever has it now.
+      // Without the lease in the event, a later event says how it ended.
+      if (lock?.fence === fence) this.#setKnock(lock.knock);
+    } else if (reason === 'handed_over' && by_user_id === userId && session_id === params.session_id && to_user_id !== userId) {
+      // For an automatic grant, `by_user_id` is the new holder.
       this.stop();
-      this.#told.onGiven(lock);
+      this.#callbacks.onHandedOver(lock);
     } else {
-      this.#lose(reason, who(by_user_id, by_name), lock, at);
+      this.#end(reason, userOf(by_user_id, by_name), lock, at);
     }
   }
 
-  /** Another tab of this person says that it has the lock.
+  /** Another tab of this person says that it holds the lock.
    * @param {string} session @param {number} fence */
-  rival(session, fence) {
-    // Where both were given the same lease, it is for the server to say whose it is.
-    if (fence === this.fence) this.hurry();
-    else if (fence > this.fence) this.#goElsewhere(session, fence);
+  onOtherTab(session, fence) {
+    // If both received the same lease, the server decides whose it is.
+    if (fence === this.fence) this.renewNow();
+    else if (fence > this.fence) this.#endInTab(session, fence);
   }
 
   /** @param {string} session_id @param {number} fence */
-  #goElsewhere(session_id, fence) {
+  #endInTab(session_id, fence) {
     const { userId, userName } = this.#caller.client;
-    this.#lose('taken_over', who(userId, userName), { ...this.#lock, session_id, fence });
+    this.#end('taken_over', userOf(userId, userName), { ...this.#lock, session_id, fence });
   }
 
   /** @param {Loss['reason']} reason @param {Loss['by']} by @param {Lock | null} holder @param {string} [at] */
-  #lose(reason, by, holder, at = new Date().toISOString()) {
+  #end(reason, by, holder, at = new Date().toISOString()) {
     this.stop();
-    // What passed on by itself was done by who asked.
+    // For an automatic grant, `by` is the user who asked.
     const knock = reason === 'handed_over' && by?.userId === this.#knock?.user_id ? this.#knock : null;
     const unansweredMs = Date.parse(knock?.auto_grant_at ?? '') - Date.parse(knock?.knocked_at ?? '');
-    this.#told.onLost({ reason, by, at, ...(unansweredMs > 0 && { unansweredMs }), changed: Boolean(holder), comesBack: reason === 'expired' && !holder }, holder);
+    this.#callbacks.onLost({ reason, by, at, ...(unansweredMs > 0 && { unansweredMs }), changed: Boolean(holder), comesBack: reason === 'expired' && !holder }, holder);
   }
 
-  /** @param {import('./clock.js').Moment} sentAt @param {number} forMs */
-  #renewed(sentAt, forMs) {
+  /** @param {import('./clock.js').Moment} sentAt @param {number} durationMs */
+  #setRenewed(sentAt, durationMs) {
     this.#sentAt = sentAt;
-    this.#forMs = forMs;
+    this.#durationMs = durationMs;
     this.#failures = 0;
-    // A random part earlier, so that those who came together do not all beat together.
-    this.#postpone(this.#everyMs * (0.8 + 0.2 * Math.random()));
+    // Jitter, so that clients that started together spread their heartbeats.
+    this.#schedule(this.#intervalMs * (0.8 + 0.2 * Math.random()));
   }
 
-  get #everyMs() {
+  get #intervalMs() {
     const grantInMs = this.#knock?.auto_grant_in_ms;
-    return Math.min(this.#knock ? KNOCKED_MS : LONGEST_MS, this.#forMs / 3, grantInMs ? Math.max(300, grantInMs / 3) : Infinity);
+    return Math.min(this.#knock ? KNOCKED_MS : LONGEST_MS, this.#durationMs / 3, grantInMs ? Math.max(300, grantInMs / 3) : Infinity);
   }
 
-  /** Somebody asks for it, or nobody does any more. @param {import('./client.js').Knock | null} knock */
-  #heed(knock) {
+  /** @param {import('./client.js').Knock | null} knock the pending request, if there is one */
+  #setKnock(knock) {
     const isNew = knock && knock.knocked_at !== this.#knock?.knocked_at;
     this.#knock = knock;
-    this.#told.onKnock(knock);
-    // At once, so that the server knows whether the person is at work.
-    if (isNew && this.#forMs) this.hurry();
+    this.#callbacks.onKnock(knock);
+    // Tells the server at once whether the person is active.
+    if (isNew && this.#durationMs) this.renewNow();
   }
 
-  /** @param {number} ms */
-  #postpone(ms) {
-    this.#from = moment();
-    this.#nextMs = ms;
+  /** @param {number} delayMs until the next heartbeat */
+  #schedule(delayMs) {
+    this.#scheduledAt = moment();
+    this.#delayMs = delayMs;
   }
 
-  async #beat() {
+  async #heartbeat() {
     const isActive = this.#isActive;
     this.#isActive = false;
-    this.#isBeating = true;
-    this.#hasHeard = false;
+    this.#isSending = true;
+    this.#hadEvent = false;
     try {
-      const { value, sentAt } = await heartbeat(this.#caller, this.fence, isActive, { retryForMs: 0, timeoutMs: BEAT_MS });
-      if (!this.#forMs) return;
-      this.#renewed(sentAt, value.expires_in_ms);
-      if (value.session_id && value.session_id !== this.#caller.wish.session_id) this.#goElsewhere(value.session_id, this.fence);
-      // The answer may be of before what was heard.
-      else if (this.#hasHeard) this.#isHurried = true;
-      else this.#heed(value.knock);
-      this.#told.onQueue(value.waiting ?? 0);
+      const { value, sentAt } = await heartbeat(this.#caller, this.fence, isActive, { retryForMs: 0, timeoutMs: TIMEOUT_MS });
+      if (!this.#durationMs) return;
+      this.#setRenewed(sentAt, value.expires_in_ms);
+      if (value.session_id && value.session_id !== this.#caller.params.session_id) this.#endInTab(value.session_id, this.fence);
+      // The answer may be older than the event.
+      else if (this.#hadEvent) this.#sendsAgain = true;
+      else this.#setKnock(value.knock);
+      this.#callbacks.onWaiting(value.waiting ?? 0);
     } catch (error) {
-      if (!this.#forMs) return;
+      if (!this.#durationMs) return;
       this.#isActive ||= isActive;
-      this.#postpone(isPassing(error) ? backoff(this.#failures++, error) : this.#everyMs);
-      if (hasEnded(error)) this.#end(error.problem);
+      this.#schedule(isPassing(error) ? backoff(this.#failures++, error) : this.#intervalMs);
+      if (hasEnded(error)) this.#endRefused(error.problem);
     } finally {
-      this.#isBeating = false;
-      if (this.#isHurried) this.hurry();
+      this.#isSending = false;
+      if (this.#sendsAgain) this.renewNow();
       else this.tick();
     }
   }
 
-  /** The server says that it has ended.
+  /** The server refused the heartbeat because the lease has ended.
    * @param {import('./refusal.js').Problem} problem */
-  #end({ lost, lock = null }) {
+  #endRefused({ lost, lock = null }) {
     const reason = lost?.reason ?? (lock ? 'taken_over' : 'expired');
-    this.#lose(reason, who(lost?.by_user_id, lost?.by_name) ?? holderOf(lock), lock, lost?.at);
+    this.#end(reason, userOf(lost?.by_user_id, lost?.by_name) ?? holderOf(lock), lock, lost?.at);
   }
 }

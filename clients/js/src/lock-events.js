@@ -1,6 +1,6 @@
-/** The events of a lock, by type, with their `detail`: `change` after every change of the view; `held` when this tab has the lock, where
- * `isNew` is false if the same lease came back and nobody else can have changed anything; `lost`; `knock` when somebody asks for the
- * lock; `declined` when the holder keeps it, with the time until one can ask again (milliseconds); `draft` when what was typed and not saved was found, or the person has chosen.
+/** The `detail` of each event. `change`: the view has changed. `held`: this tab has acquired the lock; `isNew` is false if the same lease
+ * came back, so that nobody else can have changed anything. `lost`: this tab has lost the lock. `knock`: a user asks for the lock.
+ * `declined`: the holder keeps the lock; milliseconds until the next request. `draft`: unsaved text was found, or the person has chosen.
  * @typedef {{
  *   change: import('./snapshot.js').View, held: { fence: number, isNew: boolean }, lost: import('./snapshot.js').Loss,
  *   knock: import('./client.js').Knock, declined: { againInMs: number },
@@ -16,5 +16,5 @@
  *   dispatchEvent(event: Event): boolean,
  * }} LockEventTarget */
 
-/** An `EventTarget` that knows the types of its events. */
+/** An `EventTarget` with typed events. */
 export const LockEventTarget = /** @type {new () => LockEventTarget} */ (EventTarget);

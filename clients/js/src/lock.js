@@ -1,213 +1,188 @@
-import { acquire, releaseUnwanted, isHere, isMine } from './api.js';
+import { acquire, callerOf, isHere, isMine, releaseUnwanted } from './api.js';
 import { Attempt, reclaim, waitInQueue } from './acquire-loop.js';
 import { Lease } from './lease.js';
 import { LeaseHistory } from './lease-history.js';
 import { LockEventTarget } from './lock-events.js';
 import { NotHeld, isRefusal } from './refusal.js';
 import { ReleaseHook } from './release-hook.js';
-import { tabSession } from './session.js';
+import { fetchWith, leaseHeaders } from './save-request.js';
 import { LockState } from './state.js';
 import { tabLeaderOf } from './tab-leader.js';
-import { holderOf } from './snapshot.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./snapshot.js').Loss} Loss */
 /** @typedef {import('./snapshot.js').State} State */
 /** @typedef {import('./snapshot.js').View} View */
-/** @typedef {import('./release-hook.js').BeforeRelease} BeforeRelease */
-/** @typedef {object} LockOptions
- * @property {number} [ttlMs] how long a lease is; without it, as long as the server says.
- * @property {string} [note] what others are shown.
- * @property {Record<string, unknown>} [metadata]
- * @property {string} [sessionId] what tells this tab from others; without it the client has a name that no other live page has.
- * @property {boolean} [releaseOnClose] release when the page is closed: true, unless it says false.
- * @property {BeforeRelease} [beforeRelease] see {@link WorkspaceLock.beforeRelease}.
- */
-/** One workspace, as this tab sees it. It renews what it has by itself until it is told to release or to close.
+/** @typedef {import('./api.js').LockOptions} LockOptions */
+
+/** The lock of one workspace in this tab. It renews its lease until it is released or closed.
  * For its events see {@link import('./lock-events.js').LockEvents}. */
 export class WorkspaceLock extends LockEventTarget {
   /** @type {import('./api.js').Caller} */ #caller;
-  /** What it knows. @type {LockState} */ #now;
-  /** What it has. @type {Lease | null} */ #lease = null;
-  /** What this tab knows of its earlier leases. */ #history = new LeaseHistory();
-  /** What was begun last. */ #attempt = new Attempt(false);
-  /** What is taken up again when the page comes back. @type {'' | 'held' | 'waiting'} */ #before = '';
+  /** @type {LockState} */ #state;
+  /** @type {Lease | null} */ #lease = null;
+  #history = new LeaseHistory();
+  #attempt = new Attempt(false);
+  /** What to resume when the page is shown again. @type {'' | 'held' | 'waiting'} */ #resume = '';
   #closing = new AbortController();
   #hook = new ReleaseHook(() => this.beforeRelease);
 
   /** @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} [options] */
-  constructor(client, workspaceId, { ttlMs, note, metadata, sessionId, releaseOnClose = true, beforeRelease } = {}) {
+  constructor(client, workspaceId, options = {}) {
     super();
-    // What cannot be an id is refused here, and not later.
+    // Throws for an invalid id.
     client.lockPath(workspaceId);
     this.client = client;
     this.workspaceId = workspaceId;
-    /** Called and awaited, 5 s at most, before this tab hands the lock over or releases it, and 5 s before it passes on by itself: save here.
-     * If it throws, the lock stays; `close()` does not mind. A page that closes does not wait for it. @type {BeforeRelease | undefined} */
-    this.beforeRelease = beforeRelease;
-    /** What was typed and not saved, if it is kept. @type {import('./draft.js').Draft | null} */
+    /** Called and awaited (at most 5 s) before this tab hands the lock over or releases it, and called 5 s before an automatic grant: save here.
+     * If it throws, the lock is kept, except by `close()`. A closing page does not wait for it. @type {LockOptions['beforeRelease']} */
+    this.beforeRelease = options.beforeRelease;
+    /** The unsaved text, if a {@link import('./draft.js').Draft} is used. @type {import('./draft.js').Draft | null} */
     this.draft = null;
-    const session = sessionId === undefined ? tabSession() : null;
-    const wish = { get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
-    this.#caller = { client, workspaceId, wish, ready: async () => session?.ready };
-    this.#now = new LockState(this.#caller, () => this.#changed());
+    const { caller, session } = callerOf(client, workspaceId, options);
+    this.#caller = caller;
+    this.#state = new LockState(caller, () => this.#onChange());
     /** @private */
     this.tabs = tabLeaderOf(client);
-    /** What there is to show. @type {View} */
-    this.view = this.#now.view;
+    /** What to show. @type {View} */
+    this.view = this.#state.view;
     const { signal } = this.#closing;
-    const leave = this.tabs.add({
+    this.tabs.add({
       workspaceId,
-      onEvent: (told) => this.#hear(told),
+      onEvent: (event) => this.#onEvent(event),
       onConnection: (isConnected) => {
-        if (isConnected) this.#lookAgain();
-        this.#now.connect(isConnected);
+        if (isConnected) this.#refresh();
+        this.#state.setConnected(isConnected);
       },
-      onLook: () => this.#now.isConnected || this.refresh().catch(() => this.#now.forget()),
-      onHolder: ({ session, fence }) => {
-        if (session === this.sessionId) return;
-        if (this.#lease) this.#lease.rival(session, fence);
-        else this.#lookAgain();
-      },
-      onHide: () => this.#hide(releaseOnClose),
-      onShow: () => this.#wake(),
-    });
-    signal.addEventListener('abort', leave);
-    session?.onRename(() => (this.#lease ? this.#lease.hurry() : this.#now.see(this.#now.holder)), signal);
-    // Until the server is reached.
-    this.#now.read({ retryForMs: Infinity, signal }).catch(() => {});
+      onPoll: () => this.#state.isConnected || this.refresh().catch(() => this.#state.setUnreachable()),
+      onHolder: ({ session, fence }) => session === this.sessionId || (this.#lease ? this.#lease.onOtherTab(session, fence) : this.#refresh()),
+      onHide: () => this.#onHide(options.releaseOnClose ?? true),
+      onShow: () => this.#onShow(),
+    }, signal);
+    session?.onRename(() => (this.#lease ? this.#lease.renewNow() : this.#state.setHolder(this.#state.holder)), signal);
+    this.#state.read({ retryForMs: Infinity, signal }).catch(() => {});
   }
 
-  /** What tells this tab from others. It may change when the page was just opened, or is back from the back-forward cache: then another
-   * tab has the name. */
+  /** Identifies this tab. It may change when the page was just opened or restored from the back-forward cache, if another tab has
+   * the same name. */
   get sessionId() {
-    return this.#caller.wish.session_id;
+    return this.#caller.params.session_id;
   }
 
-  /** Where it stands now. It is found out anew each time: no timer has to run for a lease to be over. */
+  /** The current state. It is computed at each read, so an ended lease is noticed without a timer. */
   get state() {
     if (this.#lease?.leftMs === 0) this.#lease.tick();
-    return this.#now.state;
+    return this.#state.state;
   }
 
-  /** The fencing token of the lease, for whoever stores what is saved; null unless this tab has the lock now. */
+  /** The fencing token of the lease, to be stored with what is saved; null unless this tab holds the lock. */
   get fence() {
     return this.state === 'held' && this.#lease ? this.#lease.fence : null;
   }
 
-  /** How long the lease can still be believed in, in milliseconds; it is renewed long before it is over. */
+  /** Remaining time of the lease in milliseconds, less a safety margin. The lease is renewed long before it ends. */
   get leftMs() {
     return this.#lease?.leftMs ?? 0;
   }
 
-  /** The headers that name the lease, for a request that saves.
+  /** Headers that name the lease, for a request that saves.
    * @returns {Record<string, string>} @throws {NotHeld} */
   headers() {
-    return { 'X-Lock-Workspace': encodeURIComponent(this.workspaceId), 'X-Lock-Fence': String(this.#fence()) };
+    return leaseHeaders(this.workspaceId, this.#fence());
   }
 
-  /** `fetch` for saving: with the headers that name the lease; nothing goes out without one.
+  /** `fetch` for saving, with {@link headers}. Rejects with {@link NotHeld}, and sends nothing, unless this tab holds the lock.
    * @param {RequestInfo | URL} input @param {RequestInit} [init] @returns {Promise<Response>} */
   async fetch(input, init = {}) {
-    const headers = new Headers(init.headers ?? (input instanceof Request ? input.headers : undefined));
-    for (const [name, value] of Object.entries(this.headers())) headers.set(name, value);
-    return fetch(input, { ...init, headers });
+    return fetchWith(input, init, this.headers());
   }
 
-  /** The person did something: it goes with the next heartbeat. */
+  /** Reports activity of the person with the next heartbeat. */
   activity() {
     this.#lease?.activity();
   }
 
-  /** Locks it if that is possible now. What another tab of the same person has stays there: see {@link takeOver}.
+  /** Acquires the lock if it is free. A lock in another tab of the same person stays there: see {@link takeOver}.
    * @returns {Promise<State>} */
   async acquire() {
-    if (['held', 'waiting'].includes(this.state)) return this.#now.state;
-    const attempt = this.#begin(true);
-    if (!(await this.#now.findsElsewhere())) await this.#ask({}, attempt);
+    if (['held', 'waiting'].includes(this.state)) return this.#state.state;
+    const attempt = this.#startAttempt(true);
+    if (!(await this.#state.isHeldByOtherTab())) await this.#tryAcquire({}, attempt);
     return this.state;
   }
 
-  /** Stands in line until it is this tab's turn, or {@link cancel} is called.
-   * @returns {Promise<State>} */
+  /** Waits in the queue until the lock is granted or {@link cancel} is called. @returns {Promise<State>} */
   async wait() {
     if (this.state === 'held') return 'held';
-    if (this.#attempt.line) return this.#attempt.line;
-    const attempt = this.#begin(true);
-    if ((await this.#now.findsElsewhere()) || attempt.signal.aborted) return this.state;
+    if (this.#attempt.waiting) return this.#attempt.waiting;
+    const attempt = this.#startAttempt(true);
+    if ((await this.#state.isHeldByOtherTab()) || attempt.signal.aborted) return this.state;
     return this.#waitInQueue(attempt);
   }
 
-  /** Asks the holder to hand it over, and stands in line meanwhile.
+  /** Asks the holder to hand the lock over, and waits in the queue.
    * @param {string} [message] @returns {Promise<State>} */
   async ask(message) {
     if (this.state === 'held') return 'held';
-    const { line } = this.#attempt;
-    const attempt = line ? this.#attempt : this.#begin(true);
-    if ((!line && (await this.#now.findsElsewhere())) || attempt.signal.aborted) return this.state;
-    this.#now.hasAsked = true;
-    this.#now.wait();
+    const { waiting } = this.#attempt;
+    const attempt = waiting ? this.#attempt : this.#startAttempt(true);
+    if ((!waiting && (await this.#state.isHeldByOtherTab())) || attempt.signal.aborted) return this.state;
+    this.#state.hasAsked = true;
+    this.#state.setWaiting();
     try {
       const { userName: name } = this.client;
       await this.client.knock(this.workspaceId, { session_id: this.sessionId, ...(message && { message }), ...(name && { name }) });
     } catch (error) {
-      // Where there is nobody any more to ask, it can be had.
+      // lock_not_found: the lock is free, and the queue grants it.
       if (isRefusal(error, 'knock_too_soon')) {
-        // The place in line stays, or is taken all the same.
-        this.#now.hasAsked = false;
-        if (!attempt.signal.aborted) (line ?? this.#waitInQueue(attempt)).catch(() => {});
+        this.#state.hasAsked = false;
+        if (!attempt.signal.aborted) (waiting ?? this.#waitInQueue(attempt)).catch(() => {});
         throw error;
       } else if (!isRefusal(error, 'lock_not_found')) {
         if (!attempt.signal.aborted) this.cancel();
         throw error;
       }
     }
-    return attempt.signal.aborted ? this.state : (line ?? this.#waitInQueue(attempt));
+    return attempt.signal.aborted ? this.state : (waiting ?? this.#waitInQueue(attempt));
   }
 
-  /** Waits no longer. */
+  /** Stops waiting. */
   cancel() {
-    this.#begin(false);
-    this.#now.waitNoLonger();
+    this.#startAttempt(false);
+    this.#state.stopWaiting();
   }
 
-  /** Takes it from its holder, if that is still whom the person saw; from another tab of the same person, too.
+  /** Takes the lock from the holder that is shown, or from another tab of the same person. Does nothing if the holder has changed.
    * @returns {Promise<State>} */
   async takeOver() {
-    const attempt = this.#begin(true);
-    const { holder, isOtherTab, revision } = this.#now;
+    const attempt = this.#startAttempt(true);
+    const { holder, isOtherTab } = this.#state;
     const force = holder ? { force: true, expected_fence: holder.fence } : {};
-    try {
-      await this.#ask(isOtherTab ? {} : force, attempt);
-      // Where sessions are kept apart, this person's other tab is somebody else.
-      if (isOtherTab && this.state !== 'held') await this.#ask(force, attempt);
-    } catch (error) {
-      if (!isRefusal(error, 'fence_mismatch')) throw error;
-      // It has moved on: the person is to see to whom.
-      if (!attempt.signal.aborted) this.#now.see(revision === this.#now.revision ? error.problem.lock : this.#now.holder, true);
-    }
+    await this.#tryAcquire(isOtherTab ? {} : force, attempt);
+    // With separate sessions on the server, another tab of this person needs `force`, too.
+    if (isOtherTab && this.state !== 'held') await this.#tryAcquire(force, attempt);
     return this.state;
   }
 
-  /** Gives it to somebody; without a name, to the one who asks.
-   * @param {string} [userId] */
+  /** Hands the lock over.
+   * @param {string} [userId] default: the user whose request is pending */
   async handOver(userId) {
     const fence = this.#fence();
     await this.#hook.run('handover');
     const { lock } = await this.client.handover(this.workspaceId, { fence, ...(userId !== undefined && { to_user_id: userId }) });
-    if (this.#lease?.fence === fence) this.#letGo(lock);
+    if (this.#lease?.fence === fence) this.#onReleased(lock);
   }
 
-  /** Keeps it, though somebody asks. */
+  /** Declines the pending request for the lock. */
   async decline() {
-    const { knock } = this.#now;
+    const { knock } = this.#state;
     await this.client.decline(this.workspaceId, { fence: this.#fence() });
-    if (this.#now.knock === knock) this.#now.ask(null);
-    // Others may have asked, too.
-    this.#lease?.hurry();
+    if (this.#state.knock === knock) this.#state.setKnock(null);
+    // The answer tells of the next request, if there is one.
+    this.#lease?.renewNow();
   }
 
-  /** Releases it. */
+  /** Releases the lock. */
   async release() {
     if (this.#lease && this.beforeRelease) await this.#hook.run('release');
     await this.#release();
@@ -216,15 +191,15 @@ export class WorkspaceLock extends LockEventTarget {
   async #release() {
     if (this.#lease) {
       const { fence } = this.#lease;
-      this.#letGo(null);
+      this.#onReleased(null);
       await this.client.release(this.workspaceId, { fence });
     } else {
-      this.#begin(false);
-      this.#now.see(this.#now.holder, true);
+      this.#startAttempt(false);
+      this.#state.setHolder(this.#state.holder, true);
     }
   }
 
-  /** Has nothing more to do with it: releases what it has, and is told nothing more. */
+  /** Releases the lock and stops following events. The object cannot be used again. */
   async close() {
     if (this.#lease && this.beforeRelease) await this.#hook.run('release').catch(() => {});
     if (this.#closing.signal.aborted) return;
@@ -232,21 +207,21 @@ export class WorkspaceLock extends LockEventTarget {
     await this.#release();
   }
 
-  /** Looks again who has it: something may have been missed. */
+  /** Reads the lock again, in case an event was missed. */
   async refresh() {
-    // Of what this tab has, the answer to a heartbeat says most.
-    if (this.#lease) this.#lease.hurry();
-    else await this.#now.read();
+    // A heartbeat's answer says more about an own lease than a read.
+    if (this.#lease) this.#lease.renewNow();
+    else await this.#state.read();
   }
 
-  /** Somebody asks for it, or nobody does any more. @param {import('./client.js').Knock | null} knock */
-  #heed(knock) {
-    this.#hook.schedule(knock);
-    if (this.#now.ask(knock)) this.#tell('knock', knock);
-  }
-
-  #lookAgain() {
+  #refresh() {
     this.refresh().catch(() => {});
+  }
+
+  /** @param {import('./client.js').Knock | null} knock the pending request, if there is one */
+  #setKnock(knock) {
+    this.#hook.schedule(knock);
+    if (this.#state.setKnock(knock)) this.#dispatch('knock', knock);
   }
 
   #fence() {
@@ -255,55 +230,54 @@ export class WorkspaceLock extends LockEventTarget {
     return fence;
   }
 
-  #changed() {
-    this.view = this.#now.view;
-    this.#tell('change', this.view);
+  #onChange() {
+    this.view = this.#state.view;
+    this.#dispatch('change', this.view);
   }
 
   /** @param {string} type @param {unknown} [detail] */
-  #tell(type, detail) {
+  #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** The person, or what happens, begins something new: what was begun before ends.
-   * @param {boolean} isWanted */
-  #begin(isWanted) {
+  /** Starts a new attempt and aborts the previous one. @param {boolean} isWanted */
+  #startAttempt(isWanted) {
     if (this.#closing.signal.aborted && isWanted) throw new Error('This WorkspaceLock is closed.');
     this.#attempt.abort();
-    this.#now.hasAsked = false;
+    this.#state.hasAsked = false;
     return (this.#attempt = new Attempt(isWanted));
   }
 
   /** @param {object} more @param {Attempt} attempt */
-  async #ask(more, attempt) {
-    const { revision } = this.#now;
+  async #tryAcquire(more, attempt) {
+    const { revision } = this.#state;
     try {
-      this.#granted(await acquire(this.#caller, more));
-      // What has happened since may be what ended it.
-      if (revision !== this.#now.revision) this.#lease?.hurry();
+      this.#onGranted(await acquire(this.#caller, more));
+      // An event since the request may have ended this lease.
+      if (revision !== this.#state.revision) this.#lease?.renewNow();
     } catch (error) {
-      const isHere = !attempt.signal.aborted;
-      if (!isRefusal(error, 'lock_held')) {
-        if (isHere) this.#now.waitNoLonger();
+      const isCurrent = !attempt.signal.aborted;
+      if (!isRefusal(error, 'lock_held', 'fence_mismatch')) {
+        if (isCurrent) this.#state.stopWaiting();
         throw error;
       }
-      this.#now.refuse(error.problem);
-      if (isHere) this.#now.see(revision === this.#now.revision ? error.problem.lock : this.#now.holder, true);
+      this.#state.setRefusal(error.problem);
+      if (isCurrent) this.#state.setHolder(revision === this.#state.revision ? error.problem.lock : this.#state.holder, true);
     }
   }
 
-  /** It was granted, perhaps when it was not wanted any more.
-   * @param {import('./api.js').Grant} grant @param {boolean} [isBack] whether nobody had it since this tab did */
-  #granted(grant, isBack = false) {
+  /** Handles a grant, which may arrive after the attempt was cancelled.
+   * @param {import('./api.js').Grant} grant @param {boolean} [isBack] whether nobody held the lock since this tab did */
+  #onGranted(grant, isBack = false) {
     const { fence } = grant.lock;
-    if (this.#now.isElsewhere(grant.lock)) {
-      // Another tab stood in line, too, and has the very same lease.
-      this.#now.see(grant.lock, true);
+    if (this.#state.isInOtherTab(grant.lock)) {
+      // Another tab of this person waited, too, and received the same lease.
+      this.#state.setHolder(grant.lock, true);
     } else if (this.#history.hasEnded(fence)) {
-      // It came late: it has been ended since.
-      this.#now.see(this.#now.holder, true);
+      // An event that ended this lease arrived before its grant.
+      this.#state.setHolder(this.#state.holder, true);
     } else if (this.#attempt.isWanted) {
-      if (!this.#lease || this.#lease.fence < fence) this.#hold(grant, isBack);
+      if (!this.#lease || this.#lease.fence < fence) this.#startLease(grant, isBack);
     } else if (this.#lease?.fence !== fence) {
       releaseUnwanted(this.#caller, fence);
     }
@@ -311,125 +285,113 @@ export class WorkspaceLock extends LockEventTarget {
 
   /** @param {Attempt} attempt @returns {Promise<State>} */
   #waitInQueue(attempt) {
-    this.#now.wait();
-    attempt.line = waitInQueue(this.#caller, attempt, {
-      onPlace: (hasPlace) => attempt.signal.aborted || hasPlace === this.#now.hasPlace || this.#now.wait(hasPlace),
-      granted: (grant) => this.#granted(grant),
-    })
-      .catch((error) => {
-        if (attempt.signal.aborted) return;
-        this.#now.waitNoLonger();
-        throw error;
-      })
-      .finally(() => (attempt.line = undefined))
-      .then(() => this.state);
-    return attempt.line;
+    this.#state.setWaiting();
+    attempt.waiting = waitInQueue(this.#caller, attempt, {
+      onPlace: (hasPlace) => attempt.signal.aborted || hasPlace === this.#state.hasPlace || this.#state.setWaiting(hasPlace),
+      onGranted: (grant) => this.#onGranted(grant),
+      onFailed: () => this.#state.stopWaiting(),
+    }).then(() => this.state);
+    return attempt.waiting;
   }
 
-  /** This tab has it.
-   * @param {import('./api.js').Grant} grant @param {boolean} isBack */
-  #hold(grant, isBack) {
+  /** @param {import('./api.js').Grant} grant @param {boolean} isBack */
+  #startLease(grant, isBack) {
     const isNew = this.#history.begin(grant, isBack);
     this.#lease?.stop();
-    // Whatever else was begun to get it is done.
     this.#attempt.abort();
     const lease = new Lease(this.#caller, grant, {
-      onKnock: (knock) => this.#heed(knock),
-      onQueue: (count) => this.#lease === lease && this.#now.queue(count),
-      onGiven: (holder) => this.#letGo(holder),
-      onLost: (loss, holder) => this.#lost(loss, holder),
+      onKnock: (knock) => this.#setKnock(knock),
+      onWaiting: (count) => this.#lease === lease && this.#state.setWaitingCount(count),
+      onHandedOver: (holder) => this.#onReleased(holder),
+      onLost: (loss, holder) => this.#onLost(loss, holder),
     });
     this.#lease = lease;
-    this.tabs.hold(this.workspaceId, this.sessionId, lease.fence);
-    this.#now.have(grant.lock);
-    this.#heed(grant.lock.knock);
-    this.#tell('held', { fence: lease.fence, isNew });
+    this.tabs.announceHolder(this.workspaceId, this.sessionId, lease.fence);
+    this.#state.setHeld(grant.lock);
+    this.#setKnock(grant.lock.knock);
+    this.#dispatch('held', { fence: lease.fence, isNew });
     lease.tick();
   }
 
-  /** Ends the lease on this side. Returns its fence. */
-  #drop() {
+  /** Stops renewing. Returns the fence of the lease. */
+  #stopLease() {
     this.#lease?.stop();
     this.#lease = null;
     this.#hook.schedule(null);
     return this.#history.fence;
   }
 
-  /** The person gives it back or away; this is who has it now.
-   * @param {Lock | null} holder */
-  #letGo(holder) {
-    this.#begin(false);
+  /** The person released the lock or handed it over. @param {Lock | null} holder the new holder */
+  #onReleased(holder) {
+    this.#startAttempt(false);
     this.#history.isIntact = false;
-    this.#now.give(this.#drop(), holder);
+    this.#state.setReleased(this.#stopLease(), holder);
   }
 
   /** @param {Loss} loss @param {Lock | null} holder */
-  #lost(loss, holder) {
+  #onLost(loss, holder) {
     const attempt = this.#attempt;
-    this.#drop();
+    this.#stopLease();
     this.#history.isIntact = !loss.changed;
-    this.#now.lose(loss, holder);
-    this.#tell('lost', loss);
-    // Unless whoever heard of it has begun something else.
+    this.#state.setLost(loss, holder);
+    this.#dispatch('lost', loss);
+    // A listener of `lost` may have started another attempt.
     if (loss.comesBack && this.#attempt === attempt) this.#reclaim();
   }
 
-  /** It was lost, and nobody ended it: if nobody else had it since, it comes back quietly. */
+  /** Gets an expired lease back, unless somebody else held the lock since. */
   async #reclaim() {
-    const attempt = this.#begin(true);
+    const attempt = this.#startAttempt(true);
     attempt.isReclaiming = true;
-    // Where it is refused altogether, it is not known whether somebody had it.
-    const found = await reclaim(this.#caller, this.#history.fence, attempt.signal).catch(() => ({ holder: null, changed: false }));
+    const result = await reclaim(this.#caller, this.#history.fence, attempt.signal);
     attempt.isReclaiming = false;
-    if ('lock' in found) return this.#granted(found, !attempt.signal.aborted);
+    if ('lock' in result) return this.#onGranted(result, !attempt.signal.aborted);
     if (attempt.signal.aborted) return;
     attempt.isWanted = false;
-    this.#history.isIntact &&= !found.changed;
-    const loss = { ...this.#now.loss, by: holderOf(found.holder), changed: found.changed, comesBack: false };
-    this.#now.lose({ reason: 'expired', at: new Date().toISOString(), ...loss }, found.holder);
+    this.#history.isIntact &&= !result.changed;
+    this.#state.setNotReclaimed(result);
   }
 
-  /** @param {import('./events.js').Told} told */
-  #hear({ id, type, data: event }) {
-    const isReset = type === 'reset' || !event;
-    if (!this.#now.hears(id, isReset)) return;
-    this.#history.hear(type, event?.fence);
-    if (isReset) this.#lookAgain();
-    else if (this.#lease) this.#lease.hear(type, event);
-    else this.#hearOfOthers(type, event);
+  /** @param {import('./events.js').StreamEvent} event */
+  #onEvent({ id, type, data }) {
+    const isReset = type === 'reset' || !data;
+    if (!this.#state.acceptRevision(id, isReset)) return;
+    this.#history.onEvent(type, data?.fence);
+    if (isReset) this.#refresh();
+    else if (this.#lease) this.#lease.onEvent(type, data);
+    else this.#onForeignEvent(type, data);
   }
 
-  /** @param {string} type @param {import('./events.js').LockEvent} event */
-  #hearOfOthers(type, { fence, detail, lock }) {
-    // Of somebody who did not have it: whoever has it still does.
-    if (type === 'member.removed' && fence === null) return this.#lookAgain();
-    const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#now.hasAsked;
-    // The place in line stays.
-    if (isDeclined) this.#now.hasAsked = false;
-    this.#now.see(lock);
-    if (isDeclined) this.#tell('declined', { againInMs: detail.again_in_ms ?? 0 });
-    // This tab asked, and then did not want it any more.
+  /** Handles an event while this tab has no lease. @param {string} type @param {import('./events.js').LockEvent} event */
+  #onForeignEvent(type, { fence, detail, lock }) {
+    // The removed member was not the holder, so the event does not carry the lock.
+    if (type === 'member.removed' && fence === null) return this.#refresh();
+    const isDeclined = type === 'lock.knock_declined' && detail.to_user_id === this.client.userId && this.#state.hasAsked;
+    if (isDeclined) this.#state.hasAsked = false;
+    this.#state.setHolder(lock);
+    if (isDeclined) this.#dispatch('declined', { againInMs: detail.again_in_ms ?? 0 });
+    // The request of this tab was granted after it was cancelled.
     if (lock && type === 'lock.handed_over' && isHere(this.#caller, lock) && !this.#attempt.isWanted) releaseUnwanted(this.#caller, lock.fence);
     if (!lock || isMine(this.#caller, lock)) this.#attempt.retryNow();
   }
 
   /** @param {boolean} isReleased */
-  #hide(isReleased) {
-    if (this.#now.state === 'waiting') this.#before = 'waiting';
-    if (this.#attempt.isReclaiming) this.#before = 'held';
-    this.#begin(this.#attempt.isWanted);
+  #onHide(isReleased) {
+    if (this.#state.state === 'waiting') this.#resume = 'waiting';
+    if (this.#attempt.isReclaiming) this.#resume = 'held';
+    this.#startAttempt(this.#attempt.isWanted);
     if (!this.#lease || !isReleased) return;
     this.client.releaseOnClose(this.workspaceId, { fence: this.#lease.fence });
-    this.#before = 'held';
-    this.#now.leave(this.#drop());
+    this.#resume = 'held';
+    this.#state.setSuspended(this.#stopLease());
   }
 
-  #wake() {
-    const before = this.#before;
-    this.#before = '';
-    if (this.#lease || !before) return this.#lookAgain();
-    if (before === 'held') return this.#reclaim();
-    this.#now.state = 'unknown';
+  #onShow() {
+    const resume = this.#resume;
+    this.#resume = '';
+    if (this.#lease || !resume) return this.#refresh();
+    if (resume === 'held') return this.#reclaim();
+    this.#state.state = 'unknown';
     this.wait().catch(() => {});
   }
 }

@@ -24,16 +24,15 @@ const NOTHING = {
   hasPlace: true, waiting: 0, fence: null, mayTakeOver: true,
 };
 
-/** The lock of a workspace while a component shows it: what there is to show, and what can be done, which stays the same
- * from one rendering to the next. Components with the same client (keep it: not a new one for each rendering) and the same
- * workspace share it; when the last of them is gone it is released and closed. The options count when it begins; `beforeRelease`
- * is that of the latest rendering.
- * `lock` is null until the component is there.
+/** The lock of a workspace while a component is mounted: its view and its actions. The actions keep their identity between renders.
+ * Components with the same client (create it once, not in each render) and the same workspace share one lock. When the last of them
+ * unmounts, the lock is released and closed. The options are read when the lock is created; `beforeRelease` is that of the latest
+ * render. `lock` is null until the component is mounted.
  * @param {Lockhouse} client @param {string} workspaceId @param {import('./lock.js').LockOptions} [options]
  * @returns {View & Actions & { lock: WorkspaceLock | null }} */
 export function useWorkspaceLock(client, workspaceId, options) {
   const shared = sharedLock(client, workspaceId);
-  // A component that gives none does not take away those of another one.
+  // A component without options keeps those of another one.
   if (options) shared.options = options;
   const view = useSyncExternalStore(shared.subscribe, shared.view, () => NOTHING);
   return { ...view, ...shared.actions, lock: shared.lock };
@@ -51,11 +50,11 @@ function sharedLock(client, workspaceId) {
   return shared;
 }
 
-/** A lock that is there while somebody looks at it. */
+/** A lock that exists while components subscribe to it. */
 class Shared {
   /** @type {WorkspaceLock | null} */ lock = null;
   /** @type {import('./lock.js').LockOptions} */ options = {};
-  #lookers = 0;
+  #subscribers = 0;
 
   /** @param {Lockhouse} client @param {string} workspaceId */
   constructor(client, workspaceId) {
@@ -63,17 +62,17 @@ class Shared {
     this.workspaceId = workspaceId;
     /** @type {Actions} */
     this.actions = {
-      acquire: () => this.#there().acquire(),
-      wait: () => this.#there().wait(),
-      ask: (message) => this.#there().ask(message),
-      cancel: () => this.#there().cancel(),
-      takeOver: () => this.#there().takeOver(),
-      handOver: (userId) => this.#there().handOver(userId),
-      decline: () => this.#there().decline(),
-      release: () => this.#there().release(),
-      refresh: () => this.#there().refresh(),
-      activity: () => this.#there().activity(),
-      fetch: (input, init) => this.#there().fetch(input, init),
+      acquire: () => this.#mounted().acquire(),
+      wait: () => this.#mounted().wait(),
+      ask: (message) => this.#mounted().ask(message),
+      cancel: () => this.#mounted().cancel(),
+      takeOver: () => this.#mounted().takeOver(),
+      handOver: (userId) => this.#mounted().handOver(userId),
+      decline: () => this.#mounted().decline(),
+      release: () => this.#mounted().release(),
+      refresh: () => this.#mounted().refresh(),
+      activity: () => this.#mounted().activity(),
+      fetch: (input, init) => this.#mounted().fetch(input, init),
     };
   }
 
@@ -85,21 +84,21 @@ class Shared {
     const latest = beforeRelease && { beforeRelease: (/** @type {'handover' | 'release' | 'grant'} */ why) => this.options.beforeRelease?.(why) };
     const lock = this.lock ?? new WorkspaceLock(this.client, this.workspaceId, { ...options, ...latest });
     this.lock = lock;
-    this.#lookers++;
+    this.#subscribers++;
     lock.addEventListener('change', onChange);
     return () => {
       lock.removeEventListener('change', onChange);
-      this.#lookers--;
-      // In strict mode, and when it moves within the page, a component is gone and back at once.
+      this.#subscribers--;
+      // In strict mode, and when it is moved, a component unmounts and mounts again at once.
       queueMicrotask(() => {
-        if (this.#lookers || this.lock !== lock) return;
+        if (this.#subscribers || this.lock !== lock) return;
         this.lock = null;
         lock.close().catch(() => {});
       });
     };
   };
 
-  #there() {
+  #mounted() {
     if (!this.lock) throw new Error('There is no lock before the component is in the page, nor after.');
     return this.lock;
   }

@@ -1,16 +1,16 @@
 import { sleep } from './retry.js';
 
-/** Why the lock is about to go: the person hands it over or releases it, or it passes to who asked.
+/** Called before the lock is handed over, released, or granted automatically to the user who asked.
  * @typedef {(why: 'handover' | 'release' | 'grant') => unknown} BeforeRelease */
 
-/** Time that the app has to save before the lock goes (milliseconds). */
+/** Time limit for saving (milliseconds). */
 const SAVE_MS = 5_000;
 
-/** Calls `beforeRelease` before the lock goes. */
+/** Calls `beforeRelease` in time. */
 export class ReleaseHook {
-  /** The app saves. @type {Promise<unknown> | null} */ #running = null;
-  /** Ends shortly before an automatic grant. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
-  /** When the automatic grant is. @type {string | null} */ #grantAt = null;
+  /** The call in progress. @type {Promise<unknown> | null} */ #running = null;
+  /** Fires before an automatic grant. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  /** Time of the automatic grant. @type {string | null} */ #grantAt = null;
   /** @type {() => BeforeRelease | undefined} */ #hook;
 
   /** @param {() => BeforeRelease | undefined} hook */
@@ -18,14 +18,14 @@ export class ReleaseHook {
     this.#hook = hook;
   }
 
-  /** Lets the app save. Rejects if the app cannot.
+  /** Calls the hook. Rejects if the hook does.
    * @param {Parameters<BeforeRelease>[0]} why */
   run(why) {
     this.#running ??= Promise.race([(async () => this.#hook()?.(why))(), sleep(SAVE_MS)]).finally(() => (this.#running = null));
     return this.#running;
   }
 
-  /** Runs it in time before the lock passes to who asks; null when nobody asks.
+  /** Schedules the call before the automatic grant of a pending request; null cancels it.
    * @param {import('./client.js').Knock | null} knock */
   schedule(knock) {
     const at = knock?.auto_grant_at ?? null;

@@ -1,21 +1,20 @@
 import { Refusal } from './refusal.js';
 
-/** Longest pause between two attempts, and the longest that a server may ask for, in milliseconds. */
+/** Limit of the pause between attempts, and of the server's `Retry-After` (milliseconds). */
 const LONGEST_MS = 10_000;
-const LONGEST_ASKED_MS = 60_000;
+const LONGEST_RETRY_AFTER_MS = 60_000;
 
-/** How long to wait before the next attempt: doubled each time, and a random part of it, so that those who were cut off
- * together do not all come back together. In milliseconds.
+/** Milliseconds to wait before the next attempt: exponential backoff with jitter, so that clients that were disconnected together
+ * do not reconnect together.
  * @param {number} attempt from 0 @param {unknown} [error] */
 export function backoff(attempt, error) {
   const most = Math.min(LONGEST_MS, 250 * 2 ** attempt);
   const asked = error instanceof Refusal ? error.retryAfterMs ?? 0 : 0;
-  return Math.max(Math.min(LONGEST_ASKED_MS, asked), most / 2) + Math.random() * (most / 2);
+  return Math.max(Math.min(LONGEST_RETRY_AFTER_MS, asked), most / 2) + Math.random() * (most / 2);
 }
 
-/** Whether the same request may go well later. Lockhouse's own refusals are final, except that it was called too often or could not
- * do it now. Any other answer (of a proxy, during a deploy) is passing, and so is no answer. Whether anybody still wants it, their
- * signal says.
+/** Whether the same request may succeed later. Lockhouse's own 4xx responses are final, except 429. All else is temporary: its 5xx, a
+ * proxy's response, no response. An aborted request counts as temporary, too: check the signal.
  * @param {unknown} error */
 export const isPassing = (error) => !(error instanceof Refusal && error.isOwn && error.status < 500 && error.status !== 429);
 

@@ -2,63 +2,62 @@ import { randomName } from './random.js';
 import { hold } from './web-locks.js';
 
 const KEY = 'lockhouse session';
-/** A page that is loaded again waits so long until its predecessor is gone (milliseconds). */
-const PATIENCE_MS = 1_000;
+/** After a reload: time limit for the previous page to give up the name (milliseconds). */
+const CLAIM_MS = 1_000;
 
 /** @template T @param {(storage: Storage) => T} use @returns {T | undefined} */
 function withStorage(use) {
   try {
     return use(sessionStorage);
   } catch {
-    // The browser keeps nothing for this page. Then a reload is another tab.
+    // No storage: a reload counts as another tab.
     return undefined;
   }
 }
 
-/** What this page is called. The name is kept in `sessionStorage`, so it is the same when the page is loaded again, also after a
- * crash. A tab that is duplicated has a copy of it, so a page holds its name by a Web Lock while it lives, and takes another name if
- * somebody else has it. */
+/** The session name of this page. It is stored in `sessionStorage`, so it survives a reload and a crash. A duplicated tab has a copy
+ * of it. Therefore each page holds a Web Lock with its name, and takes another name if a different page holds that. */
 class Session {
-  #kept = withStorage((storage) => storage.getItem(KEY));
-  name = this.#kept ?? 'tab-' + randomName();
-  /** @type {Set<() => void>} */ #told = new Set();
-  #life = new AbortController();
+  #stored = withStorage((storage) => storage.getItem(KEY));
+  name = this.#stored ?? 'tab-' + randomName();
+  /** @type {Set<() => void>} */ #listeners = new Set();
+  #lifetime = new AbortController();
   /** @type {Promise<void> | undefined} */ #ready;
 
   constructor() {
     globalThis.window?.addEventListener('pagehide', () => {
-      // A page in the back-forward cache has no name: it takes one when it is back.
-      this.#life.abort();
+      // A page in the back-forward cache gives up its name. It claims one when it is shown again.
+      this.#lifetime.abort();
       this.#ready = undefined;
     });
   }
 
-  /** Calls `tell` when the name has changed, until `signal` ends.
-   * @param {() => void} tell @param {AbortSignal} signal */
-  onRename(tell, signal) {
-    this.#told.add(tell);
-    signal.addEventListener('abort', () => this.#told.delete(tell));
+  /** Calls `listener` when the name has changed, until `signal` is aborted.
+   * @param {() => void} listener @param {AbortSignal} signal */
+  onRename(listener, signal) {
+    this.#listeners.add(listener);
+    signal.addEventListener('abort', () => this.#listeners.delete(listener));
   }
 
-  /** Resolves when no other live page has the name. Nothing is to be locked before. */
+  /** Resolves when no other live page has the name. Await it before acquiring a lock. */
   get ready() {
     return (this.#ready ??= this.#claim());
   }
 
   async #claim() {
-    const life = (this.#life = new AbortController());
-    const held = hold('lockhouse session ' + this.name, life.signal, { onStolen: () => this.#rename() });
-    if (this.#kept === this.name) {
-      const patience = setTimeout(() => life.abort(), PATIENCE_MS);
+    const lifetime = (this.#lifetime = new AbortController());
+    const held = hold('lockhouse session ' + this.name, lifetime.signal, { onStolen: () => this.#rename() });
+    if (this.#stored === this.name) {
+      const timeout = setTimeout(() => lifetime.abort(), CLAIM_MS);
       await held.catch(() => {
-        // Unless the page was hidden meanwhile.
-        if (life === this.#life && this.#ready) this.#rename();
+        // Not if the page was hidden meanwhile.
+        if (lifetime === this.#lifetime && this.#ready) this.#rename();
       });
-      clearTimeout(patience);
+      clearTimeout(timeout);
     } else {
-      // Nobody else can have a new name.
+      // A new name is unique, so there is nothing to wait for.
       held.catch(() => {});
-      this.#kept = this.name;
+      this.#stored = this.name;
       withStorage((storage) => storage.setItem(KEY, this.name));
     }
   }
@@ -66,7 +65,7 @@ class Session {
   #rename() {
     this.name = 'tab-' + randomName();
     this.#ready = this.#claim();
-    this.#told.forEach((tell) => tell());
+    this.#listeners.forEach((listener) => listener());
   }
 }
 

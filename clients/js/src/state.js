@@ -1,4 +1,5 @@
 import { isHere, isMine, read } from './api.js';
+import { holderOf } from './snapshot.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {import('./client.js').Knock} Knock */
@@ -6,25 +7,25 @@ import { isHere, isMine, read } from './api.js';
 /** @typedef {import('./snapshot.js').State} State */
 /** @typedef {import('./snapshot.js').View} View */
 
-/** What a tab knows of a workspace. An answer that comes late is not believed over what has happened since. */
+/** The state of a workspace's lock in this tab. An answer that is older than a known event is ignored. */
 export class LockState {
-  // What is not private is shown.
+  // The public fields are part of the view.
   /** @type {State} */ state = 'unknown';
-  /** Who has it. @type {Lock | null} */ holder = null;
+  /** @type {Lock | null} */ holder = null;
   /** @type {Loss | null} */ loss = null;
   /** @type {Knock | null} */ knock = null;
   hasAsked = false;
   isConnected = false;
-  /** Whether the server keeps a place in line for this tab, while it waits. */
+  /** Whether the server keeps a place in the queue for this tab, while it waits. */
   hasPlace = true;
-  /** How many stand in line for what this tab has. */
+  /** Length of the queue for the lease of this tab. */
   waiting = 0;
-  /** The fence of what this tab gave away last. */ #given = 0;
-  /** Whether the server lets this person take over the lease with this fence, as far as it has said so. */
+  /** Fence of the lease that this tab released last. */ #releasedFence = 0;
+  /** Whether this person may take over the lease with this fence, according to the server's last refusal. */
   #mayTakeOver = { fence: 0, is: true };
-  /** The newest of what happened. */ #revision = 0;
-  /** How often it was read, and the latest reading of which the answer, or something newer, is known. */ #asked = 0;
-  #answered = 0;
+  /** Newest revision of an event. */ #revision = 0;
+  /** Number of reads started. */ #readsStarted = 0;
+  /** Newest read that was answered or superseded by an event. */ #readsDone = 0;
   /** @type {import('./api.js').Caller} */ #caller;
   /** @type {() => void} */ #onChange;
 
@@ -34,7 +35,7 @@ export class LockState {
     this.#onChange = onChange;
   }
 
-  /** What there is to show. @returns {View} */
+  /** What to show. @returns {View} */
   get view() {
     const { holder, isOtherTab } = this;
     const { fence, is } = this.#mayTakeOver;
@@ -46,102 +47,99 @@ export class LockState {
     return this.#revision;
   }
 
-  /** Whether another tab of this person has it.
+  /** Whether another tab of this person holds the lock.
    * @param {Lock | null} lock */
-  isElsewhere(lock) {
+  isInOtherTab(lock) {
     return isMine(this.#caller, lock) && lock?.session_id !== null && !isHere(this.#caller, lock);
   }
 
   get isOtherTab() {
-    return this.isElsewhere(this.holder);
+    return this.isInOtherTab(this.holder);
   }
 
-  /** Whether another tab of this person has it: that is shown then, and nothing is taken from there unasked. */
-  async findsElsewhere() {
+  /** Whether another tab of this person holds the lock. If so, the state shows it. Reads the lock if the state is unknown. */
+  async isHeldByOtherTab() {
     if (this.state === 'unknown') await this.read();
-    const { holder, isOtherTab: isElsewhere } = this;
-    if (isElsewhere) this.see(holder, true);
-    return isElsewhere;
+    const { holder, isOtherTab } = this;
+    if (isOtherTab) this.setHolder(holder, true);
+    return isOtherTab;
   }
 
-  /** Reads who has it.
+  /** Reads the lock, and applies the answer unless something newer is known.
    * @param {import('./client.js').Asked} [asked] */
   async read(asked) {
-    const reading = ++this.#asked;
+    const number = ++this.#readsStarted;
     const lock = await read(this.#caller, asked);
-    // Unless something newer is known by now.
-    if (reading > this.#answered) {
-      this.#answered = reading;
-      this.see(lock);
+    if (number > this.#readsDone) {
+      this.#readsDone = number;
+      this.setHolder(lock);
     }
     return lock;
   }
 
-  /** Whether what happened is new to this tab. What it asked for before may be answered with what was true before.
-   * @param {number} revision @param {boolean} isReset whether it is not known what has happened */
-  hears(revision, isReset) {
+  /** Records the revision of an event; false if it is not newer than the last one. Reads that were started before are ignored.
+   * @param {number} revision @param {boolean} isReset events were missed */
+  acceptRevision(revision, isReset) {
     if (!isReset && revision <= this.#revision) return false;
     this.#revision = revision;
-    this.#answered = this.#asked;
+    this.#readsDone = this.#readsStarted;
     return true;
   }
 
-  /** If this tab does not have it, this is who has. What the person has been told stays until they have chosen, unless `anew`.
-   * @param {Lock | null | undefined} lock @param {boolean} [anew] */
-  see(lock, anew = false) {
+  /** Sets the holder, unless this tab holds the lock. The states `waiting` and `lost` stay, unless the person has chosen something new.
+   * @param {Lock | null | undefined} lock @param {boolean} [hasChosen] */
+  setHolder(lock, hasChosen = false) {
     if (this.state === 'held') return;
-    this.holder = lock && lock.fence > this.#given ? lock : null;
-    if (anew) this.loss = null;
-    if (anew || (this.state !== 'waiting' && this.state !== 'lost')) {
-      // What this tab had before it was loaded again, or what was handed to this person, can be had.
+    this.holder = lock && lock.fence > this.#releasedFence ? lock : null;
+    if (hasChosen) this.loss = null;
+    if (hasChosen || (this.state !== 'waiting' && this.state !== 'lost')) {
+      // A lease of this session, from before a reload or by a handover, can be acquired.
       const isFree = !this.holder || (isMine(this.#caller, this.holder) && !this.isOtherTab);
       this.state = isFree ? 'free' : 'held-by-other';
     }
     this.#onChange();
   }
 
-  /** This tab stands in line.
-   * @param {boolean} [hasPlace] */
-  wait(hasPlace = true) {
+  /** @param {boolean} [hasPlace] */
+  setWaiting(hasPlace = true) {
     this.state = 'waiting';
     this.hasPlace = hasPlace;
     this.#onChange();
   }
 
-  waitNoLonger() {
-    if (this.state === 'waiting') this.see(this.holder, true);
+  stopWaiting() {
+    if (this.state === 'waiting') this.setHolder(this.holder, true);
   }
 
-  /** Whether the events are heard.
-   * @param {boolean} isConnected */
-  connect(isConnected) {
+  /** @param {boolean} isConnected whether events are received */
+  setConnected(isConnected) {
     this.isConnected = isConnected;
     this.#onChange();
   }
 
-  /** It cannot be found out who has it. What may have been taken meanwhile is not shown as free. */
-  forget() {
+  /** The holder cannot be read. A lock that may have been acquired meanwhile is not shown as free. */
+  setUnreachable() {
     if (this.isConnected || this.state !== 'free') return;
     this.state = 'unknown';
     this.#onChange();
   }
 
-  /** The server does not give it to this person.
+  /** The server refused to grant the lock.
    * @param {import('./refusal.js').Problem} problem */
-  refuse({ lock, takeover_allowed = true }) {
+  setRefusal({ lock, takeover_allowed = true }) {
     this.#mayTakeOver = { fence: lock?.fence ?? 0, is: takeover_allowed };
   }
 
   /** @param {number} count */
-  queue(count) {
+  setWaitingCount(count) {
     if (count === this.waiting) return;
     this.waiting = count;
     this.#onChange();
   }
 
-  /** Somebody asks the holder, or nobody does any more. Returns whether they have just begun to.
+  /** Sets the pending request for the lock. Returns whether it is a new one.
    * @param {Knock | null} knock */
-  ask(knock) {
+  setKnock(knock) {
     const before = this.knock;
     if (JSON.stringify(knock) === JSON.stringify(before)) return false;
     this.knock = knock;
@@ -149,9 +147,9 @@ export class LockState {
     return knock && (knock.user_id !== before?.user_id || knock.knocked_at !== before.knocked_at);
   }
 
-  /** This tab has it.
+  /** This tab holds the lock.
    * @param {Lock} lock */
-  have(lock) {
+  setHeld(lock) {
     this.holder = lock;
     this.state = 'held';
     this.waiting = 0;
@@ -161,9 +159,9 @@ export class LockState {
     this.#onChange();
   }
 
-  /** This tab has it no more, and did not want that.
+  /** This tab lost the lock.
    * @param {Loss} loss @param {Lock | null} holder */
-  lose(loss, holder) {
+  setLost(loss, holder) {
     this.knock = null;
     this.loss = loss;
     this.holder = holder;
@@ -171,19 +169,26 @@ export class LockState {
     this.#onChange();
   }
 
-  /** The person gave back or away what this tab had; this is who has it now.
-   * @param {number} fence @param {Lock | null} lock */
-  give(fence, lock) {
-    this.#given = fence;
-    this.knock = null;
-    this.state = 'unknown';
-    this.see(lock, true);
+  /** A lost lease could not be reclaimed.
+   * @param {{ holder: Lock | null, changed: boolean }} result */
+  setNotReclaimed({ holder, changed }) {
+    const loss = { ...this.loss, by: holderOf(holder), changed, comesBack: false };
+    this.setLost({ reason: 'expired', at: new Date().toISOString(), ...loss }, holder);
   }
 
-  /** The page goes away, and what this tab had is released.
+  /** The person released the lock or handed it over.
+   * @param {number} fence @param {Lock | null} lock the new holder */
+  setReleased(fence, lock) {
+    this.#releasedFence = fence;
+    this.knock = null;
+    this.state = 'unknown';
+    this.setHolder(lock, true);
+  }
+
+  /** The page is being hidden, and its lease is released.
    * @param {number} fence */
-  leave(fence) {
-    this.#given = fence;
+  setSuspended(fence) {
+    this.#releasedFence = fence;
     this.knock = null;
     this.holder = null;
     this.loss = { reason: 'released', by: null, changed: false, comesBack: true, at: new Date().toISOString() };

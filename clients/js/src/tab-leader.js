@@ -5,45 +5,45 @@ import { Refusal } from './refusal.js';
 import { isPassing, sleep } from './retry.js';
 import { hold, place } from './web-locks.js';
 
-/** One stream of events for all tabs of a person. The tab that has the browser-wide lock leads: it follows, for itself and for the
- * others, and passes on what it hears (BroadcastChannel). When it is closed, refused or silent, another one goes on from what was
- * heard last. TabLeader belong together if they call the same server as the same user with the same scope, as the server says. */
+/** One event stream for all tabs of a person. The tab that holds a browser-wide lock is the leader: it follows the events for all tabs
+ * and passes them on by BroadcastChannel. When it closes, is refused or goes silent, another tab leads and resumes after the last
+ * event. Tabs form a group if they call the same server as the same user with the same scope. */
 
-/** What somebody in this tab wants to know of a workspace.
+/** Callbacks for one workspace.
  * @typedef {object} Listener
  * @property {string} workspaceId
- * @property {(told: import('./events.js').Told) => void} onEvent
- * @property {(connected: boolean) => void} onConnection when the stream begins, with what has happened before, or ends.
- * @property {() => void} onLook it is time to look by itself, if it is not connected.
- * @property {(holder: { session: string, fence: number }) => void} onHolder a tab of this person has the lock.
- * @property {() => void} onHide the page goes away, perhaps for ever.
- * @property {() => void} onShow it is back, or is seen again.
+ * @property {(event: import('./events.js').StreamEvent) => void} onEvent
+ * @property {(connected: boolean) => void} onConnection the stream has begun or ended.
+ * @property {() => void} onPoll called at intervals; a listener without a connection reads the lock.
+ * @property {(holder: { session: string, fence: number }) => void} onHolder a tab of this person holds the lock.
+ * @property {() => void} onHide the page is being hidden, perhaps for ever.
+ * @property {() => void} onShow the page is shown again.
  */
-/** `who`, `told`, `connection` and `alive` are said by the tab that leads.
- * @typedef {{ kind: 'who' } | { kind: 'want', tab: string, ids: string[] }
- *   | { kind: 'told', told: import('./events.js').Told } | { kind: 'connection', ids: string[], connected: boolean }
- *   | { kind: 'alive' } | { kind: 'holder', id: string, session: string, fence: number }} Word */
+/** Messages between tabs. The leader sends `leader`, `event`, `connection` and `alive`.
+ * @typedef {{ kind: 'leader' } | { kind: 'subscribe', tab: string, ids: string[] }
+ *   | { kind: 'event', event: import('./events.js').StreamEvent } | { kind: 'connection', ids: string[], connected: boolean }
+ *   | { kind: 'alive' } | { kind: 'holder', id: string, session: string, fence: number }} Message */
 
-/** Most workspaces that the server lets one name, and most tabs that are heard. */
-const MOST = 100;
-/** After a refusal it is tried again after so long (milliseconds). */
+/** Limit of workspaces in one request for events, and of tabs that the leader serves. */
+const LIMIT = 100;
+/** Time until the next attempt after a refusal (milliseconds). */
 const REFUSED_MS = 30_000;
-/** A leading tab that is asked whether it is there answers within this time (milliseconds). */
+/** A leader answers within this time (milliseconds). */
 const ANSWER_MS = 2_000;
-/** What is not connected looks by itself: first so soon, then so often (milliseconds). */
-const FIRST_LOOK_MS = 1_000;
-const LOOK_MS = 15_000;
-/** Most streams from a browser to one server: each keeps one of its six connections. A person has one; two persons may share a browser. */
+/** Without a connection: time until the first poll, and between polls (milliseconds). */
+const FIRST_POLL_MS = 1_000;
+const POLL_MS = 15_000;
+/** Limit of streams per browser and server. Each uses one of six connections. One person uses one; two persons may share a browser. */
 const STREAMS = 2;
 
-/** Whether a refusal is about what was asked for, and not about who asks, or how often.
+/** Whether the refusal concerns the workspaces, and not the caller or the rate of calls.
  * @param {unknown} error */
-const isOfThem = (error) => error instanceof Refusal && !isPassing(error) && [400, 403, 404].includes(error.status);
+const isOfWorkspace = (error) => error instanceof Refusal && !isPassing(error) && [400, 403, 404].includes(error.status);
 
 /** @type {WeakMap<import('./client.js').Lockhouse, TabLeader>} */
 const all = new WeakMap();
 
-/** The tabs of the person who calls with this client.
+/** The instance that all locks of a client share.
  * @param {import('./client.js').Lockhouse} client @returns {TabLeader} */
 export function tabLeaderOf(client) {
   const tabs = all.get(client) ?? new TabLeader(client);
@@ -53,152 +53,145 @@ export function tabLeaderOf(client) {
 
 export class TabLeader {
   /** @type {Set<Listener>} */ #listeners = new Set();
-  /** What the other tabs want, by tab. @type {Map<string, string[]>} */ #others = new Map();
+  /** Workspaces that the other tabs subscribe to, by tab. @type {Map<string, string[]>} */ #others = new Map();
   /** @type {BroadcastChannel | undefined} */ #channel;
   #tab = randomName();
-  /** The last revision that any of the tabs heard. @type {number | undefined} */ #last;
-  /** Ends the membership of this tab, from `#enter` to `#leave`. @type {AbortController | undefined} */ #turn;
-  /** Ends what it does to lead, and its leading. @type {AbortController | undefined} */ #candidacy;
+  /** The last revision that any of the tabs received. @type {number | undefined} */ #last;
+  /** Aborted when this tab leaves the group. @type {AbortController | undefined} */ #membership;
+  /** Aborted when this tab stops leading, or stops trying to. @type {AbortController | undefined} */ #candidacy;
   #isLeading = false;
-  /** Ends the stream. @type {AbortController | undefined} */ #stream;
-  /** What the stream is about, as JSON; empty where it has to begin anew. */ #following = '';
-  /** Whether this tab's stream is there. */ #isConnected = false;
-  /** When the stream, or the tab that leads, said something. */ #heardAt = moment();
-  /** When a follower has heard nothing for too long. @type {ReturnType<typeof setTimeout> | undefined} */ #silence;
-  /** When it is time to look. @type {ReturnType<typeof setTimeout> | undefined} */ #look;
-  /** Those that the server does not show. @type {Set<string>} */ #refused = new Set();
-  /** When they are asked for again. @type {ReturnType<typeof setTimeout> | undefined} */ #later;
-  /** Ends the listening to the page. */ #ears = new AbortController();
+  /** @type {AbortController | undefined} */ #stream;
+  /** Workspaces of the stream, as JSON; empty if there is no stream. */ #following = '';
+  /** Whether this tab's stream is connected. */ #isConnected = false;
+  /** Time of the last message from the stream or the leader. */ #heardAt = moment();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #silenceTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #pollTimer;
+  /** Workspaces that the server does not show to this person. @type {Set<string>} */ #refused = new Set();
+  /** When those are tried again. @type {ReturnType<typeof setTimeout> | undefined} */ #refusedTimer;
+  /** Aborted to remove the page's listeners. */ #pageListeners = new AbortController();
 
   /** @param {import('./client.js').Lockhouse} client */
   constructor(client) {
     this.client = client;
     const { window, document } = globalThis;
     /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} act */
-    const on = (target, type, act) => target?.addEventListener(type, act, { signal: this.#ears.signal });
-    on(window, 'pagehide', () => this.#hide());
-    on(window, 'pageshow', (event) => event.persisted && this.#show());
-    on(window, 'online', () => this.#wake());
+    const on = (target, type, act) => target?.addEventListener(type, act, { signal: this.#pageListeners.signal });
+    on(window, 'pagehide', () => this.#onHide());
+    on(window, 'pageshow', (event) => event.persisted && this.#onRestore());
+    on(window, 'online', () => this.#onShow());
     on(document, 'freeze', () => this.#leave());
-    on(document, 'resume', () => this.#show());
-    on(document, 'visibilitychange', () => document.hidden || this.#wake());
+    on(document, 'resume', () => this.#onRestore());
+    on(document, 'visibilitychange', () => document.hidden || this.#onShow());
   }
 
-  #wake() {
-    if (since(this.#heardAt) > SILENCE_MS) this.#missed();
+  #onShow() {
+    if (since(this.#heardAt) > SILENCE_MS) this.#onSilence();
     this.#each((listener) => listener.onShow());
   }
 
-  /** @param {Listener} listener @returns {() => void} what ends it */
-  add(listener) {
+  /** @param {Listener} listener @param {AbortSignal} signal removes it */
+  add(listener, signal) {
     this.#listeners.add(listener);
     this.#enter();
-    this.#want();
-    return () => {
+    this.#subscribe();
+    signal.addEventListener('abort', () => {
       this.#listeners.delete(listener);
-      this.#want();
+      this.#subscribe();
       if (this.#listeners.size) return;
       this.#leave();
-      this.#ears.abort();
+      this.#pageListeners.abort();
       all.delete(this.client);
-    };
+    });
   }
 
-  /** Tells the other tabs that this one has the lock.
+  /** Tells all tabs, this one included, that this tab holds the lock.
    * @param {string} id @param {string} session @param {number} fence */
-  hold(id, session, fence) {
-    /** @type {Word} */
-    const word = { kind: 'holder', id, session, fence };
-    this.#say(word);
-    // More of them may be in this very tab.
-    this.#hear(word);
+  announceHolder(id, session, fence) {
+    this.#publish({ kind: 'holder', id, session, fence });
   }
 
-  /** @param {Word} word */
-  #say(word) {
-    this.#channel?.postMessage(word);
+  /** Sends to the other tabs. @param {Message} message */
+  #send(message) {
+    this.#channel?.postMessage(message);
   }
 
-  /** Says what the stream brings, to all for whom it is.
-   * @param {Word} word */
-  #tell(word) {
-    this.#say(word);
-    this.#hear(word);
+  /** Sends to the other tabs and handles it here, too. @param {Message} message */
+  #publish(message) {
+    this.#send(message);
+    this.#onMessage(message);
   }
 
-  /** @param {(listener: Listener) => void} tell @param {string[]} [ids] */
-  #each(tell, ids) {
+  /** @param {(listener: Listener) => void} call @param {string[]} [ids] */
+  #each(call, ids) {
     for (const listener of [...this.#listeners]) {
-      // One of them may have ended the listening of another.
-      if (this.#listeners.has(listener) && (!ids || ids.includes(listener.workspaceId))) tell(listener);
+      // A callback may have removed another listener.
+      if (this.#listeners.has(listener) && (!ids || ids.includes(listener.workspaceId))) call(listener);
     }
   }
 
-  /** @param {Word} word */
-  #hear(word) {
-    switch (word.kind) {
-      case 'who':
+  /** @param {Message} message */
+  #onMessage(message) {
+    switch (message.kind) {
+      case 'leader':
         this.#heard();
-        return this.#want();
+        return this.#subscribe();
       case 'alive':
         return this.#heard();
-      case 'want':
-        this.#others.delete(word.tab);
-        if (word.ids.length) this.#others.set(word.tab, word.ids);
-        // Those that were heard last are more likely to be there still.
-        for (const tab of this.#others.keys()) if (this.#others.size > MOST) this.#others.delete(tab);
-        return this.#refollow(word.ids);
-      case 'told': {
+      case 'subscribe':
+        this.#others.delete(message.tab);
+        if (message.ids.length) this.#others.set(message.tab, message.ids);
+        // The map is in order of the last message, so the tab that was silent longest goes first.
+        for (const tab of this.#others.keys()) if (this.#others.size > LIMIT) this.#others.delete(tab);
+        return this.#refollow(message.ids);
+      case 'event': {
         this.#heard();
-        const { told } = word;
-        this.#last = told.id || undefined;
-        return this.#each((listener) => listener.onEvent(told), told.data?.workspace_id ? [told.data.workspace_id] : undefined);
+        const { event } = message;
+        this.#last = event.id || undefined;
+        return this.#each((listener) => listener.onEvent(event), event.data?.workspace_id ? [event.data.workspace_id] : undefined);
       }
       case 'connection':
         this.#heard();
-        return this.#connect(word.connected, word.ids);
+        return this.#setConnected(message.connected, message.ids);
       case 'holder':
-        return this.#each((listener) => listener.onHolder(word), [word.id]);
+        return this.#each((listener) => listener.onHolder(message), [message.id]);
     }
   }
 
-  /** Says whether the events are heard.
-   * @param {boolean} connected @param {string[]} [ids] */
-  #connect(connected, ids) {
-    if (!connected && this.#turn) this.#lookIn(FIRST_LOOK_MS);
+  /** @param {boolean} connected @param {string[]} [ids] */
+  #setConnected(connected, ids) {
+    if (!connected && this.#membership) this.#pollIn(FIRST_POLL_MS);
     this.#each((listener) => listener.onConnection(connected), ids);
   }
 
   /** @param {number} ms */
-  #lookIn(ms) {
-    clearTimeout(this.#look);
-    this.#look = setTimeout(() => {
-      this.#lookIn(LOOK_MS);
-      this.#each((listener) => listener.onLook());
+  #pollIn(ms) {
+    clearTimeout(this.#pollTimer);
+    this.#pollTimer = setTimeout(() => {
+      this.#pollIn(POLL_MS);
+      this.#each((listener) => listener.onPoll());
     }, ms * (1 + Math.random() / 3));
   }
 
-  /** Something was heard: of the stream, if this tab leads. */
+  /** The stream or the leader has sent something. */
   #heard() {
     this.#heardAt = moment();
-    clearTimeout(this.#silence);
-    // A stream ends by itself when it is silent.
-    if (!this.#isLeading && this.#turn) this.#silence = setTimeout(() => this.#missed(), SILENCE_MS);
+    clearTimeout(this.#silenceTimer);
+    // The leader's own stream ends by itself after a silence.
+    if (!this.#isLeading && this.#membership) this.#silenceTimer = setTimeout(() => this.#onSilence(), SILENCE_MS);
   }
 
-  /** Nothing was heard for too long. */
-  #missed() {
-    const { signal } = this.#turn ?? {};
+  #onSilence() {
+    const { signal } = this.#membership ?? {};
     if (!signal) return;
     const heardAt = this.#heardAt;
-    this.#connect(false);
+    this.#setConnected(false);
     if (this.#isLeading) return this.#refollow();
-    // A tab that leads, and is not stopped, answers.
-    this.#want();
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => {
+    // A leader that is not frozen answers.
+    this.#subscribe();
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => {
       if (signal.aborted || this.#heardAt !== heardAt) return;
-      this.#silence = setTimeout(() => this.#missed(), SILENCE_MS);
+      this.#silenceTimer = setTimeout(() => this.#onSilence(), SILENCE_MS);
       this.#campaign(signal, true);
     }, ANSWER_MS * (1 + Math.random()));
   }
@@ -207,23 +200,23 @@ export class TabLeader {
     return [...this.#listeners].map((listener) => listener.workspaceId);
   }
 
-  #want(ids = this.#ids()) {
-    this.#say({ kind: 'want', tab: this.#tab, ids });
+  #subscribe(ids = this.#ids()) {
+    this.#send({ kind: 'subscribe', tab: this.#tab, ids });
     this.#refollow(ids);
   }
 
   async #enter() {
-    if (this.#turn) return;
-    const { signal } = (this.#turn = new AbortController());
-    this.#lookIn(LOOK_MS);
+    if (this.#membership) return;
+    const { signal } = (this.#membership = new AbortController());
+    this.#pollIn(POLL_MS);
     while (!signal.aborted) {
       try {
         const { user_id, scope } = await this.client.whoami({ signal, retryForMs: Infinity });
         signal.throwIfAborted();
-        // With the version of what is said between them.
-        return this.#join('lockhouse 2 ' + JSON.stringify([this.client.address, user_id ?? this.client.userId, scope]), signal);
+        // The number is the version of the messages.
+        return this.#join('lockhouse 3 ' + JSON.stringify([this.client.address, user_id ?? this.client.userId, scope]), signal);
       } catch {
-        // The person is not signed in, perhaps.
+        // The person may not be signed in yet.
         await sleep(REFUSED_MS, signal).catch(() => {});
       }
     }
@@ -234,42 +227,42 @@ export class TabLeader {
     const channel = new BroadcastChannel(name);
     this.#channel = channel;
     channel.onmessage = ({ data }) => {
-      if (typeof data?.kind === 'string') this.#hear(data);
+      if (typeof data?.kind === 'string') this.#onMessage(data);
     };
     this.#heard();
-    this.#want();
+    this.#subscribe();
     this.#campaign(signal);
   }
 
-  /** Leads when it is this tab's turn; or at once, if the tab that leads does not answer.
-   * @param {AbortSignal} turn @param {boolean} [steal] */
-  #campaign(turn, steal = false) {
+  /** Becomes the leader when the lock is free; at once with `steal`, if the leader does not answer.
+   * @param {AbortSignal} membership @param {boolean} [steal] */
+  #campaign(membership, steal = false) {
     const channel = this.#channel;
     if (!channel || this.#isLeading) return;
     this.#candidacy?.abort();
     const candidacy = (this.#candidacy = new AbortController());
     const { signal } = candidacy;
     const onStolen = () => {
-      // This tab was stopped, and another one leads now: that one says how it stands.
+      // This tab was frozen, and another tab leads now.
       this.#resign();
-      this.#connect(false);
-      this.#want();
-      this.#campaign(turn);
+      this.#setConnected(false);
+      this.#subscribe();
+      this.#campaign(membership);
     };
     hold(channel.name, signal, { steal, onStolen }).then(() => {
       if (signal.aborted) return;
       this.#isLeading = true;
-      clearTimeout(this.#silence);
-      this.#say({ kind: 'who' });
+      clearTimeout(this.#silenceTimer);
+      this.#send({ kind: 'leader' });
       this.#refollow();
     }, () => {});
   }
 
-  /** Leads no more; the others are told, and one of them goes on. */
+  /** Stops leading and tells the other tabs, of which one goes on. */
   #stepDown() {
     const ids = this.#wanted();
     this.#resign();
-    this.#tell({ kind: 'connection', ids, connected: false });
+    this.#publish({ kind: 'connection', ids, connected: false });
   }
 
   #resign() {
@@ -281,43 +274,42 @@ export class TabLeader {
   }
 
   #leave() {
-    this.#turn?.abort();
-    this.#turn = undefined;
-    for (const timer of [this.#later, this.#silence, this.#look]) clearTimeout(timer);
-    this.#later = undefined;
+    this.#membership?.abort();
+    this.#membership = undefined;
+    for (const timer of [this.#refusedTimer, this.#silenceTimer, this.#pollTimer]) clearTimeout(timer);
+    this.#refusedTimer = undefined;
     this.#refused.clear();
     this.#resign();
     this.#channel?.close();
     this.#channel = undefined;
-    this.#connect(false);
+    this.#setConnected(false);
   }
 
-  #hide() {
+  #onHide() {
     this.#each((listener) => listener.onHide());
-    this.#want([]);
+    this.#subscribe([]);
     this.#leave();
   }
 
-  #show() {
+  #onRestore() {
     this.#enter();
-    this.#want();
-    this.#wake();
+    this.#subscribe();
+    this.#onShow();
   }
 
-  /** What this tab is to follow. */
+  /** The workspaces that this tab has to follow. */
   #wanted() {
     if (!this.#isLeading) return [];
     return [...new Set([...this.#ids(), ...[...this.#others.values()].flat()])].sort();
   }
 
-  /** Follows what is wanted now, if it is this tab's turn.
-   * @param {string[]} [news] what somebody has just said that they want */
-  #refollow(news = []) {
+  /** Starts a new stream if the wanted workspaces have changed, or if the stream is silent.
+   * @param {string[]} [subscribed] workspaces that a tab has just subscribed to */
+  #refollow(subscribed = []) {
     const ids = this.#wanted().filter((id) => !this.#refused.has(id));
     const wanted = JSON.stringify(ids);
     if (wanted === this.#following && since(this.#heardAt) < SILENCE_MS) {
-      // Nothing has to begin anew for it: whoever has come is told how it stands.
-      if (this.#isLeading && news.length) this.#tell({ kind: 'connection', ids: news, connected: this.#isConnected });
+      if (this.#isLeading && subscribed.length) this.#publish({ kind: 'connection', ids: subscribed, connected: this.#isConnected });
       return;
     }
     this.#following = wanted;
@@ -335,54 +327,54 @@ export class TabLeader {
     try {
       await place('lockhouse stream ' + this.client.address.origin, STREAMS, signal);
       await follow(this.client, {
-        // Of more than it lets one name, the server tells of all.
-        workspaceIds: ids.length > MOST ? [] : ids,
+        // Above the limit, without a filter: the server sends all that this person may see.
+        workspaceIds: ids.length > LIMIT ? [] : ids,
         ...(this.#last !== undefined && { since: this.#last }),
         signal,
-        onEvent: (told) => signal.aborted || this.#tell({ kind: 'told', told }),
-        onAlive: () => signal.aborted || this.#tell({ kind: 'alive' }),
+        onEvent: (event) => signal.aborted || this.#publish({ kind: 'event', event }),
+        onAlive: () => signal.aborted || this.#publish({ kind: 'alive' }),
         onConnection: (connected) => {
           if (signal.aborted) return;
           this.#isConnected = connected;
-          this.#tell({ kind: 'connection', ids, connected });
+          this.#publish({ kind: 'connection', ids, connected });
         },
       });
     } catch (error) {
-      this.#sort(ids, signal, error);
+      this.#onRefused(ids, signal, error);
     }
   }
 
-  /** The server refuses to tell of these. Those that it does not show either are left out for a while; if there are none, the refusal is
-   * about who asks: another tab may lead, and this one tries again later.
+  /** The server refused the stream. Workspaces that cannot be read either are left out for a while. If there are none, the refusal
+   * concerns the caller: another tab may lead, and this one tries again later.
    * @param {string[]} ids @param {AbortSignal} signal @param {unknown} error */
-  async #sort(ids, signal, error) {
-    const refused = isOfThem(error) ? await this.#refusedOf(ids) : [];
+  async #onRefused(ids, signal, error) {
+    const refused = isOfWorkspace(error) ? await this.#refusedOf(ids) : [];
     if (signal.aborted) return;
     refused.forEach((id) => this.#refused.add(id));
     if (refused.length) {
-      this.#tryLater();
+      this.#retryRefused();
       return this.#refollow();
     }
-    const turn = this.#turn?.signal;
+    const membership = this.#membership?.signal;
     this.#stepDown();
-    await sleep(REFUSED_MS, turn).then(() => turn && this.#campaign(turn), () => {});
+    await sleep(REFUSED_MS, membership).then(() => membership && this.#campaign(membership), () => {});
   }
 
   /** @param {string[]} ids @returns {Promise<string[]>} */
   async #refusedOf(ids) {
     const { client } = this;
-    const isRefused = await Promise.all(ids.map((id) => client.read(id).then(() => false, isOfThem)));
+    const isRefused = await Promise.all(ids.map((id) => client.read(id).then(() => false, isOfWorkspace)));
     return ids.filter((_, index) => isRefused[index]);
   }
 
-  #tryLater() {
-    this.#later ??= setTimeout(async () => {
-      this.#later = undefined;
+  #retryRefused() {
+    this.#refusedTimer ??= setTimeout(async () => {
+      this.#refusedTimer = undefined;
       const wanted = this.#wanted();
       const before = [...this.#refused];
       const refused = await this.#refusedOf(before.filter((id) => wanted.includes(id)));
       before.forEach((id) => refused.includes(id) || this.#refused.delete(id));
-      if (this.#refused.size) this.#tryLater();
+      if (this.#refused.size) this.#retryRefused();
       this.#refollow();
     }, REFUSED_MS);
   }

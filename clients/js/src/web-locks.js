@@ -1,17 +1,17 @@
-/** Web Locks, and what stands in for them where the browser has none (pages without TLS).
+/** `navigator.locks.request`, or its replacement on pages without Web Locks (no TLS).
  * @param {string} name @param {LockOptions} options @param {() => unknown} work @returns {Promise<unknown>} */
 async function request(name, options, work) {
   try {
     return await navigator.locks.request(name, options, work);
   } catch (error) {
-    // There are none, or none for this page (an opaque origin).
+    // Web Locks are missing, or denied to an opaque origin.
     if (navigator.locks && /** @type {Error} */ (error).name !== 'SecurityError') throw error;
     return (await import('./election.js')).request(name, options, work);
   }
 }
 
-/** Holds the browser-wide lock `name` until `signal` says to stop. Resolves when it is held, and rejects when it will not be.
- * `onStolen` is called if another page took it.
+/** Holds the browser-wide lock `name` until `signal` is aborted. Resolves when it is held; rejects if that is not possible any more.
+ * `onStolen` is called if another page steals it.
  * @param {string} name @param {AbortSignal} signal @param {{ steal?: boolean, onStolen?: () => void }} [more]
  * @returns {Promise<void>} */
 export function hold(name, signal, { steal = false, onStolen } = {}) {
@@ -19,7 +19,7 @@ export function hold(name, signal, { steal = false, onStolen } = {}) {
     let isHeld = false;
     const until = new Promise((end) => signal.addEventListener('abort', end, { once: true }));
     const work = () => {
-      // It may be granted when it is no longer wanted.
+      // The lock may be granted after the abort.
       if (signal.aborted) return undefined;
       isHeld = true;
       resolve();
@@ -33,7 +33,7 @@ export function hold(name, signal, { steal = false, onStolen } = {}) {
   });
 }
 
-/** Takes one of `count` places with this name, as soon as one is free, until `signal` ends.
+/** A semaphore: takes one of `count` places with this name when one is free, until `signal` is aborted.
  * @param {string} name @param {number} count @param {AbortSignal} signal */
 export async function place(name, count, signal) {
   signal.throwIfAborted();
