@@ -1,29 +1,29 @@
-//! What a browser is served: the console, the playground, and the modules of the JavaScript client that both use. They
-//! are files of the binary, as they stand in the repository: there is no build step.
+//! Static files for browsers: the console, the playground, and the modules of the JavaScript client that both use. They are
+//! embedded in the binary as they are in the repository, without a build step.
 
-/// Which pages there are.
+/// Which pages are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pages {
-    /// `/` and what it needs.
+    /// `/` and its files.
     pub console: bool,
-    /// `/demo` and what it needs.
+    /// `/demo` and its files.
     pub demo: bool,
 }
 
-/// A file.
+/// A static file and its response.
 #[derive(Debug)]
 pub struct Page {
-    /// Where it is served.
+    /// The path of the URL.
     pub path: &'static str,
-    /// With which status code.
+    /// The status code.
     pub status: u16,
-    /// Its media type.
+    /// The media type.
     pub media_type: &'static str,
-    /// What is in it.
+    /// The body.
     pub bytes: &'static [u8],
 }
 
-/// `/console/name` is `pages/name`.
+/// Serves `pages/name` as `/console/name`.
 macro_rules! console {
     ($name:literal, $media_type:expr) => {
         Page {
@@ -35,7 +35,7 @@ macro_rules! console {
     };
 }
 
-/// `/demo/name` is `demo/name`.
+/// Serves `demo/name` as `/demo/name`.
 macro_rules! demo {
     ($name:literal, $media_type:expr) => {
         Page {
@@ -47,7 +47,7 @@ macro_rules! demo {
     };
 }
 
-/// `/client/name` is a module of `clients/js`.
+/// Serves a module of `clients/js/src` as `/client/name`.
 macro_rules! client {
     ($name:literal) => {
         Page {
@@ -64,7 +64,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// The console.
+/// The files of the console.
 pub const CONSOLE: &[Page] = &[
     Page { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
     console!("activity.js", JAVASCRIPT),
@@ -102,7 +102,7 @@ pub const CONSOLE: &[Page] = &[
     console!("workspaces.js", JAVASCRIPT),
 ];
 
-/// The modules of the JavaScript client; not `react.js`, since React comes with whoever uses it.
+/// The modules of the JavaScript client, except `react.js`: it needs React, which is not embedded.
 pub const CLIENT: &[Page] = &[
     client!("acquire-loop.js"),
     client!("api.js"),
@@ -140,7 +140,7 @@ pub const CLIENT: &[Page] = &[
     client!("web-locks.js"),
 ];
 
-/// The playground.
+/// The files of the playground.
 pub const DEMO: &[Page] = &[
     Page { path: "/demo", status: 200, media_type: HTML, bytes: include_bytes!("demo/demo.html") },
     demo!("client.js", JAVASCRIPT),
@@ -152,12 +152,12 @@ pub const DEMO: &[Page] = &[
     demo!("person.js", JAVASCRIPT),
 ];
 
-/// What a person sees who looks for the playground where it is off. It is dressed as the console is.
+/// The response for `/demo` when the playground is disabled. It uses the style of the console.
 pub const DEMO_IS_OFF: Page =
     Page { path: "/demo", status: 404, media_type: HTML, bytes: include_bytes!("demo-is-off.html") };
 
 impl Pages {
-    /// What is served at a path.
+    /// The file at a path, if it is served.
     #[must_use]
     pub fn find(self, path: &str) -> Option<&'static Page> {
         [(self.console, CONSOLE), (self.demo, DEMO), (self.console || self.demo, CLIENT)]
@@ -167,7 +167,7 @@ impl Pages {
             .find(|page| page.path == path)
     }
 
-    /// What a person is told at a path where a page could be and is not. A server without pages has none for this, either.
+    /// The 404 page for a path whose page is disabled. None without the console, whose style it uses.
     #[must_use]
     pub fn find_missing(self, path: &str) -> Option<&'static Page> {
         (self.console && !self.demo && path == DEMO_IS_OFF.path).then_some(&DEMO_IS_OFF)
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_module_imports_is_served() {
+    fn every_import_of_a_module_is_served() {
         for page in CONSOLE.iter().chain(CLIENT).chain(DEMO).filter(|page| page.media_type == JAVASCRIPT) {
             let text = std::str::from_utf8(page.bytes).unwrap();
             let (folder, _) = page.path.rsplit_once('/').unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_there_for_whichever_needs_it() {
+    fn the_client_is_served_with_the_console_or_the_playground() {
         let served = |console, demo| Pages { console, demo }.find("/client/client.js").is_some();
         assert!(served(true, false) && served(false, true) && !served(false, false));
     }

@@ -1,31 +1,32 @@
-/** Keeps what was typed and not saved, on this device. A module of its own: who does not import it pays nothing for it. */
+/** Stores unsaved text on this device. A separate module, so that apps that do not use it do not load it. */
 
 const PREFIX = 'lockhouse draft ';
-/** Most of one draft, in bytes; most drafts; and for how long they are kept (milliseconds). */
-const MOST_BYTES = 256 * 1024;
-const MOST = 20;
-const KEPT_MS = 14 * 24 * 3_600_000;
-/** So much later it is written: not at each key (milliseconds). */
-const PAUSE_MS = 300;
+/** Limits: size of a draft in bytes, number of drafts, age (milliseconds). */
+const MAX_BYTES = 256 * 1024;
+const MAX_DRAFTS = 20;
+const MAX_AGE_MS = 14 * 24 * 3_600_000;
+/** Delay between typing and writing (milliseconds). */
+const WRITE_DELAY_MS = 300;
 
-/** A draft as it is kept. `base` is the digest of the text that it began with; `by` had the lock since, at `byAt`.
+/** A stored draft. `base`: digest of the saved text that the person started from. `by`: a user who held the lock since, at `byAt`.
  * @typedef {{ text: string, base: string | null, at: number, by: { userId: string, name: string | null } | null, byAt: number | null }} Kept */
-/** What was found when the person began to edit. `isUsed`: nobody has saved since, and it is what they go on with. Otherwise `saved` is, and
- * `text` is offered beside it. `at`: when it was typed; `by` had the lock since, if that is known, at `byAt` (milliseconds since 1970).
+/** A draft that was found when the person began to edit. `isUsed`: the saved text has not changed since, so the editor shows the draft.
+ * Otherwise it shows `saved`, and the draft is offered. `at`: when it was typed. `by`: a user who held the lock since, at `byAt`, if
+ * known. Times are in milliseconds since 1970.
  * @typedef {Omit<Kept, 'base'> & { saved: string, isUsed: boolean }} Found */
 
-/** What this page has typed, also where the browser keeps nothing or it is too large. `isStored`: if it is not in the storage any more, somebody
- * has removed it there. @type {Map<string, { kept: Kept, isStored: boolean }>} */
+/** Drafts of this page, including those that the browser cannot store. `isStored`: it was written, so if it is missing in the storage,
+ * it was removed there. @type {Map<string, { kept: Kept, isStored: boolean }>} */
 const memory = new Map();
 
-/** What is typed into one editor. It says so to the lock (`lock.draft`), so that the dialog offers what was found. */
+/** The unsaved text of one editor. It sets `lock.draft`, so that the dialog can offer a draft. */
 export class Draft {
-  /** What was found, until the person has chosen. @type {Found | null} */ found = null;
-  /** Whether the browser keeps what was typed last: not if it is larger than 256 KiB, or the storage is full or missing. */
+  /** The draft found by {@link begin}, until the person has chosen. @type {Found | null} */ found = null;
+  /** Whether the last text is stored: false if it is larger than 256 KiB, or the storage is full or missing. */
   isKept = true;
   /** @type {string | null} */ #saved = null;
-  /** Where what is typed now is kept. @type {string | null} */ #key = null;
-  /** Where what was found is kept. @type {string | null} */ #foundKey = null;
+  /** Storage key of the current text. @type {string | null} */ #key = null;
+  /** Storage key of the found draft. @type {string | null} */ #foundKey = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {import('./lock.js').WorkspaceLock} */ #lock;
   /** @type {(text: string) => void} */ #show;
@@ -37,22 +38,22 @@ export class Draft {
     this.#show = show;
     lock.draft = this;
     lock.addEventListener('lost', () => this.#write());
-    lock.addEventListener('change', () => this.#sawHolder());
+    lock.addEventListener('change', () => this.#recordHolder());
     globalThis.window?.addEventListener('pagehide', () => this.#write());
     globalThis.document?.addEventListener('visibilitychange', () => document.hidden && this.#write());
   }
 
-  /** Whether something was typed and not saved. */
+  /** Whether there is unsaved text. */
   get isUnsaved() {
     return this.#key !== null;
   }
 
-  /** The person begins to edit, and `saved` is what is stored. Shows it, unless they had typed something and nobody has saved since: then
-   * they go on with that. In both cases {@link found} says what was typed.
-   * @param {string} saved */
+  /** Call when the person begins to edit. Shows the saved text, or the person's draft if the saved text has not changed since. In both
+   * cases a draft is in {@link found}.
+   * @param {string} saved the app's saved text */
   begin(saved) {
     this.#write();
-    const { userId, workspaceId, sessionId } = this.#names;
+    const { userId, workspaceId, sessionId } = this.#identity;
     const mine = all().filter(({ id: [user, workspace] }) => user === userId && workspace === workspaceId);
     const newest = mine.find(({ id: [, , session] }) => session === sessionId) ?? mine[0];
     this.#saved = saved;
@@ -60,7 +61,7 @@ export class Draft {
     this.#foundKey = null;
     this.found = null;
     if (newest?.kept.text === saved) {
-      // It was saved, though the answer did not come.
+      // The save succeeded although its response was lost.
       remove(newest.key);
     } else if (newest) {
       const { base, ...kept } = newest.kept;
@@ -70,21 +71,21 @@ export class Draft {
       if (isUsed) this.#key = newest.key;
     }
     this.#show(this.found?.isUsed ? this.found.text : saved);
-    this.#tell();
+    this.#dispatch();
   }
 
-  /** This is what stands in the editor now.
+  /** Call when the text in the editor changes.
    * @param {string} text */
   keep(text) {
     if (text === this.#saved) return this.#drop();
-    const { userId, workspaceId, sessionId } = this.#names;
+    const { userId, workspaceId, sessionId } = this.#identity;
     this.#key ??= PREFIX + JSON.stringify([userId, workspaceId, sessionId, Date.now().toString(36) + Math.random().toString(36).slice(2, 6)]);
     const base = this.#saved === null ? null : digest(this.#saved);
     memory.set(this.#key, { kept: { text, base, at: Date.now(), by: null, byAt: null }, isStored: false });
-    this.#timer ??= setTimeout(() => this.#write(), PAUSE_MS);
+    this.#timer ??= setTimeout(() => this.#write(), WRITE_DELAY_MS);
   }
 
-  /** This was saved. What was typed since then is not.
+  /** Call when a text was saved. What was typed since stays unsaved.
    * @param {string} text */
   saved(text) {
     this.#saved = text;
@@ -93,34 +94,34 @@ export class Draft {
     else this.keep(now);
   }
 
-  /** The person takes what was typed: it is shown, and not saved yet. */
+  /** Shows the found draft in the editor. It is still unsaved. */
   use() {
     this.#choose((found) => found.text);
   }
 
-  /** The person does not want what was typed. */
+  /** Deletes the found draft. */
   discard() {
     this.#choose((found) => (found.isUsed ? found.saved : null));
   }
 
-  /** The person has seen that their text is back, and goes on with it. */
+  /** The person has seen that their text was restored. */
   confirm() {
     this.found = null;
-    this.#tell();
+    this.#dispatch();
   }
 
-  /** At logout: nothing of this user stays on this device.
+  /** Deletes all drafts of a user on this device. Call it at logout.
    * @param {string} userId */
   static forgetUser(userId) {
     for (const { key, id: [user] } of all()) if (user === userId) remove(key);
   }
 
-  get #names() {
+  get #identity() {
     const { workspaceId, sessionId, client: { userId } } = this.#lock;
     return { workspaceId, sessionId, userId };
   }
 
-  /** @param {(found: Found) => string | null} text what is to be shown */
+  /** @param {(found: Found) => string | null} text the text to show; null leaves the editor as it is */
   #choose(text) {
     if (!this.found) return;
     const shown = text(this.found);
@@ -138,12 +139,12 @@ export class Draft {
     if (this.found?.isUsed) this.confirm();
   }
 
-  #tell() {
+  #dispatch() {
     this.#lock.dispatchEvent(new CustomEvent('draft', { detail: this.found }));
   }
 
-  /** Who has it may save: that is told beside what was typed. */
-  #sawHolder() {
+  /** Records another holder, who may have saved, for the offer of this draft. */
+  #recordHolder() {
     const { view: { holder, state }, client: { userId } } = this.#lock;
     const mine = this.#key === null ? undefined : memory.get(this.#key);
     if (!mine || !holder || state === 'held' || holder.locked_by_user_id === userId || mine.kept.by?.userId === holder.locked_by_user_id) return;
@@ -159,11 +160,11 @@ export class Draft {
     if (this.#key === null || !mine || mine.isStored) return;
     const { isKept } = this;
     this.isKept = mine.isStored = store(this.#key, mine.kept);
-    if (isKept !== this.isKept) this.#tell();
+    if (isKept !== this.isKept) this.#dispatch();
   }
 }
 
-/** Never throws: a browser may keep nothing for this page.
+/** Never throws: access to the storage may be denied.
  * @template T @param {(storage: Storage) => T} use @returns {T | undefined} */
 function withStorage(use) {
   try {
@@ -173,7 +174,7 @@ function withStorage(use) {
   }
 }
 
-/** All that is kept, the newest first. What is too old, or too much, is removed.
+/** All drafts, newest first. Removes those beyond the limits.
  * @returns {{ key: string, id: string[], kept: Kept }[]} */
 function all() {
   const stored = withStorage((storage) => Object.keys(storage).filter((key) => key.startsWith(PREFIX))) ?? [];
@@ -181,7 +182,7 @@ function all() {
   const found = [...new Set([...stored, ...memory.keys()])].flatMap((key) => {
     try {
       const kept = memory.get(key)?.kept ?? JSON.parse(withStorage((storage) => storage.getItem(key)) ?? '');
-      if (typeof kept.text !== 'string' || !(Date.now() - kept.at < KEPT_MS)) throw new RangeError(key);
+      if (typeof kept.text !== 'string' || !(Date.now() - kept.at < MAX_AGE_MS)) throw new RangeError(key);
       return [{ key, id: JSON.parse(key.slice(PREFIX.length)), kept }];
     } catch {
       remove(key);
@@ -189,23 +190,23 @@ function all() {
     }
   });
   found.sort((a, b) => b.kept.at - a.kept.at);
-  found.slice(MOST).forEach(({ key }) => remove(key));
-  return found.slice(0, MOST);
+  found.slice(MAX_DRAFTS).forEach(({ key }) => remove(key));
+  return found.slice(0, MAX_DRAFTS);
 }
 
 /** @param {string} key @param {Kept} kept */
 function store(key, kept) {
   const text = JSON.stringify(kept);
-  // What was kept before is not what was typed last.
-  const isSmall = new TextEncoder().encode(text).length <= MOST_BYTES;
+  const isSmall = new TextEncoder().encode(text).length <= MAX_BYTES;
   const set = () => isSmall && withStorage((storage) => (storage.setItem(key, text), true));
   const older = all().filter((other) => other.key !== key);
   let isStored = set();
-  // The storage is full: the oldest goes.
+  // The storage is full: remove the oldest draft.
   while (isSmall && !isStored && older.length) {
     remove(older.pop()?.key ?? '');
     isStored = set();
   }
+  // An older text under this key would be out of date.
   if (!isStored) withStorage((storage) => storage.removeItem(key));
   return Boolean(isStored);
 }
@@ -216,7 +217,7 @@ function remove(key) {
   withStorage((storage) => storage.removeItem(key));
 }
 
-/** Tells texts apart (cyrb53): what was saved is not kept a second time.
+/** A hash (cyrb53), to compare texts without storing the saved one.
  * @param {string} text */
 function digest(text) {
   let [a, b] = [0xdeadbeef, 0x41c6ce57];

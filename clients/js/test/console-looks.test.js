@@ -1,4 +1,4 @@
-// The web console in a real browser: how it looks, for whom, and what its pages may do.
+// The web console in a real browser: layout, accessibility and Content-Security-Policy.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ const WIDTHS = [375, 1440];
 
 useBrowser();
 
-/** Everything that can be on a page is there, so that it is looked at. */
+/** Fills the server so that every element of the pages appears. */
 async function furnish(server) {
   await server.acquire('alice', 'design-42', {
     name: 'Alice Martin',
@@ -24,7 +24,7 @@ async function furnish(server) {
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42/members/alice', { role: 'admin' });
   await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'admin', name: 'operations' });
   await server.ask('x', 'POST', '/api/v1/tokens', { user_id: 'alice', name: 'of before', ttl_ms: 1 });
-  // As long as they may be, and nowhere to break.
+  // The longest names, without a place for a line break.
   const [id, user] = ['w'.repeat(255), 'u'.repeat(255)];
   await server.acquire(user, id, {
     name: 'N'.repeat(200),
@@ -38,7 +38,7 @@ async function furnish(server) {
   await server.ask('x', 'POST', '/api/v1/tokens', { user_id: user, name: 'N'.repeat(200) });
 }
 
-/** What axe finds on the page, which must let scripts in (`bypassCSP`). */
+/** The violations that axe finds. The page needs `bypassCSP`. */
 async function violations(page) {
   await page.evaluate(await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
   const found = await page.evaluate(() =>
@@ -49,8 +49,8 @@ async function violations(page) {
 }
 
 for (const colorScheme of ['light', 'dark']) {
-  test(`every page is accessible, and fits its width: ${colorScheme}`, { timeout: 120_000 }, async () => {
-    // However long it takes, whoever was asked keeps the lock.
+  test(`every page is accessible and fits its width: ${colorScheme}`, { timeout: 120_000 }, async () => {
+    // A long time of grant, so that the holder keeps the lock during the test.
     const patient = { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: 'never' };
     const servers = [await Server.start(patient), await Server.start({ LOCKHOUSE_AUTH_MODE: 'token' })];
     const [server, closed] = servers;
@@ -92,7 +92,7 @@ for (const colorScheme of ['light', 'dark']) {
           await isLive(page);
           await look(hash);
         }
-        // Before there is anything to draw, too.
+        // Also without samples.
         await page.route('**/metrics', (route) => (drawn++ ? undefined : route.continue()));
         let drawn = 0;
         await page.evaluate(() => sessionStorage.clear());
@@ -121,7 +121,7 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
-test('a page of the console asks nobody but its own server for anything', { timeout: 30_000 }, async () => {
+test('a page of the console sends requests only to its own server', { timeout: 30_000 }, async () => {
   const server = await Server.start();
   const context = await chromium.newContext();
   try {
@@ -131,7 +131,7 @@ test('a page of the console asks nobody but its own server for anything', { time
     await page.goto(server.url);
     await isLive(page);
     assert.deepEqual(elsewhere, []);
-    // What the policy forbids does not happen, and is reported.
+    // The policy blocks it, and a violation is reported.
     const blocked = await page.evaluate(async () => {
       const reported = [];
       document.addEventListener('securitypolicyviolation', ({ effectiveDirective }) =>

@@ -1,4 +1,4 @@
-// The web console in a real browser: what it asks the server for, what it remembers, and what it gives away.
+// The web console in a real browser: its requests, its storage, and its exports.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import { answer, isLive, reads, row, signIn, story, useBrowser } from './console
 
 useBrowser();
 
-/** What a page shows when it has asked for all that it needs. */
+/** An element of each page that appears when its requests are done. */
 const READY = {
   Locks: (page) => page.getByText('Nobody has a lock').waitFor(),
   Workspaces: (page) => page.getByText('No workspace has been created yet').waitFor(),
@@ -17,7 +17,7 @@ const READY = {
 
 for (const scope of ['user', 'read', 'service', 'admin']) {
   story(
-    `who one is comes from the server, and nothing is refused on the way: ${scope}`,
+    `the identity comes from the server, and no request is refused: ${scope}`,
     async ({ server, context }) => {
       const token = await server.run('token', 'create', '--scope', scope, ...(scope === 'user' ? ['--user', 'bob'] : []));
       const page = await context.newPage();
@@ -32,14 +32,14 @@ for (const scope of ['user', 'read', 'service', 'admin']) {
         await link.click();
         await READY[await link.textContent()](page);
       }
-      // Whether there is a playground is asked of everybody's pages, not of the API.
+      // The request for the playground is not an API call.
       assert.deepEqual(refused.filter((url) => !url.endsWith('/demo')), []);
     },
     { LOCKHOUSE_AUTH_MODE: 'token' },
   );
 }
 
-story('many locks are read in few requests', async ({ server, open }) => {
+story('many locks need few requests', async ({ server, open }) => {
   await Promise.all(Array.from({ length: 60 }, (_, number) => server.acquire('alice', `w-${number}`)));
   const page = await open('#/nothing');
   await isLive(page);
@@ -53,7 +53,7 @@ story('many locks are read in few requests', async ({ server, open }) => {
 });
 
 story(
-  'a token survives a reload if one wants that, until one signs out',
+  'a token survives a reload if the user chooses that, until the sign-out',
   async ({ server, open }) => {
     const token = await server.run('token', 'create', '--scope', 'admin', '--name', 'console');
     const page = await open();
@@ -75,7 +75,7 @@ story(
   { LOCKHOUSE_AUTH_MODE: 'token' },
 );
 
-story('what is looked for, and the order, stand in the address', async ({ server, open }) => {
+story('the search and the order are in the address', async ({ server, open }) => {
   await server.acquire('alice', 'design-42');
   await server.acquire('bob', 'plan-1');
   const page = await open();
@@ -89,7 +89,7 @@ story('what is looked for, and the order, stand in the address', async ({ server
   assert.match(page.url(), /#\/locks\?find=plan&order=since$/);
 });
 
-story('a table can be had as a file, in which a name is no formula', async ({ server, open }) => {
+story('a table can be exported as CSV, in which a name is not a formula', async ({ server, open }) => {
   await server.acquire('alice', 'design-42', { name: '=HYPERLINK("http://evil")', note: 'two\nlines, "quoted"' });
   const page = await open();
   await row(page, 'design-42').waitFor();
@@ -103,7 +103,7 @@ story('a table can be had as a file, in which a name is no formula', async ({ se
   assert.ok(text.includes('"two\nlines, ""quoted"""'), text);
 });
 
-story('a file has what fits, also of what was not read yet, and nothing secret', async ({ server, open }) => {
+story('an export has all matching entries, also unread pages, and no secrets', async ({ server, open }) => {
   await Promise.all(Array.from({ length: 520 }, (_, number) => server.ask('x', 'PUT', `/api/v1/workspaces/w-${number}`, {})));
   await server.acquire('alice', 'w-1', { note: 'hello' });
   const { token } = await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'service', name: '@app' });
@@ -128,7 +128,7 @@ story('a file has what fits, also of what was not read yet, and nothing secret',
   assert.match(event, /,lock\.acquired,w-1,alice,/);
 });
 
-story('the activity of all workspaces is shown, filtered, and read on', async ({ server, open }) => {
+story('the activity of all workspaces can be filtered and read to its end', async ({ server, open }) => {
   for (let number = 0; number < 30; number++) {
     await server.acquire('alice', `w-${number}`);
     await server.ask('alice', 'DELETE', `/api/v1/workspaces/w-${number}/lock`);
@@ -157,7 +157,7 @@ story('the activity of all workspaces is shown, filtered, and read on', async ({
   await page.getByText('Nothing that fits').waitFor();
 });
 
-story('the colours, and UTC, can be chosen, and stay', async ({ server, open }) => {
+story('the choice of colours and UTC is stored', async ({ server, open }) => {
   await server.acquire('alice', 'design-42');
   const page = await open('#/activity');
   const paper = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
@@ -179,7 +179,7 @@ story('the colours, and UTC, can be chosen, and stay', async ({ server, open }) 
   assert.equal(await paper(), dressed.dark);
 });
 
-story('times are shown, and taken, in the zone that was chosen', async ({ server, open, context }) => {
+story('times are shown and entered in the chosen time zone', async ({ server, open, context }) => {
   await server.acquire('alice', 'design-42');
   const page = await open();
   const devtools = await context.newCDPSession(page);
@@ -204,14 +204,14 @@ story('times are shown, and taken, in the zone that was chosen', async ({ server
   assert.equal(await asked('From (UTC)'), '2026-01-01T12:00:00.000Z');
 });
 
-story('several locks are ended at once, and no other lease than those that were selected', async ({ server, open }) => {
+story('several selected leases are revoked at once, and no others', async ({ server, open }) => {
   for (const name of ['a', 'b', 'c', 'd']) await server.acquire('alice', name);
   const page = await open();
   await page.getByText('4 locks').waitFor();
   await isLive(page);
   await page.getByLabel('Select all').check();
   await page.getByLabel('Select d').uncheck();
-  // What changes hands is another lease.
+  // A new holder has another lease.
   await server.acquire('bob', 'c', { force: true });
   await reads(row(page, 'c'), 'bob');
   await page.getByRole('button', { name: 'End 2 locks…' }).click();
@@ -228,7 +228,7 @@ story('several locks are ended at once, and no other lease than those that were 
 });
 
 story(
-  'the admin of a workspace is offered what an admin may do there, and an editor is not',
+  'the admin of a workspace is offered admin actions there, and an editor is not',
   async ({ server, open }) => {
     const admin = await server.run('token', 'create', '--scope', 'admin');
     const users = {};
@@ -246,7 +246,7 @@ story(
       const page = await open('#/workspaces/design-42');
       await signIn(page, users[user]);
       await reads(page.locator('.lock .state'), 'alice');
-      // The members are shown after what may be done with them.
+      // The members are rendered after their actions.
       await page.getByRole('link', { name: 'erin' }).waitFor();
       return page;
     };
@@ -264,7 +264,7 @@ story(
   { LOCKHOUSE_AUTH_MODE: 'token', LOCKHOUSE_WORKSPACES_MEMBERSHIP: 'enforced' },
 );
 
-story('the charts have names and axes, and what they show survives a reload', async ({ server, open }) => {
+story('the charts have names and axes, and their samples survive a reload', async ({ server, open }) => {
   await server.acquire('alice', 'design-42');
   const page = await open('#/health');
   const chart = page.locator('.chart').filter({ hasText: 'Live locks' });
@@ -276,14 +276,14 @@ story('the charts have names and axes, and what they show survives a reload', as
   assert.match(page.url(), /#\/health\?range=3600000$/);
   await server.acquire('bob', 'plan-1');
   await reads(chart.locator('.value'), '2');
-  // What is read from now on has two locks, and the chart still knows of the time with one.
+  // New samples have two locks, and the chart keeps the samples with one.
   await page.reload();
   await reads(chart.locator('.value'), '2');
   assert.equal(await page.getByLabel('Time range').inputValue(), '3600000');
   assert.match(await name(), /^Live locks, last 1 h: from 1 to 2, now 2$/);
 });
 
-story('a number that is no good sign has words', async ({ open }) => {
+story('an unusual number has a warning', async ({ open }) => {
   const page = await open('#/nothing');
   await page.route('**/metrics', async (route) => {
     const response = await route.fetch();
@@ -293,7 +293,7 @@ story('a number that is no good sign has words', async ({ open }) => {
   await page.getByRole('link', { name: 'Health' }).click();
   await page.getByText('The clock of the server was set while it ran.').waitFor();
   await page.getByText('More changes come than the disk takes.').waitFor();
-  // All others have words, too, that worry nobody.
+  // All other numbers have a description without a warning.
   const facts = await page.locator('.facts > div').allInnerTexts();
   for (const text of facts) assert.equal(text.split('\n').length, 3, text);
   assert.equal(await page.locator('.facts .worry').count(), 1);

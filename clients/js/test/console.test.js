@@ -1,4 +1,4 @@
-// The web console in a real browser, on a real server: what it does.
+// The web console in a real browser with a real server: its functions.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -11,7 +11,7 @@ useBrowser();
 
 const seconds = (text) => text.split(':').reduce((sum, part) => sum * 60 + Number(part), 0);
 
-story('the table of locks follows what happens', async ({ server, open }) => {
+story('the table of locks follows the events', async ({ server, open }) => {
   const page = await open();
   await page.getByText('Nobody has a lock').waitFor();
   assert.match(
@@ -39,14 +39,14 @@ story('the table of locks follows what happens', async ({ server, open }) => {
   await page.getByText('2 locks').waitFor();
   await server.ask('carol', 'POST', '/api/v1/workspaces/design-42/lock/release');
   await row(page, 'design-42').waitFor({ state: 'detached' });
-  // An end by itself.
+  // An expiry.
   await server.acquire('erin', 'short', { ttl_ms: 1500 });
   await row(page, 'short').waitFor();
   await row(page, 'short').waitFor({ state: 'detached' });
 });
 
 story(
-  'what is left is counted by the server, whatever the clock of this machine says',
+  'the remaining time does not depend on the wall clock of this machine',
   async ({ server, open, context }) => {
     await context.addInitScript(() => {
       const real = Date.now;
@@ -60,7 +60,7 @@ story(
   },
 );
 
-story('a heartbeat, which is no event, is seen before the end that it put off', async ({ server, open }) => {
+story('a heartbeat, which is not an event, is noticed before the old end of the lease', async ({ server, open }) => {
   const page = await open();
   await isLive(page);
   const { lock } = await server.acquire('alice', 'design-42', { ttl_ms: 2500 });
@@ -71,7 +71,7 @@ story('a heartbeat, which is no event, is seen before the end that it put off', 
   await page.waitForFunction(() => /^9:|^10:/.test(document.querySelector('.left')?.textContent ?? ''));
 });
 
-story('who waits, asks and watches is shown', async ({ server, open }) => {
+story('users who wait, ask or watch are shown', async ({ server, open }) => {
   await server.acquire('alice', 'design-42');
   for (const user of ['bob', 'carol'])
     await server.ask(user, 'POST', '/api/v1/workspaces/design-42/lock/knock', { name: user.toUpperCase() });
@@ -88,7 +88,7 @@ story('who waits, asks and watches is shown', async ({ server, open }) => {
   await reads(page.locator('.lock .state'), 'dave');
 });
 
-story("a member who is removed takes nobody else's lock away", async ({ server, open }) => {
+story("the removal of a member does not remove another user's lock", async ({ server, open }) => {
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42');
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42/members/bob', { role: 'editor' });
   await server.acquire('alice', 'design-42');
@@ -102,7 +102,7 @@ story("a member who is removed takes nobody else's lock away", async ({ server, 
   assert.ok(await there.evaluate((row) => row.isConnected), 'it is the same row, and was not taken away for a moment');
 });
 
-story('a history that has more than a page is read on', async ({ server, open }) => {
+story('a history of several pages can be read to its end', async ({ server, open }) => {
   for (let number = 0; number < 25; number++) {
     await server.acquire('alice', 'design-42');
     await server.ask('alice', 'DELETE', '/api/v1/workspaces/design-42/lock');
@@ -117,7 +117,7 @@ story('a history that has more than a page is read on', async ({ server, open })
   assert.equal(await page.locator('.timeline li').count(), 51, 'what was read stays');
 });
 
-story('a busy server does not make the page slow, and what it shows last is true', async ({ server, open }) => {
+story('many events do not make the page slow, and its final state is right', async ({ server, open }) => {
   const page = await open();
   await isLive(page);
   const work = async (user) => {
@@ -136,7 +136,7 @@ story('a busy server does not make the page slow, and what it shows last is true
   );
 });
 
-story('names, notes and messages are text', async ({ server, open }) => {
+story('names, notes and messages are not parsed as HTML', async ({ server, open }) => {
   const body = { name: EVIL, note: EVIL, session_id: EVIL, metadata: { [EVIL]: EVIL } };
   await server.acquire(encodeURIComponent(EVIL), EVIL, body);
   await server.ask('bob', 'POST', `/api/v1/workspaces/${encodeURIComponent(EVIL)}/lock/knock`, {
@@ -169,7 +169,7 @@ story('names, notes and messages are text', async ({ server, open }) => {
   }
 });
 
-story('a lock is ended with a reason, which stays in the history', async ({ server, open }) => {
+story('a lock is revoked with a reason, which the history shows', async ({ server, open }) => {
   await server.acquire('alice', 'team/design 42', { name: 'Alice Martin' });
   const page = await open('#/workspaces/team%2Fdesign%2042');
   await page.getByRole('button', { name: 'acting as' }).click();
@@ -185,7 +185,7 @@ story('a lock is ended with a reason, which stays in the history', async ({ serv
   assert.equal(lock, null);
 });
 
-story('only the lease that was seen is ended', async ({ server, open }) => {
+story('only the lease that was shown is revoked', async ({ server, open }) => {
   await server.acquire('alice', 'design-42');
   const page = await open();
   await page.getByRole('button', { name: 'End the lock of design-42' }).click();
@@ -198,7 +198,7 @@ story('only the lease that was seen is ended', async ({ server, open }) => {
   assert.equal(lock?.locked_by_user_id, 'bob');
 });
 
-story("all locks of a user are released, and nobody else's", async ({ server, open }) => {
+story("all locks of one user are released, and no others", async ({ server, open }) => {
   for (const workspace of ['one', 'two', 'three']) await server.acquire('alice', workspace, { name: 'Alice Martin' });
   await server.acquire('bob', 'four');
   const page = await open();
@@ -216,17 +216,17 @@ story("all locks of a user are released, and nobody else's", async ({ server, op
   );
 });
 
-story('a lost connection is shown, and what was missed is there when it is back', async ({ server, open, context }) => {
+story('a lost connection is shown, and missed changes appear after the reconnect', async ({ server, open, context }) => {
   const { lock } = await server.acquire('dave', 'long', { ttl_ms: 60_000 });
   const page = await open();
   await isLive(page);
-  // Something is heard, so that it goes on from there.
+  // An event, so that the stream resumes after it.
   await server.acquire('alice', 'design-42');
   await row(page, 'design-42').waitFor();
   await server.kill();
   await page.getByText('Connection lost').waitFor();
   await context.setOffline(true);
-  await server.again();
+  await server.restart();
   const renewal = { fence: lock.fence, ttl_ms: 600_000 };
   await server.ask('dave', 'POST', '/api/v1/workspaces/long/lock/heartbeat', renewal);
   await server.acquire('bob', 'plan-1');
@@ -235,7 +235,7 @@ story('a lost connection is shown, and what was missed is there when it is back'
   await isLive(page);
   await reads(row(page, 'design-42'), 'bob');
   await row(page, 'plan-1').waitFor();
-  // Of the heartbeat nobody is told.
+  // A heartbeat causes no event.
   await row(page, 'long')
     .locator('.left')
     .filter({ hasText: /^(9|10):/ })
@@ -244,7 +244,7 @@ story('a lost connection is shown, and what was missed is there when it is back'
 });
 
 story(
-  'one signs in with a token, which is kept nowhere, and out',
+  'a user can sign in with a token, which is not stored, and sign out',
   async ({ server, open }) => {
     const token = await server.run('token', 'create', '--scope', 'admin', '--name', 'console');
     const page = await open();
@@ -275,7 +275,7 @@ story(
 );
 
 story(
-  'whoever is signed in learns that their token was revoked',
+  'a revoked token ends the session',
   async ({ server, open }) => {
     const token = await server.run('token', 'create', '--scope', 'admin', '--name', 'console');
     const page = await open();
@@ -289,7 +289,7 @@ story(
 );
 
 story(
-  'what one may not do is not offered',
+  'forbidden actions are not offered',
   async ({ server, open }) => {
     const token = await server.run('token', 'create', '--scope', 'user', '--user', 'bob');
     const alice = await server.run('token', 'create', '--scope', 'user', '--user', 'alice');
@@ -309,7 +309,7 @@ story(
 );
 
 story(
-  'behind a proxy that says who it is, nothing is asked',
+  'behind an authenticating proxy there is no sign-in',
   async ({ server, open, context }) => {
     await context.setExtraHTTPHeaders({ 'Remote-User': 'root' });
     await server.ask('x', 'GET', '/healthz');
@@ -320,7 +320,7 @@ story(
   { LOCKHOUSE_AUTH_MODE: 'proxy', LOCKHOUSE_AUTH_PROXY_ADDRESSES: '127.0.0.1', LOCKHOUSE_AUTH_ADMINS: 'root' },
 );
 
-story('a token is made, shown once, and revoked', async ({ open, context }) => {
+story('a token can be created, is shown once, and can be revoked', async ({ open, context }) => {
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
   const page = await open('#/tokens');
   await page.getByLabel('Scope').selectOption('service');
@@ -338,7 +338,7 @@ story('a token is made, shown once, and revoked', async ({ open, context }) => {
   await page.getByText('There is no token').waitFor();
 });
 
-story('a workspace is named, gets members, and is deleted', async ({ server, open }) => {
+story('a workspace can be named, given members, and deleted', async ({ server, open }) => {
   const page = await open('#/workspaces');
   await page.getByLabel('Id').fill('design-42');
   await page.getByLabel('Name').fill('The design');
@@ -359,7 +359,7 @@ story('a workspace is named, gets members, and is deleted', async ({ server, ope
   await page.getByText('No workspace has been created yet').waitFor();
 });
 
-story('a workspace that is there is not created again, but renamed where it is', async ({ server, open }) => {
+story('an existing workspace is not created again, but can be renamed', async ({ server, open }) => {
   await server.ask('x', 'PUT', '/api/v1/workspaces/design-42', { name: 'The design' });
   const page = await open('#/workspaces');
   await page.getByLabel('Id').fill('design-42');
@@ -383,7 +383,7 @@ story('a workspace that is there is not created again, but renamed where it is',
   assert.equal(await name(), null);
 });
 
-story('of a workspace that nobody created there is nothing to delete and nobody to add', async ({ server, open }) => {
+story('a workspace that was not created cannot be deleted or given members', async ({ server, open }) => {
   const page = await open('#/workspaces/nothing');
   await page.getByText('Nobody has created this workspace.').waitFor();
   const offered = (name) => page.getByRole('button', { name }).count();
@@ -393,14 +393,14 @@ story('of a workspace that nobody created there is nothing to delete and nobody 
   assert.equal(await offered('Delete workspace'), 0);
   await page.getByRole('button', { name: 'Create it' }).click();
   for (const name of ['Delete workspace', 'Rename', 'Add member']) await page.getByRole('button', { name }).waitFor();
-  // A question does not outlive the page that it is about.
+  // A dialog closes when the page changes.
   await page.getByRole('button', { name: 'Delete workspace' }).click();
   await page.evaluate(() => (location.hash = '#/workspaces'));
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   await row(page, 'nothing').waitFor();
 });
 
-story('workspaces are found by what they are called, and stand as people count', async ({ server, open }) => {
+story('workspaces can be searched by name, and are in natural order', async ({ server, open }) => {
   for (const number of [1, 2, 10, 11]) {
     await server.ask('x', 'PUT', `/api/v1/workspaces/plan-${number}`, { name: `Floor ${number}` });
     await server.acquire('alice', `plan-${number}`);
@@ -424,7 +424,7 @@ story('workspaces are found by what they are called, and stand as people count',
   await page.getByText('None fits what you typed.').waitFor();
 });
 
-story('a search reads on, and what is not whole stands as the server has it', async ({ server, open }) => {
+story('a search reads further pages, and an incomplete list has the order of the server', async ({ server, open }) => {
   const all = Array.from({ length: 520 }, (_, number) => number + 1);
   await Promise.all(all.map((number) => server.ask('x', 'PUT', `/api/v1/workspaces/w-${number}`, {})));
   const page = await open('#/workspaces');
@@ -438,7 +438,7 @@ story('a search reads on, and what is not whole stands as the server has it', as
   assert.deepEqual((await shown()).slice(0, 3), ['w-1', 'w-2', 'w-3']);
 });
 
-story('tokens: the newest first, those that expired last, and each can be found', async ({ server, open }) => {
+story('tokens are sorted newest first, expired ones last, and can be searched', async ({ server, open }) => {
   await server.ask('x', 'POST', '/api/v1/tokens', { user_id: 'alice', name: 'was good', ttl_ms: 1 });
   await server.ask('x', 'POST', '/api/v1/tokens', { scope: 'service', name: 'first' });
   await server.ask('x', 'POST', '/api/v1/tokens', { user_id: 'bob', name: 'second', ttl_ms: 600_000 });
@@ -456,7 +456,7 @@ story('tokens: the newest first, those that expired last, and each can be found'
   await page.waitForFunction(() => document.querySelector('tbody td').textContent.startsWith('first'));
 });
 
-/** What a page shows to be typed into a shell, typed into a shell. */
+/** Runs a command that a page shows in a shell. */
 const carryOut = async (page, token) => {
   const { stdout } = await promisify(execFile)('sh', ['-c', `${await page.locator('pre').textContent()} -s`], {
     env: { ...process.env, TOKEN: token },
@@ -465,7 +465,7 @@ const carryOut = async (page, token) => {
 };
 
 story(
-  'who is signed in is offered what they may do, and shown commands that work',
+  'a signed-in user is offered the allowed actions, and commands that work',
   async ({ server, open }) => {
     for (const scope of ['user', 'read', 'service', 'admin']) {
       const whose = scope === 'user' ? ['--user', 'carol'] : [];
@@ -507,7 +507,7 @@ story(
       else await page.getByText('administrators').waitFor();
       assert.equal(await page.getByRole('button', { name: 'Create token' }).count(), serves ? 1 : 0);
       assert.equal(await page.locator('.wrong:not(:empty)').count(), 0);
-      // Nothing was made to find out what they may.
+      // The page created nothing to find out the rights.
       const made = await server.run('token', 'list');
       assert.equal(made.split('\n').filter((line) => /user|read|service|admin/.test(line) && !/SCOPE/i.test(line)).length, 1 + ['user', 'read', 'service', 'admin'].indexOf(scope), made);
       await page.close();
@@ -516,7 +516,7 @@ story(
   { LOCKHOUSE_AUTH_MODE: 'token' },
 );
 
-story('the commands of a page work where everybody is believed', async ({ server, open }) => {
+story('the commands of a page work in the mode that trusts the client', async ({ server, open }) => {
   const page = await open();
   assert.equal((await carryOut(page)).lock.locked_by_user_id, 'alice');
   await server.ask('alice', 'DELETE', '/api/v1/workspaces/design-42/lock');
@@ -526,7 +526,7 @@ story('the commands of a page work where everybody is believed', async ({ server
 });
 
 story(
-  'where a workspace has to be created first, no command is shown that would be refused',
+  'no command is shown that would be refused because the workspace must be created first',
   async ({ open }) => {
     const page = await open();
     await page.getByText('Nobody has a lock').waitFor();
@@ -536,7 +536,7 @@ story(
   { LOCKHOUSE_WORKSPACES_MEMBERSHIP: 'enforced' },
 );
 
-story('the history says when to the second, and who by their name', async ({ server, open }) => {
+story('the history shows seconds and names of users', async ({ server, open }) => {
   await server.acquire('alice', 'design-42', { name: 'Alice Martin' });
   await server.acquire('bob', 'design-42', { name: 'Bob Dupont', force: true });
   const page = await open('#/workspaces/design-42');
@@ -545,7 +545,7 @@ story('the history says when to the second, and who by their name', async ({ ser
   assert.match(await page.locator('.timeline time').first().textContent(), /\d:\d\d:\d\d/);
 });
 
-story('the console and the playground are linked', async ({ open }) => {
+story('the console and the playground link to each other', async ({ open }) => {
   const page = await open();
   await page.getByRole('link', { name: 'Playground' }).click();
   await page.getByRole('heading', { name: 'Two people, one document' }).waitFor();
@@ -554,7 +554,7 @@ story('the console and the playground are linked', async ({ open }) => {
 });
 
 story(
-  'a person is told that the playground is off, and is not led there',
+  'a disabled playground says so, and is not linked',
   async ({ open }) => {
     const page = await open('demo');
     await page.getByRole('heading', { name: 'The playground is off' }).waitFor();
@@ -566,7 +566,7 @@ story(
   { LOCKHOUSE_AUTH_MODE: 'token' },
 );
 
-story('both forms of the metrics are read', async ({ open }) => {
+story('both formats of the metrics are parsed', async ({ open }) => {
   const page = await open();
   const read = (text) =>
     page.evaluate(async (text) => {
@@ -581,7 +581,7 @@ story('both forms of the metrics are read', async ({ open }) => {
   for (const text of [prometheus, open_]) assert.deepEqual(await read(text), [5, '1.2', 2]);
 });
 
-story('more locks than a page has can be read on and found', async ({ server, open }) => {
+story('locks beyond the first page can be listed and searched', async ({ server, open }) => {
   const names = Array.from({ length: 250 }, (_, number) => `w-${String(number).padStart(3, '0')}`);
   await Promise.all(names.map((name) => server.acquire('alice', name)));
   await server.acquire('zed', 'zzz');
@@ -600,7 +600,7 @@ story('more locks than a page has can be read on and found', async ({ server, op
   assert.equal(await page.locator('tbody tr').count(), 10);
 });
 
-story('the health of the server is drawn', async ({ server, open }) => {
+story('the health page has charts', async ({ server, open }) => {
   const page = await open('#/health');
   await page.getByRole('heading', { name: 'Requests per second' }).waitFor();
   for (let number = 0; number < 20; number++) await server.acquire('alice', `w-${number}`);
@@ -622,7 +622,7 @@ story('the health of the server is drawn', async ({ server, open }) => {
   assert.match(await page.getByRole('img', { name: /^Live locks, last 5 min: / }).getAttribute('aria-label'), /now 20$/);
 });
 
-story('everything is done by keyboard alone', async ({ server, open }) => {
+story('the console works by keyboard', async ({ server, open }) => {
   await server.acquire('alice', 'design-42');
   const page = await open();
   await row(page, 'design-42').waitFor();
@@ -651,7 +651,7 @@ story('everything is done by keyboard alone', async ({ server, open }) => {
   await page.keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'End…', 'the focus is back');
-  // A table that is read again leaves the focus where it is.
+  // A reload of the table keeps the focus.
   await server.acquire('bob', 'aaa');
   await row(page, 'aaa').waitFor();
   assert.equal(
@@ -669,7 +669,7 @@ story('everything is done by keyboard alone', async ({ server, open }) => {
   );
 });
 
-story('eight tabs of the console load, because those that nobody sees have no stream', async ({ server, open, context }) => {
+story('eight tabs of the console load, because hidden tabs have no stream', async ({ server, open, context }) => {
   await context.addInitScript(() => {
     let isHidden = false;
     Object.defineProperty(document, 'hidden', { get: () => isHidden });
@@ -685,7 +685,7 @@ story('eight tabs of the console load, because those that nobody sees have no st
     await page.evaluate(() => see(false));
     pages.push(page);
   }
-  // What happened meanwhile is there when it is seen again.
+  // Changes appear when the tab is shown again.
   await server.acquire('alice', 'design-42');
   const [first] = pages;
   await first.evaluate(() => see(true));

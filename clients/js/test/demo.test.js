@@ -3,7 +3,7 @@ import { LOOKS, accessible, stories } from './pages.js';
 
 const story = stories();
 
-/** Opens the playground: the page, and the two people in it.
+/** Opens the playground, with its two people.
  * @param {import('playwright-core').BrowserContext} context @param {import('./server.js').Server} server */
 async function open(context, server, search = '') {
   const page = await context.newPage();
@@ -25,7 +25,7 @@ const someone = (root) => ({
 const logs = (page, text) => page.locator('#log li', { hasText: text }).first().waitFor();
 const outcome = (page, text) => page.locator('#outcome', { hasText: text }).waitFor();
 
-story('come second: wait, ask, be refused, take over, and a save that comes too late is refused', async ({ server, person }) => {
+story('the second person can wait, ask, be declined and take over, and a late save is refused', async ({ server, person }) => {
   const { page, alice, bob } = await open(await person(), server);
   await page.locator('#log[data-follows]').waitFor();
   await alice.press('Edit');
@@ -65,12 +65,12 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
   await outcome(page, /^Refused what Alice saved: fence .+ is older than .+\.$/);
   assert.equal(await page.locator('#saved').textContent(), 'One line by Alice.');
 
-  // She has what she wrote, and asks for it; he hands it over.
+  // Her text stays. She asks, and he hands the lock over.
   assert.equal(await alice.text.inputValue(), 'Two lines by Alice.');
   await alice.press('Ask…');
   await alice.press('Ask');
   await bob.press('Save and hand over');
-  // Nobody has saved since: she goes on with it, and is told so.
+  // The saved text has not changed, so her text is restored, with a notice.
   await alice.is('Editing, not saved');
   await alice.title(/^Your text from .* is back$/);
   await alice.press('Save');
@@ -80,7 +80,7 @@ story('come second: wait, ask, be refused, take over, and a save that comes too 
   await logs(page, 'Alice has released it');
 });
 
-story('what somebody saved meanwhile is not written over by what was typed before, unasked', async ({ server, person }) => {
+story('unsaved text does not overwrite a newer save without a choice', async ({ server, person }) => {
   const { page, alice, bob } = await open(await person(), server);
   await alice.press('Edit');
   await alice.is('Editing');
@@ -98,7 +98,7 @@ story('what somebody saved meanwhile is not written over by what was typed befor
   assert.equal(await alice.text.inputValue(), 'Saved by Bob.');
   await alice.press('Save');
   assert.equal(await page.locator('#saved').textContent(), 'Saved by Bob.');
-  // She sees both, and by whom.
+  // She sees both texts, and who saved.
   await alice.title(/^Your text from .* was not saved$/);
   await alice.says(/^Bob Dupont has edited since/);
   assert.equal(await alice.root.locator('lockhouse-dialog section pre').textContent(), 'Typed by Alice.');
@@ -108,7 +108,7 @@ story('what somebody saved meanwhile is not written over by what was typed befor
   assert.equal(await page.locator('#saved').textContent(), 'Saved by Bob.');
 });
 
-story('crash: whoever waits gets it when the lease has run out', async ({ server, person }) => {
+story('after a crash the waiting person is granted the lock when the lease expires', async ({ server, person }) => {
   const { page, alice, bob } = await open(await person(), server);
   await alice.press('Edit');
   await alice.is('Editing');
@@ -130,7 +130,7 @@ story('crash: whoever waits gets it when the lease has run out', async ({ server
   await alice.is('Editing');
 });
 
-story('after a crash she may come back from another tab while her lease runs on', async ({ server, person }) => {
+story('after a crash the person can return in another tab during the lease', async ({ server, person }) => {
   const { alice } = await open(await person(), server);
   await alice.press('Edit');
   await alice.is('Editing');
@@ -142,7 +142,7 @@ story('after a crash she may come back from another tab while her lease runs on'
   await alice.is('Editing');
 });
 
-story('the length of the leases can be chosen', async ({ server, person }) => {
+story('the duration of the leases can be chosen', async ({ server, person }) => {
   const { page, alice } = await open(await person(), server);
   await alice.press('Edit');
   await alice.is('Editing');
@@ -153,7 +153,7 @@ story('the length of the leases can be chosen', async ({ server, person }) => {
   await alice.says(/^The lease has (30|2\d) s$/);
 });
 
-story('strangers do not meet, and friends do', async ({ server, person }) => {
+story('each visit has its own workspace, and a shared address the same one', async ({ server, person }) => {
   const one = await open(await person(), server);
   const two = await open(await person(), server);
   await one.page.locator('#log[data-follows]').waitFor();
@@ -169,7 +169,7 @@ story('strangers do not meet, and friends do', async ({ server, person }) => {
   await there.bob.title('Alice Martin is editing');
 });
 
-story('where nobody is believed it asks for tokens', async ({ server, person }) => {
+story('in token mode the playground asks for tokens', async ({ server, person }) => {
   const token = async (user, name) => (await server.run('token', 'create', '--user', user, '--name', name, '--scope', 'user')).split('\n').at(-1);
   const [carla, dan] = [await token('carla', 'Carla Rossi'), await token('dan', 'Dan Ek')];
   const { page, alice, bob } = await open(await person(), server);
@@ -189,12 +189,12 @@ story('where nobody is believed it asks for tokens', async ({ server, person }) 
   await bob.title('Carla Rossi is editing');
 }, { LOCKHOUSE_AUTH_MODE: 'token', LOCKHOUSE_SERVER_DEMO: 'on' });
 
-story('the keyboard is enough', async ({ server, person }) => {
+story('the playground works by keyboard', async ({ server, person }) => {
   const { page, alice, bob } = await open(await person(), server);
   await alice.root.getByRole('button', { name: 'Edit' }).focus();
   await page.keyboard.press('Enter');
   await alice.is('Editing');
-  // One can write at once.
+  // The editor has the focus.
   await page.waitForFunction(() => document.activeElement.matches('.person.left textarea'));
   await page.keyboard.press('Control+End');
   await page.keyboard.type('By hand.');
@@ -208,7 +208,7 @@ story('the keyboard is enough', async ({ server, person }) => {
   await page.keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'hidden' });
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Edit');
-  // What is told to one does not take the focus from the other.
+  // A notice for one person does not take the focus from the other.
   await page.keyboard.press('Enter');
   await bob.press('Take over…');
   await bob.press('Take over');
@@ -216,7 +216,7 @@ story('the keyboard is enough', async ({ server, person }) => {
   await page.waitForFunction(() => document.activeElement.matches('.person.right textarea'));
 });
 
-story('what one can try is seen without scrolling', async ({ server, person }) => {
+story('the controls are visible without scrolling', async ({ server, person }) => {
   const { page, alice } = await open(await person({ viewport: { width: 1440, height: 900 } }), server);
   await alice.is('Reading');
   const { y, height } = await page.locator('#ideas').boundingBox();
@@ -225,7 +225,7 @@ story('what one can try is seen without scrolling', async ({ server, person }) =
 
 for (const look of LOOKS) {
   const where = `${look.viewport.width} px, ${look.colorScheme}`;
-  story(`nobody is kept out of the playground: ${where}`, async ({ server, person }) => {
+  story(`the playground is accessible: ${where}`, async ({ server, person }) => {
     const { page, alice, bob } = await open(await person({ ...look, bypassCSP: true }), server);
     await alice.is('Reading');
     await accessible(page, 'free');

@@ -5,7 +5,7 @@ import { until } from './server.js';
 const story = stories();
 const WORKSPACE = 'design-42';
 
-/** Opens an app: a text, a button that begins to edit, and the dialog. With the headers that the server's own pages have.
+/** Opens an app: a text, a button that begins to edit, and the dialog. It has the headers of the server's own pages.
  * @param {import('playwright-core').BrowserContext} context @param {import('./server.js').Server} server */
 async function app(context, server, userId, userName = userId, options = {}, connected = true) {
   const { headers } = await fetch(server.url + '/');
@@ -36,7 +36,7 @@ const says = (page, text) => page.getByText(text).filter({ visible: true }).firs
 const closed = (page) => page.getByRole('dialog').waitFor({ state: 'hidden' });
 const noticed = (page) => page.locator('lockhouse-dialog section');
 
-/** Alice edits, and Bob has been told so. */
+/** Alice edits, and Bob sees the dialog. */
 async function two({ server, person }) {
   const alice = await app(await person(), server, 'alice', 'Alice Martin');
   const bob = await app(await person(), server, 'bob', 'Bob');
@@ -48,11 +48,11 @@ async function two({ server, person }) {
   return { alice, bob };
 }
 
-story('whoever edits sees no dialog, and whoever comes second is told who does', async (there) => {
+story('the holder sees no dialog, and the second user sees the holder\'s name', async (there) => {
   const { alice, bob } = await two(there);
   assert.equal(await alice.getByRole('dialog').count(), 0);
   await says(bob, 'Alice Martin was active just now');
-  // Time goes on, and nobody hears it each second.
+  // The running time is not announced by screen readers.
   await says(bob, /^Alice Martin was active \d+\ss ago$/);
   assert.equal(await bob.evaluate(() => {
     const ticking = dialog.shadowRoot.querySelector('.ticking');
@@ -63,7 +63,7 @@ story('whoever edits sees no dialog, and whoever comes second is told who does',
   assert.deepEqual(await bob.evaluate(() => heard), ['open', 'close', 'readonly']);
 });
 
-story('how long somebody is inactive is by the server\'s clock and this page\'s, whatever time it is here', async ({ server, person }) => {
+story('the time of inactivity does not depend on the wall clock of this machine', async ({ server, person }) => {
   await server.acquire('alice', WORKSPACE);
   const context = await person();
   await context.addInitScript(() => (Date.now = () => 0));
@@ -72,7 +72,7 @@ story('how long somebody is inactive is by the server\'s clock and this page\'s,
   await says(bob, /^alice was active (just now|\d\ss ago)$/);
 });
 
-story('whoever waits gets it, and can stop waiting', async (there) => {
+story('a waiting user is granted the lock, and can stop waiting', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Wait');
   await title(bob, 'You’re in the queue');
@@ -86,7 +86,7 @@ story('whoever waits gets it, and can stop waiting', async (there) => {
   await closed(bob);
 });
 
-story('whoever waits can read meanwhile', async (there) => {
+story('a waiting user can read meanwhile', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Wait');
   await press(bob, 'Read meanwhile');
@@ -99,7 +99,7 @@ story('whoever waits can read meanwhile', async (there) => {
   assert.equal(await bob.evaluate(() => dialog.open), false);
 });
 
-story('one asks, the other hands it over', async (there) => {
+story('the holder hands the lock over to the user who asks', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await bob.keyboard.type('Two minutes?');
@@ -121,13 +121,13 @@ story('one asks, the other hands it over', async (there) => {
 
 const AGAIN = /^You can ask Alice Martin again in (\d+\ss|1\smin)$/;
 
-story('who is declined knows at once when they can ask again', async (there) => {
+story('a declined user sees at once when they can ask again', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
   await press(alice, 'Not now');
   await says(bob, 'Alice Martin keeps it for now.');
-  // The place in line stays.
+  // The place in the queue stays.
   await title(bob, 'You’re in the queue');
   await says(bob, 'You are number 1 of 1.');
   await noticed(alice).waitFor({ state: 'hidden' });
@@ -136,7 +136,7 @@ story('who is declined knows at once when they can ask again', async (there) => 
   await again.waitFor();
   assert.ok(await again.isDisabled());
   assert.equal(await bob.evaluate(() => lock.state), 'waiting');
-  // Who waits no longer cannot ask sooner.
+  // Stopping the wait does not allow an earlier request.
   await press(bob, 'Stop waiting');
   await title(bob, 'Alice Martin is editing');
   assert.ok(await again.isDisabled());
@@ -145,7 +145,7 @@ story('who is declined knows at once when they can ask again', async (there) => 
   await until(bob, 'held');
 });
 
-story('who may ask again does so, and another refusal says how long it is', async (there) => {
+story('a user can ask again, and another refusal shows the time until the next request', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
@@ -158,7 +158,7 @@ story('who may ask again does so, and another refusal says how long it is', asyn
   await bob.getByRole('button', { name: AGAIN }).waitFor();
 }, { LOCKHOUSE_LOCKS_KNOCK_AGAIN_AFTER: '3s' });
 
-story('who asked in another tab and is refused is told how long it is', async (there) => {
+story('a refusal because of a request in another tab shows the time until the next request', async (there) => {
   const { alice, bob } = await two(there);
   await there.server.ask('bob', 'POST', `/api/v1/workspaces/${WORKSPACE}/lock/knock`, {});
   await press(alice, 'Not now');
@@ -168,7 +168,7 @@ story('who asked in another tab and is refused is told how long it is', async (t
   await bob.getByRole('button', { name: AGAIN }).waitFor();
 });
 
-story('whoever does not answer loses it to the one who asked', async (there) => {
+story('a holder who does not answer loses the lock to the user who asked', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
@@ -177,7 +177,7 @@ story('whoever does not answer loses it to the one who asked', async (there) => 
   await says(alice, /^You did not answer for 1\ss: it passed to Bob, who had asked for it, at \d\d:\d\d\.$/);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '1s' });
 
-story('it does not pass on from somebody who is typing', async (there) => {
+story('there is no automatic grant while the holder types', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
@@ -193,7 +193,7 @@ story('it does not pass on from somebody who is typing', async (there) => {
   await says(alice, /^You did not answer for \d+\ss: it passed to Bob/);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '2s' });
 
-story('the title of the tab tells who asks; a notification and a sound only if the page wants them', async (there) => {
+story('a request changes the title of the tab; notification and sound need the attributes', async (there) => {
   const { alice, bob } = await two(there);
   await alice.evaluate(() => {
     window.shown = [];
@@ -233,7 +233,7 @@ story('the title of the tab tells who asks; a notification and a sound only if t
   assert.equal(await alice.title(), 'Another');
 });
 
-story('a takeover is asked twice, and the one who lost it is told', async (there) => {
+story('a takeover needs a confirmation, and the former holder is told', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Take over…');
   await title(bob, 'Take over from Alice Martin?');
@@ -255,7 +255,7 @@ story('a takeover is asked twice, and the one who lost it is told', async (there
   await closed(alice);
 });
 
-story('a takeover is of the one who was shown, and of nobody else', async ({ server, person }) => {
+story('a takeover applies only to the holder that was shown', async ({ server, person }) => {
   await server.acquire('alice', WORKSPACE);
   const bob = await app(await person(), server, 'bob');
   await press(bob, 'Edit the drawing');
@@ -266,7 +266,7 @@ story('a takeover is of the one who was shown, and of nobody else', async ({ ser
   assert.equal(await bob.getByRole('button', { name: 'Take over', exact: true }).count(), 0);
 });
 
-story('where nobody may take over that is said', async ({ server, person }) => {
+story('a forbidden takeover is explained', async ({ server, person }) => {
   await server.acquire('alice', WORKSPACE);
   const bob = await app(await person(), server, 'bob');
   await press(bob, 'Edit the drawing');
@@ -275,7 +275,7 @@ story('where nobody may take over that is said', async ({ server, person }) => {
   assert.equal(await bob.evaluate(() => lock.state), 'held-by-other');
 }, { LOCKHOUSE_LOCKS_TAKEOVER: 'nobody' });
 
-story('it is free again while the dialog is open', async (there) => {
+story('the dialog shows that the lock has become free', async (there) => {
   const { alice, bob } = await two(there);
   await alice.evaluate(() => lock.release());
   await title(bob, 'It is free again');
@@ -310,7 +310,7 @@ for (const [reason, text, end] of [
   });
 }
 
-story('cut off: first nothing is sure, then somebody else has it', async ({ server, person }) => {
+story('after a network failure: first reclaiming, then another holder', async ({ server, person }) => {
   const context = await person();
   const alice = await app(context, server, 'alice', 'alice', { ttlMs: 2_000 });
   await press(alice, 'Edit the drawing');
@@ -324,7 +324,7 @@ story('cut off: first nothing is sure, then somebody else has it', async ({ serv
   await says(alice, 'Somebody else has had it since, so look at what has changed before you save.');
 });
 
-story('cut off, and back before anybody came', async ({ server, person }) => {
+story('after a network failure without another holder, the lease is reclaimed', async ({ server, person }) => {
   const context = await person();
   const alice = await app(context, server, 'alice', 'alice', { ttlMs: 2_000 });
   await press(alice, 'Edit the drawing');
@@ -336,17 +336,17 @@ story('cut off, and back before anybody came', async ({ server, person }) => {
   await closed(alice);
 });
 
-story('the holder is told that the connection is lost, until it is back', async ({ server, person }) => {
+story('the holder sees a notice while the connection is lost', async ({ server, person }) => {
   const alice = await app(await person(), server, 'alice');
   await press(alice, 'Edit the drawing');
   await until(alice, 'held');
   await server.kill();
   await noticed(alice).getByRole('heading', { name: 'Connection lost' }).waitFor();
-  await server.again();
+  await server.restart();
   await noticed(alice).waitFor({ state: 'hidden', timeout: 30_000 });
 });
 
-story('the server is not reached', async ({ server, person }) => {
+story('an unreachable server is shown', async ({ server, person }) => {
   const context = await person();
   const bob = await app(context, server, 'bob');
   await bob.evaluate(async () => {
@@ -361,7 +361,7 @@ story('the server is not reached', async ({ server, person }) => {
   await bob.locator('lockhouse-dialog dialog .said.bad').waitFor();
 });
 
-story('where it is not given back, nobody is told that it is tried', async ({ server, person }) => {
+story('a refused reclaim ends the message about reclaiming', async ({ server, person }) => {
   const context = await person();
   const alice = await app(context, server, 'alice', 'alice', { ttlMs: 1_000 });
   await press(alice, 'Edit the drawing');
@@ -370,13 +370,13 @@ story('where it is not given back, nobody is told that it is tried', async ({ se
   const refuse = (route) => (route.request().method() === 'POST' ? route.fulfill({ status: 403, contentType: 'application/problem+json', body }) : route.abort());
   await context.route('**/api/**', refuse);
   await until(alice, 'lost');
-  // The events have said so, or the time is up; what is asked for then is refused.
+  // By an event or by the time; the requests after that are refused.
   await context.unroute('**/api/**');
   await context.route('**/lock', (route) => (route.request().method() === 'POST' ? refuse(route) : route.continue()));
   await says(alice, 'You were away for too long.');
 });
 
-story('whoever is not signed in any more is told so', async ({ server, person }) => {
+story('an expired sign-in is shown', async ({ server, person }) => {
   const context = await person();
   const body = JSON.stringify({ type: 'urn:lockhouse:problem:unauthenticated', code: 'unauthenticated', status: 401, detail: 'Send a valid JWT in the header Authorization.' });
   await context.route('**/away/**', (route) => route.fulfill({ status: 401, contentType: 'application/problem+json', body }));
@@ -390,7 +390,7 @@ story('whoever is not signed in any more is told so', async ({ server, person })
   await bob.locator('lockhouse-dialog .said.bad', { hasText: 'You are not signed in any more. Sign in again to edit.' }).waitFor();
 });
 
-story('another tab of the same person', async ({ server, person }) => {
+story('a lock in another tab of the same person can be moved here', async ({ server, person }) => {
   const context = await person();
   const one = await app(context, server, 'alice');
   const two = await app(context, server, 'alice', 'alice', {}, false);
@@ -405,10 +405,10 @@ story('another tab of the same person', async ({ server, person }) => {
   await title(one, 'You are editing this in another tab');
 });
 
-story('the keyboard is enough, and the focus comes back', async (there) => {
+story('the dialog works by keyboard, and gives the focus back', async (there) => {
   const { bob } = await two(there);
   const focused = () => bob.evaluate(() => (document.activeElement.shadowRoot?.activeElement ?? document.activeElement).textContent);
-  // Not on a button: whoever is typing would press it.
+  // Not on a button, which a person who is typing would press.
   assert.equal(await focused(), 'Alice Martin is editing');
   const seen = [];
   for (let times = 0; times < 4; times++) {
@@ -441,7 +441,7 @@ story('the keyboard is enough, and the focus comes back', async (there) => {
   await closed(bob);
 });
 
-story('Escape, twice, and closed by the browser itself', async (there) => {
+story('Escape goes one step back, then closes; so does the browser', async (there) => {
   const { bob } = await two(there);
   await bob.evaluate(() => dialog.shadowRoot.querySelector('dialog').close());
   await bob.waitForFunction(() => heard.includes('readonly'));
@@ -450,7 +450,7 @@ story('Escape, twice, and closed by the browser itself', async (there) => {
   await title(bob, 'Alice Martin is editing');
 });
 
-story('what went wrong before is not said of what comes after', async (there) => {
+story('an earlier error is not shown with a later state', async (there) => {
   const { alice, bob } = await two(there);
   await press(bob, 'Ask…');
   await press(bob, 'Ask');
@@ -463,7 +463,7 @@ story('what went wrong before is not said of what comes after', async (there) =>
   assert.equal(await alice.getByText('Not saved: no space.').filter({ visible: true }).count(), 0);
 });
 
-story('closed and shown again at once, it stays open', async (there) => {
+story('a dialog that is closed and shown at once stays open', async (there) => {
   const { bob } = await two(there);
   await bob.evaluate(() => {
     heard.length = 0;
@@ -475,7 +475,7 @@ story('closed and shown again at once, it stays open', async (there) => {
   assert.deepEqual(await bob.evaluate(() => [heard, dialog.open]), [['close', 'open'], true]);
 });
 
-story('names are isolated from the sentence, an empty one is never shown, and the holder sees that somebody waits', async ({ server, person }) => {
+story('names are isolated in sentences, an empty name is replaced by the id, and the holder sees the queue', async ({ server, person }) => {
   const name = 'אליס (1)';
   const alice = await app(await person(), server, 'alice', name, { ttlMs: 1_500 });
   const bob = await app(await person(), server, 'bob', ' ');
@@ -488,12 +488,12 @@ story('names are isolated from the sentence, an empty one is never shown, and th
   await title(alice, 'Somebody is waiting to edit');
   await press(alice, 'OK');
   await noticed(alice).waitFor({ state: 'hidden' });
-  // It ends when bob has it, or nobody waits any more.
+  // It ends when bob holds the lock, or when the queue is empty.
   await bob.evaluate(() => { lock.ask().catch(() => {}); });
   await noticed(alice).getByRole('heading', { name: 'bob would like to edit' }).waitFor();
 });
 
-story('another browser is not another tab', async ({ server, person }) => {
+story('a lock in another browser of the same person is not called another tab', async ({ server, person }) => {
   const one = await app(await person(), server, 'alice');
   const two = await app(await person(), server, 'alice');
   await press(one, 'Edit the drawing');
@@ -505,7 +505,7 @@ story('another browser is not another tab', async ({ server, person }) => {
   await until(two, 'held');
 });
 
-story('it speaks German, French and Spanish, and inherits no looks of the text around it', async (there) => {
+story('the dialog has German, French and Spanish texts, and inherits no text style', async (there) => {
   const { bob } = await two(there);
   const say = async (lang, heading, button) => {
     await bob.evaluate((lang) => dialog.setAttribute('lang', lang), lang);
@@ -515,7 +515,7 @@ story('it speaks German, French and Spanish, and inherits no looks of the text a
   await say('de-AT', 'Alice Martin bearbeitet dies gerade', 'Nur lesen');
   await say('fr', 'Alice Martin modifie ce document', 'Lecture seule');
   await say('es-MX', 'Alice Martin está editando', 'Solo lectura');
-  // All that is said in English is said in each.
+  // Each language has all texts.
   assert.deepEqual(await bob.evaluate(async () => {
     const { TEXTS } = await import('/client/dialog.js');
     const names = (texts) => [...Object.keys(texts), ...Object.keys(texts.reasons)].sort().join();
@@ -531,7 +531,7 @@ story('it speaks German, French and Spanish, and inherits no looks of the text a
   assert.deepEqual(looks, ['start', 'normal', 'none', 'dark']);
 });
 
-story('its texts can be replaced, all or some', async (there) => {
+story('all or some texts can be replaced', async (there) => {
   const { bob } = await two(there);
   await bob.evaluate(() => {
     dialog.texts = {
@@ -544,11 +544,11 @@ story('its texts can be replaced, all or some', async (there) => {
   await bob.getByRole('button', { name: 'Warten' }).waitFor();
   await bob.getByRole('button', { name: 'Read only' }).waitFor();
   assert.equal(await bob.evaluate(() => dialog.texts.reasons.taken_over('Bob', '14:03')), 'Bob took over at 14:03.');
-  // The exported ones stay as they are.
+  // The exported texts are not changed.
   assert.equal(await bob.evaluate(async () => (await import('/client/dialog.js')).TEXTS.wait), 'Wait');
 });
 
-story('what people write is text', async ({ server, person }) => {
+story('text from users is not parsed as HTML', async ({ server, person }) => {
   const name = '<img src=x onerror=alert(1)>';
   const alice = await app(await person(), server, 'alice', name, { note: '<b onclick=alert(2)>note</b>' });
   const bob = await app(await person(), server, 'bob', '<svg onload=alert(3)>');
@@ -567,7 +567,7 @@ story('what people write is text', async ({ server, person }) => {
   }
 });
 
-story('it can be taken out of the page, put back, and given another lock', async (there) => {
+story('the element can be removed, inserted again, and given another lock', async (there) => {
   const { alice, bob } = await two(there);
   await bob.evaluate(() => dialog.remove());
   assert.equal(await bob.evaluate(() => dialog.open), false);
@@ -617,7 +617,7 @@ for (const look of LOOKS) {
   });
 }
 
-story('whoever waits without a place in line is told so', async ({ server, person }) => {
+story('a tab that waits without a place in the queue says so', async ({ server, person }) => {
   for (const id of ['one', 'two', 'design-42']) await server.acquire('bob', id);
   const alice = await app(await person(), server, 'alice');
   await alice.evaluate(async () => {

@@ -4,10 +4,10 @@ import { until } from './server.js';
 
 const story = stories();
 
-/** What the app's database has. */
+/** The content of the app's database. */
 const START = 'The workshop is on Thursday.';
 
-/** An app that keeps drafts. `stored` is its database, and `hook` what it does before the lock goes.
+/** An app with drafts. `stored`: its database. `hook`: its `beforeRelease`.
  * @param {import('playwright-core').BrowserContext} context @param {import('./server.js').Server} server */
 async function app(context, server, userId, stored = START, hook = 'none') {
   await context.route('**/app', (route) => route.fulfill({ contentType: 'text/html', body: `<!doctype html><title>An app</title>
@@ -54,13 +54,13 @@ const knock = (server) => server.ask('bob', 'POST', '/api/v1/workspaces/design-4
 const kept = (page) => page.evaluate(() => Object.keys(localStorage).filter((key) => key.startsWith('lockhouse draft ')));
 const isWritten = (page) => page.waitForFunction(() => Object.keys(localStorage).some((key) => key.startsWith('lockhouse draft ')));
 
-/** Bob saves, and is done. */
+/** Bob saves and releases. */
 async function bobEdits(page, server) {
   await page.evaluate(() => (window.stored = 'What Bob saved.'));
   await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/release', {});
 }
 
-/** She edits again: she sees what Bob saved, and what she had typed is offered. */
+/** Alice edits again: she sees Bob's text, and her draft is offered. */
 async function isOffered(page) {
   assert.equal(await text(page), 'What Bob saved.');
   await title(page, /^Your text from \d\d:\d\d was not saved$/);
@@ -73,7 +73,7 @@ async function isOffered(page) {
   assert.deepEqual(await kept(page), []);
 }
 
-story('she types, looks at another tab, and the grant falls due: her text is offered when she edits again', async ({ server, person }) => {
+story('after an automatic grant, the unsaved text is offered at the next edit', async ({ server, person }) => {
   const context = await person();
   const alice = await app(context, server, 'alice');
   await edits(alice);
@@ -91,7 +91,7 @@ story('she types, looks at another tab, and the grant falls due: her text is off
   await isOffered(alice);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '1s', LOCKHOUSE_LOCKS_KNOCK_GRANT_AT_LATEST: '3s' });
 
-story('she hands it over with unsaved text: it is offered when she edits again', async ({ server, person }) => {
+story('after a handover, the unsaved text is offered at the next edit', async ({ server, person }) => {
   const alice = await app(await person(), server, 'alice');
   await edits(alice);
   await alice.fill('textarea', 'Typed by Alice.');
@@ -104,14 +104,14 @@ story('she hands it over with unsaved text: it is offered when she edits again',
   await isOffered(alice);
 });
 
-story('nobody has saved since: she goes on with what she typed, and is told so; she may also drop it', async ({ server, person }) => {
+story('without a save in between, the unsaved text is restored and can be discarded', async ({ server, person }) => {
   const context = await person();
   const alice = await app(context, server, 'alice');
   await edits(alice);
   await alice.fill('textarea', 'Typed by Alice.');
   await isWritten(alice);
   await alice.close();
-  // In a new tab: it is another session.
+  // A new tab has a new session.
   const again = await app(context, server, 'alice');
   await edits(again);
   assert.equal(await text(again), 'Typed by Alice.');
@@ -125,11 +125,11 @@ story('nobody has saved since: she goes on with what she typed, and is told so; 
   assert.deepEqual(await kept(again), []);
 });
 
-story('drafts are of one user and one workspace, few, small, not old, and gone after logout', async ({ server, person }) => {
+story('drafts belong to one user and workspace, have limits of number, size and age, and are deleted at logout', async ({ server, person }) => {
   const context = await person();
   const alice = await app(context, server, 'alice');
   await edits(alice);
-  // Too old, of somebody else, of another workspace, unreadable.
+  // Too old, of another user, of another workspace, unreadable.
   await alice.evaluate(() => {
     const put = (id, kept) => localStorage.setItem('lockhouse draft ' + JSON.stringify(id), typeof kept === 'string' ? kept : JSON.stringify(kept));
     const now = Date.now();
@@ -156,7 +156,7 @@ story('drafts are of one user and one workspace, few, small, not old, and gone a
   await alice.evaluate(() => Draft.forgetUser('alice'));
   assert.deepEqual(await kept(alice), []);
   assert.equal(await alice.evaluate(() => (draft.begin('x'), draft.found)), null);
-  // Too large: this page has it, the device has not.
+  // Too large: kept in memory, not in the storage.
   await alice.evaluate(() => draft.keep('ä'.repeat(140 * 1024)));
   await alice.waitForFunction(() => !draft.isKept);
   assert.deepEqual(await kept(alice), []);
@@ -185,7 +185,7 @@ for (const [how, breaks] of [
   });
 }
 
-story('before it is handed over, released or granted, the app saves', async ({ server, person }) => {
+story('the app can save before a handover, a release and an automatic grant', async ({ server, person }) => {
   const alice = await app(await person(), server, 'alice', START, 'saves');
   await edits(alice);
   await alice.fill('textarea', 'One.');
@@ -203,11 +203,11 @@ story('before it is handed over, released or granted, the app saves', async ({ s
   await alice.fill('textarea', 'Three.');
   await knock(server);
   await until(alice, 'lost', 20_000);
-  // Once for a time that it falls due, while she could still save.
+  // Called once, before the time of the grant.
   assert.deepEqual(await alice.evaluate(() => [stored, hooks.slice(0, 3)]), ['Three.', ['handover', 'release', 'grant']]);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '6s' });
 
-story('if the app cannot save, the lock stays', async ({ server, person }) => {
+story('the lock stays if beforeRelease fails', async ({ server, person }) => {
   const alice = await app(await person(), server, 'alice', START, 'fails');
   await edits(alice);
   await knock(server);
@@ -219,7 +219,7 @@ story('if the app cannot save, the lock stays', async ({ server, person }) => {
   assert.equal((await server.ask('bob', 'GET', '/api/v1/workspaces/design-42/lock')).locked, false);
 }, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: 'never' });
 
-story('the lock does not wait for the app for longer than 5 s', async ({ server, person }) => {
+story('beforeRelease delays the release by 5 s at most', async ({ server, person }) => {
   const alice = await app(await person(), server, 'alice', START, 'hangs');
   await edits(alice);
   const took = await alice.evaluate(async () => {

@@ -1,21 +1,21 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
-import { Server, Wire, begin, browser, eventually, tab, until } from './server.js';
+import { Server, SilentProxy, begin, browser, eventually, tab, until } from './server.js';
 
 /** @type {import('playwright-core').Browser} */
 let chromium;
 before(async () => (chromium = await browser()));
 after(() => chromium.close());
 
-/** @param {string} name @param {(there: { server: Server, person: () => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} story
+/** @param {string} name @param {(context: { server: Server, person: () => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} story
  * @param {Record<string, string>} [settings] */
 function story(name, tell, settings) {
   test(name, { timeout: 60_000 }, async () => {
     const server = await Server.start(settings);
     const people = [];
     try {
-      // Each in a browser of their own.
+      // Each person has a separate browser.
       await tell({ server, person: async () => (people.push(await chromium.newContext()), people.at(-1)) });
     } finally {
       await Promise.all(people.map((person) => person.close()));
@@ -25,10 +25,10 @@ function story(name, tell, settings) {
 }
 
 const acquire = (page) => page.evaluate(() => lock.acquire());
-const held = (page) => page.evaluate(() => told.filter(([type]) => type === 'held').map(([, detail]) => detail));
-const states = (page) => page.evaluate(() => told.filter(([type]) => type === 'state').map(([, state]) => state));
+const held = (page) => page.evaluate(() => recorded.filter(([type]) => type === 'held').map(([, detail]) => detail));
+const states = (page) => page.evaluate(() => recorded.filter(([type]) => type === 'state').map(([, state]) => state));
 
-story('one edits, another one sees who, and gets it when it is released', async ({ server, person }) => {
+story('a second person sees the holder, and is granted the lock on release', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const bob = await tab(await person(), server.url, 'bob');
   await until(bob, 'free');
@@ -48,7 +48,7 @@ story('one edits, another one sees who, and gets it when it is released', async 
   await until(alice, 'held-by-other');
 });
 
-story('whoever is taken over knows in less than a second, and is told by whom', async ({ server, person }) => {
+story('a holder learns of a takeover, and by whom, in less than a second', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const bob = await tab(await person(), server.url, 'bob');
   await acquire(alice);
@@ -60,32 +60,32 @@ story('whoever is taken over knows in less than a second, and is told by whom', 
   await until(alice, 'lost');
   const took = Date.now() - began;
   assert.ok(took < 1_000, `it took ${took} ms`);
-  const [[, loss]] = await alice.evaluate(() => told.filter(([type]) => type === 'lost'));
+  const [[, loss]] = await alice.evaluate(() => recorded.filter(([type]) => type === 'lost'));
   assert.ok(Math.abs(Date.parse(loss.at) - began) < 60_000, loss.at);
   delete loss.at;
   assert.deepEqual(loss, { reason: 'taken_over', by: { userId: 'bob', name: 'BOB' }, changed: true, comesBack: false });
   await assert.rejects(alice.evaluate(() => lock.fetch('/save')), /NotHeld/);
 });
 
-story('one asks, the other hands it over', async ({ server, person }) => {
+story('the holder hands the lock over to the user who asks', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const bob = await tab(await person(), server.url, 'bob');
   await acquire(alice);
   await until(bob, 'held-by-other');
   const asks = bob.evaluate(() => lock.ask('two minutes?'));
   await alice.waitForFunction(() => lock.view.knock?.message === 'two minutes?');
-  assert.equal(await alice.evaluate(() => told.find(([type]) => type === 'knock')[1].user_id), 'bob');
+  assert.equal(await alice.evaluate(() => recorded.find(([type]) => type === 'knock')[1].user_id), 'bob');
   assert.ok(await bob.evaluate(() => lock.view.hasAsked));
   await alice.evaluate(() => lock.handOver());
   assert.equal(await asks, 'held');
   await until(alice, 'held-by-other');
-  assert.ok(!(await alice.evaluate(() => told.some(([type]) => type === 'lost'))), 'what one gives away one has not lost');
-  // It was claimed, and is renewed from now on.
+  assert.ok(!(await alice.evaluate(() => recorded.some(([type]) => type === 'lost'))), 'what one gives away one has not lost');
+  // The lease is renewed from now on.
   const { lock } = await server.acquire('carol', 'design-42');
   assert.ok(lock.expires_in_ms > 60_000 && lock.locked_by_user_id === 'bob', JSON.stringify(lock));
 });
 
-story('one asks, the other keeps it', async ({ server, person }) => {
+story('the holder declines, and the waiting user keeps the place in the queue', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const bob = await tab(await person(), server.url, 'bob');
   await acquire(alice);
@@ -93,10 +93,10 @@ story('one asks, the other keeps it', async ({ server, person }) => {
   const asks = bob.evaluate(() => lock.ask());
   await alice.waitForFunction(() => lock.view.knock);
   await alice.evaluate(() => lock.decline());
-  await bob.waitForFunction(() => told.some(([type]) => type === 'declined'));
-  const { againInMs } = await bob.evaluate(() => told.find(([type]) => type === 'declined')[1]);
+  await bob.waitForFunction(() => recorded.some(([type]) => type === 'declined'));
+  const { againInMs } = await bob.evaluate(() => recorded.find(([type]) => type === 'declined')[1]);
   assert.ok(againInMs > 50_000 && againInMs <= 60_000, `${againInMs} ms`);
-  // The place in line stays.
+  // The place in the queue stays.
   assert.equal(await bob.evaluate(() => lock.state), 'waiting');
   await bob.evaluate(() => lock.cancel());
   assert.equal(await asks, 'held-by-other');
@@ -104,7 +104,7 @@ story('one asks, the other keeps it', async ({ server, person }) => {
   assert.equal(await alice.evaluate(() => lock.state), 'held');
 });
 
-story('an administrator ends it, and the holder knows', async ({ server, person }) => {
+story('the holder learns that an administrator revoked the lock', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   await acquire(alice);
   await alice.waitForFunction(() => lock.view.isConnected);
@@ -113,7 +113,7 @@ story('an administrator ends it, and the holder knows', async ({ server, person 
   assert.deepEqual(await alice.evaluate(() => [lock.view.loss.reason, lock.view.loss.by.userId]), ['revoked', 'root']);
 });
 
-story('a closed tab lets go at once', async ({ server, person }) => {
+story('a closed tab releases its lock at once', async ({ server, person }) => {
   const context = await person();
   const alice = await tab(context, server.url, 'alice');
   const bob = await tab(await person(), server.url, 'bob');
@@ -124,7 +124,7 @@ story('a closed tab lets go at once', async ({ server, person }) => {
   assert.equal(await waits, 'held');
 });
 
-story('a page that is loaded again is the same tab', async ({ server, person }) => {
+story('a reloaded page keeps its session', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice', { releaseOnClose: false });
   await acquire(alice);
   const fence = await alice.evaluate(() => lock.fence);
@@ -135,17 +135,17 @@ story('a page that is loaded again is the same tab', async ({ server, person }) 
   assert.equal(await alice.evaluate(() => lock.fence), fence);
 });
 
-story('a tab that is duplicated is another one', async ({ server, person }) => {
+story('a duplicated tab has a session of its own', async ({ server, person }) => {
   const context = await person();
   const one = await tab(context, server.url, 'alice');
   await acquire(one);
-  // window.open copies what sessionStorage has.
+  // window.open copies sessionStorage.
   const [two] = await Promise.all([context.waitForEvent('page'), one.evaluate(() => void window.open('/healthz'))]);
   await begin(two, 'alice', {});
   const session = (page) => page.evaluate(() => lock.sessionId);
   await until(two, 'held-by-other');
   assert.notEqual(await session(one), await session(two));
-  // The first one's stream is there for it, too.
+  // It uses the stream of the first tab.
   await two.waitForFunction(() => lock.view.isConnected);
   assert.equal(await acquire(two), 'held-by-other', 'nothing is taken from the other tab unasked');
   assert.equal(await two.evaluate(() => lock.view.isOtherTab), true);
@@ -155,7 +155,7 @@ story('a tab that is duplicated is another one', async ({ server, person }) => {
   assert.equal(await one.evaluate(() => lock.fence), null);
 });
 
-story('the tabs of one person share one stream, and another tab goes on when the first is closed', async ({ server, person }) => {
+story('the tabs of one person share one stream, and another tab leads when the leader closes', async ({ server, person }) => {
   const context = await person();
   const tabs = [];
   for (const id of ['one', 'two', 'three']) tabs.push(await tab(context, server.url, 'alice', {}, id));
@@ -164,7 +164,7 @@ story('the tabs of one person share one stream, and another tab goes on when the
     return Number(/^lockhouse_followers (\d+)$/m.exec(text)[1]);
   };
   for (const page of tabs) await page.waitForFunction(() => lock.view.isConnected);
-  // When more is wanted it begins anew.
+  // A new workspace restarts the stream.
   await eventually(async () => (await streams()) === 1);
   await server.acquire('bob', 'three');
   await until(tabs[2], 'held-by-other', 2_000);
@@ -176,8 +176,8 @@ story('the tabs of one person share one stream, and another tab goes on when the
   await eventually(async () => (await streams()) === 1);
 });
 
-story('nothing is believed of a lease when the network is silent', async ({ server, person }) => {
-  const wire = await Wire.to(server.url);
+story('a lease ends on the client when the network is silent', async ({ server, person }) => {
+  const wire = await SilentProxy.to(server.url);
   try {
     const alice = await tab(await person(), wire.url, 'alice', { ttlMs: 2_000 });
     await acquire(alice);
@@ -188,7 +188,7 @@ story('nothing is believed of a lease when the network is silent', async ({ serv
     assert.ok(lost.detail.at, 'when it was lost is said');
     delete lost.detail.at;
     assert.deepEqual(lost, { detail: { reason: 'expired', by: null, changed: false, comesBack: true }, fence: null });
-    // For the server it was still good then, or just over: somebody else gets it no earlier.
+    // The server's lease ends no earlier than the client's.
     const bob = await tab(await person(), server.url, 'bob');
     assert.equal(await bob.evaluate(() => lock.wait()), 'held');
     wire.isSilent = false;
@@ -200,8 +200,8 @@ story('nothing is believed of a lease when the network is silent', async ({ serv
   }
 }, { LOCKHOUSE_LOCKS_MIN_TTL: '500ms' });
 
-story('after a silence an uncontested lease comes back quietly', async ({ server, person }) => {
-  const wire = await Wire.to(server.url);
+story('after a network failure an uncontested lease is reclaimed', async ({ server, person }) => {
+  const wire = await SilentProxy.to(server.url);
   try {
     const alice = await tab(await person(), wire.url, 'alice', { ttlMs: 1_000 });
     await acquire(alice);
@@ -218,7 +218,7 @@ story('after a silence an uncontested lease comes back quietly', async ({ server
   }
 });
 
-story('what another tab of the same person may have changed is to be read anew', async ({ server, person }) => {
+story('a lease that another tab of the same person held meanwhile counts as new', async ({ server, person }) => {
   const context = await person();
   const one = await tab(context, server.url, 'alice');
   await acquire(one);
@@ -235,8 +235,8 @@ story('what another tab of the same person may have changed is to be read anew',
   assert.equal((await held(one)).at(-1).isNew, true);
 });
 
-story('a frozen tab does not believe that it still has what is over', async ({ server, person }) => {
-  // In a browser of its own, whose pages are stopped as a whole: no timer, no answer, nothing.
+story('a frozen tab does not hold a lease that has ended', async ({ server, person }) => {
+  // A separate browser, whose renderer processes are stopped: no timers, no answers.
   const own = await browser();
   try {
     const alice = await tab(await own.newContext(), server.url, 'alice', { ttlMs: 1_000 });
@@ -249,7 +249,7 @@ story('a frozen tab does not believe that it still has what is over', async ({ s
     signal('SIGCONT');
     await alice.waitForFunction(() => lock.view.loss?.by?.userId === 'bob');
     assert.deepEqual(await alice.evaluate(() => [lock.state, lock.fence]), ['lost', null]);
-    // What was true at any time: it was not held by both.
+    // At no time did both hold the lock.
     assert.equal(await bob.evaluate(() => lock.state), 'held');
     assert.equal(await alice.evaluate(() => lock.takeOver()), 'held');
   } finally {
@@ -257,11 +257,11 @@ story('a frozen tab does not believe that it still has what is over', async ({ s
   }
 });
 
-story('after a freeze the stream of events goes on where it was', async ({ server, person }) => {
+story('after a freeze the event stream resumes at the last revision', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   await until(alice, 'free');
   await alice.waitForFunction(() => lock.view.isConnected);
-  // What the browser says before it freezes a page, and after.
+  // The events that a browser sends before and after a freeze.
   await alice.evaluate(() => document.dispatchEvent(new Event('freeze')));
   await alice.waitForFunction(() => !lock.view.isConnected);
   await server.acquire('bob', 'design-42');
@@ -269,7 +269,7 @@ story('after a freeze the stream of events goes on where it was', async ({ serve
   await until(alice, 'held-by-other');
 });
 
-story('the server is killed and comes back', async ({ server, person }) => {
+story('a lease survives a restart of the server', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice', { ttlMs: 3_000 });
   const bob = await tab(await person(), server.url, 'bob');
   await acquire(alice);
@@ -277,7 +277,7 @@ story('the server is killed and comes back', async ({ server, person }) => {
   const fence = await alice.evaluate(() => lock.fence);
   await server.kill();
   await bob.waitForFunction(() => !lock.view.isConnected);
-  await server.again();
+  await server.restart();
   await bob.waitForFunction(() => lock.view.isConnected);
   await until(alice, 'held');
   assert.equal(await alice.evaluate(() => lock.fence), fence);
@@ -285,7 +285,7 @@ story('the server is killed and comes back', async ({ server, person }) => {
   await until(bob, 'free', 20_000);
 });
 
-story('offline and back', async ({ server, person }) => {
+story('a lease survives a short time offline', async ({ server, person }) => {
   const context = await person();
   const alice = await tab(context, server.url, 'alice', { ttlMs: 2_000 });
   await acquire(alice);
@@ -295,22 +295,22 @@ story('offline and back', async ({ server, person }) => {
   await until(alice, 'held', 20_000);
 });
 
-story('the back-forward cache', async ({ server }) => {
+story('a page restored from the back-forward cache resumes', async ({ server }) => {
   const own = await browser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
   try {
     const context = await own.newContext();
-    // Pages of the server are not to be stored; the app's own are.
+    // The server's pages forbid the cache; the app's own allow it.
     await context.route('**/app', (route) => route.fulfill({ contentType: 'text/html', body: '<title>An app</title>' }));
     const alice = await tab(context, server.url, 'alice', {}, 'design-42', '/app');
     await alice.evaluate(() => {
-      // Playwright loses sight of a page that comes back: it says so itself.
+      // Playwright cannot observe a restored page, so the page reports itself.
       window.addEventListener('pageshow', ({ persisted }) => persisted && client.acquire('came back'));
     });
     await acquire(alice);
     const read = async (id) => (await server.ask('bob', 'GET', `/api/v1/workspaces/${encodeURIComponent(id)}/lock`)).lock;
     const before = await read('design-42');
     await alice.goto(server.url + '/readyz');
-    // It is let go of.
+    // The lock is released.
     await eventually(async () => !(await read('design-42')));
     await alice.evaluate(() => history.back()).catch(() => {});
     await eventually(() => read('came back'));
@@ -321,7 +321,7 @@ story('the back-forward cache', async ({ server }) => {
   }
 });
 
-story('saving names the lease, and does not happen without one', async ({ server, person }) => {
+story('a save names the lease, and is not sent without one', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   await acquire(alice);
   const gate = (page) => page.evaluate(() => lock.fetch('/api/v1/gate', { headers: { 'X-User-Id': 'alice' } }).then(({ status }) => status, ({ name }) => name));
@@ -330,12 +330,12 @@ story('saving names the lease, and does not happen without one', async ({ server
   assert.equal(await gate(alice), 'NotHeld');
 });
 
-story('whoever waits longer than the server lets them keeps their place', async ({ server, person }) => {
+story('a wait longer than the server\'s limit keeps the place in the queue', async ({ server, person }) => {
   await server.acquire('alice', 'design-42');
   const bob = await tab(await person(), server.url, 'bob');
   const waits = bob.evaluate(() => lock.wait());
   await until(bob, 'waiting');
-  // In line behind bob, for as long as it takes him to ask several times.
+  // In the queue behind bob, for several of his requests.
   const carol = await tab(await person(), server.url, 'carol');
   let asked = 0;
   bob.on('request', (request) => (asked += request.method() === 'POST' ? 1 : 0));
@@ -349,7 +349,7 @@ story('whoever waits longer than the server lets them keeps their place', async 
   assert.equal(await also, 'held');
 }, { LOCKHOUSE_LOCKS_MAX_WAIT: '1s' });
 
-story('who is refused is not asked again, who was not heard is', async ({ server, person }) => {
+story('a refusal is final, and a request without an answer is retried', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   let asked = 0;
   alice.on('request', (request) => (asked += request.url().includes('/nothing') ? 1 : 0));
@@ -358,14 +358,14 @@ story('who is refused is not asked again, who was not heard is', async ({ server
   await server.kill();
   const heard = alice.evaluate(() => client.read('design-42'));
   await alice.waitForEvent('requestfailed');
-  await server.again();
+  await server.restart();
   assert.equal((await heard).locked, false);
 });
 
-story('who is calling must be said, and a token that cannot be had is told of once', async ({ server, person }) => {
+story('the user id is required, and a failing token function is logged once', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
-  const told = [];
-  alice.on('console', (message) => told.push(message.text()));
+  const recorded = [];
+  alice.on('console', (message) => recorded.push(message.text()));
   const [refused, tries] = await alice.evaluate(async () => {
     const { Lockhouse } = await import('/client/index.js');
     const refused = await Promise.resolve().then(() => new Lockhouse({})).catch(({ message }) => message);
@@ -376,27 +376,27 @@ story('who is calling must be said, and a token that cannot be had is told of on
   });
   assert.equal(refused, 'userId is missing: who is calling?');
   assert.equal(tries, 3);
-  assert.deepEqual(told.filter((text) => text.includes('has no token')).length, 1, told.join());
+  assert.deepEqual(recorded.filter((text) => text.includes('has no token')).length, 1, recorded.join());
 });
 
-story('whatever is done in whatever order, what is shown is what is', async ({ server, person }) => {
+story('the state is right after any order of actions', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const read = () => server.ask('root', 'GET', '/api/v1/workspaces/design-42/lock');
-  // Twice at once.
+  // Two calls at once.
   assert.deepEqual(await alice.evaluate(() => Promise.all([lock.acquire(), lock.acquire()])), ['held', 'held']);
   assert.equal((await read()).lock.fence, await alice.evaluate(() => lock.fence));
-  // Released while it is asked for.
+  // A release during an acquire.
   await alice.evaluate(() => lock.release());
   await alice.evaluate(() => { const asked = lock.acquire(); return Promise.all([asked, lock.release()]); });
   await eventually(async () => !(await read()).locked);
   assert.equal(await alice.evaluate(() => lock.state), 'free');
-  // Waits, does not, and does.
+  // Wait, cancel, wait.
   await server.acquire('bob', 'design-42');
   await until(alice, 'held-by-other');
   const waits = alice.evaluate(() => { lock.wait(); lock.cancel(); return lock.wait(); });
   await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
   assert.equal(await waits, 'held');
-  // May not take over while it waits: waits no longer, and says so.
+  // A refused takeover ends the waiting and rejects.
   await alice.evaluate(() => lock.release());
   await server.acquire('bob', 'design-42');
   await until(alice, 'held-by-other');
@@ -407,8 +407,8 @@ story('whatever is done in whatever order, what is shown is what is', async ({ s
   await alice.evaluate(() => lock.close());
 }, { LOCKHOUSE_LOCKS_TAKEOVER: 'nobody' });
 
-story('what another device of the same person had meanwhile does not come back quietly', async ({ server, person }) => {
-  const wire = await Wire.to(server.url);
+story('a lease that another device of the same person held meanwhile is not reclaimed', async ({ server, person }) => {
+  const wire = await SilentProxy.to(server.url);
   try {
     const laptop = await tab(await person(), wire.url, 'alice', { ttlMs: 1_000 });
     await acquire(laptop);
@@ -427,7 +427,7 @@ story('what another device of the same person had meanwhile does not come back q
   }
 });
 
-story('two devices of one person: the one that goes on elsewhere has it, and the other knows with its next heartbeat', async ({ server, person }) => {
+story('with two devices of one person, the first learns from its next heartbeat that the second took the lease', async ({ server, person }) => {
   const laptop = await tab(await person(), server.url, 'alice', { ttlMs: 1_000 });
   await acquire(laptop);
   const phone = await tab(await person(), server.url, 'alice', { ttlMs: 5_000 });
@@ -438,7 +438,7 @@ story('two devices of one person: the one that goes on elsewhere has it, and the
   assert.equal(await phone.evaluate(() => lock.state), 'held');
 });
 
-story('of two tabs of one person that wait, one gets it', async ({ server, person }) => {
+story('of two waiting tabs of one person, one is granted the lock', async ({ server, person }) => {
   await server.acquire('bob', 'design-42');
   const context = await person();
   const tabs = [await tab(context, server.url, 'alice'), await tab(context, server.url, 'alice')];
@@ -452,7 +452,7 @@ story('of two tabs of one person that wait, one gets it', async ({ server, perso
   await eventually(async () => (await both()).sort().join() === 'held,held-by-other');
 });
 
-story('when the server has lost its database the state is read anew, and new events are heard', async ({ server, person }) => {
+story('after the server lost its database, the state is read again and new events arrive', async ({ server, person }) => {
   for (let more = 0; more < 5; more++) await server.acquire('carol', 'other-' + more);
   const alice = await tab(await person(), server.url, 'alice');
   const bob = await tab(await person(), server.url, 'bob');
@@ -460,7 +460,7 @@ story('when the server has lost its database the state is read anew, and new eve
   await until(bob, 'held-by-other');
   await server.kill();
   for (const file of ['', '-wal', '-shm']) await rm(server.database + file, { force: true });
-  await server.again();
+  await server.restart();
   await server.acquire('carol', 'design-42');
   await until(alice, 'lost', 20_000);
   assert.equal(await alice.evaluate(() => lock.view.loss.by.userId), 'carol');
@@ -469,7 +469,7 @@ story('when the server has lost its database the state is read anew, and new eve
   await until(bob, 'free');
 });
 
-story('one workspace that may not be followed keeps nobody from following the others', async ({ server, person }) => {
+story('a workspace that may not be followed does not stop the events of others', async ({ server, person }) => {
   const put = (path, body) => server.ask('root', 'PUT', '/api/v1/workspaces/' + path, body);
   for (const id of ['one', 'two']) await put(id, {});
   for (const id of ['one', 'two']) await put(id + '/members/alice', { role: 'editor' });
@@ -479,14 +479,14 @@ story('one workspace that may not be followed keeps nobody from following the ot
   for (const page of pages) await page.waitForFunction(() => lock.view.isConnected);
   assert.equal(await acquire(pages[0]), 'held');
   await server.ask('root', 'DELETE', '/api/v1/workspaces/two/members/alice');
-  // The stream has to begin anew.
+  // This restarts the stream.
   await server.kill();
-  await server.again();
+  await server.restart();
   await pages[0].waitForFunction(() => lock.view.isConnected);
   await put('one/members/bob', { role: 'admin' });
   await server.acquire('bob', 'one', { force: true });
   await until(pages[0], 'lost', 3_000);
-  // It is tried again, and nothing is missed of the others meanwhile.
+  // It is tried again, and no event of the others is missed.
   for (const user of ['alice', 'bob']) await put('two/members/' + user, { role: 'editor' });
   await context.clock.fastForward(31_000);
   await pages[1].waitForFunction(() => lock.view.isConnected);
@@ -494,7 +494,7 @@ story('one workspace that may not be followed keeps nobody from following the ot
   await until(pages[1], 'held-by-other', 3_000);
 }, { LOCKHOUSE_WORKSPACES_MEMBERSHIP: 'enforced' });
 
-story('two ask: who is declined is not the last', async ({ server, person }) => {
+story('with two requests, the second is shown after the first is declined', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   await acquire(alice);
   for (const name of ['bob', 'carol']) await server.ask(name, 'POST', '/api/v1/workspaces/design-42/lock/knock', {});
@@ -503,7 +503,7 @@ story('two ask: who is declined is not the last', async ({ server, person }) => 
   await alice.waitForFunction(() => lock.view.knock?.user_id === 'carol');
 });
 
-story('what was opened and closed leaves nothing behind', async ({ server, person }) => {
+story('a closed lock leaves no listeners, timers or locks behind', async ({ server, person }) => {
   const context = await person();
   const page = await context.newPage();
   await page.goto(server.url + '/healthz');
@@ -518,7 +518,7 @@ story('what was opened and closed leaves nothing behind', async ({ server, perso
     window.last = new WorkspaceLock(new Lockhouse({ userId: 'alice' }), 'w');
     await last.close();
   });
-  // But the name of the page, which is its own while it lives.
+  // Except the lock with the page's session name.
   const names = await page.evaluate(async () => (await navigator.locks.query()).held.map(({ name }) => name));
   assert.deepEqual(names, [await page.evaluate(() => 'lockhouse session ' + last.sessionId)]);
   assert.match(await page.evaluate(() => last.acquire().catch(({ message }) => message)), /closed/);
@@ -526,7 +526,7 @@ story('what was opened and closed leaves nothing behind', async ({ server, perso
   assert.deepEqual(locks, []);
 });
 
-story('an id that a browser takes for a folder is refused at once', async ({ server, person }) => {
+story('a workspace id that URL parsing would remove is refused at once', async ({ server, person }) => {
   const alice = await tab(await person(), server.url, 'alice');
   const names = await alice.evaluate(async () => {
     const { WorkspaceLock } = await import('/client/index.js');
@@ -535,13 +535,13 @@ story('an id that a browser takes for a folder is refused at once', async ({ ser
   assert.deepEqual(names, ['TypeError', 'TypeError', 'TypeError']);
 });
 
-story('names are text', async ({ server, person }) => {
+story('workspace ids may contain any characters', async ({ server, person }) => {
   const name = '<img src=x onerror=alert(1)> "Zoë"';
   const alice = await tab(await person(), server.url, name, {}, 'a/b ü');
   assert.equal(await acquire(alice), 'held');
   const { lock } = await server.acquire('bob', 'a/b ü');
   assert.equal(lock.locked_by_user_id, name);
-  // A line for JavaScript's patterns, and none for JSON.
+  // A line terminator in JavaScript, but not in JSON.
   const bob = await tab(await person(), server.url, 'bob', {}, 'text');
   await bob.waitForFunction(() => lock.view.isConnected);
   await server.acquire('alice', 'text', { note: 'one\u2028two' });

@@ -9,7 +9,7 @@ const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.
 /** @type {import('playwright-core').Browser} */
 let chromium;
 
-/** Tells a story of people in browsers of their own, and expects that nothing went wrong in any of their pages. */
+/** Runs a test with people in separate browsers, and expects no error in any page. */
 export function stories() {
   before(async () => (chromium = await browser()));
   after(() => chromium.close());
@@ -17,7 +17,7 @@ export function stories() {
 }
 
 /** @param {string} name
- * @param {(there: { server: Server, person: (options?: import('playwright-core').BrowserContextOptions) => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} tell
+ * @param {(context: { server: Server, person: (options?: import('playwright-core').BrowserContextOptions) => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} tell
  * @param {Record<string, string>} [settings] */
 function story(name, tell, settings) {
   test(name, { timeout: 90_000 }, async () => {
@@ -28,7 +28,7 @@ function story(name, tell, settings) {
       const context = await chromium.newContext({ reducedMotion: 'reduce', ...options });
       people.push(context);
       context.on('weberror', (error) => wrong.push(String(error.error())));
-      // A refusal is an answer, though the browser counts it among the errors; so is a server that is away.
+      // The browser logs a refused request, or a stopped server, as an error. Tests expect those.
       context.on('console', (said) => {
         if (['error', 'warning'].includes(said.type()) && !/Failed to load resource/.test(said.text())) wrong.push(said.text());
       });
@@ -48,8 +48,7 @@ function story(name, tell, settings) {
   });
 }
 
-/** Expects that nobody is kept out: by axe-core's rules for WCAG 2.2 AA and for good practice.
- * The page is one of a context with `bypassCSP`.
+/** Expects no violation of axe-core's rules for WCAG 2.2 AA and best practices. The context needs `bypassCSP`.
  * @param {import('playwright-core').Page} page @param {string} where */
 export async function accessible(page, where) {
   await page.addScriptTag({ content: AXE });

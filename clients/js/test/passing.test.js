@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Proxy, Server, begin, browser, eventually, tab, until } from './server.js';
 
-/** What passes: refusals that are not Lockhouse's own, or that are about how often it is called; and what a page does when it closes. */
+/** Temporary refusals (of a proxy, rate limits), and the release when a page closes. */
 
 /** @type {import('playwright-core').Browser} */
 let chromium;
@@ -26,8 +26,8 @@ function story(name, tell, settings) {
 
 const acquire = (page) => page.evaluate(() => lock.acquire());
 
-story('a page with 15 locks has them all back after sleep, though it may call twice a second only', async ({ server, person }) => {
-  // In a browser of its own, whose pages are stopped as a whole, as they are while a computer sleeps.
+story('a page with 15 locks reclaims all of them after sleep, with a rate limit of two calls a second', async ({ server, person }) => {
+  // A separate browser, whose processes are stopped, as during a computer's sleep.
   const own = await browser();
   try {
     const alice = await tab(await own.newContext(), server.url, 'alice');
@@ -53,7 +53,7 @@ story('a page with 15 locks has them all back after sleep, though it may call tw
   }
 }, { LOCKHOUSE_LIMITS_REQUESTS_PER_SECOND: '2' });
 
-story('what a proxy answers during a deploy takes no lock away', async ({ proxy, person }) => {
+story('a proxy\'s error responses during a deploy do not end a lease', async ({ proxy, person }) => {
   const answers = {
     '429': { status: 429, headers: { 'Retry-After': '1' }, body: 'Slow down' },
     '500': { status: 500 },
@@ -79,7 +79,7 @@ story('what a proxy answers during a deploy takes no lock away', async ({ proxy,
   assert.deepEqual(await Promise.all(pages.map((page) => page.evaluate(() => lock.fence))), fences);
 });
 
-story('as long as the server asks for is waited, and no longer than a minute', async ({ proxy, person }) => {
+story('Retry-After is respected, up to one minute', async ({ proxy, person }) => {
   const alice = await tab(await person(), proxy.url, 'alice');
   const pauses = await alice.evaluate(async () => {
     const [{ backoff }, { Refusal }] = [await import('/client/retry.js'), await import('/client/refusal.js')];
@@ -96,7 +96,7 @@ story('as long as the server asks for is waited, and no longer than a minute', a
   assert.ok(tookMs >= 1_500, `it took ${tookMs} ms`);
 });
 
-story('a token that is refused is asked for again, once for all that were refused, and then it is final', async ({ server, person }) => {
+story('a refused token is renewed once for all refused requests, and a second refusal is final', async ({ server, person }) => {
   const good = await server.run('token', 'create', '--scope', 'user', '--user', 'alice', '--name', 'tab');
   const page = await (await person()).newPage();
   await page.goto(server.url + '/healthz');
@@ -121,15 +121,15 @@ story('a token that is refused is asked for again, once for all that were refuse
 
 const isFree = (server) => eventually(async () => !(await server.ask('root', 'GET', '/api/v1/workspaces/design-42/lock')).locked);
 
-story('a page that closes lets go though beacons are blocked, and without a preflight', async ({ server, proxy, person }) => {
-  // The app and Lockhouse have each an origin of its own.
+story('a closing page releases its lock with beacons blocked, without a preflight', async ({ server, proxy, person }) => {
+  // The app and Lockhouse have different origins.
   proxy.keepsOrigin = true;
   const alice = await (await person()).newPage();
   await alice.addInitScript(() => (navigator.sendBeacon = () => true));
   await alice.goto(server.url + '/healthz');
   server.settings = { LOCKHOUSE_SERVER_CORS_ORIGINS: server.url };
   await server.kill();
-  await server.again();
+  await server.restart();
   await alice.evaluate(async (url) => {
     const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
     window.lock = new WorkspaceLock(new Lockhouse({ userId: 'alice', url }), 'design-42');
@@ -141,7 +141,7 @@ story('a page that closes lets go though beacons are blocked, and without a pref
   assert.deepEqual(released.map(({ method, headers }) => [method, headers['content-type'], headers['x-user-id']]), [['POST', 'text/plain;charset=UTF-8', undefined]]);
 });
 
-story('a page that closes where there are no beacons, or no lasting requests, says nothing wrong', async ({ server, person }) => {
+story('a closing page without beacons or keepalive requests causes no error', async ({ server, person }) => {
   const cripples = [
     () => { delete Navigator.prototype.sendBeacon; },
     () => { delete Request.prototype.keepalive; },
@@ -156,7 +156,7 @@ story('a page that closes where there are no beacons, or no lasting requests, sa
     context.on('weberror', (error) => wrong.push(String(error.error())));
     assert.equal(await acquire(alice), 'held');
     await alice.goto(server.url + '/readyz');
-    // Where nothing can be sent the lease ends by itself, and the tab has it again before.
+    // If nothing can be sent, the lease expires, or the reloaded tab renews it before.
     if (index < 2) await isFree(server);
     await begin(alice, 'alice');
     assert.equal(await acquire(alice), 'held');

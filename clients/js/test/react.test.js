@@ -6,7 +6,7 @@ import { until } from './server.js';
 
 const story = stories();
 
-/** An app with React. What its components say of the lock is in the page, and what is rendered is counted. */
+/** A React app. Its components write the state of the lock into the page and count their renders. */
 const APP = `
   import { StrictMode, useState } from 'react';
   import { createRoot } from 'react-dom/client';
@@ -59,7 +59,7 @@ async function app(context, server, userId, isStrict) {
 const says = (page, text) => page.locator('output', { hasText: text }).waitFor();
 const locked = async (server, id) => (await server.ask('root', 'GET', `/api/v1/workspaces/${id}/lock`)).lock?.locked_by_user_id ?? null;
 
-/** Until the server says so. */
+/** Polls the server until the condition holds. */
 async function settled(server, id, user) {
   while ((await locked(server, id)) !== user) await new Promise((resolve) => setTimeout(resolve, 20));
 }
@@ -69,15 +69,15 @@ for (const isStrict of [true, false]) {
     const { page, asked } = await app(await person(), server, 'alice', isStrict);
     await says(page, 'free');
     await page.waitForFunction(() => lock.view.isConnected);
-    // One lock, and not another one for each time that it is mounted, nor for each component.
+    // One lock for all components, also when they are mounted twice.
     assert.equal(asked.filter((request) => request.endsWith('/events GET')).length, 1);
     await page.getByRole('button', { name: 'Edit' }).click();
     await says(page, /held alice \d+/);
     assert.equal(await page.locator('i').textContent(), 'held');
-    // What can be done stays the same: effects that depend on it do not run again.
+    // The actions keep their identity, so effects that depend on them do not run again.
     assert.equal(await page.evaluate(() => actions.size), 1);
     assert.ok(await page.evaluate(() => renderings) < 30);
-    // One of the two is still there.
+    // One of the two is still mounted.
     await page.evaluate(() => set({ isThere: false }));
     await page.waitForFunction(() => !document.querySelector('output'));
     assert.equal(await locked(server, 'one'), 'alice');
@@ -87,7 +87,7 @@ for (const isStrict of [true, false]) {
   });
 }
 
-story('another workspace is another lock', async ({ server, person }) => {
+story('a new workspace id opens another lock', async ({ server, person }) => {
   const { page } = await app(await person(), server, 'alice', true);
   await says(page, 'free');
   await page.getByRole('button', { name: 'Edit' }).click();
@@ -102,7 +102,7 @@ story('another workspace is another lock', async ({ server, person }) => {
   await settled(server, 'two', null);
 });
 
-story('it shows what happens elsewhere, and the dialog takes the lock as a property', async ({ server, person }) => {
+story('changes by others cause a render, and the dialog takes the lock as a property', async ({ server, person }) => {
   const { page } = await app(await person(), server, 'alice', true);
   await says(page, 'free');
   await page.getByRole('button', { name: 'Edit' }).click();

@@ -17,12 +17,12 @@ const read = (name) => readFile(new URL('../../../' + name, import.meta.url), 'u
 /** @param {string} text @param {string} language */
 const blocks = (text, language) => [...text.matchAll(new RegExp('```' + language + '\\n([\\s\\S]*?)```', 'g'))].map(([, block]) => block);
 
-/** A page of an app, for Alice, and what the browser complained about. `answer` answers what the page asks its back end.
+/** Opens an app's page for Alice, and records the browser's errors. `answer` is the app's back end.
  * @param {import('playwright-core').Browser} chromium @param {string} url @param {string} html
  * @param {(request: import('playwright-core').Request, path: string) => Promise<object> | object} answer */
 async function open(chromium, url, html, answer) {
   const context = await chromium.newContext();
-  // On the server's own origin, since a browser lets no other page call this machine unasked.
+  // The page has the server's origin, because browsers restrict requests from other origins to this machine.
   await context.route(/\/(app|lock-token|documents\/.*)$/, async (route) => {
     const path = new URL(route.request().url()).pathname;
     const body = html.replaceAll('http://127.0.0.1:7311', url).replace('</title>', '</title><link rel="icon" href="data:,">');
@@ -41,7 +41,7 @@ async function open(chromium, url, html, answer) {
   };
 }
 
-test('the page of the README does what it says, in 25 lines at most', async () => {
+test('the page of the README works as described, in 25 lines at most', async () => {
   const readme = await read('README.md');
   const [[code], [html]] = [blocks(readme, 'js'), blocks(readme, 'html')];
   assert.ok(code.includes('new WorkspaceLock') && html.includes('readonly'));
@@ -61,7 +61,7 @@ test('the page of the README does what it says, in 25 lines at most', async () =
     await until(false);
     const { lock } = await server.ask('bob', 'GET', '/api/v1/workspaces/design-42/lock');
     assert.equal(lock.locked_by_name, 'Alice Martin');
-    // What is there is read with the fence, before anybody types.
+    // The text is read with the fence, before typing is possible.
     assert.equal(await page.inputValue('#text'), body);
     await page.fill('#text', 'moved the header');
     await page.click('#save');
@@ -72,19 +72,19 @@ test('the page of the README does what it says, in 25 lines at most', async () =
       ['PUT', '/documents/design-42', fence, 'moved the header'],
     ]);
     assert.deepEqual(complaints, []);
-    // What the app's database refuses is shown.
+    // A refusal of the app's database is shown.
     status = 409;
     await page.click('#save');
     await says('Somebody else has begun to edit.');
     status = 200;
-    // Somebody else takes over: the text can be read, and nothing is saved.
+    // After a takeover the text can be read, and nothing is saved.
     const taken = await server.acquire('bob', 'design-42', { force: true });
     await until(true);
     await page.getByRole('dialog').getByText('bob').first().waitFor();
     await page.evaluate(() => document.querySelector('#save').click());
     await says('nothing is saved');
     assert.equal(asked.length, 3);
-    // What he saved is what she begins with when she has it again. A text that cannot be loaded is not edited.
+    // With the lock again, she starts from his text. A text that cannot be loaded is not edited.
     body = 'what bob saved';
     status = 500;
     await server.ask('bob', 'POST', '/api/v1/workspaces/design-42/lock/release', { fence: taken.lock.fence });
@@ -141,7 +141,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
       const { status, body } = await ask('alice', request.method(), path, request.headers()['x-lock-fence'], request.postData() ?? undefined);
       return { status, contentType: 'text/plain', body };
     });
-    // One can read along.
+    // The text can be read.
     await shows('The workshop is on Thursday.');
     await until(true);
     await page.click('#edit');
@@ -165,7 +165,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
     for (const fence of [Number.MAX_SAFE_INTEGER, taken.lock.fence + 1, '1e9', undefined]) assert.equal((await ask('alice', 'PUT', DOCUMENT, fence, 'made up')).status, 409, String(fence));
     assert.equal(await stored(), 'It is on Friday.');
     assert.equal((await ask('bob', 'PUT', DOCUMENT, taken.lock.fence, 'what bob saved')).status, 200);
-    // What he saved is what she begins with when she has it again. What she had typed is offered beside it.
+    // With the lock again, she starts from his text. What she had typed is offered beside it.
     await bob('/release', { fence: taken.lock.fence });
     await page.keyboard.press('Escape');
     await page.click('#edit');
@@ -174,7 +174,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
     await page.locator('lockhouse-dialog').getByText('typed and not saved').waitFor();
     await page.getByRole('button', { name: 'Use my text' }).click();
     await shows('typed and not saved');
-    // Somebody asks: it is saved before it is handed over.
+    // The text is saved before the handover.
     await bob('/knock', {});
     await page.getByRole('button', { name: 'Save and hand over' }).click();
     await until(true);
@@ -187,13 +187,13 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
   }
 });
 
-test("the component of the client's README is right for TypeScript, and does what it says", async () => {
+test("the component of the client's README compiles and works as described", async () => {
   const readme = await readFile(join(HERE, 'README.md'), 'utf8');
   const [, code] = /```tsx\n([\s\S]*?)```/.exec(readme) ?? [];
   assert.ok(code.includes('<lockhouse-dialog'));
   const server = await Server.start();
   const chromium = await browser();
-  // Where `lockhouse` is this package.
+  // Maps `lockhouse` to this package.
   const folder = await mkdtemp(join(HERE, 'readme-'));
   try {
     const token = ", token: () => keptToken()";

@@ -13,21 +13,21 @@ import { chromium } from 'playwright-core';
 const LOCKHOUSE = process.env.LOCKHOUSE ?? fileURLToPath(new URL('../../../target/debug/lockhouse', import.meta.url));
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
-/** The real server, on a database of its own. */
+/** A server process with its own database. */
 export class Server {
-  /** @param {Record<string, string>} [settings] as in the environment */
+  /** @param {Record<string, string>} [settings] environment variables */
   static async start(settings = {}) {
     const server = new Server();
     server.settings = settings;
     server.home = await mkdtemp(join(tmpdir(), 'lockhouse-'));
     server.database = join(server.home, 'lockhouse.db');
     server.listen = '127.0.0.1:0';
-    await server.again();
+    await server.restart();
     return server;
   }
 
-  /** Starts it, on the same address as before. */
-  async again() {
+  /** Starts the process, on the same address as before. */
+  async restart() {
     const args = ['serve', '--listen', this.listen, '--database', this.database];
     const env = { ...process.env, LOCKHOUSE_LOG_LEVEL: 'error', ...this.settings };
     this.process = spawn(LOCKHOUSE, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -36,7 +36,7 @@ export class Server {
     this.listen = this.url.replace('http://', '');
   }
 
-  /** Kills it as `kill -9` does. */
+  /** Sends SIGKILL and waits for the exit. */
   async kill() {
     const ended = once(this.process, 'exit');
     this.process.kill('SIGKILL');
@@ -48,7 +48,7 @@ export class Server {
     await rm(this.home, { recursive: true });
   }
 
-  /** `lockhouse …` on its database.
+  /** Runs a `lockhouse` command on its database.
    * @param {string[]} args */
   async run(...args) {
     const child = spawn(LOCKHOUSE, [...args, '--database', this.database], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -58,7 +58,7 @@ export class Server {
     return out.trim();
   }
 
-  /** Asks as somebody, past the browser.
+  /** Sends a request as a user, without a browser.
    * @param {string} user @param {string} method @param {string} path @param {object} [body] */
   async ask(user, method, path, body) {
     const response = await fetch(this.url + path, {
@@ -75,11 +75,11 @@ export class Server {
   }
 }
 
-/** A way to a server that can go silent: nothing is closed, and nothing comes through. */
-export class Wire {
+/** A TCP proxy that can drop all data without closing connections. */
+export class SilentProxy {
   /** @param {string} url */
   static async to(url) {
-    const wire = new Wire();
+    const wire = new SilentProxy();
     const { hostname, port } = new URL(url);
     wire.sockets = new Set();
     wire.server = createServer({ pauseOnConnect: true }, (near) => {
@@ -106,8 +106,8 @@ export class Wire {
   }
 }
 
-/** A proxy in front of the server, as its own machine calls it. `answer` may answer instead: with a status, headers and a body. `asked` has what was asked,
- * `open` the requests that are not answered in full yet. */
+/** An HTTP proxy in front of the server. `answer` may return a response (status, headers, body) instead of the server's. `asked`: all
+ * requests. `open`: the requests whose response has not ended. */
 export class Proxy {
   /** @param {string} url */
   static async to(url) {
@@ -154,12 +154,12 @@ export class Proxy {
 /** @param {import('playwright-core').LaunchOptions} [options] */
 export const browser = (options) => chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'], ...options });
 
-/** Opens a tab of somebody who has a `lock` on a workspace; `told` has each state that it was in, and each event.
+/** Opens a tab of a user with a `lock` on a workspace. `recorded` has each state and each event.
  * @param {import('playwright-core').BrowserContext} context @param {string} url @param {string} userId
  * @param {object} [options] @param {string} [workspaceId] */
 export async function tab(context, url, userId, options = {}, workspaceId = 'design-42', path = '/healthz') {
   const page = await context.newPage();
-  // Something of the same origin that has no scripts of its own.
+  // A page of the same origin without scripts.
   await page.goto(url + path);
   await begin(page, userId, options, workspaceId);
   return page;
@@ -171,29 +171,29 @@ export function begin(page, userId, options, workspaceId = 'design-42') {
     const { Lockhouse, WorkspaceLock } = await import('/client/index.js');
     window.client = new Lockhouse({ userId, userName: userId.toUpperCase() });
     window.lock = new WorkspaceLock(window.client, workspaceId, options);
-    window.told = [];
+    window.recorded = [];
     for (const type of ['held', 'lost', 'knock', 'declined']) {
-      lock.addEventListener(type, ({ detail }) => told.push([type, detail]));
+      lock.addEventListener(type, ({ detail }) => recorded.push([type, detail]));
     }
     lock.addEventListener('change', () => {
       const { state } = lock.view;
-      if (told.findLast(([type]) => type === 'state')?.[1] !== state) told.push(['state', state, performance.now()]);
+      if (recorded.findLast(([type]) => type === 'state')?.[1] !== state) recorded.push(['state', state, performance.now()]);
     });
   }, given);
 }
 
-/** Waits until the lock is in this state.
+/** Waits for a state of the lock.
  * @param {import('playwright-core').Page} page @param {string} state @param {number} [timeout] */
 export const until = (page, state, timeout = 10_000) =>
   page.waitForFunction((state) => window.lock.state === state, state, { timeout, polling: 20 });
 
-/** What there is to be found, as soon as it is.
- * @template T @param {() => Promise<T>} look */
-export async function eventually(look) {
+/** Polls until the result is truthy, and returns it.
+ * @template T @param {() => Promise<T>} poll */
+export async function eventually(poll) {
   for (let tries = 0; tries < 250; tries++) {
-    const found = await look();
+    const found = await poll();
     if (found) return found;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  return assert.fail('it never came to that');
+  return assert.fail('the condition did not become true');
 }

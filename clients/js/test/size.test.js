@@ -22,7 +22,7 @@ test('the client is smaller than 10 kB, minified and compressed', async (t) => {
     react: await size('react.js', ['react', './lock.js']), language: Math.max(...(await Promise.all(languages.map((file) => size(file))))),
   };
   t.diagnostic(JSON.stringify(parts));
-  // The README says what each of them costs.
+  // The README states these sizes.
   const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
   const [, ...said] = /([\d.]+) kB minified and compressed \(gzip\), ([\d.]+) kB more on pages without TLS, the dialog another ([\d.]+) kB, drafts ([\d.]+) kB, React ([\d.]+) kB, a language ([\d.]+) kB/.exec(readme) ?? [];
   const { election, dialog, draft, react, language } = parts;

@@ -12,21 +12,21 @@ import reactRefresh from 'eslint-plugin-react-refresh';
 import globals from 'globals';
 import tseslint from 'typescript-eslint';
 
-/** What the documents show is right for TypeScript, and for the linter that React's beginners have. */
+/** The code in the documents compiles, and passes the linter of Vite's React starter. */
 
 const HERE = fileURLToPath(new URL('..', import.meta.url));
 const DOCUMENTS = ['../../README.md', '../../docs/browser.md', 'README.md'];
 const OPTIONS = { target: 'es2022', module: 'esnext', moduleResolution: 'bundler', strict: true, noEmit: true, types: [], lib: ['ES2023', 'DOM', 'DOM.Iterable'] };
-// As in the starter of Vite for React with TypeScript.
+// The configuration of Vite's starter for React with TypeScript.
 const VITE = { jsx: 'react-jsx', verbatimModuleSyntax: true, moduleDetection: 'force', noUnusedLocals: true, noUnusedParameters: true, noFallthroughCasesInSwitch: true };
 
-/** What the pages of the documents have: elements with an id are variables. */
+/** Declarations for the elements of the documents' pages: an element with an id is a global variable. */
 const PAGE = `
   declare const text: HTMLTextAreaElement, said: HTMLElement, edit: HTMLButtonElement, save: HTMLButtonElement;
   declare const dialog: import('lockhouse/dialog').LockhouseDialog;
   declare function keptToken(): Promise<string>;`;
 
-/** Where `lockhouse` is this package. */
+/** Maps `lockhouse` to this package. */
 let folder;
 before(async () => {
   folder = await mkdtemp(join(HERE, 'readme-'));
@@ -34,7 +34,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-/** Throws with what is wrong. @param {string} project */
+/** Throws with the compiler's errors. @param {string} project */
 function tsc(project) {
   try {
     execFileSync(join(HERE, 'node_modules/.bin/tsc'), ['--project', project], { cwd: HERE, encoding: 'utf8' });
@@ -43,7 +43,7 @@ function tsc(project) {
   }
 }
 
-/** The blocks that use the client. @returns {Promise<{ name: string, kind: string, code: string }[]>} */
+/** The code blocks that use the client. @returns {Promise<{ name: string, kind: string, code: string }[]>} */
 async function snippets() {
   const all = [];
   for (const document of DOCUMENTS) {
@@ -67,20 +67,20 @@ async function compiles(name, files, options) {
   tsc(project);
 }
 
-test('what the documents show compiles', async () => {
+test('the code in the documents compiles', async () => {
   const found = await snippets();
   assert.deepEqual(found.map(({ kind }) => kind), ['js', 'js', 'js', 'tsx'], JSON.stringify(found.map(({ name }) => name)));
   const files = (isScript) => Object.fromEntries(found.filter(({ kind }) => (kind === 'js') === isScript).map(({ name, kind, code }) => {
     const local = code.replaceAll(/'http[^']*\/client\/(index|dialog|draft)\.js'/g, (_, file) => (file === 'index' ? "'lockhouse'" : `'lockhouse/${file}'`));
     return [`${name}.${kind}`, local + '\nexport {};'];
   }));
-  // JavaScript has no place to say what a parameter is, nor that something is there.
+  // JavaScript has no types of parameters and no non-null assertions.
   const lax = { allowJs: true, checkJs: true, noImplicitAny: false, strictNullChecks: false, useUnknownInCatchVariables: false };
   await compiles('js', { ...files(true), 'page.d.ts': PAGE }, lax);
   await compiles('ts', { ...files(false), 'page.d.ts': PAGE }, VITE);
 });
 
-test('the events of a lock have the types of their details', () => compiles('events', {
+test('the events of a lock have typed details', () => compiles('events', {
   'events.ts': `
     import { Lockhouse, WorkspaceLock } from 'lockhouse';
     import 'lockhouse/dialog';
@@ -101,7 +101,7 @@ test('the events of a lock have the types of their details', () => compiles('eve
     export { target };`,
 }));
 
-test('the component for React passes the linter of the starter of Vite', async () => {
+test('the React component passes the linter of Vite\'s starter', async () => {
   const component = (await snippets()).find(({ kind }) => kind === 'tsx');
   assert.ok(component);
   const overrideConfig = defineConfig([{
@@ -112,7 +112,7 @@ test('the component for React passes the linter of the starter of Vite', async (
   const linter = new ESLint({ overrideConfigFile: true, overrideConfig, cwd: folder });
   const lint = async (code) => (await linter.lintText(code, { filePath: 'editor.tsx' })).flatMap(({ messages }) => messages.map(({ ruleId, line, message }) => `${line}: ${ruleId}: ${message}`));
   assert.deepEqual(await lint(component.code), []);
-  // It is the linter that it should be.
+  // The linter does report a mistake.
   const wrong = component.code.replace('  }, [lock, id]);', '  }, []);');
   assert.match((await lint(wrong)).join(), /exhaustive-deps/);
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Proxy, Server, begin, browser, eventually, tab, until } from './server.js';
 
-/** The tabs of one browser: what they are called, which of them leads, and what of the six connections is left. */
+/** Several tabs in one browser: session names, the leader, and the six connections per server. */
 
 const INSECURE = 'app.test';
 /** @type {import('playwright-core').Browser} */
@@ -14,7 +14,7 @@ before(async () => {
 after(() => chromium.close());
 
 /** @param {string} name
- * @param {(there: { server: Server, proxy: Proxy, url: string, person: () => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} tell
+ * @param {(context: { server: Server, proxy: Proxy, url: string, person: () => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} tell
  * @param {{ settings?: Record<string, string>, isSecure?: boolean }} [more] */
 function story(name, tell, { settings, isSecure = true } = {}) {
   test(name, { timeout: 120_000 }, async () => {
@@ -28,7 +28,7 @@ function story(name, tell, { settings, isSecure = true } = {}) {
         const context = await chromium.newContext();
         people.push(context);
         await context.addInitScript((isSecure) => {
-          if (location.protocol === 'http:' && isSecure !== Boolean(navigator.locks)) throw new Error('This is not the page that is meant.');
+          if (location.protocol === 'http:' && isSecure !== Boolean(navigator.locks)) throw new Error('Web Locks must exist on secure pages only.');
         }, isSecure);
         context.on('weberror', (error) => wrong.push(String(error.error())));
         return context;
@@ -43,7 +43,7 @@ function story(name, tell, { settings, isSecure = true } = {}) {
   });
 }
 
-/** Where there are Web Locks, and where there are none. */
+/** With and without Web Locks. */
 function everywhere(name, tell, more) {
   story(name, tell, more);
   story(`${name}, without TLS`, tell, { ...more, isSecure: false });
@@ -55,17 +55,17 @@ const session = (page) => page.evaluate(() => lock.sessionId);
 const connected = (page, timeout = 20_000) => page.waitForFunction(() => lock.view.isConnected, null, { timeout });
 const held = (proxy) => [...proxy.open].filter(({ path }) => path.startsWith('/api/')).length;
 const streams = (proxy) => [...proxy.open].filter(({ path }) => path.startsWith('/api/v1/events')).length;
-/** Waits, and polls, for longer than a page is stopped or a stream is renewed. */
-const patiently = async (look, ms = 40_000) => {
+/** Like `eventually`, with a deadline that is longer than the detection of a silent leader. */
+const eventuallySlow = async (look, ms = 40_000) => {
   const end = performance.now() + ms;
   while (performance.now() < end) {
     if (await look()) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  assert.fail('it never came to that');
+  assert.fail('the condition did not become true');
 };
 
-/** Moves the clocks of a page on when `skip(ms)` is called: what was due by then is done. */
+/** Adds `skip(ms)` to a page: moves its clocks forward and runs the timers that become due. */
 function skippable() {
   let ahead = 0;
   let ids = 0;
@@ -88,7 +88,7 @@ function skippable() {
   window.skip = (ms) => void (ahead += ms);
 }
 
-/** A tab has the editor open, goes on to a page without the client, and is duplicated there; then both load the editor. */
+/** Opens the editor, leaves it, and duplicates the tab there. Then both tabs load the editor. */
 async function duplicate(context, url) {
   const one = await tab(context, url, 'alice');
   await acquire(one);
@@ -101,22 +101,22 @@ async function duplicate(context, url) {
 }
 
 for (const sameUser of ['separate', 'share']) {
-  everywhere(`of a tab and its duplicate one has the lock (${sameUser})`, async ({ url, person }) => {
+  everywhere(`of a tab and its duplicate, one holds the lock (${sameUser})`, async ({ url, person }) => {
     const pages = await duplicate(await person(), url);
     await Promise.all(pages.map(acquire));
     await eventually(async () => (await states(pages)).sort().join() === 'held,held-by-other');
     assert.notEqual(await session(pages[0]), await session(pages[1]));
-    // It stays so.
+    // This does not change.
     await Promise.all(pages.map((page) => page.evaluate(() => lock.refresh())));
     assert.equal((await states(pages)).sort().join(), 'held,held-by-other');
   }, { settings: { LOCKHOUSE_LOCKS_SAME_USER: sameUser } });
 }
 
-story('a page that comes back from the back-forward cache has another name if its duplicate has taken the old one', async ({ url, person }) => {
+story('a page restored from the back-forward cache takes a new session if its duplicate has the old one', async ({ url, person }) => {
   const context = await person();
   await context.route('**/app', (route) => route.fulfill({ contentType: 'text/html', body: '<title>An app</title>' }));
   const one = await tab(context, url, 'alice', {}, 'design-42', '/app');
-  // Playwright loses sight of a page that comes back: it says itself what it is called.
+  // Playwright cannot observe a restored page, so the page reports its session.
   await one.evaluate(() => {
     const names = new BroadcastChannel('test');
     window.addEventListener('pageshow', ({ persisted }) => persisted && setInterval(() => lock.state !== 'unknown' && names.postMessage(lock.sessionId), 100));
@@ -135,12 +135,12 @@ story('a page that comes back from the back-forward cache has another name if it
 });
 
 for (const settings of [{}, { LOCKHOUSE_LOCKS_SAME_USER: 'separate', LOCKHOUSE_LOCKS_TAKEOVER: 'nobody' }]) {
-  everywhere(`after a crash the tab has what it had (${settings.LOCKHOUSE_LOCKS_SAME_USER ?? 'share'})`, async ({ url, person }) => {
+  everywhere(`after a crash the tab renews its lease (${settings.LOCKHOUSE_LOCKS_SAME_USER ?? 'share'})`, async ({ url, person }) => {
     const context = await person();
     const page = await tab(context, url, 'alice');
     await acquire(page);
     const before = await page.evaluate(() => [lock.sessionId, lock.fence]);
-    // Playwright gives up a page that has crashed. The browser does not.
+    // Playwright cannot use a crashed page again, but the browser can reload it.
     const devtools = await context.newCDPSession(page);
     const crashed = page.waitForEvent('crash');
     devtools.send('Page.crash').catch(() => {});
@@ -161,7 +161,7 @@ for (const settings of [{}, { LOCKHOUSE_LOCKS_SAME_USER: 'separate', LOCKHOUSE_L
   }, { settings });
 }
 
-story('a tab whose token has ended does not keep the others from hearing', async ({ server, proxy, url, person }) => {
+story('a leader whose token has expired passes the lead on', async ({ server, proxy, url, person }) => {
   const make = (name) => server.run('token', 'create', '--scope', 'user', '--user', 'alice', '--name', name);
   const context = await person();
   const pages = [];
@@ -177,7 +177,7 @@ story('a tab whose token has ended does not keep the others from hearing', async
     await connected(page);
   }
   await eventually(() => streams(proxy) === 1);
-  // The first one leads. Its token ends, and so does its stream, soon.
+  // The first tab leads. Its token expires, and soon its stream ends.
   const [first, second] = pages;
   const [id] = (await server.run('token', 'list')).split('\n').find((line) => line.includes('name="first"')).split(' ');
   await server.run('token', 'revoke', id);
@@ -186,9 +186,9 @@ story('a tab whose token has ended does not keep the others from hearing', async
   const bob = await server.run('token', 'create', '--scope', 'user', '--user', 'bob', '--name', 'bob');
   await fetch(server.url + '/api/v1/workspaces/design-42/lock', { method: 'POST', headers: { Authorization: 'Bearer ' + bob } });
   await until(second, 'held-by-other', 3_000);
-  // It hears of it by the other one.
+  // It receives the event from the other tab.
   await until(first, 'held-by-other', 3_000);
-  // Nothing that is shared, or kept, has the token in it.
+  // No shared or stored name contains the token.
   for (const page of pages) {
     const kept = await page.evaluate(async () => JSON.stringify([await navigator.locks.query(), { ...sessionStorage }, { ...localStorage }]));
     assert.match(kept, /lockhouse 3 .+alice.+user/);
@@ -196,7 +196,7 @@ story('a tab whose token has ended does not keep the others from hearing', async
   }
 }, { settings: { LOCKHOUSE_AUTH_MODE: 'token' } });
 
-everywhere('a tab that is stopped by an alert does not keep the others from hearing', async ({ server, proxy, url, person }) => {
+everywhere('a leader that is blocked by an alert is replaced', async ({ server, proxy, url, person }) => {
   const context = await person();
   const first = await tab(context, url, 'alice');
   await connected(first);
@@ -214,7 +214,7 @@ everywhere('a tab that is stopped by an alert does not keep the others from hear
   await server.acquire('bob', 'design-42');
   await until(second, 'held-by-other', 3_000);
   await alert.accept();
-  // The first one knows that it leads no more, and hears what the other one hears.
+  // The first tab has resigned, and receives events from the new leader.
   await until(first, 'held-by-other', 10_000);
   await eventually(() => streams(proxy) === 1);
   await server.ask('bob', 'DELETE', '/api/v1/workspaces/design-42/lock');
@@ -222,23 +222,23 @@ everywhere('a tab that is stopped by an alert does not keep the others from hear
   await Promise.all([connected(first), connected(second)]);
 });
 
-story('what nobody has heard of is not shown as free', async ({ server, url, person }) => {
+story('without a connection a lock is not shown as free', async ({ server, url, person }) => {
   const alice = await tab(await person(), url, 'alice');
   await until(alice, 'free');
   await connected(alice);
   await server.kill();
   await until(alice, 'unknown', 40_000);
-  await server.again();
+  await server.restart();
   await until(alice, 'free', 40_000);
 });
 
-everywhere('however many tabs wait, heartbeats and saves get through', async ({ server, proxy, url, person }) => {
+everywhere('many waiting tabs leave connections for heartbeats and saves', async ({ server, proxy, url, person }) => {
   const context = await person();
   const pages = [];
   for (let more = 0; more < 8; more++) pages.push(await tab(context, url, 'alice'));
   const [editor, ...others] = pages;
   await acquire(editor);
-  // They wait for something else, each for its own, which is bob's.
+  // Each waits for a different workspace, which bob has locked.
   for (const [index, page] of others.entries()) {
     await server.acquire('bob', 'other-' + index);
     await page.evaluate(async (id) => {
@@ -250,8 +250,8 @@ everywhere('however many tabs wait, heartbeats and saves get through', async ({ 
   }
   for (const page of pages) await connected(page, 40_000);
   const places = () => Promise.all(others.map((page) => page.evaluate(() => lock.view.hasPlace)));
-  await patiently(async () => (await places()).filter(Boolean).length === 2);
-  await patiently(() => held(proxy) === 3);
+  await eventuallySlow(async () => (await places()).filter(Boolean).length === 2);
+  await eventuallySlow(() => held(proxy) === 3);
   for (const page of pages) {
     const tookMs = await page.evaluate(async () => {
       const began = performance.now();
@@ -264,7 +264,7 @@ everywhere('however many tabs wait, heartbeats and saves get through', async ({ 
   await editor.evaluate(() => lock.refresh());
   await beat;
   assert.equal(await editor.evaluate(() => lock.state), 'held');
-  // What is released goes to the tab that waits for it, with or without a place.
+  // A released lock goes to the tab that waits for it, with or without a place.
   for (const [index, hasPlace] of (await places()).entries()) {
     await server.ask('bob', 'DELETE', `/api/v1/workspaces/other-${index}/lock`);
     await until(others[index], 'held', hasPlace ? 5_000 : 10_000);
@@ -272,7 +272,7 @@ everywhere('however many tabs wait, heartbeats and saves get through', async ({ 
   assert.ok(held(proxy) <= 3);
 });
 
-story('persons who share a browser do not share a stream', async ({ proxy, url, person }) => {
+story('two users of one browser do not share a stream', async ({ proxy, url, person }) => {
   const context = await person();
   const pages = [];
   for (const user of ['alice', 'alice', 'bob', 'bob']) pages.push(await tab(context, url, user));
@@ -280,7 +280,7 @@ story('persons who share a browser do not share a stream', async ({ proxy, url, 
   await eventually(() => streams(proxy) === 2);
 });
 
-story('tokens of one person that may do other things do not share a stream', async ({ server, proxy, url, person }) => {
+story('tokens with different scopes do not share a stream', async ({ server, proxy, url, person }) => {
   const context = await person();
   for (const scope of ['user', 'user', 'read']) {
     const token = await server.run('token', 'create', '--scope', scope, '--user', 'alice', '--name', scope);

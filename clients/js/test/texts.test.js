@@ -6,7 +6,7 @@ import fr from '../src/dialog-fr.js';
 import { Refusal } from '../src/refusal.js';
 import { TEXTS } from '../src/dialog-texts.js';
 
-/** Every sentence, with examples of what stands in it; of `reasons`, with and without a name.
+/** Every text with example arguments; `reasons` with and without a name.
  * @param {import('../src/dialog-texts.js').Texts} texts */
 function sentences(texts) {
   const { reasons, duration, time, refused, othersWait, place, ...rest } = texts;
@@ -22,7 +22,7 @@ function sentences(texts) {
   return new Map(said.map(([key, ...texts]) => [key, texts.join('\n')]));
 }
 
-test('every text is translated, and names who it is about where the English one does', () => {
+test('every text is translated, and contains the same names as the English one', () => {
   const english = sentences(TEXTS);
   for (const [language, texts] of Object.entries({ de, es, fr })) {
     const translated = sentences(texts);
@@ -36,7 +36,7 @@ test('every text is translated, and names who it is about where the English one 
   }
 });
 
-test('a French text elides before no name, and breaks no line before its punctuation', () => {
+test('a French text has no elision before a name, and a no-break space before its punctuation', () => {
   for (const [key, text] of sentences(fr)) {
     assert.doesNotMatch(text, / [:;?!»]|« |\b(de|que) Alice/, key);
     assert.match(text, /^[^a-zà-ÿ]/, key);

@@ -1,10 +1,10 @@
 import { Lockhouse } from '/client/index.js';
 
-/** The client of one person, that can be watched, and be cut off as if its tab had crashed. */
+/** The client of one person. Its traffic can be observed, and cut off as in a crash of the tab. */
 export class WatchedClient extends Lockhouse {
-  /** Nothing leaves it, and nothing is answered. */
+  /** Requests are neither sent nor answered. */
   isCutOff = false;
-  /** How long the lease is, and since when: what the server said last. */
+  /** The server's last answer about the lease: its duration, and when it began. */
   lease = { sinceMs: 0, forMs: 0 };
   onBeat = () => {};
 
@@ -23,7 +23,7 @@ export class WatchedClient extends Lockhouse {
     return answer;
   }
 
-  /** How long the server will keep the lease if it hears nothing more, in milliseconds. */
+  /** Milliseconds until the lease ends on the server without another heartbeat. */
   get leftMs() {
     return Math.max(0, this.lease.sinceMs + this.lease.forMs - performance.now());
   }

@@ -5,7 +5,7 @@ import { add, follow } from './log.js';
 import { byId } from './page.js';
 import { Person } from './person.js';
 
-// Strangers on one server do not meet unless they want to.
+// A random workspace, so that visitors of one server do not meet by chance.
 const random = () => [...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 const workspaceId = new URLSearchParams(location.search).get('workspace') || 'demo-' + random();
 
@@ -14,7 +14,7 @@ const believed = [
   { userId: 'bob', userName: 'Bob Dupont' },
 ];
 
-// Where there is one.
+// The link to the console, if it is served.
 fetch('/', { method: 'HEAD' }).then(
   ({ ok }) => (byId('console').hidden = !ok),
   () => {},
@@ -28,7 +28,7 @@ try {
   askForTokens();
 }
 
-/** Begins with two people. */
+/** Starts with two people. */
 function begin(people) {
   byId('tokens').hidden = true;
   for (const id of ['lease', 'stage', 'ideas']) byId(id).hidden = false;
@@ -51,7 +51,7 @@ function begin(people) {
   follow(new WatchedClient(people[0]), workspaceId, who, (lock) => [left, right].forEach((person) => person.hear(lock)));
 }
 
-/** Where nobody is believed. */
+/** Asks for tokens, in modes that need them. */
 function askForTokens() {
   const section = byId('tokens');
   section.hidden = false;
@@ -71,7 +71,7 @@ function askForTokens() {
   });
 }
 
-/** Whose token it is: the server says so when something is locked. */
+/** The user of a token. The server tells it in the answer to an acquire. */
 async function ownerOf(token) {
   const client = new WatchedClient({ userId: '', token });
   const aside = 'demo-' + random();

@@ -1,7 +1,7 @@
 import { byId, element, fenceOf, short, write } from './page.js';
 
-/** What both of them edit. It stands for the app's database: it keeps the highest fence that it has seen, and refuses
- * whatever comes with an older one. It asks no lock server. */
+/** The document that both people edit. It stands for the app's database: it stores the highest fence, and refuses a save
+ * with a lower one. It does not call the lock server. */
 export class SharedDocument extends EventTarget {
   text = 'The workshop is on Thursday.\n\n';
   #highest = 0;
@@ -11,14 +11,14 @@ export class SharedDocument extends EventTarget {
     this.#show();
   }
 
-  /** Somebody begins to edit: this is the text to begin with. */
+  /** A lease begins to edit: records its fence and returns the text. */
   open(fence) {
     this.#highest = Math.max(this.#highest, fence);
     this.#show();
     return this.text;
   }
 
-  /** Returns whether it was accepted. */
+  /** Saves. Returns whether the save was accepted. */
   save(name, text, fence) {
     const isOld = fence < this.#highest;
     if (!isOld) {
@@ -35,7 +35,7 @@ export class SharedDocument extends EventTarget {
     return !isOld;
   }
 
-  /** A save that is held up on the way, until somebody lets it arrive. */
+  /** A delayed save, which arrives when the visitor lets it. */
   saveSlowly(name, text, fence) {
     const arrive = element('button', '', 'Let it arrive');
     arrive.type = 'button';

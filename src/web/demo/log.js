@@ -1,9 +1,9 @@
 import { byId, element, fenceOf, write } from './page.js';
 
-/** So many entries are kept. */
+/** The most entries. */
 const MOST = 60;
 
-/** What an event of the server means, told of `who` by the name of a user id. */
+/** The text of an event. `who` maps a user id to a name. */
 const STORIES = {
   'lock.acquired': ({ user_id }, who) => `${who(user_id)} has the lock`,
   'lock.released': ({ user_id }, who) => `${who(user_id)} has released it`,
@@ -18,7 +18,7 @@ const STORIES = {
   'lock.revoked': ({ user_id, by_user_id }, who) => `${who(by_user_id)} has ended ${who(user_id)}’s lease`,
 };
 
-/** Follows what the server tells, writes it down, and passes on who has the lock. */
+/** Follows the events, logs them, and reports the holder. */
 export function follow(client, workspaceId, who, onLock) {
   const onEvent = ({ type, data }) => {
     if (!data) return;
@@ -34,7 +34,7 @@ export function follow(client, workspaceId, who, onLock) {
   return client.follow({ workspaceIds: [workspaceId], signal: new AbortController().signal, onEvent, onConnection });
 }
 
-/** Writes something down. `kind` is the event's type, or that the document says it. */
+/** Adds an entry. `kind`: the event's type, or an entry of the document. */
 export function add(kind, story, fence) {
   const list = byId('log');
   const time = element('time', '', new Date().toLocaleTimeString());

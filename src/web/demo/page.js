@@ -1,7 +1,7 @@
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** An element, with what is in it; all of it is text. */
+/** An element with children; strings become text. */
 export function element(tag, className, ...children) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -9,15 +9,15 @@ export function element(tag, className, ...children) {
   return made;
 }
 
-/** Writes a text where it is not there yet. */
+/** Sets a text if it has changed. */
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A fence as people can compare it: its end. It has 16 digits, and the first of them are the same for a quarter of an hour. */
+/** The end of a fence, short enough to compare. It has 16 digits, of which the first change only every quarter of an hour. */
 export const short = (fence) => '…\u2060' + String(fence).slice(-9).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 
-/** A fence to be read, with all of it in the tooltip. */
+/** The end of a fence, with the whole fence as tooltip. */
 export function fenceOf(fence) {
   const made = element('span', 'fence', short(fence));
   made.title = String(fence);

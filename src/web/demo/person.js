@@ -7,15 +7,15 @@ const STATES = {
   unknown: 'Connecting', free: 'Reading', 'held-by-other': 'Reading, somebody else edits', waiting: 'Waiting in line', held: 'Editing', lost: 'No longer editing',
 };
 
-/** How often what counts down is shown anew, in milliseconds. */
+/** Interval of updates of the countdown (milliseconds). */
 const TICK_MS = 250;
 
-/** One of the two: their client, their lock, and what they see. */
+/** One of the two people: client, lock and editor. */
 export class Person {
   #typedAt = 0;
   #beatAt = 0;
   #fence = 0;
-  /** What they wrote, and have not saved. @type {Draft} */
+  /** The unsaved text. @type {Draft} */
   #draft;
 
   constructor(client, wholeName, side, workspaceId, shared) {
@@ -52,7 +52,7 @@ export class Person {
       this.lock.activity();
       this.#tick();
     });
-    // What is covered is not to be come upon by Tab.
+    // The covered content must not be reachable by Tab.
     dialog.addEventListener('open', () => (text.tabIndex = -1));
     dialog.addEventListener('close', () => text.removeAttribute('tabindex'));
     this.shared.addEventListener('saved', () => this.#read());
@@ -67,12 +67,12 @@ export class Person {
     setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Opens their tab. */
+  /** Opens the tab. */
   begin(ttlMs) {
     const { side, workspaceId } = this;
     this.ttlMs = ttlMs;
     const sessionId = `${side}-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
-    // A tab that is closed saves nothing.
+    // A closed tab saves nothing.
     const beforeRelease = () => this.client.isCutOff || !this.#isUnsaved || this.#save();
     this.lock = new WorkspaceLock(this.client, workspaceId, { ttlMs, sessionId, beforeRelease });
     this.#draft = new Draft(this.lock, (text) => (this.text.value = text));
@@ -81,7 +81,7 @@ export class Person {
     this.#changed();
   }
 
-  /** Opens it anew, with leases of another length. */
+  /** Opens the tab again, with another duration of the lease. */
   async again(ttlMs) {
     const { lock } = this;
     if (this.client.isCutOff) {
@@ -98,7 +98,7 @@ export class Person {
     const { fence } = this.lock;
     if (fence && fence !== this.#fence) {
       this.#fence = fence;
-      // Whoever saved in between is not written over: what was not saved is offered beside it.
+      // A save by another person in between is not overwritten: the unsaved text is offered beside it.
       this.#draft.begin(this.shared.open(fence));
       if (this.root.contains(document.activeElement)) this.text.focus();
     }
@@ -110,7 +110,7 @@ export class Person {
     return this.#draft?.isUnsaved ?? false;
   }
 
-  /** Who only reads sees what was saved. */
+  /** A reader sees the saved text. */
   #read() {
     if (!this.client.isCutOff && !this.#isUnsaved && this.text.value !== this.shared.text) this.text.value = this.shared.text;
     this.#tick();
@@ -127,7 +127,7 @@ export class Person {
     await this.lock.release().catch(() => {});
   }
 
-  /** As a browser that is killed: nothing is released, and no heartbeat comes any more. */
+  /** Simulates a crash: no release, no further heartbeat. */
   #crash() {
     const { client, lock } = this;
     if (lock.state !== 'held') client.lease.forMs = 0;
@@ -138,7 +138,7 @@ export class Person {
     this.parts['.reopen'].focus();
   }
 
-  /** Who has it now; a tab that is closed does not hear that. */
+  /** Shows the holder. A closed tab receives no events. */
   hear(lock) {
     if (this.client.isCutOff && lock?.locked_by_user_id !== this.client.userId) this.client.lease.forMs = 0;
     this.#tick();

@@ -1,14 +1,14 @@
-// What happened on all workspaces that one may see.
+// The events of all workspaces that the user may see.
 
 import { field, h } from './dom.js';
 import { workspaceHref } from './format.js';
 import { KINDS, History } from './history.js';
 import { isUtc } from './settings.js';
 
-/** What happens within so long is read together (milliseconds). */
+/** Events within this time are read together (milliseconds). */
 const TOGETHER_MS = 1000;
 
-/** What each kind of event is called here. */
+/** The label of each event type. */
 const wordsFor = (type) => type.replace('.', ': ').replaceAll('_', ' ');
 
 export function showActivity(app, root, { signal }) {
@@ -73,10 +73,10 @@ export function showActivity(app, root, { signal }) {
   history.refresh();
 }
 
-/** What a control says, in the time that is shown, as the API takes it. In the address it means the same to everybody. */
+/** The value of a control, in the chosen time zone, as an RFC 3339 instant for the API and the address. */
 const toInstant = (value) => (value ? new Date(isUtc() ? value + 'Z' : value).toISOString() : undefined);
 
-/** The other way round; nothing for what is no instant. */
+/** The inverse; empty for an invalid instant. */
 function toControl(instant) {
   const at = new Date(instant ?? NaN);
   if (Number.isNaN(at.getTime())) return null;

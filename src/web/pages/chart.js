@@ -1,10 +1,10 @@
-// A small chart of what was measured: a line, the area below it, and its axes.
+// A small chart of samples: a line, the area below it, and axes.
 
 import { h, say, svg } from './dom.js';
 import { bytes, span } from './format.js';
 
 const [WIDTH, HEIGHT] = [240, 60];
-/** Between two samples that are further apart than this there is a gap (milliseconds). */
+/** Samples further apart than this are not connected (milliseconds). */
 const GAP_MS = 15_000;
 
 export class Chart {
@@ -32,7 +32,7 @@ export class Chart {
       { class: 'panel chart' },
       h('h2', {}, title),
       this.number,
-      // The name of the drawing says what the axes say.
+      // The accessible name describes the axes.
       h(
         'div',
         { class: 'plot' },
@@ -44,7 +44,7 @@ export class Chart {
     );
   }
 
-  /** Shows these `[when, value]`, which go up to `until`, for the last `range` milliseconds. */
+  /** Shows these `[at, value]` of the last `range` milliseconds before `until`. */
   show(samples, until, range) {
     const known = samples.filter(([, value]) => value !== null);
     const values = known.map(([, value]) => value);
@@ -65,7 +65,7 @@ export class Chart {
   }
 }
 
-/** A round number that is no less, for the end of an axis. */
+/** The next round number, for the end of an axis. */
 function niceTop(most, isBinary) {
   if (most === 0) return isBinary ? 1024 : 1;
   if (isBinary) return 2 ** Math.ceil(Math.log2(most));
@@ -73,7 +73,7 @@ function niceTop(most, isBinary) {
   return [1, 2, 4, 6, 8, 10].map((step) => step * size).find((top) => top >= most) ?? most;
 }
 
-/** The line and the area below it. Where nothing was measured for long there is a gap. */
+/** The line and the area below it, with gaps where samples are missing. */
 function paths(samples, x, y) {
   let [line, area] = ['', ''];
   for (let from = 0, place = 1; place <= samples.length; place++) {

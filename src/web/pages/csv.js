@@ -1,6 +1,6 @@
-// Tables as files that a spreadsheet reads.
+// Exports tables as CSV.
 
-/** Names come from users: a spreadsheet must not run what begins like a formula. */
+/** Prevents formula injection: a spreadsheet must not run a user's name as a formula. */
 const FORMULA = /^\s*[=+\-@\t\r]/;
 
 function cell(value) {
@@ -9,10 +9,10 @@ function cell(value) {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-/** Gives the reader a file with these columns of these objects. */
+/** Downloads a file with these columns of these objects. */
 export function saveCsv(name, columns, objects) {
   const rows = [columns, ...objects.map((object) => columns.map((column) => object[column]))];
-  // With the mark at the start Excel reads it as UTF-8.
+  // The byte order mark makes Excel read it as UTF-8.
   const text = '\ufeff' + rows.map((row) => row.map(cell).join(',') + '\r\n').join('');
   const href = URL.createObjectURL(new Blob([text], { type: 'text/csv' }));
   const link = document.createElement('a');

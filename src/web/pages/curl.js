@@ -1,9 +1,9 @@
-// Commands for a shell that do something as whoever is signed in here.
+// Shell commands that do something as the user who is signed in.
 
 import { h } from './dom.js';
 
-/** The command as an element; nothing where there is none that would work: behind a proxy that signs people in, only a
- * browser is signed in. Whoever acts for others does it for `user`. */
+/** The command as an element; null if no command would work: behind a proxy that signs users in, only the
+ * browser is signed in. A service acts for `user`. */
 export function curl(session, method, path, { user, body } = {}) {
   const says = credentials(session, user);
   if (says === null) return null;

@@ -1,11 +1,11 @@
-// Asks before something is done that cannot be undone, or for what it takes to do it.
+// Dialogs: confirm an action that cannot be undone, or enter a text.
 
 import { field, h } from './dom.js';
 
-/** Most bytes of a reason, as the API has it. */
+/** The API's limit for a reason, in bytes. */
 const REASON_LENGTH = 500;
 
-/** `run` gets the reason; what it throws is shown, and the dialog stays. Without `reason` none is asked for. */
+/** `run` receives the reason. Its error is shown, and the dialog stays open. Without `reason` there is no field. */
 export function ask(app, { reason, run, ...question }) {
   const why = reason && h('input', { maxlength: REASON_LENGTH, autocomplete: 'off', name: 'reason' });
   const about = 'It stays in the history, for whoever may see the workspace. You may leave it out.';
@@ -18,7 +18,7 @@ export function ask(app, { reason, run, ...question }) {
   });
 }
 
-/** Asks for a text. `run` gets it; what it throws is shown, and the dialog stays. */
+/** Asks for a text. `run` receives it. Its error is shown, and the dialog stays open. */
 export function askFor(app, { label, hint, value, length, run, ...question }) {
   const input = h('input', { maxlength: length, autocomplete: 'off', value });
   open(app, { ...question, kind: 'primary', input, inputField: field(label, input, hint), run: () => run(input.value) });
@@ -59,6 +59,6 @@ function open(app, { title, text = [], action, kind, input, inputField, run }) {
   );
   document.body.append(dialog);
   dialog.showModal();
-  // Where there is something to write, a hasty Enter does it; elsewhere the first button is the harmless one.
+  // Focus the field if there is one; otherwise the first button, which cancels.
   input?.focus();
 }

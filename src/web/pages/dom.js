@@ -1,9 +1,9 @@
-// Makes elements. There is no way from a text to markup here: what is a string becomes a text node, and the
-// Content-Security-Policy would stop anything else.
+// Makes elements. No text is parsed as markup: strings become text nodes, and the Content-Security-Policy
+// forbids the rest.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** A function is a listener (`onclick`), `true` an attribute without a value; what is null, undefined or false is left out. */
+/** A function is a listener (`onclick`), `true` an attribute without a value; null, undefined and false are left out. */
 function give(node, given, children) {
   for (const [name, value] of Object.entries(given ?? {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -20,10 +20,10 @@ export const svg = (tag, given, ...children) => give(document.createElementNS(SV
 
 let lastId = 0;
 
-/** An id that no other element has. */
+/** A unique id. */
 export const newId = (prefix) => `${prefix}-${++lastId}`;
 
-/** A label and what it labels. */
+/** A label and its control. */
 export function field(label, control, hint) {
   control.id ||= newId('field');
   const about = hint && h('span', { class: 'hint', id: control.id + '-hint' }, hint);
@@ -31,7 +31,7 @@ export function field(label, control, hint) {
   return h('div', { class: 'field' }, h('label', { for: control.id }, label), control, about);
 }
 
-/** Columns are `[name, class]`. A row's cells know the names of their columns: on a narrow screen they stand beside them. */
+/** Columns are `[name, class]`. Cells carry the names of their columns, which a narrow screen shows beside them. */
 export function table(caption, columns) {
   const body = h('tbody', { role: 'rowgroup' });
   const head = columns.map(([name, kind]) =>
@@ -55,8 +55,8 @@ export function table(caption, columns) {
   return { whole, body, row };
 }
 
-/** Puts these children into `parent`, and moves only what must be moved, so that what has the focus keeps it. When that
- * goes away, one is at the heading again, and not nowhere. */
+/** Replaces the children of `parent` and moves only what must be moved, so that the focus stays. If the focused
+ * element is removed, the heading gets the focus. */
 export function arrange(parent, children) {
   const hadFocus = parent.contains(document.activeElement);
   const kept = new Set(children);
@@ -68,7 +68,7 @@ export function arrange(parent, children) {
   if (hadFocus && !parent.contains(document.activeElement)) document.querySelector('main h1')?.focus();
 }
 
-/** Writes a text only if it is another: nothing is to be read out again that has not changed. */
+/** Sets a text if it has changed. Screen readers would announce an unchanged text again. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

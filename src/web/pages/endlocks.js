@@ -1,9 +1,9 @@
-// Ends leases, after having asked.
+// Ends leases after a confirmation.
 
 import { ask } from './dialog.js';
 import { many } from './format.js';
 
-/** So many are named in the question. */
+/** The most names in the question. */
 const NAMED = 5;
 
 export function endLocks(app, locks) {
@@ -31,7 +31,7 @@ export function endLocks(app, locks) {
   });
 }
 
-/** One after the other: it may be many, and the server has others to answer. */
+/** One request at a time, so that many locks do not overload the server. */
 async function endAll(app, locks, reason) {
   let ended = 0;
   const refused = [];
@@ -42,7 +42,7 @@ async function endAll(app, locks, reason) {
       if (released) ended++;
     } catch (error) {
       if (error.status === 401) throw error;
-      // Somebody else has it by now: the lease that was selected is over.
+      // The selected lease has ended, and another user holds the lock.
       if (locks.length > 1 && error.code === 'not_holder') continue;
       refused.push({ lock, error });
     }

@@ -1,4 +1,4 @@
-// Numbers and instants as people read them.
+// Formats numbers and instants.
 
 import { now } from './clock.js';
 import { h } from './dom.js';
@@ -6,7 +6,7 @@ import { isUtc } from './settings.js';
 
 const two = (number) => String(number).padStart(2, '0');
 
-/** What is left: `9:41`, `2:05:00`. Rounded up: what is not over does not show as nothing. */
+/** Remaining time: `9:41`, `2:05:00`. Rounded up, so that a lease shows zero only when it has ended. */
 export function left(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
@@ -20,44 +20,44 @@ const UNITS = [
   ['s', 1000],
 ];
 
-/** How long something is: `4 min`, `2 h`. */
+/** A duration: `4 min`, `2 h`. */
 export function span(ms) {
   const [unit, size] = UNITS.find(([, size]) => ms >= size) ?? ['s', 1000];
   return `${Math.max(0, Math.floor(ms / size))} ${unit}`;
 }
 
-/** How long ago an instant was. */
+/** The time since an instant. */
 export function ago(at) {
   const ms = now() - Date.parse(at);
   return ms < 5000 ? 'just now' : span(ms) + ' ago';
 }
 
-/** What writes an instant, in local time or in UTC as the reader has chosen. */
+/** The formatter of instants, in local time or UTC as chosen. */
 function writer(style) {
   const local = new Intl.DateTimeFormat(undefined, style);
   const utc = new Intl.DateTimeFormat(undefined, { ...style, timeZone: 'UTC' });
   return (at) => (isUtc() ? `${utc.format(new Date(at))} UTC` : local.format(new Date(at)));
 }
 
-/** To the second, and to the minute. */
+/** With seconds, and without. */
 export const full = writer({ dateStyle: 'medium', timeStyle: 'medium' });
 const short = writer({ dateStyle: 'medium', timeStyle: 'short' });
 
-/** An instant that a person can hover for the whole of it. */
+/** An instant with its full form as tooltip. */
 export const time = (at, text) => h('time', { datetime: at, title: full(at) }, text ?? ago(at));
 
-/** For how long something has been so. */
+/** The duration since an instant. */
 export const lasting = (at) => time(at, 'for ' + span(now() - Date.parse(at)));
 
-/** An instant as a date, to the minute. */
+/** An instant with date and minutes. */
 export const date = (at) => time(at, short(at));
 
-/** An instant as a date, to the second. */
+/** An instant with date and seconds. */
 export const moment = (at) => time(at, full(at));
 
 const ORDER = new Intl.Collator(undefined, { numeric: true });
 
-/** Sorts as people count: 2 before 10. */
+/** Natural order: 2 before 10. */
 export const natural = (one, other) => ORDER.compare(one, other);
 
 const BYTES = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -73,7 +73,7 @@ export function count(number) {
   return number >= 100 || Number.isInteger(number) ? String(Math.round(number)) : number.toFixed(number >= 10 ? 1 : 2);
 }
 
-/** A time that a machine takes: `340 µs`, `1.2 ms`. */
+/** A short duration: `340 µs`, `1.2 ms`. */
 export function seconds(number) {
   if (number < 0.001) return `${Math.round(number * 1e6)} µs`;
   if (number >= 1) return `${number.toFixed(2)} s`;
@@ -84,11 +84,11 @@ export function seconds(number) {
 /** `1 lock`, `2 locks` */
 export const many = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
 
-/** Where the pages are. */
+/** The addresses of the pages. */
 export const workspaceHref = (id) => '#/workspaces/' + encodeURIComponent(id);
 export const userHref = (id) => '#/users/' + encodeURIComponent(id);
 
-/** Somebody: how they are shown, and the id, which nobody chooses for themselves. */
+/** A user: the name, and the id, which users cannot choose themselves. */
 export function person(id, name) {
   const shown =
     name && name !== id

@@ -1,4 +1,4 @@
-// How the server is, from its metrics.
+// The health of the server, from its metrics.
 
 import { Chart } from './chart.js';
 import { now } from './clock.js';

@@ -1,24 +1,24 @@
-// What happened, as a timeline.
+// Events as a timeline.
 
 import { saveCsv } from './csv.js';
 import { h, say } from './dom.js';
 import { moment, person } from './format.js';
 
-/** Events of a page. */
+/** Events of one page. */
 const PAGE = 30;
-/** Events of a page of a file, and of all of it. */
+/** Page size and limit of an export. */
 const [FILE_PAGE, FILE] = [500, 10_000];
 
 const COLUMNS = ['revision', 'at', 'type', 'workspace_id', 'user_id', 'by_user_id', 'by_name', 'fence', 'detail'];
 
 /**
- * `path` is what is asked, and `filters()` with which query; `where` says on which workspace an event was; `nothing` is
- * shown where there is none.
+ * `path`: the API's path. `filters()`: its query. `where`: the workspace of an event. `nothing`: shown if there are
+ * no events.
  */
 export class History {
   #cursor = null;
   #newest = 0;
-  /** Ends what is read for other filters. */
+  /** Aborts reads for earlier filters. */
   #reading = new AbortController();
   #list = h('ol', { class: 'timeline' });
   #older = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => this.#readOlder() }, 'Older');
@@ -30,14 +30,14 @@ export class History {
     this.node = h('div', {}, this.#wrong, this.#list, this.nothing, this.#older);
   }
 
-  /** Puts what is new on top. */
+  /** Reads new events and puts them on top. */
   refresh() {
     return this.#attempt(async (signal) => {
       const page = await this.#page({ limit: PAGE }, signal);
       const news = page.events.filter((event) => event.revision > this.#newest);
       const items = news.map((event) => entry(event, this.where(event)));
       if (this.#newest === 0 || (news.length === page.events.length && page.next_cursor !== null)) {
-        // The first time; or so much is new that what is here does not follow on it.
+        // The first read, or so many new events that they do not connect to those shown.
         this.#cursor = page.next_cursor;
         this.#list.replaceChildren(...items);
       } else {
@@ -47,7 +47,7 @@ export class History {
     });
   }
 
-  /** Reads anew, with other filters. */
+  /** Reads again, with other filters. */
   restart() {
     this.#reading.abort();
     this.#reading = new AbortController();
@@ -63,7 +63,7 @@ export class History {
     });
   }
 
-  /** Gives the reader all that fits as a file, up to its limit. */
+  /** Downloads all matching events, up to the limit. */
   save(name) {
     return this.#attempt(async (signal) => {
       const events = [];
@@ -80,12 +80,12 @@ export class History {
 
   async #page(query, signal) {
     const page = await this.app.client.request('GET', this.path, { query: { ...this.filters(), ...query }, signal });
-    // It may be there already for filters that are not asked for any more.
+    // The answer may be for earlier filters.
     signal.throwIfAborted();
     return page;
   }
 
-  /** What is refused is said. */
+  /** Shows the error of `work`. */
   async #attempt(work) {
     const signal = AbortSignal.any([this.signal, this.#reading.signal]);
     this.#older.disabled = true;
@@ -99,12 +99,12 @@ export class History {
     }
     if (signal.aborted) return;
     this.#older.hidden = this.#cursor === null;
-    // The server looks at a limited number of events at a time: after none that fits there may be others.
+    // The server examines a limited number of events per request, so an empty page is not the end.
     this.nothing.hidden = this.#list.children.length > 0 || this.#cursor !== null;
   }
 }
 
-/** An event, as an item of a list. */
+/** An event as a list item. */
 export function entry(event, where) {
   const { type, at, fence, detail } = event;
   const said = detail.message ?? detail.reason;
@@ -122,7 +122,7 @@ export function entry(event, where) {
   );
 }
 
-/** How it looks: something began, ended well, or ended by somebody else's hand. */
+/** The style: something began, ended normally, or was ended by another user. */
 export const KINDS = {
   'lock.acquired': 'began',
   'lock.released': 'ended',
@@ -137,7 +137,7 @@ export const KINDS = {
 };
 
 function sentence({ type, user_id, by_user_id, by_name, detail }) {
-  // An event has one name, of whoever did it: it may be the holder, or who got it.
+  // An event has one name, that of the acting user, who may be the holder or the new holder.
   const shown = (id) => (id ? person(id, id === by_user_id ? by_name : undefined) : 'somebody');
   const [holder, by, to] = [user_id, by_user_id, detail.to_user_id].map(shown);
   switch (type) {

@@ -1,27 +1,27 @@
-// A list of the API on a page, with a search. The server has an order of its own and searches nothing: both are done
-// here, with what was read.
+// A list of the API with a search. The API has a fixed order and no search, so both are done here on the entries that
+// were read.
 
 import { saveCsv } from './csv.js';
 import { arrange, field, h, say, table } from './dom.js';
 import { many } from './format.js';
 
-/** Entries of a page. */
+/** Entries of one page. */
 const PAGE = 500;
-/** What was not read yet may fit, too: whoever searches reads on by themselves, up to so many entries. */
+/** A search reads more entries by itself, up to this number. */
 const SEARCHED = 10_000;
-/** How long one may go on typing before the server is asked (milliseconds). */
+/** Delay after typing before a request (milliseconds). */
 const TYPING_MS = 300;
 
 /**
- * `path` is what is asked, and `member` what the answer calls the entries; `key` tells them apart, `texts` is what is
- * searched in them, `cells` what a row shows under its `headings`, `columns` the fields that a file has, and `order` gets
- * two of them and whether all were read. `nothing` is shown where there are none.
+ * `path`: the API's path. `member`: the name of the entries in the response. `key`: identifies an entry. `texts`: what is
+ * searched. `cells`: a row under the `headings`. `columns`: the fields of an export. `order`: compares two entries; its third
+ * argument says whether all were read. `nothing`: shown for an empty list.
  */
 export class Listing {
   #entries = new Map();
-  /** Up to where it was read; null when there is no more. */
+  /** The cursor of the next page; null at the end. */
   #cursor;
-  /** By their keys, each with what it was made from: what is the same keeps the focus. */
+  /** Rows by key, with their source. An unchanged row is reused, so that it keeps the focus. */
   #rows = new Map();
   #reading = 0;
   #typing;
@@ -59,7 +59,7 @@ export class Listing {
     );
   }
 
-  /** Reads anew as much as was read before, or the first page. */
+  /** Reads again as many entries as before, or the first page. */
   refresh() {
     const size = this.#entries.size;
     return this.#attempt(async () => {
@@ -68,12 +68,12 @@ export class Listing {
       let cursor;
       do cursor = await this.#page(cursor, found);
       while (cursor !== null && found.size < size);
-      // Another one began later, and knows better.
+      // A newer read has started.
       if (number !== this.#reading) return;
       this.#entries = found;
       this.#cursor = cursor;
       this.#show();
-      // An address may say what is looked for.
+      // The address may contain a search.
       if (this.#words) await this.#readAll();
     });
   }
@@ -116,7 +116,7 @@ export class Listing {
     if (this.#cursor !== null) this.app.tell(`The file has what fits of the first ${this.#entries.size} ${member}.`);
   }
 
-  /** What fits, in its order. */
+  /** The matching entries, in order. */
   get #shown() {
     const { texts, order } = this.given;
     return [...this.#entries.values()]
@@ -152,7 +152,7 @@ export class Listing {
     this.more.hidden = isWhole;
   }
 
-  /** What is refused is said. */
+  /** Shows the error of `work`. */
   async #attempt(work) {
     try {
       await work();

@@ -1,4 +1,4 @@
-// What happens, as it happens, for whoever wants to hear of it; and whether the connection is there.
+// The event stream of the console, and the state of its connection.
 
 import { learnFrom } from './clock.js';
 
@@ -8,8 +8,8 @@ export class Live {
   /** `connecting`, `live` or `lost` */
   state = 'connecting';
 
-  /** Follows until `signal` says so, while the page is seen: a stream keeps one of the six connections of the browser. `onRefused` hears
-   * why it may not. */
+  /** Follows until `signal` is aborted, while the page is visible: a stream uses one of the browser's six connections.
+   * `onRefused` receives a final error. */
   async follow(client, signal, onRefused) {
     try {
       while (!signal.aborted) {
@@ -23,7 +23,7 @@ export class Live {
             this.#tell(told);
           },
           onConnection: (connected) => {
-            // What is shown was read before what is told from now on, and heartbeats are no events.
+            // Data was read before the stream began, and heartbeats are not events, so read again.
             if (connected) this.#tell({ id: 0, type: 'reset', data: null });
             this.#become(connected ? 'live' : document.hidden ? 'connecting' : 'lost');
           },
@@ -45,12 +45,12 @@ export class Live {
     for (const watcher of this.#watchers) watcher(state);
   }
 
-  /** `hear` gets every event until `signal`. */
+  /** `hear` receives every event until `signal` is aborted. */
   hear(hear, signal) {
     this.#add(this.#ears, hear, signal);
   }
 
-  /** `watch` gets every change of the connection until `signal`. */
+  /** `watch` receives every change of the connection until `signal` is aborted. */
   watch(watch, signal) {
     this.#add(this.#watchers, watch, signal);
   }
@@ -61,7 +61,7 @@ export class Live {
   }
 }
 
-/** Until the page is hidden, or seen, or `signal` says so. */
+/** Resolves when the page is hidden or shown, or `signal` is aborted. */
 function becomes(isHidden, signal) {
   return new Promise((resolve) => {
     const over = new AbortController();
@@ -76,8 +76,8 @@ function becomes(isHidden, signal) {
   });
 }
 
-/** Calls `work` at once, after `ms` again and again, and when it is asked to, but never twice at the same time, and not
- * while nobody looks at the page. Returns what asks. */
+/** Calls `work` at once, every `ms`, and on request. Calls never overlap, and are skipped while the page is hidden.
+ * Returns the function that requests a call. */
 export function repeat(work, ms, signal) {
   let timer;
   let running = false;
@@ -108,7 +108,7 @@ export function repeat(work, ms, signal) {
   return run;
 }
 
-/** Calls `work` every second until `signal`. */
+/** Calls `work` every second until `signal` is aborted. */
 export function eachSecond(work, signal) {
   const timer = setInterval(work, 1000);
   signal.addEventListener('abort', () => clearInterval(timer));

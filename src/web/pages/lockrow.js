@@ -1,4 +1,4 @@
-// A lock in a table, which is kept up to date in place, so that nobody loses the place where they are.
+// A row of the table of locks. It is updated in place, so that focus and selection stay.
 
 import { endLocks } from './endlocks.js';
 import { h, say } from './dom.js';
@@ -15,11 +15,11 @@ export const COLUMNS = [
 ];
 
 export class LockRow {
-  /** What is shown was read from this: while it is the same, nothing is made anew. */
+  /** The source of the shown content. The row is rendered again only when it changes. */
   #shown = '';
   #entry;
 
-  /** `onPicked` is called when it is selected, or is not any more. */
+  /** `onPicked` is called when the selection changes. */
   constructor(app, row, id, onPicked) {
     this.id = id;
     this.app = app;
@@ -53,9 +53,9 @@ export class LockRow {
     );
   }
 
-  /** Shows this, of the workspace that is called `name`, if it is; `isNew` marks it for a moment. */
+  /** Shows the lock. `name`: the workspace's name, if known. `isNew` highlights the row for a moment. */
   show(entry, name, isNew) {
-    // Another lease is not what was selected.
+    // The selection belongs to one lease.
     if (this.#entry?.lock.fence !== entry.lock.fence) this.pick.checked = false;
     this.#entry = entry;
     say(this.name, name ?? '');
@@ -93,7 +93,7 @@ export class LockRow {
     this.node.classList.add('fresh');
   }
 
-  /** A second has passed. Returns whether it is over. */
+  /** Updates the remaining time. Returns whether the lease has ended. */
   tick() {
     const { lock, ends } = this.#entry;
     const rest = ends - performance.now();
@@ -112,14 +112,14 @@ function when(node, at) {
   say(node, ago(at));
 }
 
-/** What is left, as a text and as a bar. */
+/** The remaining time, as a text and as a bar. */
 export function showLeft(text, bar, rest, ttl) {
   say(text, rest > 0 ? left(rest) : 'ending…');
   text.classList.toggle('is-low', rest < 30_000);
   bar.firstChild.style.width = `${Math.max(0, Math.min(100, (rest / ttl) * 100))}%`;
 }
 
-/** Who asks for the lock. */
+/** The user who asks for the lock. */
 export function showKnock(node, knock) {
   node.replaceChildren(
     ...(knock ? [person(knock.user_id, knock.name), knock.message ? h('q', {}, knock.message) : ''] : []),

@@ -7,11 +7,11 @@ import { many } from './format.js';
 import { LockTable } from './locktable.js';
 import { Store } from './store.js';
 
-/** How long one may go on typing before the server is asked (milliseconds). */
+/** Delay after typing before a request (milliseconds). */
 const TYPING_MS = 300;
-/** Of so many workspaces with a name that fits, and were not read yet, the locks are asked for. */
+/** The most workspaces with a matching name whose locks are read separately. */
 const NAMED = 10;
-/** A file has so many locks at most. */
+/** The most locks in an export. */
 const FILE = 10_000;
 const COLUMNS = ['workspace_id', 'locked_by_user_id', 'locked_by_name', 'acquired_at', 'last_active_at', 'expires_at', 'fence', 'note'];
 
@@ -48,12 +48,12 @@ export function showLocks(app, root, { signal }) {
   const free = nothingThere(app, signal);
   let isSearched = false;
   const shown = (count) => {
-    // An address may say what is looked for.
+    // The address may contain a search.
     if (!isSearched) searchOn();
     isSearched = true;
     const all = store.locks.size;
     const beyond = store.hasMore ? '+' : '';
-    // Read out as one types, and not whenever somebody comes or goes.
+    // Announced while typing, and not at each change of the locks.
     number.setAttribute('aria-live', words() ? 'polite' : 'off');
     say(number, words() ? `${count} of ${all}${beyond}` : store.hasMore ? `${all}+ locks` : many(all, 'lock'));
     more.hidden = !store.hasMore;
@@ -67,7 +67,7 @@ export function showLocks(app, root, { signal }) {
     onError: (error) => say(wrong, error ? `The locks cannot be read: ${error.message}` : ''),
   });
 
-  /** While it works, `button` does nothing; what is refused is said. */
+  /** Disables `button` while `work` runs, and shows its error. */
   async function attempt(button, work) {
     button.disabled = true;
     try {
@@ -86,7 +86,7 @@ export function showLocks(app, root, { signal }) {
     });
   }
 
-  /** What fits, in its order, also of what was not read yet. */
+  /** The matching locks in order, including those that were not read yet. */
   function save() {
     return attempt(download, async () => {
       while (store.hasMore && store.locks.size < FILE) await store.more(signal);
@@ -96,7 +96,7 @@ export function showLocks(app, root, { signal }) {
     });
   }
 
-  /** What was not read yet may fit, too. */
+  /** Locks that were not read yet may match, too. */
   function searchOn() {
     if (!store.hasMore || !words()) return;
     store.search(search.value.trim(), named(), signal).then(
@@ -148,10 +148,10 @@ function nothingFits(app, search, locks) {
   ];
 }
 
-/** Whose lock it is that a service or an administrator is shown how to make: they have none of their own. */
+/** The example user for a service or an administrator, who have no locks of their own. */
 const SOMEBODY = 'alice';
 
-/** How to make a first lock, where that is known to work for whoever is signed in. */
+/** How to acquire a first lock, if the command is known to work for the current user. */
 function nothingThere(app, signal) {
   const { session, client } = app;
   const about = h('p', {}, 'As soon as somebody enters a workspace, they are here.');
@@ -159,7 +159,7 @@ function nothingThere(app, signal) {
   const command = session.looksOn ? null : curl(session, 'POST', path, { user: SOMEBODY });
   const example = h('div', { hidden: true }, h('p', {}, 'To see how it looks, make a lock:'), command);
   if (command) {
-    // Where workspaces have to be created first, it is refused.
+    // If workspaces must be created first, the server would refuse it.
     client.request('GET', path, { signal }).then(
       () => (example.hidden = false),
       () => {},

@@ -1,4 +1,4 @@
-// A table of live locks that follows what happens.
+// A table of live locks that follows the events.
 
 import { arrange, h, say, table } from './dom.js';
 import { endLocks } from './endlocks.js';
@@ -7,20 +7,20 @@ import { COLUMNS, LockRow } from './lockrow.js';
 import { eachSecond, repeat } from './live.js';
 import { isBefore } from './store.js';
 
-/** So many events are shown together (milliseconds): a busy server is no reason for a busy browser. */
+/** Events within this time are shown together (milliseconds), so that a busy server does not keep the browser busy. */
 const TOGETHER_MS = 120;
-/** Heartbeats are no events: what is left of the leases is read again so often. */
+/** Interval of reads (milliseconds). Heartbeats are not events. */
 const AGAIN_MS = 15_000;
 
 const ORDERS = {
-  // As long as there is more, it goes on where the server goes on.
+  // While there are more pages, the order is the server's, so that the next page follows.
   workspace: ({ lock: { workspace_id: one } }, { lock: { workspace_id: other } }, isWhole) =>
     isWhole ? natural(one, other) : isBefore(one, other) ? -1 : 1,
   left: (one, other) => one.ends - other.ends,
   since: (one, other) => Date.parse(one.lock.acquired_at) - Date.parse(other.lock.acquired_at),
 };
 
-/** `fits` says whether a lock is shown; `onShown` gets how many are; what cannot be read goes to `onError`. */
+/** `fits`: whether a lock is shown. `onShown`: receives the number of shown locks. `onError`: receives a read's error. */
 export class LockTable {
   #rows = new Map();
   #isRead = false;
@@ -67,20 +67,20 @@ export class LockTable {
   }
 
   #tick() {
-    // The server tells the end of a lease, unless there was a heartbeat, of which it does not tell.
+    // An ended lease without an event may have been renewed by a heartbeat.
     let isOver = false;
     for (const row of this.#rows.values()) isOver = row.tick() || isOver;
     if (isOver) this.refresh();
   }
 
-  /** What is shown, in its order. */
+  /** The shown locks, in order. */
   get entries() {
     return [...this.store.locks.values()]
       .filter(({ lock }) => this.belongs(lock) && this.fits(lock))
       .sort((one, other) => ORDERS[this.order](one, other, !this.store.hasMore));
   }
 
-  /** The locks that are selected. */
+  /** The selected locks. */
   get #picked() {
     return [...this.#rows.values()].map((row) => row.picked).filter(Boolean);
   }
@@ -93,7 +93,7 @@ export class LockTable {
   #showPicked() {
     const mine = [...this.#rows.values()].filter((row) => !row.pick.hidden).length;
     const picked = this.#picked.length;
-    // One lock has a button of its own.
+    // A single lock has its own button.
     this.#picking.hidden = mine < 2;
     this.#all.checked = picked > 0 && picked === mine;
     this.#all.indeterminate = picked > 0 && picked < mine;

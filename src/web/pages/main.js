@@ -1,4 +1,4 @@
-// The console: who is there, which page is shown, and whether the connection is.
+// The console: session, navigation and connection.
 
 import { showActivity } from './activity.js';
 import { h, say } from './dom.js';
@@ -21,14 +21,14 @@ const connection = document.getElementById('connection');
 const note = document.getElementById('note');
 
 let session = null;
-/** Ends all that the session has begun. */
+/** Aborted at the end of the session. */
 let signedIn = new AbortController();
-/** Ends all that the page has begun. */
+/** Aborted when the page changes. */
 let shown = new AbortController();
 let live = new Live();
 let names = new Names();
 
-/** The first that fits: the words of the hash, what is shown, and which entry of the navigation it belongs to. */
+/** Routes; the first match applies: the pattern of the hash, the page, and its entry of the navigation. */
 const PAGES = [
   [[], showLocks, 'locks'],
   [['locks'], showLocks, 'locks'],
@@ -52,12 +52,12 @@ function find() {
     );
     return page && { show: page[1], tab: page[2], id: words[1] };
   } catch {
-    // Not percent-encoded: it names nothing.
+    // Invalid percent-encoding.
     return undefined;
   }
 }
 
-/** What the pages share. */
+/** The context that all pages receive. */
 const app = {
   get session() {
     return session;
@@ -71,11 +71,11 @@ const app = {
   get names() {
     return names;
   },
-  /** What the page's address says after `?`. */
+  /** The parameters after `?` in the hash. */
   get query() {
     return new URLSearchParams(location.hash.split('?')[1]);
   },
-  /** Puts these into the address, where they survive a reload and can be shared. Empty ones are left out. */
+  /** Writes parameters into the address, so that they survive a reload and can be shared. Empty ones are left out. */
   setQuery(values) {
     const query = app.query;
     for (const [name, value] of Object.entries(values)) {
@@ -85,13 +85,13 @@ const app = {
     const text = query.toString();
     history.replaceState(history.state, '', (location.hash.split('?')[0] || '#/locks') + (text && '?' + text));
   },
-  /** Tells what was done. */
+  /** Shows the result of an action. */
   tell(text) {
     note.textContent = text;
     clearTimeout(app.timer);
     app.timer = setTimeout(() => (note.textContent = ''), 6000);
   },
-  /** Whether the session is over, which is seen to. */
+  /** Whether the error means that the session has ended. If so, ends it here. */
   isOver(error) {
     if (error?.status !== 401 || !session) return false;
     leave('You are no longer signed in: the token was revoked, or has expired.');
@@ -141,17 +141,17 @@ function follow() {
   live.follow(session.client, signal, (error) => {
     if (app.isOver(error)) return;
     app.tell(error.message);
-    // Too many requests, say. What is not over passes.
+    // A temporary error, such as a rate limit.
     setTimeout(() => signal.aborted || follow(), Math.max(error.retryAfterMs ?? 0, REFUSED_MS));
   });
 }
 
-/** A question is about what is on the page. */
+/** Closes open dialogs, which belong to the old page. */
 function closeQuestions() {
   for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
 }
 
-/** Back to the door. */
+/** Back to the sign-in page. */
 function leave(why) {
   signedIn.abort();
   shown.abort();
@@ -165,7 +165,7 @@ function leave(why) {
   signIn(main, { why, done: enter });
 }
 
-/** How long after a refusal the events are asked for again (milliseconds). */
+/** Time until the events are requested again after a refusal (milliseconds). */
 const REFUSED_MS = 10_000;
 
 const STATES = {
@@ -201,7 +201,7 @@ function showWho() {
   }
 }
 
-/** Another name to act under, where everybody is believed. */
+/** Acts under another name, in the mode that trusts the client. */
 function rename() {
   const name = h('input', { value: session.shown, required: true, maxlength: 255, 'aria-label': 'Your user id' });
   const form = h(
@@ -246,14 +246,14 @@ async function start() {
   }
 }
 
-/** The way to the playground, where there is one. */
+/** Shows the link to the playground if it is enabled. */
 async function showDemo() {
   const response = await fetch('/demo', { method: 'HEAD' });
   document.getElementById('demo').hidden = !response.ok;
 }
 
 document.getElementById('skip').addEventListener('click', (event) => {
-  // Not by the hash, which names the page.
+  // Not by the hash, which is the route.
   event.preventDefault();
   main.focus();
 });

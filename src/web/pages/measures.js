@@ -1,4 +1,4 @@
-// What is measured of the server, in words: each number says what it is, and when it is no good sign, also why.
+// Describes the server's metrics: each number has a label, and a warning where its value is unusual.
 
 import { bytes, count, seconds } from './format.js';
 import { growth, observed, sum } from './metrics.js';
@@ -7,7 +7,7 @@ const REQUESTS = 'lockhouse_http_requests_total';
 const COMMIT = 'lockhouse_writer_commit_duration_seconds';
 const BATCH = 'lockhouse_writer_batch_size';
 
-/** A number as it stands in the metrics. */
+/** The current value of a metric. */
 const gauge = (title, about, format, name, worry) => ({
   title,
   about,
@@ -19,11 +19,11 @@ const gauge = (title, about, format, name, worry) => ({
 
 const rate = (grown, passed) => (grown === undefined ? undefined : grown / passed);
 const finite = (number) => (Number.isFinite(number) ? number : undefined);
-/** What to say when a number is more than this. */
+/** The warning for a value above the limit. */
 const above = (limit, words) => (value) => (value > limit ? words : undefined);
 
-/** What two readings come to, `passed` seconds apart, where the server tells what it `needs`. `worry` has words for a
- * value that is no good sign. */
+/** A value computed from two readings, `passed` seconds apart, if the server has all that it `needs`. `worry` returns the
+ * warning for an unusual value. */
 export const CHARTS = [
   {
     title: 'Requests per second',
@@ -63,10 +63,10 @@ export const CHARTS = [
     above(256 * 1024 * 1024, 'It is not folded into the database: a reader or a backup keeps it open, or the disk is full.')),
 ];
 
-/** Connections end so every day: a client was idle, or the server stopped. */
+/** Normal reasons for the end of a connection. */
 const USUAL = ['idle', 'stopping'];
 
-/** Single numbers: what they are called, how they are read, what they mean, and what more than none of them means. */
+/** Single numbers: label, reading, description, and the warning for a value above zero. */
 export const FACTS = [
   ['Connections', (now) => sum(now, 'lockhouse_connections'), 'clients that are connected'],
   ['Requests that wait', (now) => sum(now, 'lockhouse_held_requests'), 'for a lock or an event, as they should'],

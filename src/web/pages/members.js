@@ -8,10 +8,10 @@ const ROLES = ['viewer', 'editor', 'admin'];
 
 const roles = (chosen) => ROLES.map((role) => h('option', { value: role, selected: role === chosen }, role));
 
-/** Members of a page, where one looks for oneself. */
+/** Page size for the search for the current user. */
 const PAGE = 500;
 
-/** Whether the person who is signed in is an admin of the workspace, and of that one only. */
+/** Whether the user is an admin of this workspace, without the scope `admin`. */
 export async function isAdminOf({ client, session }, workspaceId, signal) {
   if (session.scope !== 'user') return false;
   const path = `/api/v1/workspaces/${encodeURIComponent(workspaceId)}/members`;
@@ -78,7 +78,7 @@ export class Members {
     this.#table.whole.hidden = true;
   }
 
-  /** What may be done here depends on whether one `manages` the members. */
+  /** `manages`: whether the user may change the members. */
   offer(manages) {
     this.#manages = manages;
     this.form.hidden = !manages;
@@ -92,7 +92,7 @@ export class Members {
     const nobody = { members: [], next_cursor: null };
     const page = await this.#try(() =>
       this.app.client.request('GET', this.path, { query: { cursor }, signal: this.signal }).catch((error) => {
-        // A workspace that nobody has created has no members.
+        // A workspace that was not created has no members.
         if (error.code === 'workspace_not_found') return nobody;
         throw error;
       }),
@@ -126,7 +126,7 @@ export class Members {
     const member = await this.#try(() => this.app.client.request('PUT', path, { body: { role } }));
     const wrong = this.#wrong.textContent;
     if (member) this.app.tell(`${userId} is ${role} now.`);
-    // What was refused is shown as it is again, with why.
+    // Show the server's value again, with the error.
     await this.refresh();
     if (!member) say(this.#wrong, wrong);
     return Boolean(member);
@@ -145,7 +145,7 @@ export class Members {
     });
   }
 
-  /** What `work` comes to; nothing when it is refused, which is said. */
+  /** The result of `work`; undefined if it is refused. Shows the error. */
   async #try(work) {
     try {
       const done = await work();

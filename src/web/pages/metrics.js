@@ -1,7 +1,7 @@
-// Reads the text of /metrics, as far as numbers go: the format of Prometheus, or OpenMetrics, which differ in what
-// stands around them (https://prometheus.io/docs/instrumenting/exposition_formats/).
+// Parses the text of /metrics: the samples of the Prometheus and OpenMetrics formats, which differ in the lines
+// between them (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-/** Each sample by its name, as `{ labels, value }`. */
+/** Samples by name, each as `{ labels, value }`. */
 export function parse(text) {
   const samples = new Map();
   for (const line of text.split('\n')) {
@@ -23,19 +23,19 @@ function parseLabels(text) {
   return labels;
 }
 
-/** All samples of this name together; undefined when there are none. */
+/** The sum of all samples of this name; undefined if there are none. */
 export function sum(samples, name, fits = () => true) {
   const found = samples.get(name)?.filter(({ labels }) => fits(labels));
   return found?.reduce((total, { value }) => total + value, 0);
 }
 
-/** How much a counter grew between two readings. It begins anew when the server does. */
+/** The growth of a counter between two readings. A counter restarts at 0 with the server. */
 export function growth(before, after, name, fits) {
   const [from, to] = [sum(before, name, fits) ?? 0, sum(after, name, fits)];
   return to === undefined ? undefined : to < from ? to : to - from;
 }
 
-/** What a histogram observed between two readings: how often, the mean, and below what 99 of 100 were. */
+/** The observations of a histogram between two readings: count, mean and 99th percentile. */
 export function observed(before, after, name) {
   const times = growth(before, after, name + '_count');
   if (!times) return { times: times ?? 0, mean: undefined, p99: undefined };

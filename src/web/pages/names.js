@@ -1,14 +1,14 @@
-// How the workspaces are called, by their ids: a lock does not say it.
+// The names of workspaces by id. A lock does not contain them.
 
-/** Names of a page. */
+/** Names of one page. */
 const PAGE = 500;
-/** More workspaces are not read: a server with more of them is not kept busy with that. */
+/** The most workspaces that are read. */
 const MOST = 5000;
 
 export class Names {
   #names = new Map();
 
-  /** Reads them anew. Without them there is nothing that does not work. */
+  /** Reads them again. The pages work without names, too. */
   async read(client, signal) {
     const names = new Map();
     let cursor;
@@ -22,16 +22,16 @@ export class Names {
       } while (cursor !== undefined && count < MOST);
       this.#names = names;
     } catch {
-      // Whoever is not signed in any more is told so by what they came for.
+      // An expired session is reported by the page's own request.
     }
   }
 
-  /** How it is called, if it is and that is known. */
+  /** The name, if it is known. */
   get(id) {
     return this.#names.get(id);
   }
 
-  /** The ids of those whose name has this in it, in small letters. */
+  /** The ids of the workspaces whose name contains this lowercase text. */
   having(words) {
     return [...this.#names].filter(([, name]) => name.toLowerCase().includes(words)).map(([id]) => id);
   }

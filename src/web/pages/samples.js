@@ -1,14 +1,14 @@
-// What was measured in the last hour, kept for this tab: it survives a reload.
+// The samples of the last hour, stored for this tab, so that they survive a reload.
 
 import { now } from './clock.js';
 import { tab } from './storage.js';
 
 const KEPT = 'health';
-/** Nothing older is kept (milliseconds). */
+/** Maximum age (milliseconds). */
 export const LONGEST_MS = 3_600_000;
 
 export class Samples {
-  /** The oldest first, each as `[when, value, …]`: milliseconds since 1970, and a value or null for each chart. */
+  /** Oldest first, each as `[at, value, …]`: milliseconds since 1970, and a value or null for each chart. */
   #all = read();
 
   add(values) {
@@ -17,7 +17,7 @@ export class Samples {
     this.#all.splice(0, first);
   }
 
-  /** Those of one chart since an instant, as `[when, value]`. */
+  /** The samples of one chart since an instant, as `[at, value]`. */
   of(chart, since) {
     return this.#all.filter(([at]) => at >= since).map((sample) => [sample[0], sample[chart + 1]]);
   }

@@ -1,14 +1,14 @@
-// Who is signed in. A token stays in memory, or in the storage of this tab if its owner wants that.
+// The session. A token is kept in memory, or in the storage of this tab if the user chooses that.
 
 import { Lockhouse } from '/client/client.js';
 import { learnRoughly } from './clock.js';
 import { field, h } from './dom.js';
 import { tab } from './storage.js';
 
-/** Where a token is kept for this tab, if its owner wants that. */
+/** Storage key of the token. */
 const TOKEN = 'token';
 
-/** A session if none has to be asked for: a proxy signs people in, everybody is believed, or this tab has a token. */
+/** A session that needs no sign-in: by a proxy, by a stored token, or in the mode that trusts the client. */
 export async function begin() {
   const token = tab.get(TOKEN);
   for (const options of [token && { userId: '', token }, { userId: 'console' }]) {
@@ -23,25 +23,25 @@ export async function begin() {
   return null;
 }
 
-/** Somebody who is let in. */
+/** A user who is signed in. */
 export class Session {
   #options;
 
-  /** `who` is what the server says of these credentials. */
+  /** `who`: the server's answer to whoami. */
   constructor(options, who, client) {
     this.#options = options;
     this.who = who;
     this.mode = options.token ? 'token' : who.mode === 'none' ? 'none' : 'proxy';
-    // Who signs in without a token of Lockhouse has no scope.
+    // A sign-in without a Lockhouse token has no scope.
     this.scope = who.scope ?? (who.is_admin ? 'admin' : 'user');
     this.client = client;
   }
 
-  /** Who it is, to be read in the corner. */
+  /** The text for the corner of the page. */
   get shown() {
     if (this.mode === 'none') return this.client.userId;
     const { name, user_id } = this.who;
-    // A token that belongs to nobody is called by its id.
+    // A token without a user is shown by its id.
     const id = user_id?.startsWith('token:') ? null : user_id;
     const person = name && id && name !== id ? `${name} (${id})` : (name ?? id);
     const how = this.mode === 'proxy' ? 'signed in by the proxy' : this.#isOurs ? this.#token : 'JWT';
@@ -53,37 +53,37 @@ export class Session {
     return this.#options.token?.startsWith('lh_') ?? false;
   }
 
-  /** Which token it is, without showing it. */
+  /** Identifies the token without showing it. */
   get #token() {
     return `${this.scope} token ${this.#options.token.slice(0, 7)}…`;
   }
 
-  /** Whether it may see to the server. */
+  /** Whether the user may administer the server. */
   get administers() {
     return this.#isOneOf('admin');
   }
 
-  /** Whether it may see to workspaces and to the tokens of users. */
+  /** Whether the user may administer workspaces and the tokens of users. */
   get serves() {
     return this.#isOneOf('admin', 'service');
   }
 
-  /** Whether it may end the locks of this user. */
+  /** Whether the session may end the locks of this user. */
   endsLocksOf(userId) {
     return this.administers || (this.scope === 'user' && this.who.user_id === userId);
   }
 
-  /** Whether it may read the metrics. */
+  /** Whether the session may read the metrics. */
   get monitors() {
     return this.scope !== 'user';
   }
 
-  /** Whether it looks on, and does nothing. */
+  /** Whether the session is read-only. */
   get looksOn() {
     return this.scope === 'read';
   }
 
-  /** Whether it acts for whom it names, and has no locks of its own. */
+  /** Whether the session acts for other users and has no locks of its own. */
   get actsForOthers() {
     return this.#isOurs && this.serves;
   }
@@ -92,7 +92,7 @@ export class Session {
     return scopes.includes(this.scope);
   }
 
-  /** The name to act under, where one is believed. */
+  /** The name to act under, in the mode that trusts the client. */
   actAs(userId) {
     this.client.userId = userId;
   }
@@ -106,7 +106,7 @@ async function check(options) {
   return new Session(options, await response.json(), client);
 }
 
-/** Asks for a token until one is good; then `done` gets the session. */
+/** Asks for a token until the server accepts one; then calls `done` with the session. */
 export function signIn(root, { why, done }) {
   const token = h('input', {
     type: 'password',
@@ -127,7 +127,7 @@ export function signIn(root, { why, done }) {
         button.disabled = true;
         wrong.textContent = '';
         try {
-          // A header has no other letters; and what is pasted often has a line end.
+          // Headers allow only these characters, and a pasted token often ends with a line break.
           const given = token.value.trim();
           if (!/^[\x21-\x7e]+$/.test(given)) throw new Error('This is no token: it has letters that no token has.');
           const session = await check({ userId: '', token: given });

@@ -1,22 +1,22 @@
-// What the reader has chosen on this device: the colours, and whose time is shown.
+// The settings of this device: colours and time zone.
 
 import { device } from './storage.js';
 
 const CHOICES = { theme: ['system', 'light', 'dark'], time: ['local', 'utc'] };
 
-/** What was chosen, or else the first choice. */
+/** The chosen value, or the default. */
 const chosen = Object.fromEntries(
   Object.entries(CHOICES).map(([name, choices]) => [name, choices.find((choice) => choice === device.get(name)) ?? choices[0]]),
 );
 
-/** Whether instants are shown in UTC, and not in the time of this machine. */
+/** Whether instants are shown in UTC instead of local time. */
 export const isUtc = () => chosen.time === 'utc';
 
 const dress = () => (document.documentElement.dataset.theme = chosen.theme);
-// Before the rest of the console is there.
+// At once, before the rest of the console is rendered.
 dress();
 
-/** Makes the two lists in the foot work. `onTime` is called when other instants are to be shown. */
+/** Connects the two lists in the footer. `onTime` is called when the time zone changes. */
 export function offerSettings(onTime) {
   for (const name of Object.keys(CHOICES)) {
     const list = document.getElementById(name);

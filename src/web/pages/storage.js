@@ -1,4 +1,4 @@
-// What the console keeps in the browser. A browser may forbid that: then nothing is kept, and nothing fails.
+// The browser storage of the console. Without access to it nothing is stored, and nothing fails.
 
 const PREFIX = 'lockhouse-console-';
 
@@ -18,7 +18,7 @@ class Storage {
     attempt(() => this.#area().setItem(PREFIX + name, value));
   }
 
-  /** Forgets all that the console keeps here. */
+  /** Deletes all entries of the console. */
   clear() {
     attempt(() => {
       for (const key of Object.keys(this.#area())) if (key.startsWith(PREFIX)) this.#area().removeItem(key);
@@ -34,7 +34,7 @@ function attempt(work) {
   }
 }
 
-/** Kept until the tab is closed. */
+/** Until the tab is closed. */
 export const tab = new Storage(() => sessionStorage);
-/** Kept on this device. */
+/** On this device. */
 export const device = new Storage(() => localStorage);

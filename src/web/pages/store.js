@@ -1,18 +1,18 @@
-// The live locks that were read, by workspace, each with the moment when it ends.
+// The live locks that were read, by workspace, each with its end.
 
 import { learnFrom } from './clock.js';
 
-/** Locks of a page. */
+/** Locks of one page. */
 const PAGE = 200;
 
 export class Store {
   #client;
   #query;
-  /** Up to where the list was read; null when there is no more. */
+  /** The cursor of the next page; null at the end. */
   #cursor = null;
-  /** What was told while the list was read: which of both is newer is seen by the fence. */
+  /** Events that arrived during a read. The fence tells which is newer. */
   #told = null;
-  /** @type {Map<string, { lock: object, ends: number }>} `ends` is by `performance.now()`. */
+  /** `ends` is on the clock of `performance.now()`. @type {Map<string, { lock: object, ends: number }>} */
   locks = new Map();
 
   constructor(client, query = {}) {
@@ -20,12 +20,12 @@ export class Store {
     this.#query = query;
   }
 
-  /** Whether there are more than were read. */
+  /** Whether there are more pages. */
   get hasMore() {
     return this.#cursor !== null;
   }
 
-  /** Reads anew what was read before, or the first page. */
+  /** Reads again as many locks as before, or the first page. */
   async refresh(signal) {
     const upTo = this.#cursor;
     const isFirst = this.locks.size === 0;
@@ -36,7 +36,7 @@ export class Store {
       const page = await this.#page(cursor, signal, found);
       cursor = page.next_cursor;
     } while (cursor !== null && !isFirst && (upTo === null ? found.size < this.locks.size : isBefore(cursor, upTo)));
-    // What came by an event from beyond what was read stays as long as it may be there.
+    // A lock that an event has added beyond the pages that were read stays until it may have ended.
     const now = performance.now();
     for (const [id, entry] of this.locks) {
       if (cursor !== null && isBefore(cursor, id) && entry.ends > now) found.set(id, entry);
@@ -47,14 +47,14 @@ export class Store {
     this.#cursor = cursor;
   }
 
-  /** Reads on. */
+  /** Reads the next page. */
   async more(signal) {
     const page = await this.#page(this.#cursor ?? undefined, signal, this.locks);
     this.#cursor = page.next_cursor;
   }
 
-  /** Reads what a word may mean that is not among those that were read: the beginning of a workspace's id, or a user's id;
-   * and these workspaces. */
+  /** Searches locks that were not read: by the beginning of a workspace id, by user id, and those of the given
+   * workspaces. */
   async search(word, ids, signal) {
     const queries = [{ prefix: word }, { user_id: word }, ...ids.map((id) => ({ prefix: id }))];
     await Promise.all(queries.map((query) => this.#page(undefined, signal, this.locks, query)));
@@ -67,13 +67,13 @@ export class Store {
     });
     for (const lock of value.locks) {
       learnFrom(lock, sentAt.monotonic);
-      // Counted down from what is left, from the moment at which it was asked for: never longer than it is.
+      // Counts from when the request was sent, so that a lease is never shown as longer than it is.
       into.set(lock.workspace_id, { lock, ends: sentAt.monotonic + lock.expires_in_ms });
     }
     return value;
   }
 
-  /** Takes in what happened. */
+  /** Applies an event. */
   hear({ data }) {
     if (!data?.workspace_id) return;
     this.#told?.push({ ...data, heardAt: performance.now() });
@@ -81,14 +81,14 @@ export class Store {
   }
 }
 
-/** An event may be older than what was read: fences only grow. One without a fence is about no lease. */
+/** An event may be older than what was read; fences only grow. An event without a fence does not concern a lease. */
 function take(locks, { workspace_id, lock, fence, heardAt }) {
   const known = locks.get(workspace_id)?.lock.fence ?? 0;
   if (lock && lock.fence >= known) locks.set(workspace_id, { lock, ends: heardAt + lock.expires_in_ms });
   else if (!lock && fence !== null && fence >= known) locks.delete(workspace_id);
 }
 
-/** As the server sorts: by the bytes of UTF-8, which is by code points. */
+/** The order of the server: by UTF-8 bytes, which is the order of code points. */
 export function isBefore(left, right) {
   const [one, other] = [[...left], [...right]];
   const place = one.findIndex((letter, place) => letter !== other[place]);

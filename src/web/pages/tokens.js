@@ -1,4 +1,4 @@
-// The tokens: to make one, to see which there are, to revoke one.
+// The tokens: create, list, revoke.
 
 import { now } from './clock.js';
 import { ask } from './dialog.js';
@@ -38,7 +38,7 @@ export function showTokens(app, root, { signal }) {
   const form = makeForm(session.administers ? SCOPES : SCOPES.slice(0, 1), async (body) => {
     let made;
     try {
-      // Not again by itself: each attempt would make a token.
+      // Not retried: each attempt would create a token.
       made = await app.client.request('POST', '/api/v1/tokens', { body, retryForMs: 0 });
     } catch (error) {
       if (!signal.aborted && !app.isOver(error)) say(wrong, error.message);
@@ -64,7 +64,7 @@ export function showTokens(app, root, { signal }) {
 const UNUSED =
   'With auth.mode = “none” no token is looked at. They are good as soon as the mode is another: revoke those that you do not know.';
 
-/** Whether it is good for nothing any more. */
+/** Whether the token has expired or was revoked. */
 const isOver = ({ expires_at }) => expires_at !== null && Date.parse(expires_at) <= now();
 
 function makeList(app, signal) {
@@ -109,7 +109,7 @@ function makeList(app, signal) {
         'Revoke…',
       ),
     ],
-    // What is good before what is not; the newest first.
+    // Valid tokens first, then the newest first.
     order: (one, other) => isOver(one) - isOver(other) || Date.parse(other.created_at) - Date.parse(one.created_at),
   });
   return list;
@@ -137,7 +137,7 @@ function revoke(app, token, done) {
   });
 }
 
-/** `make` gets the body of the request, and returns whether it went well. */
+/** `make` receives the request's body, and returns whether it succeeded. */
 function makeForm(scopes, make) {
   const scope = h(
     'select',
@@ -175,7 +175,7 @@ function makeForm(scopes, make) {
   return form;
 }
 
-/** A new token, the only time that it can be seen. */
+/** A new token. It is shown only once. */
 function showOnce({ token, name, scope }, forget) {
   const value = h('input', { class: 'secret', readonly: true, value: token, 'aria-label': 'The new token' });
   const copy = h(
@@ -186,7 +186,7 @@ function showOnce({ token, name, scope }, forget) {
       onclick: async () => {
         value.select();
         try {
-          // Browsers have no clipboard on a page without TLS that is not on this machine.
+          // Without TLS, browsers offer the clipboard only to pages of this machine.
           await (navigator.clipboard?.writeText(token) ?? Promise.reject());
           copy.textContent = 'Copied';
         } catch {

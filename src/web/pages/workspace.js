@@ -1,4 +1,4 @@
-// One workspace: its lock, who is there, its members, what happened.
+// One workspace: its lock, presence, members and history.
 
 import { learnFrom } from './clock.js';
 import { ask, askFor } from './dialog.js';
@@ -10,11 +10,11 @@ import { endLocks } from './endlocks.js';
 import { showLeft } from './lockrow.js';
 import { Members, isAdminOf } from './members.js';
 
-/** What may be another with these: whether it was created, and who is a member. */
+/** Events after which the workspace or its members are read again. */
 const MAY_CHANGE = ['member.removed', 'workspace.deleted', 'reset'];
-/** Those who look on come and go without an event: they are read again so often. */
+/** Interval of reads of the presence (milliseconds). Watchers cause no events. */
 const AGAIN_MS = 10_000;
-/** Most letters of a name. */
+/** The limit of a name, in characters. */
 const NAME_LENGTH = 200;
 
 export function showWorkspace(app, root, { id, signal }) {
@@ -76,8 +76,8 @@ export function showWorkspace(app, root, { id, signal }) {
   );
 }
 
-/** How it is called and what can be done with it, if somebody created it; else a way to. What only a workspace has that
- * was created is not there before. */
+/** The name and the actions of a created workspace, or a form that creates it. Parts that only a created workspace has are
+ * hidden before. */
 class About {
   #name = null;
 
@@ -133,7 +133,7 @@ class About {
     try {
       await this.app.client.request('PUT', this.path, { body: {} });
       await this.refresh();
-      // The button is gone.
+      // The button was removed, so the focus needs a new place.
       document.querySelector('main h1')?.focus();
     } catch (error) {
       if (!this.app.isOver(error)) this.app.tell(error.message);
@@ -158,11 +158,11 @@ class About {
   }
 }
 
-/** Who has the lock now, and until when. */
+/** The holder of the lock and the remaining time. */
 class LockCard {
   #ends = 0;
   #lock = null;
-  /** What is shown, while it is the same. */
+  /** The source of the shown content. It is rendered again only when it changes. */
   #shown;
   #administers = false;
 
@@ -181,7 +181,7 @@ class LockCard {
     );
   }
 
-  /** Whoever administers the workspace may end anybody's lock there. */
+  /** An admin of the workspace may end any lock in it. */
   offer(administers) {
     this.#administers = administers;
     this.#offerEnd();
@@ -233,7 +233,7 @@ class LockCard {
     this.times.replaceChildren(...rows.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
   }
 
-  /** A second has passed; `refresh` is called when the lease seems to be over. */
+  /** Updates the remaining time; calls `refresh` when the lease seems to have ended. */
   tick(refresh) {
     if (!this.#lock) return;
     const rest = this.#ends - performance.now();
@@ -243,7 +243,7 @@ class LockCard {
   }
 }
 
-/** Those who are there, each with what they do there. */
+/** The users who are present, each with an activity. */
 function people({ knocks, waiting, followers }) {
   const group = (title, list, more) =>
     list.length

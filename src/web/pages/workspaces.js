@@ -1,4 +1,4 @@
-// The workspaces that somebody created.
+// The workspaces that were created.
 
 import { curl } from './curl.js';
 import { field, h, say } from './dom.js';
@@ -38,7 +38,7 @@ export function showWorkspaces(app, root, { signal }) {
       name ?? '',
       date(created_at),
     ],
-    // As long as there is more, it goes on where the server goes on.
+    // While there are more pages, the order is the server's, so that the next page follows.
     order: ({ workspace_id: one }, { workspace_id: other }, isWhole) =>
       isWhole ? natural(one, other) : isBefore(one, other) ? -1 : 1,
   });
@@ -52,7 +52,7 @@ export function showWorkspaces(app, root, { signal }) {
   list.refresh();
 }
 
-/** `done` is called when there is one more. */
+/** `done` is called after a workspace was created. */
 function makeForm(app, done) {
   const id = h('input', { required: true, maxlength: 255, autocomplete: 'off', spellcheck: 'false' });
   const name = h('input', { maxlength: 200, autocomplete: 'off' });
@@ -66,7 +66,7 @@ function makeForm(app, done) {
         say(wrong, '');
         const path = `/api/v1/workspaces/${encodeURIComponent(id.value)}`;
         try {
-          // What is there would be given this name.
+          // Without this check an existing workspace would be renamed.
           if (await isThere(app, path)) {
             const open = h('a', { href: workspaceHref(id.value) }, 'Open it');
             wrong.replaceChildren(h('code', {}, id.value), ' exists already. ', open);
