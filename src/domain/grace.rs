@@ -37,14 +37,23 @@ impl RestartGrace {
     /// A server starts at `now` and gives this much `grace`. `recorded` are the restarts that are on record, oldest first.
     #[must_use]
     pub fn at_start(
-        mut recorded: Vec<Restart>,
+        recorded: Vec<Restart>,
         run: Run,
         last_seen: Timestamp,
         now: Timestamp,
         grace: Ttl,
     ) -> Self {
-        // What the grace of those kept alive was over before the server was last seen.
-        recorded.retain(|restart| restart.grace_ends > last_seen);
+        // Forgotten are those whose grace was over when the server was last seen, unless a later one that is kept has
+        // lengthened it: a lease that was alive by the first grace is alive by the second.
+        let mut kept: Vec<Restart> = Vec::new();
+        for restart in recorded.into_iter().rev() {
+            let is_lengthened = kept.iter().any(|later| restart.grace_ends > later.last_seen);
+            if is_lengthened || restart.grace_ends > last_seen {
+                kept.push(restart);
+            }
+        }
+        kept.reverse();
+        let mut recorded = kept;
         if grace.as_millis() > 0 {
             recorded.push(Restart { run, last_seen, grace_ends: now.plus(grace) });
         }
@@ -114,6 +123,14 @@ mod tests {
         let third = start(second.restarts(), 4, 50_000, 60_000);
         assert_eq!(third.restarts().len(), 1, "what matters no more is forgotten");
         assert_eq!(end(&third, 1, 1_500), 1_500, "over before the third, whatever kept it alive until then");
+    }
+
+    #[test]
+    fn a_grace_that_was_lengthened_is_not_forgotten_when_its_first_part_is_over() {
+        let first = start(&[], 2, 1_000, 5_000);
+        let second = start(first.restarts(), 3, 34_000, 36_000);
+        let third = start(second.restarts(), 4, 40_000, 41_000);
+        assert_eq!(end(&third, 1, 1_500), 71_000, "alive until 35 s, then until 66 s, then until 71 s");
     }
 
     #[test]

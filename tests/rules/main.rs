@@ -53,7 +53,7 @@ struct Play {
 impl Play {
     fn new(rules: Rules) -> Self {
         Self {
-            world: World::default(),
+            world: World::new(),
             model: Model { rules, leases: HashMap::new() },
             now: 1_000,
             opened: 0,
@@ -164,16 +164,11 @@ impl Play {
         let last_seen = self.now;
         self.now += away;
         self.opened = self.now;
-        self.world.opened_at = self.now;
-        let until = self.now + grace;
-        for lock in self.world.rows.values_mut() {
-            if lock.expires_at.0 > last_seen && lock.expires_at.0 < until {
-                lock.expires_at = Timestamp(until);
-            }
-            let later = |at: Timestamp| at.max(Timestamp(until));
-            lock.knocks.grant_at = lock.knocks.grant_at.map(later);
-            lock.knocks.grant_at_latest = lock.knocks.grant_at_latest.map(later);
+        self.world.restart(last_seen, self.now, grace);
+        if grace == 0 {
+            return;
         }
+        let until = self.now + grace;
         for lease in self.model.leases.values_mut().filter_map(|leases| leases.last_mut()) {
             if !lease.given_up && lease.ends > last_seen {
                 lease.ends = lease.ends.max(until);

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Ending;
+use lockhouse::domain::grace::{RestartGrace, Run};
 use lockhouse::domain::rules::{self, Change};
 use lockhouse::domain::{Fence, LastLease, Lock, Moment, Now};
-use lockhouse::time::Timestamp;
+use lockhouse::time::{Timestamp, Ttl};
 
-#[derive(Default, Clone)]
+#[derive(Clone)]
 pub struct World {
-    pub rows: HashMap<usize, Lock>,
+    /// With the run of the server in which each was written.
+    rows: HashMap<usize, (Lock, Run)>,
+    grace: RestartGrace,
     last: HashMap<usize, LastLease>,
     /// Of each workspace, so that one does not see what happens on another.
     fences: HashMap<usize, i64>,
@@ -19,12 +22,47 @@ pub struct World {
 }
 
 impl World {
+    pub fn new() -> Self {
+        let (rows, last, fences) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { rows, grace: RestartGrace::none(), last, fences, opened_at: 0 }
+    }
+
+    /// The server was there at `last_seen` for the last time, and starts again.
+    pub fn restart(&mut self, last_seen: i64, now: i64, grace: i64) {
+        let recorded = self.grace.restarts().to_vec();
+        let run = Run(self.grace.run().0 + 1);
+        let (last_seen, grace) = (Timestamp(last_seen), Ttl::from_millis(grace));
+        self.grace = RestartGrace::at_start(recorded, run, last_seen, Timestamp(now), grace);
+        self.opened_at = now;
+    }
+
+    /// The row, as the store reads it.
+    fn row(&self, at: usize) -> Option<Lock> {
+        let (lock, run) = self.rows.get(&at)?;
+        let mut lock = lock.clone();
+        for at in [&mut lock.knocks.grant_at, &mut lock.knocks.grant_at_latest].into_iter().flatten() {
+            *at = self.grace.apply(*run, *at);
+        }
+        lock.expires_at = self.grace.apply(*run, lock.expires_at);
+        Some(lock)
+    }
+
+    fn put(&mut self, at: usize, lock: Lock) {
+        self.rows.insert(at, (lock, self.grace.run()));
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Lock> {
+        let row = self.row(at);
+        self.rows.remove(&at);
+        row
+    }
+
     /// The workspace, once time has had its say.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
-        while let Some(lock) = self.rows.get(&at) {
-            let change = rules::due(lock, None, rules, self.moment(at, now));
+        while let Some(lock) = self.row(at) {
+            let change = rules::due(&lock, None, rules, self.moment(at, now));
             if change == Change::Nothing {
-                return Now::Locked(lock.clone());
+                return Now::Locked(lock);
             }
             self.apply(at, change);
         }
@@ -56,23 +94,23 @@ impl World {
                 self.begin(at, lock);
             }
             Change::TakeOver { previous, lock } | Change::HandOver { previous, lock, .. } => {
-                assert_eq!(self.rows.remove(&at).as_ref(), Some(&previous), "what ended was there");
+                assert_eq!(self.remove(at).as_ref(), Some(&previous), "what ended was there");
                 self.begin(at, lock);
             }
             Change::Reclaim(lock) => {
                 assert!(!self.rows.contains_key(&at), "a lease begins where there is none");
-                self.rows.insert(at, lock);
+                self.put(at, lock);
             }
             Change::Renew(lock)
             | Change::Postpone(lock)
             | Change::Knock(lock)
             | Change::Reword(lock)
             | Change::Decline(lock, _) => {
-                let before = self.rows.insert(at, lock.clone());
-                assert_eq!(before.map(|before| before.fence), Some(lock.fence), "it is the same lease");
+                assert_eq!(self.row(at).map(|before| before.fence), Some(lock.fence), "it is the same lease");
+                self.put(at, lock);
             }
             Change::End(lock, ending) => {
-                assert_eq!(self.rows.remove(&at).as_ref(), Some(&lock), "what ended was there");
+                assert_eq!(self.remove(at).as_ref(), Some(&lock), "what ended was there");
                 let ended_at = if ending == Ending::Expired { lock.expires_at } else { Timestamp(0) };
                 let last = LastLease {
                     user_id: lock.user_id,
@@ -89,6 +127,6 @@ impl World {
     fn begin(&mut self, at: usize, lock: Lock) {
         assert!(lock.fence >= self.fresh(at), "a new lease has a fence above every other");
         self.fences.insert(at, lock.fence.0);
-        self.rows.insert(at, lock);
+        self.put(at, lock);
     }
 }
