@@ -68,7 +68,7 @@ macro_rules! metrics {
 }
 
 type CountBy<Labels> = Family<Labels, Counter>;
-type Count = Counter<u64, AtomicU64>;
+type PlainCounter = Counter<u64, AtomicU64>;
 type Level = Gauge<i64, AtomicI64>;
 
 metrics! {
@@ -78,7 +78,7 @@ metrics! {
         "http_request_duration" [Seconds], "Time from a request's head to its answer, by operation";
     connections: Level = Gauge::default(),
         "connections", "Clients that are connected";
-    connections_accepted: Count = Counter::default(),
+    connections_accepted: PlainCounter = Counter::default(),
         "connections_accepted", "Connections that were accepted";
     refusals: CountBy<ReasonLabels> = Family::default(),
         "refusals", "Requests refused before they were parsed, by reason";
@@ -100,9 +100,9 @@ metrics! {
         "acquisitions", "Attempts to acquire a lock, by outcome";
     limited: CountBy<LimitLabels> = Family::default(),
         "limited", "Requests answered with 429, by the limit that was reached";
-    expiries: Count = Counter::default(),
+    expiries: PlainCounter = Counter::default(),
         "expiries", "Leases that ended because nobody renewed them, counted when noticed";
-    takeovers: Count = Counter::default(),
+    takeovers: PlainCounter = Counter::default(),
         "takeovers", "Live leases that somebody took over";
     batch_size: Histogram = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
         "writer_batch_size", "Use cases in one transaction";
@@ -110,9 +110,9 @@ metrics! {
         "writer_commit_duration" [Seconds], "Time of a commit, to the disk";
     queue_depth: Level = Gauge::default(),
         "writer_queue_depth", "Use cases that wait for the writer";
-    checkpoint_failures: Count = Counter::default(),
+    checkpoint_failures: PlainCounter = Counter::default(),
         "checkpoint_failures", "Checkpoints of the write-ahead log that failed";
-    clock_corrections: Count = Counter::default(),
+    clock_corrections: PlainCounter = Counter::default(),
         "clock_corrections", "Times that the wall clock was set while the server ran";
 }
 

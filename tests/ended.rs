@@ -15,7 +15,7 @@ use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Author;
 use lockhouse::domain::handoff::{Ask, Asked};
 use lockhouse::domain::token::Lasts;
-use lockhouse::domain::waitlist::Limits;
+use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
@@ -33,7 +33,7 @@ fn open(path: &Path, clock: &Arc<ManualClock>) -> Store {
         max_size: None,
         restart_grace: Duration::from_millis(GRACE),
         readers: 1,
-        waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+        waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
     };
     Store::open(&options, Clock::Manual(Arc::clone(clock)), &Arc::new(Metrics::default())).unwrap()
 }

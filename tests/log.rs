@@ -218,7 +218,7 @@ fn nothing_is_logged_of_what_is_rolled_back_and_the_rest_of_its_batch_is_logged_
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: 1,
-        waiters: lockhouse::domain::waitlist::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
+        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     let clock = Clock::Manual(ManualClock::starting_at(NOON));
     let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();

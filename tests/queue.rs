@@ -13,7 +13,7 @@ use lockhouse::app::{current, locks};
 use lockhouse::config::Config;
 use lockhouse::domain::access::{Privilege, Rules, Takeover};
 use lockhouse::domain::token::Lasts;
-use lockhouse::domain::waitlist::Limits;
+use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::error::{Error, Limit};
 use lockhouse::metrics::Metrics;
@@ -120,7 +120,7 @@ impl Play {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: Limits { per_workspace: MOST, per_user: MOST, in_all: 100 },
+            waiters: WaitlistLimits { per_workspace: MOST, per_user: MOST, in_all: 100 },
         };
         let clock = ManualClock::starting_at(NOON);
         let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));

@@ -14,7 +14,7 @@ use lockhouse::config::Config;
 use lockhouse::domain::access::{Privilege, Rules, SameUser};
 use lockhouse::domain::handoff::Ask;
 use lockhouse::domain::token::Lasts;
-use lockhouse::domain::waitlist::Limits;
+use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{
     Acquire, Acquired, Activity, Authority, Claim, Heartbeat, Lock, Release, SessionId, UserId, WorkspaceId,
 };
@@ -117,7 +117,7 @@ impl Play {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: Limits { per_workspace: 100, per_user: 100, in_all: 100 },
+            waiters: WaitlistLimits { per_workspace: 100, per_user: 100, in_all: 100 },
         };
         let clock = ManualClock::starting_at(NOON);
         let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));

@@ -47,7 +47,7 @@ fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: READERS,
-        waiters: lockhouse::domain::waitlist::Limits { per_workspace: 10, per_user: 10, in_all: 20 },
+        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, in_all: 20 },
     };
     Store::open(&options, Clock::Manual(clock), &Arc::new(Metrics::default()))
 }

@@ -12,7 +12,7 @@ use super::router::{Matched, find};
 use super::{gate, input, pages};
 use crate::app::Service;
 use crate::auth::Auth;
-use crate::web::{Page, Pages};
+use crate::web::{EmbeddedFile, Pages};
 
 /// What a request is answered with.
 pub struct App {
@@ -38,7 +38,7 @@ impl App {
     pub fn find(&self, request: &Request) -> Matched {
         match find(self.routes, &request.method, &request.path) {
             Matched::Nothing => self.find_page(request),
-            named @ (Matched::Route(..) | Matched::Page(_) | Matched::OtherMethods(_)) => named,
+            named @ (Matched::Route(..) | Matched::EmbeddedFile(_) | Matched::OtherMethods(_)) => named,
         }
     }
 
@@ -47,7 +47,7 @@ impl App {
             || request.headers.accept.as_deref().is_some_and(|accept| accept.contains("text/html"));
         let page = self.pages.find(&request.path);
         match page.or_else(|| self.pages.find_missing(&request.path).filter(|_| is_asked_by_browser())) {
-            Some(page) if matches!(request.method.as_str(), "GET" | "HEAD") => Matched::Page(page),
+            Some(page) if matches!(request.method.as_str(), "GET" | "HEAD") => Matched::EmbeddedFile(page),
             Some(_) => Matched::OtherMethods(vec!["GET", "HEAD", "OPTIONS"]),
             None => Matched::Nothing,
         }
@@ -63,7 +63,7 @@ impl App {
                 input::body(route.body, request).err().map(|problem| not_understood(route, problem))
             }
             Matched::Route(..) => return Ok(()),
-            Matched::Page(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
+            Matched::EmbeddedFile(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
         };
         request.body = Vec::new();
         refused.map_or(Ok(()), |problem| Err(self.limited(request, problem)))
@@ -73,7 +73,7 @@ impl App {
     pub fn handle(&self, request: &Request, matched: Matched, identity: Identity, mut responder: Responder) {
         let (route, path) = match matched {
             Matched::Route(route, path) => (route, path),
-            Matched::Page(page) => return self.show(page, request, responder),
+            Matched::EmbeddedFile(page) => return self.show(page, request, responder),
             Matched::OtherMethods(allowed) => return self.without_operation(request, responder, &allowed),
             Matched::Nothing => {
                 let problem = Problem::new(Code::NotFound)
@@ -96,7 +96,7 @@ impl App {
     }
 
     /// Pages are for everybody: they say nothing that is not in the source, and hold no secrets.
-    fn show(&self, page: &Page, request: &Request, mut responder: Responder) {
+    fn show(&self, page: &EmbeddedFile, request: &Request, mut responder: Responder) {
         responder.is_for(pages::NAME);
         match self.limit(|| from("address", request)) {
             Ok(()) => responder.send(pages::response(page)),

@@ -34,11 +34,11 @@ pub struct Whole<const LEAST: i64, const MOST: i64>(pub i64);
 pub type Count = Whole<0, GREATEST>;
 
 /// Most entries of a page.
-pub type Limit = Whole<1, 500>;
+pub type PageLimit = Whole<1, 500>;
 
 /// Entries of a page of this length; 100 if the caller does not say.
 #[must_use]
-pub fn page_length(limit: Option<Limit>) -> usize {
+pub fn page_length(limit: Option<PageLimit>) -> usize {
     limit.and_then(|limit| usize::try_from(limit.0).ok()).unwrap_or(100)
 }
 
@@ -262,7 +262,7 @@ field!([] AuthMode: json_schema!({ "enum": AuthMode::WORDS.map(|(word, _)| word)
 choice!(Role, read);
 choice!(Scope, read);
 choice!(EventType, read);
-choice!(invariants::Kind);
+choice!(invariants::FindingKind);
 
 impl<T: JsonSchema, const MOST: usize> JsonSchema for List<T, MOST> {
     fn schema_name() -> Cow<'static, str> {

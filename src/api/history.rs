@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Count, Limit, List, Whole, page_length};
+use super::fields::{Count, List, PageLimit, Whole, page_length};
 use super::operation::{Answer, Call, Operation, page};
 use super::problem::Problem;
 use crate::app::Service;
@@ -50,8 +50,8 @@ pub struct Detail<'a> {
     #[schemars(with = "String")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Outcome")]
-    outcome: Option<Outcome>,
+    #[schemars(with = "EventOutcome")]
+    outcome: Option<EventOutcome>,
     /// In the event stream only, of `lock.knock_declined`: until the one who was declined may knock again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Count")]
@@ -61,7 +61,7 @@ pub struct Detail<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-enum Outcome {
+enum EventOutcome {
     Acquired,
     Reclaimed,
     Postponed,
@@ -91,9 +91,9 @@ impl<'a> EventOut<'a> {
     pub fn of(event: &'a Event) -> Self {
         let is_knock = event.event_type == EventType::Knocked;
         let outcome = match event.event_type {
-            EventType::Acquired if event.reclaimed => Some(Outcome::Reclaimed),
-            EventType::Acquired => Some(Outcome::Acquired),
-            EventType::Knocked if event.to_user_id.is_some() => Some(Outcome::Postponed),
+            EventType::Acquired if event.reclaimed => Some(EventOutcome::Reclaimed),
+            EventType::Acquired => Some(EventOutcome::Acquired),
+            EventType::Knocked if event.to_user_id.is_some() => Some(EventOutcome::Postponed),
             EventType::Knocked | EventType::KnockDeclined | EventType::Ended(_) => None,
         };
         Self {
@@ -118,7 +118,7 @@ impl<'a> EventOut<'a> {
 }
 
 /// Where a page of events begins.
-type Before = Whole<1, { i64::MAX }>;
+type Cursor = Whole<1, { i64::MAX }>;
 
 /// What happened to the lock of a workspace
 ///
@@ -130,9 +130,9 @@ type Before = Whole<1, { i64::MAX }>;
 pub struct ReadHistory {
     workspace_id: WorkspaceId,
     /// Most entries of a page; 100 if not given.
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// The `next_cursor` of the page before.
-    cursor: Option<Before>,
+    cursor: Option<Cursor>,
 }
 
 /// A page of events.
@@ -180,9 +180,9 @@ pub struct ReadWholeHistory {
     /// Only what happened before then, by the wall clock.
     until: Option<WallTime>,
     /// Most entries of a page; 100 if not given.
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// The `next_cursor` of the page before.
-    cursor: Option<Before>,
+    cursor: Option<Cursor>,
 }
 
 impl Operation for ReadWholeHistory {

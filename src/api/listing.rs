@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Limit, Text, page_length};
+use super::fields::{PageLimit, Text, page_length};
 use super::lock::LockOut;
 use super::operation::{Answer, Call, Operation, ok};
 use super::problem::{Code, Problem};
@@ -26,7 +26,7 @@ pub struct ListLocks {
     /// Only workspaces whose id begins like this.
     prefix: Option<Text<LFS_BYTES>>,
     /// Most entries of a page; 100 if not given.
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// The `next_cursor` of the page before.
     cursor: Option<WorkspaceId>,
 }

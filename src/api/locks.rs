@@ -64,7 +64,7 @@ pub struct AcquireLock {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Acquired")]
 pub struct AcquiredOut<'a> {
-    outcome: Outcome,
+    outcome: AcquireOutcome,
     lock: LockOut<'a>,
     /// The lease that a takeover ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ pub struct AcquiredOut<'a> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-enum Outcome {
+enum AcquireOutcome {
     Acquired,
     Renewed,
     Reclaimed,
@@ -161,10 +161,10 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
         }))
     };
     match outcome {
-        Acquired::Acquired(lock) => granted(Outcome::Acquired, lock, None),
-        Acquired::Renewed(lock) => granted(Outcome::Renewed, lock, None),
-        Acquired::Reclaimed(lock) => granted(Outcome::Reclaimed, lock, None),
-        Acquired::TakenOver { lock, previous } => granted(Outcome::TakenOver, lock, Some(previous)),
+        Acquired::Acquired(lock) => granted(AcquireOutcome::Acquired, lock, None),
+        Acquired::Renewed(lock) => granted(AcquireOutcome::Renewed, lock, None),
+        Acquired::Reclaimed(lock) => granted(AcquireOutcome::Reclaimed, lock, None),
+        Acquired::TakenOver { lock, previous } => granted(AcquireOutcome::TakenOver, lock, Some(previous)),
         Acquired::Held { lock, same_user, takeover_allowed, idle } => Err(Problem::new(Code::LockHeld)
             .detail(who_has_it(lock, *same_user, now))
             .with(&LockHeld {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Limit, page_length};
+use super::fields::{PageLimit, page_length};
 use super::operation::{Answer, Call, Operation, ok, page};
 use super::problem::{Code, Problem};
 use crate::app::Service;
@@ -63,7 +63,7 @@ impl Operation for PutMember {
 pub struct ListMembers {
     workspace_id: WorkspaceId,
     /// Most entries of a page; 100 if not given.
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// The `next_cursor` of the page before.
     cursor: Option<UserId>,
 }

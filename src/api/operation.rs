@@ -279,7 +279,7 @@ impl Answer {
     /// None; it ends a handler.
     pub fn of<T: 'static>(
         service: &Arc<Service>,
-        start: impl FnOnce(&Arc<Service>, Done<T>) + 'static,
+        start: impl FnOnce(&Arc<Service>, Completion<T>) + 'static,
         show: impl FnOnce(&T, &LeaseClock) -> Result<Response, Problem> + Send + 'static,
     ) -> Result<Self, Problem> {
         let service = Arc::clone(service);
@@ -299,7 +299,7 @@ impl Answer {
 }
 
 /// The end of a use case.
-pub type Done<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
+pub type Completion<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
 /// 200 with `value` as JSON.
 #[must_use]

@@ -1,7 +1,7 @@
 //! The pages of the console as responses.
 
 use super::exchange::Response;
-use crate::web::Page;
+use crate::web::EmbeddedFile;
 
 /// What a page is called in the log and the metrics, whichever it is.
 pub const NAME: &str = "page";
@@ -12,7 +12,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// The page, with the headers that keep it apart from other pages.
 #[must_use]
-pub fn response(page: &Page) -> Response {
+pub fn response(page: &EmbeddedFile) -> Response {
     Response::of(page.status, page.media_type, page.bytes.to_vec())
         .with("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .with("Referrer-Policy", "no-referrer")

@@ -22,7 +22,7 @@ pub struct RequestLog {
 }
 
 /// What the log needs to know of a request.
-pub(super) struct Entry {
+pub(super) struct RequestLine {
     pub(super) request_id: String,
     /// The operation's name in the OpenAPI document, if it is one.
     pub(super) route: Option<&'static str>,
@@ -41,8 +41,8 @@ impl RequestLog {
     }
 
     /// For a request that was just received.
-    pub(super) fn entry(&self, request: &Request) -> Entry {
-        Entry {
+    pub(super) fn entry(&self, request: &Request) -> RequestLine {
+        RequestLine {
             request_id: request.id.clone(),
             route: None,
             user_id: None,
@@ -54,8 +54,8 @@ impl RequestLog {
     }
 
     /// Counts an answer, and logs it. Not the query, which may contain secrets.
-    pub(super) fn note(&self, entry: &Entry, response: &Response) {
-        let Entry { request_id: id, route, method, path, .. } = entry;
+    pub(super) fn note(&self, entry: &RequestLine, response: &Response) {
+        let RequestLine { request_id: id, route, method, path, .. } = entry;
         let status = response.status;
         let seconds = self.clock.monotonic().saturating_sub(entry.started).as_secs_f64();
         self.metrics.request(route.unwrap_or("none"), status, seconds);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::exchange::{Request, Response};
 use super::outbox::{ClientStatus, ResponseMessage, ReturnPath};
 use super::problem::{Code, Problem};
-use super::request_log::{Entry, RequestLog};
+use super::request_log::{RequestLine, RequestLog};
 use crate::events::piece::StreamChunk;
 
 /// The duty to answer one request. Answers 500 if it is dropped.
@@ -20,7 +20,7 @@ pub struct Responder {
     /// The answer was posted, or begun.
     is_used: bool,
     log: Arc<RequestLog>,
-    entry: Entry,
+    entry: RequestLine,
     /// Headers that answers to pages of other origins need.
     cors: Vec<(&'static str, String)>,
 }

@@ -2,14 +2,14 @@
 
 use super::operation::{Route, Touches};
 use super::routes::{DOCUMENT, FOLLOW};
-use crate::web::Page;
+use crate::web::EmbeddedFile;
 
 /// What a request names.
 pub enum Matched {
     /// This operation, with these parameters of its path, still percent-encoded.
     Route(&'static Route, Vec<(&'static str, String)>),
     /// This page.
-    Page(&'static Page),
+    EmbeddedFile(&'static EmbeddedFile),
     /// A path, with other methods than this.
     OtherMethods(Vec<&'static str>),
     /// Nothing.
@@ -27,7 +27,7 @@ impl Matched {
                 Touches::Nothing => matches!(route.name, FOLLOW | DOCUMENT),
                 Touches::Writes => false,
             },
-            Self::Page(_) => true,
+            Self::EmbeddedFile(_) => true,
             Self::OtherMethods(_) | Self::Nothing => false,
         }
     }
@@ -84,7 +84,7 @@ mod tests {
             Matched::Route(route, parameters) => {
                 Some((route.name, parameters.into_iter().map(|(_, text)| text).collect()))
             }
-            Matched::Page(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
+            Matched::EmbeddedFile(_) | Matched::OtherMethods(_) | Matched::Nothing => None,
         }
     }
 
@@ -102,7 +102,9 @@ mod tests {
             Matched::OtherMethods(allowed) => {
                 assert_eq!(allowed, ["POST", "GET", "HEAD", "DELETE", "OPTIONS"]);
             }
-            Matched::Route(..) | Matched::Page(_) | Matched::Nothing => panic!("PUT is no method of it"),
+            Matched::Route(..) | Matched::EmbeddedFile(_) | Matched::Nothing => {
+                panic!("PUT is no method of it")
+            }
         }
     }
 

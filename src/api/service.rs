@@ -183,7 +183,7 @@ pub struct Checked<'a> {
 
 #[derive(Serialize, JsonSchema)]
 struct Violation<'a> {
-    kind: invariants::Kind,
+    kind: invariants::FindingKind,
     workspace_id: Option<&'a WorkspaceId>,
     fence: Option<Fence>,
 }

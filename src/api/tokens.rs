@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Limit, Name, TokenId, Whole, page_length};
+use super::fields::{Name, PageLimit, TokenId, Whole, page_length};
 use super::operation::{Answer, Call, Operation, ok, page, with_status};
 use super::problem::{Code, Problem};
 use crate::app::Service;
@@ -103,7 +103,7 @@ impl Operation for CreateToken {
 #[serde(deny_unknown_fields)]
 pub struct ListTokens {
     /// Most entries of a page; 100 if not given.
-    limit: Option<Limit>,
+    limit: Option<PageLimit>,
     /// The `next_cursor` of the page before.
     cursor: Option<TokenId>,
 }

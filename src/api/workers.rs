@@ -20,7 +20,7 @@ use super::outbox::{Outbox, ReturnPath};
 use super::request_log::RequestLog;
 use super::responder::Responder;
 use super::router::Matched;
-use crate::auth::{Before, Effort, Refusal};
+use crate::auth::{Earlier, Effort, Refusal};
 use crate::error::Error;
 
 /// Threads that carry out reads.
@@ -40,7 +40,7 @@ struct Received {
 }
 
 /// A queue that one thread reads and another fills.
-type Queue = (Sender<Received>, Receiver<Received>);
+type WorkQueue = (Sender<Received>, Receiver<Received>);
 
 /// Takes requests in. Lives on the thread that receives them; the workers end after it was dropped.
 pub struct Intake {
@@ -66,7 +66,7 @@ pub fn start(app: App, outbox: &Arc<Outbox>, log: RequestLog) -> io::Result<(Int
     let (app, log) = (Arc::new(app), Arc::new(log));
     let (reads, to_read) = bounded(QUEUE);
     let (look_ups, to_look_up) = bounded(QUEUE);
-    let later: Queue = bounded(QUEUE);
+    let later: WorkQueue = bounded(QUEUE);
     let (running, ended) = mpsc::channel::<()>();
     let mut threads = Vec::new();
     let looks_up = (Arc::clone(&app), reads.clone(), running.clone());
@@ -121,7 +121,7 @@ impl Intake {
         let Some(Err(Refusal::NotRecalled(before))) = identity else {
             return serve(&self.app, Received { request, matched, identity, responder }, &self.reads);
         };
-        if before == Before::Nothing
+        if before == Earlier::Nothing
             && let Err(problem) = self.app.may_look_up(&request)
         {
             return responder.refuse(&problem);
@@ -148,7 +148,7 @@ fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
 }
 
 /// Carries out reads. Those whose client may be gone come after the others.
-fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &Queue) {
+fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &WorkQueue) {
     while let Some(received) = next_read(reads, &later.1) {
         outbox.wait_for_room();
         if received.responder.client().is_half_closed()

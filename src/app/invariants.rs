@@ -21,7 +21,7 @@ const REPAIRED: usize = 50;
 
 /// What is not as it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FindingKind {
     /// A lock whose holder is no editor or admin of the workspace, where they must be.
     HolderIsNoMember,
     /// A lock on a workspace that does not exist, where it must.
@@ -34,7 +34,7 @@ pub enum Kind {
     WrongLockCount,
 }
 
-impl Kind {
+impl FindingKind {
     /// Every kind there is.
     pub const ALL: [Self; 5] = [
         Self::FenceAboveCounter,
@@ -61,7 +61,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// What.
-    pub kind: Kind,
+    pub kind: FindingKind,
     /// The lock that is concerned, if it is one: where, and its fence.
     pub lock: Option<(WorkspaceId, Fence)>,
 }
@@ -88,7 +88,7 @@ pub fn check(
         set.touch();
         Ok(set.last_fence())
     })?;
-    let mut counts = Kind::ALL.map(|kind| (kind, 0));
+    let mut counts = FindingKind::ALL.map(|kind| (kind, 0));
     let mut after = String::new();
     loop {
         if stops() {
@@ -119,20 +119,20 @@ pub fn check(
             set.set_lock_count(set.counted_locks()?.0);
             Ok(())
         })?;
-        found(Violation { kind: Kind::WrongLockCount, lock: None });
+        found(Violation { kind: FindingKind::WrongLockCount, lock: None });
     }
     Ok(())
 }
 
 /// A page of the search.
-struct Page {
+struct SearchPage {
     /// What is wrong, as it was read.
     suspects: Vec<Violation>,
     /// After which workspace the next page begins, if there is one.
     next: Option<String>,
 }
 
-fn search(rows: &dyn Rows, after: &str, last_fence: Fence, rules: &Rules) -> Result<Page, Error> {
+fn search(rows: &dyn Rows, after: &str, last_fence: Fence, rules: &Rules) -> Result<SearchPage, Error> {
     let locks = rows.locks_after(after, PAGE)?;
     let full = locks.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
     let next = locks.last().filter(|_| full).map(|lock| lock.workspace_id.as_str().to_owned());
@@ -141,21 +141,22 @@ fn search(rows: &dyn Rows, after: &str, last_fence: Fence, rules: &Rules) -> Res
         let Lock { workspace_id, fence, .. } = &lock;
         let violation = |kind| Violation { kind, lock: Some((workspace_id.clone(), *fence)) };
         if lock.fence > last_fence {
-            suspects.push(violation(Kind::FenceAboveCounter));
+            suspects.push(violation(FindingKind::FenceAboveCounter));
         }
         suspects.extend(wrong(rows, &lock, rules)?.map(violation));
     }
-    Ok(Page { suspects, next })
+    Ok(SearchPage { suspects, next })
 }
 
 /// Why this lock should not be there, if it should not.
-fn wrong(rows: &(impl Rows + ?Sized), lock: &Lock, rules: &Rules) -> Result<Option<Kind>, Error> {
+fn wrong(rows: &(impl Rows + ?Sized), lock: &Lock, rules: &Rules) -> Result<Option<FindingKind>, Error> {
     if !lock.is_live(rows.now()) {
-        return Ok(Some(Kind::ExpiredLock));
+        return Ok(Some(FindingKind::ExpiredLock));
     }
     let ending = must_end(rows, lock, rules)?;
     let gone = Some(Ending::WorkspaceDeleted);
-    Ok(ending.map(|_| if ending == gone { Kind::NoSuchWorkspace } else { Kind::HolderIsNoMember }))
+    Ok(ending
+        .map(|_| if ending == gone { FindingKind::NoSuchWorkspace } else { FindingKind::HolderIsNoMember }))
 }
 
 /// What one step did.
@@ -184,14 +185,14 @@ fn repair(
         let lock = set.lock(workspace_id)?;
         let Some(lock) = lock.filter(|lock| lock.fence == *fence) else { continue };
         match suspect.kind {
-            Kind::FenceAboveCounter => raise_counter(set, lock, by, rules)?,
+            FindingKind::FenceAboveCounter => raise_counter(set, lock, by, rules)?,
             kind if wrong(&**set, &lock, rules)? != Some(kind) => continue,
-            Kind::ExpiredLock => drop(apply_due(set, workspace_id, rules)?),
-            Kind::HolderIsNoMember | Kind::NoSuchWorkspace => {
+            FindingKind::ExpiredLock => drop(apply_due(set, workspace_id, rules)?),
+            FindingKind::HolderIsNoMember | FindingKind::NoSuchWorkspace => {
                 let Some(ending) = must_end(&**set, &lock, rules)? else { continue };
                 apply(set, Change::End(lock, ending), by, rules)?;
             }
-            Kind::WrongLockCount => continue,
+            FindingKind::WrongLockCount => continue,
         }
         done.repaired.push(suspect.clone());
     }
@@ -237,7 +238,7 @@ mod tests {
     use crate::app::{locks, members};
     use crate::config::Config;
     use crate::domain::member::{Member, Membership, Role};
-    use crate::domain::waitlist::Limits;
+    use crate::domain::waitlist::WaitlistLimits;
     use crate::domain::{Acquire, UserId};
     use crate::metrics::Metrics;
     use crate::store::Options;
@@ -251,7 +252,7 @@ mod tests {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
         };
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
         let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
@@ -287,7 +288,7 @@ mod tests {
         let workspaces: Vec<_> =
             found.iter().map(|violation| violation.lock.as_ref().unwrap().0.clone()).collect();
         assert_eq!(workspaces, (0..1_234).map(named).collect::<Vec<_>>());
-        assert!(found.iter().all(|violation| violation.kind == Kind::NoSuchWorkspace));
+        assert!(found.iter().all(|violation| violation.kind == FindingKind::NoSuchWorkspace));
         let stopped = check(&store, None, &rules, 1, || true, |_| panic!("it was stopped"));
         assert_eq!(stopped, Err(Error::Stopping));
     }

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Name, token};
+use super::{SaidName, token};
 use crate::config::{AuthConfig, JwtAlgorithm};
 use crate::domain::UserId;
 use crate::error::Error;
@@ -26,7 +26,7 @@ const LAST: WallTime = WallTime(253_402_300_799_999);
 pub(super) struct Verified {
     pub(super) user_id: UserId,
     /// How they are shown.
-    pub(super) name: Name,
+    pub(super) name: SaidName,
     pub(super) is_admin: bool,
     /// When it ends, if a calendar has such a day.
     pub(super) expires_at: Option<WallTime>,
@@ -98,9 +98,9 @@ impl Verifier {
         Ok(Verified {
             user_id,
             name: match claims.get(&self.settings.jwt_name_claim) {
-                None | Some(Value::Null) => Name::Unsaid,
-                Some(Value::String(name)) => Name::said(name),
-                Some(_) => Name::Said(None),
+                None | Some(Value::Null) => SaidName::Unsaid,
+                Some(Value::String(name)) => SaidName::said(name),
+                Some(_) => SaidName::Said(None),
             },
             is_admin,
             expires_at: (expires_at <= LAST).then_some(expires_at),

@@ -118,14 +118,14 @@ pub enum Refusal {
     /// They act for somebody for whom they may not.
     NotForThem,
     /// They have to be looked up first.
-    NotRecalled(Before),
+    NotRecalled(Earlier),
     /// What they say cannot be; or it cannot be looked up.
     Failed(Error),
 }
 
 /// What is remembered of credentials that have to be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
+pub enum Earlier {
     /// They were good a while ago.
     Good,
     /// Nothing.
@@ -167,11 +167,11 @@ pub struct Auth {
     means: Means,
     service: Arc<Service>,
     /// The JWTs that were verified. The one that was not used for the longest time makes room for another.
-    verified: Mutex<LruCache<Hash, Verified>>,
+    verified: Mutex<LruCache<Hash, CachedJwt>>,
 }
 
 /// A JWT that was verified.
-struct Verified {
+struct CachedJwt {
     caller: Caller,
     /// When; and until when it is believed.
     from: WallTime,
@@ -221,8 +221,8 @@ impl Auth {
                 let user_id = UserId::parse_as(header, &decoded)?;
                 token::is_no_token(&user_id).map_err(|error| renamed(header, error))?;
                 let name = match name {
-                    None => Name::Unsaid,
-                    Some(name) => decode("", name).map_or(Name::Said(None), |name| Name::said(&name)),
+                    None => SaidName::Unsaid,
+                    Some(name) => decode("", name).map_or(SaidName::Said(None), |name| SaidName::said(&name)),
                 };
                 Ok(self.vouched_for(user_id, name, false, Lasts::Always))
             }
@@ -239,8 +239,8 @@ impl Auth {
         });
         match (recalled, effort) {
             (Some(Some(caller)), _) => return Ok(caller),
-            (Some(None), Effort::Recall) => return Err(Refusal::NotRecalled(Before::Good)),
-            (None, Effort::Recall) => return Err(Refusal::NotRecalled(Before::Nothing)),
+            (Some(None), Effort::Recall) => return Err(Refusal::NotRecalled(Earlier::Good)),
+            (None, Effort::Recall) => return Err(Refusal::NotRecalled(Earlier::Nothing)),
             (Some(None) | None, Effort::LookUp) => {}
         }
         let verified = jwt.verify(token, now).map_err(|wrong| {
@@ -252,22 +252,22 @@ impl Auth {
         let caller =
             self.vouched_for(verified.user_id, verified.name, verified.is_admin, Lasts::Until(until));
         let caller = Caller { expires_at: verified.expires_at, ..caller };
-        self.verified().insert(hash, Verified { caller: caller.clone(), from: now, until });
+        self.verified().insert(hash, CachedJwt { caller: caller.clone(), from: now, until });
         Ok(caller)
     }
 
-    fn verified(&self) -> MutexGuard<'_, LruCache<Hash, Verified>> {
+    fn verified(&self) -> MutexGuard<'_, LruCache<Hash, CachedJwt>> {
         // Nothing panics while it is held.
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One whom somebody else has signed in.
-    fn vouched_for(&self, user_id: UserId, name: Name, is_admin: bool, lasts: Lasts) -> Caller {
+    fn vouched_for(&self, user_id: UserId, name: SaidName, is_admin: bool, lasts: Lasts) -> Caller {
         let is_admin = is_admin || self.means.admins.contains(&user_id);
         let scope = if is_admin { Scope::Admin } else { Scope::User };
         let (is_named, name) = match name {
-            Name::Unsaid => (false, None),
-            Name::Said(name) => (true, name),
+            SaidName::Unsaid => (false, None),
+            SaidName::Said(name) => (true, name),
         };
         Caller { is_named, user_id: Some(user_id), name, scope, lasts, expires_at: None }
     }
@@ -283,8 +283,8 @@ impl Auth {
             Effort::LookUp => self.service.token(&hash)?,
             Effort::Recall => match self.service.recall_token(&hash) {
                 Recalled::Known(token) => token,
-                Recalled::Stale => return Err(Refusal::NotRecalled(Before::Good)),
-                Recalled::Unknown => return Err(Refusal::NotRecalled(Before::Nothing)),
+                Recalled::Stale => return Err(Refusal::NotRecalled(Earlier::Good)),
+                Recalled::Unknown => return Err(Refusal::NotRecalled(Earlier::Nothing)),
             },
         };
         let token = token.ok_or(Refusal::Unauthenticated)?;
@@ -333,14 +333,14 @@ fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal>
 }
 
 /// How somebody else says that a user is shown.
-enum Name {
+enum SaidName {
     /// They do not say.
     Unsaid,
     /// Like this; or in a way that cannot be shown, which does not make it for the user to say.
     Said(Option<DisplayName>),
 }
 
-impl Name {
+impl SaidName {
     fn said(name: &str) -> Self {
         DisplayName::parse(name)
             .map_or(Self::Said(None), |name| name.map_or(Self::Unsaid, |name| Self::Said(Some(name))))
@@ -360,7 +360,7 @@ fn said(credentials: &Credentials<'_>) -> Result<Said, Error> {
         .transpose()?;
     let name = credentials
         .user_name
-        .map(|header| DisplayName::parse_as("X-User-Name", &decode("X-User-Name", header)?))
+        .map(|header| DisplayName::parse_as("X-User-SaidName", &decode("X-User-SaidName", header)?))
         .transpose()?
         .flatten();
     Ok(Said { user_id, name })

@@ -56,7 +56,7 @@ enum Verb {
     Check(Settings),
     /// Make, list or revoke tokens, whether a server runs on the database or not.
     #[command(subcommand)]
-    Token(token::Verb),
+    Token(token::TokenCommand),
 }
 
 #[derive(Debug, Args)]

@@ -26,7 +26,7 @@ use crate::app::Service;
 use crate::auth::{Auth, Means};
 use crate::config::{self, AuthMode, Config, Loaded};
 use crate::domain::Fence;
-use crate::domain::waitlist::Limits;
+use crate::domain::waitlist::WaitlistLimits;
 use crate::error::Error;
 use crate::events::broadcaster;
 use crate::metrics::Metrics;
@@ -339,7 +339,7 @@ pub(super) fn options(config: &Config) -> Options {
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,
         readers: READING_THREADS,
-        waiters: Limits {
+        waiters: WaitlistLimits {
             per_workspace: config.limits.waiters_per_workspace,
             per_user: config.limits.waiters_per_user,
             in_all: config.limits.waiters,

@@ -23,7 +23,7 @@ const THE_YEAR_10000: WallTime = WallTime(253_402_300_800_000);
 const PAGE: usize = 500;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Verb {
+pub(super) enum TokenCommand {
     /// Make a token and print it, alone, on standard output. It is shown this once.
     Create(Create),
     /// List the tokens there are, without what makes them tokens.
@@ -67,7 +67,7 @@ pub(super) struct Create {
     database: Database,
     /// What it is good for.
     #[arg(long, value_enum)]
-    scope: Kind,
+    scope: TokenScope,
     /// Whose it is: who acts with it.
     #[arg(long, value_name = "ID", required_if_eq("scope", "user"))]
     user: Option<String>,
@@ -88,7 +88,7 @@ pub(super) struct Revoke {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum TokenScope {
     /// Everything.
     Admin,
     /// Acts for anybody, for the back end of an app.
@@ -99,7 +99,7 @@ enum Kind {
     Read,
 }
 
-impl Kind {
+impl TokenScope {
     const fn scope(self) -> Scope {
         match self {
             Self::Admin => Scope::Admin,
@@ -111,11 +111,11 @@ impl Kind {
 }
 
 /// Carries it out.
-pub(super) fn run(verb: Verb) -> Result<(), Error> {
+pub(super) fn run(verb: TokenCommand) -> Result<(), Error> {
     match verb {
-        Verb::Create(create) => make(&create),
-        Verb::List(database) => list(&database),
-        Verb::Revoke(Revoke { database, token_id }) => {
+        TokenCommand::Create(create) => make(&create),
+        TokenCommand::List(database) => list(&database),
+        TokenCommand::Revoke(Revoke { database, token_id }) => {
             let revoked = tokens::beside(&database.existing()?, |rows| rows.delete_token(&token_id, None))?;
             if revoked.is_some() {
                 Ok(())

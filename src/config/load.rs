@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::check::check;
 use super::settings::{Config, SETTINGS, sections};
 
-type Setting = super::setting::Setting<Config>;
+type AnySetting = super::setting::Setting<Config>;
 
 /// A setting that cannot be used: where it was given, what it was, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
     Ok(loaded)
 }
 
-fn set(setting: &Setting, value: &Value, source: &str, config: &mut Config) -> Result<(), String> {
+fn set(setting: &AnySetting, value: &Value, source: &str, config: &mut Config) -> Result<(), String> {
     setting.set(config, value).ok_or_else(|| {
         let shown = if setting.is_secret { "(not shown)".to_owned() } else { value.to_string() };
         format!("{source}: {} = {shown} cannot be used; it takes {}", setting.key(), setting.allowed)
@@ -132,7 +132,7 @@ fn is_private(path: &Path) -> Result<(), u32> {
 }
 
 /// What to say of a setting that does not exist: those that do.
-fn unknown(source: &str, settings: &[Setting], asked: &str) -> String {
+fn unknown(source: &str, settings: &[AnySetting], asked: &str) -> String {
     let section = settings.first().map_or("", |setting| setting.section);
     let known: Vec<_> = settings.iter().map(|setting| setting.name).collect();
     format!("{source}: there is no setting {asked}; [{section}] has {}", known.join(", "))

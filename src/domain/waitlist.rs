@@ -22,7 +22,7 @@ pub trait Waiting {
 
 /// How many may wait.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct WaitlistLimits {
     /// For one lock.
     pub per_workspace: usize,
     /// For one lock, of one user: each of their sessions has a place of its own.
@@ -42,7 +42,12 @@ pub fn place_of(line: &[impl Waiting], request: &Acquire) -> Option<usize> {
 
 /// Why not one more may join this line, while `in_all` wait for any lock.
 #[must_use]
-pub fn full(line: &[impl Waiting], request: &Acquire, in_all: usize, limits: Limits) -> Option<Limit> {
+pub fn full(
+    line: &[impl Waiting],
+    request: &Acquire,
+    in_all: usize,
+    limits: WaitlistLimits,
+) -> Option<Limit> {
     let theirs = line.iter().filter(|waiting| waiting.request().user_id == request.user_id).count();
     if theirs >= limits.per_user {
         Some(Limit::Places)

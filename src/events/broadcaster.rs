@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::followers::{EncodedEvent, Follower, Followers, Page, SINK_FULL};
+use super::followers::{EncodedEvent, EncodedPage, Follower, Followers, SINK_FULL};
 use super::piece::{StreamChunk, StreamMemory};
 use super::presence::{Presence, PresentUser};
 use super::stream_limit::{StreamLimit, StreamSlot};
@@ -250,7 +250,7 @@ impl Broadcaster {
         let (end, first) = (*end, *turn % followers.len().max(1));
         *turn = first;
         // Followers at the same position share a page.
-        let mut pages: HashMap<i64, Page> = HashMap::new();
+        let mut pages: HashMap<i64, EncodedPage> = HashMap::new();
         let (mut work, mut backlog) = (WORK_A_ROUND, Backlog::Nothing);
         let (later, sooner) = followers.split_at_mut(first);
         for (passed, follower) in sooner.iter_mut().chain(later).enumerate() {
@@ -296,7 +296,7 @@ impl Broadcaster {
     }
 
     /// Reads and encodes the events after a revision.
-    fn page(&self, after: i64, encoder: EventEncoder) -> Result<Page, Error> {
+    fn page(&self, after: i64, encoder: EventEncoder) -> Result<EncodedPage, Error> {
         let notifier = self.store.notifier();
         let last = notifier.revision();
         // `kept_from` is read after the events: events deleted in between are noticed.
@@ -322,7 +322,7 @@ impl Broadcaster {
             user_id: event.user_id,
         };
         let events = found.into_iter().filter(|(_, event, _)| event.revision <= last).map(say).collect();
-        Ok(Page::of(events, kept_from))
+        Ok(EncodedPage::of(events, kept_from))
     }
 
     /// Sends keep-alives and checks permissions that are due. Returns the time until the next one.
@@ -372,7 +372,7 @@ mod tests {
     use crate::app::locks;
     use crate::config::Config;
     use crate::domain::access::Privilege;
-    use crate::domain::waitlist::Limits;
+    use crate::domain::waitlist::WaitlistLimits;
     use crate::domain::{Acquire, Authority, Claim, Release, UserId};
     use crate::store::Options;
     use crate::time::{Clock, ManualClock, WallTime};
@@ -416,7 +416,7 @@ mod tests {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 2,
-            waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
         };
         let metrics = Arc::new(Metrics::default());
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));

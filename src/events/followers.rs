@@ -57,7 +57,7 @@ pub(super) struct EncodedEvent {
 ///
 /// A member's role in a workspace is looked up once for each page, after the events were read. So a lost membership is
 /// known for every event that came after it.
-pub(super) struct Page {
+pub(super) struct EncodedPage {
     pub(super) events: Vec<EncodedEvent>,
     /// The oldest revision in the history after the events were read.
     pub(super) kept_from: i64,
@@ -66,7 +66,7 @@ pub(super) struct Page {
     pub(super) looked_up: usize,
 }
 
-impl Page {
+impl EncodedPage {
     pub(super) fn of(events: Vec<EncodedEvent>, kept_from: i64) -> Self {
         Self { events, kept_from, visible: HashMap::new(), looked_up: 0 }
     }

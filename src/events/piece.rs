@@ -17,10 +17,10 @@ impl StreamMemory {
 
 /// Bytes of a stream. A clone shares them.
 #[derive(Debug, Clone)]
-pub struct StreamChunk(Arc<Kept>);
+pub struct StreamChunk(Arc<SharedBytes>);
 
 #[derive(Debug)]
-struct Kept {
+struct SharedBytes {
     /// The bytes with the framing of a chunk (RFC 9112 §7.1).
     chunk: Box<[u8]>,
     /// Range of the bytes inside the framing.
@@ -39,7 +39,7 @@ impl StreamChunk {
         let end = chunk.len();
         chunk.extend_from_slice(b"\r\n");
         meter.0.fetch_add(chunk.len(), Ordering::SeqCst);
-        Self(Arc::new(Kept { chunk: chunk.into(), begin, end, meter: Arc::clone(meter) }))
+        Self(Arc::new(SharedBytes { chunk: chunk.into(), begin, end, meter: Arc::clone(meter) }))
     }
 
     /// The bytes.
@@ -63,7 +63,7 @@ impl PartialEq for StreamChunk {
 
 impl Eq for StreamChunk {}
 
-impl Drop for Kept {
+impl Drop for SharedBytes {
     fn drop(&mut self) {
         self.meter.0.fetch_sub(self.chunk.len(), Ordering::SeqCst);
     }

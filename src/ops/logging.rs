@@ -41,10 +41,10 @@ pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Gathered> {
 
 /// Lines that were logged and are not written yet.
 #[derive(Clone, Default)]
-pub struct Gathered(Arc<(Mutex<Waiting>, Condvar)>);
+pub struct Gathered(Arc<(Mutex<PendingLines>, Condvar)>);
 
 #[derive(Default)]
-struct Waiting {
+struct PendingLines {
     bytes: Vec<u8>,
     /// Whether the thread has taken bytes that it has not written.
     writing: bool,
@@ -54,11 +54,11 @@ struct Waiting {
 }
 
 impl Gathered {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, PendingLines> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+    fn wait<'a>(&self, waiting: MutexGuard<'a, PendingLines>) -> MutexGuard<'a, PendingLines> {
         self.0.1.wait(waiting).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,7 +172,7 @@ impl SharedLogger for Logger {
 }
 
 fn json(time: &str, record: &Record<'_>) -> String {
-    let mut members = Members(serde_json::Map::new());
+    let mut members = JsonFields(serde_json::Map::new());
     for (name, value) in [("time", time), ("level", record.level().as_str()), ("target", record.target())] {
         members.0.insert(name.to_owned(), value.into());
     }
@@ -201,9 +201,9 @@ fn is_seen(letter: char) -> bool {
 }
 
 /// The fields of a record. One that is empty is left out.
-struct Members(serde_json::Map<String, serde_json::Value>);
+struct JsonFields(serde_json::Map<String, serde_json::Value>);
 
-impl<'kvs> VisitSource<'kvs> for Members {
+impl<'kvs> VisitSource<'kvs> for JsonFields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let value = match (value.to_u64(), value.to_f64(), value.to_bool()) {
             (Some(number), _, _) => number.into(),

@@ -7,7 +7,7 @@ use mio::Token;
 
 use super::access_log::Cut;
 use super::event_loop::{EventLoop, FIRST_CLIENT};
-use super::refusal::Refusal;
+use super::refusal::HttpRefusal;
 use super::socket::{Peer, Socket};
 
 /// Most connections that are accepted before the clients get their turn.
@@ -71,7 +71,7 @@ impl EventLoop {
         };
         self.access_log.connected(self.clients.len());
         if is_full {
-            self.refuse(key, Refusal::Connections);
+            self.refuse(key, HttpRefusal::Connections);
         } else {
             self.busy.push(key);
         }

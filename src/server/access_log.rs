@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::refusal::Refusal;
+use super::refusal::HttpRefusal;
 use super::socket::Peer;
 use crate::api::exchange::ClientAddress;
 use crate::metrics::Metrics;
@@ -50,7 +50,7 @@ impl AccessLog {
         Self { metrics, second: 0, lines: 0, left_out: 0 }
     }
 
-    pub(super) fn refused(&mut self, refusal: Refusal, peer: Peer, now: Duration) {
+    pub(super) fn refused(&mut self, refusal: HttpRefusal, peer: Peer, now: Duration) {
         self.metrics.refusal(refusal.name());
         if self.may_log(now) {
             let (name, code, client) = (refusal.name(), refusal.code(), shown(peer));

@@ -32,7 +32,7 @@ pub(super) struct ClientKey {
 
 /// What the client is doing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ConnectionState {
     /// Silent, or sending a request.
     Reading(Part),
     /// Its request cannot be forwarded yet; the framer keeps it.
@@ -116,7 +116,7 @@ impl Pieces {
 /// The connected clients.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    slab: Slab<Client>,
+    slab: Slab<ClientConnection>,
     serials: u64,
 }
 
@@ -125,12 +125,12 @@ impl Clients {
         self.slab.len()
     }
 
-    pub(super) fn get(&mut self, key: ClientKey) -> Option<&mut Client> {
+    pub(super) fn get(&mut self, key: ClientKey) -> Option<&mut ClientConnection> {
         self.slab.get_mut(key.slot).filter(|client| client.key.serial == key.serial)
     }
 
     /// The client in this slot. The caller knows that it is still the same one.
-    pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut Client> {
+    pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut ClientConnection> {
         self.slab.get_mut(slot)
     }
 
@@ -138,7 +138,7 @@ impl Clients {
         self.slab.get(key.slot).is_some_and(|client| client.key.serial == key.serial)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Client> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ClientConnection> {
         self.slab.iter().map(|(_, client)| client)
     }
 
@@ -154,11 +154,11 @@ impl Clients {
         self.serials += 1;
         let key = ClientKey { slot: entry.key(), serial: self.serials };
         register(&socket, key.slot)?;
-        entry.insert(Client::new(socket, peer, key, now));
+        entry.insert(ClientConnection::new(socket, peer, key, now));
         Ok(key)
     }
 
-    pub(super) fn remove(&mut self, key: ClientKey) -> Option<Client> {
+    pub(super) fn remove(&mut self, key: ClientKey) -> Option<ClientConnection> {
         self.get(key)?;
         let client = self.slab.remove(key.slot);
         if self.slab.is_empty() {
@@ -188,7 +188,7 @@ pub(super) enum Worth {
 
 /// The outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum Arrival {
     Something,
     Nothing,
     /// The connection is broken.
@@ -198,12 +198,12 @@ pub(super) enum Came {
 /// A connection.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the socket or its lists")]
-pub(super) struct Client {
+pub(super) struct ClientConnection {
     pub(super) socket: Socket,
     pub(super) key: ClientKey,
     pub(super) peer: Peer,
     pub(super) framer: Framer,
-    pub(super) state: State,
+    pub(super) state: ConnectionState,
     pub(super) output: Output,
     /// Since when it is in its state.
     pub(super) since: Duration,
@@ -227,14 +227,14 @@ pub(super) struct Client {
     pub(super) counted: usize,
 }
 
-impl Client {
+impl ClientConnection {
     pub(super) fn new(socket: Socket, peer: Peer, key: ClientKey, now: Duration) -> Self {
         Self {
             socket,
             key,
             peer,
             framer: Framer::default(),
-            state: State::Reading(Part::Nothing),
+            state: ConnectionState::Reading(Part::Nothing),
             output: Output::default(),
             since: now,
             moved: now,
@@ -251,15 +251,15 @@ impl Client {
     }
 
     /// Enters a state.
-    pub(super) fn enter(&mut self, state: State, now: Duration) {
+    pub(super) fn enter(&mut self, state: ConnectionState, now: Duration) {
         self.state = state;
         self.since = now;
     }
 
     /// This part of a request is coming.
     pub(super) fn is_sending(&mut self, part: Part, now: Duration) {
-        if self.state != State::Reading(part) {
-            self.enter(State::Reading(part), now);
+        if self.state != ConnectionState::Reading(part) {
+            self.enter(ConnectionState::Reading(part), now);
         }
     }
 
@@ -270,34 +270,38 @@ impl Client {
             return Some(self.moved + if server_stops { timeout.min(PROMPT) } else { timeout });
         }
         match self.state {
-            State::Reading(Part::Nothing) => Some(self.since + settings.idle_timeout),
-            State::Reading(Part::Head) => Some(self.since + settings.head_timeout),
-            State::Reading(Part::Body) => Some(self.since + settings.body_timeout),
-            State::Queued => Some(self.since + QUEUE),
-            State::Asked(_) => None,
-            State::Leaving | State::Lingering(_) => Some(self.since + LINGER),
+            ConnectionState::Reading(Part::Nothing) => Some(self.since + settings.idle_timeout),
+            ConnectionState::Reading(Part::Head) => Some(self.since + settings.head_timeout),
+            ConnectionState::Reading(Part::Body) => Some(self.since + settings.body_timeout),
+            ConnectionState::Queued => Some(self.since + QUEUE),
+            ConnectionState::Asked(_) => None,
+            ConnectionState::Leaving | ConnectionState::Lingering(_) => Some(self.since + LINGER),
         }
     }
 
     /// Whether it can be disconnected when there are too many, and how soon.
     pub(super) fn worth(&self, now: Duration) -> Option<(Worth, Duration)> {
         let worth = match self.state {
-            State::Lingering(_) => Worth::Finished,
-            State::Reading(_) | State::Leaving if self.blocked => {
+            ConnectionState::Lingering(_) => Worth::Finished,
+            ConnectionState::Reading(_) | ConnectionState::Leaving if self.blocked => {
                 let worth = if now > self.moved + PROMPT { Worth::Slow } else { Worth::Unread };
                 return Some((worth, self.moved));
             }
             // Something is about to be read or written.
-            State::Reading(_) | State::Leaving if self.readable || !self.output.is_empty() => return None,
-            State::Reading(Part::Nothing) if self.has_asked => Worth::Idle,
-            State::Reading(Part::Nothing) => Worth::Silent,
-            State::Reading(Part::Head | Part::Body) if now > self.since + PROMPT => Worth::Slow,
+            ConnectionState::Reading(_) | ConnectionState::Leaving
+                if self.readable || !self.output.is_empty() =>
+            {
+                return None;
+            }
+            ConnectionState::Reading(Part::Nothing) if self.has_asked => Worth::Idle,
+            ConnectionState::Reading(Part::Nothing) => Worth::Silent,
+            ConnectionState::Reading(Part::Head | Part::Body) if now > self.since + PROMPT => Worth::Slow,
             // One byte of a head is not yet a request.
-            State::Reading(Part::Head | Part::Body) if !self.has_asked => Worth::Silent,
-            State::Reading(Part::Head | Part::Body) | State::Leaving => Worth::Asking,
+            ConnectionState::Reading(Part::Head | Part::Body) if !self.has_asked => Worth::Silent,
+            ConnectionState::Reading(Part::Head | Part::Body) | ConnectionState::Leaving => Worth::Asking,
             // It has hung up, or only finished sending.
-            State::Queued | State::Asked(_) if self.hung_up => Worth::Finished,
-            State::Queued | State::Asked(_) => return None,
+            ConnectionState::Queued | ConnectionState::Asked(_) if self.hung_up => Worth::Finished,
+            ConnectionState::Queued | ConnectionState::Asked(_) => return None,
         };
         Some((worth, self.since))
     }
@@ -312,7 +316,8 @@ impl Client {
             return None;
         }
         let size = Reverse(size);
-        let sends = matches!(self.state, State::Reading(_) | State::Lingering(_)) && self.output.is_empty();
+        let sends = matches!(self.state, ConnectionState::Reading(_) | ConnectionState::Lingering(_))
+            && self.output.is_empty();
         Some(if self.blocked && now > self.moved + PROMPT {
             (0, Duration::ZERO, size)
         } else if sends && now > self.since + PROMPT {
@@ -332,51 +337,55 @@ impl Client {
     /// Whether more of what it sends is wanted now.
     fn wants_input(&self) -> bool {
         match self.state {
-            State::Reading(_) | State::Lingering(_) => true,
+            ConnectionState::Reading(_) | ConnectionState::Lingering(_) => true,
             // Only to notice that it is gone.
-            State::Queued | State::Asked(_) => self.framer.len() < AHEAD_BYTES,
-            State::Leaving => false,
+            ConnectionState::Queued | ConnectionState::Asked(_) => self.framer.len() < AHEAD_BYTES,
+            ConnectionState::Leaving => false,
         }
     }
 
     /// Reads once, if there is anything that is wanted.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Came {
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Arrival {
         if !self.readable || self.ended || !self.wants_input() {
-            return Came::Nothing;
+            return Arrival::Nothing;
         }
         let scratch = match self.state {
-            State::Reading(_) | State::Lingering(_) | State::Leaving => scratch,
-            State::Queued | State::Asked(_) => scratch.get_mut(..AHEAD_BYTES).unwrap_or_default(),
+            ConnectionState::Reading(_) | ConnectionState::Lingering(_) | ConnectionState::Leaving => scratch,
+            ConnectionState::Queued | ConnectionState::Asked(_) => {
+                scratch.get_mut(..AHEAD_BYTES).unwrap_or_default()
+            }
         };
         match self.socket.read(scratch) {
             Ok(0) => {
                 self.readable = false;
                 self.hung_up = true;
                 self.ended = true;
-                Came::Something
+                Arrival::Something
             }
             Ok(length) => {
                 // A short read has emptied the socket. More bytes cause an event; the end of the stream has caused one.
                 self.readable = length == scratch.len() || self.hung_up;
-                if let State::Lingering(thrown_away) = &mut self.state {
+                if let ConnectionState::Lingering(thrown_away) = &mut self.state {
                     *thrown_away += length;
-                    return if *thrown_away > LINGER_BYTES { Came::Broken } else { Came::Something };
+                    return if *thrown_away > LINGER_BYTES { Arrival::Broken } else { Arrival::Something };
                 }
                 self.framer.push(scratch.get(..length).unwrap_or_default());
-                Came::Something
+                Arrival::Something
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                Came::Nothing
+                Arrival::Nothing
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Came::Something,
-            Err(_) => Came::Broken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Arrival::Something,
+            Err(_) => Arrival::Broken,
         }
     }
 
     /// Puts a piece of a streamed answer into the output.
     pub(super) fn piece(&mut self, piece: StreamChunk) {
-        if let State::Asked(Exchange { version, phase: Phase::Streaming(pieces), .. }) = &mut self.state {
+        if let ConnectionState::Asked(Exchange { version, phase: Phase::Streaming(pieces), .. }) =
+            &mut self.state
+        {
             pieces.bytes += piece.bytes().len();
             pieces.framed += self.output.share(match version {
                 Version::Http11 => Shared::Chunk(piece),

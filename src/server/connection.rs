@@ -1,11 +1,11 @@
 //! What happens on the connections: requests come, are forwarded, and are answered by messages.
 
 use super::access_log::Cut;
-use super::client::{Came, ClientKey, Exchange, Part, Phase, Pieces, State};
+use super::client::{Arrival, ClientKey, ConnectionState, Exchange, Part, Phase, Pieces};
 use super::event_loop::EventLoop;
 use super::forward;
 use super::parser::{After, Progress, Version};
-use super::refusal::Refusal;
+use super::refusal::HttpRefusal;
 use super::requests::Pending;
 use super::response::Framing;
 use super::socket::Written;
@@ -17,7 +17,7 @@ const STEPS: usize = 16;
 
 /// What follows a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum NextStep {
     /// There may be more to do at once.
     Again,
     /// Nothing, until something happens.
@@ -28,7 +28,7 @@ impl EventLoop {
     /// Processes what a client has sent.
     pub(super) fn work(&mut self, key: ClientKey) {
         for _ in 0..STEPS {
-            if self.step(key) == Step::Done {
+            if self.step(key) == NextStep::Done {
                 return self.arm(key);
             }
         }
@@ -36,44 +36,52 @@ impl EventLoop {
         self.arm(key);
     }
 
-    fn step(&mut self, key: ClientKey) -> Step {
-        let Some(client) = self.clients.get(key) else { return Step::Done };
+    fn step(&mut self, key: ClientKey) -> NextStep {
+        let Some(client) = self.clients.get(key) else { return NextStep::Done };
         match client.state {
             // The next request waits until the answer to this one was taken.
-            State::Reading(Part::Nothing | Part::Head) if !client.output.is_empty() => return Step::Done,
-            State::Reading(_) if !client.framer.is_empty() && !client.framer.waits_for_body() => {
+            ConnectionState::Reading(Part::Nothing | Part::Head) if !client.output.is_empty() => {
+                return NextStep::Done;
+            }
+            ConnectionState::Reading(_) if !client.framer.is_empty() && !client.framer.waits_for_body() => {
                 if let Some(step) = self.parse(key) {
                     return step;
                 }
             }
-            State::Asked(Exchange { phase: Phase::InFlight, id, .. }) if client.hung_up => {
+            ConnectionState::Asked(Exchange { phase: Phase::InFlight, id, .. }) if client.hung_up => {
                 if let Some(pending) = self.requests.get(id) {
                     pending.status.half_close();
                 }
             }
-            State::Asked(_) if client.hung_up => {
+            ConnectionState::Asked(_) if client.hung_up => {
                 self.drop_client(key);
-                return Step::Done;
+                return NextStep::Done;
             }
-            State::Reading(_) | State::Queued | State::Asked(_) | State::Leaving | State::Lingering(_) => {}
+            ConnectionState::Reading(_)
+            | ConnectionState::Queued
+            | ConnectionState::Asked(_)
+            | ConnectionState::Leaving
+            | ConnectionState::Lingering(_) => {}
         }
-        let Some(client) = self.clients.get(key) else { return Step::Done };
+        let Some(client) = self.clients.get(key) else { return NextStep::Done };
         match client.read(&mut self.scratch) {
-            Came::Something => return Step::Again,
-            Came::Broken => self.drop_client(key),
-            Came::Nothing => {
+            Arrival::Something => return NextStep::Again,
+            Arrival::Broken => self.drop_client(key),
+            Arrival::Nothing => {
                 // A client that has finished sending still gets its answer.
-                if client.ended && matches!(client.state, State::Reading(_) | State::Lingering(_)) {
+                if client.ended
+                    && matches!(client.state, ConnectionState::Reading(_) | ConnectionState::Lingering(_))
+                {
                     self.drop_client(key);
                 }
             }
         }
-        Step::Done
+        NextStep::Done
     }
 
     /// Parses what has come, and forwards a complete request, or queues it until there is room. Returns nothing when more
     /// bytes are needed.
-    fn parse(&mut self, key: ClientKey) -> Option<Step> {
+    fn parse(&mut self, key: ClientKey) -> Option<NextStep> {
         let has_room = self.has_room();
         let client = self.clients.get(key)?;
         let part = match client.framer.progress(&self.limits) {
@@ -90,16 +98,16 @@ impl EventLoop {
                         self.next_id += 1;
                         client.framer.consume();
                         client.continued = false;
-                        client.enter(State::Asked(exchange), self.now);
-                        return Some(Step::Again);
+                        client.enter(ConnectionState::Asked(exchange), self.now);
+                        return Some(NextStep::Again);
                     }
                     Err(refusal) => Err(refusal),
                 }
             }
             Ok(Progress::Complete(_)) => {
-                client.enter(State::Queued, self.now);
+                client.enter(ConnectionState::Queued, self.now);
                 self.queue(key);
-                return Some(Step::Again);
+                return Some(NextStep::Again);
             }
             Ok(Progress::Body { expects_continue }) => {
                 if expects_continue && !client.continued {
@@ -121,7 +129,7 @@ impl EventLoop {
             }
             Err(refusal) => {
                 self.refuse(key, refusal);
-                Some(Step::Done)
+                Some(NextStep::Done)
             }
         }
     }
@@ -140,9 +148,9 @@ impl EventLoop {
             let Some(key) = self.queue.pop_front() else { return };
             let now = self.now;
             if let Some(client) = self.clients.get(key)
-                && client.state == State::Queued
+                && client.state == ConnectionState::Queued
             {
-                client.enter(State::Reading(Part::Nothing), now);
+                client.enter(ConnectionState::Reading(Part::Nothing), now);
                 self.work(key);
             }
         }
@@ -172,40 +180,45 @@ impl EventLoop {
             client.moved = self.now;
         }
         match &mut client.state {
-            State::Asked(Exchange { phase: Phase::Streaming(pieces), id, .. }) => {
+            ConnectionState::Asked(Exchange { phase: Phase::Streaming(pieces), id, .. }) => {
                 let taken = pieces.taken(written);
                 if let Some(pending) = self.requests.get(*id) {
                     pending.status.delivered(taken);
                 }
             }
-            State::Leaving if written == Written::All => {
+            ConnectionState::Leaving if written == Written::All => {
                 client.socket.finish();
                 client.framer.discard();
-                client.enter(State::Lingering(0), self.now);
+                client.enter(ConnectionState::Lingering(0), self.now);
                 client.readable = true;
                 self.busy.push(key);
             }
             // What it sent meanwhile has waited for this.
-            State::Reading(_)
+            ConnectionState::Reading(_)
                 if written == Written::All
                     && (!client.framer.is_empty() || client.readable || client.ended) =>
             {
                 self.busy.push(key);
             }
-            State::Reading(_) | State::Queued | State::Asked(_) | State::Leaving | State::Lingering(_) => {}
+            ConnectionState::Reading(_)
+            | ConnectionState::Queued
+            | ConnectionState::Asked(_)
+            | ConnectionState::Leaving
+            | ConnectionState::Lingering(_) => {}
         }
         self.arm(key);
     }
 
     /// Refuses a request, and ends the connection.
-    pub(super) fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, key: ClientKey, refusal: HttpRefusal) {
         let Some(client) = self.clients.get(key) else { return };
         self.access_log.refused(refusal, client.peer, self.now);
         let is_head = match client.state {
-            State::Asked(exchange) => exchange.is_head,
-            State::Reading(_) | State::Queued | State::Leaving | State::Lingering(_) => {
-                client.framer.is_head()
-            }
+            ConnectionState::Asked(exchange) => exchange.is_head,
+            ConnectionState::Reading(_)
+            | ConnectionState::Queued
+            | ConnectionState::Leaving
+            | ConnectionState::Lingering(_) => client.framer.is_head(),
         };
         client.framer.discard();
         self.refusals += 1;
@@ -241,8 +254,8 @@ impl EventLoop {
         if let Some(client) = self.clients.get(key) {
             client.has_asked = true;
             let next = match exchange.after {
-                After::KeepAlive => State::Reading(Part::Nothing),
-                After::Close => State::Leaving,
+                After::KeepAlive => ConnectionState::Reading(Part::Nothing),
+                After::Close => ConnectionState::Leaving,
             };
             client.enter(next, now);
         }
@@ -256,12 +269,12 @@ impl EventLoop {
             return self.cut(key, Cut::Unread);
         }
         match client.state {
-            State::Reading(Part::Nothing) => self.cut(key, Cut::Idle),
-            State::Reading(Part::Head) => self.refuse(key, Refusal::HeadTimeout),
-            State::Reading(Part::Body) => self.refuse(key, Refusal::BodyTimeout),
-            State::Queued => self.refuse(key, Refusal::Queue),
-            State::Leaving | State::Lingering(_) => self.drop_client(key),
-            State::Asked(_) => {}
+            ConnectionState::Reading(Part::Nothing) => self.cut(key, Cut::Idle),
+            ConnectionState::Reading(Part::Head) => self.refuse(key, HttpRefusal::HeadTimeout),
+            ConnectionState::Reading(Part::Body) => self.refuse(key, HttpRefusal::BodyTimeout),
+            ConnectionState::Queued => self.refuse(key, HttpRefusal::Queue),
+            ConnectionState::Leaving | ConnectionState::Lingering(_) => self.drop_client(key),
+            ConnectionState::Asked(_) => {}
         }
     }
 
@@ -277,7 +290,7 @@ impl EventLoop {
 
     fn read_message(&mut self, id: u64, key: ClientKey, message: ResponseMessage) {
         let exchange = match self.clients.get(key).map(|client| &client.state) {
-            Some(State::Asked(exchange)) if exchange.id == id => *exchange,
+            Some(ConnectionState::Asked(exchange)) if exchange.id == id => *exchange,
             // The client is gone. The request is in flight until its answer, or the word that it waits, has come.
             Some(_) | None => return self.end_request(id),
         };
@@ -311,7 +324,7 @@ impl EventLoop {
         self.requests.park(exchange.id);
         self.access_log.parked(self.requests.parked());
         if let Some(client) = self.clients.get(key) {
-            client.state = State::Asked(exchange);
+            client.state = ConnectionState::Asked(exchange);
         }
     }
 
@@ -374,7 +387,7 @@ impl EventLoop {
         let lost = self.requests.take_if(|id| outbox.withdraw(id));
         log::error!("the internal connection failed: {fault}; {} requests are lost", lost.len());
         for Pending { client, .. } in lost {
-            self.refuse(client, Refusal::Lost);
+            self.refuse(client, HttpRefusal::Lost);
         }
     }
 
@@ -391,21 +404,21 @@ impl EventLoop {
         let now = self.now;
         let Some(client) = self.clients.get(key) else { return };
         match client.state {
-            State::Reading(Part::Nothing) if client.output.is_empty() => self.drop_client(key),
-            State::Reading(Part::Nothing) => client.enter(State::Leaving, now),
-            State::Reading(Part::Head | Part::Body) => self.refuse(key, Refusal::Stopping),
-            State::Asked(exchange) => match exchange.phase {
+            ConnectionState::Reading(Part::Nothing) if client.output.is_empty() => self.drop_client(key),
+            ConnectionState::Reading(Part::Nothing) => client.enter(ConnectionState::Leaving, now),
+            ConnectionState::Reading(Part::Head | Part::Body) => self.refuse(key, HttpRefusal::Stopping),
+            ConnectionState::Asked(exchange) => match exchange.phase {
                 Phase::InFlight => {}
                 Phase::Parked => {
                     self.forget(exchange.id);
-                    self.refuse(key, Refusal::Stopping);
+                    self.refuse(key, HttpRefusal::Stopping);
                 }
                 Phase::Streaming(_) => {
                     self.forget(exchange.id);
                     self.end_stream(key, exchange);
                 }
             },
-            State::Queued | State::Leaving | State::Lingering(_) => {}
+            ConnectionState::Queued | ConnectionState::Leaving | ConnectionState::Lingering(_) => {}
         }
         self.arm(key);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use super::access_log::{AccessLog, Cut};
-use super::client::{Client, ClientKey, Clients, State};
+use super::client::{ClientConnection, ClientKey, Clients, ConnectionState};
 use super::file_limit::room_for_connections;
 use super::forward::Forwarder;
 
@@ -248,7 +248,7 @@ impl EventLoop {
             return;
         }
         let (now, is_stopping) = (self.now, self.stop_by.is_some());
-        let due = |client: &Client| client.due(&self.settings, is_stopping);
+        let due = |client: &ClientConnection| client.due(&self.settings, is_stopping);
         let late = self.clients.iter().filter(|client| due(client).is_some_and(|at| at <= now));
         let late: Vec<_> = late.map(|client| client.key).collect();
         let next = self.clients.iter().filter_map(due).filter(|at| *at > now).min();
@@ -294,7 +294,7 @@ impl EventLoop {
     pub(super) fn drop_client(&mut self, key: ClientKey) {
         let Some(client) = self.clients.remove(key) else { return };
         self.buffered = self.buffered.saturating_sub(client.counted);
-        if let State::Asked(exchange) = client.state {
+        if let ConnectionState::Asked(exchange) = client.state {
             self.forget(exchange.id);
         }
         self.access_log.count(self.clients.len());
@@ -327,8 +327,8 @@ impl EventLoop {
     /// Whether there is nothing left to finish, or no time left for it.
     fn is_over(&self) -> bool {
         let Some(stop_by) = self.stop_by else { return false };
-        let is_finished = |client: &Client| {
-            matches!(client.state, State::Lingering(_)) && self.now >= client.since + FAREWELL
+        let is_finished = |client: &ClientConnection| {
+            matches!(client.state, ConnectionState::Lingering(_)) && self.now >= client.since + FAREWELL
         };
         self.now >= stop_by || (self.requests.in_flight() == 0 && self.clients.iter().all(is_finished))
     }
@@ -337,7 +337,7 @@ impl EventLoop {
     fn end(&mut self) {
         for key in self.keys() {
             match self.clients.get(key).map(|client| &client.state) {
-                Some(State::Lingering(_)) | None => self.drop_client(key),
+                Some(ConnectionState::Lingering(_)) | None => self.drop_client(key),
                 Some(_) => self.cut(key, Cut::Stopping),
             }
         }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
-use super::parser::{Head, Request};
-use super::refusal::Refusal;
+use super::parser::{Head, ParsedRequest};
+use super::refusal::HttpRefusal;
 use super::socket::{Output, Peer, Written};
 use crate::config::TrustedProxy;
 
@@ -73,9 +73,9 @@ impl Forwarder {
     pub(super) fn send(
         &mut self,
         id: u64,
-        request: &Request<'_>,
+        request: &ParsedRequest<'_>,
         headers: &Forwarded<'_>,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<usize, HttpRefusal> {
         let bytes = self.output.end();
         let before = bytes.len();
         write(bytes, id, request, headers)?;
@@ -156,10 +156,10 @@ fn interest(is_blocked: bool) -> Interest {
 fn write(
     bytes: &mut Vec<u8>,
     id: u64,
-    request: &Request<'_>,
+    request: &ParsedRequest<'_>,
     headers: &Forwarded<'_>,
-) -> Result<(), Refusal> {
-    let Request { head, body } = request;
+) -> Result<(), HttpRefusal> {
+    let ParsedRequest { head, body } = request;
     let before = bytes.len();
     // Writing into a Vec cannot fail.
     let _ = write!(bytes, "{} {} HTTP/1.1\r\n{ID_HEADER}: {id:x}\r\n", head.method, head.target);
@@ -172,7 +172,7 @@ fn write(
         } else if let Some(name) = wanted() {
             if !value.is_ascii() {
                 bytes.truncate(before);
-                return Err(Refusal::HeaderValue);
+                return Err(HttpRefusal::HeaderValue);
             }
             for part in [name.as_bytes(), b": ", value, b"\r\n"] {
                 bytes.extend_from_slice(part);
@@ -228,7 +228,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { head_bytes: 4096, headers: 32, body_bytes: 4096 };
 
-    fn with_request<T>(bytes: &str, use_it: impl FnOnce(&Request<'_>) -> T) -> T {
+    fn with_request<T>(bytes: &str, use_it: impl FnOnce(&ParsedRequest<'_>) -> T) -> T {
         let mut framer = Framer::default();
         framer.push(bytes.as_bytes());
         match framer.progress(&LIMITS).unwrap() {
@@ -271,7 +271,7 @@ mod tests {
         let mut bytes = b"before".to_vec();
         let sent = "GET / HTTP/1.1\r\nHost: h\r\nX-User-Id: zo\u{eb}\r\n\r\n";
         let refused = with_request(sent, |request| write(&mut bytes, 10, request, &USER));
-        assert_eq!((refused, bytes), (Err(Refusal::HeaderValue), b"before".to_vec()));
+        assert_eq!((refused, bytes), (Err(HttpRefusal::HeaderValue), b"before".to_vec()));
     }
 
     #[test]

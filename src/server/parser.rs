@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::refusal::Refusal;
+use super::refusal::HttpRefusal;
 
 /// Limits of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Head<'a> {
 
 /// A complete request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct ParsedRequest<'a> {
     /// Its head.
     pub head: Head<'a>,
     /// Its body.
@@ -84,7 +84,7 @@ pub enum Progress<'a> {
         expects_continue: bool,
     },
     /// All of it.
-    Complete(Request<'a>),
+    Complete(ParsedRequest<'a>),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,7 +98,7 @@ enum Stage {
     Head(usize),
     /// The head ends here, and the body there.
     Body(usize, usize),
-    Refused(Refusal),
+    Refused(HttpRefusal),
 }
 
 /// Splits the bytes of one client into requests.
@@ -142,7 +142,7 @@ impl Framer {
     ///
     /// # Errors
     /// Why it is malformed. The same from then on.
-    pub fn progress(&mut self, limits: &Limits) -> Result<Progress<'_>, Refusal> {
+    pub fn progress(&mut self, limits: &Limits) -> Result<Progress<'_>, HttpRefusal> {
         let head_end = match self.find_head(limits) {
             Ok(Some(head_end)) => head_end,
             Ok(None) if matches!(self.stage, Stage::Head(_)) => return Ok(Progress::Head),
@@ -161,10 +161,10 @@ impl Framer {
         if self.input.len() < end {
             return Ok(Progress::Body { expects_continue: head.expects_continue });
         }
-        Ok(Progress::Complete(Request { head, body: part(&self.input, head_end..end) }))
+        Ok(Progress::Complete(ParsedRequest { head, body: part(&self.input, head_end..end) }))
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Result<Progress<'_>, Refusal> {
+    fn refuse(&mut self, refusal: HttpRefusal) -> Result<Progress<'_>, HttpRefusal> {
         self.stage = Stage::Refused(refusal);
         Err(refusal)
     }
@@ -196,7 +196,7 @@ impl Framer {
     }
 
     /// Where the head ends, if all of it has come.
-    fn find_head(&mut self, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    fn find_head(&mut self, limits: &Limits) -> Result<Option<usize>, HttpRefusal> {
         if matches!(self.stage, Stage::Start) && self.input.starts_with(b"\r\n") {
             self.input.drain(..2);
             self.stage = Stage::AfterEmptyLine;
@@ -220,20 +220,20 @@ fn part(bytes: &[u8], range: Range<usize>) -> &[u8] {
 }
 
 /// Where the head ends, searched from `seen` on: each byte is checked once, however slowly they come.
-fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
+fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>, HttpRefusal> {
     if input.first() == Some(&0x16) {
-        return Err(Refusal::Tls);
+        return Err(HttpRefusal::Tls);
     }
     let mut before = seen.checked_sub(1).and_then(|index| input.get(index)).copied();
     for (index, &byte) in input.iter().enumerate().skip(seen) {
         let size = index + 1;
         match (before, byte) {
-            (Some(b'\r'), b'\n') if size == 2 => return Err(Refusal::RequestLine),
+            (Some(b'\r'), b'\n') if size == 2 => return Err(HttpRefusal::RequestLine),
             (Some(b'\r'), b'\n') if part(input, 0..size).ends_with(b"\r\n\r\n") => return Ok(Some(size)),
             (Some(b'\r'), b'\n') => {}
-            (Some(b'\r'), _) | (_, b'\n') => return Err(Refusal::LineEnd),
+            (Some(b'\r'), _) | (_, b'\n') => return Err(HttpRefusal::LineEnd),
             (_, b'\r' | b'\t') => {}
-            _ if byte.is_ascii_control() => return Err(Refusal::ControlCharacter),
+            _ if byte.is_ascii_control() => return Err(HttpRefusal::ControlCharacter),
             _ => {}
         }
         if size >= limits.head_bytes {
@@ -245,25 +245,25 @@ fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>,
 }
 
 /// Which part of the head is too large.
-fn too_large(input: &[u8]) -> Refusal {
-    if input.contains(&b'\n') { Refusal::HeadersTooLarge } else { Refusal::UriTooLong }
+fn too_large(input: &[u8]) -> HttpRefusal {
+    if input.contains(&b'\n') { HttpRefusal::HeadersTooLarge } else { HttpRefusal::UriTooLong }
 }
 
 /// Parses a head, which ends with its empty line.
-fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
+fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, HttpRefusal> {
     let mut space = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let space = space.get_mut(..limits.headers).unwrap_or_default();
     let mut parsed = httparse::Request::new(space);
     match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Ok(_) => return Err(Refusal::Header),
+        Ok(_) => return Err(HttpRefusal::Header),
         Err(error) => return Err(refusal_of(error, bytes)),
     }
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
-        return Err(Refusal::RequestLine);
+        return Err(HttpRefusal::RequestLine);
     };
     if method.is_empty() || method.len() > METHOD_BYTES {
-        return Err(Refusal::RequestLine);
+        return Err(HttpRefusal::RequestLine);
     }
     let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     let headers: Vec<_> = parsed.headers.iter().map(|header| (header.name, header.value)).collect();
@@ -281,15 +281,15 @@ fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, Refusal> {
     })
 }
 
-fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn refusal_of(error: httparse::Error, bytes: &[u8]) -> HttpRefusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::HeadersTooLarge,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::Header,
-        httparse::Error::Version if names_a_version(bytes) => Refusal::Version,
+        httparse::Error::TooManyHeaders => HttpRefusal::HeadersTooLarge,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => HttpRefusal::Header,
+        httparse::Error::Version if names_a_version(bytes) => HttpRefusal::Version,
         httparse::Error::Version
         | httparse::Error::Token
         | httparse::Error::NewLine
-        | httparse::Error::Status => Refusal::RequestLine,
+        | httparse::Error::Status => HttpRefusal::RequestLine,
     }
 }
 
@@ -311,10 +311,10 @@ impl<'a> Fields<'_, 'a> {
 }
 
 /// The path and query of a target in origin-form or absolute-form (RFC 9112 §3.2.1, §3.2.2), or the `*` of `OPTIONS`.
-fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, Refusal> {
+fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, HttpRefusal> {
     // A fragment is never sent, and what is not ASCII is percent-encoded (RFC 3986 §2.1).
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(Refusal::Target);
+        return Err(HttpRefusal::Target);
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
         return Ok(target);
@@ -323,23 +323,23 @@ fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, Refusal> {
         .iter()
         .find(|scheme| target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)))
         .and_then(|scheme| target.get(scheme.len()..))
-        .ok_or(Refusal::Target)?;
+        .ok_or(HttpRefusal::Target)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     match path {
-        _ if authority.is_empty() || !is_host(authority.as_bytes()) => Err(Refusal::Target),
+        _ if authority.is_empty() || !is_host(authority.as_bytes()) => Err(HttpRefusal::Target),
         "" => Ok("/"),
         _ if path.starts_with('/') => Ok(path),
         // `http://host?query` has no path to begin with.
-        _ => Err(Refusal::Target),
+        _ => Err(HttpRefusal::Target),
     }
 }
 
-fn host(fields: &Fields<'_, '_>, version: Version) -> Result<(), Refusal> {
+fn host(fields: &Fields<'_, '_>, version: Version) -> Result<(), HttpRefusal> {
     let mut hosts = fields.named("Host");
     match (hosts.next(), hosts.next(), version) {
         (None, None, Version::Http10) => Ok(()),
         (Some(host), None, _) if is_host(host) => Ok(()),
-        _ => Err(Refusal::Host),
+        _ => Err(HttpRefusal::Host),
     }
 }
 
@@ -349,29 +349,29 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// One number, given once, or nothing (RFC 9112 §6.3).
-fn body_length(fields: &Fields<'_, '_>, limits: &Limits) -> Result<usize, Refusal> {
+fn body_length(fields: &Fields<'_, '_>, limits: &Limits) -> Result<usize, HttpRefusal> {
     if fields.named("Transfer-Encoding").next().is_some() {
-        return Err(Refusal::TransferEncoding);
+        return Err(HttpRefusal::TransferEncoding);
     }
     let mut lengths = fields.named("Content-Length");
     let digits = match (lengths.next(), lengths.next()) {
         (None, _) => return Ok(0),
         (Some(digits), None) => digits,
-        (Some(_), Some(_)) => return Err(Refusal::ContentLength),
+        (Some(_), Some(_)) => return Err(HttpRefusal::ContentLength),
     };
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::ContentLength);
+        return Err(HttpRefusal::ContentLength);
     }
     let length = digits
         .iter()
         .fold(0_usize, |length, digit| length.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
-    if length > limits.body_bytes { Err(Refusal::BodyTooLarge) } else { Ok(length) }
+    if length > limits.body_bytes { Err(HttpRefusal::BodyTooLarge) } else { Ok(length) }
 }
 
-fn after(fields: &Fields<'_, '_>, version: Version) -> Result<After, Refusal> {
+fn after(fields: &Fields<'_, '_>, version: Version) -> Result<After, HttpRefusal> {
     let (mut close, mut keep_alive) = (false, false);
     for value in fields.named("Connection") {
-        let options = std::str::from_utf8(value).map_err(|_| Refusal::HeaderValue)?;
+        let options = std::str::from_utf8(value).map_err(|_| HttpRefusal::HeaderValue)?;
         for option in options.split(',').map(|option| option.trim_matches([' ', '\t'])) {
             close |= option.eq_ignore_ascii_case("close");
             keep_alive |= option.eq_ignore_ascii_case("keep-alive");
@@ -385,11 +385,11 @@ fn after(fields: &Fields<'_, '_>, version: Version) -> Result<After, Refusal> {
 }
 
 /// An HTTP/1.0 client does not know `100 Continue`: it must not get one (RFC 9110 §10.1.1).
-fn expects_continue(fields: &Fields<'_, '_>, version: Version) -> Result<bool, Refusal> {
+fn expects_continue(fields: &Fields<'_, '_>, version: Version) -> Result<bool, HttpRefusal> {
     let mut expects = false;
     for value in fields.named("Expect") {
         if !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::Expectation);
+            return Err(HttpRefusal::Expectation);
         }
         expects = version == Version::Http11;
     }

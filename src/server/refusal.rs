@@ -7,11 +7,11 @@ macro_rules! refusals {
         /// Why a request is refused before the API has seen it. The connection is closed after the answer: it is no longer
         /// clear, or no longer matters, where the next request begins.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Refusal {
+        pub enum HttpRefusal {
             $($(#[$about])* $variant,)+
         }
 
-        impl Refusal {
+        impl HttpRefusal {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
@@ -81,7 +81,7 @@ refusals! {
     Lost = ("upstream", Busy, "The request was lost inside the server and was not carried out. Try again in a moment."),
 }
 
-impl Refusal {
+impl HttpRefusal {
     /// The document to answer with.
     #[must_use]
     #[expect(clippy::wildcard_enum_match_arm, reason = "only two codes have something of their own")]
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_document_knows_every_code_of_a_refusal() {
-        let mut codes: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
+        let mut codes: Vec<_> = HttpRefusal::ALL.iter().map(|refusal| refusal.code()).collect();
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes, DOOR);
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn each_refusal_has_a_name_of_its_own_and_says_what_to_do() {
-        for (index, refusal) in Refusal::ALL.iter().enumerate() {
-            assert!(Refusal::ALL[index + 1..].iter().all(|other| other.name() != refusal.name()));
+        for (index, refusal) in HttpRefusal::ALL.iter().enumerate() {
+            assert!(HttpRefusal::ALL[index + 1..].iter().all(|other| other.name() != refusal.name()));
             assert!(refusal.detail().ends_with('.') && refusal.problem().status() >= 400);
         }
     }

@@ -14,12 +14,12 @@ const MAX_DELETED_MEMBERS: usize = 100_000;
 /// State after the last commit, with a wake-up for the one thread that waits for it.
 #[derive(Debug, Default)]
 pub struct CommitNotifier {
-    state: Mutex<State>,
+    state: Mutex<LastCommit>,
     wakeup: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LastCommit {
     /// The revision of the last event that was committed.
     revision: i64,
     /// The earliest expiry or grant that is due.
@@ -114,7 +114,7 @@ impl CommitNotifier {
         state.woken = false;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LastCommit> {
         // Nothing panics while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

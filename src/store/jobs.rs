@@ -65,22 +65,22 @@ where
 
 /// Who is to be told of what was committed.
 #[derive(Default)]
-pub(super) struct Done {
+pub(super) struct Answers {
     /// Those who submitted the use cases, each with why it failed, if it did.
     pub(super) jobs: Vec<(Box<dyn Job>, Option<Error>)>,
     /// Those who waited.
-    pub(super) told: Vec<Told>,
+    pub(super) told: Vec<FinalAnswer>,
 }
 
 /// What became of somebody who waited.
-pub(super) type Told = (Arc<Waiter>, Result<AsOf<Acquired>, Error>);
+pub(super) type FinalAnswer = (Arc<Waiter>, Result<AsOf<Acquired>, Error>);
 
 /// Gives the answers.
-pub(super) fn answer(to_answer: &Receiver<Done>) {
-    to_answer.iter().for_each(Done::answer);
+pub(super) fn answer(to_answer: &Receiver<Answers>) {
+    to_answer.iter().for_each(Answers::answer);
 }
 
-impl Done {
+impl Answers {
     /// Gives the answers. A reply that panics loses its own answer and no other.
     pub(super) fn answer(self) {
         for (job, failure) in self.jobs {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::domain::waitlist::Limits;
+use crate::domain::waitlist::WaitlistLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
@@ -46,7 +46,7 @@ pub struct Options {
     /// Most reads at a time. A further one waits.
     pub readers: u32,
     /// How many may wait for locks.
-    pub waiters: Limits,
+    pub waiters: WaitlistLimits,
 }
 
 /// An open database: one writer, some readers.

@@ -21,11 +21,11 @@ pub(super) struct Note {
     level: Level,
     /// The name of what happened, which is the whole message where fields are logged beside it.
     name: &'static str,
-    fields: Vec<(&'static str, Field)>,
+    fields: Vec<(&'static str, LogField)>,
 }
 
 #[derive(Debug)]
-enum Field {
+enum LogField {
     Text(String),
     Number(i64),
     True,
@@ -34,20 +34,20 @@ enum Field {
 impl Note {
     /// What the log says about an event; nothing if its level is not logged.
     pub(super) fn of_event(happened: &NewEvent<'_>) -> Option<Self> {
-        let user = |user_id: &UserId| Field::Text(user_id.as_str().to_owned());
+        let user = |user_id: &UserId| LogField::Text(user_id.as_str().to_owned());
         let by = happened.by.map(|by| &by.user_id);
         // When the holder did not answer, the history names who got the lock as the one who did it.
         let automatic = happened.to.is_some() && happened.to == by;
         Self::new(LOCK, level(happened), happened.event_type.as_str(), || {
             [
-                Some(("workspace_id", Field::Text(happened.workspace_id.as_str().to_owned()))),
+                Some(("workspace_id", LogField::Text(happened.workspace_id.as_str().to_owned()))),
                 happened.user_id.map(|user_id| ("user_id", user(user_id))),
-                happened.fence.map(|fence| ("fence", Field::Number(fence.0))),
+                happened.fence.map(|fence| ("fence", LogField::Number(fence.0))),
                 by.filter(|_| !automatic).map(|user_id| ("by_user_id", user(user_id))),
                 happened.to.map(|user_id| ("to_user_id", user(user_id))),
-                happened.next_fence.map(|fence| ("next_fence", Field::Number(fence.0))),
-                automatic.then_some(("automatic", Field::True)),
-                happened.reclaimed.then_some(("reclaimed", Field::True)),
+                happened.next_fence.map(|fence| ("next_fence", LogField::Number(fence.0))),
+                automatic.then_some(("automatic", LogField::True)),
+                happened.reclaimed.then_some(("reclaimed", LogField::True)),
             ]
         })
     }
@@ -65,9 +65,12 @@ impl Note {
     fn of_token(name: &'static str, token: &Token) -> Option<Self> {
         Self::new(TOKEN, Level::Info, name, || {
             [
-                Some(("token_id", Field::Text(token.token_id.clone()))),
-                Some(("scope", Field::Text(token.scope.as_str().to_owned()))),
-                token.user_id.as_ref().map(|user_id| ("user_id", Field::Text(user_id.as_str().to_owned()))),
+                Some(("token_id", LogField::Text(token.token_id.clone()))),
+                Some(("scope", LogField::Text(token.scope.as_str().to_owned()))),
+                token
+                    .user_id
+                    .as_ref()
+                    .map(|user_id| ("user_id", LogField::Text(user_id.as_str().to_owned()))),
             ]
         })
     }
@@ -77,7 +80,7 @@ impl Note {
         target: &'static str,
         level: Level,
         name: &'static str,
-        fields: impl FnOnce() -> [Option<(&'static str, Field)>; COUNT],
+        fields: impl FnOnce() -> [Option<(&'static str, LogField)>; COUNT],
     ) -> Option<Self> {
         log::log_enabled!(target: target, level).then(|| Self {
             target,
@@ -108,16 +111,16 @@ impl fmt::Display for Note {
         formatter.write_str(self.name)?;
         for (name, field) in &self.fields {
             match field {
-                Field::Text(text) => write!(formatter, " {name}={text:?}")?,
-                Field::Number(number) => write!(formatter, " {name}={number}")?,
-                Field::True => write!(formatter, " {name}=true")?,
+                LogField::Text(text) => write!(formatter, " {name}={text:?}")?,
+                LogField::Number(number) => write!(formatter, " {name}={number}")?,
+                LogField::True => write!(formatter, " {name}=true")?,
             }
         }
         Ok(())
     }
 }
 
-impl ToValue for Field {
+impl ToValue for LogField {
     fn to_value(&self) -> Value<'_> {
         match self {
             Self::Text(text) => Value::from(text.as_str()),

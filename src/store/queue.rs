@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::lock;
 use super::set::AsOf;
 use crate::domain::token::Lasts;
-use crate::domain::waitlist::{Limits, Waiting};
+use crate::domain::waitlist::{Waiting, WaitlistLimits};
 use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
@@ -92,7 +92,7 @@ impl Waiting for Place {
 /// Everybody who waits.
 #[derive(Debug)]
 pub struct Queue {
-    limits: Limits,
+    limits: WaitlistLimits,
     waiting: Mutex<Lined>,
     /// Lines that somebody has left since they were last looked for.
     left: Mutex<BTreeSet<WorkspaceId>>,
@@ -109,7 +109,7 @@ struct Lined {
 impl Queue {
     /// Nobody waits yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: WaitlistLimits) -> Self {
         Self { limits, waiting: Mutex::default(), left: Mutex::default() }
     }
 
@@ -281,7 +281,7 @@ impl<'q> Lines<'q> {
 
     /// How many may wait.
     #[must_use]
-    pub const fn limits(&self) -> Limits {
+    pub const fn limits(&self) -> WaitlistLimits {
         self.queue.limits
     }
 

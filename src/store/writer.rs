@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::commit_notifier::CommitNotifier;
 use super::engine::{Engine, Work};
-use super::jobs::{Done, Job, Told, answer, job};
+use super::jobs::{Answers, FinalAnswer, Job, answer, job};
 use super::note::Note;
 use super::queue::Queue;
 use super::rows::{Changes, Keys};
@@ -41,7 +41,7 @@ const FEW_ANSWERS: usize = 2;
 /// Most batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
 
-enum Command {
+enum WriterMessage {
     Run(Box<dyn Job>),
     Fold(SyncSender<Result<(), Error>>),
     Stop,
@@ -50,19 +50,19 @@ enum Command {
 /// The way to the writer.
 #[derive(Debug)]
 pub struct Writer {
-    commands: SyncSender<Command>,
+    commands: SyncSender<WriterMessage>,
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
 }
 
-enum State {
+enum WriterState {
     /// The thread that writes has the engine; the second answers; the third says when both have ended.
     Running(JoinHandle<Box<dyn Engine>>, JoinHandle<()>, Receiver<()>),
     /// The engine is kept until the readers are closed.
     Stopped { _engine: Option<Box<dyn Engine>> },
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for WriterState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(if matches!(self, Self::Running(..)) { "Running" } else { "Stopped" })
     }
@@ -100,7 +100,7 @@ impl Writer {
                 answer(&to_answer);
             })
             .map_err(failed)?;
-        Ok(Self { commands, metrics, state: Mutex::new(State::Running(writer, answerer, ended)) })
+        Ok(Self { commands, metrics, state: Mutex::new(WriterState::Running(writer, answerer, ended)) })
     }
 
     /// Submits a use case: see [`super::Store::submit`].
@@ -111,33 +111,33 @@ impl Writer {
         R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
     {
         self.metrics.queue_depth.inc();
-        let (command, error) = match self.commands.try_send(Command::Run(job(keys, work, reply))) {
+        let (command, error) = match self.commands.try_send(WriterMessage::Run(job(keys, work, reply))) {
             Ok(()) => return,
             Err(TrySendError::Full(command)) => (command, Error::Busy),
             Err(TrySendError::Disconnected(command)) => (command, Error::Stopping),
         };
         self.metrics.queue_depth.dec();
-        if let Command::Run(job) = command {
+        if let WriterMessage::Run(job) = command {
             job.answer(Some(error));
         }
     }
 
     pub(super) fn fold(&self) -> Result<(), Error> {
         let (sender, receiver) = sync_channel(1);
-        self.commands.send(Command::Fold(sender)).map_err(|_| Error::Stopping)?;
+        self.commands.send(WriterMessage::Fold(sender)).map_err(|_| Error::Stopping)?;
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
     /// Finishes what is queued, and ends the threads.
     pub fn stop(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stopped = State::Stopped { _engine: None };
-        let State::Running(writer, answerer, ended) = std::mem::replace(&mut *state, stopped) else {
+        let stopped = WriterState::Stopped { _engine: None };
+        let WriterState::Running(writer, answerer, ended) = std::mem::replace(&mut *state, stopped) else {
             return;
         };
         // A client that does not read can hold up the answers, and they the writer: nobody waits for it for ever.
         let told = (0..100).any(|_| {
-            let full = matches!(self.commands.try_send(Command::Stop), Err(TrySendError::Full(_)));
+            let full = matches!(self.commands.try_send(WriterMessage::Stop), Err(TrySendError::Full(_)));
             if full {
                 std::thread::park_timeout(PATIENCE / 100);
             }
@@ -151,7 +151,7 @@ impl Writer {
         if engine.is_err() || rest.is_err() {
             log::error!("a thread of the store had panicked");
         }
-        *state = State::Stopped { _engine: engine.ok() };
+        *state = WriterState::Stopped { _engine: engine.ok() };
     }
 }
 
@@ -162,11 +162,11 @@ struct Thread {
     metrics: Arc<Metrics>,
     notifier: Arc<CommitNotifier>,
     queue: Arc<Queue>,
-    done: SyncSender<Done>,
+    done: SyncSender<Answers>,
 }
 
 impl Thread {
-    fn work(mut self, commands: &Receiver<Command>) -> Box<dyn Engine> {
+    fn work(mut self, commands: &Receiver<WriterMessage>) -> Box<dyn Engine> {
         let mut next = None;
         loop {
             let command = match next.take().map_or_else(|| commands.recv_timeout(LOOK_EVERY), Ok) {
@@ -179,16 +179,16 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             match command {
-                Command::Stop => break,
-                Command::Fold(reply) => {
+                WriterMessage::Stop => break,
+                WriterMessage::Fold(reply) => {
                     // Nobody may be waiting any more.
                     let _ = reply.send(self.engine.fold());
                 }
-                Command::Run(job) => {
+                WriterMessage::Run(job) => {
                     let mut jobs = vec![job];
                     while jobs.len() < BATCH {
                         match commands.try_recv() {
-                            Ok(Command::Run(job)) => jobs.push(job),
+                            Ok(WriterMessage::Run(job)) => jobs.push(job),
                             Ok(other) => {
                                 next = Some(other);
                                 break;
@@ -202,9 +202,9 @@ impl Thread {
         }
         // Whoever still came after the end was asked for is told, not forgotten.
         while let Ok(command) = commands.try_recv() {
-            if let Command::Run(job) = command {
+            if let WriterMessage::Run(job) = command {
                 let jobs = vec![(job, Some(Error::Stopping))];
-                let _ = self.done.send(Done { jobs, ..Done::default() });
+                let _ = self.done.send(Answers { jobs, ..Answers::default() });
             }
         }
         self.engine.finish();
@@ -220,10 +220,10 @@ impl Thread {
             jobs.into_iter().map(|job| (job, failure.clone())).collect()
         };
         let mut done = match self.transact(&mut jobs) {
-            Ok(told) => Done { jobs: same(jobs, None), told },
+            Ok(told) => Answers { jobs: same(jobs, None), told },
             // Alone it failed alone. When another process has the database, each of them would wait as long again.
             Err(error) if size == 1 || error == Error::Busy || self.engine.is_gone() => {
-                Done { jobs: same(jobs, Some(error)), told: Vec::new() }
+                Answers { jobs: same(jobs, Some(error)), told: Vec::new() }
             }
             Err(_) => self.each_alone(jobs),
         };
@@ -239,7 +239,7 @@ impl Thread {
         self.engine.tidy();
     }
 
-    fn answer(&self, done: Done) {
+    fn answer(&self, done: Answers) {
         if done.jobs.len() + done.told.len() <= FEW_ANSWERS {
             return done.answer();
         }
@@ -248,8 +248,8 @@ impl Thread {
     }
 
     /// All of them together failed.
-    fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>) -> Done {
-        let mut done = Done::default();
+    fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>) -> Answers {
+        let mut done = Answers::default();
         for job in jobs {
             let mut alone = [job];
             let told = self.transact(&mut alone);
@@ -262,14 +262,14 @@ impl Thread {
 
     /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
     /// those who waited is to be told what.
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Told>, Error> {
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<FinalAnswer>, Error> {
         let Self { engine, clock, queue, .. } = self;
         let effects = engine.transact(&mut Batch { jobs, clock, queue })?;
         Ok(self.committed(effects))
     }
 
     /// What follows from a transaction that was committed.
-    fn committed(&self, mut effects: Effects) -> Vec<Told> {
+    fn committed(&self, mut effects: Effects) -> Vec<FinalAnswer> {
         self.metrics.expiries.inc_by(effects.expiries);
         self.metrics.takeovers.inc_by(effects.takeovers);
         self.notifier.deleted_members(std::mem::take(&mut effects.parted));

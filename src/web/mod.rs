@@ -12,7 +12,7 @@ pub struct Pages {
 
 /// A static file and its response.
 #[derive(Debug)]
-pub struct Page {
+pub struct EmbeddedFile {
     /// The path of the URL.
     pub path: &'static str,
     /// The status code.
@@ -26,7 +26,7 @@ pub struct Page {
 /// Serves `pages/name` as `/console/name`.
 macro_rules! console {
     ($name:literal, $media_type:expr) => {
-        Page {
+        EmbeddedFile {
             path: concat!("/console/", $name),
             status: 200,
             media_type: $media_type,
@@ -38,7 +38,7 @@ macro_rules! console {
 /// Serves `demo/name` as `/demo/name`.
 macro_rules! demo {
     ($name:literal, $media_type:expr) => {
-        Page {
+        EmbeddedFile {
             path: concat!("/demo/", $name),
             status: 200,
             media_type: $media_type,
@@ -50,7 +50,7 @@ macro_rules! demo {
 /// Serves a module of `clients/js/src` as `/client/name`.
 macro_rules! client {
     ($name:literal) => {
-        Page {
+        EmbeddedFile {
             path: concat!("/client/", $name),
             status: 200,
             media_type: JAVASCRIPT,
@@ -65,8 +65,8 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// The files of the console.
-pub const CONSOLE: &[Page] = &[
-    Page { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
+pub const CONSOLE: &[EmbeddedFile] = &[
+    EmbeddedFile { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
     console!("activity.js", JAVASCRIPT),
     console!("chart.js", JAVASCRIPT),
     console!("clock.js", JAVASCRIPT),
@@ -103,7 +103,7 @@ pub const CONSOLE: &[Page] = &[
 ];
 
 /// The modules of the JavaScript client, except `react.js`: it needs React, which is not embedded.
-pub const CLIENT: &[Page] = &[
+pub const CLIENT: &[EmbeddedFile] = &[
     client!("acquire-loop.js"),
     client!("api.js"),
     client!("client.js"),
@@ -141,8 +141,8 @@ pub const CLIENT: &[Page] = &[
 ];
 
 /// The files of the playground.
-pub const DEMO: &[Page] = &[
-    Page { path: "/demo", status: 200, media_type: HTML, bytes: include_bytes!("demo/demo.html") },
+pub const DEMO: &[EmbeddedFile] = &[
+    EmbeddedFile { path: "/demo", status: 200, media_type: HTML, bytes: include_bytes!("demo/demo.html") },
     demo!("client.js", JAVASCRIPT),
     demo!("demo.css", CSS),
     demo!("demo.js", JAVASCRIPT),
@@ -153,13 +153,13 @@ pub const DEMO: &[Page] = &[
 ];
 
 /// The response for `/demo` when the playground is disabled. It uses the style of the console.
-pub const DEMO_IS_OFF: Page =
-    Page { path: "/demo", status: 404, media_type: HTML, bytes: include_bytes!("demo-is-off.html") };
+pub const DEMO_IS_OFF: EmbeddedFile =
+    EmbeddedFile { path: "/demo", status: 404, media_type: HTML, bytes: include_bytes!("demo-is-off.html") };
 
 impl Pages {
     /// The file at a path, if it is served.
     #[must_use]
-    pub fn find(self, path: &str) -> Option<&'static Page> {
+    pub fn find(self, path: &str) -> Option<&'static EmbeddedFile> {
         [(self.console, CONSOLE), (self.demo, DEMO), (self.console || self.demo, CLIENT)]
             .into_iter()
             .filter(|(is_served, _)| *is_served)
@@ -169,7 +169,7 @@ impl Pages {
 
     /// The 404 page for a path whose page is disabled. None without the console, whose style it uses.
     #[must_use]
-    pub fn find_missing(self, path: &str) -> Option<&'static Page> {
+    pub fn find_missing(self, path: &str) -> Option<&'static EmbeddedFile> {
         (self.console && !self.demo && path == DEMO_IS_OFF.path).then_some(&DEMO_IS_OFF)
     }
 }

@@ -12,7 +12,7 @@ use lockhouse::domain::grace::{RestartGrace, Run};
 use lockhouse::domain::handoff::{Ask, Reply};
 use lockhouse::domain::member::{Member, Membership, Role};
 use lockhouse::domain::token::Lasts;
-use lockhouse::domain::waitlist::Limits;
+use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Release};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
@@ -27,7 +27,7 @@ use crate::memory::{Memory, Tables};
 use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, rules, step};
 use crate::{session, user, workspace};
 
-const LIMITS: Limits = Limits { per_workspace: 9, per_user: 9, in_all: 9 };
+const LIMITS: WaitlistLimits = WaitlistLimits { per_workspace: 9, per_user: 9, in_all: 9 };
 const NOON: WallTime = WallTime(1_795_435_200_000);
 
 type UseCase = Arc<dyn Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync>;

@@ -53,7 +53,7 @@ type Mark = [u8; 16];
 
 /// What is compared of the file on disk: its header, and the mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct FileMark {
     header: [u8; 100],
     mark: Option<Mark>,
 }
@@ -78,13 +78,13 @@ enum Went {
 }
 
 /// A file beside the database, as SQLite has it. Kept open until SQLite has closed the database.
-struct Beside {
+struct SideFile {
     path: PathBuf,
     file: File,
     inode: Inode,
 }
 
-impl Beside {
+impl SideFile {
     fn open(guard: &Guard, end: &str) -> io::Result<Self> {
         let mut path = guard.path().as_os_str().to_owned();
         path.push(end);
@@ -96,15 +96,15 @@ impl Beside {
 
 /// The files of an open database.
 pub(super) struct Files {
-    log: Beside,
-    index: Beside,
+    log: SideFile,
+    index: SideFile,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     /// Where the page of `meta` is, and room for it.
     at: u64,
     page: Vec<u8>,
     /// What is on disk, once that is known.
-    on_disk: Option<Seen>,
+    on_disk: Option<FileMark>,
     /// Marks that are in the log and not on disk.
     in_log: Vec<Mark>,
     salts: [u8; 8],
@@ -124,7 +124,7 @@ impl Files {
         connection: &Connection,
     ) -> Result<Self, Error> {
         let beside = |end| {
-            Beside::open(&guard, end).map_err(|error| {
+            SideFile::open(&guard, end).map_err(|error| {
                 Error::Internal(format!("cannot open {}{end}: {error}", guard.path().display()))
             })
         };
@@ -283,7 +283,7 @@ impl Files {
     }
 
     /// What is on disk; nothing, if that is no whole page.
-    fn see(&mut self) -> io::Result<Option<Seen>> {
+    fn see(&mut self) -> io::Result<Option<FileMark>> {
         let file = self.guard.file();
         let mut header = [0; 100];
         let read = file.read_at(&mut header, 0)?;
@@ -291,7 +291,7 @@ impl Files {
         if read < header.len() || page < self.page.len() {
             return Ok(None);
         }
-        Ok(Some(Seen { header, mark: mark_of(&self.page) }))
+        Ok(Some(FileMark { header, mark: mark_of(&self.page) }))
     }
 
     /// Whether another program is folding the log in.

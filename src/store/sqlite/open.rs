@@ -276,7 +276,7 @@ fn restarts(connection: &Connection) -> rusqlite::Result<Vec<Restart>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::waitlist::Limits;
+    use crate::domain::waitlist::WaitlistLimits;
 
     #[test]
     fn every_connection_is_set_as_it_must_be_and_a_reader_cannot_write() {
@@ -287,7 +287,7 @@ mod tests {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 3,
-            waiters: Limits { per_workspace: 1, per_user: 1, in_all: 1 },
+            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
         };
         let number = |connection: &Connection, name: &str| -> i64 {
             connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
