@@ -132,7 +132,6 @@ pub const CLIENT: &[EmbeddedFile] = &[
     client!("refusal.js"),
     client!("release-hook.js"),
     client!("retry.js"),
-    client!("save-request.js"),
     client!("session.js"),
     client!("snapshot.js"),
     client!("state.js"),

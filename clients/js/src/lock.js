@@ -1,11 +1,10 @@
-import { acquire, callerOf, isHere, isMine, releaseUnwanted } from './api.js';
+import { acquire, callerOf, fetchWith, isHere, isMine, leaseHeaders, releaseUnwanted } from './api.js';
 import { Attempt, reclaim, waitInQueue } from './acquire-loop.js';
 import { Lease } from './lease.js';
 import { LeaseHistory } from './lease-history.js';
 import { LockEventTarget } from './lock-events.js';
 import { NotHeld, isRefusal } from './refusal.js';
 import { ReleaseHook } from './release-hook.js';
-import { fetchWith, leaseHeaders } from './save-request.js';
 import { LockState } from './state.js';
 import { tabLeaderOf } from './tab-leader.js';
 
