@@ -104,7 +104,7 @@ test('the page of the README works as described, in 25 lines at most', async () 
   }
 });
 
-test('the page of docs/browser.md and the back end of docs/back-end.md do what they say', async () => {
+test('the page of docs/browser.md and the back end of docs/back-end.md work as described', async () => {
   const [html] = blocks(await read('docs/browser.md'), 'html');
   const [locks, documents, app] = blocks(await read('docs/back-end.md'), 'python');
   assert.ok(html.includes('new Draft') && locks.includes('def has_lock') && documents.includes('def begin') && app.includes('class App'));
@@ -123,7 +123,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
     const token = await server.run('token', 'create', '--scope', 'service', '--name', 'the app');
     python = spawn('python3', ['app.py'], { cwd: folder, env: { ...process.env, LOCKHOUSE: server.url, LOCKHOUSE_TOKEN: token }, stdio: ['ignore', 'pipe', 'ignore'] });
     const [port] = await once(createInterface(python.stdout), 'line');
-    /** As somebody who is signed in to the app. */
+    /** A user who is signed in to the app. */
     const ask = async (user, method, path, fence, body) => {
       const response = await fetch(`http://127.0.0.1:${port}${path}`, { method, body, headers: { Cookie: 'user=' + user, ...(fence && { 'X-Lock-Fence': String(fence) }) } });
       return { status: response.status, body: await response.text() };
@@ -131,7 +131,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
     const DOCUMENT = '/documents/design-42';
     const stored = async () => (await ask('bob', 'GET', DOCUMENT)).body;
     const { body: bobs } = await ask('bob', 'POST', '/lock-token');
-    /** Bob, past the browser. */
+    /** Requests of bob, without a browser. */
     const bob = async (action, body) => {
       const headers = { Authorization: 'Bearer ' + bobs, 'Content-Type': 'application/json' };
       return (await fetch(`${server.url}/api/v1/workspaces/design-42/lock${action}`, { method: 'POST', headers, body: JSON.stringify(body) })).json();
@@ -152,7 +152,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
     assert.deepEqual(complaints, []);
     await page.fill('#text', 'typed and not saved');
     const held = await page.evaluate(() => document.querySelector('#dialog').lock.fence);
-    // Somebody else takes over. Before he has saved anything, what was on its way with the old fence is refused.
+    // After a takeover, a late save with the old fence is refused, also before the new holder has saved.
     const taken = await bob('', { force: true });
     await until(true);
     await page.getByRole('dialog').getByText('Bob').first().waitFor();
@@ -161,7 +161,7 @@ test('the page of docs/browser.md and the back end of docs/back-end.md do what t
     assert.deepEqual(await ask('bob', 'POST', DOCUMENT + '/open', taken.lock.fence), { status: 200, body: 'It is on Friday.' });
     assert.equal((await ask('alice', 'PUT', DOCUMENT, held, 'late')).status, 409);
     assert.equal((await ask('alice', 'POST', DOCUMENT + '/open', held)).status, 409);
-    // A fence that somebody made up is not believed, nor is that of somebody else's lock, nor none.
+    // An invented fence, a fence of another user's lock and a missing fence are refused.
     for (const fence of [Number.MAX_SAFE_INTEGER, taken.lock.fence + 1, '1e9', undefined]) assert.equal((await ask('alice', 'PUT', DOCUMENT, fence, 'made up')).status, 409, String(fence));
     assert.equal(await stored(), 'It is on Friday.');
     assert.equal((await ask('bob', 'PUT', DOCUMENT, taken.lock.fence, 'what bob saved')).status, 200);
