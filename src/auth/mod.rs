@@ -360,7 +360,7 @@ fn said(credentials: &Credentials<'_>) -> Result<Said, Error> {
         .transpose()?;
     let name = credentials
         .user_name
-        .map(|header| DisplayName::parse_as("X-User-SaidName", &decode("X-User-SaidName", header)?))
+        .map(|header| DisplayName::parse_as("X-User-Name", &decode("X-User-Name", header)?))
         .transpose()?
         .flatten();
     Ok(Said { user_id, name })
