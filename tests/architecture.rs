@@ -197,11 +197,7 @@ const CYCLES: &[&[&str]] = &[
     ],
     &["api::fields", "api::input", "api::json", "api::lock", "api::problem"],
     &["app::current", "app::locks", "app::waitlist"],
-    &["domain::access", "domain::member"],
     &["domain::handoff", "domain::rules"],
-    &["server", "server::event_loop"],
-    &["store::queue", "store::set"],
-    &["store::sqlite::listing", "store::sqlite::row", "store::sqlite::rows"],
 ];
 
 #[test]

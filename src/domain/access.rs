@@ -1,6 +1,5 @@
 //! What the settings can change about the rules.
 
-use super::member::Membership;
 use crate::time::Ttl;
 
 /// `locks.same_user`: what a second session of the holder is.
@@ -21,6 +20,15 @@ pub enum Takeover {
     Admins,
     /// Nobody. An administrator can still revoke a lock.
     Nobody,
+}
+
+/// `workspaces.membership`: whether only members may use a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// No. Every caller may lock, and a workspace need not exist.
+    Open,
+    /// Yes. Only members see a workspace, and only its editors and admins lock it.
+    Enforced,
 }
 
 /// What the caller may do besides locking.

@@ -1,5 +1,6 @@
 //! Who belongs to a workspace, and what that lets them do.
 
+pub use super::access::Membership;
 use super::access::{Privilege, Rules, Takeover};
 use super::event::Ending;
 use super::{DisplayName, UserId, WorkspaceId};
@@ -56,15 +57,6 @@ pub struct Member {
     pub user_id: UserId,
     /// What they may do.
     pub role: Role,
-}
-
-/// `workspaces.membership`: whether one has to belong to a workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Membership {
-    /// No: whoever is let in may lock, and a workspace need not exist.
-    Open,
-    /// Yes: a workspace is for its members, and is locked by its editors and admins.
-    Enforced,
 }
 
 /// Who acts, as far as workspaces are concerned.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use super::access_log::{AccessLog, Cut};
+use super::backend::{Backend, RUNNING};
 use super::client::{ClientConnection, ClientKey, Clients, ConnectionState};
 use super::file_limit::room_for_connections;
 use super::forward::Forwarder;
@@ -18,7 +19,7 @@ use super::listen::Bound;
 use super::parser::Limits;
 use super::requests::Requests;
 use super::response::Renderer;
-use super::{Backend, RUNNING};
+
 use crate::config;
 use crate::metrics::Metrics;
 use crate::time::Clock;

@@ -19,6 +19,7 @@
 
 mod accept;
 mod access_log;
+mod backend;
 mod client;
 mod connection;
 mod event_loop;
@@ -36,7 +37,6 @@ mod socket_path;
 pub mod tiny;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -44,43 +44,13 @@ use std::time::Duration;
 
 use mio::Waker;
 
+pub use self::backend::Backend;
+use self::backend::RUNNING;
 use self::event_loop::EventLoop;
-use self::forward::Forwarded;
 use self::listen::{Address, Bound};
-use self::socket::Peer;
-use crate::api::outbox::Outbox;
-use crate::config::{self, TrustedProxy};
+use crate::config;
 use crate::metrics::Metrics;
 use crate::time::Clock;
-
-/// What the event loop forwards requests to.
-pub struct Backend {
-    /// The internal socket.
-    pub socket: PathBuf,
-    /// The names of the headers that the API reads.
-    pub wanted: &'static [&'static str],
-    /// Headers in which trusted proxies say who the user is, and their internal names.
-    pub asserted: Vec<(String, &'static str)>,
-    /// The proxies that are trusted with it.
-    pub asserted_by: Vec<TrustedProxy>,
-    /// Where the answers come from.
-    pub outbox: Arc<Outbox>,
-    /// Whether pages of other origins may call: then they may read refusals.
-    pub pages_may_call: bool,
-    /// Called when the event loop breaks down, which is a defect.
-    pub broken: Box<dyn FnOnce() + Send>,
-}
-
-impl Backend {
-    /// The headers that are forwarded for this peer. Trusted proxies may say who the user is.
-    fn headers_of(&self, peer: Peer) -> Forwarded<'_> {
-        let is_trusted = self.asserted_by.iter().any(|proxy| match peer {
-            Peer::Ip(address) => proxy.covers(address),
-            Peer::Local => *proxy == TrustedProxy::Local,
-        });
-        Forwarded { wanted: self.wanted, asserted: if is_trusted { &self.asserted } else { &[] } }
-    }
-}
 
 /// A running server.
 pub struct Server {
@@ -90,9 +60,6 @@ pub struct Server {
     grace: Arc<AtomicU64>,
     addresses: Vec<Address>,
 }
-
-/// The server is not stopping.
-const RUNNING: u64 = u64::MAX;
 
 impl Server {
     /// Serves the clients of `bound`, within the limits and deadlines of `settings`. `clock` counts the deadlines.

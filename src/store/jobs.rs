@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use super::queue::Waiter;
+use super::rows::AsOf;
 use super::rows::Keys;
-use super::set::{AsOf, WorkingSet};
+use super::set::WorkingSet;
 use crate::domain::Acquired;
 use crate::error::Error;
 

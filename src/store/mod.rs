@@ -28,8 +28,8 @@ use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
 use health::Health;
 use queue::Queue;
-pub use rows::{Changes, Kept, Keys, Rows, Visit};
-pub use set::{AsOf, Begin, Effects, Meta, Step, WorkingSet};
+pub use rows::{AsOf, Changes, Kept, Keys, Rows, Visit};
+pub use set::{Begin, Effects, Meta, Step, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
 /// How a store is opened.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
-use super::set::AsOf;
+use super::rows::AsOf;
 use crate::domain::token::Lasts;
 use crate::domain::waitlist::{Waiting, WaitlistLimits};
 use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};

@@ -37,6 +37,15 @@ impl Keys {
     }
 }
 
+/// A value, and the lease time at which it was true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AsOf<T> {
+    /// Lease time.
+    pub now: Timestamp,
+    /// What was true.
+    pub value: T,
+}
+
 /// How far the history goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {

@@ -20,15 +20,6 @@ use crate::time::{Clock, Timestamp, WallTime};
 /// What a step of something long may take: others wait no longer for the writer.
 const STEP: Duration = Duration::from_millis(5);
 
-/// A value, and the lease time at which it was true.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AsOf<T> {
-    /// Lease time.
-    pub now: Timestamp,
-    /// What was true.
-    pub value: T,
-}
-
 /// What must outlive every lock: one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::row;
-use super::rows::Tables;
+use super::tables::Tables;
 use crate::domain::event::NewEvent;
 use crate::domain::member::{Member, Workspace};
 use crate::domain::token::Lasts;

@@ -7,7 +7,7 @@ use rusqlite::params;
 use rusqlite::types::Value;
 
 use super::row;
-use super::rows::Tables;
+use super::tables::Tables;
 use crate::domain::{Lock, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{Listed, Listing};

@@ -12,6 +12,7 @@ mod readers;
 mod row;
 mod rows;
 mod shape;
+mod tables;
 pub mod tokens;
 
 use std::path::Path;
@@ -30,7 +31,7 @@ use self::floor::Floor;
 pub(super) use self::guard::Guard;
 pub use self::migrations::{APPLICATION_ID, SCHEMA_VERSION};
 pub(super) use self::readers::Readers;
-use self::rows::Tables;
+use self::tables::Tables;
 use super::Options;
 use super::engine::{Engine, Work};
 use super::health::Health;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use r2d2_sqlite::SqliteConnectionManager;
 
-use super::rows::Tables;
+use super::tables::Tables;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
 use crate::store::health::Health;
+use crate::store::rows::AsOf;
 use crate::store::rows::Rows;
-use crate::store::set::AsOf;
 use crate::time::LeaseClock;
 
 /// A pool of connections to one file.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::rows::Tables;
+use super::tables::Tables;
 use crate::domain::event::{Event, EventType};
 use crate::domain::grace::Run;
 use crate::domain::handoff::{Declined, Knock, Knocks};

@@ -1,13 +1,13 @@
 //! The row functions that read.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
+use super::tables::{Tables, at_most};
 use super::{listing, row};
 use crate::domain::event::{Event, Lost};
-use crate::domain::grace::{RestartGrace, Run};
+use crate::domain::grace::Run;
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
@@ -16,58 +16,14 @@ use crate::store::listing::{Listed, Listing};
 use crate::store::rows::{Kept, Rows, Visit};
 use crate::time::{Timestamp, WallTime};
 
-/// The tables, as one transaction or one reading sees them.
-///
-/// A lease can have ended without anything on disk that says so. No answer may rest on that: after a crash the lease would
-/// be alive again. So this remembers what was taken for over, and what was read is answered only when the store has
-/// written down that it was there at a later time.
-#[derive(Debug)]
-pub(super) struct Tables<'c> {
-    connection: &'c Connection,
-    now: Timestamp,
-    grace: &'c RestartGrace,
-    over: Cell<Option<Timestamp>>,
-}
-
-impl<'c> Tables<'c> {
-    pub(super) const fn new(connection: &'c Connection, now: Timestamp, grace: &'c RestartGrace) -> Self {
-        Self { connection, now, grace, over: Cell::new(None) }
-    }
-
-    pub(super) const fn connection(&self) -> &'c Connection {
-        self.connection
-    }
-
-    pub(super) const fn grace(&self) -> &'c RestartGrace {
-        self.grace
-    }
-
-    /// Something that is due at `at` was read. If that has come, what is answered rests on it.
-    pub(super) fn found_due(&self, at: Timestamp) {
-        if at <= self.now {
-            self.over.set(self.over.get().max(Some(at)));
-        }
-    }
-
-    /// The last thing that was taken for over, if any was.
-    pub(super) const fn over(&self) -> Option<Timestamp> {
-        self.over.get()
-    }
-}
-
-/// A limit of rows, as SQLite counts.
-pub(super) fn at_most(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
 impl Rows for Tables<'_> {
     fn now(&self) -> Timestamp {
-        self.now
+        Tables::now(self)
     }
 
     fn lock(&self, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(concat!("SELECT ", row::locks!(), " FROM locks WHERE workspace_id = ?1"))?
             .query_row([workspace_id.as_str()], |found| row::lock(self, found))
             .optional()?)
@@ -75,7 +31,7 @@ impl Rows for Tables<'_> {
 
     fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(concat!(
                 "SELECT ",
                 row::locks!(),
@@ -91,19 +47,19 @@ impl Rows for Tables<'_> {
 
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(concat!(
                 "SELECT ",
                 row::locks!(),
                 " FROM locks WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2"
             ))?
-            .query_map(params![self.now.0, limit], |found| row::lock(self, found))?
+            .query_map(params![self.now().0, limit], |found| row::lock(self, found))?
             .collect::<rusqlite::Result<_>>()?)
     }
 
     fn next_check(&self) -> Result<Option<Timestamp>, Error> {
         let next: Option<i64> = self
-            .connection
+            .connection()
             .prepare_cached("SELECT min(check_at) FROM locks")?
             .query_row([], |found| found.get(0))?;
         Ok(next.map(Timestamp))
@@ -112,22 +68,22 @@ impl Rows for Tables<'_> {
     fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
         // From the index alone; that counts those, too, which have ended and are still there.
         let there: u32 = self
-            .connection
+            .connection()
             .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 LIMIT ?2)")?
             .query_row(params![user_id.as_str(), limit], |found| found.get(0))?;
         if there < limit {
             return Ok(there);
         }
         let mut statement =
-            self.connection.prepare_cached("SELECT run, expires_at FROM locks WHERE user_id = ?1")?;
+            self.connection().prepare_cached("SELECT run, expires_at FROM locks WHERE user_id = ?1")?;
         let mut rows = statement.query([user_id.as_str()])?;
         let mut live = 0;
         while live < limit
             && let Some(found) = rows.next()?
         {
-            let end = self.grace.apply(Run(found.get(0)?), Timestamp(found.get(1)?));
+            let end = self.grace().apply(Run(found.get(0)?), Timestamp(found.get(1)?));
             self.found_due(end);
-            live += u32::from(self.now < end);
+            live += u32::from(Tables::now(self) < end);
         }
         Ok(live)
     }
@@ -139,7 +95,7 @@ impl Rows for Tables<'_> {
         limit: usize,
     ) -> Result<BTreeSet<WorkspaceId>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(
                 "SELECT workspace_id FROM locks WHERE user_id = ?1 AND workspace_id > ?2
                  UNION
@@ -154,7 +110,7 @@ impl Rows for Tables<'_> {
 
     fn lock_count(&self) -> Result<i64, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached("SELECT lock_count FROM meta WHERE id = 1")?
             .query_row([], |found| found.get(0))?)
     }
@@ -162,7 +118,7 @@ impl Rows for Tables<'_> {
     fn counted_locks(&self) -> Result<(i64, bool), Error> {
         // Both from one snapshot.
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(
                 "SELECT count(*), count(*) = (SELECT lock_count FROM meta WHERE id = 1) FROM locks",
             )?
@@ -171,7 +127,7 @@ impl Rows for Tables<'_> {
 
     fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error> {
         let newest = self
-            .connection
+            .connection()
             .prepare_cached(concat!(
                 "SELECT ",
                 row::events!(),
@@ -190,8 +146,7 @@ impl Rows for Tables<'_> {
         user_id: &UserId,
         live: Option<Fence>,
     ) -> Result<Option<Lost>, Error> {
-        let event = self
-            .connection
+        let event = self.connection()
             .prepare_cached(concat!("SELECT ", row::events!(), " FROM events
                  WHERE workspace_id = ?1 AND user_id = ?2
                  AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT NULL AND fence IS NOT ?3
@@ -206,8 +161,7 @@ impl Rows for Tables<'_> {
     }
 
     fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error> {
-        Ok(self
-            .connection
+        Ok(self.connection()
             .prepare_cached(
                 "SELECT coalesce(max(revision), 0) FROM events WHERE workspace_id = ?1 AND type = 'workspace.deleted'",
             )?
@@ -221,7 +175,7 @@ impl Rows for Tables<'_> {
         before: i64,
         limit: u32,
     ) -> Result<Vec<Event>, Error> {
-        self.connection
+        self.connection()
             .prepare_cached(concat!(
                 "SELECT ",
                 row::events!(),
@@ -233,7 +187,7 @@ impl Rows for Tables<'_> {
     }
 
     fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error> {
-        self.connection
+        self.connection()
             .prepare_cached(concat!(
                 "SELECT ",
                 row::events!(),
@@ -249,7 +203,7 @@ impl Rows for Tables<'_> {
         before: i64,
         visit: &mut dyn FnMut(Event) -> Result<Visit, Error>,
     ) -> Result<(), Error> {
-        let mut statement = self.connection.prepare_cached(concat!(
+        let mut statement = self.connection().prepare_cached(concat!(
             "SELECT ",
             row::events!(),
             " FROM events WHERE revision < ?1 ORDER BY revision DESC"
@@ -264,8 +218,7 @@ impl Rows for Tables<'_> {
     }
 
     fn kept(&self) -> Result<Kept, Error> {
-        Ok(self
-            .connection
+        Ok(self.connection()
             .prepare_cached(
                 "SELECT coalesce((SELECT min(revision) FROM events), last_revision + 1), last_revision FROM meta",
             )?
@@ -274,7 +227,7 @@ impl Rows for Tables<'_> {
 
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {
         let role: Option<String> = self
-            .connection
+            .connection()
             .prepare_cached("SELECT role FROM members WHERE workspace_id = ?1 AND user_id = ?2")?
             .query_row([workspace_id.as_str(), user_id.as_str()], |found| found.get(0))
             .optional()?;
@@ -283,7 +236,7 @@ impl Rows for Tables<'_> {
 
     fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached("SELECT workspace_id, name, created_at FROM workspaces WHERE workspace_id = ?1")?
             .query_row([workspace_id.as_str()], row::workspace)
             .optional()?)
@@ -298,7 +251,7 @@ impl Rows for Tables<'_> {
         let limit = at_most(limit);
         let found = if let Some(member) = member {
             // CROSS JOIN: SQLite begins with the member's workspaces, which their index has in order.
-            self.connection
+            self.connection()
                 .prepare_cached(
                     "SELECT members.workspace_id, name, created_at FROM members
                      CROSS JOIN workspaces ON workspaces.workspace_id = members.workspace_id
@@ -307,7 +260,7 @@ impl Rows for Tables<'_> {
                 .query_map(params![after, limit, member.as_str()], row::workspace)?
                 .collect::<rusqlite::Result<_>>()?
         } else {
-            self.connection
+            self.connection()
                 .prepare_cached(
                     "SELECT workspace_id, name, created_at FROM workspaces WHERE workspace_id > ?1
                      ORDER BY workspace_id LIMIT ?2",
@@ -319,8 +272,7 @@ impl Rows for Tables<'_> {
     }
 
     fn members(&self, workspace_id: &WorkspaceId, after: &str, limit: usize) -> Result<Vec<Member>, Error> {
-        Ok(self
-            .connection
+        Ok(self.connection()
             .prepare_cached(
                 "SELECT user_id, role FROM members WHERE workspace_id = ?1 AND user_id > ?2 ORDER BY user_id LIMIT ?3",
             )?
@@ -334,7 +286,7 @@ impl Rows for Tables<'_> {
 
     fn token(&self, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(concat!("SELECT ", row::tokens!(), ", hash FROM tokens WHERE hash = ?1"))?
             .query_row([hash], |found| Ok((row::token(found)?, found.get(7)?)))
             .optional()?)
@@ -342,7 +294,7 @@ impl Rows for Tables<'_> {
 
     fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached(concat!(
                 "SELECT ",
                 row::tokens!(),
@@ -354,7 +306,7 @@ impl Rows for Tables<'_> {
 
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
         Ok(self
-            .connection
+            .connection()
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM tokens WHERE expires_at < ?1)")?
             .query_row([before.0], |found| found.get(0))?)
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::TransactionBehavior;
 
-use super::rows::Tables;
+use super::tables::Tables;
 use super::{guard, open};
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
