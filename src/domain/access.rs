@@ -1,49 +1,49 @@
-//! What the settings can change about the rules.
+//! Settings that change the rules.
 
 use crate::time::Ttl;
 
-/// `locks.same_user`: what a second session of the holder is.
+/// `locks.same_user`: how a second session of the holder is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameUser {
-    /// The holder: the sessions of one person share the lock.
+    /// As the holder: the sessions of one user share the lock.
     Share,
-    /// Somebody else.
+    /// As another caller.
     Separate,
 }
 
-/// `locks.takeover`: who may end somebody else's live lease.
+/// `locks.takeover`: who may take over a live lease of another holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// Whoever may lock.
+    /// Every caller who may lock.
     Anyone,
-    /// Administrators, of the workspace or the server.
+    /// Administrators of the workspace or of the server.
     Admins,
-    /// Nobody. An administrator can still revoke a lock.
+    /// No caller. An administrator can still revoke a lock.
     Nobody,
 }
 
 /// `workspaces.membership`: whether only members may use a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
-    /// No. Every caller may lock, and a workspace need not exist.
+    /// Every caller may lock, and a workspace need not exist.
     Open,
-    /// Yes. Only members see a workspace, and only its editors and admins lock it.
+    /// Only members see a workspace, and only its editors and admins may lock it.
     Enforced,
 }
 
-/// What the caller may do besides locking.
+/// Privilege of a caller beyond locking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Privilege {
-    /// Nothing.
+    /// No extra privilege.
     Ordinary,
-    /// Administers the workspace.
+    /// Administrator of the workspace.
     WorkspaceAdmin,
-    /// Administers the server.
+    /// Administrator of the server.
     Administrator,
 }
 
 impl Takeover {
-    /// Whether somebody of this standing may take over.
+    /// Whether a caller with this privilege may take over.
     #[must_use]
     pub const fn allows(self, standing: Privilege) -> bool {
         match (self, standing) {
@@ -53,48 +53,48 @@ impl Takeover {
     }
 }
 
-/// What the decisions go by: the settings under `[locks]`, and how far back a lease can be reclaimed, which the service
-/// fills in.
+/// Parameters of the decisions: the settings under `[locks]`, membership, and how long a lease can be
+/// reclaimed, which the service sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The lease of an acquire that does not say how long.
+    /// Lease duration if the acquire does not give one.
     pub default_ttl: Ttl,
-    /// A shorter one becomes this.
+    /// Minimum lease duration. Shorter requests are raised to it.
     pub min_ttl: Ttl,
-    /// A longer one becomes this.
+    /// Maximum lease duration. Longer requests are lowered to it.
     pub max_ttl: Ttl,
-    /// What a second session of the holder is.
+    /// How a second session of the holder is treated.
     pub same_user: SameUser,
     /// Who may take over.
     pub takeover: Takeover,
-    /// What a lease that was given to somebody who was not asking just then lasts until they first renew it: they may
-    /// have gone away.
+    /// Duration of a granted lease until its first renewal. The recipient was not calling at that moment and
+    /// may be offline.
     pub claim_within: Ttl,
-    /// After how long without an answer a lock passes to whoever knocked; nothing means never.
+    /// Time without an answer after which the lock is granted to the first knock; `None` means never.
     pub knock_grant_after: Option<Ttl>,
-    /// How long after a knock was first shown the lock passes on at the latest, though its holder is at work; nothing means
-    /// that it never does while they are.
+    /// Time after a knock is first shown when the lock is granted at the latest, even if the holder is
+    /// active. `None` means never while the holder is active.
     pub knock_grant_at_latest: Option<Ttl>,
-    /// How long after they were declined somebody can knock on the same lease again.
+    /// Time after a decline before the same user may knock on the same lease again.
     pub knock_again_after: Ttl,
-    /// Whether one has to be a member of a workspace.
+    /// Whether only members may use a workspace.
     pub membership: Membership,
-    /// Most locks that one user can have.
+    /// Maximum number of locks per user.
     pub locks_per_user: u32,
-    /// After how long without activity a holder's live lock can be taken over by anybody; nothing means never.
+    /// Idle time of the holder after which any caller may take over the live lock; `None` means never.
     pub idle_takeover_after: Option<Ttl>,
-    /// How long after its end a lease can be reclaimed: as long as its history is kept.
+    /// Time after its end in which a lease can be reclaimed: as long as its history is kept.
     pub reclaim_within: Ttl,
 }
 
 impl Rules {
-    /// `asked` within what is allowed, or `otherwise` if nothing was asked.
+    /// Clamps `asked` to the allowed range; uses `otherwise` if `asked` is `None`.
     #[must_use]
     pub fn ttl(&self, asked: Option<Ttl>, otherwise: Ttl) -> Ttl {
         asked.unwrap_or(otherwise).clamp(self.min_ttl, self.max_ttl)
     }
 
-    /// Whether somebody of this standing may end a lease whose holder has done nothing for `idle`.
+    /// Whether a caller with this privilege may take over a lease whose holder has been idle for `idle`.
     #[must_use]
     pub fn may_take_over(&self, standing: Privilege, idle: Ttl) -> bool {
         self.takeover.allows(standing) || self.idle_takeover_after.is_some_and(|after| idle >= after)

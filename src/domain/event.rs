@@ -1,43 +1,44 @@
-//! What is remembered: every lease begins with one event and ends with one; what is asked of its holder comes between.
+//! Events of the history. Every lease begins with one event and ends with one. Knocks and declines come in
+//! between.
 
 use super::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, WallTime};
 
-/// What happened.
+/// Type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
-    /// A lease began. `detail.outcome` is `reclaimed` when the holder came back to an expired one.
+    /// A lease began. `detail.outcome` is `reclaimed` when the holder resumed an expired lease.
     Acquired,
-    /// Somebody asked the holder for the lock. With `to_user_id` it is no new knock, but the end of theirs was postponed.
+    /// A caller knocked. With `to_user_id`, it is not a new knock: the grant to that user was postponed.
     Knocked,
-    /// The holder keeps it.
+    /// The holder declined a knock.
     KnockDeclined,
-    /// A lease ended, and this is how.
+    /// A lease ended, in this way.
     Ended(Ending),
 }
 
 /// How a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ending {
-    /// The holder gave it back.
+    /// The holder released it.
     Released,
-    /// Nobody renewed it in time.
+    /// It was not renewed in time.
     Expired,
-    /// Somebody took it over; `next_fence` is the lease that followed at once.
+    /// Another caller took it over. `next_fence` is the fence of the lease that followed at once.
     TakenOver,
-    /// The holder gave it to somebody else, or did not answer one who had knocked; `next_fence` is the lease that
+    /// The holder handed it over, or left a knock unanswered. `next_fence` is the fence of the lease that
     /// followed at once.
     HandedOver,
-    /// An administrator ended it.
+    /// An administrator revoked it, or its holder lost the role that is needed to hold it.
     Revoked,
-    /// Its holder is no member of the workspace any more.
+    /// Its holder is no longer a member of the workspace.
     MemberRemoved,
-    /// There is no such workspace any more.
+    /// The workspace was deleted.
     WorkspaceDeleted,
 }
 
 impl EventType {
-    /// Every type there is.
+    /// All event types.
     pub const ALL: [Self; 10] = [
         Self::Acquired,
         Self::Knocked,
@@ -51,7 +52,7 @@ impl EventType {
         Self::Ended(Ending::WorkspaceDeleted),
     ];
 
-    /// The name in the API and in the store.
+    /// Name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +69,7 @@ impl EventType {
         }
     }
 
-    /// The names of all types.
+    /// Names of all event types.
     #[must_use]
     #[expect(clippy::indexing_slicing, reason = "the bounds are checked when it is compiled")]
     pub const fn names() -> [&'static str; Self::ALL.len()] {
@@ -81,7 +82,7 @@ impl EventType {
         names
     }
 
-    /// The type of this name.
+    /// Event type with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
@@ -89,7 +90,7 @@ impl EventType {
 }
 
 impl Ending {
-    /// The `reason` in the API's `lost`.
+    /// Value of `reason` in the API's `lost` object.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -104,54 +105,54 @@ impl Ending {
     }
 }
 
-/// Who did something, for the history.
+/// Author of a change, for the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
-    /// Their id.
+    /// Id of the author.
     pub user_id: UserId,
-    /// How they are shown.
+    /// Display name of the author.
     pub name: Option<DisplayName>,
-    /// Why, if they say.
+    /// Reason, if given.
     pub reason: Option<String>,
 }
 
 impl Author {
-    /// They, without a reason.
+    /// Author without a reason.
     #[must_use]
     pub const fn person(user_id: UserId, name: Option<DisplayName>) -> Self {
         Self { user_id, name, reason: None }
     }
 }
 
-/// An event that is to be written down. The store gives it its revision.
+/// New event to store. The store assigns its revision.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEvent<'a> {
-    /// What.
+    /// Type of the event.
     pub event_type: EventType,
-    /// When, in lease time.
+    /// Time of the event, in lease time.
     pub at: Timestamp,
-    /// Where.
+    /// Workspace of the event.
     pub workspace_id: &'a WorkspaceId,
-    /// As [`Event::user_id`].
+    /// See [`Event::user_id`].
     pub user_id: Option<&'a UserId>,
-    /// As [`Event::session_id`].
+    /// See [`Event::session_id`].
     pub session_id: Option<&'a SessionId>,
-    /// As [`Event::fence`].
+    /// See [`Event::fence`].
     pub fence: Option<Fence>,
-    /// As [`Event::next_fence`].
+    /// See [`Event::next_fence`].
     pub next_fence: Option<Fence>,
-    /// Who did it; nobody, when time did.
+    /// Author; `None` for changes by time.
     pub by: Option<&'a Author>,
-    /// As [`Event::to_user_id`].
+    /// See [`Event::to_user_id`].
     pub to: Option<&'a UserId>,
-    /// What was said with it.
+    /// Message or reason.
     pub message: Option<&'a str>,
-    /// As [`Event::reclaimed`].
+    /// See [`Event::reclaimed`].
     pub reclaimed: bool,
 }
 
 impl<'a> NewEvent<'a> {
-    /// Something that happened to this lease.
+    /// Event on this lease.
     #[must_use]
     pub const fn to(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
         Self {
@@ -161,7 +162,7 @@ impl<'a> NewEvent<'a> {
         }
     }
 
-    /// Something that happened to no lease.
+    /// Event without a lease.
     #[must_use]
     pub const fn without_lease(
         workspace_id: &'a WorkspaceId,
@@ -185,58 +186,59 @@ impl<'a> NewEvent<'a> {
     }
 }
 
-/// Something that happened to a lease.
+/// Stored event of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its place among all events of this database, from 1.
+    /// Position among all events of this database, from 1.
     pub revision: i64,
-    /// Where.
+    /// Workspace of the event.
     pub workspace_id: WorkspaceId,
-    /// What.
+    /// Type of the event.
     pub event_type: EventType,
-    /// When, as the wall clock showed it. An expiry happened at the end of the lease, whenever it was noticed.
+    /// Time of the event by the wall clock. An expiry has the end time of the lease, even if it was noticed
+    /// later.
     pub at: WallTime,
-    /// Whose lease it was; or which member was removed.
+    /// Id of the holder, or of the removed member.
     pub user_id: Option<UserId>,
-    /// From which session it was held.
+    /// Session of the holder.
     pub session_id: Option<SessionId>,
-    /// Which lease it was; none when a member was removed who had none, or a workspace deleted that was free.
+    /// Fence of the lease. `None` if a member without a lease was removed, or a free workspace was deleted.
     pub fence: Option<Fence>,
-    /// The lease that followed at once, after a takeover or a handover.
+    /// Fence of the lease that followed at once, after a takeover or a handover.
     pub next_fence: Option<Fence>,
-    /// Who did it; nobody, when time did.
+    /// Id of the author; `None` for changes by time.
     pub by_user_id: Option<UserId>,
-    /// How they are shown.
+    /// Display name of the author.
     pub by_name: Option<DisplayName>,
-    /// Of a handover, who has it next; of a knock that was declined or postponed, who had knocked.
+    /// For a handover, the next holder. For a declined or postponed knock, the user who knocked.
     pub to_user_id: Option<UserId>,
-    /// What was said with it.
+    /// Message or reason.
     pub message: Option<String>,
-    /// Whether the lease is one that its holder came back to.
+    /// Whether the lease was reclaimed.
     pub reclaimed: bool,
 }
 
-/// How the last lease that somebody had on a workspace ended.
+/// How the last lease of a user on a workspace ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// How.
+    /// Type of the end.
     pub ending: Ending,
-    /// Which lease.
+    /// Fence of the lease.
     pub fence: Fence,
-    /// From which session it was held.
+    /// Session of the holder.
     pub session_id: Option<SessionId>,
-    /// The lease that followed at once, after a takeover or a handover.
+    /// Fence of the lease that followed at once, after a takeover or a handover.
     pub next_fence: Option<Fence>,
-    /// When.
+    /// Time of the end, by the wall clock.
     pub at: WallTime,
-    /// By whom, if it was a person.
+    /// Id of the author, if a person ended it.
     pub by_user_id: Option<UserId>,
-    /// How they are shown.
+    /// Display name of the author.
     pub by_name: Option<DisplayName>,
 }
 
 impl Lost {
-    /// How a lease ended, as the event tells that ended it.
+    /// Converts the event that ended a lease. `None` if the event did not end a lease.
     #[must_use]
     pub fn of(event: Event) -> Option<Self> {
         let (EventType::Ended(ending), Some(fence)) = (event.event_type, event.fence) else { return None };
@@ -251,7 +253,8 @@ impl Lost {
         })
     }
 
-    /// Whether it ended because its holder belongs to the workspace no more.
+    /// Whether the lease ended because its holder was removed from the workspace or the workspace was
+    /// deleted.
     #[must_use]
     pub const fn is_exclusion(&self) -> bool {
         matches!(self.ending, Ending::MemberRemoved | Ending::WorkspaceDeleted)
@@ -259,7 +262,8 @@ impl Lost {
 }
 
 impl LastLease {
-    /// The lease that ended last, as the newest event of the workspace tells, which happened at `ended_at`.
+    /// Converts the newest event of the workspace, which happened at `ended_at`. `None` if the event did not
+    /// end a lease.
     #[must_use]
     pub fn of(event: Event, ended_at: Timestamp) -> Option<Self> {
         let (EventType::Ended(ending), Some(user_id), Some(fence)) =

@@ -1,40 +1,43 @@
-//! Restart grace: a lease that was alive when the server stopped has a while left when it starts again, because its holder
-//! had no server to send a heartbeat to.
+//! Restart grace: extends leases that were live when the server stopped. While the server was down, the
+//! holders could not send heartbeats.
 //!
-//! A start writes nothing into the leases, whether there is one or a million. It leaves a few numbers, and the end of a
-//! lease is worked out from them when it is read. A lease that had ended when a server was last seen stays ended.
+//! A start does not write to the leases, so its cost does not depend on their number. It stores a few
+//! numbers, and the end of a lease is computed from them on read. A lease that had ended when a server was
+//! last seen stays ended.
 
 use crate::time::{Timestamp, Ttl};
 
-/// Most restarts that are remembered. Only a server that starts so often within one grace has more; then leases that were
-/// not renewed since the oldest of them lose their grace. None comes back.
+/// Maximum number of stored restarts. Only a server with more restarts within one grace period exceeds it.
+/// Then leases that were not renewed since the oldest restart lose their grace. No ended lease becomes live
+/// again.
 const MOST_RESTARTS: usize = 100;
 
-/// The number of a server's run on a database, from 1.
+/// Number of a server run on a database, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run(pub i64);
 
-/// A start of the server, for the leases that were written in the runs before it.
+/// Server start, as it affects leases from earlier runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
-    /// The run that began with it.
+    /// The run that this start began.
     pub run: Run,
-    /// When a server was last seen before. What was over by then stays over.
+    /// When a server was last seen before this start. What had ended by then stays ended.
     pub last_seen: Timestamp,
-    /// What was not over then is not over before this.
+    /// End of the grace. What was live at `last_seen` does not end earlier.
     pub grace_ends: Timestamp,
 }
 
-/// The grace of the restarts that still matter, as the current run knows it.
+/// Restarts that still affect leases, as known to the current run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartGrace {
     run: Run,
-    /// The oldest first.
+    /// Oldest first.
     restarts: Vec<Restart>,
 }
 
 impl RestartGrace {
-    /// A server starts at `now` and gives this much `grace`. `recorded` are the restarts that are on record, oldest first.
+    /// Grace for a server start at `now` with a duration of `grace`. `recorded` are the stored restarts,
+    /// oldest first.
     #[must_use]
     pub fn at_start(
         recorded: Vec<Restart>,
@@ -43,8 +46,8 @@ impl RestartGrace {
         now: Timestamp,
         grace: Ttl,
     ) -> Self {
-        // Forgotten are those whose grace was over when the server was last seen, unless a later one that is kept has
-        // lengthened it: a lease that was alive by the first grace is alive by the second.
+        // A restart is dropped if its grace was over when the server was last seen. It is kept if a later
+        // kept restart extends its grace: a lease that is live by the first grace is live by the second.
         let mut kept: Vec<Restart> = Vec::new();
         for restart in recorded.into_iter().rev() {
             let is_lengthened = kept.iter().any(|later| restart.grace_ends > later.last_seen);
@@ -61,7 +64,7 @@ impl RestartGrace {
         Self { run, restarts: recorded.split_off(too_many) }
     }
 
-    /// For what has no leases.
+    /// Grace without any restart, for a store without leases.
     #[must_use]
     pub const fn none() -> Self {
         Self { run: Run(0), restarts: Vec::new() }
@@ -73,13 +76,13 @@ impl RestartGrace {
         self.run
     }
 
-    /// The restarts that matter, the oldest first.
+    /// Restarts that still affect leases, oldest first.
     #[must_use]
     pub fn restarts(&self) -> &[Restart] {
         &self.restarts
     }
 
-    /// When that is due which was set for `at` in the run `set_in`.
+    /// Effective due time of something that run `set_in` scheduled for `at`.
     #[must_use]
     pub fn apply(&self, set_in: Run, at: Timestamp) -> Timestamp {
         self.restarts

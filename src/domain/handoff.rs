@@ -1,7 +1,8 @@
-//! Asking before taking: somebody knocks, the holder hands the lock over or keeps it, and silence is consent.
+//! Knocks and handovers: a caller asks the holder for the lock. The holder hands it over or declines. If the
+//! holder does not answer, the lock is granted to the first knock.
 //!
-//! The knocks are part of the lease that they are about and end with it. The holder is shown them one at a time, in the
-//! order in which they came; the clock of a knock begins to run when it is shown.
+//! Knocks belong to a lease and end with it. The holder is shown one knock at a time, in order of arrival.
+//! The time limit of a knock starts when it is shown.
 
 use super::access::{Privilege, Rules, SameUser};
 use super::event::{Ending, Lost};
@@ -12,63 +13,63 @@ use super::{
 };
 use crate::time::{Timestamp, Ttl};
 
-/// Most knocks that one lease can have, those that were declined lately among them.
+/// Maximum number of knocks on one lease, including recently declined ones.
 pub const MOST_KNOCKS: usize = 20;
 
-/// Who asks the holder of a lease for it.
+/// Knocks on one lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Knocks {
-    /// Those without an answer, in the order in which they came. The first is the one that the holder is shown.
+    /// Unanswered knocks, in order of arrival. The holder is shown the first one.
     pub pending: Vec<Knock>,
-    /// Those that the holder declined lately.
+    /// Recently declined knocks.
     pub declined: Vec<Declined>,
-    /// When the holder was first shown the first of them.
+    /// When the first pending knock was shown to the holder.
     pub shown_at: Option<Timestamp>,
-    /// When the lock passes to the first, unless the holder answers or is at work.
+    /// When the lock is granted to the first knock, unless the holder answers or is active before.
     pub grant_at: Option<Timestamp>,
-    /// The latest that `grant_at` can become because the holder is at work; nothing means that there is no latest.
+    /// Upper bound of `grant_at` for an active holder; `None` means no bound.
     pub grant_at_latest: Option<Timestamp>,
 }
 
-/// What the activity of the holder does to the end of a knock.
+/// Effect of the holder's activity on `grant_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Postponed {
-    /// Nothing.
+    /// No change.
     No,
-    /// It moves, by so little that there is no event for it.
+    /// `grant_at` moves, but too little for an event.
     Untold,
-    /// It moves, and those who follow the events are told.
+    /// `grant_at` moves, and an event is recorded.
     Told,
 }
 
-/// Somebody asks the holder for the lock.
+/// Knock: a user asks the holder for the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Knock {
-    /// Who.
+    /// Id of the user who knocked.
     pub user_id: UserId,
-    /// How they are shown.
+    /// Display name of that user.
     pub name: Option<DisplayName>,
-    /// From which session.
+    /// Session of that user.
     pub session_id: Option<SessionId>,
-    /// What they say, to 500 bytes.
+    /// Message, up to 500 bytes.
     pub message: Option<String>,
-    /// When.
+    /// Time of the knock.
     pub knocked_at: Timestamp,
-    /// How long the credentials of the caller are good. A lock is not granted to a caller whose credentials have ended.
+    /// How long the credentials of the caller are valid. The lock is not granted if they have ended.
     pub lasts: Lasts,
 }
 
-/// The holder kept the lock.
+/// Declined knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declined {
-    /// Who had asked.
+    /// Id of the user who knocked.
     pub user_id: UserId,
-    /// When the holder said so.
+    /// When the holder declined.
     pub at: Timestamp,
 }
 
 impl Declined {
-    /// Time until they may ask again; `None` when they may.
+    /// Time until the user may knock again; `None` if they may now.
     fn again_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
         let left = self.at.plus(rules.knock_again_after).since(now);
         (left > 0).then(|| Ttl::from_millis(left))
@@ -76,7 +77,7 @@ impl Declined {
 }
 
 impl Knock {
-    /// The lease that they get, in place of that of `lock`. `waits` is what they asked for, if they wait for it.
+    /// Lease for this knock, in place of `lock`. `waits` is the user's waiting acquire, if there is one.
     pub(super) fn granted(
         &self,
         waits: Option<Acquire>,
@@ -99,7 +100,7 @@ impl Knock {
 }
 
 impl Acquire {
-    /// For `user_id`, of whom nothing else is known.
+    /// Acquire for `user_id` with defaults in all other fields.
     #[must_use]
     pub const fn of_nobody_else(workspace_id: WorkspaceId, user_id: UserId) -> Self {
         Self {
@@ -117,44 +118,45 @@ impl Acquire {
     }
 }
 
-/// Somebody asks the holder for the lock.
+/// Request to knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
-    /// Of which workspace.
+    /// The workspace.
     pub workspace_id: WorkspaceId,
-    /// Who asks.
+    /// Id of the caller.
     pub user_id: UserId,
-    /// How they are shown.
+    /// Display name of the caller.
     pub name: Option<DisplayName>,
-    /// From which session.
+    /// Session of the caller.
     pub session_id: Option<SessionId>,
-    /// What they say.
+    /// Message to the holder.
     pub message: Option<String>,
-    /// How long their credentials are good.
+    /// How long the credentials of the caller are valid.
     pub lasts: Lasts,
 }
 
-/// What became of an [`Ask`].
+/// Outcome of an [`Ask`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// The holder is told, or will be when those before have their answer. A repeat changes only the words.
+    /// The knock is pending. The holder is shown it when the knocks before it are answered. A repeated knock
+    /// only updates the pending one.
     Heard(Lock),
-    /// Nobody has the lock.
+    /// The workspace is free.
     NoLock,
-    /// The caller has it.
+    /// The caller holds the lock.
     Own(Lock),
-    /// The holder declined them just now.
+    /// The holder declined this caller recently.
     TooSoon {
-        /// The lock that they asked for.
+        /// The live lock.
         lock: Lock,
-        /// They can ask again after so long.
+        /// Time until the caller may knock again.
         again: Ttl,
     },
-    /// The lease has [`MOST_KNOCKS`] already.
+    /// The lease has [`MOST_KNOCKS`] knocks already.
     TooMany,
 }
 
-/// Somebody asks the holder for the lock.
+/// Decides a knock.
 #[must_use]
 pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision<Asked> {
     let nothing = |outcome| Decision { change: Change::Nothing, outcome };
@@ -196,13 +198,13 @@ pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision
 }
 
 impl Knocks {
-    /// Whether there is nothing to remember.
+    /// Whether there is no pending and no declined knock.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.declined.is_empty()
     }
 
-    /// Time until `user_id`, who was declined, may ask again; `None` when they may.
+    /// Time until `user_id` may knock again after being declined; `None` if they may now.
     #[must_use]
     pub fn again_in(&self, user_id: &UserId, rules: &Rules, now: Timestamp) -> Option<Ttl> {
         self.declined
@@ -211,7 +213,7 @@ impl Knocks {
             .find_map(|declined| declined.again_in(rules, now))
     }
 
-    /// Somebody asks no more. Returns whether they did.
+    /// Removes the pending knock of `user_id`. Returns whether there was one.
     pub fn forget(&mut self, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
         let Some(place) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
             return false;
@@ -223,7 +225,7 @@ impl Knocks {
         true
     }
 
-    /// The holder is shown the first from now on.
+    /// Shows the first pending knock to the holder: its time limit starts at `now`.
     fn show_the_first(&mut self, rules: &Rules, now: Timestamp) {
         let after = rules.knock_grant_after.filter(|_| !self.pending.is_empty());
         self.shown_at = after.map(|_| now);
@@ -231,11 +233,12 @@ impl Knocks {
         self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now.plus(latest));
     }
 
-    /// The holder is at work and therefore not silent. They were so before at `last_active_at`.
+    /// Postpones `grant_at`, because the holder is active. `last_active_at` is the holder's activity before
+    /// this.
     ///
-    /// A heartbeat moves the end by a little, again and again. There is an event for the first time, for each half of
-    /// `knock_grant_after` that the end has moved, and for the last time: whoever goes by the events is never behind by
-    /// more than that half, and the history has few of them.
+    /// Each heartbeat moves `grant_at` by a little. An event is recorded for the first move, for each half of
+    /// `knock_grant_after` that `grant_at` has moved, and for the last move. So a reader of the events is
+    /// never behind by more than that half, and the history stays small.
     pub(super) fn postpone(&mut self, last_active_at: Timestamp, rules: &Rules, now: Timestamp) -> Postponed {
         let (Some(shown_at), Some(before), Some(after)) =
             (self.shown_at, self.grant_at, rules.knock_grant_after)
@@ -255,41 +258,41 @@ impl Knocks {
     }
 }
 
-/// The holder answers a knock.
+/// Answer of the holder to a knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// Which lease.
+    /// The claimed lease.
     pub claim: Claim,
-    /// Whom; the first who knocked if the holder does not say.
+    /// User who gets the answer; the first who knocked if `None`.
     pub user_id: Option<UserId>,
 }
 
-/// What became of a [`Reply`].
+/// Outcome of a [`Reply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replied {
-    /// The other has the lock, if they claim it.
+    /// The lock is granted to the recipient, who must claim it.
     HandedOver(Lock),
-    /// The holder keeps it, and the one who knocked is told.
+    /// The holder keeps the lock. The user who knocked is told.
     Declined(Lock),
-    /// Nobody has knocked.
+    /// No knock is pending.
     Nobody,
-    /// It was to be given to the holder.
+    /// The recipient is the holder.
     Own,
-    /// It was to be given to somebody who may not hold it.
+    /// The recipient may not hold the lock.
     NotAMember,
-    /// There is a live lock and it is not the one that was claimed.
+    /// The live lock is not the claimed one.
     NotHolder {
-        /// The live one.
+        /// The live lock.
         lock: Lock,
-        /// Whether the same person has it, by another lease or session.
+        /// Whether the holder is the same user, with another lease or session.
         same_user: bool,
     },
-    /// There is no live lock.
+    /// No live lock.
     NoLock,
 }
 
-/// Who gets `lock` by this reply of its holder, and in which session they asked for it; nobody if nobody is named and
-/// nobody has knocked.
+/// Recipient of `lock` by this reply, with the session of their knock. `None` if the reply names no user and
+/// no knock is pending.
 #[must_use]
 pub fn recipient<'a>(lock: &'a Lock, request: &'a Reply) -> Option<(&'a UserId, Option<&'a SessionId>)> {
     match (knock_of(lock, request.user_id.as_ref()), &request.user_id) {
@@ -298,8 +301,8 @@ pub fn recipient<'a>(lock: &'a Lock, request: &'a Reply) -> Option<(&'a UserId, 
     }
 }
 
-/// The holder gives the lock to somebody. `may_hold` tells whether the one whom they name may hold it; `wish` is what the
-/// [`recipient`] asked for, if they wait for it.
+/// Decides a handover. `may_hold` tells whether the named recipient may hold the lock. `wish` is the waiting
+/// acquire of the [`recipient`], if there is one.
 #[must_use]
 pub fn hand_over(
     found: Now,
@@ -310,7 +313,7 @@ pub fn hand_over(
     Moment { now, fresh, .. }: Moment,
 ) -> Decision<Replied> {
     if !may_hold && matches!(&found, Now::Locked(lock) if lock.user_id == request.claim.user_id) {
-        // Nobody but the holder learns that.
+        // Only the holder learns about membership.
         return Decision { change: Change::Nothing, outcome: Replied::NotAMember };
     }
     let previous = match of_the_holder(found, &request.claim, rules) {
@@ -320,7 +323,7 @@ pub fn hand_over(
     let lock = match (knock_of(&previous, request.user_id.as_ref()), &request.user_id) {
         (Some(knock), _) => knock.granted(wish, &previous, rules, Begins::now(now), fresh),
         (None, None) => return Decision { change: Change::Nothing, outcome: Replied::Nobody },
-        // To another session of one's own one can give it where that one asked.
+        // The holder can hand over to another of their own sessions only if that session knocked.
         (None, Some(to)) if *to == previous.user_id => {
             return Decision { change: Change::Nothing, outcome: Replied::Own };
         }
@@ -334,8 +337,8 @@ pub fn hand_over(
     Decision { change: Change::HandOver { previous, lock, asked: true }, outcome }
 }
 
-/// Whether a handover was carried out before, so that the live `lock` came of it: the holder repeats it, because they do
-/// not know. `lost` is how the last lease ended that they had.
+/// Whether this handover was already carried out and led to the live `lock`. A holder repeats the request
+/// when the answer got lost. `lost` is the end of the holder's last lease.
 #[must_use]
 pub fn was_handed_over(request: &Reply, lost: &Lost, lock: &Lock, rules: &Rules) -> bool {
     let claim = &request.claim;
@@ -351,7 +354,7 @@ pub fn was_handed_over(request: &Reply, lost: &Lost, lock: &Lock, rules: &Rules)
         && request.user_id.as_ref().is_none_or(|to| *to == lock.user_id)
 }
 
-/// The holder keeps the lock, for now.
+/// Decides a decline: the holder keeps the lock for now.
 #[must_use]
 pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> Decision<Replied> {
     let mut lock = match of_the_holder(found, &request.claim, rules) {
@@ -366,12 +369,12 @@ pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> De
     if place == 0 {
         lock.knocks.show_the_first(rules, now);
     }
-    // Only a person says no.
+    // A decline comes from a person, so it counts as activity.
     lock.last_active_at = now;
     Decision { change: Change::Decline(lock.clone(), knock.user_id), outcome: Replied::Declined(lock) }
 }
 
-/// The live lock, if it is the one that is claimed.
+/// Returns the live lock if the claim covers it.
 fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Box<Replied>> {
     match found {
         Now::Free { .. } => Err(Box::new(Replied::NoLock)),
@@ -383,12 +386,12 @@ fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Box<R
     }
 }
 
-/// The knock of this user; the first one if nobody is named.
+/// Pending knock of this user; the first one if `user_id` is `None`.
 fn knock_of<'a>(lock: &'a Lock, user_id: Option<&UserId>) -> Option<&'a Knock> {
     place(lock, user_id).and_then(|place| lock.knocks.pending.get(place))
 }
 
-/// Where the knock of this user stands; where the first one does if nobody is named.
+/// Position of this user's pending knock; of the first one if `user_id` is `None`.
 fn place(lock: &Lock, user_id: Option<&UserId>) -> Option<usize> {
     lock.knocks.pending.iter().position(|knock| user_id.is_none_or(|user_id| knock.user_id == *user_id))
 }

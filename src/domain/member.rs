@@ -1,4 +1,4 @@
-//! Who belongs to a workspace, and what that lets them do.
+//! Workspaces, members and access checks.
 
 pub use super::access::Membership;
 use super::access::{Privilege, Rules, Takeover};
@@ -7,22 +7,22 @@ use super::{DisplayName, UserId, WorkspaceId};
 use crate::error::Denied;
 use crate::time::WallTime;
 
-/// What a member may do.
+/// Role of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// See.
+    /// May see the workspace.
     Viewer,
-    /// Lock, too.
+    /// May also lock it.
     Editor,
-    /// Take over and end locks, and see to the members, too.
+    /// May also take over and revoke locks, and manage members.
     Admin,
 }
 
 impl Role {
-    /// Every role there is.
+    /// All roles.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Editor, Self::Admin];
 
-    /// The name in the API and in the store.
+    /// Name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,60 +32,60 @@ impl Role {
         }
     }
 
-    /// The role of this name.
+    /// Role with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 }
 
-/// A workspace that somebody named.
+/// Named workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// Its id.
+    /// Id of the workspace.
     pub workspace_id: WorkspaceId,
-    /// How it is shown.
+    /// Display name of the workspace.
     pub name: Option<DisplayName>,
-    /// When it was first named, as the wall clock showed it.
+    /// When it was first named, by the wall clock.
     pub created_at: WallTime,
 }
 
-/// A member of a workspace.
+/// Member of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Who.
+    /// Id of the user.
     pub user_id: UserId,
-    /// What they may do.
+    /// Role of the user.
     pub role: Role,
 }
 
-/// Who acts, as far as workspaces are concerned.
+/// Caller, as far as access to workspaces is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// Who; nobody in particular where that is enough.
+    /// Id of the user; `None` if the caller acts for no user.
     pub user_id: Option<UserId>,
-    /// Whether every workspace is theirs to see.
+    /// Whether the caller may see every workspace.
     pub sees_all: bool,
-    /// Whether every workspace is theirs to manage.
+    /// Whether the caller may manage every workspace.
     pub manages_all: bool,
-    /// What they may do besides.
+    /// Privilege of the caller.
     pub standing: Privilege,
 }
 
-/// What somebody would do on a workspace.
+/// Access that an operation on a workspace needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// See it.
+    /// See the workspace.
     See,
-    /// End somebody else's lock on it, if they administer it.
+    /// Revoke its lock. Seeing the workspace is enough here; the decision checks the privilege.
     Revoke,
     /// Hold its lock.
     Edit,
-    /// See to its members.
+    /// Manage its members.
     Manage,
 }
 
-/// Whether what somebody is on a workspace decides about what they need there.
+/// Whether the caller's role on a workspace affects this need. If not, no role is looked up.
 #[must_use]
 pub fn matters(need: Need, rules: &Rules) -> bool {
     rules.membership == Membership::Enforced
@@ -93,10 +93,10 @@ pub fn matters(need: Need, rules: &Rules) -> bool {
         || matches!(need, Need::Manage | Need::Revoke)
 }
 
-/// Whether somebody with this role may hold the lock of a workspace.
+/// Whether a user with this role may hold the lock of a workspace.
 ///
 /// # Errors
-/// Why not.
+/// [`Denied`] with the reason.
 pub fn may_hold(role: Option<Role>, membership: Membership) -> Result<(), Denied> {
     match (membership, role) {
         (Membership::Open, _) | (_, Some(Role::Editor | Role::Admin)) => Ok(()),
@@ -105,7 +105,7 @@ pub fn may_hold(role: Option<Role>, membership: Membership) -> Result<(), Denied
     }
 }
 
-/// How the lease of somebody ends who may not hold it. `exists` tells whether the workspace does.
+/// How the lease of a user who may not hold it is ended. `exists` tells whether the workspace exists.
 #[must_use]
 pub const fn forced_ending(role: Option<Role>, exists: bool) -> Ending {
     match role {
@@ -115,10 +115,11 @@ pub const fn forced_ending(role: Option<Role>, exists: bool) -> Ending {
     }
 }
 
-/// Whether `actor`, who has this role on a workspace, may do what they need. Returns what they may do besides.
+/// Checks whether `actor`, with this role on a workspace, may do what `need` says. Returns the caller's
+/// privilege.
 ///
 /// # Errors
-/// Why not.
+/// [`Denied`] with the reason.
 pub fn access(
     actor: &Actor,
     exists: bool,
@@ -132,7 +133,7 @@ pub fn access(
         (Membership::Enforced, _) if !knows => return Err(Denied::NoSuchWorkspace),
         (_, Need::See | Need::Revoke) | (Membership::Open, Need::Edit) => {}
         (Membership::Enforced, Need::Edit) => {
-            // They know of it.
+            // The caller can see the workspace, so the error need not hide it.
             may_hold(role, membership).map_err(|_| Denied::NotAMember)?;
         }
         (_, Need::Manage) => {

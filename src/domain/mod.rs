@@ -1,7 +1,7 @@
-//! The domain: what a lock is, who asks for it, and what the answers can be. No SQL, no HTTP, no clock.
+//! Domain types: locks, requests and outcomes. No SQL, no HTTP, no clock.
 //!
-//! Read [`rules`] for the rules of the product, [`handoff`] for asking the holder, [`access`] for what the settings can
-//! change about them, and [`event`] for what is remembered.
+//! [`rules`] contains the decisions. [`handoff`] contains knocks and handovers. [`access`] contains the
+//! settings that change the rules. [`event`] contains the history.
 
 pub mod access;
 pub mod event;
@@ -17,28 +17,28 @@ use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
 pub use name::DisplayName;
 
-/// Most bytes of a workspace or user id.
+/// Maximum size of a workspace or user id, in bytes.
 pub const ID_BYTES: usize = 255;
-/// Most bytes of a workspace id that begins with `lfs/`.
+/// Maximum size of a workspace id that begins with `lfs/`, in bytes.
 pub const LFS_BYTES: usize = 1_100;
-/// Most bytes of a session id.
+/// Maximum size of a session id, in bytes.
 pub const SESSION_BYTES: usize = 128;
-/// Most bytes of a display name.
+/// Maximum size of a display name, in bytes.
 pub const NAME_BYTES: usize = 200;
-/// Most bytes of a note.
+/// Maximum size of a note, in bytes.
 pub const NOTE_BYTES: usize = 500;
-/// Most bytes of the message of a knock, and of the reason of a takeover or a revocation.
+/// Maximum size of a knock's message, and of the reason of a takeover or a revocation, in bytes.
 pub const MESSAGE_BYTES: usize = 500;
-/// Most bytes of the metadata, encoded as JSON without white space.
+/// Maximum size of the metadata, in bytes of JSON without white space.
 pub const METADATA_BYTES: usize = 4096;
 
-/// What the ids of `lfs/`, which are paths of files, begin with.
+/// Prefix of workspace ids that are file paths.
 const LFS: &str = "lfs/";
 
-/// A text of 1 to `most` bytes of UTF-8 without control characters.
+/// Checks for 1 to `most` bytes of UTF-8 without control characters.
 ///
 /// # Errors
-/// [`Error::Invalid`] names `field` and says what is allowed.
+/// [`Error::Invalid`] with `field` and the allowed values.
 fn identifier(field: &str, raw: &str, most: usize) -> Result<String, Error> {
     if raw.is_empty() || raw.len() > most {
         return Err(Error::invalid(field, format!("must have 1 to {most} bytes; this has {}", raw.len())));
@@ -49,8 +49,8 @@ fn identifier(field: &str, raw: &str, most: usize) -> Result<String, Error> {
     Ok(raw.to_owned())
 }
 
-/// As [`identifier`], of something that has a place in paths: proxies and browsers take `.` and `..` out of them
-/// (RFC 3986 §5.2.4), encoded or not.
+/// Like [`identifier`], for an id that is used in URL paths. `.` and `..` are refused: proxies and browsers
+/// remove these segments from paths (RFC 3986 §5.2.4), percent-encoded or not.
 fn part_of_paths(field: &str, raw: &str, most: usize) -> Result<String, Error> {
     if matches!(raw, "." | "..") {
         return Err(Error::invalid(field, "must not be . or .."));
@@ -65,29 +65,30 @@ macro_rules! identifier {
         pub struct $name(String);
 
         impl $name {
-            /// Checks `raw`.
+            /// Parses `raw`.
             ///
             /// # Errors
-            /// [`Error::Invalid`] when it cannot be one.
+            /// [`Error::Invalid`] when `raw` is not valid.
             pub fn parse(raw: &str) -> Result<Self, Error> {
                 Self::parse_as($field, raw)
             }
 
-            /// Checks `raw`, which the caller knows by another name.
+            /// Parses `raw`. The error names `field`, for callers that use another field name.
             ///
             /// # Errors
-            /// As [`Self::parse`], with `field` in place of its name.
+            /// Same as [`Self::parse`], with `field` as the field name.
             pub fn parse_as(field: &str, raw: &str) -> Result<Self, Error> {
                 let check: fn(&str, &str) -> Result<String, Error> = $check;
                 check(field, raw).map(Self)
             }
 
-            /// What [`Self::parse`] once checked: for reading it back from the store.
+            /// Wraps a stored value without a check. The store holds only values that [`Self::parse`]
+            /// accepted.
             pub(crate) const fn trusted(stored: String) -> Self {
                 Self(stored)
             }
 
-            /// The text itself.
+            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -97,86 +98,92 @@ macro_rules! identifier {
 }
 
 identifier!(
-    /// Names the thing that people edit: 1 to 255 bytes (1,100 where it begins with `lfs/`) of UTF-8 without control
-    /// characters, not `.` or `..`.
+    /// Id of a workspace, the thing that people edit. 1 to 255 bytes of UTF-8 (1 to 1,100 if it begins with
+    /// `lfs/`), no control characters, not `.` or `..`.
     WorkspaceId,
     "workspace_id",
     |field, raw| part_of_paths(field, raw, if raw.starts_with(LFS) { LFS_BYTES } else { ID_BYTES })
 );
 identifier!(
-    /// Names a person: 1 to 255 bytes of UTF-8 without control characters, not `.` or `..`.
+    /// Id of a user. 1 to 255 bytes of UTF-8, no control characters, not `.` or `..`.
     UserId,
     "user_id",
     |field, raw| part_of_paths(field, raw, ID_BYTES)
 );
 identifier!(
-    /// Tells the tabs, devices or processes of one person apart: 1 to 128 bytes without control characters.
+    /// Id of a session: one tab, device or process of a user. 1 to 128 bytes of UTF-8, no control characters.
     SessionId,
     "session_id",
     |field, raw| identifier(field, raw, SESSION_BYTES)
 );
 
-/// The fencing token of a lease. Greater than every fence that was given out before, of any workspace, over release,
-/// expiry and restart. A storage system that keeps the highest fence it has seen can refuse a late write.
+/// Fencing token of a lease. A new fence is greater than every earlier fence of every workspace, across
+/// release, expiry and restart. A storage system that keeps the highest fence it has seen can refuse a late
+/// write.
 ///
-/// Not below the microseconds since 1970 when it was given out, and above a floor that is kept outside the database, so
-/// that it also grows when an older backup is restored or the database is lost; below 2^53 until the year 2255, so that it fits a JavaScript number.
+/// A fence is at least the wall clock at the time of the grant, in microseconds since 1970. It is also above
+/// a floor that is kept outside the database. So fences grow even when an older backup is restored or the
+/// database is lost. Fences stay below 2^53 until the year 2255, so a JavaScript number can hold them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub i64);
 
 impl Fence {
-    /// The microseconds since 1970 at the start of the year 2250: no clock is believed beyond.
+    /// Greatest fence that is derived from a clock: the start of the year 2250, in microseconds since 1970. A
+    /// later clock value is not trusted.
     pub const GREATEST_BY_CLOCK: i64 = 8_835_955_200_000_000;
 }
 
-/// The one live claim on a workspace: a lease, which ends by itself at `expires_at` unless it is renewed.
+/// Lease on a workspace. A workspace has at most one. It ends at `expires_at` unless it is renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    /// What is locked.
+    /// The locked workspace.
     pub workspace_id: WorkspaceId,
-    /// Who has it: the holder.
+    /// Id of the holder.
     pub user_id: UserId,
-    /// How the holder is shown, if known.
+    /// Display name of the holder, if known.
     pub user_name: Option<DisplayName>,
-    /// From which tab, device or process.
+    /// Session of the holder, if known.
     pub session_id: Option<SessionId>,
-    /// The token of this lease.
+    /// Fencing token of this lease.
     pub fence: Fence,
-    /// When the lease was granted.
+    /// Time of the grant.
     pub acquired_at: Timestamp,
-    /// When the lease was last renewed.
+    /// Time of the last renewal.
     pub renewed_at: Timestamp,
-    /// When the holder last did something, as far as is known.
+    /// Time of the holder's last known activity.
     pub last_active_at: Timestamp,
-    /// The end of the lease. Exactly then the lock is already gone.
+    /// End of the lease, exclusive: at this instant the lock is no longer live.
     pub expires_at: Timestamp,
-    /// How long a renewal lasts.
+    /// Duration of a renewal.
     pub ttl: Ttl,
-    /// What the holder says about it, to 500 bytes.
+    /// Note of the holder, up to 500 bytes.
     pub note: Option<String>,
-    /// A JSON object, encoded without white space, to 4 KiB.
+    /// JSON object, encoded without white space, up to 4 KiB.
     pub metadata: String,
-    /// Whether the holder has said a word since it was granted.
+    /// Whether the holder has acquired or renewed this lease since the grant.
     pub hold: Hold,
-    /// Who asks the holder for it.
+    /// Knocks on this lease.
     pub knocks: handoff::Knocks,
-    /// When the timer looks at it next, as it is stored: not after [`Lock::due_at`]. A renewal leaves it as it is.
+    /// When the timer checks this row next, as stored. Not after [`Lock::due_at`]. A renewal does not change
+    /// it.
     pub check_at: Timestamp,
 }
 
-/// Whether the holder of a lease has said a word since it was granted: one to whom it was given may have gone away.
+/// Whether the holder has acquired or renewed the lease since the grant. The recipient of a handover may be
+/// offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// They asked for it themselves, or have renewed it since.
+    /// The holder acquired the lease, or has renewed it since.
     Claimed,
-    /// It was given to them, in the session in which they waited or knocked.
+    /// The lease was granted to the session that waited or knocked. It is not renewed yet.
     Given,
-    /// It was given to a person, who may be there in any session: the first that claims it has it.
+    /// The lease was granted to a user in any session. The first session that renews it becomes the holder's
+    /// session.
     GivenToPerson,
 }
 
 impl Claim {
-    /// Whether this lease is meant, as far as a fence names one.
+    /// Whether `lock` has the claimed fence. True if no fence is given.
     #[must_use]
     pub fn names(&self, lock: &Lock) -> bool {
         self.fence.is_none_or(|fence| fence == lock.fence)
@@ -184,40 +191,40 @@ impl Claim {
 }
 
 impl Lock {
-    /// Whether the lease has not ended yet.
+    /// Whether the lease has not ended at `now`.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires_at
     }
 
-    /// The first instant at which time changes something about the lock.
+    /// First instant at which the lock changes without a request: a due grant or the expiry.
     #[must_use]
     pub fn due_at(&self) -> Timestamp {
         self.knocks.grant_at.map_or(self.expires_at, |grant| grant.min(self.expires_at))
     }
 }
 
-/// What a workspace is when a use case begins, after what is due was applied ([`rules::due`]).
+/// State of a workspace when a use case begins, after due expiries and grants are applied ([`rules::due`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of a use case")]
 pub enum Now {
-    /// It has a lock.
+    /// The workspace has a lock.
     Locked(Lock),
-    /// It has none.
+    /// The workspace has no lock.
     Free {
-        /// The lease that ended last, if that is still remembered.
+        /// The last ended lease, if it is still in the history.
         last: Option<LastLease>,
     },
 }
 
-/// The lease that ended last on a workspace.
+/// The last ended lease of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastLease {
-    /// Whose it was.
+    /// Id of its holder.
     pub user_id: UserId,
-    /// From which session.
+    /// Session of its holder.
     pub session_id: Option<SessionId>,
-    /// Its token.
+    /// Its fencing token.
     pub fence: Fence,
     /// How it ended.
     pub ending: event::Ending,
@@ -225,177 +232,178 @@ pub struct LastLease {
     pub ended_at: Timestamp,
 }
 
-/// What the store knows about the time at which something is decided.
+/// Time and fence for one decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Lease time.
     pub now: Timestamp,
-    /// When a server last opened the store. A lease that ended before is not reclaimed: what was granted in between is not
-    /// known if an older database was put in its place, and a fence must never go back. Nor is anybody idle since before:
-    /// there was nobody to tell.
+    /// When a server last opened the store. A lease that ended earlier is not reclaimed: if an older database
+    /// was restored, later grants are unknown, and a fence must never go back. Idle time also starts here,
+    /// because earlier the server could not receive activity.
     pub opened_at: Timestamp,
-    /// A fence above every other, should a lease begin.
+    /// Fence for a new lease, greater than every earlier fence.
     pub fresh: Fence,
 }
 
-/// Whether an acquire may end somebody else's lease.
+/// Whether an acquire takes over a lease of another holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
-    /// It waits its turn.
+    /// No takeover.
     No,
-    /// Whoever has it.
+    /// Take over from any holder.
     Anyone,
-    /// Only the lease that the caller saw.
+    /// Take over only the lease with this fence.
     Seen(Fence),
 }
 
-/// Somebody wants the lock of a workspace.
+/// Request to acquire the lock of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acquire {
-    /// What is to be locked.
+    /// The workspace to lock.
     pub workspace_id: WorkspaceId,
-    /// For whom.
+    /// Id of the caller.
     pub user_id: UserId,
-    /// How they are shown.
+    /// Display name of the caller.
     pub user_name: Option<DisplayName>,
-    /// From which session.
+    /// Session of the caller.
     pub session_id: Option<SessionId>,
-    /// What they may do besides.
+    /// Privilege of the caller.
     pub standing: access::Privilege,
-    /// How long they want it; the default if they do not say.
+    /// Requested lease duration; the default if `None`.
     pub ttl: Option<Ttl>,
-    /// Whether they take it over.
+    /// Whether to take over.
     pub force: Force,
-    /// What they say about it.
+    /// Note on the lease.
     pub note: Option<String>,
-    /// A JSON object, encoded.
+    /// JSON object, encoded.
     pub metadata: Option<String>,
-    /// Why they take it over, for the history.
+    /// Reason of the takeover, for the history.
     pub reason: Option<String>,
 }
 
-/// What became of an [`Acquire`].
+/// Outcome of an [`Acquire`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acquired {
-    /// The workspace was free: a new lease.
+    /// The workspace was free. A new lease begins.
     Acquired(Lock),
-    /// It was the caller's own: the lease starts over, with the same fence.
+    /// The caller held the lease. It is renewed, with the same fence.
     Renewed(Lock),
-    /// The caller's own lease had expired and nobody came between: the same fence.
+    /// The caller's own lease had expired, and no other lease began in between. It resumes with the same
+    /// fence.
     Reclaimed(Lock),
-    /// Somebody else's lease was ended for it.
+    /// The lease of another holder was ended by takeover.
     TakenOver {
         /// The new lease.
         lock: Lock,
-        /// The lease that ended.
+        /// The ended lease.
         previous: Box<Lock>,
     },
-    /// Somebody else has it.
+    /// Another holder has the lock.
     Held {
-        /// Theirs.
+        /// The live lock.
         lock: Lock,
-        /// Whether it is the same person, from another session.
+        /// Whether the holder is the same user in another session.
         same_user: bool,
-        /// Whether the caller might take it over.
+        /// Whether the caller may take over.
         takeover_allowed: bool,
-        /// For how long the holder has done nothing, as far as is known.
+        /// How long the holder has been idle, as far as known.
         idle: Ttl,
     },
-    /// A takeover named a fence that is no longer the live one.
+    /// The fence of the takeover is not the fence of the live lock.
     FenceMismatch(Lock),
-    /// A takeover by somebody whom the policy does not allow.
+    /// The policy does not allow the caller to take over.
     TakeoverForbidden(Lock),
-    /// The caller has as many locks as one user can have.
+    /// The caller has reached the limit of locks per user.
     TooMany,
 }
 
-/// Who says that a live lease is theirs.
+/// Claim of a caller to hold a live lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Of which workspace.
+    /// The workspace.
     pub workspace_id: WorkspaceId,
-    /// Who says so.
+    /// Id of the caller.
     pub user_id: UserId,
-    /// From which session, if they say.
+    /// Session of the caller, if given.
     pub session_id: Option<SessionId>,
-    /// Which lease, if they say.
+    /// Fence of the claimed lease, if given.
     pub fence: Option<Fence>,
 }
 
-/// The holder renews the lease.
+/// Request to renew a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Which lease.
+    /// The claimed lease.
     pub claim: Claim,
-    /// How long from now; as before if they do not say.
+    /// Requested duration from now; unchanged if `None`.
     pub ttl: Option<Ttl>,
-    /// What the holder did since the last one.
+    /// Activity of the holder since the last heartbeat.
     pub activity: Activity,
 }
 
-/// What the holder did since the last heartbeat.
+/// Activity of the holder since the last heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// Something.
+    /// The holder was active.
     Active,
-    /// Nothing, or they do not say.
+    /// The holder was idle, or the activity is not given.
     Idle,
 }
 
-/// What became of a [`Heartbeat`].
+/// Outcome of a [`Heartbeat`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beat {
-    /// The lease runs on.
+    /// The lease is renewed.
     Renewed(Lock),
-    /// There is a live lock and it is not the one that was claimed.
+    /// The live lock is not the claimed one.
     NotHolder {
-        /// The live one.
+        /// The live lock.
         lock: Lock,
-        /// Whether the same person has it, by another lease or session.
+        /// Whether the holder is the same user, with another lease or session.
         same_user: bool,
     },
-    /// There is no live lock.
+    /// No live lock.
     NoLock,
 }
 
-/// A lease is given back, or ended for somebody else.
+/// Request to release a lease, or to revoke it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// Which lease.
+    /// The claimed lease.
     pub claim: Claim,
-    /// How the caller is shown in the history.
+    /// Display name of the caller, for the history.
     pub user_name: Option<DisplayName>,
-    /// By which right.
+    /// Whether this is a release or a revocation.
     pub authority: Authority,
-    /// What the caller may do besides.
+    /// Privilege of the caller.
     pub standing: access::Privilege,
-    /// Why, for the history.
+    /// Reason, for the history.
     pub reason: Option<String>,
 }
 
-/// By which right a lease is ended.
+/// Authority to end a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authority {
-    /// One's own.
+    /// Release: the holder ends its own lease.
     Holder,
-    /// Anyone's.
+    /// Revocation: an administrator ends a lease of any holder.
     Administrator,
 }
 
-/// What became of a [`Release`].
+/// Outcome of a [`Release`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Released {
     /// The lease ended.
     Released(Lock),
-    /// There was nothing to release.
+    /// There was no live lock.
     Nothing,
-    /// The lease that was named is live, and the caller may not end it for somebody else.
+    /// The claimed lease is live, but the caller may not revoke it.
     Forbidden(Lock),
-    /// There is a live lock and it is not the one that was claimed.
+    /// The live lock is not the claimed one.
     NotHolder {
-        /// The live one.
+        /// The live lock.
         lock: Lock,
-        /// Whether the same person has it, by another lease or session.
+        /// Whether the holder is the same user, with another lease or session.
         same_user: bool,
     },
 }

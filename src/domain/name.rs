@@ -1,28 +1,29 @@
-//! How people, workspaces and tokens are shown.
+//! Display names of users, workspaces and tokens.
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::NAME_BYTES;
 use crate::error::Error;
 
-/// How a person is shown: 1 to 200 bytes with something to see, without control characters and bidirectional controls.
+/// Display name: 1 to 200 bytes with at least one visible character, without control characters and
+/// bidirectional controls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DisplayName(String);
 
 impl DisplayName {
-    /// What `raw` shows: without bidirectional controls, which would turn round the sentence that it stands in, and
-    /// trimmed. Nothing if nothing of it can be seen: then it is no name.
+    /// Parses `raw`: removes bidirectional controls, which could reverse the surrounding text, and trims
+    /// blanks. Returns `None` if nothing visible is left.
     ///
     /// # Errors
-    /// [`Error::Invalid`] of `name` when it is too long or contains a control character.
+    /// [`Error::Invalid`] with the field `name`, when `raw` is too long or contains a control character.
     pub fn parse(raw: &str) -> Result<Option<Self>, Error> {
         Self::parse_as("name", raw)
     }
 
-    /// As [`Self::parse`], of a name that the caller knows as `field`.
+    /// Like [`Self::parse`], with `field` as the field name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] of `field`.
+    /// [`Error::Invalid`] with `field`.
     pub fn parse_as(field: &str, raw: &str) -> Result<Option<Self>, Error> {
         if raw.chars().any(char::is_control) {
             return Err(Error::invalid(field, "must not contain control characters"));
@@ -38,19 +39,19 @@ impl DisplayName {
         Ok(shown.chars().any(is_visible).then(|| Self(shown.to_owned())))
     }
 
-    /// What [`Self::parse`] once checked: for reading it back from the store.
+    /// Wraps a stored value without a check. The store holds only values that [`Self::parse`] accepted.
     pub(crate) const fn trusted(stored: String) -> Self {
         Self(stored)
     }
 
-    /// The text itself.
+    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// `Bidi_Control` (<https://www.unicode.org/reports/tr9/>, section 2).
+/// Whether the character is a `Bidi_Control` (<https://www.unicode.org/reports/tr9/>, section 2).
 const fn turns_text_round(letter: char) -> bool {
     matches!(
         letter,
@@ -58,13 +59,13 @@ const fn turns_text_round(letter: char) -> bool {
     )
 }
 
-/// What means nothing at the ends of a text: white space, also that without a width.
+/// Whether the character is trimmed at the ends of a name: white space, including zero-width characters.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '\u{AD}' | '\u{180E}' | '\u{200B}' | '\u{2060}' | '\u{FEFF}')
 }
 
-/// Whether it shows something by itself. Not so: separators, marks without a letter, what only formats, and letters that
-/// are blank or are not shown at all (`Default_Ignorable_Code_Point`).
+/// Whether the character is visible by itself. Not visible: separators, marks without a letter, format
+/// characters, and letters that are blank or never displayed (`Default_Ignorable_Code_Point`).
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "letters, numbers, punctuation and symbols show something"
@@ -84,7 +85,8 @@ fn is_visible(letter: char) -> bool {
         | Category::LineSeparator
         | Category::ParagraphSeparator
         | Category::SpaceSeparator => false,
-        // Letters of a later Unicode than this program knows are letters, but for those that never show.
+        // Code points that are newer than this program's Unicode version count as visible, except those that
+        // are never displayed.
         Category::Unassigned => {
             !matches!(letter, '\u{2065}' | '\u{FFF0}'..='\u{FFF8}' | '\u{E0000}'..='\u{E0FFF}')
         }
@@ -111,7 +113,7 @@ mod tests {
             ("42", "42"),
             ("…", "…"),
             ("🎨", "🎨"),
-            // What joins and varies emoji and letters stays.
+            // Joiners and variation selectors inside emoji and words are kept.
             ("👩\u{200D}🎨", "👩\u{200D}🎨"),
             ("❤\u{FE0F}", "❤\u{FE0F}"),
             ("می\u{200C}خواهم", "می\u{200C}خواهم"),

@@ -1,14 +1,17 @@
-//! The rules of the product. Each function takes what is stored, what is asked and the time, and returns what is to
-//! be stored and what is to be answered. Nothing else is read and nothing is done: the store loads before and writes
-//! after, inside one transaction.
+//! Decisions on locks, as pure functions. Each function takes the stored state, the request and the time. It
+//! returns the change to store and the outcome to answer. It does no I/O. The app layer loads before and
+//! writes after, in one transaction.
 //!
-//! 1. What is due is applied first ([`due`]): a lease whose end has come is gone before any operation.
-//! 2. A free workspace goes to the one who waits longest ([`super::waitlist`]), else to the one who asks first, with a
-//!    fence above every other.
-//! 3. One's own live lease starts over; one's own expired lease comes back with its fence if nobody came between.
-//! 4. Somebody else's live lease is never renewed, lengthened or ended but by a takeover or an administrator, by its
-//!    holder's handing it over, or by its holder's leaving a knock unanswered ([`super::handoff`]).
-//! 5. Whoever is given a lease while they are not asking for it claims it with a first renewal, soon, or it ends.
+//! 1. Due expiries and grants are applied first ([`due`]). An expired lease is gone before any operation.
+//! 2. A free workspace goes to the longest waiter ([`super::waitlist`]), else to the first caller. The fence
+//!    is greater than every earlier fence.
+//! 3. An acquire by the holder renews the live lease. An acquire by the last holder resumes its expired lease
+//!    with the same fence, if no other lease began in between.
+//! 4. The live lease of another holder is never renewed, lengthened or ended, with four exceptions: a
+//!    takeover, a revocation, a handover by its holder, or a knock that its holder left unanswered
+//!    ([`super::handoff`]).
+//! 5. A lease that is granted to an absent recipient must be claimed with a first renewal. Otherwise it ends
+//!    soon.
 
 use super::access::{Privilege, Rules, SameUser};
 use super::event::Ending;
@@ -19,57 +22,57 @@ use super::{
 };
 use crate::time::{Timestamp, Ttl};
 
-/// What is to be stored, and what is to be answered once it is.
+/// Change to store and the outcome to answer after it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<T> {
-    /// What changes.
+    /// The change.
     pub change: Change,
-    /// The answer.
+    /// The outcome.
     pub outcome: T,
 }
 
-/// What changes on a workspace.
+/// Change to the lock of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing.
+    /// No change.
     Nothing,
     /// A new lease begins.
     Grant(Lock),
-    /// An expired lease goes on.
+    /// An expired lease resumes.
     Reclaim(Lock),
-    /// The live lease is replaced by this, which is the same lease.
+    /// The live lease is renewed or updated. It keeps its fence.
     Renew(Lock),
-    /// The same, and those who follow are told that its holder is at work: the first who knocked gets the lock later.
+    /// Like `Renew`, with an event: the holder is active, so the grant to the first knock is postponed.
     Postpone(Lock),
     /// The live lease ends.
     End(Lock, Ending),
-    /// The live lease ends and another begins.
+    /// The live lease ends by takeover and another begins.
     TakeOver {
-        /// What ends.
+        /// The lease that ends.
         previous: Lock,
-        /// What begins.
+        /// The lease that begins.
         lock: Lock,
     },
-    /// The live lease ends and another begins, as its holder wanted, or did not say otherwise.
+    /// The live lease ends and another begins, because the holder handed it over or left a knock unanswered.
     HandOver {
-        /// What ends.
+        /// The lease that ends.
         previous: Lock,
-        /// What begins.
+        /// The lease that begins.
         lock: Lock,
-        /// Whether the holder said so.
+        /// Whether the holder asked for the handover.
         asked: bool,
     },
-    /// Somebody asks the holder of this lease for it, the last of its [`Knocks::pending`].
+    /// A new knock on this lease: the last of its [`Knocks::pending`].
     Knock(Lock),
-    /// Somebody who has asked for this lease says it in other words.
+    /// A pending knock on this lease is updated.
     Reword(Lock),
-    /// The holder of this lease keeps it, though this user asked for it.
+    /// The holder of this lease declines the knock of this user.
     Decline(Lock, UserId),
 }
 
-/// What time has done to a lock since it was written, at the time when it did: noticed late, it is what it would have been
-/// then. It comes before everything else, as often as it changes something. `wish` is what the first who knocked asked
-/// for, if they wait for the lock.
+/// Returns the change that is due at `now`: a grant to the first knock, or the expiry. A change that is
+/// noticed late gets the time at which it was due. The caller applies changes until this returns `Nothing`.
+/// `wish` is the waiting acquire of the first user who knocked, if there is one.
 #[must_use]
 pub fn due(lock: &Lock, wish: Option<Acquire>, rules: &Rules, Moment { now, fresh, .. }: Moment) -> Change {
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
@@ -83,7 +86,7 @@ pub fn due(lock: &Lock, wish: Option<Acquire>, rules: &Rules, Moment { now, fres
     }
 }
 
-/// Somebody wants the lock.
+/// Decides an acquire.
 #[must_use]
 pub fn acquire(found: Now, request: &Acquire, rules: &Rules, moment: Moment) -> Decision<Acquired> {
     let Moment { now, fresh, .. } = moment;
@@ -105,7 +108,7 @@ pub fn acquire(found: Now, request: &Acquire, rules: &Rules, moment: Moment) -> 
     Decision { change, outcome }
 }
 
-/// An acquire by a user who has so many live locks already: there are only so many that one can have.
+/// Refuses a new lease if the user already has `live_locks` at the limit of `locks_per_user`.
 #[must_use]
 pub fn within_limit(decision: Decision<Acquired>, live_locks: u32, rules: &Rules) -> Decision<Acquired> {
     if decision.change.begins_a_lease() && live_locks >= rules.locks_per_user {
@@ -115,14 +118,14 @@ pub fn within_limit(decision: Decision<Acquired>, live_locks: u32, rules: &Rules
 }
 
 impl Change {
-    /// Whether somebody has a lock more afterwards.
+    /// Whether the change gives a caller or a waiter one more lock. Handovers are not limited.
     #[must_use]
     pub const fn begins_a_lease(&self) -> bool {
         matches!(self, Self::Grant(_) | Self::TakeOver { .. } | Self::Reclaim(_))
     }
 }
 
-/// Somebody else has it.
+/// Decides an acquire of a lock that another holder has.
 fn contend(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Change, Acquired) {
     let Moment { now, fresh, .. } = moment;
     let may = rules.may_take_over(request.standing, idle(&lock, moment));
@@ -140,7 +143,7 @@ fn contend(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Cha
     }
 }
 
-/// What somebody is told who cannot have it.
+/// Outcome for a caller who cannot have the lock.
 #[must_use]
 pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acquired {
     let idle = idle(&lock, moment);
@@ -152,29 +155,31 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acq
     }
 }
 
-/// For how long the holder has done nothing, though the server was there to be told.
+/// Idle time of the holder. Time before `opened_at` does not count, because the server could not receive
+/// activity.
 fn idle(lock: &Lock, Moment { now, opened_at, .. }: Moment) -> Ttl {
     Ttl::from_millis(now.since(lock.last_active_at.max(opened_at)))
 }
 
-/// When a lease begins that is given to somebody.
+/// When a granted lease begins, and when its recipient is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begins {
-    /// From then on it is theirs.
+    /// Start of the lease.
     pub at: Timestamp,
-    /// When somebody who waits for it is told: the time to claim it runs from then.
+    /// When a waiting recipient is told. The time to claim the lease runs from here.
     pub told: Timestamp,
 }
 
 impl Begins {
-    /// At once.
+    /// Begins and is told at `now`.
     #[must_use]
     pub const fn now(now: Timestamp) -> Self {
         Self { at: now, told: now }
     }
 }
 
-/// The lease of somebody who waited for it, or was given it: it ends soon unless they claim it.
+/// Lease that is granted to a waiter or to the recipient of a handover. Unless it is renewed, it ends after
+/// `claim_within`, or after its own duration if that is shorter.
 #[must_use]
 pub fn given(request: &Acquire, hold: Hold, rules: &Rules, begins: Begins, fresh: Fence) -> Lock {
     let lease = lease(request, rules, begins.at, fresh);
@@ -182,7 +187,7 @@ pub fn given(request: &Acquire, hold: Hold, rules: &Rules, begins: Begins, fresh
     Lock { expires_at, check_at: expires_at, hold, ..lease }
 }
 
-/// The holder renews the lease.
+/// Decides a heartbeat.
 #[must_use]
 pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp) -> Decision<Beat> {
     let (change, outcome) = match found {
@@ -214,7 +219,7 @@ pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp)
     Decision { change, outcome }
 }
 
-/// A lease is given back, or ended by an administrator.
+/// Decides a release or a revocation.
 #[must_use]
 pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Released> {
     let claim = &request.claim;
@@ -223,7 +228,7 @@ pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Release
         Now::Locked(lock) if disposes(claim, &lock, rules) => {
             (Change::End(lock.clone(), Ending::Released), Released::Released(lock))
         }
-        // A lease that has moved on is not what they wanted to end.
+        // An administrator who gives a fence means that lease only, not a later one.
         Now::Locked(lock) if request.authority == Authority::Administrator && claim.names(&lock) => {
             if request.standing >= Privilege::WorkspaceAdmin {
                 (Change::End(lock.clone(), Ending::Revoked), Released::Released(lock))
@@ -239,7 +244,8 @@ pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Release
     Decision { change, outcome }
 }
 
-/// Whether the caller was the last to have a lease here and only lost it to time, not too long ago.
+/// Whether the caller may resume the last lease: it was the caller's own, it expired, and it expired recently
+/// enough.
 fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, moment: Moment) -> bool {
     last.ending == Ending::Expired
         && last.user_id == request.user_id
@@ -248,7 +254,7 @@ fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, moment: Moment
         && moment.now <= last.ended_at.plus(rules.reclaim_within)
 }
 
-/// Whether a live lease is that of this user, in this session.
+/// Whether this user owns a live lease, in this session.
 #[must_use]
 pub fn owns(user_id: &UserId, session_id: Option<&SessionId>, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == *user_id
@@ -258,8 +264,8 @@ pub fn owns(user_id: &UserId, session_id: Option<&SessionId>, lock: &Lock, rules
         }
 }
 
-/// Whether a live lease is the one that is claimed. A fence names it for sure; where the sessions of one person are
-/// separate and no fence is given, the session must be the lease's.
+/// Whether `lock` is the claimed lease. A fence identifies the lease. If the sessions of a user are separate
+/// and the claim has no fence, the session must match.
 pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == claim.user_id
         && claim.names(lock)
@@ -271,19 +277,19 @@ pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
         }
 }
 
-/// Whether whoever claims a live lease may give it away. What a person gives away without naming a lease or a session is
-/// whatever they have.
+/// Whether the claim may give the lease away or end it. A claim without a session and without a fence covers
+/// any lease of the user.
 pub(super) fn disposes(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     let names_nothing = claim.session_id.is_none() && claim.fence.is_none();
     (names_nothing && lock.user_id == claim.user_id) || holds(claim, lock, rules)
 }
 
-/// Whether none of its holder's sessions has it yet.
+/// Whether the lease is granted to a user and no session has claimed it yet.
 fn is_of_any_session(lock: &Lock) -> bool {
     lock.hold == Hold::GivenToPerson
 }
 
-/// The lease that `request` gets.
+/// New lease for `request`.
 fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock {
     let ttl = rules.ttl(request.ttl, rules.default_ttl);
     Lock {
@@ -305,8 +311,8 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
     }
 }
 
-/// The same lease, renewed. Where the sessions of one person share a lock, none of them shortens what another one relies
-/// on; releasing it still ends it.
+/// Renews a lease. If the sessions of a user share a lock, no session shortens it for another one. A release
+/// still ends it.
 fn prolonged(lock: Lock, asked: Option<Ttl>, rules: &Rules, now: Timestamp) -> Lock {
     let before = rules.ttl(None, lock.ttl);
     let ttl = rules.ttl(asked, before);
@@ -317,7 +323,7 @@ fn prolonged(lock: Lock, asked: Option<Ttl>, rules: &Rules, now: Timestamp) -> L
     Lock { renewed_at: now, expires_at, ttl, ..lock }
 }
 
-/// The same lease from now on. What the request does not say stays as it was.
+/// Renews the holder's lease on an acquire. Fields that the request does not give stay unchanged.
 fn start_over(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Lock {
     let asked = rules.ttl(request.ttl, rules.default_ttl);
     let lock = prolonged(lock, Some(asked), rules, now);

@@ -1,29 +1,29 @@
-//! Credentials as they are kept: a hash, whose they are, what they are good for.
+//! Stored API tokens: hash, owner and scope.
 
 use super::{DisplayName, UserId};
 use crate::time::WallTime;
 
-/// A token's SHA-256.
+/// SHA-256 of a token.
 pub type Hash = [u8; 32];
 
-/// What a token is good for.
+/// Scope of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Looks on.
+    /// Reads only.
     Read,
     /// Acts as its owner.
     User,
-    /// Acts for anybody, and sees to workspaces, members and the tokens of users.
+    /// Acts for any user, and manages workspaces, members and the tokens of users.
     Service,
     /// May do everything.
     Admin,
 }
 
 impl Scope {
-    /// Every scope there is.
+    /// All scopes.
     pub const ALL: [Self; 4] = [Self::Read, Self::User, Self::Service, Self::Admin];
 
-    /// The name in the API and in the store.
+    /// Name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,45 +34,45 @@ impl Scope {
         }
     }
 
-    /// The scope of this name.
+    /// Scope with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
 }
 
-/// A token, without what makes it one.
+/// Token metadata, without the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Its name.
+    /// Id of the token.
     pub token_id: String,
-    /// What it is good for.
+    /// Scope of the token.
     pub scope: Scope,
-    /// Whose it is.
+    /// Id of the owner, if it has one.
     pub user_id: Option<UserId>,
-    /// What its owner, or it, is called.
+    /// Display name of the owner or of the token.
     pub name: Option<DisplayName>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: WallTime,
-    /// From then on it is good for nothing.
+    /// When it expires, exclusive: at this instant it is no longer valid. `None` means never.
     pub expires_at: Option<WallTime>,
-    /// When it was last used, give or take a minute.
+    /// When it was last used, to about a minute.
     pub last_used_at: Option<WallTime>,
 }
 
-/// How long credentials are good.
+/// How long credentials are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lasts {
-    /// As far as can be known here, for ever.
+    /// No end is known here.
     Always,
-    /// Until then.
+    /// Until this time.
     Until(WallTime),
-    /// As long as there is a good token with this hash.
+    /// As long as a valid token with this hash exists.
     AsLongAs(Hash),
 }
 
 impl Token {
-    /// Whether it is good for something at `wall`.
+    /// Whether the token is valid at `wall`.
     #[must_use]
     pub fn is_good(&self, wall: WallTime) -> bool {
         self.expires_at.is_none_or(|end| wall < end)

@@ -1,37 +1,39 @@
-//! The line of those who wait for a lock: who may join it, who is next, who is told what. First come, first served.
+//! Wait list of a lock, as pure functions: who may join, who is next, and what waiters are told. First come,
+//! first served.
 
 use super::access::{Rules, SameUser};
 use super::{Acquire, Acquired, Hold, Lock, SessionId, UserId};
 use crate::error::{Denied, Error, Limit};
 use crate::time::Timestamp;
 
-/// Somebody who waits.
+/// Waiter for a lock.
 pub trait Waiting {
-    /// What they want.
+    /// The waiter's acquire.
     fn request(&self) -> &Acquire;
-    /// When their time is up. They may be told later, if there is much to do; until then the lock can still become theirs.
+    /// End of the wait. Under load, the waiter may be told later; until then the lock can still be granted to
+    /// them.
     fn until(&self) -> Timestamp;
-    /// Whether nobody is there any more.
+    /// Whether the client has disconnected.
     fn is_gone(&self) -> bool;
 
-    /// Whether they wait at `at`: they are there, and their time is not up.
+    /// Whether the waiter is connected at `at` and its wait is not over.
     fn waits(&self, at: Timestamp) -> bool {
         at < self.until() && !self.is_gone()
     }
 }
 
-/// How many may wait.
+/// Limits on the number of waiters.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitlistLimits {
-    /// For one lock.
+    /// Per lock.
     pub per_workspace: usize,
-    /// For one lock, of one user: each of their sessions has a place of its own.
+    /// Per lock and user. Each session of a user counts as one waiter.
     pub per_user: usize,
-    /// In all.
+    /// In total.
     pub in_all: usize,
 }
 
-/// Where somebody stands who asks for the same again. They keep their place.
+/// Position of the waiter with the same user and session. A repeated request keeps this position.
 #[must_use]
 pub fn place_of(line: &[impl Waiting], request: &Acquire) -> Option<usize> {
     line.iter().position(|waiting| {
@@ -40,7 +42,7 @@ pub fn place_of(line: &[impl Waiting], request: &Acquire) -> Option<usize> {
     })
 }
 
-/// Why not one more may join this line, while `in_all` wait for any lock.
+/// Limit that keeps one more waiter from joining, if any. `in_all` is the number of waiters for all locks.
 #[must_use]
 pub fn full(
     line: &[impl Waiting],
@@ -58,8 +60,8 @@ pub fn full(
     }
 }
 
-/// Why the lock cannot become that of somebody who waits for it: their credentials have ended since they came, or they
-/// may not hold it any more.
+/// Reason why the lock cannot be granted to a waiter, if any: its credentials have ended since, or it may no
+/// longer hold the lock.
 #[must_use]
 pub fn unfit(has_good_credentials: bool, may_hold: Result<(), Denied>) -> Option<Error> {
     if !has_good_credentials {
@@ -68,18 +70,20 @@ pub fn unfit(has_good_credentials: bool, may_hold: Result<(), Denied>) -> Option
     may_hold.err().map(Error::Denied)
 }
 
-/// Who is next for a lock that came free at `freed_at`: the first who waited then. If nobody did, the first who is still
-/// there: nobody is told that they cannot have a lock that is free.
+/// Position of the next waiter for a lock that became free at `freed_at`: the first one whose wait was not
+/// over then. If there is none, the first one that is still connected: no waiter is told that a free lock is
+/// held.
 #[must_use]
 pub fn next(line: &[impl Waiting], freed_at: Timestamp) -> Option<usize> {
     let in_time = line.iter().position(|waiting| waiting.waits(freed_at));
     in_time.or_else(|| line.iter().position(|waiting| !waiting.is_gone()))
 }
 
-/// What this user waits for: in this session, if it is known and waits, else in the first that does and `is_fit`.
+/// Waiting acquire of this user: the one of this session if there is one, else the first. Only waiters that
+/// pass `is_fit` count.
 ///
 /// # Errors
-/// Those of `is_fit`.
+/// Errors of `is_fit`.
 pub fn wish<'a, W: Waiting>(
     line: &'a [W],
     (user_id, session_id): (&UserId, Option<&SessionId>),
@@ -98,7 +102,7 @@ pub fn wish<'a, W: Waiting>(
     Ok(None)
 }
 
-/// Whether what somebody waits for has become theirs with this lease.
+/// Whether this lease satisfies the waiter's acquire.
 #[must_use]
 pub fn arrives(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == request.user_id
@@ -108,7 +112,8 @@ pub fn arrives(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
         }
 }
 
-/// What somebody is told for whom a lease [`arrives`]. Where the sessions of a person share, another of them may have it.
+/// Outcome for a waiter whose acquire is satisfied by this lease (see [`arrives`]). If the sessions of a user
+/// share the lock, another session may hold it.
 #[must_use]
 pub fn arrival(request: &Acquire, lock: &Lock) -> Acquired {
     let is_theirs = match lock.hold {
