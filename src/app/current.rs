@@ -1,4 +1,4 @@
-//! The lock of a workspace as it is now, and what a decision does to it.
+//! Loads the current lock of a workspace, and applies a decision to it.
 //!
 //! Every use case begins with [`load_current`] and ends with [`apply`].
 
@@ -11,11 +11,12 @@ use crate::domain::{Lock, Now, UserId, WorkspaceId};
 use crate::error::{Denied, Error};
 use crate::store::{Rows, WorkingSet};
 
-/// The lock of a workspace, after what is due was applied: what has ended is gone, and the next in line has it. Nobody has
-/// it who may not, whatever the settings were before.
+/// Returns the lock of a workspace after due expiries and grants are applied. An expired lease is ended, and
+/// the next waiter gets the lock. A lease is also ended if its holder may not hold it, for example because
+/// the settings changed.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn load_current(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -28,12 +29,13 @@ pub fn load_current(
     }
 }
 
-/// The same for decisions that do not depend on who had it last.
+/// Like [`load_current`], for decisions that do not depend on the last lease.
 pub(super) fn now(set: &WorkingSet<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Now, Error> {
     Ok(load_current(set, workspace_id, rules)?.map_or(Now::Free { last: None }, Now::Locked))
 }
 
-/// The lock of a workspace, after what is due was applied; it may be that of somebody who may not hold it.
+/// Returns the lock of a workspace after due expiries and grants are applied. Its holder may be a user who
+/// may not hold it.
 pub(super) fn apply_due(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -57,13 +59,14 @@ pub(super) fn apply_due(
         if change == Change::Nothing {
             return Ok(Some(lock));
         }
-        // What follows is later each time: it passes on, ends, goes to one who waits.
+        // The loop ends: each change is later than the one before (a grant to a knock, an expiry, a grant to
+        // a waiter).
         apply(set, change, None, rules)?;
     }
     Ok(None)
 }
 
-/// Those who may not hold the lock ask for it no more.
+/// Removes the knocks of users who may not hold the lock.
 fn forget_strangers(set: &WorkingSet<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
     let mut strangers = Vec::new();
     for knock in &lock.knocks.pending {
@@ -77,14 +80,14 @@ fn forget_strangers(set: &WorkingSet<'_>, lock: &mut Lock, rules: &Rules) -> Res
     if strangers.is_empty() { Ok(()) } else { set.put_knocks(lock) }
 }
 
-/// Whether a user may hold the lock of a workspace, and why not.
+/// Checks whether a user may hold the lock of a workspace, and why not.
 pub(super) fn is_allowed(
     rows: &(impl Rows + ?Sized),
     workspace_id: &WorkspaceId,
     user_id: &UserId,
     rules: &Rules,
 ) -> Result<Result<(), Denied>, Error> {
-    // Most servers do not ask: then nothing is looked up.
+    // With open membership, which most servers use, no role is looked up.
     let role = match rules.membership {
         Membership::Open => None,
         Membership::Enforced => rows.role(workspace_id, user_id)?,
@@ -92,8 +95,8 @@ pub(super) fn is_allowed(
     Ok(may_hold(role, rules.membership))
 }
 
-/// How this lease ends, though nobody has ended it: its holder may not hold it. It is of before membership was enforced,
-/// or the file was edited.
+/// How this lease must be ended because its holder may not hold it; `None` if the holder may. This happens if
+/// the lease began before membership was enforced, or if the file was edited.
 pub(super) fn must_end(
     rows: &(impl Rows + ?Sized),
     lock: &Lock,
@@ -107,10 +110,10 @@ pub(super) fn must_end(
     Ok(Some(forced_ending(role, rows.workspace(workspace_id)?.is_some())))
 }
 
-/// Writes what was decided, with the events that tell of it. A lock that comes free goes to the next in line.
+/// Stores a change with its events. A lock that becomes free is granted to the next waiter.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
     let now = set.now();
     let reason = by.and_then(|by| by.reason.as_deref());
@@ -131,7 +134,7 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
         Change::Postpone(lock) => {
             set.renew(&lock)?;
             if let Some(knock) = lock.knocks.pending.first() {
-                // Told like the knock itself. `to` tells that it is no new one.
+                // Recorded like the knock itself. `to` marks that it is not a new knock.
                 let by = Author::person(knock.user_id.clone(), knock.name.clone());
                 let event = NewEvent::to(&lock, EventType::Knocked, now);
                 set.record(&NewEvent { by: Some(&by), to: Some(&knock.user_id), ..event })?;
@@ -140,7 +143,7 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
         Change::Reword(lock) => set.put_knocks(&lock)?,
         Change::End(lock, ending) => {
             set.end_lease(&lock)?;
-            // An expiry happened at the end of the lease, whenever it was noticed.
+            // An expiry has the end time of the lease, even if it was noticed later.
             let at = if ending == Ending::Expired { lock.expires_at } else { now };
             let event = NewEvent::to(&lock, EventType::Ended(ending), at);
             set.record(&NewEvent { by, message: reason, ..event })?;
@@ -178,7 +181,7 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
     Ok(())
 }
 
-/// One lease ends and another begins.
+/// Ends one lease and begins another.
 fn replace(set: &WorkingSet<'_>, previous: &Lock, lock: &Lock) -> Result<(), Error> {
     set.end_lease(previous)?;
     set.begin_lease(lock)

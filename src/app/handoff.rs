@@ -1,4 +1,4 @@
-//! Asking the holder of a lock for it, and the holder's answer.
+//! Use cases on knocks: knock, hand over, decline.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::domain::member::{Actor, Need};
 use crate::error::{Error, Limit};
 use crate::store::{AsOf, Keys, WorkingSet};
 
-/// What became of a reply; when it cannot be carried out, with how the caller's own lease ended.
+/// Outcome of a reply. If the caller is not the holder, it includes how the caller's own lease ended.
 type Answered = (Replied, Option<Lost>);
 
-/// Somebody asks the holder for the lock.
+/// Knocks: asks the holder for the lock.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn ask(set: &WorkingSet<'_>, request: &Ask, rules: &Rules) -> Result<Asked, Error> {
     let found = now(set, &request.workspace_id, rules)?;
     let decision = handoff::ask(found, request, rules, set.now());
@@ -29,10 +29,10 @@ pub fn ask(set: &WorkingSet<'_>, request: &Ask, rules: &Rules) -> Result<Asked, 
     Ok(decision.outcome)
 }
 
-/// The holder gives the lock to somebody.
+/// Hands the lock over to another user.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn hand_over(
     set: &WorkingSet<'_>,
     request: &Reply,
@@ -57,7 +57,7 @@ pub fn hand_over(
     apply(set, decision.change, Some(by), rules)?;
     let (replied, lost) = with_lost(set, request, decision.outcome)?;
     Ok(match (replied, lost) {
-        // The answer was lost, and the same is asked for again.
+        // A repeat of a handover whose answer was lost.
         (Replied::NotHolder { lock, .. }, Some(lost))
             if handoff::was_handed_over(request, &lost, &lock, rules) =>
         {
@@ -67,10 +67,10 @@ pub fn hand_over(
     })
 }
 
-/// The holder keeps the lock.
+/// Declines a knock.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn decline(set: &WorkingSet<'_>, request: &Reply, by: &Author, rules: &Rules) -> Result<Answered, Error> {
     let found = now(set, &request.claim.workspace_id, rules)?;
     let decision = handoff::decline(found, request, rules, set.now());
@@ -78,7 +78,7 @@ pub fn decline(set: &WorkingSet<'_>, request: &Reply, by: &Author, rules: &Rules
     with_lost(set, request, decision.outcome)
 }
 
-/// Somebody who answers a knock on a lock that is not theirs is told how their own lease ended.
+/// Adds how the caller's own lease ended, if the caller is not the holder.
 fn with_lost(set: &WorkingSet<'_>, request: &Reply, replied: Replied) -> Result<Answered, Error> {
     let lost = match &replied {
         Replied::NotHolder { lock, .. } => lost(set, &request.claim, Some(lock.fence))?,
@@ -93,7 +93,7 @@ fn with_lost(set: &WorkingSet<'_>, request: &Reply, replied: Replied) -> Result<
 }
 
 impl Service {
-    /// Somebody asks the holder for the lock.
+    /// Knocks: asks the holder for the lock.
     pub fn knock(
         &self,
         actor: Actor,
@@ -114,7 +114,7 @@ impl Service {
         });
     }
 
-    /// The holder gives the lock to somebody.
+    /// Hands the lock over to another user.
     pub fn hand_over(
         &self,
         actor: Actor,
@@ -125,7 +125,7 @@ impl Service {
         self.reply_to_knock(hand_over, actor, request, by, reply);
     }
 
-    /// The holder keeps the lock.
+    /// Declines a knock.
     pub fn decline(
         &self,
         actor: Actor,

@@ -1,4 +1,4 @@
-//! What happened: the history of a workspace, and of all of them as one caller may see it.
+//! History of one workspace, and of all workspaces that a caller may see.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,34 +14,35 @@ use crate::error::Error;
 use crate::store::{Rows, Visit};
 use crate::time::WallTime;
 
-/// Most rows that one page looks at, whatever it finds: a filter that matches nothing must not read the whole history.
+/// Maximum number of rows that one page reads: a filter without matches must not read the whole history.
 const ROWS: usize = 10_000;
 
-/// Which events are wanted. Every condition that is there must hold.
+/// Filter for events. All given conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Whose lease it was.
+    /// Id of the holder.
     pub user_id: Option<UserId>,
-    /// Who did it.
+    /// Id of the author.
     pub by_user_id: Option<UserId>,
-    /// What happened: one of these; anything when it is empty.
+    /// Allowed event types; empty means all.
     pub types: Vec<EventType>,
-    /// Not before this instant.
+    /// Earliest time, inclusive.
     pub from: Option<WallTime>,
-    /// Before this instant.
+    /// Latest time, exclusive.
     pub until: Option<WallTime>,
 }
 
 /// A page of events, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Those that were found. There may be none though more follow.
+    /// Matching events. May be empty even if more pages follow.
     pub events: Vec<Event>,
-    /// The revision before which the next page begins; none when this is the last page.
+    /// The next page begins before this revision; `None` on the last page.
     pub next: Option<i64>,
 }
 
-/// The events before revision `before` that `filter` lets through and `actor` may see now, newest first, at most `limit`.
+/// Returns events before revision `before` that match `filter` and that `actor` may see now, newest first, at
+/// most `limit`.
 fn page(
     rows: &dyn Rows,
     actor: &Actor,
@@ -90,8 +91,8 @@ impl Filter {
     }
 }
 
-/// After which revision `actor` sees the events of a workspace, if they may see it: what happened on a workspace that was
-/// deleted since is for administrators.
+/// Revision after which `actor` sees the events of a workspace; `None` if the actor may not see it. Only
+/// administrators see events from before a deletion of the workspace.
 fn visible_after(
     rows: &dyn Rows,
     actor: &Actor,
@@ -106,11 +107,12 @@ fn visible_after(
 }
 
 impl Service {
-    /// The history of all workspaces that `actor` may see now: the events before revision `before` that `filter` lets
-    /// through, newest first. May wait for the writer: expiries that are due are written down first, up to [`STEP`].
+    /// Returns the history of all workspaces that `actor` may see now: events before revision `before` that
+    /// match `filter`, newest first. May wait for the writer, because up to [`STEP`] due expiries are stored
+    /// first.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn whole_history(
         &self,
         actor: &Actor,
@@ -119,17 +121,17 @@ impl Service {
         limit: usize,
     ) -> Result<Page, Error> {
         if self.store.read(|rows| Ok(rows.next_check()?.is_some_and(|due| due <= rows.now())))?.value {
-            // Reads go on even if nothing can be written.
+            // The read continues even if the store cannot write.
             let _ = self.sweep_step(STEP);
         }
         self.store.read(|rows| page(rows, actor, filter, before, limit, &self.rules)).map(|page| page.value)
     }
 
-    /// The history of a workspace before revision `before`, newest first. An expiry that is not written down yet
-    /// is written down first, so that it is not missing. Of a workspace that was deleted since, only administrators see it.
+    /// Returns the history of a workspace before revision `before`, newest first. A due expiry is stored
+    /// first, so that it is included. Only administrators see events from before a deletion of the workspace.
     ///
     /// # Errors
-    /// What the store cannot read. Reads go on even if nothing can be written.
+    /// An error of the store when it cannot read. If it cannot write, the read continues.
     pub fn history(
         &self,
         actor: &Actor,

@@ -1,5 +1,5 @@
-//! What must always be so of the data, looked for and put right. None of it happens by itself: a file that was edited by
-//! hand, restored in part, or served under other settings than before can have it.
+//! Check and repair of the data's invariants. Normal operation does not break them. A file that was edited by
+//! hand, restored in part, or served with other settings before can.
 
 use std::sync::{Arc, TryLockError};
 
@@ -12,30 +12,30 @@ use crate::domain::{Fence, Lock, WorkspaceId};
 use crate::error::Error;
 use crate::store::{Rows, Store, WorkingSet};
 
-/// Locks that are looked at in one read.
+/// Number of locks per read.
 const PAGE: u32 = 500;
-/// Violations of a kind that are put right in one check of the server, so that the answer has an end.
+/// Maximum number of violations of one kind that one check repairs, so that the answer is bounded.
 const CHECKED: usize = 500;
-/// Locks that are put right in one transaction at most.
+/// Maximum number of locks that one transaction repairs.
 const REPAIRED: usize = 50;
 
-/// What is not as it must be.
+/// Kind of violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindingKind {
-    /// A lock whose holder is no editor or admin of the workspace, where they must be.
+    /// The holder of the lock is not an editor or admin of the workspace, but membership is enforced.
     HolderIsNoMember,
-    /// A lock on a workspace that does not exist, where it must.
+    /// The workspace of the lock does not exist, but membership is enforced.
     NoSuchWorkspace,
-    /// An expired row that was left.
+    /// An expired row was not removed.
     ExpiredLock,
-    /// A fence above the fence counter: it could be given out again.
+    /// The fence of a lock is above the fence counter, so it could be assigned again.
     FenceAboveCounter,
-    /// The counter of locks is not the number of locks.
+    /// The lock counter differs from the number of locks.
     WrongLockCount,
 }
 
 impl FindingKind {
-    /// Every kind there is.
+    /// All kinds.
     pub const ALL: [Self; 5] = [
         Self::FenceAboveCounter,
         Self::ExpiredLock,
@@ -44,7 +44,7 @@ impl FindingKind {
         Self::WrongLockCount,
     ];
 
-    /// The name in the API.
+    /// Name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,24 +57,26 @@ impl FindingKind {
     }
 }
 
-/// Something that is not as it must be.
+/// Violation of an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// What.
+    /// Kind of the violation.
     pub kind: FindingKind,
-    /// The lock that is concerned, if it is one: where, and its fence.
+    /// Workspace and fence of the affected lock, if a lock is affected.
     pub lock: Option<(WorkspaceId, Fence)>,
 }
 
-/// Looks for what is not as it must be, and puts it right, until `most` were found of each kind. Tells `found` of each.
+/// Searches for violations and repairs them, at most `most` of each kind. Calls `found` for each repaired
+/// violation.
 ///
-/// The search reads a page at a time, so that nothing is kept from being folded into the file meanwhile. The repairs go
-/// through the writer in steps that hold up nobody. Each looks again: what has changed since it was read is left alone.
+/// The search reads one page at a time, so that it does not block checkpoints. The repairs go through the
+/// writer in short steps that do not delay other writes. Each repair checks the row again and skips it if it
+/// has changed.
 ///
-/// Not for a thread that others wait for.
+/// This call blocks for long. Do not call it on a thread that serves other work.
 ///
 /// # Errors
-/// What SQLite refuses; [`Error::Stopping`] when `stops` says so. What was put right before stays so.
+/// An error of SQLite. [`Error::Stopping`] when `stops` returns true. Earlier repairs stay committed.
 pub fn check(
     store: &Store,
     by: Option<&Author>,
@@ -83,7 +85,8 @@ pub fn check(
     stops: impl Fn() -> bool,
     mut found: impl FnMut(Violation),
 ) -> Result<(), Error> {
-    // From the writer: nothing that is given out later is above it. It also tells whether repairs can be made at all.
+    // Read by the writer, so every fence that exists now is at most this value. The write also shows whether
+    // repairs are possible.
     let last_fence = store.write(|set| {
         set.touch();
         Ok(set.last_fence())
@@ -124,11 +127,11 @@ pub fn check(
     Ok(())
 }
 
-/// A page of the search.
+/// Page of the search.
 struct SearchPage {
-    /// What is wrong, as it was read.
+    /// Violations as read.
     suspects: Vec<Violation>,
-    /// After which workspace the next page begins, if there is one.
+    /// Workspace after which the next page begins; `None` on the last page.
     next: Option<String>,
 }
 
@@ -148,7 +151,7 @@ fn search(rows: &dyn Rows, after: &str, last_fence: Fence, rules: &Rules) -> Res
     Ok(SearchPage { suspects, next })
 }
 
-/// Why this lock should not be there, if it should not.
+/// Kind of violation of this lock, if its row should not exist.
 fn wrong(rows: &(impl Rows + ?Sized), lock: &Lock, rules: &Rules) -> Result<Option<FindingKind>, Error> {
     if !lock.is_live(rows.now()) {
         return Ok(Some(FindingKind::ExpiredLock));
@@ -159,15 +162,15 @@ fn wrong(rows: &(impl Rows + ?Sized), lock: &Lock, rules: &Rules) -> Result<Opti
         .map(|_| if ending == gone { FindingKind::NoSuchWorkspace } else { FindingKind::HolderIsNoMember }))
 }
 
-/// What one step did.
+/// Result of one repair step.
 struct Repaired {
-    /// So many of the suspects were looked at.
+    /// Number of suspects that were checked.
     looked_at: usize,
-    /// Those that were still wrong, and are no more.
+    /// Violations that were confirmed and repaired.
     repaired: Vec<Violation>,
 }
 
-/// Looks at suspects again, as many as a step has time for, and puts right what is wrong.
+/// Checks suspects again, within the time of one step, and repairs confirmed violations.
 fn repair(
     set: &WorkingSet<'_>,
     suspects: &[Violation],
@@ -199,11 +202,11 @@ fn repair(
     Ok(done)
 }
 
-/// The next fence is above that of `lock`. A lease with a fence so great that none would be left above it ends; none was
-/// ever given out.
+/// Raises the fence counter to the fence of `lock`. A lease whose fence is too great to leave room above is
+/// ended instead. The server never assigns such a fence.
 fn raise_counter(set: &WorkingSet<'_>, lock: Lock, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
     if lock.fence <= set.last_fence() {
-        // Another one of them has raised it.
+        // Another repair has raised the counter already.
         Ok(())
     } else if lock.fence.0 <= Fence::GREATEST_BY_CLOCK {
         set.give_fence(lock.fence)
@@ -213,10 +216,10 @@ fn raise_counter(set: &WorkingSet<'_>, lock: Lock, by: Option<&Author>, rules: &
 }
 
 impl Service {
-    /// Looks for what is not as it must be, and puts it right, at most 500 of a kind. One caller at a time.
+    /// Searches for violations and repairs them, at most 500 of each kind. One caller at a time.
     ///
     /// # Errors
-    /// [`Error::Busy`] while another one is at it; what keeps the store from reading or writing.
+    /// [`Error::Busy`] while another check runs. An error of the store when it cannot read or write.
     pub fn repair(&self, by: Option<&Author>) -> Result<Vec<Violation>, Error> {
         let _alone = match self.checking.try_lock() {
             Ok(alone) => alone,
@@ -244,7 +247,7 @@ mod tests {
     use crate::store::Options;
     use crate::time::{Clock, ManualClock, WallTime};
 
-    /// A store in which nobody has named the workspaces whose locks alice has.
+    /// Store with locks of alice on workspaces that do not exist.
     fn with_strays(path: std::path::PathBuf, count: usize) -> (Store, Arc<Rules>) {
         let options = Options {
             path,
@@ -303,7 +306,8 @@ mod tests {
         let (by_now, them) = (Arc::clone(&rules), suspects.clone());
         let step = store
             .write(move |set| {
-                // The first is named, and alice may have it; the second she does not have any more, but bob has.
+                // The first workspace now exists with alice as a member. On the second, bob has replaced
+                // alice.
                 for number in [0, 1] {
                     set.put_workspace(&named(number), None, false, set.wall())?;
                     for user in ["alice", "bob"] {

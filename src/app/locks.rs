@@ -1,4 +1,4 @@
-//! Locks: acquire, renew, release, read.
+//! Use cases on locks: acquire, renew, release, read.
 
 use std::sync::Arc;
 
@@ -19,64 +19,64 @@ use crate::store::listing::{Listed, Listing};
 use crate::store::queue::{Client, Place};
 use crate::store::{AsOf, Keys, Rows, WorkingSet};
 
-/// Most people who follow a workspace that are shown.
+/// Maximum number of followers that are listed for a workspace.
 pub const MAX_PRESENT_USERS: usize = 500;
-/// Most workspaces that one step of [`release_user`] looks at.
+/// Maximum number of workspaces that one step of [`release_user`] processes.
 const MOST_RELEASED: usize = 200;
 
-/// Who is there on a workspace.
+/// Users that are present on a workspace.
 #[derive(Debug)]
 pub struct WorkspacePresence {
-    /// The live lock, with its holder and who knocked.
+    /// The live lock, with its holder and its knocks.
     pub lock: Option<Lock>,
-    /// Who waits for it, in the order in which they will get it.
+    /// Waiters for the lock, in grant order.
     pub waiting: Vec<Place>,
-    /// Who follows its events by its name, at most [`MAX_PRESENT_USERS`].
+    /// Users that follow the events of this workspace by its name, at most [`MAX_PRESENT_USERS`].
     pub followers: Vec<PresentUser>,
 }
 
-/// What became of a heartbeat.
+/// Outcome of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beaten {
-    /// The renewal, or why there is none.
+    /// The renewal, or why it was refused.
     pub beat: Beat,
-    /// If there is none: how the caller's last lease ended.
+    /// How the caller's last lease ended, if the heartbeat was refused.
     pub lost: Option<Lost>,
-    /// How many wait for the lock.
+    /// Number of waiters for the lock.
     pub waiting: usize,
 }
 
 impl Beaten {
-    /// There is no lock any more, and this is how the caller's ended.
+    /// The caller's lease ended like this, and no lock is reported.
     const fn lost(lost: Lost) -> Self {
         Self { beat: Beat::NoLock, lost: Some(lost), waiting: 0 }
     }
 }
 
-/// What a reader finds on a workspace.
+/// Lock of a workspace as a read finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// A live lock.
     Live(Lock),
-    /// A lock about which something is due that is not written down yet: it has ended, or passed to somebody else.
+    /// A lock with a due change that is not stored yet: the lease has expired, or a grant is due.
     Due(Lock),
     /// No lock.
     Free,
 }
 
-/// What a step of [`release_user`] did.
+/// Result of one step of [`release_user`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasedSome {
-    /// Live leases that ended.
+    /// Number of live leases that ended.
     pub released: u32,
-    /// It goes on after this workspace, if there may be more.
+    /// The next step starts after this workspace; `None` when all are done.
     pub after: Option<WorkspaceId>,
 }
 
-/// Somebody wants the lock.
+/// Acquires the lock for a caller.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn acquire(set: &WorkingSet<'_>, request: &Acquire, rules: &Rules) -> Result<Acquired, Error> {
     let found = match load_current(set, &request.workspace_id, rules)? {
         Some(lock) => Now::Locked(lock),
@@ -92,7 +92,7 @@ pub fn acquire(set: &WorkingSet<'_>, request: &Acquire, rules: &Rules) -> Result
     Ok(decision.outcome)
 }
 
-/// What is decided, if this user has not as many locks as one can have.
+/// Applies the limit of locks per user to the decision.
 pub(super) fn limited(
     set: &WorkingSet<'_>,
     decision: Decision<Acquired>,
@@ -106,10 +106,10 @@ pub(super) fn limited(
     Ok(rules::within_limit(decision, live_locks, rules))
 }
 
-/// The holder renews the lease.
+/// Renews the lease of the holder.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn heartbeat(set: &WorkingSet<'_>, request: &Heartbeat, rules: &Rules) -> Result<Beaten, Error> {
     let claim = &request.claim;
     let decision = rules::heartbeat(now(set, &claim.workspace_id, rules)?, request, rules, set.now());
@@ -123,11 +123,11 @@ pub fn heartbeat(set: &WorkingSet<'_>, request: &Heartbeat, rules: &Rules) -> Re
     Ok(Beaten { beat, lost, waiting: set.lines().count(&claim.workspace_id) })
 }
 
-/// A lease is given back, or ended by an administrator. When it cannot, the answer comes with how the caller's last
-/// lease ended.
+/// Releases a lease, or revokes it for an administrator. If the caller is not the holder, the answer includes
+/// how the caller's last lease ended.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn release(
     set: &WorkingSet<'_>,
     request: &Release,
@@ -147,17 +147,17 @@ pub fn release(
     Ok((decision.outcome, lost))
 }
 
-/// How the last lease that the claimant had ended, other than the live one.
+/// How the last lease of the claimant ended. The live lease is excluded.
 pub(super) fn lost(set: &WorkingSet<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
     set.lost(&claim.workspace_id, &claim.user_id, live)
 }
 
-/// Ends the leases of `user_id` on workspaces after `after`, as many as a step has time for, on behalf of `by`: their own,
-/// or an administrator. What is due comes first: a lock that has passed to them without anybody's having noticed is
-/// theirs, too.
+/// Ends leases of `user_id` on workspaces after `after`, in one step of limited time. The author `by` is the
+/// user or an administrator. Due changes are applied first, so a lock that was granted to the user but not
+/// stored yet is also released.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn release_user(
     set: &WorkingSet<'_>,
     user_id: &UserId,
@@ -200,10 +200,10 @@ pub fn release_user(
     Ok(if all { ReleasedSome { after: None, ..some } } else { some })
 }
 
-/// The lock of a workspace as it stands there: nothing is written.
+/// Reads the lock of a workspace as stored. Writes nothing.
 ///
 /// # Errors
-/// What the store cannot read.
+/// An error of the store when it cannot read.
 pub fn peek(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<Found, Error> {
     Ok(match rows.lock(workspace_id)? {
         Some(lock) if rows.now() < lock.due_at() => Found::Live(lock),
@@ -213,7 +213,7 @@ pub fn peek(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<Found, Error>
 }
 
 impl Service {
-    /// Somebody wants the lock of a workspace.
+    /// Acquires the lock of a workspace for a caller.
     pub fn acquire(
         &self,
         actor: Actor,
@@ -235,7 +235,7 @@ impl Service {
         );
     }
 
-    /// Holders renew their leases, all in one transaction. The answers come in the order of the requests.
+    /// Renews several leases in one transaction. The answers have the order of the requests.
     pub fn heartbeats(
         &self,
         actor: Actor,
@@ -255,7 +255,7 @@ impl Service {
         );
     }
 
-    /// The holder renews the lease.
+    /// Renews the lease of the holder.
     pub fn heartbeat(
         &self,
         actor: Actor,
@@ -268,7 +268,7 @@ impl Service {
         self.submit_as_holder(actor, claim, work, Beaten::lost, reply);
     }
 
-    /// A lease is given back, or ended by an administrator.
+    /// Releases a lease, or revokes it for an administrator.
     pub fn release(
         &self,
         actor: Actor,
@@ -287,8 +287,8 @@ impl Service {
         self.submit_as(actor, Keys::workspace(&claim.workspace_id), Need::Revoke, work, reply);
     }
 
-    /// Ends all leases of a user, a step a transaction. The reply is how many; when one step fails, those before it stay
-    /// done and the error is the answer.
+    /// Ends all leases of a user, one step per transaction. The reply is the number of ended leases. If a
+    /// step fails, the reply is the error; earlier steps stay committed.
     pub fn release_user(
         self: &Arc<Self>,
         user_id: UserId,
@@ -299,11 +299,11 @@ impl Service {
         Releasing { service: Arc::clone(self), user_id, by, released: 0, reply: Box::new(reply) }.step(None);
     }
 
-    /// The live lock of a workspace, if there is one. What is due is written down before anybody is told, so that no crash
-    /// can undo it.
+    /// Returns the live lock of a workspace, if there is one. Due changes are stored before the answer, so
+    /// that a crash cannot undo what was answered.
     ///
     /// # Errors
-    /// What keeps the store from reading, or from writing that down.
+    /// An error of the store when it cannot read or write.
     pub fn lock(&self, workspace_id: &WorkspaceId) -> Result<AsOf<Option<Lock>>, Error> {
         let AsOf { now, value } = self.peek(workspace_id)?;
         match value {
@@ -317,18 +317,18 @@ impl Service {
         }
     }
 
-    /// The lock of a workspace as it stands there: nothing is written.
+    /// Reads the lock of a workspace as stored. Writes nothing.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn peek(&self, workspace_id: &WorkspaceId) -> Result<AsOf<Found>, Error> {
         self.store.read(|rows| peek(rows, workspace_id))
     }
 
-    /// Who is there on a workspace.
+    /// Lists the users that are present on a workspace.
     ///
     /// # Errors
-    /// As [`Self::lock`].
+    /// Same as [`Self::lock`].
     pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<AsOf<WorkspacePresence>, Error> {
         use crate::domain::waitlist::Waiting as _;
         let AsOf { now, value: lock } = self.lock(workspace_id)?;
@@ -338,7 +338,7 @@ impl Service {
         Ok(AsOf { now, value: WorkspacePresence { lock, waiting, followers } })
     }
 
-    /// Who follows the events of a workspace, and is told them.
+    /// Followers of a workspace that receive its events.
     fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<PresentUser>, Error> {
         let mut faces = self.broadcaster.presence(workspace_id, MAX_PRESENT_USERS);
         if faces.iter().any(|face| face.is_member) {
@@ -352,16 +352,16 @@ impl Service {
         Ok(faces)
     }
 
-    /// A page of live locks, by workspace id.
+    /// Returns a page of live locks, ordered by workspace id.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn locks(&self, listing: &Listing) -> Result<AsOf<Listed>, Error> {
         self.store.read(|rows| rows.list_locks(listing))
     }
 }
 
-/// All leases of a user are being ended, on somebody's behalf.
+/// State of a running release of all leases of a user.
 struct Releasing {
     service: Arc<Service>,
     user_id: Arc<UserId>,
@@ -371,7 +371,7 @@ struct Releasing {
 }
 
 impl Releasing {
-    /// Goes on after this workspace.
+    /// Runs the next step, after this workspace.
     fn step(mut self, after: Option<WorkspaceId>) {
         let service = Arc::clone(&self.service);
         let rules = Arc::clone(&service.rules);
@@ -393,7 +393,7 @@ impl Releasing {
     }
 }
 
-/// Somebody who waits; what becomes of it is counted.
+/// Client of a waiter. Counts the outcome in the metrics.
 pub(super) struct Counted {
     pub(super) client: Box<dyn Client>,
     pub(super) metrics: Arc<Metrics>,
@@ -414,7 +414,7 @@ impl Client for Counted {
     }
 }
 
-/// Counts what became of an attempt to acquire.
+/// Counts the outcome of an acquire.
 fn count(metrics: &Metrics, answer: &Result<AsOf<Acquired>, Error>) {
     match answer {
         Ok(AsOf { value, .. }) => metrics.acquisition(outcome_name(value)),
@@ -426,7 +426,7 @@ fn count(metrics: &Metrics, answer: &Result<AsOf<Acquired>, Error>) {
     }
 }
 
-/// The label in the metrics.
+/// Label of the outcome in the metrics.
 const fn outcome_name(acquired: &Acquired) -> &'static str {
     match acquired {
         Acquired::Acquired(_) => "acquired",

@@ -1,4 +1,4 @@
-//! Workspaces and their members.
+//! Use cases on workspaces and their members.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::{Denied, Error};
 use crate::store::{AsOf, Keys, Rows, WorkingSet};
 
-/// Whether `actor` may do what they need on a workspace. Returns what they may do besides, or why not.
+/// Checks whether `actor` has the access that `need` names on a workspace. Returns the actor's privilege, or
+/// why access is denied.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn may(
     rows: &(impl Rows + ?Sized),
     actor: &Actor,
@@ -36,11 +37,11 @@ pub fn may(
     Ok(access(actor, exists, role, need, rules.membership))
 }
 
-/// Deletes a workspace with its members, and ends its lock, which it may have though nobody named it. Returns whether there
-/// was one of them.
+/// Deletes a workspace with its members and ends its lock. A lock can exist on a workspace that was never
+/// named. Returns whether the workspace or a lock existed.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn delete_workspace(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -48,7 +49,8 @@ pub fn delete_workspace(
     rules: &Rules,
 ) -> Result<bool, Error> {
     let lock = load_current(set, workspace_id, rules)?;
-    // Those who follow are told that it is gone. Afterwards nobody could tell who they were.
+    // The members who follow are told about the deletion. The list is read first, because the deletion
+    // removes it.
     let members: HashSet<_> = match rules.membership {
         Membership::Enforced => set.members(workspace_id, "", usize::MAX)?,
         Membership::Open => Vec::new(),
@@ -73,10 +75,10 @@ pub fn delete_workspace(
     Ok(true)
 }
 
-/// Makes somebody a member, or changes what they may do. A holder who may not hold the lock any more loses it.
+/// Adds a member or changes its role. A holder who may no longer hold the lock loses it.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn put_member(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -91,10 +93,11 @@ pub fn put_member(
     Ok(())
 }
 
-/// Removes a member, and ends their lock, which they may have without being one. Returns whether they were or had one.
+/// Removes a member and ends the user's lock. A user can hold a lock without being a member. Returns whether
+/// the user was a member or held the lock.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn remove_member(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -112,8 +115,9 @@ pub fn remove_member(
     Ok(removed || held)
 }
 
-/// Somebody may not hold the lock any more: their lease ends, and they wait no more; nor do they knock, unless
-/// they may all the same. Returns whether they had a lease.
+/// Ends the lease of a user who may no longer hold the lock, and removes the user from the wait list. The
+/// user's knock is removed too, unless the user may still hold the lock. Returns whether the user had a
+/// lease.
 fn exclude(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -122,9 +126,9 @@ fn exclude(
     by: Option<&Author>,
     rules: &Rules,
 ) -> Result<bool, Error> {
-    // First: what becomes of the lock now is nothing to them.
+    // First, so that the next change does not grant the lock to this user.
     waitlist::turn_out(set, workspace_id, rules)?;
-    // What is due, too, forgets their knock.
+    // This also removes the user's knock.
     match apply_due(set, workspace_id, rules)?.filter(|lock| lock.user_id == *user_id) {
         Some(lock) => apply(set, Change::End(lock, ending), by, rules).map(|()| true),
         None => Ok(false),
@@ -132,7 +136,7 @@ fn exclude(
 }
 
 impl Service {
-    /// Names a workspace. One that is there keeps its name unless `anew`.
+    /// Creates a workspace. An existing workspace keeps its name unless `anew` is set.
     pub fn put_workspace(
         &self,
         workspace_id: WorkspaceId,
@@ -146,24 +150,24 @@ impl Service {
         self.store.submit(Keys::default(), work, reply);
     }
 
-    /// A workspace, if somebody named it.
+    /// Returns a workspace, if it exists.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
         self.store.read(|rows| rows.workspace(workspace_id)).map(|found| found.value)
     }
 
-    /// Workspaces that `actor` may see, by id, after `after`, at most `limit`.
+    /// Returns workspaces that `actor` may see, ordered by id, after `after`, at most `limit`.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn workspaces(&self, actor: &Actor, after: &str, limit: usize) -> Result<Vec<Workspace>, Error> {
         let member = self.only_for(actor);
         self.store.read(|rows| rows.workspaces(member, after, limit)).map(|found| found.value)
     }
 
-    /// Whose workspaces only `actor` may see, if it is not all of them.
+    /// Returns the user to whose workspaces the view of `actor` is limited; `None` if the actor sees all.
     #[must_use]
     pub fn only_for<'a>(&self, actor: &'a Actor) -> Option<&'a UserId> {
         match self.rules.membership {
@@ -185,7 +189,7 @@ impl Service {
         self.store.submit(keys, work, reply);
     }
 
-    /// Makes somebody a member, or changes what they may do.
+    /// Adds a member or changes its role.
     pub fn put_member(
         &self,
         actor: Actor,
@@ -201,10 +205,11 @@ impl Service {
         self.submit_as(actor, keys, Need::Manage, work, reply);
     }
 
-    /// The members of a workspace by id, after `after`, at most `limit`; nothing if nobody named the workspace.
+    /// Returns the members of a workspace, ordered by id, after `after`, at most `limit`; `None` if the
+    /// workspace does not exist.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn members(
         &self,
         workspace_id: &WorkspaceId,

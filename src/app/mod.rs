@@ -1,7 +1,7 @@
-//! The use cases, as HTTP, the sweeper and the command line share them.
+//! Use cases, shared by HTTP, the sweeper and the command line.
 //!
-//! A mutation is submitted to the writer with what is to be done with its outcome: `reply` is called once, on another
-//! thread, after the commit. Nothing here waits.
+//! A mutation is submitted to the writer together with `reply`. `reply` is called once, on another thread,
+//! after the commit. Submitting does not block.
 
 pub mod current;
 pub mod handoff;
@@ -35,22 +35,24 @@ use crate::time::{LeaseClock, Ttl};
 pub use locks::{MAX_PRESENT_USERS, WorkspacePresence};
 pub use tokens::Recalled;
 
-/// Leases that one transaction of a bulk operation ends at most, so that it holds nobody up.
+/// Maximum number of leases that one transaction of a bulk operation ends, so that other writes are not
+/// delayed.
 pub const STEP: u32 = 500;
 
-/// A lease can be reclaimed as long as the history is kept.
+/// Reclaim limit when the history is kept without limit: a lease can be reclaimed as long as its history is
+/// kept.
 const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
 
-/// Whether the store works.
+/// State of the store, for the readiness check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// It takes a write and can be read.
+    /// The store can be written and read.
     Yes,
-    /// It cannot be read, or could not a moment ago.
+    /// The store cannot be read, or the last write to disk failed.
     Unreadable,
 }
 
-/// The use cases.
+/// The use cases on one store.
 #[derive(Debug)]
 pub struct Service {
     store: Arc<Store>,
@@ -61,7 +63,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     wake: SyncSender<()>,
     stopping: AtomicBool,
-    /// Held by whoever looks through all locks.
+    /// Held during a check of all locks.
     checking: Mutex<()>,
     auth_mode: AuthMode,
     streams_per_user: Option<u32>,
@@ -69,10 +71,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// The use cases on `store`, and what wakes the sweeper.
+    /// Creates the use cases on `store`. Returns them with the receiver that wakes the sweeper.
     #[must_use]
     pub fn new(store: Store, config: &Config, metrics: Arc<Metrics>) -> (Arc<Self>, Receiver<()>) {
-        // One wake-up is enough, however many ask for it.
+        // One pending wake-up is enough for any number of requests.
         let (wake, woken) = sync_channel(1);
         let store = Arc::new(store);
         let rules = Arc::new(Rules {
@@ -96,34 +98,34 @@ impl Service {
         (Arc::new(service), woken)
     }
 
-    /// The lease clock, for showing instants.
+    /// Lease clock, to convert lease time for display.
     #[must_use]
     pub fn clock(&self) -> &LeaseClock {
         self.store.clock()
     }
 
-    /// Time since an arbitrary start, for what is limited by the second.
+    /// Monotonic time since an arbitrary start, for rate limits.
     #[must_use]
     pub fn monotonic(&self) -> std::time::Duration {
         self.store.clock().clock().monotonic()
     }
 
-    /// How callers say who they are.
+    /// How callers authenticate.
     #[must_use]
     pub const fn auth_mode(&self) -> AuthMode {
         self.auth_mode
     }
 
-    /// What is counted.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// What is counted, with what has to be looked at first.
+    /// The metrics, after the gauges that are read from the store are updated.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn measured(&self) -> Result<&Metrics, Error> {
         let shown = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let (database, log) = self.store.sizes();
@@ -133,31 +135,31 @@ impl Service {
         Ok(&self.metrics)
     }
 
-    /// `tell` is called once if the files of the database are no longer there.
+    /// Registers `tell`, which is called once if the database files are removed.
     pub fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
         self.store.when_gone(tell);
     }
 
-    /// Those who follow the events.
+    /// Broadcaster of events to followers.
     #[must_use]
     pub const fn broadcaster(&self) -> &Arc<Broadcaster> {
         &self.broadcaster
     }
 
-    /// Starts the thread that tells the followers, and makes happen what is due.
+    /// Starts the thread that sends events to followers and applies due changes.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot start a thread.
     pub fn start_events(&self, encoder: EventEncoder) -> io::Result<JoinHandle<()>> {
         let mut timer = sweep::Timer::new(Arc::clone(&self.store), Arc::clone(&self.rules));
         self.broadcaster.start(encoder, move || timer.run_due())
     }
 
-    /// Room for one more stream of events of this caller; none is needed for one who is nobody, and can be told apart from
-    /// nobody.
+    /// Reserves a slot for one more event stream of this caller. Returns `None` if the caller is anonymous or
+    /// there is no limit.
     ///
     /// # Errors
-    /// [`Error::TooMany`] when they have as many as one can.
+    /// [`Error::TooMany`] when the caller has reached the limit of streams.
     pub fn seat(&self, caller: Option<String>) -> Result<Option<StreamSlot>, Error> {
         let (Some(caller), Some(most)) = (caller, self.streams_per_user) else { return Ok(None) };
         self.broadcaster.slot(caller, most).map(Some).ok_or_else(|| {
@@ -166,8 +168,9 @@ impl Service {
         })
     }
 
-    /// Submits a use case of `actor` on the workspace of `keys`, which is carried out only if they may. `work` gets what they
-    /// may do besides. That they may not is no error: it would cost those who are carried out together with it.
+    /// Submits a use case of `actor` on the workspaces of `keys`. `work` runs only if the actor has the
+    /// access that `need` names. It receives the actor's privilege. A denial is a value, not an error,
+    /// because an error would roll back the other use cases in the same transaction.
     fn submit_as<T: Send + 'static>(
         &self,
         actor: Actor,
@@ -190,7 +193,7 @@ impl Service {
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
 
-    /// As [`Self::submit_as`], for those who say that they have the lock. See [`as_holder`].
+    /// Like [`Self::submit_as`], for callers who claim to hold the lock. See [`as_holder`].
     fn submit_as_holder<T: Send + 'static>(
         &self,
         actor: Actor,
@@ -205,22 +208,22 @@ impl Service {
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
 
-    /// Whether `actor` may do what they need on a workspace, as it is now.
+    /// Checks whether `actor` currently has the access that `need` names on a workspace.
     ///
     /// # Errors
-    /// [`Error::Denied`] when they may not; what the store cannot read.
+    /// [`Error::Denied`] when it does not. An error of the store when it cannot read.
     pub fn may(&self, actor: &Actor, workspace_id: &WorkspaceId, need: Need) -> Result<(), Error> {
         self.may_all(actor, std::slice::from_ref(workspace_id), need)
     }
 
-    /// The same of several workspaces, in one read.
+    /// Like [`Self::may`] for several workspaces, in one read.
     ///
     /// # Errors
-    /// As [`Self::may`], of the first on which they may not.
+    /// Same as [`Self::may`], for the first workspace without access.
     pub fn may_all(&self, actor: &Actor, workspaces: &[WorkspaceId], need: Need) -> Result<(), Error> {
         let rules = &self.rules;
         if workspaces.is_empty() || !matters(need, rules) {
-            // Most reads ask; then nobody has to be looked up.
+            // Most reads call this. In this case no role is looked up.
             return Ok(());
         }
         let found = self.store.read(|rows| {
@@ -234,7 +237,7 @@ impl Service {
         found.value
     }
 
-    /// Whether the store takes a write, and can be read.
+    /// Replies whether the store can be written and read.
     pub fn ready(&self, reply: impl FnOnce(Result<Ready, Error>) + Send + 'static) {
         if self.store.was_full() {
             return reply(Err(Error::StorageFull));
@@ -260,37 +263,38 @@ impl Service {
         );
     }
 
-    /// How many threads have read from the store, and how many connections there are for them.
+    /// Number of threads that have read from the store, and number of connections for them.
     #[must_use]
     pub fn readers(&self) -> (u32, u32) {
         self.store.readers()
     }
 
-    /// How many locks there are, those among them that have ended just now.
+    /// Number of locks, including those that have just expired.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn count_locks(&self) -> Result<i64, Error> {
         self.store.read(|rows| rows.lock_count()).map(|count| count.value)
     }
 
-    /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
+    /// Checkpoints the write-ahead log into the database if the log is larger than `bytes`.
     ///
     /// # Errors
-    /// What SQLite cannot do.
+    /// An error of SQLite.
     pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
         self.store.fold_log_over(bytes)
     }
 
     fn ask_for_a_sweep(&self) {
-        // Full: somebody has asked already. Disconnected: there is no sweeper.
+        // Full: a wake-up is already pending. Disconnected: there is no sweeper.
         let _ = self.wake.try_send(());
     }
 
-    /// Tells the sweeper to stop, in the middle of a round if need be.
+    /// Tells the sweeper to stop, even in the middle of a round.
     pub fn stop_sweeping(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // Full: it is woken already, and sees that it is over. Disconnected: there is no sweeper.
+        // Full: a wake-up is already pending, and the sweeper then sees `stopping`. Disconnected: there is no
+        // sweeper.
         let _ = self.wake.try_send(());
     }
 
@@ -300,7 +304,7 @@ impl Service {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Finishes what was submitted and answers it; takes no more.
+    /// Finishes and answers submitted work. Accepts no more.
     pub fn close(&self) {
         if let Err(error) = self.tidy_tokens() {
             log::warn!("when tokens were last used is not written down: {error}");
@@ -309,9 +313,9 @@ impl Service {
     }
 }
 
-/// Carries out `work` for somebody who says that they have the lock, if they may see the workspace. If they lost it because
-/// they belong there no more, that is what they are told, by `lost`: the workspace is there for them no more, but they
-/// had its lock.
+/// Runs `work` for a caller who claims to hold the lock, if the caller may see the workspace. A holder who
+/// was removed may no longer see it. If the caller lost the lock by that removal, the answer is `lost`
+/// instead of a denial.
 fn as_holder<T>(
     set: &WorkingSet<'_>,
     actor: &Actor,
@@ -329,7 +333,7 @@ fn as_holder<T>(
     }
 }
 
-/// The answer of a use case that is carried out only for those who may.
+/// Turns a denial into [`Error::Denied`].
 fn allowed<T>(answer: Result<AsOf<Result<T, Denied>>, Error>) -> Result<AsOf<T>, Error> {
     let AsOf { now, value } = answer?;
     value.map(|value| AsOf { now, value }).map_err(Error::Denied)

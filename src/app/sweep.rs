@@ -1,7 +1,8 @@
-//! Writes what is due when it is due: the end of a lease, the grant after an unanswered knock, the end of a wait; and
-//! deletes history that is too old.
+//! Sweeper: stores due changes on time. These are expiries, grants after an unanswered knock, and ends of
+//! waits. It also deletes old history.
 //!
-//! Only the time of notification depends on it. Every use case applies due expiries and grants first.
+//! Only the time of notification depends on the sweeper. Every use case applies due expiries and grants
+//! first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +15,26 @@ use crate::store::pace::Pace;
 use crate::store::{Store, WorkingSet};
 use crate::time::Timestamp;
 
-/// Most waiting lines in one transaction.
+/// Maximum number of wait lists per transaction.
 const LINES: usize = 500;
 /// Pause after the store could not be read or written.
 const ERROR_RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What a step of something long did.
+/// Result of one step of a long operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stepped {
-    /// How many were done.
+    /// Number of items that were processed.
     pub done: usize,
     /// Whether there may be more.
     pub more: bool,
 }
 
-/// Clears leases away whose end has come, and lets locks pass on to those whose knock was not answered: at most `rows`, and
-/// as many as a step has time for.
+/// Applies due expiries and grants: at most `rows`, within the time of one step.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn sweep(set: &WorkingSet<'_>, rules: &Rules, rows: u32) -> Result<Stepped, Error> {
     let step = set.step();
     let locks = set.locks_to_check(rows)?;
@@ -46,7 +46,7 @@ pub fn sweep(set: &WorkingSet<'_>, rules: &Rules, rows: u32) -> Result<Stepped, 
         } else {
             set.check_again(&lock)?;
         }
-        // After the first: it always goes on.
+        // Checked after each row, so a step always makes progress.
         if step.is_over() {
             return Ok(Stepped { more: true, ..swept });
         }
@@ -54,29 +54,29 @@ pub fn sweep(set: &WorkingSet<'_>, rules: &Rules, rows: u32) -> Result<Stepped, 
     Ok(swept)
 }
 
-/// Forgets events that happened before `before`, from the oldest on, at most `rows`.
+/// Deletes events from before `before`, oldest first, at most `rows`.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn trim(set: &WorkingSet<'_>, before: Timestamp, rows: u32) -> Result<Stepped, Error> {
     let done = set.delete_events_before(before, rows)?;
     Ok(Stepped { done, more: done >= usize::try_from(rows).unwrap_or(usize::MAX) })
 }
 
 impl Service {
-    /// One step of the sweeper: clears at most `rows` expired leases away.
+    /// One step of the sweeper: applies at most `rows` due expiries and grants.
     ///
     /// # Errors
-    /// What keeps the store from writing.
+    /// An error of the store when it cannot write.
     pub fn sweep_step(&self, rows: u32) -> Result<Stepped, Error> {
         let rules = Arc::clone(&self.rules);
         self.store.write(move |set| sweep(set, &rules, rows)).map(|swept| swept.value)
     }
 
-    /// One step of the sweeper: forgets at most `rows` events older than `history.keep`.
+    /// One step of the sweeper: deletes at most `rows` events older than `history.keep`.
     ///
     /// # Errors
-    /// What keeps the store from writing.
+    /// An error of the store when it cannot write.
     pub fn trim_step(&self, rows: u32) -> Result<Stepped, Error> {
         let Some(keep) = self.history_keep else { return Ok(Stepped { done: 0, more: false }) };
         let before = move |set: &WorkingSet<'_>| Timestamp(set.now().0.saturating_sub(keep.as_millis()));
@@ -90,7 +90,7 @@ pub struct Timer {
     store: Arc<Store>,
     rules: Arc<Rules>,
     pace: Pace,
-    /// Other writes go first until then (monotonic).
+    /// Until this monotonic time, other writes go first.
     rests_until: Duration,
 }
 
@@ -119,7 +119,7 @@ impl Timer {
         let rules = Arc::clone(&self.rules);
         let lines = leaving.clone();
         self.store.write(move |set| waitlist::leave(set, &lines, &rules)).inspect_err(|_| {
-            // They are looked for again.
+            // Mark these wait lists again, for the next try.
             for workspace_id in &leaving {
                 queue.somebody_left(workspace_id);
             }

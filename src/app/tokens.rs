@@ -1,7 +1,8 @@
-//! Tokens, as they are asked for with every request: from memory, looked up anew now and then.
+//! Use cases on tokens. Every request checks a token, so lookups are cached for a short time.
 //!
-//! `lockhouse token` writes into the database beside the server. So what is in memory is good for a second: a token that
-//! was revoked there is refused from then on. One that was revoked here is refused at once.
+//! `lockhouse token` writes to the database from another process. So a cache entry is valid for one second: a
+//! token that was revoked there is refused after that. A token that was revoked by this server is refused at
+//! once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,23 +18,24 @@ use crate::error::Error;
 use crate::store::{AsOf, Keys, WorkingSet};
 use crate::time::WallTime;
 
-/// How long what is known of a token is good for.
+/// How long a cache entry is valid.
 const GOOD_FOR: Duration = Duration::from_secs(1);
-/// Most tokens that are known at a time.
+/// Maximum number of cached tokens.
 const KNOWN: usize = 10_000;
-/// A use is written down if it is so much later than the last one that was (milliseconds).
+/// A use is stored if it is at least this much later than the last stored use (milliseconds).
 const USE_MS: i64 = 60_000;
-/// A token that is over is forgotten after so long (milliseconds): until then the list shows that it was there.
+/// An expired token is deleted this long after its end (milliseconds). Until then the list shows it.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// What is known of tokens.
+/// Cache of tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    /// The one that was not used for the longest time makes room for another.
+    /// LRU cache: the least recently used token makes room for a new one.
     known: Mutex<LruCache<Hash, Known>>,
-    /// How many were revoked: what was read before the last of them may be of one that was.
+    /// Number of revocations. A row that was read before the last revocation may belong to a revoked token,
+    /// so it is not cached.
     revoked: AtomicU64,
-    /// When tokens were last used, as far as that is to be written down.
+    /// Times of last use that are not stored yet, by token id.
     used: Mutex<HashMap<String, WallTime>>,
 }
 
@@ -47,14 +49,14 @@ impl Default for Tokens {
     }
 }
 
-/// What is in memory of a token.
+/// Result of a cache lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recalled {
-    /// It was looked up just now; it is good for something, or over.
+    /// A valid cache entry: the token, or `None` if it has expired.
     Known(Option<Token>),
-    /// There was one a while ago. It is to be looked up anew.
+    /// The entry is too old. The token must be looked up in the store.
     Stale,
-    /// Nothing.
+    /// No entry.
     Unknown,
 }
 
@@ -65,21 +67,21 @@ struct Known {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while one of them is held.
+    // No code panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Service {
-    /// What time it is for tokens and their likes: the wall clock.
+    /// Wall clock time, for the validity of credentials.
     #[must_use]
     pub fn wall(&self) -> WallTime {
         self.store.clock().clock().wall()
     }
 
-    /// The token with this hash, if it is good for something now. It counts as used.
+    /// Returns the token with this hash if it is valid now, and counts it as used.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn token(&self, hash: &Hash) -> Result<Option<Token>, Error> {
         match self.recall_token(hash) {
             Recalled::Known(token) => Ok(token),
@@ -90,7 +92,7 @@ impl Service {
         }
     }
 
-    /// The same as far as memory goes: nothing is read.
+    /// Like [`Self::token`], from the cache only. Reads nothing from the store.
     #[must_use]
     pub fn recall_token(&self, hash: &Hash) -> Recalled {
         let now = self.monotonic();
@@ -104,7 +106,7 @@ impl Service {
         Recalled::Known(self.good_for_something(Some(token)))
     }
 
-    /// The token, if it is not over. It counts as used.
+    /// Returns the token if it has not expired, and counts it as used.
     fn good_for_something(&self, token: Option<Token>) -> Option<Token> {
         let wall = self.wall();
         let token = token.filter(|token| token.is_good(wall));
@@ -119,7 +121,7 @@ impl Service {
         token
     }
 
-    /// Whether credentials are good now. Where it cannot be found out, they are as good as they were.
+    /// Whether credentials are valid now. If the store cannot be read, they count as valid.
     #[must_use]
     pub fn are_good(&self, lasts: &Lasts) -> bool {
         match lasts {
@@ -132,7 +134,8 @@ impl Service {
     fn look_up(&self, hash: &Hash, now: Duration) -> Result<Option<Token>, Error> {
         let revoked = self.tokens.revoked.load(Ordering::SeqCst);
         let found = self.store.read(|rows| rows.token(hash))?.value;
-        // How long it takes to find it says something of the hash at most; what decides takes the same time for each.
+        // The timing of the lookup can reveal something about the hash at most. The deciding comparison takes
+        // constant time.
         let found = found.filter(|(_, stored)| verify_slices_are_equal(stored, hash).is_ok());
         let mut known = lock(&self.tokens.known);
         let Some((token, _)) = found else {
@@ -146,7 +149,7 @@ impl Service {
         Ok(Some(token))
     }
 
-    /// Keeps a new token.
+    /// Stores a new token.
     pub fn create_token(
         &self,
         token: Token,
@@ -157,10 +160,10 @@ impl Service {
         self.store.submit(Keys::default(), work, reply);
     }
 
-    /// Tokens by id, after `after`, at most `limit`.
+    /// Returns tokens, ordered by id, after `after`, at most `limit`.
     ///
     /// # Errors
-    /// What the store cannot read.
+    /// An error of the store when it cannot read.
     pub fn list_tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
         let found = self.store.read(|rows| rows.tokens(after, limit))?.value;
         let used = lock(&self.tokens.used);
@@ -171,7 +174,7 @@ impl Service {
         Ok(found.into_iter().map(with_use).collect())
     }
 
-    /// Forgets a token, if it is of this scope: from now on it is good for nothing.
+    /// Revokes a token. With `only`, it is revoked only if it has this scope.
     pub fn revoke_token(
         self: &Arc<Self>,
         token_id: String,
@@ -193,10 +196,10 @@ impl Service {
         );
     }
 
-    /// Writes down when tokens were used, and forgets those that are long over: one step of the sweeper.
+    /// Stores times of last use and deletes tokens that expired long ago. One step of the sweeper.
     ///
     /// # Errors
-    /// What keeps the store from writing.
+    /// An error of the store when it cannot write.
     pub fn tidy_tokens(&self) -> Result<(), Error> {
         let used: Vec<_> = std::mem::take(&mut *lock(&self.tokens.used)).into_iter().collect();
         if !used.is_empty() {

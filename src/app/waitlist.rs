@@ -1,5 +1,5 @@
-//! Waiting for a lock: who comes into the line, who leaves it, and who is next. All of it happens inside the
-//! transactions that end leases and begin them, so that nobody comes between.
+//! Use cases on the wait list: join, leave and grant. They run inside the transactions that end and begin
+//! leases, so that no other caller gets the lock in between.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::store::queue::{Client, Place, Waiter};
 use crate::store::{AsOf, Keys, WorkingSet};
 use crate::time::{Timestamp, Ttl};
 
-/// What became of somebody who would wait.
+/// Outcome of an acquire that may wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Came {
-    /// They need not wait, or it would be in vain.
+    /// Answered at once: the caller need not wait, or waiting is useless.
     Answered(Box<Acquired>),
-    /// They wait, and are told.
+    /// The caller waits and is answered later.
     Waits,
-    /// Too many wait already.
+    /// A limit on waiters is reached.
     Full(Limit),
 }
 
 impl Service {
-    /// Somebody wants the lock of a workspace, and waits for it if somebody else has it.
+    /// Acquires the lock of a workspace, and waits for it if another holder has it.
     pub fn acquire_waiting(
         self: &Arc<Self>,
         actor: Actor,
@@ -67,10 +67,10 @@ impl Service {
     }
 }
 
-/// Somebody wants the lock, and waits for it if somebody else has it.
+/// Acquires the lock, and adds the caller to the wait list if another holder has it.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn acquire(
     set: &WorkingSet<'_>,
     waiter: &Arc<Waiter>,
@@ -87,7 +87,7 @@ pub fn acquire(
     let until = now.plus(waiter.wait);
     let mut places = set.lines().line(&request.workspace_id);
     if let Some(place) = line::place_of(&places, request).and_then(|place| places.get_mut(place)) {
-        // Where they asked before, nobody listens any more.
+        // The new request replaces the earlier one; the client of the earlier request is answered.
         let before = std::mem::replace(&mut place.waiter, Arc::clone(waiter));
         place.until = until;
         set.lines().tell(before, outcome);
@@ -104,7 +104,7 @@ pub fn acquire(
     Ok(Came::Waits)
 }
 
-/// Those of a line whose time is not up; the others are told who has this lock.
+/// Removes the waiters whose wait is over, and tells them who holds this lock.
 fn without_leavers(
     set: &WorkingSet<'_>,
     places: Vec<Place>,
@@ -119,7 +119,7 @@ fn without_leavers(
     Ok(there)
 }
 
-/// Tells somebody who waits no more the outcome, or why they may not have the lock.
+/// Answers a leaving waiter with the outcome, or with the reason why it may not have the lock.
 fn tell_if_fit(
     set: &WorkingSet<'_>,
     waiter: Arc<Waiter>,
@@ -133,13 +133,13 @@ fn tell_if_fit(
     Ok(())
 }
 
-/// Why the lock cannot become that of somebody who waits for it.
+/// Reason why the lock cannot be granted to a waiter, if any.
 fn unfit(set: &WorkingSet<'_>, waiter: &Waiter, rules: &Rules) -> Result<Option<Error>, Error> {
     let Acquire { workspace_id, user_id, .. } = &waiter.request;
     Ok(line::unfit(are_good(set, &waiter.lasts)?, is_allowed(&**set, workspace_id, user_id, rules)?))
 }
 
-/// Whether credentials are still good.
+/// Whether the credentials are still valid.
 pub(super) fn are_good(set: &WorkingSet<'_>, lasts: &Lasts) -> Result<bool, Error> {
     Ok(match lasts {
         Lasts::Always => true,
@@ -148,7 +148,7 @@ pub(super) fn are_good(set: &WorkingSet<'_>, lasts: &Lasts) -> Result<bool, Erro
     })
 }
 
-/// A lock came free at `freed_at`, and goes to the next in line.
+/// Grants a lock that became free at `freed_at` to the next waiter.
 pub(super) fn grant_next(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -182,7 +182,7 @@ pub(super) fn grant_next(
     apply(set, change, Some(&by), rules)
 }
 
-/// Of those who wait for this lock, who may not hold it any more is told so, and does not wait.
+/// Removes the waiters who may no longer hold this lock, and tells them why.
 pub(super) fn turn_out(set: &WorkingSet<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<(), Error> {
     if rules.membership == Membership::Open || !set.lines().has_line(workspace_id) {
         return Ok(());
@@ -198,7 +198,8 @@ pub(super) fn turn_out(set: &WorkingSet<'_>, workspace_id: &WorkspaceId, rules: 
     Ok(())
 }
 
-/// A lease has begun: who waits for it and has it now, by another way, is told, though their time may be up.
+/// After a lease begins, answers the waiters whose acquire it satisfies, even if their wait is over. The
+/// lease may come from another request or a handover.
 pub(super) fn tell_arrived(set: &WorkingSet<'_>, lock: &Lock, rules: &Rules) -> Result<(), Error> {
     if !set.lines().has_line(&lock.workspace_id) {
         return Ok(());
@@ -218,19 +219,19 @@ pub(super) fn tell_arrived(set: &WorkingSet<'_>, lock: &Lock, rules: &Rules) -> 
     Ok(())
 }
 
-/// Those who wait for these locks and cannot get them any more leave; they are told who has it.
+/// Removes the waiters of these workspaces whose wait is over, and tells them who holds the lock.
 ///
 /// # Errors
-/// What the store refuses.
+/// Any error of the store.
 pub fn leave(set: &WorkingSet<'_>, workspaces: &[WorkspaceId], rules: &Rules) -> Result<(), Error> {
     for workspace_id in workspaces {
-        // Should its lease have ended just now, somebody of the line has it.
+        // If the lease has just expired, this grants the lock to a waiter.
         let lock = load_current(set, workspace_id, rules)?;
         let places = set.lines().line(workspace_id);
         let places = if let Some(lock) = &lock {
             without_leavers(set, places, lock, rules)?
         } else {
-            // Those who could have it have it: those who are left have gone.
+            // The grant skipped only disconnected clients, so the remaining waiters are gone.
             for Place { waiter, .. } in places {
                 set.lines().turn_away(waiter, Error::Busy);
             }
@@ -241,7 +242,7 @@ pub fn leave(set: &WorkingSet<'_>, workspaces: &[WorkspaceId], rules: &Rules) ->
     Ok(())
 }
 
-/// What this user waits for there, if they do.
+/// Waiting acquire of this user on the workspace, if there is one.
 pub(super) fn wish(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,

@@ -313,7 +313,7 @@ pub fn hand_over(
     Moment { now, fresh, .. }: Moment,
 ) -> Decision<Replied> {
     if !may_hold && matches!(&found, Now::Locked(lock) if lock.user_id == request.claim.user_id) {
-        // Only the holder learns about membership.
+        // Only the holder learns that the recipient is not a member.
         return Decision { change: Change::Nothing, outcome: Replied::NotAMember };
     }
     let previous = match of_the_holder(found, &request.claim, rules) {
