@@ -85,8 +85,7 @@ pub fn check(
     stops: impl Fn() -> bool,
     mut found: impl FnMut(Violation),
 ) -> Result<(), Error> {
-    // Read by the writer, so every fence that exists now is at most this value. The write also shows whether
-    // repairs are possible.
+    // The fence counter as the writer holds it. The write also shows whether repairs are possible.
     let last_fence = store.write(|set| {
         set.touch();
         Ok(set.last_fence())
@@ -206,7 +205,7 @@ fn repair(
 /// ended instead. The server never assigns such a fence.
 fn raise_counter(set: &WorkingSet<'_>, lock: Lock, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
     if lock.fence <= set.last_fence() {
-        // Another repair has raised the counter already.
+        // A new lease or another repair has raised the counter already.
         Ok(())
     } else if lock.fence.0 <= Fence::GREATEST_BY_CLOCK {
         set.give_fence(lock.fence)

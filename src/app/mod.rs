@@ -48,7 +48,7 @@ const FOREVER: Ttl = Ttl::from_millis(i64::MAX);
 pub enum Ready {
     /// The store can be written and read.
     Yes,
-    /// The store cannot be read, or the last write to disk failed.
+    /// The store cannot be read, the last read failed, or the write of the check failed on disk.
     Unreadable,
 }
 
@@ -135,7 +135,8 @@ impl Service {
         Ok(&self.metrics)
     }
 
-    /// Registers `tell`, which is called once if the database files are removed.
+    /// Registers `tell`, which is called once if the database file or its write-ahead log is removed, moved
+    /// or overwritten.
     pub fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
         self.store.when_gone(tell);
     }
@@ -169,8 +170,8 @@ impl Service {
     }
 
     /// Submits a use case of `actor` on the workspaces of `keys`. `work` runs only if the actor has the
-    /// access that `need` names. It receives the actor's privilege. A denial is a value, not an error,
-    /// because an error would roll back the other use cases in the same transaction.
+    /// access that `need` names. It receives the actor's privilege. A denial is a value, not an error: on an
+    /// error the writer rolls back the batch and runs each of its use cases again.
     fn submit_as<T: Send + 'static>(
         &self,
         actor: Actor,
@@ -280,7 +281,7 @@ impl Service {
     /// Checkpoints the write-ahead log into the database if the log is larger than `bytes`.
     ///
     /// # Errors
-    /// An error of SQLite.
+    /// An error of SQLite. [`Error::Busy`] when a reader is using the log.
     pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
         self.store.fold_log_over(bytes)
     }
