@@ -1,4 +1,4 @@
-//! Tells the events thread about commits: the last revision, and when the next expiry or grant is due.
+//! Tells the events thread about commits: the last revision, and the time of the next expiry or grant.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use super::set::earlier;
 use crate::domain::UserId;
 use crate::time::Timestamp;
 
-/// Most members of deleted workspaces that are kept in memory.
+/// Maximum number of members of deleted workspaces that are kept in memory.
 const MAX_DELETED_MEMBERS: usize = 100_000;
 
-/// State after the last commit, with a wake-up for the one thread that waits for it.
+/// The state after the last commit, with a condition variable for the one thread that waits for it.
 #[derive(Debug, Default)]
 pub struct CommitNotifier {
     state: Mutex<LastCommit>,
@@ -24,7 +24,7 @@ struct LastCommit {
     revision: i64,
     /// The earliest expiry or grant that is due.
     due: Option<Timestamp>,
-    /// Members of deleted workspaces, by the revision of the deletion. The store does not have them any more.
+    /// Members of deleted workspaces, by the revision of the deletion. The store has deleted them.
     deleted_members: BTreeMap<i64, Arc<HashSet<UserId>>>,
     woken: bool,
     /// Wake up on every commit, not only when something is due sooner.
@@ -32,7 +32,7 @@ struct LastCommit {
 }
 
 impl CommitNotifier {
-    /// Called after a commit: its last revision, and the earliest expiry or grant of the locks that it wrote.
+    /// Records a commit: its last revision, and the earliest expiry or grant of the locks that it wrote.
     pub(super) fn committed(&self, revision: i64, due: Option<Timestamp>) {
         let mut state = self.lock();
         let next = earlier(state.due, due);
@@ -48,7 +48,7 @@ impl CommitNotifier {
         }
     }
 
-    /// Keeps the members of deleted workspaces, by revision. To be called before [`Self::committed`].
+    /// Keeps the members of deleted workspaces, by revision. Call it before [`Self::committed`].
     pub(super) fn deleted_members(&self, deleted_members: Vec<(i64, HashSet<UserId>)>) {
         if deleted_members.is_empty() {
             return;
@@ -58,7 +58,7 @@ impl CommitNotifier {
             .deleted_members
             .extend(deleted_members.into_iter().map(|(revision, members)| (revision, Arc::new(members))));
         let mut count: usize = state.deleted_members.values().map(|members| members.len()).sum();
-        // Followers have long been told of the oldest. The last is always kept.
+        // Followers of the events have received the oldest ones. The last one is always kept.
         while count > MAX_DELETED_MEMBERS && state.deleted_members.len() > 1 {
             count -= state.deleted_members.pop_first().map_or(0, |(_, members)| members.len());
         }
@@ -82,18 +82,19 @@ impl CommitNotifier {
         self.lock().due
     }
 
-    /// Takes the due time, before it is looked up in the store. Commits in between are merged by [`Self::found_due`].
+    /// Takes the due time, before the store is asked for it. [`Self::found_due`] merges commits made in
+    /// between.
     pub fn forget_due(&self) -> Option<Timestamp> {
         self.lock().due.take()
     }
 
-    /// Merges the due time that was looked up in the store.
+    /// Merges the due time that the store returned.
     pub fn found_due(&self, due: Option<Timestamp>) {
         let mut state = self.lock();
         state.due = earlier(state.due, due);
     }
 
-    /// Whether every commit wakes the thread.
+    /// Sets whether every commit wakes the thread.
     pub fn wake_on_every_commit(&self, on_every_commit: bool) {
         self.lock().on_every_commit = on_every_commit;
     }
@@ -104,7 +105,7 @@ impl CommitNotifier {
         self.wakeup.notify_all();
     }
 
-    /// Waits to be woken, `at_most` this long. For one thread.
+    /// Waits until woken, for `at_most` this long. Only one thread may call it.
     pub fn wait(&self, at_most: Duration) {
         let state = self.lock();
         let (mut state, _) = self
@@ -115,7 +116,7 @@ impl CommitNotifier {
     }
 
     fn lock(&self) -> MutexGuard<'_, LastCommit> {
-        // Nothing panics while it is held.
+        // No code panics while it holds the mutex.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,47 +1,48 @@
-//! What the writer needs of an engine.
+//! The interface between the writer and a storage engine.
 
 use super::rows::{Changes, Keys};
 use super::set::{Begin, Effects};
 use crate::error::Error;
 
-/// What runs between the beginning and the commit of a transaction: a batch of use cases.
+/// The content of one transaction: a batch of use cases.
 pub trait Work {
-    /// What each of them named. There is none when the transaction only writes down when it was.
+    /// The keys of each use case. Empty if the transaction only writes down the time.
     fn keys(&self) -> Vec<&Keys>;
 
-    /// Runs them, on rows. It may be called again, on others.
+    /// Runs the use cases on `rows`. May be called again, on other rows.
     ///
     /// # Errors
-    /// What a use case returns.
+    /// The error of a use case.
     fn run(&mut self, rows: &dyn Changes, begin: Begin) -> Result<Effects, Error>;
 }
 
-/// Where a store keeps its rows. The writer's thread owns it.
+/// A storage engine. The writer thread owns it.
 pub trait Engine: Send {
-    /// One transaction: all that `work` does, or nothing.
+    /// Runs `work` in one transaction. All of its changes are committed, or none.
     ///
     /// # Errors
-    /// What `work` returns; what keeps it from being committed.
+    /// Errors of `work`, and errors that prevent the commit.
     fn transact(&mut self, work: &mut dyn Work) -> Result<Effects, Error>;
 
-    /// Between two batches nothing is to do. What this finds is told by the next transaction.
+    /// Checks the files while the writer is idle. The next transaction reports a fault that this finds.
     fn idle(&mut self);
 
-    /// After a batch, before it is answered: returns whether nothing that failed can be found after a restart.
+    /// Makes sure that a restart cannot find a transaction that failed. Returns whether that is so. Called
+    /// after a batch, before its answers are sent.
     fn settle(&mut self) -> bool;
 
-    /// After a batch was handed on to be answered: keeps the files small.
+    /// Keeps the files small. Called after the answers of a batch were sent or handed on.
     fn tidy(&mut self);
 
-    /// The same, at any size.
+    /// Folds the write-ahead log in, whatever its size.
     ///
     /// # Errors
-    /// [`Error::Busy`] when somebody reads; what the engine could not do.
+    /// [`Error::Busy`] while another connection reads from the log, and errors of the engine.
     fn fold(&mut self) -> Result<(), Error>;
 
-    /// Whether the store is gone, and nothing more is read or written.
+    /// Whether the files are gone. Then the store does not read or write any more.
     fn is_gone(&self) -> bool;
 
-    /// The last transaction was the last. The engine is dropped when nobody reads any more.
+    /// Finishes after the last transaction. The engine is dropped after the readers are closed.
     fn finish(&mut self);
 }

@@ -1,4 +1,4 @@
-//! What keeps the store from working, as far as it is known.
+//! Known faults of the store: full disk, unreadable disk, lost files.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +8,17 @@ use super::lock;
 use crate::error::Error;
 use crate::time::Clock;
 
-/// How long no room for one write is taken to mean that there is none for others.
+/// After a write failed because the disk was full, the disk counts as full for this time.
 const FULL: Duration = Duration::from_secs(60);
-/// How long a read that failed is taken to mean that others will.
+/// After a read failed, the store counts as unreadable for this time.
 const UNREADABLE: Duration = Duration::from_secs(10);
 
-/// What keeps the store from working.
+/// The known faults of the store.
 pub(super) struct Health {
     clock: Clock,
-    /// When a write last found no room, on the monotonic clock.
+    /// When a write last failed because the disk was full, on the monotonic clock.
     full: Mutex<Option<Duration>>,
-    /// When a read last failed because of the disk.
+    /// When a read last failed because of the disk, on the monotonic clock.
     unreadable: Mutex<Option<Duration>>,
     gone: AtomicBool,
     tell: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -36,23 +36,23 @@ impl Health {
         Self { clock, full, unreadable, gone: AtomicBool::new(false), tell: Mutex::default() }
     }
 
-    /// A use case ended like this.
+    /// Records the outcome of a use case.
     pub(super) fn wrote<T>(&self, outcome: &Result<T, Error>) {
         if matches!(outcome, Err(Error::StorageFull)) {
             *lock(&self.full) = Some(self.clock.monotonic());
         }
-        // Before the commit, a write reads what it needs.
+        // A write reads rows before it commits, so its outcome also says whether reads work.
         self.has_read(outcome);
     }
 
-    /// A read ended like this.
+    /// Records the outcome of a read.
     pub(super) fn has_read<T>(&self, outcome: &Result<T, Error>) {
         if matches!(outcome, Err(Error::Disk(_))) {
             self.cannot_read();
         }
     }
 
-    /// A read failed because of the disk.
+    /// Records that a read failed because of the disk.
     pub(super) fn cannot_read(&self) {
         *lock(&self.unreadable) = Some(self.clock.monotonic());
     }
@@ -69,7 +69,7 @@ impl Health {
         lock(at).is_some_and(|at| self.clock.monotonic() < at + within)
     }
 
-    /// Whether the files are no longer those that were opened. From then on nothing is read or written.
+    /// Whether the files are no longer those that were opened. From then on the store does not read or write.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }
@@ -81,7 +81,7 @@ impl Health {
         }
     }
 
-    /// `tell` is called once when the files are gone.
+    /// Calls `tell` once when the files are gone, or at once if they are gone already.
     pub(super) fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
         *lock(&self.tell) = Some(Box::new(tell));
         if self.is_gone()

@@ -1,5 +1,5 @@
-//! What is submitted to the writer, and the thread that answers it: turning answers into bytes and sending them overlaps
-//! with the next commit.
+//! Use cases that are submitted to the writer, and the thread that answers them.
+//! Serializing and sending the answers overlaps with the next commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use super::set::WorkingSet;
 use crate::domain::Acquired;
 use crate::error::Error;
 
-/// A use case that was submitted.
+/// A submitted use case.
 pub(super) trait Job: Send {
-    /// What it will touch.
+    /// The keys that it will touch.
     fn keys(&self) -> &Keys;
-    /// Carries it out; may be called again, on another set.
+    /// Runs the use case. May be called again, on another working set.
     fn run(&mut self, set: &WorkingSet<'_>) -> Result<(), Error>;
-    /// Answers it: with what [`Self::run`] found, or with why that was not kept.
+    /// Sends the answer: the result of [`Self::run`], or `failure` if it was not committed.
     fn answer(self: Box<Self>, failure: Option<Error>);
 }
 
@@ -54,7 +54,7 @@ where
     }
 }
 
-/// The use case `work`, which will touch `keys`, and whose answer goes to `reply`.
+/// Creates a job from `work`. It will touch `keys`, and its answer goes to `reply`.
 pub(super) fn job<T, W, R>(keys: Keys, work: W, reply: R) -> Box<dyn Job>
 where
     T: Send + 'static,
@@ -64,25 +64,25 @@ where
     Box::new(UseCase { keys, work, found: None, reply })
 }
 
-/// Who is to be told of what was committed.
+/// The answers of a batch.
 #[derive(Default)]
 pub(super) struct Answers {
-    /// Those who submitted the use cases, each with why it failed, if it did.
+    /// The use cases, each with its error if it failed.
     pub(super) jobs: Vec<(Box<dyn Job>, Option<Error>)>,
-    /// Those who waited.
+    /// The waiters whose wait has ended, each with its answer.
     pub(super) told: Vec<FinalAnswer>,
 }
 
-/// What became of somebody who waited.
+/// A waiter and its final answer.
 pub(super) type FinalAnswer = (Arc<Waiter>, Result<AsOf<Acquired>, Error>);
 
-/// Gives the answers.
+/// Sends the answers of all batches until the channel closes.
 pub(super) fn answer(to_answer: &Receiver<Answers>) {
     to_answer.iter().for_each(Answers::answer);
 }
 
 impl Answers {
-    /// Gives the answers. A reply that panics loses its own answer and no other.
+    /// Sends the answers. A reply that panics affects only its own answer.
     pub(super) fn answer(self) {
         for (job, failure) in self.jobs {
             in_peace(|| job.answer(failure));

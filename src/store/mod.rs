@@ -1,8 +1,9 @@
-//! The store: where the rows are kept, and how use cases get at them.
+//! The store: keeps the rows, and gives use cases access to them.
 //!
-//! A use case that changes something works on a [`WorkingSet`], inside a transaction of the one writer (`writer.rs`), which
-//! runs many of them together. It sees rows ([`Rows`], [`Changes`]), never a connection. What answers the row functions is
-//! an [`engine::Engine`]; SQLite is one, and all SQL is in [`sqlite`]. Reads see what is committed.
+//! A use case that changes something works on a [`WorkingSet`]. It runs inside a transaction of the one
+//! writer (`writer.rs`), which runs many use cases together. It sees rows ([`Rows`], [`Changes`]), never a
+//! connection. An [`engine::Engine`] implements the row functions; SQLite is one, and all SQL is in
+//! [`sqlite`]. Reads see committed data only.
 
 pub mod commit_notifier;
 pub mod engine;
@@ -32,20 +33,20 @@ pub use rows::{AsOf, Changes, Kept, Keys, Rows, Visit};
 pub use set::{Begin, Effects, Meta, Step, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
-/// How a store is opened.
+/// Options for opening a store.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The SQLite file; made if it is not there.
+    /// Path of the SQLite file. It is created if it does not exist.
     pub path: PathBuf,
     /// How long a write waits for another process that holds the database.
     pub busy_timeout: Duration,
-    /// Most bytes that the file may grow to.
+    /// Maximum size of the file, in bytes.
     pub max_size: Option<u64>,
-    /// What a lease that was alive when the server stopped has left at least.
+    /// Minimum remaining time, after a start, of a lease that was live when the server stopped.
     pub restart_grace: Duration,
-    /// Most reads at a time. A further one waits.
+    /// Maximum number of concurrent reads. A further read waits.
     pub readers: u32,
-    /// How many may wait for locks.
+    /// Limits on the number of waiters.
     pub waiters: WaitlistLimits,
 }
 
@@ -53,29 +54,30 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    // Dropped in this order: the last connection to close is one that may remove the write-ahead log.
+    // Fields are dropped in this order. The last connection to close may remove the write-ahead log.
     readers: Readers,
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
     notifier: Arc<CommitNotifier>,
     queue: Arc<Queue>,
     health: Arc<Health>,
-    // Closed after SQLite has closed the database.
+    // Must be closed after SQLite has closed the database.
     guard: Arc<Guard>,
 }
 
 impl Store {
-    /// Opens the database, and makes it if it is not there. What was alive when the last server stopped gets its
-    /// restart grace.
+    /// Opens the database, and creates it if it does not exist. Leases that were live when the last server
+    /// stopped get the restart grace.
     ///
     /// # Errors
-    /// [`Error::Internal`] with a sentence for the operator: another server has the file, it is not Lockhouse's, it
-    /// was made by a newer version, it is damaged, or the disk refuses.
+    /// [`Error::Internal`] with a sentence for the operator: another server uses the file, the file is not a
+    /// Lockhouse database, a newer version made it, it is damaged, or the disk reports an error.
     pub fn open(options: &Options, clock: Clock, metrics: &Arc<Metrics>) -> Result<Self, Error> {
         Self::open_at(options, metrics, Time::Runs(clock))
     }
 
-    /// The same with a clock that stands still where the last server stopped: nothing has ended since.
+    /// Opens the database with a clock that stands still at the time when the last server stopped. No lease
+    /// has ended since then.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -102,7 +104,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The sizes of the database file and of its write-ahead log, in bytes: 0 of what cannot be seen.
+    /// The sizes of the database file and of its write-ahead log, in bytes. 0 for a file that cannot be read.
     #[must_use]
     pub fn sizes(&self) -> (u64, u64) {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
@@ -111,7 +113,8 @@ impl Store {
         (size(&self.path), size(Path::new(&log)))
     }
 
-    /// Leaves a note beside the database for the next one who tries to open it: who has it, and on which address.
+    /// Writes the process id and `address` of this server into the lock file. A second server that tries to
+    /// open the database reports them.
     ///
     /// # Errors
     /// [`Error::Internal`] when the note cannot be written.
@@ -125,30 +128,31 @@ impl Store {
         &self.clock
     }
 
-    /// What those who follow it are told.
+    /// Tells the events thread about commits.
     #[must_use]
     pub const fn notifier(&self) -> &Arc<CommitNotifier> {
         &self.notifier
     }
 
-    /// Who waits for locks.
+    /// The waiters.
     #[must_use]
     pub const fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
 
-    /// Nothing is due before this.
+    /// The earliest time at which an expiry or a grant may be due.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn next_due(&self) -> Result<Option<Timestamp>, Error> {
         self.read(|rows| rows.next_check()).map(|due| due.value)
     }
 
-    /// Submits a use case, which will touch `keys`. `work` runs inside a transaction together with others; it may run again.
-    /// `reply` is called with what came of it, on another thread, once that is on the disk.
+    /// Submits a use case that will touch `keys`. `work` runs inside a transaction together with other use
+    /// cases. It may run more than once. `reply` is called with the result, on another thread, after the
+    /// commit is on disk.
     ///
-    /// Never blocks. With a full queue `reply` is called at once with [`Error::Busy`].
+    /// Never blocks. If the queue is full, `reply` is called at once with [`Error::Busy`].
     pub fn submit<T, W, R>(&self, keys: Keys, work: W, reply: R)
     where
         T: Send + 'static,
@@ -162,10 +166,11 @@ impl Store {
         });
     }
 
-    /// Submits a use case that names no keys, and waits for the answer. Not for a thread that others wait for.
+    /// Submits a use case that names no keys, and waits for the answer. Do not call it on a thread that other
+    /// threads wait for.
     ///
     /// # Errors
-    /// What `work` returns, and what can keep it from being committed.
+    /// Errors of `work`, and errors that prevent the commit.
     pub fn write<T, W>(&self, work: W) -> Result<AsOf<T>, Error>
     where
         T: Send + 'static,
@@ -173,38 +178,39 @@ impl Store {
     {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.submit(Keys::default(), work, move |answer| {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = sender.send(answer);
         });
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
-    /// Whether a write found no room in the last minute. A small one may find some where a lock does not.
+    /// Whether a write failed in the last minute because the disk was full. A small write may succeed where
+    /// the write of a lock does not.
     #[must_use]
     pub fn was_full(&self) -> bool {
         self.health.was_full()
     }
 
-    /// Whether the store can be read: it reads, unless a read has failed just before.
+    /// Whether the store can be read. It tries a read, unless a read has failed just before.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.readers.works()
     }
 
-    /// `tell` is called once if the file of the database, or its write-ahead log, is removed, moved or overwritten. From then
-    /// on every use case is answered with [`Error::Stopping`] or [`Error::Unknown`].
+    /// Calls `tell` once if the database file or its write-ahead log is removed, moved or overwritten. From
+    /// then on every use case is answered with [`Error::Stopping`] or [`Error::Unknown`].
     pub fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
         self.health.when_gone(tell);
     }
 
-    /// Reads what is committed. When a lock was found that is over, and nothing on disk says so yet, this waits until something
-    /// does: no crash can take back what is answered.
+    /// Reads committed data. If the read relied on an expiry or grant that is not recorded on disk yet, this
+    /// waits until it is recorded. So a crash cannot make the answer wrong.
     ///
-    /// With locks, not for the thread that answers what was written.
+    /// A read of locks can wait for a write, so it must not run on the thread that answers writes.
     ///
     /// # Errors
-    /// What `work` returns, what keeps the store from writing, and [`Error::Internal`] when no connection came free in time:
-    /// there is one for each thread that reads.
+    /// Errors of `work`, errors that prevent the write, and [`Error::Internal`] when no connection came free
+    /// in time. There is one connection for each thread that reads.
     pub fn read<T>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, Error>) -> Result<AsOf<T>, Error> {
         let found = self.readers.read(work)?;
         if found.is_ahead_of_disk {
@@ -216,28 +222,28 @@ impl Store {
         Ok(found.as_of)
     }
 
-    /// How many threads have read, and how many connections there are for them.
+    /// The number of threads that have read, and the number of connections for them.
     #[must_use]
     pub fn readers(&self) -> (u32, u32) {
         self.readers.count()
     }
 
-    /// Folds the write-ahead log into the database when it has grown beyond `bytes`.
+    /// Folds the write-ahead log into the database if the log is larger than `bytes`.
     ///
     /// # Errors
-    /// What SQLite could not do, [`Error::Busy`] when somebody reads from it.
+    /// Errors of SQLite, and [`Error::Busy`] while another connection reads from the log.
     pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
         if self.sizes().1 <= bytes { Ok(()) } else { self.writer.fold() }
     }
 
-    /// Finishes what is queued and answers it, writes down when, and folds the write-ahead log in. Whatever is
-    /// submitted later is answered with [`Error::Stopping`].
+    /// Stops the writer. It finishes and answers the queued use cases, writes down the time, and folds the
+    /// write-ahead log in. Use cases that are submitted later are answered with [`Error::Stopping`].
     pub fn close(&self) {
         self.writer.stop();
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is held.
+    // No code panics while it holds the mutex.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

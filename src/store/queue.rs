@@ -1,7 +1,8 @@
-//! Who waits for a lock, first come first served. In memory: whoever waits has a connection, and it ends with us.
+//! The queue of waiters for each lock, first come first served. It is in memory only: each waiter has a
+//! connection to this server, and the connection ends with the server.
 //!
-//! Only the writer changes it, together with what it commits: within a transaction it sees what the transaction has
-//! done so far ([`Lines`]), and if that is rolled back nobody has come, gone or been given anything.
+//! Only the writer changes the queue, together with a commit. A transaction sees its own changes ([`Lines`]).
+//! If it is rolled back, the queue stays as it was and no waiter is answered.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -15,23 +16,24 @@ use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
 
-/// The way to somebody who waits.
+/// The connection of a waiter.
 pub trait Client: Send {
-    /// Whether nobody is there any more.
+    /// Whether the client has disconnected or was answered.
     fn is_gone(&self) -> bool;
-    /// `callback` is called once when nobody is there any more, unless they were told before. It must not block.
+    /// Calls `callback` once when the client disconnects, unless it was answered before. `callback` must not
+    /// block.
     fn when_gone(&self, callback: Box<dyn FnOnce() + Send>);
-    /// Tells them what became of it.
+    /// Sends the final answer.
     fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>);
 }
 
-/// Somebody who wants a lock, and waits for it if need be.
+/// A request for a lock that may wait.
 pub struct Waiter {
-    /// What they want.
+    /// The request.
     pub request: Acquire,
-    /// For how long they wait.
+    /// Maximum waiting time.
     pub wait: Ttl,
-    /// How long the credentials are good with which they came.
+    /// How long the credentials of the request are valid.
     pub lasts: Lasts,
     client: Mutex<Option<Box<dyn Client>>>,
 }
@@ -43,13 +45,13 @@ impl std::fmt::Debug for Waiter {
 }
 
 impl Waiter {
-    /// Somebody who wants this.
+    /// Creates a waiter for `request`.
     #[must_use]
     pub fn new(request: Acquire, wait: Ttl, lasts: Lasts, client: Box<dyn Client>) -> Arc<Self> {
         Arc::new(Self { request, wait, lasts, client: Mutex::new(Some(client)) })
     }
 
-    /// Tells them, unless they were told before.
+    /// Sends the answer, unless one was sent before.
     pub fn answer(&self, answer: Result<AsOf<Acquired>, Error>) {
         let client = lock(&self.client).take();
         if let Some(client) = client {
@@ -57,21 +59,22 @@ impl Waiter {
         }
     }
 
-    /// Whether nobody is there any more.
+    /// Whether the client has disconnected or was answered.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         lock(&self.client).as_ref().is_none_or(|client| client.is_gone())
     }
 }
 
-/// Somebody's place in a line.
+/// A waiter's place in the line for a lock.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Who.
+    /// The waiter.
     pub waiter: Arc<Waiter>,
-    /// Since when they wait.
+    /// When the wait began (lease time).
     pub since: Timestamp,
-    /// At this instant they are told that they cannot have it, if somebody else has it then.
+    /// When the wait ends (lease time). If another holder has the lock then, the waiter is told that it
+    /// cannot have it.
     pub until: Timestamp,
 }
 
@@ -89,12 +92,12 @@ impl Waiting for Place {
     }
 }
 
-/// Everybody who waits.
+/// All waiters, in one line per workspace.
 #[derive(Debug)]
 pub struct Queue {
     limits: WaitlistLimits,
     waiting: Mutex<Lined>,
-    /// Lines that somebody has left since they were last looked for.
+    /// Workspaces whose line a waiter has left since the last [`Self::with_leavers`].
     left: Mutex<BTreeSet<WorkspaceId>>,
 }
 
@@ -102,49 +105,49 @@ pub struct Queue {
 struct Lined {
     lines: HashMap<WorkspaceId, Vec<Place>>,
     count: usize,
-    /// When the first of a line waits no more, for each.
+    /// For each line, the earliest end of a wait.
     ends: BTreeSet<(Timestamp, WorkspaceId)>,
 }
 
 impl Queue {
-    /// Nobody waits yet.
+    /// Creates an empty queue.
     #[must_use]
     pub fn new(limits: WaitlistLimits) -> Self {
         Self { limits, waiting: Mutex::default(), left: Mutex::default() }
     }
 
-    /// How many wait.
+    /// The number of waiters.
     #[must_use]
     pub fn len(&self) -> usize {
         lock(&self.waiting).count
     }
 
-    /// Whether nobody waits.
+    /// Whether there are no waiters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Who waits for this lock, in the order in which they will get it.
+    /// The waiters for this lock, in the order in which they get it.
     #[must_use]
     pub fn line(&self, workspace_id: &WorkspaceId) -> Vec<Place> {
         lock(&self.waiting).lines.get(workspace_id).cloned().unwrap_or_default()
     }
 
-    /// Somebody has gone away.
+    /// Records that a waiter for this lock has disconnected.
     pub fn somebody_left(&self, workspace_id: &WorkspaceId) {
         lock(&self.left).insert(workspace_id.clone());
     }
 
-    /// The first instant at which somebody's time may be up.
+    /// The earliest time at which a waiter has to be handled.
     #[must_use]
     pub fn soonest(&self) -> Option<Timestamp> {
         let ends = lock(&self.waiting).ends.first().map(|(end, _)| *end);
-        // Whoever has left is to be looked after at once.
+        // A waiter that has left is handled at once.
         if lock(&self.left).is_empty() { ends } else { Some(Timestamp(i64::MIN)) }
     }
 
-    /// Locks for which somebody may wait who cannot get them any more, at most so many.
+    /// Workspaces with a waiter that may have left or whose wait has ended, at most `limit`.
     #[must_use]
     pub fn with_leavers(&self, now: Timestamp, limit: usize) -> Vec<WorkspaceId> {
         let mut found: BTreeSet<_> = {
@@ -160,7 +163,8 @@ impl Queue {
         found.into_iter().collect()
     }
 
-    /// Those whose time is up are told why that cannot be settled properly; they are as good as gone.
+    /// Answers `error` to the waiters whose wait has ended. Use it when the store cannot handle them. They
+    /// count as gone afterwards.
     pub fn give_up(&self, now: Timestamp, error: &Error) {
         let late: Vec<_> = {
             let waiting = lock(&self.waiting);
@@ -173,7 +177,7 @@ impl Queue {
         }
     }
 
-    /// What a transaction has done to it is so. Returns whether anything has changed.
+    /// Applies the changes of a committed transaction. Returns whether anything has changed.
     pub(super) fn commit(&self, moved: Moved) -> bool {
         let Moved { changed, entered, told: _ } = moved;
         if changed.is_empty() {
@@ -196,7 +200,7 @@ impl Queue {
             }
         }
         drop(waiting);
-        // Whoever went away while it was committed may have been looked for too early.
+        // A client that disconnected during the commit may have been recorded before its line existed.
         for waiter in entered.iter().filter(|waiter| waiter.is_gone()) {
             self.somebody_left(&waiter.request.workspace_id);
         }
@@ -204,7 +208,7 @@ impl Queue {
     }
 }
 
-/// Who waits, as a transaction sees it.
+/// The queue as a transaction sees it.
 #[derive(Debug)]
 pub struct Lines<'q> {
     queue: &'q Queue,
@@ -213,10 +217,10 @@ pub struct Lines<'q> {
     told: RefCell<Vec<Told>>,
 }
 
-/// Somebody who waits no more, and what became of it.
+/// A waiter whose wait has ended, and its outcome.
 pub(super) type Told = (Arc<Waiter>, Result<Acquired, Error>);
 
-/// What a transaction has done to those who wait.
+/// The changes of a transaction to the queue.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     changed: HashMap<WorkspaceId, Vec<Place>>,
@@ -229,14 +233,14 @@ impl<'q> Lines<'q> {
         Self { queue, changed: RefCell::default(), entered: RefCell::default(), told: RefCell::default() }
     }
 
-    /// Who waits for this lock.
+    /// The waiters for this lock.
     #[must_use]
     pub fn line(&self, workspace_id: &WorkspaceId) -> Vec<Place> {
         let changed = self.changed.borrow().get(workspace_id).cloned();
         changed.unwrap_or_else(|| self.queue.line(workspace_id))
     }
 
-    /// How many wait for this lock.
+    /// The number of waiters for this lock whose client is still connected.
     #[must_use]
     pub fn count(&self, workspace_id: &WorkspaceId) -> usize {
         if !self.has_line(workspace_id) {
@@ -245,7 +249,7 @@ impl<'q> Lines<'q> {
         self.line(workspace_id).iter().filter(|place| !place.waiter.is_gone()).count()
     }
 
-    /// For which locks after `after` this user waits, by workspace id, at most so many.
+    /// Workspaces after `after` whose lock this user waits for, by workspace id, at most `limit`.
     #[must_use]
     pub fn of_user(&self, user_id: &UserId, after: &str, limit: usize) -> BTreeSet<WorkspaceId> {
         let is_theirs = |line: &[Place]| line.iter().any(|place| place.waiter.request.user_id == *user_id);
@@ -262,30 +266,30 @@ impl<'q> Lines<'q> {
         found
     }
 
-    /// Whether somebody waits for this lock.
+    /// Whether this lock has waiters.
     #[must_use]
     pub fn has_line(&self, workspace_id: &WorkspaceId) -> bool {
         let changed = self.changed.borrow().get(workspace_id).map(|line| !line.is_empty());
         changed.unwrap_or_else(|| lock(&self.queue.waiting).lines.contains_key(workspace_id))
     }
 
-    /// From now on these wait for this lock.
+    /// Replaces the line for this lock.
     pub fn set(&self, workspace_id: &WorkspaceId, line: Vec<Place>) {
         self.changed.borrow_mut().insert(workspace_id.clone(), line);
     }
 
-    /// This one waits from now on.
+    /// Records that this waiter has entered a line.
     pub fn entered(&self, waiter: &Arc<Waiter>) {
         self.entered.borrow_mut().push(Arc::clone(waiter));
     }
 
-    /// How many may wait.
+    /// The limits on the number of waiters.
     #[must_use]
     pub const fn limits(&self) -> WaitlistLimits {
         self.queue.limits
     }
 
-    /// How many wait for any lock.
+    /// The number of waiters for all locks.
     #[must_use]
     pub fn in_all(&self) -> usize {
         let waiting = lock(&self.queue.waiting);
@@ -294,12 +298,12 @@ impl<'q> Lines<'q> {
         })
     }
 
-    /// Once it is committed, this one is told.
+    /// Answers `outcome` to this waiter after the commit.
     pub fn tell(&self, waiter: Arc<Waiter>, outcome: Acquired) {
         self.told.borrow_mut().push((waiter, Ok(outcome)));
     }
 
-    /// Once it is committed, this one is told why they cannot have it.
+    /// Answers the error `why` to this waiter after the commit.
     pub fn turn_away(&self, waiter: Arc<Waiter>, why: Error) {
         self.told.borrow_mut().push((waiter, Err(why)));
     }
