@@ -1,27 +1,27 @@
-//! A page of locks: what is asked for, and what is found.
+//! A page of locks: the query and the result.
 
 use crate::domain::{Lock, UserId};
 
-/// Which locks are listed.
+/// A query for a page of locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Only those of this user.
+    /// Only locks of this user.
     pub user_id: Option<UserId>,
-    /// Only workspaces whose id begins like this.
+    /// Only workspaces whose id begins with this prefix.
     pub prefix: String,
     /// Only workspaces after this one.
     pub after: String,
-    /// At most so many.
+    /// Maximum number of locks.
     pub limit: usize,
-    /// Only on workspaces of which this user is a member.
+    /// Only locks on workspaces of which this user is a member.
     pub member: Option<UserId>,
 }
 
-/// A page of a listing.
+/// A page of locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Live locks, by workspace id. They may be fewer than the limit though more follow.
+    /// Live locks, by workspace id. There may be fewer than the limit although more follow.
     pub locks: Vec<Lock>,
-    /// After which workspace the next page begins; nothing if this is the last one.
+    /// The workspace id after which the next page begins. `None` on the last page.
     pub next: Option<String>,
 }

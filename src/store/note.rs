@@ -1,4 +1,4 @@
-//! What the log says about locks and tokens. Notes are gathered in a working set and logged after the commit.
+//! Log lines about locks and tokens. They are gathered in a working set and logged after the commit.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use crate::domain::UserId;
 use crate::domain::event::{Ending, EventType, NewEvent};
 use crate::domain::token::Token;
 
-/// The log target of what happens to locks.
+/// The log target for events of locks.
 const LOCK: &str = "lockhouse::lock";
-/// The log target of what happens to tokens.
+/// The log target for events of tokens.
 const TOKEN: &str = "lockhouse::token";
 
 /// A line of the log that waits for the commit.
@@ -19,7 +19,7 @@ const TOKEN: &str = "lockhouse::token";
 pub(super) struct Note {
     target: &'static str,
     level: Level,
-    /// The name of what happened, which is the whole message where fields are logged beside it.
+    /// The name of the event. It is the whole message where fields are logged separately.
     name: &'static str,
     fields: Vec<(&'static str, LogField)>,
 }
@@ -32,11 +32,11 @@ enum LogField {
 }
 
 impl Note {
-    /// What the log says about an event; nothing if its level is not logged.
+    /// The log line for an event. `None` if its level is not logged.
     pub(super) fn of_event(happened: &NewEvent<'_>) -> Option<Self> {
         let user = |user_id: &UserId| LogField::Text(user_id.as_str().to_owned());
         let by = happened.by.map(|by| &by.user_id);
-        // When the holder did not answer, the history names who got the lock as the one who did it.
+        // If the holder did not answer a knock, the event names the new holder as the one who acted.
         let automatic = happened.to.is_some() && happened.to == by;
         Self::new(LOCK, level(happened), happened.event_type.as_str(), || {
             [
@@ -52,12 +52,12 @@ impl Note {
         })
     }
 
-    /// What the log says about a token that was made.
+    /// The log line for a new token.
     pub(super) fn of_new_token(token: &Token) -> Option<Self> {
         Self::of_token("token.created", token)
     }
 
-    /// What the log says about a token that was revoked.
+    /// The log line for a revoked token.
     pub(super) fn of_revoked_token(token: &Token) -> Option<Self> {
         Self::of_token("token.revoked", token)
     }
@@ -75,7 +75,7 @@ impl Note {
         })
     }
 
-    /// `fields` is called only when the level is logged.
+    /// Calls `fields` only if the level is logged.
     fn new<const COUNT: usize>(
         target: &'static str,
         level: Level,
@@ -90,7 +90,7 @@ impl Note {
         })
     }
 
-    /// Logs it. Its transaction must be committed.
+    /// Writes the log line. Call it only after the commit of its transaction.
     pub(super) fn log(&self) {
         let mut fields = vec![("message", Value::from(self.name))];
         fields.extend(self.fields.iter().map(|(name, field)| (*name, field.to_value())));
@@ -105,7 +105,7 @@ impl Note {
     }
 }
 
-/// The line for people: the name, and each field.
+/// The text form: the name, and each field.
 impl fmt::Display for Note {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)?;
@@ -130,8 +130,8 @@ impl ToValue for LogField {
     }
 }
 
-/// At which level an event is logged. `info` has what somebody else than the holder did to a lease. What is part of
-/// every day is `debug`: thousands of leases can expire at once.
+/// The log level of an event. `info` is for leases that somebody other than the holder ended. Routine events
+/// are `debug`: thousands of leases can expire at once.
 const fn level(happened: &NewEvent<'_>) -> Level {
     match happened.event_type {
         EventType::Acquired
@@ -140,7 +140,7 @@ const fn level(happened: &NewEvent<'_>) -> Level {
         | EventType::Ended(Ending::Released | Ending::Expired) => Level::Debug,
         EventType::Ended(Ending::TakenOver | Ending::HandedOver | Ending::Revoked) => Level::Info,
         EventType::Ended(Ending::MemberRemoved | Ending::WorkspaceDeleted) => {
-            // Without a fence it ended no lease.
+            // An event without a fence ended no lease.
             if happened.fence.is_some() { Level::Info } else { Level::Debug }
         }
     }

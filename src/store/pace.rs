@@ -1,15 +1,15 @@
-//! How fast something long goes on, so that those who want the writer meanwhile hardly notice.
+//! The pace of a long task, limited so that it hardly delays others that need the writer.
 
 use std::time::Duration;
 
-/// What a step may take, its commit with it.
+/// Target duration of a step, including its commit.
 const GOAL: Duration = Duration::from_millis(10);
-/// Rows of a step: at least, and at most.
+/// Minimum and maximum number of rows of a step.
 const LEAST: u32 = 16;
 const MOST: u32 = 512;
 
-/// The pace of something that is done step by step. The rows of a step follow from what the steps before took: how long a
-/// commit takes depends on the disk, and on how far apart the rows lie.
+/// The number of rows that a long task handles in its next step. It follows from the duration of the last
+/// step: a commit takes longer on a slow disk, and if the rows are far apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     rows: u32,
@@ -22,13 +22,14 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Most rows of the next step.
+    /// Maximum number of rows of the next step.
     #[must_use]
     pub const fn rows(self) -> u32 {
         self.rows
     }
 
-    /// A step took so long. Returns how long others have the writer to themselves before the next one.
+    /// Records the duration of a step. Returns how long to wait before the next one, so that others get the
+    /// writer for as long as the step took.
     pub fn stepped(&mut self, took: Duration) -> Duration {
         self.rows = if took > GOAL { self.rows / 2 } else { self.rows * 2 }.clamp(LEAST, MOST);
         took

@@ -1,7 +1,8 @@
-//! The row functions: all that a use case reads and writes. An engine answers them; see [`super::sqlite`].
+//! The row functions: everything that a use case reads and writes. An engine implements them; see
+//! [`super::sqlite`].
 //!
-//! An engine that loads in batches can fail a function because what is asked for was not loaded. It then loads it and runs
-//! the use cases again.
+//! An engine that loads rows in batches can fail a function because a row was not loaded. It then loads the
+//! row and runs the use cases again.
 
 use std::collections::BTreeSet;
 
@@ -13,23 +14,24 @@ use crate::domain::{DisplayName, Fence, LastLease, Lock, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, WallTime};
 
-/// What a use case will touch, as far as it knows before it runs. An engine may lock and load it first.
+/// The keys that a use case will touch, as far as it knows before it runs. An engine may lock and load them
+/// first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// Workspaces, with their lock, knocks, members, and the leases that ended last.
+    /// Workspaces: their lock, knocks and members, and the lease that ended last.
     pub workspaces: Vec<WorkspaceId>,
     /// Users whose locks are counted.
     pub users: Vec<UserId>,
 }
 
 impl Keys {
-    /// One workspace.
+    /// The keys of one workspace.
     #[must_use]
     pub fn workspace(workspace_id: &WorkspaceId) -> Self {
         Self { workspaces: vec![workspace_id.clone()], users: Vec::new() }
     }
 
-    /// The same, and this user.
+    /// Adds a user.
     #[must_use]
     pub fn and_user(mut self, user_id: &UserId) -> Self {
         self.users.push(user_id.clone());
@@ -42,53 +44,53 @@ impl Keys {
 pub struct AsOf<T> {
     /// Lease time.
     pub now: Timestamp,
-    /// What was true.
+    /// The value.
     pub value: T,
 }
 
-/// How far the history goes.
+/// The range of revisions in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
-    /// The first revision that is kept; the one after the last when none is.
+    /// The first revision that is kept. The last revision plus one if none is kept.
     pub first: i64,
-    /// The last revision that was given out.
+    /// The last revision that was given to an event.
     pub last: i64,
 }
 
-/// What is read. Every function fails with what the engine refuses; a list is in the order of its ids and at most as long as
-/// its `limit`.
+/// The row functions that read. Every function fails with the errors of the engine. A list is in the order of
+/// its ids, unless its function says otherwise, and has at most `limit` entries.
 #[expect(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Rows {
     /// Lease time, read once.
     fn now(&self) -> Timestamp;
 
-    /// The lock of a workspace, whether it has ended or not.
+    /// The row of a workspace's lock, even if the lease has ended.
     fn lock(&self, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error>;
-    /// Locks of workspaces after `after`, whether they have ended or not.
+    /// Lock rows of workspaces after `after`, even if their leases have ended.
     fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error>;
     /// A page of live locks.
     fn list_locks(&self, listing: &Listing) -> Result<Listed, Error>;
-    /// Locks whose `check_at` has come, the most urgent first.
+    /// Locks whose `check_at` is not after now, the earliest first.
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error>;
-    /// The earliest `check_at`: nothing is due before.
+    /// The earliest `check_at`. No expiry or grant is due before it.
     fn next_check(&self) -> Result<Option<Timestamp>, Error>;
-    /// How many live locks a user has, counted up to `limit`.
+    /// The number of live locks of a user, counted up to `limit`.
     fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error>;
-    /// Workspaces after `after` whose lock a user has, or may get because they were the first to knock.
+    /// Workspaces after `after` whose lock this user holds, or may get because the user's knock is the first.
     fn workspaces_concerning(
         &self,
         user_id: &UserId,
         after: &str,
         limit: usize,
     ) -> Result<BTreeSet<WorkspaceId>, Error>;
-    /// The counter of locks, which has those that have ended and are still there.
+    /// The counter of lock rows. It includes locks that have ended but are not deleted yet.
     fn lock_count(&self) -> Result<i64, Error>;
-    /// The same, counted, and whether the counter is right. It takes long when there are many.
+    /// Counts the lock rows. Also returns whether the counter is right. Slow if there are many locks.
     fn counted_locks(&self) -> Result<(i64, bool), Error>;
 
     /// The lease that ended last on a workspace without a lock, as far as the history goes back.
     fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error>;
-    /// How the last lease ended that a user had on a workspace, other than the live one.
+    /// How the user's last lease on a workspace ended. The lease with the fence `live` is skipped.
     fn lost(
         &self,
         workspace_id: &WorkspaceId,
@@ -103,25 +105,26 @@ pub trait Rows {
         before: i64,
         limit: u32,
     ) -> Result<Vec<Event>, Error>;
-    /// The revision of the last deletion of a workspace as far as the history goes back; 0 if there is none. Events up to it
-    /// are of a workspace that is gone.
+    /// The revision of the last deletion of a workspace, as far as the history goes back; 0 if there is none.
+    /// Events up to it belong to the deleted workspace.
     fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error>;
     /// The events of all workspaces after revision `after`, oldest first.
     fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error>;
-    /// The events of all workspaces before revision `before`, newest first, until `visit` says that it is enough.
+    /// Visits the events of all workspaces before revision `before`, newest first, until `visit` returns
+    /// [`Visit::Stop`].
     fn visit_events_before(
         &self,
         before: i64,
         visit: &mut dyn FnMut(Event) -> Result<Visit, Error>,
     ) -> Result<(), Error>;
-    /// How far the history goes.
+    /// The range of revisions in the history.
     fn kept(&self) -> Result<Kept, Error>;
 
-    /// What a user is on a workspace.
+    /// The role of a user on a workspace.
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error>;
-    /// A workspace, if somebody named it.
+    /// A workspace, if it has a row.
     fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error>;
-    /// Workspaces after `after`; those of `member` only, if there is one.
+    /// Workspaces after `after`. With `member`, only those of which this user is a member.
     fn workspaces(&self, member: Option<&UserId>, after: &str, limit: usize)
     -> Result<Vec<Workspace>, Error>;
     /// The members of a workspace after `after`.
@@ -131,40 +134,42 @@ pub trait Rows {
     fn token(&self, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error>;
     /// Tokens after `after`.
     fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error>;
-    /// Whether there are tokens that were over before `before`.
+    /// Whether there are tokens that expired before `before`.
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error>;
 }
 
-/// Whether [`Rows::visit_events_before`] goes on.
+/// Whether [`Rows::visit_events_before`] continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
-    /// With the next one.
+    /// Continue with the next event.
     Next,
-    /// It is enough.
+    /// Stop.
     Stop,
 }
 
-/// What is written. Use cases write locks and events by way of [`super::WorkingSet`], which keeps count.
+/// The row functions that write. Use cases write locks and events through [`super::WorkingSet`], which
+/// maintains the counters.
 #[expect(clippy::missing_errors_doc, reason = "as of Rows: what the engine refuses")]
 pub trait Changes: Rows {
-    /// A lease begins. It has no knocks.
+    /// Inserts a new lease, without knocks.
     fn insert_lock(&self, lock: &Lock) -> Result<(), Error>;
-    /// What can change while a lease lasts, but its knocks.
+    /// Updates the fields of a lease that can change while it lasts, except its knocks.
     fn update_lock(&self, lock: &Lock) -> Result<(), Error>;
-    /// The same, and its knocks.
+    /// Updates a lease and its knocks.
     fn update_lock_and_knocks(&self, lock: &Lock) -> Result<(), Error>;
-    /// When the timer looks at a lock next, and nothing else.
+    /// Sets when the timer checks a lock next, and nothing else.
     fn set_check_at(&self, workspace_id: &WorkspaceId, check_at: Timestamp) -> Result<(), Error>;
-    /// A lease ends. Its knocks go with it. Returns whether it was there.
+    /// Deletes a lease and its knocks. Returns whether it existed.
     fn delete_lock(&self, lock: &Lock) -> Result<bool, Error>;
 
-    /// Something happened, at `at` as the wall clock showed it.
+    /// Inserts an event. `at` is its wall time.
     fn insert_event(&self, revision: i64, at: WallTime, event: &NewEvent<'_>) -> Result<(), Error>;
-    /// Forgets events that happened before `before`, from the oldest on, at most `limit`: what is newest of a workspace is
-    /// forgotten last, so that who had it last is never mistaken. Returns how many.
+    /// Deletes events before `before` (lease time), from the oldest revision on, at most `limit`. The newest
+    /// events of a workspace are deleted last, so the last holder is never mistaken. Returns how many were
+    /// deleted.
     fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<usize, Error>;
 
-    /// Names a workspace. One that is there keeps its name unless `anew`.
+    /// Creates or names a workspace. An existing one keeps its name unless `anew`.
     fn put_workspace(
         &self,
         workspace_id: &WorkspaceId,
@@ -172,19 +177,19 @@ pub trait Changes: Rows {
         anew: bool,
         created_at: WallTime,
     ) -> Result<Workspace, Error>;
-    /// A workspace is no more, and nobody is its member. Returns whether it was there.
+    /// Deletes a workspace and its members. Returns whether it existed.
     fn delete_workspace(&self, workspace_id: &WorkspaceId) -> Result<bool, Error>;
-    /// Somebody is a member from now on, or has another role.
+    /// Adds a member, or changes the role of one.
     fn put_member(&self, workspace_id: &WorkspaceId, member: &Member) -> Result<(), Error>;
-    /// Somebody is no member any more. Returns whether they were.
+    /// Removes a member. Returns whether the user was one.
     fn delete_member(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<bool, Error>;
 
-    /// Keeps a new token.
+    /// Stores a new token.
     fn insert_token(&self, token: &Token, hash: &Hash) -> Result<(), Error>;
-    /// Forgets a token, if it is of this scope. Returns it, if it was there.
+    /// Deletes a token, if it has this scope. Returns the token if it was deleted.
     fn delete_token(&self, token_id: &str, only: Option<Scope>) -> Result<Option<Token>, Error>;
-    /// When a token was last used.
+    /// Sets when a token was last used.
     fn set_token_used(&self, token_id: &str, at: WallTime) -> Result<(), Error>;
-    /// Forgets tokens that were over before `before`, at most `limit`. Returns how many.
+    /// Deletes tokens that expired before `before`, at most `limit`. Returns how many were deleted.
     fn delete_tokens_expired_before(&self, before: WallTime, limit: u32) -> Result<usize, Error>;
 }

@@ -1,7 +1,8 @@
-//! The working set of a use case: the rows, the time, and what must outlive every lock.
+//! The working set of a use case: the rows, the time, and the data that outlives every lock.
 //!
-//! All that a use case does, it does to this. If the transaction is rolled back, or an engine runs the use case again, the set
-//! is dropped and nothing has happened: nothing is told, counted or logged before the commit.
+//! A use case makes all changes through its working set. If the transaction is rolled back, or an engine runs
+//! the use case again, the set is dropped without effect: answers, metrics and log lines are produced only
+//! after the commit.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -17,34 +18,34 @@ use crate::domain::{Fence, Lock, Moment, UserId};
 use crate::error::Error;
 use crate::time::{Clock, Timestamp, WallTime};
 
-/// What a step of something long may take: others wait no longer for the writer.
+/// The time budget of one step of a long task. It limits how long others wait for the writer.
 const STEP: Duration = Duration::from_millis(5);
 
-/// What must outlive every lock: one row.
+/// The row of data that outlives every lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
     /// The highest fence that was given out.
     pub last_fence: Fence,
     /// The revision of the last event.
     pub last_revision: i64,
-    /// What is added to lease time to get wall time (milliseconds).
+    /// Difference between wall time and lease time (milliseconds): wall time = lease time + offset.
     pub wall_offset_ms: i64,
-    /// How many rows of locks there are.
+    /// The number of lock rows.
     pub lock_count: i64,
-    /// When a server last opened the store.
+    /// When a server last opened the store (lease time).
     pub opened_at: Timestamp,
 }
 
-/// What a transaction begins with.
+/// The state at the beginning of a transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct Begin {
-    /// What the wall clock shows, in microseconds since 1970.
+    /// The wall clock, in microseconds since 1970.
     pub wall_micros: i64,
-    /// The row as it is, with the wall offset that holds from now on.
+    /// The row as stored, with the wall offset that holds from this transaction on.
     pub meta: Meta,
 }
 
-/// The time that a step of something long has.
+/// The time budget of one step of a long task.
 #[derive(Debug)]
 pub struct Step<'c> {
     clock: &'c Clock,
@@ -52,19 +53,19 @@ pub struct Step<'c> {
 }
 
 impl Step<'_> {
-    /// Whether it is time to let others in.
+    /// Whether the budget is used up, so that others must get the writer.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.clock.monotonic() >= self.until
     }
 }
 
-/// The earlier of those that there are.
+/// The earlier of two times that may be absent.
 pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     [one, other].into_iter().flatten().min()
 }
 
-/// What a use case works on.
+/// The rows, the time and the pending effects of one transaction.
 pub struct WorkingSet<'c> {
     rows: &'c dyn Changes,
     clock: &'c Clock,
@@ -79,29 +80,29 @@ pub struct WorkingSet<'c> {
     notes: RefCell<Vec<Note>>,
 }
 
-/// What follows from a transaction once it is committed.
+/// The effects of a transaction that apply after its commit.
 #[derive(Debug)]
 pub struct Effects {
-    /// Lease time.
+    /// Lease time of the transaction.
     pub(super) now: Timestamp,
-    /// The row as it is to be.
+    /// The row to store.
     pub meta: Meta,
-    /// The transaction writes, whatever else it does.
+    /// The transaction writes even if nothing else has changed.
     pub is_touched: bool,
     pub(super) expiries: u64,
     pub(super) takeovers: u64,
-    /// Nothing is due before this about the locks that were written.
+    /// The earliest time at which an expiry or grant of a written lock is due.
     pub(super) due: Option<Timestamp>,
-    /// Those who waited and wait no more, and those who do now.
+    /// The changes to the queue of waiters.
     pub(super) moved: Moved,
-    /// The members of workspaces that were deleted, by the revision of that.
+    /// The members of deleted workspaces, by the revision of the deletion.
     pub(super) parted: Vec<(i64, HashSet<UserId>)>,
-    /// What is to be logged.
+    /// The lines to log.
     pub(super) notes: Vec<Note>,
 }
 
 impl Effects {
-    /// Of a transaction in which nothing was done.
+    /// The effects of a transaction that did nothing.
     pub(super) fn none(now: Timestamp, meta: Meta) -> Self {
         Self {
             now,
@@ -118,7 +119,7 @@ impl Effects {
 }
 
 impl<'c> WorkingSet<'c> {
-    /// A transaction has begun.
+    /// Creates the working set of a transaction that has begun.
     #[must_use]
     pub fn new(rows: &'c dyn Changes, begin: Begin, clock: &'c Clock, queue: &'c Queue) -> Self {
         Self {
@@ -136,7 +137,7 @@ impl<'c> WorkingSet<'c> {
         }
     }
 
-    /// What follows once it is committed.
+    /// Returns the effects to apply after the commit.
     #[must_use]
     pub fn into_effects(self) -> Effects {
         let nothing = Effects::none(self.now(), self.meta.get());
@@ -152,44 +153,46 @@ impl<'c> WorkingSet<'c> {
         }
     }
 
-    /// A step of something long begins.
+    /// Starts a step of a long task.
     #[must_use]
     pub fn step(&self) -> Step<'c> {
         Step { clock: self.clock, until: self.clock.monotonic().saturating_add(STEP) }
     }
 
-    /// What the wall clock shows, read once for the whole transaction.
+    /// The wall time, read once for the whole transaction.
     #[must_use]
     pub const fn wall(&self) -> WallTime {
         WallTime(self.wall_micros / 1_000)
     }
 
-    /// How `at` is shown to people.
+    /// Converts lease time to wall time, as shown to people.
     #[must_use]
     pub fn wall_at(&self, at: Timestamp) -> WallTime {
         WallTime(at.0.saturating_add(self.meta.get().wall_offset_ms))
     }
 
-    /// What a decision goes by. The fresh fence counts as given out only with [`Self::begin_lease`].
+    /// The inputs of a decision: lease time, start time and a fresh fence. The fence counts as given out only
+    /// after [`Self::begin_lease`].
     #[must_use]
     pub fn moment(&self) -> Moment {
         let Meta { last_fence, opened_at, .. } = self.meta.get();
-        // A clock that is set beyond what a JavaScript number can count is not followed.
+        // A clock beyond the range of JavaScript numbers is ignored.
         let by_the_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
         let fresh = Fence(last_fence.0.saturating_add(1).max(by_the_clock));
         Moment { now: self.now(), opened_at, fresh }
     }
 
-    /// The highest fence that is out.
+    /// The highest fence that was given out.
     #[must_use]
     pub fn last_fence(&self) -> Fence {
         self.meta.get().last_fence
     }
 
-    /// `fence` is out.
+    /// Records that `fence` was given out.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it is not above every other: there is none left. No fence is given out twice.
+    /// [`Error::Internal`] if it is not above the last fence: then no fence is left. No fence is given out
+    /// twice.
     pub fn give_fence(&self, fence: Fence) -> Result<(), Error> {
         let meta = self.meta.get();
         if fence <= meta.last_fence {
@@ -202,56 +205,56 @@ impl<'c> WorkingSet<'c> {
         Ok(())
     }
 
-    /// Writes a new lease, whose fence is out from now on.
+    /// Writes a new lease, and records that its fence was given out.
     ///
     /// # Errors
-    /// Those of [`Self::give_fence`], and what the engine refuses.
+    /// Errors of [`Self::give_fence`] and of the engine.
     pub fn begin_lease(&self, lock: &Lock) -> Result<(), Error> {
         self.resume_lease(lock)?;
         self.give_fence(lock.fence)
     }
 
-    /// Writes a lease that goes on after its end.
+    /// Writes a lease that its holder resumes after its end.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn resume_lease(&self, lock: &Lock) -> Result<(), Error> {
         self.due_at(lock.due_at());
         self.count_locks(1);
         self.rows.insert_lock(lock)
     }
 
-    /// Writes what can change while a lease lasts.
+    /// Writes the fields of a lease that can change while it lasts.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn renew(&self, lock: &Lock) -> Result<(), Error> {
         self.due_at(lock.due_at());
         self.rows.update_lock(lock)
     }
 
-    /// Writes a lease, with its knocks.
+    /// Writes a lease and its knocks.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn put_knocks(&self, lock: &Lock) -> Result<(), Error> {
         self.due_at(lock.due_at());
         self.rows.update_lock_and_knocks(lock)
     }
 
-    /// A lock was looked at and has time left: it is looked at again when that is up.
+    /// Schedules the next check of a lock that was checked before it was due.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn check_again(&self, lock: &Lock) -> Result<(), Error> {
         self.due_at(lock.due_at());
         self.rows.set_check_at(&lock.workspace_id, lock.due_at())
     }
 
-    /// A lease is no more.
+    /// Deletes the row of a lease that has ended.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn end_lease(&self, lock: &Lock) -> Result<(), Error> {
         if self.rows.delete_lock(lock)? {
             self.count_locks(-1);
@@ -259,10 +262,10 @@ impl<'c> WorkingSet<'c> {
         Ok(())
     }
 
-    /// Writes an event down. It is logged once that is committed.
+    /// Writes an event. It is logged after the commit.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn record(&self, event: &NewEvent<'_>) -> Result<(), Error> {
         let meta = self.meta.get();
         let last_revision = meta.last_revision.saturating_add(1);
@@ -272,53 +275,54 @@ impl<'c> WorkingSet<'c> {
         Ok(())
     }
 
-    /// Keeps a new token. It is logged once that is committed.
+    /// Stores a new token. It is logged after the commit.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn create_token(&self, token: &Token, hash: &Hash) -> Result<(), Error> {
         self.rows.insert_token(token, hash)?;
         self.notes.borrow_mut().extend(Note::of_new_token(token));
         Ok(())
     }
 
-    /// Forgets a token, if it is of this scope. It is logged once that is committed. Returns whether there was one.
+    /// Deletes a token, if it has this scope. The deletion is logged after the commit. Returns whether a
+    /// token was deleted.
     ///
     /// # Errors
-    /// What the engine refuses.
+    /// Errors of the engine.
     pub fn revoke_token(&self, token_id: &str, only: Option<Scope>) -> Result<bool, Error> {
         let revoked = self.rows.delete_token(token_id, only)?;
         self.notes.borrow_mut().extend(revoked.as_ref().and_then(Note::of_revoked_token));
         Ok(revoked.is_some())
     }
 
-    /// The last event that was written down is that a workspace was deleted, and these were its members.
+    /// Remembers the members of a workspace that was deleted. The deletion must be the last event written.
     pub fn parted(&self, members: HashSet<UserId>) {
         self.parted.borrow_mut().push((self.meta.get().last_revision, members));
     }
 
-    /// The transaction writes, whatever else it does: so that a probe reaches the disk.
+    /// Makes the transaction write even if nothing else changes, so that a probe reaches the disk.
     pub fn touch(&self) {
         self.is_touched.set(true);
     }
 
-    /// There are so many locks.
+    /// Sets the counter of lock rows.
     pub fn set_lock_count(&self, lock_count: i64) {
         self.meta.set(Meta { lock_count, ..self.meta.get() });
     }
 
-    /// Who waits for a lock.
+    /// The waiters, as this transaction sees them.
     #[must_use]
     pub const fn lines(&self) -> &Lines<'c> {
         &self.lines
     }
 
-    /// A lease ended because nobody renewed it.
+    /// Counts a lease that expired.
     pub fn count_expiry(&self) {
         self.expiries.set(self.expiries.get() + 1);
     }
 
-    /// A lease was taken over.
+    /// Counts a takeover.
     pub fn count_takeover(&self) {
         self.takeovers.set(self.takeovers.get() + 1);
     }
@@ -327,13 +331,13 @@ impl<'c> WorkingSet<'c> {
         self.set_lock_count(self.meta.get().lock_count.saturating_add(more));
     }
 
-    /// A lock was written, about which something is due.
+    /// Records that a written lock has an expiry or grant due at `at`.
     fn due_at(&self, at: Timestamp) {
         self.due.set(earlier(self.due.get(), Some(at)));
     }
 }
 
-/// The row functions.
+/// Gives access to the row functions.
 impl<'c> Deref for WorkingSet<'c> {
     type Target = dyn Changes + 'c;
 

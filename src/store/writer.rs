@@ -1,14 +1,13 @@
-//! One writer, many use cases at a time.
+//! The writer: one thread that runs many use cases in one transaction.
 //!
-//! SQLite has one writer whatever one does. So one thread owns the one connection that writes: it drains a bounded
-//! channel, runs what it finds in one IMMEDIATE transaction, commits once, and only then lets the answers go. It never
-//! waits for more work to come: the time of a commit is the window in which the next batch gathers.
+//! SQLite allows one writer at a time. So one thread owns the one connection that writes. It drains a bounded
+//! channel, runs the use cases in one IMMEDIATE transaction, commits once, and only then sends the answers.
+//! It never waits for more work: the next batch gathers during the commit.
 //!
-//! A use case that fails, or panics, takes only itself down: its batch is rolled back and every use case of it runs
-//! again in a transaction of its own. That is why they are `Fn`.
+//! A use case that fails or panics affects only itself. Its batch is rolled back, and every use case of the
+//! batch runs again in a transaction of its own. That is why use cases are `Fn`.
 //!
-//! The answers are given by a second thread, so that turning them into bytes and sending them overlaps with the next
-//! commit.
+//! A second thread sends the answers. So serializing and sending them overlaps with the next commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
@@ -29,17 +28,18 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
-/// Most use cases that wait for the writer; a further one is answered with [`Error::Busy`].
+/// Maximum number of use cases that wait for the writer. A further one is answered with [`Error::Busy`].
 const QUEUE: usize = 4096;
-/// Most use cases in one transaction, so that the first of them does not wait too long for the last.
+/// Maximum number of use cases in one transaction. It limits how long the first one waits for the last.
 const BATCH: usize = 256;
-/// After so long without work the writer looks whether the files are still there.
+/// Time without work after which the writer checks that the files are still there.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long the end waits for clients that do not read.
+/// Maximum wait at the stop for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// So many answers are given at once: that takes less time than to wake the other thread.
+/// Up to this number of answers, the writer sends them itself: that takes less time than waking the other
+/// thread.
 const FEW_ANSWERS: usize = 2;
-/// Most batches that are committed but not answered yet.
+/// Maximum number of batches that are committed but not answered yet.
 const UNANSWERED_BATCHES: usize = 4;
 
 enum WriterMessage {
@@ -48,7 +48,7 @@ enum WriterMessage {
     Stop,
 }
 
-/// The way to the writer.
+/// Handle to the writer threads.
 #[derive(Debug)]
 pub struct Writer {
     commands: SyncSender<WriterMessage>,
@@ -57,7 +57,8 @@ pub struct Writer {
 }
 
 enum WriterState {
-    /// The thread that writes has the engine; the second answers; the third says when both have ended.
+    /// The thread that writes, which owns the engine; the thread that answers; a channel that disconnects
+    /// when both have ended.
     Running(JoinHandle<Box<dyn Engine>>, JoinHandle<()>, Receiver<()>),
     /// The engine is kept until the readers are closed.
     Stopped { _engine: Option<Box<dyn Engine>> },
@@ -70,10 +71,10 @@ impl std::fmt::Debug for WriterState {
 }
 
 impl Writer {
-    /// Starts the threads. `clock` measures how long steps take.
+    /// Starts the threads. `clock` measures the duration of steps.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// [`Error::Internal`] if the system cannot start a thread.
     pub fn start(
         engine: Box<dyn Engine>,
         clock: Clock,
@@ -129,14 +130,14 @@ impl Writer {
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
-    /// Finishes what is queued, and ends the threads.
+    /// Finishes the queued use cases, and ends the threads.
     pub fn stop(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stopped = WriterState::Stopped { _engine: None };
         let WriterState::Running(writer, answerer, ended) = std::mem::replace(&mut *state, stopped) else {
             return;
         };
-        // A client that does not read can hold up the answers, and they the writer: nobody waits for it for ever.
+        // A client that does not read can block the answers, and so the writer. The wait for it is limited.
         let told = (0..100).any(|_| {
             let full = matches!(self.commands.try_send(WriterMessage::Stop), Err(TrySendError::Full(_)));
             if full {
@@ -182,7 +183,7 @@ impl Thread {
             match command {
                 WriterMessage::Stop => break,
                 WriterMessage::Fold(reply) => {
-                    // Nobody may be waiting any more.
+                    // The receiver may be gone.
                     let _ = reply.send(self.engine.fold());
                 }
                 WriterMessage::Run(job) => {
@@ -201,7 +202,7 @@ impl Thread {
                 }
             }
         }
-        // Whoever still came after the end was asked for is told, not forgotten.
+        // Use cases that arrived after the stop are answered, not dropped.
         while let Ok(command) = commands.try_recv() {
             if let WriterMessage::Run(job) = command {
                 let jobs = vec![(job, Some(Error::Stopping))];
@@ -212,7 +213,7 @@ impl Thread {
         self.engine
     }
 
-    /// Runs a batch and hands it on to be answered.
+    /// Runs a batch, and sends its answers or hands them on.
     fn run(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         let size = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
         self.metrics.queue_depth.dec_by(i64::from(size));
@@ -222,14 +223,15 @@ impl Thread {
         };
         let mut done = match self.transact(&mut jobs) {
             Ok(told) => Answers { jobs: same(jobs, None), told },
-            // Alone it failed alone. When another process has the database, each of them would wait as long again.
+            // A batch of one needs no second run. If another process holds the database, each use case would
+            // wait for the full timeout again.
             Err(error) if size == 1 || error == Error::Busy || self.engine.is_gone() => {
                 Answers { jobs: same(jobs, Some(error)), told: Vec::new() }
             }
             Err(_) => self.each_alone(jobs),
         };
         if !self.engine.settle() {
-            // A restart may find what failed.
+            // A restart may find a transaction that failed, so its outcome is unknown.
             for failure in done.jobs.iter_mut().filter_map(|(_, failure)| failure.as_mut()) {
                 if !matches!(failure, Error::Unknown(_)) {
                     *failure = Error::Unknown(failure.to_string());
@@ -244,11 +246,11 @@ impl Thread {
         if done.jobs.len() + done.told.len() <= FEW_ANSWERS {
             return done.answer();
         }
-        // The thread that answers ends after this one.
+        // Cannot fail: the thread that answers ends after this one.
         let _ = self.done.send(done);
     }
 
-    /// All of them together failed.
+    /// Runs each use case in a transaction of its own, after the batch failed.
     fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>) -> Answers {
         let mut done = Answers::default();
         for job in jobs {
@@ -261,15 +263,15 @@ impl Thread {
         done
     }
 
-    /// One transaction: all of `jobs` or none. Rolled back when one of them fails, or the commit does. Returns who of
-    /// those who waited is to be told what.
+    /// Runs `jobs` in one transaction, all or none. It is rolled back if one of them or the commit fails.
+    /// Returns the answers for waiters.
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<FinalAnswer>, Error> {
         let Self { engine, clock, queue, .. } = self;
         let effects = engine.transact(&mut Batch { jobs, clock, queue })?;
         Ok(self.committed(effects))
     }
 
-    /// What follows from a transaction that was committed.
+    /// Applies the effects of a committed transaction. Returns the answers for waiters.
     fn committed(&self, mut effects: Effects) -> Vec<FinalAnswer> {
         self.metrics.expiries.inc_by(effects.expiries);
         self.metrics.takeovers.inc_by(effects.takeovers);
