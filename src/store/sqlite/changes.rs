@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::store::rows::Changes;
 use crate::time::{Timestamp, WallTime};
 
-/// The column `given`.
+/// The value of the column `given`.
 const fn given(hold: Hold) -> i64 {
     match hold {
         Hold::Claimed => 0,
@@ -84,7 +84,7 @@ impl Changes for Tables<'_> {
                 lock.knocks.shown_at.map(|at| at.0),
                 lock.knocks.grant_at_latest.map(|at| at.0),
             ])?;
-        // The index is not touched unless what is due has come nearer.
+        // The index is not updated unless the next expiry or grant has become earlier.
         if lock.due_at() < lock.check_at {
             self.set_check_at(&lock.workspace_id, lock.due_at())?;
         }

@@ -1,4 +1,4 @@
-//! What SQLite refuses, as an [`Error`], with the cause named as exactly as SQLite knows it.
+//! Converts errors of SQLite to [`Error`], with the cause as exact as SQLite knows it.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// Extended codes: <https://www.sqlite.org/rescode.html>. SQLite's own text is the same for every I/O error.
+/// Names of extended codes: <https://www.sqlite.org/rescode.html>. SQLite's own text is the same for every
+/// I/O error.
 const NAMES: &[(i32, &str)] = &[
     (ffi::SQLITE_CORRUPT, "SQLITE_CORRUPT"),
     (ffi::SQLITE_IOERR_READ, "SQLITE_IOERR_READ"),
@@ -35,7 +36,7 @@ const NAMES: &[(i32, &str)] = &[
     (ffi::SQLITE_IOERR_CORRUPTFS, "SQLITE_IOERR_CORRUPTFS"),
 ];
 
-/// A disk with less room than this has none (bytes).
+/// A disk with less free space than this counts as full (bytes).
 const NO_ROOM: u64 = 64 * 1024;
 
 impl From<rusqlite::Error> for Error {
@@ -55,15 +56,16 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Whether a write went beyond `ulimit -f`, which SQLite does not tell from other faults. Nothing was written beyond it.
+/// Whether a write exceeded the file size limit (`ulimit -f`). SQLite does not tell this from other faults.
+/// Nothing was written beyond the limit.
 fn is_beyond_size_limit(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_extended_error_code();
     matches!(code, Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE))
         && io::Error::last_os_error().raw_os_error() == Some(Errno::FBIG.raw_os_error())
 }
 
-/// The error with its extended code and that code's name. SQLite says of a disk that cannot be read that the file is
-/// malformed, so what the system said last is added.
+/// The error with its extended code and the name of the code. SQLite reports an unreadable disk as a
+/// malformed file, so the last error of the system is added.
 fn described(error: &rusqlite::Error) -> String {
     let Some(code) = error.sqlite_extended_error_code() else { return format!("SQLite: {error}") };
     let cause = io::Error::last_os_error();
@@ -74,20 +76,20 @@ fn described(error: &rusqlite::Error) -> String {
     format!("SQLite: {error} ({name} {code})")
 }
 
-/// What a COMMIT that failed has left in the write-ahead log.
+/// What a failed COMMIT has left in the write-ahead log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     /// Nothing that a restart would take for a transaction.
     Nothing,
-    /// Perhaps something, and perhaps not even its beginning.
+    /// Possibly a part of the transaction, possibly nothing.
     Part,
-    /// All of it was written, but not synced: a restart finds it there.
+    /// The whole transaction was written, but not synced: a restart finds it.
     Whole,
 }
 
-/// A COMMIT that failed. To be called at once: it looks at what the system said last.
+/// Converts the error of a failed COMMIT. Call it at once: it reads the last error of the system.
 pub(super) fn of_commit(error: rusqlite::Error, database: &Path) -> (Error, Left) {
-    // SQLite calls a write without room full, but an fsync without room an I/O error.
+    // For a full disk, SQLite reports a failed write as full, but a failed fsync as an I/O error.
     let cause = io::Error::last_os_error();
     let synced = error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_FSYNC);
     let error = Error::from(error);

@@ -1,12 +1,12 @@
-//! The fence floor: a number outside the database that no fence given so far is above.
+//! The fence floor: a number outside the database. No fence given so far is above it.
 //!
-//! It keeps fences growing when the database is lost, or an older backup is restored, and the machine's clock is behind
-//! where it once was. It is kept in `.<database file name>.fence`, in the directory of the database: `rm lockhouse.db*`
-//! leaves it there.
+//! It keeps fences growing if the database is lost or an older backup is restored, and the machine's clock is
+//! behind its earlier value. It is stored in `.<database file name>.fence`, in the directory of the database.
+//! `rm lockhouse.db*` does not remove it.
 //!
-//! The floor is on disk before any fence above it is given, so it is raised ahead in blocks: one that the clock passes in
-//! a minute costs two syncs a minute, and after a crash fences are at most a minute ahead of the clock. A stop in good
-//! order lowers it to the last fence that was given.
+//! The floor is on disk before a fence above the old floor is given. So it is raised ahead, in blocks of one
+//! minute of the clock. That costs two syncs a minute, and after a crash fences are at most a minute ahead of
+//! the clock. A normal stop lowers it to the last fence that was given.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -19,24 +19,24 @@ use super::guard::Guard;
 use crate::domain::Fence;
 use crate::error::Error;
 
-/// How far the floor is raised ahead: as many microseconds as a minute has.
+/// How far the floor is raised ahead: one minute, in microseconds.
 const BLOCK: i64 = 60_000_000;
-/// The greatest floor: up to 2^53, where JavaScript numbers end, there is room for 7 * 10^12 more fences.
+/// The greatest floor. Up to 2^53, where JavaScript numbers end, 7 * 10^12 more fences are left.
 const GREATEST: Fence = Fence(9_000_000_000_000_000);
-/// More than such a file has.
+/// Read limit for the file, in bytes. It is larger than any valid file.
 const MOST_BYTES: u64 = 1024;
 
 /// The floor of one database. Only the process that holds the guard of the database has one.
 #[derive(Debug)]
 pub(super) struct Floor {
     path: PathBuf,
-    /// What is on disk. 0 is no file.
+    /// The value on disk; 0 if there is no file.
     value: Fence,
-    /// No fence that was given is above it.
+    /// No fence that was given is above this.
     given: Fence,
 }
 
-/// The whole file. The number is there twice, so that one that was damaged is not taken for a lower floor.
+/// The content of the file. It has the number twice, so that a damaged number is not taken for a lower floor.
 fn text(floor: Fence) -> String {
     let Fence(floor) = floor;
     format!(
@@ -50,10 +50,11 @@ fn parse(file: &str) -> Option<Fence> {
 }
 
 impl Floor {
-    /// Reads the floor of the database that is guarded. There is none before the first start, nor on a new machine.
+    /// Reads the floor of the guarded database. Before the first start and on a new machine there is no file,
+    /// and the floor is 0.
     ///
     /// # Errors
-    /// [`Error::Internal`] with a sentence for the operator, when there is a file that cannot be used.
+    /// [`Error::Internal`] with a sentence for the operator, if the file exists but cannot be used.
     pub(super) fn read(guard: &Guard) -> Result<Self, Error> {
         let mut name = std::ffi::OsString::from(".");
         name.push(guard.path().file_name().unwrap_or_default());
@@ -83,17 +84,17 @@ impl Floor {
         Ok(Self { path, value, given: value })
     }
 
-    /// At start: from here on neither the floor nor the counter in the database is below the other.
+    /// Levels the floor and the counter in the database at start: the lower one is raised to the other.
     ///
     /// # Errors
-    /// What SQLite refuses, and [`Error::Disk`] when the file cannot be written.
+    /// Errors of SQLite, and [`Error::Disk`] if the file cannot be written.
     pub(super) fn level(&mut self, connection: &Connection) -> Result<(), Error> {
         let last = connection.query_row("SELECT last_fence FROM meta WHERE id = 1", [], |row| row.get(0))?;
         if self.value > Fence(last) {
             connection.execute("UPDATE meta SET last_fence = ?1 WHERE id = 1", [self.value.0])?;
         } else {
             match self.raise_to(Fence(last)) {
-                // It is tried again before a fence is given; all else goes on.
+                // The write is tried again before a fence is given. Everything else works.
                 Err(Error::StorageFull) => {
                     log::warn!("the disk is full: no fence can be given until there is room");
                 }
@@ -104,11 +105,11 @@ impl Floor {
         Ok(())
     }
 
-    /// `fence` is about to be given: afterwards the floor on disk is not below it.
+    /// Makes sure, before `fence` is given, that the floor on disk is not below it.
     ///
     /// # Errors
-    /// [`Error::StorageFull`], and [`Error::Disk`] when the file cannot be written, [`Error::Internal`] when no fence is left. The fence must
-    /// not be given then.
+    /// [`Error::StorageFull`]; [`Error::Disk`] if the file cannot be written; [`Error::Internal`] if no fence
+    /// is left. After an error the fence must not be given.
     pub(super) fn cover(&mut self, fence: Fence) -> Result<(), Error> {
         if fence > GREATEST {
             let (Fence(fence), Fence(greatest)) = (fence, GREATEST);
@@ -123,7 +124,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Nothing up to `fence` is given from here on.
+    /// Raises the floor to `fence`, so that no fence up to it is given from now on.
     ///
     /// # Errors
     /// As [`Self::cover`].
@@ -131,7 +132,7 @@ impl Floor {
         if fence <= self.value { Ok(()) } else { self.write(fence.min(GREATEST)) }
     }
 
-    /// The server stops: the floor is lowered to the last fence that was given.
+    /// Lowers the floor to the last fence that was given. For a normal stop.
     ///
     /// # Errors
     /// As [`Self::cover`].
@@ -155,12 +156,12 @@ impl Floor {
     }
 }
 
-/// Replaces the file, whole or not at all, also when the power is cut.
+/// Replaces the file completely or not at all, even if the power fails.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = Path::new(&temporary);
-    // A crash may have left one.
+    // A crash may have left a temporary file.
     match std::fs::remove_file(temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -168,7 +169,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| std::fs::rename(temporary, path)) {
-        // The next attempt removes what this one cannot.
+        // The next attempt removes the file if this one cannot.
         let _ = std::fs::remove_file(temporary);
         return Err(error);
     }

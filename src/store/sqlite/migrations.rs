@@ -1,7 +1,7 @@
-//! The versions of the schema, and how an older file becomes one of this version.
+//! The versions of the schema, and the migration of older files.
 //!
-//! `schema.sql` is the newest version. Each step takes a file one version further, and the file is written only when all
-//! of them have succeeded. `tests/schemas` has the older versions, from which the tests begin.
+//! `schema.sql` is the newest version. Each step migrates a file by one version. The file is written only if
+//! all steps have succeeded. `tests/schemas` has the older versions, from which the tests begin.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -14,10 +14,10 @@ pub const SCHEMA_VERSION: i32 = 3;
 
 const SCHEMA: &str = include_str!("../../../schema.sql");
 
-/// What leads from version 1 to 2, from 2 to 3, and so on.
+/// The migration steps: from version 1 to 2, from 2 to 3, and so on.
 const STEPS: &[&str] = &[
-    // A knock is postponed as with the default settings: knock_grant_after 30 s, knock_grant_at_latest 5 min.
-    // Rows begin with check_at 0: each is looked at once, in the steps of the timer and the sweeper.
+    // Knocks get the times of the default settings: knock_grant_after 30 s, knock_grant_at_latest 5 min.
+    // Rows begin with check_at 0: the timer and the sweeper check each row once, in steps.
     "ALTER TABLE meta ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN lock_count INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';
@@ -36,7 +36,7 @@ const STEPS: &[&str] = &[
      ALTER TABLE locks ADD COLUMN grant_at_latest INTEGER;
      CREATE INDEX knocks_by_user ON knocks (user_id);
      UPDATE locks SET shown_at = grant_at - 30000, grant_at_latest = grant_at + 270000 WHERE grant_at IS NOT NULL;",
-    // `mark` stays the last column.
+    // `mark` must stay the last column.
     "CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
      ALTER TABLE knocks ADD COLUMN token_hash BLOB;
      ALTER TABLE knocks ADD COLUMN good_until INTEGER;
@@ -45,7 +45,7 @@ const STEPS: &[&str] = &[
      ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';",
 ];
 
-/// Makes the tables of the newest version in an empty file.
+/// Creates the tables of the newest version in an empty file.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(SCHEMA)?;
@@ -56,14 +56,15 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// What a file of this version lacks, as the end of a sentence; nothing if it has all.
+/// What a file of this version lacks, as the end of a sentence; `None` if it is complete.
 pub(super) fn lacks(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let mut model = Connection::open_in_memory()?;
     create(&mut model)?;
     shape::lacks(connection, &model)
 }
 
-/// Brings an older file up to [`SCHEMA_VERSION`], whole or not at all. Returns what it lacks if it stays as it is for that.
+/// Migrates an older file to [`SCHEMA_VERSION`], completely or not at all. If the result would be incomplete,
+/// the file stays unchanged, and this returns what it lacks.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Option<String>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -78,7 +79,7 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Option<St
     Ok(None)
 }
 
-/// Whether there is a way from this version to the newest.
+/// Whether files of this version can be migrated.
 pub(super) fn is_older(version: i32) -> bool {
     (1..SCHEMA_VERSION).contains(&version)
 }

@@ -1,4 +1,4 @@
-//! SQLite: one file, one connection that writes, some that read. All SQL is below this module.
+//! The SQLite engine: one file, one connection that writes, some that read. All SQL is below this module.
 
 mod changes;
 mod failure;
@@ -43,10 +43,11 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 
-/// `meta.last_seen_at` is not written more often than this (milliseconds).
+/// Minimum time between two writes of `meta.last_seen_at` if nothing else is written (milliseconds).
 const SEEN_EVERY_MS: i64 = 1_000;
 
-/// Sees to it that no fence up to `fence` is given by a server on this database from now on. The database must not be open.
+/// Raises the fence floor: from now on no server gives a fence up to `fence` on this database. The database
+/// must not be open.
 ///
 /// # Errors
 /// [`Error::Internal`] with a sentence for the operator, and [`Error::StorageFull`].
@@ -55,11 +56,11 @@ pub fn fence_at_least(database: &Path, fence: Fence) -> Result<(), Error> {
     Floor::read(&guard)?.raise_to(fence)
 }
 
-/// Where the clock of a store comes from.
+/// The clock of a store.
 pub(super) enum Time {
-    /// It runs.
+    /// A running clock.
     Runs(Clock),
-    /// It stands still where the last server stopped: nothing has ended since.
+    /// A clock that stands still at the time when the last server stopped. No lease has ended since then.
     StandsStill,
 }
 
@@ -72,7 +73,7 @@ pub(super) struct Opened {
     pub(super) guard: Arc<Guard>,
 }
 
-/// Opens the database, and makes it if it is not there.
+/// Opens the database, and creates it if it does not exist.
 pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Result<Opened, Error> {
     let guard = Arc::new(Guard::take(&options.path)?);
     let options = &Options { path: guard.path().to_owned(), ..options.clone() };
@@ -89,7 +90,7 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Res
     let (clock, grace) = (Arc::new(clock), Arc::new(grace));
     let health = Arc::new(Health::new(clock.clock().clone()));
     let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
-    // The first transaction says what is on disk.
+    // The first transaction sets the value that is on disk.
     let seen = Arc::new(AtomicI64::new(i64::MIN));
     let readers = Readers {
         pool: open::readers(options, &housekeeping)?,
@@ -114,7 +115,8 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Res
     Ok(Opened { engine, readers, clock, health, guard })
 }
 
-/// The engine: the connection that writes, the fence floor, and the files, which are closed after it.
+/// The engine: the connection that writes, the fence floor, and the files. The files are closed after the
+/// connection.
 pub(super) struct Sqlite {
     connection: PooledConnection<SqliteConnectionManager>,
     files: Files,
@@ -125,8 +127,8 @@ pub(super) struct Sqlite {
     /// `meta.last_seen_at`, as it is on disk.
     seen: Arc<AtomicI64>,
     health: Arc<Health>,
-    /// A commit failed. SQLite goes on as if it had not been there, but its pages may be whole in the log, where a restart
-    /// would find them. The next commit is written over them.
+    /// A commit failed. SQLite continues as if the transaction did not exist, but its pages may be complete
+    /// in the log, where a restart would find them. The next commit overwrites them.
     is_unsettled: bool,
     /// The row of `meta`, as the last commit left it.
     row: Row,
@@ -139,13 +141,14 @@ struct Row {
     last_seen_at: Timestamp,
     /// How often a server has opened the file.
     run: i64,
-    /// `PRAGMA data_version`: another one tells that another connection has written since
+    /// `PRAGMA data_version`: a different value means that another connection has written since
     /// (<https://www.sqlite.org/pragma.html#pragma_data_version>).
     data_version: i64,
 }
 
 impl Row {
-    /// Whether this is not what the server that wrote `before` can find: what it writes never becomes less.
+    /// Whether this row cannot follow `before`, which this server wrote. The run stays the same, and the
+    /// other values that a server writes never decrease.
     fn is_of_another(self, before: Self) -> bool {
         self.run != before.run
             || self.meta.last_fence < before.meta.last_fence
@@ -155,11 +158,12 @@ impl Row {
 }
 
 impl Sqlite {
-    /// The row of `meta`. It is read again only if another connection has written, and it is checked then that this has not
-    /// put other data in its place: a backup that was restored into it, say. The files stay the same then.
+    /// Returns the row of `meta`. It is read again only if another connection has written. Then this also
+    /// checks that the other connection has not replaced the data, for example by restoring a backup into the
+    /// file. A restore does not replace the file itself.
     ///
     /// # Errors
-    /// [`Error::Stopping`] when it has, and from then on; what keeps SQLite from reading.
+    /// [`Error::Stopping`] if the data was replaced, and from then on; errors of reading.
     fn row(&mut self) -> Result<Row, Error> {
         if data_version(&self.connection)? != self.row.data_version {
             let lost = |what: &str| {
@@ -179,7 +183,7 @@ impl Sqlite {
         Ok(self.row)
     }
 
-    /// What happens between BEGIN and the end of COMMIT.
+    /// Runs the transaction from after BEGIN to the end of COMMIT.
     fn inside(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
         let before = self.row()?;
         let wall_offset_ms = self.clock.wall_was_set().unwrap_or(before.meta.wall_offset_ms);
@@ -218,14 +222,14 @@ impl Sqlite {
             self.is_unsettled = match left {
                 Left::Nothing => self.is_unsettled,
                 Left::Part => self.is_unsettled || !is_probe,
-                // It is over what was there before.
+                // This transaction overwrote what an earlier failed commit left in the log.
                 Left::Whole => !is_probe,
             };
             error
         })?;
         self.is_unsettled = false;
         self.metrics.commit_seconds.observe(clock.monotonic().saturating_sub(started).as_secs_f64());
-        // It is on disk, but in a file that may be nobody's any more.
+        // The commit is on disk, but the file may have been removed or replaced.
         self.files.check(&self.connection).map_err(|_| Error::Unknown("the database is gone".to_owned()))
     }
 
@@ -240,13 +244,13 @@ impl Sqlite {
         }
     }
 
-    /// A transaction that only writes down when it was.
+    /// Runs a transaction that only writes down the time.
     fn probe(&mut self) -> Result<Effects, Error> {
         self.transact(&mut Probe(self.clock.now()))
     }
 }
 
-/// Nothing is done, but the transaction writes.
+/// Work that changes nothing. The transaction still writes the row of `meta`.
 struct Probe(Timestamp);
 
 impl Work for Probe {
@@ -265,13 +269,13 @@ impl Engine for Sqlite {
             return Err(Error::Stopping);
         }
         if !self.connection.is_autocommit() {
-            // The last one could not even be rolled back.
+            // The rollback of the last transaction failed.
             self.connection.execute_batch("ROLLBACK")?;
         }
         self.files.check_log()?;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let outcome = self.inside(work);
-        // Some errors have rolled back already (a full disk, say).
+        // After some errors, such as a full disk, SQLite has rolled back already.
         if outcome.is_err() && !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
@@ -279,13 +283,13 @@ impl Engine for Sqlite {
     }
 
     fn idle(&mut self) {
-        // The next transaction fails if they are not.
+        // The next transaction reports the error.
         let _ = self.files.check(&self.connection).and_then(|()| self.row());
     }
 
     fn settle(&mut self) -> bool {
         if self.is_unsettled && !self.health.is_gone() {
-            // Whether that went well is seen below.
+            // `is_unsettled` below tells whether the probe succeeded.
             let _ = self.probe();
         }
         !self.is_unsettled
@@ -307,7 +311,7 @@ impl Engine for Sqlite {
         let written = self.probe();
         let folded = written.and_then(|_| self.files.fold(&self.connection, Fold::Last));
         if self.health.is_gone() {
-            // Nor is anything written when the connection is closed.
+            // The files are gone: closing the connection must not write to them either.
             if let Err(error) =
                 self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             {

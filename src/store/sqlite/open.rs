@@ -1,4 +1,4 @@
-//! Opening a database: whose it is, what version it has, how SQLite is set, and where the lease clock goes on.
+//! Opening a database: checks the application and version, configures SQLite, and resumes the lease clock.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -19,18 +19,19 @@ use crate::error::Error;
 use crate::store::Options;
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
-/// The write-ahead log is cut back to this after it was folded in (bytes).
+/// The write-ahead log is truncated to this size after it was folded in (bytes).
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
 
-/// More than this program has different statements, so that none is prepared twice.
+/// Size of the statement cache. It is larger than the number of statements, so that none is prepared twice.
 const STATEMENTS: usize = 64;
 
-/// Looks at a file past SQLite: what is not ours is not touched at all.
+/// Checks the header of a file without SQLite, so that a file of another program is not touched.
 pub(super) fn look(path: &Path, file: &File) -> Result<(), Error> {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     if Path::new(&journal).exists() {
-        // Somebody was making or changing it and did not finish: only SQLite can tell what it is.
+        // A rollback journal: another process was creating or changing the file and did not finish. Only
+        // SQLite can tell what the file is.
         return Ok(());
     }
     let mut header = [0; 72];
@@ -44,7 +45,8 @@ pub(super) fn look(path: &Path, file: &File) -> Result<(), Error> {
             return Err(Error::Internal(format!("cannot read the database {}: {error}", path.display())));
         }
     }
-    // https://www.sqlite.org/fileformat.html, section 1.3: the magic string, and the application id at 68.
+    // https://www.sqlite.org/fileformat.html, section 1.3: the magic string, and the application id at offset
+    // 68.
     if !header.starts_with(b"SQLite format 3\0") {
         return Err(no_database(path));
     }
@@ -65,16 +67,17 @@ fn foreign(path: &Path) -> Error {
     ))
 }
 
-/// What becomes of a file of an older version.
+/// How to handle a file of an older version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Older {
-    /// It is brought up to this version. Only for the process that holds the guard: a server of the older version may run.
+    /// Migrate it to this version. Only for the process that holds the guard: otherwise a server of the older
+    /// version may be running.
     Migrate,
-    /// It stays as it is.
+    /// Leave it unchanged.
     Leave,
 }
 
-/// Sees to it that there is a database of ours in this file, and opens it. Nothing is written to any other.
+/// Opens a Lockhouse database, and creates the tables in an empty file. Writes nothing to any other file.
 pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
     let mut connection = Connection::open_with_flags(
         path,
@@ -82,7 +85,8 @@ pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
     )
     .and_then(|connection| connection.busy_timeout(Duration::from_secs(5)).map(|()| connection))
     .map_err(|error| unusable(path, &error))?;
-    // SQLite opens what it may not write for reading only, and says so late, and not of which file.
+    // SQLite opens a file without write permission for reading only. It reports that late, and without the
+    // path.
     if connection.is_readonly(MAIN_DB).map_err(|error| unusable(path, &error))? {
         return Err(Error::Internal(format!("cannot write to the database {}", path.display())));
     }
@@ -120,7 +124,7 @@ pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
     }
 }
 
-/// A sentence for the operator about a file that was changed by something else.
+/// The error for a file that another program has changed, as a sentence for the operator.
 fn incomplete(path: &Path, lacking: &str) -> Error {
     Error::Internal(format!(
         "{} {lacking}: something else has changed it, and it was left as it is; put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; leave the .fence file where it is",
@@ -128,7 +132,7 @@ fn incomplete(path: &Path, lacking: &str) -> Error {
     ))
 }
 
-/// A sentence for the operator about a file that SQLite cannot use.
+/// The error for a file that SQLite cannot use, as a sentence for the operator.
 fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
     let shown = path.display();
     Error::Internal(match error.sqlite_error_code() {
@@ -140,7 +144,7 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> Error {
     })
 }
 
-/// When a server was last there, as the wall clock showed it.
+/// When a server last wrote down the time, in wall time.
 pub(super) fn last_seen(path: &Path, connection: &Connection) -> Result<WallTime, Error> {
     connection
         .query_row("SELECT last_seen_at + wall_offset_ms FROM meta WHERE id = 1", [], |row| {
@@ -149,7 +153,7 @@ pub(super) fn last_seen(path: &Path, connection: &Connection) -> Result<WallTime
         .map_err(|error| unusable(path, &error))
 }
 
-/// The one connection that writes, the lease clock, resumed, and the grace of restarts.
+/// Opens the one connection that writes. Also returns the resumed lease clock and the grace of restarts.
 pub(super) fn writer(
     options: &Options,
     clock: Clock,
@@ -162,11 +166,11 @@ pub(super) fn writer(
         .with_init(move |connection| {
             connection.busy_timeout(busy_timeout)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            // FULL: with NORMAL a power cut can take back a lease that was granted, and give its fence out again.
+            // FULL: with NORMAL a power cut can undo a granted lease, and its fence would be given out again.
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", "ON")?;
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-            // See files.rs, which folds the log in.
+            // files.rs folds the log in.
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             if let Some(bytes) = max_size {
                 let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -193,7 +197,7 @@ pub(super) fn writer(
     Ok((connection, clock, grace))
 }
 
-/// Connections that cannot write.
+/// Opens the pool of read-only connections.
 pub(super) fn readers(options: &Options, housekeeping: &Arc<ScheduledThreadPool>) -> Result<Pool, Error> {
     let manager = SqliteConnectionManager::file(&options.path)
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
@@ -223,7 +227,8 @@ fn pool(
         .map_err(|error| Error::Internal(format!("cannot open {}: {error}", path.display())))
 }
 
-/// The server was away. The lease clock goes on by the wall clock, and what was alive at the end gets its grace.
+/// Resumes after a stop. The lease clock continues by the wall clock, and leases that were live at the stop
+/// get the restart grace.
 fn resume(
     connection: &mut Connection,
     options: &Options,
@@ -259,7 +264,7 @@ fn resume(
     Ok((clock, grace))
 }
 
-/// The restarts on record, oldest first.
+/// The recorded restarts, oldest first.
 fn restarts(connection: &Connection) -> rusqlite::Result<Vec<Restart>> {
     connection
         .prepare("SELECT run, last_seen_at, grace_ends_at FROM restarts ORDER BY run")?
@@ -294,7 +299,7 @@ mod tests {
         };
         std::fs::File::create(&options.path).unwrap();
         let beside = prepare(&options.path, Older::Leave).unwrap();
-        // 2 is FULL: each commit is on the disk before it is answered.
+        // 2 is FULL: each commit is on disk before it is answered.
         assert_eq!(number(&beside, "synchronous"), 2, "lockhouse token");
         let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let (writes, _, _) = writer(&options, Clock::system(), &housekeeping).unwrap();

@@ -1,4 +1,4 @@
-//! Tokens from beside the server.
+//! Access to the tokens of a database for a second process (`lockhouse token`).
 
 use std::path::Path;
 
@@ -11,19 +11,19 @@ use crate::error::Error;
 use crate::store::rows::Changes;
 use crate::time::Timestamp;
 
-/// Works on the tokens of a database from beside, whether a server runs on it or not. The file is made if it is not
-/// there.
+/// Runs `work` on the tokens of a database, whether a server has it open or not. The file is created if it
+/// does not exist.
 ///
 /// # Errors
 /// [`Error::Internal`] with a sentence for the operator.
 pub fn beside<T>(path: &Path, work: impl FnOnce(&dyn Changes) -> Result<T, Error>) -> Result<T, Error> {
-    // Closed last: see guard.rs.
+    // Must be closed last: see guard.rs.
     let beside = guard::Beside::open(path)?;
     let mut connection = open::prepare(&beside.path, open::Older::Leave)?;
-    // The file of the database changes only when the server says so (see files.rs).
+    // Only the server may change the database file (see files.rs).
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Of tokens nothing is told in lease time.
+    // Tokens do not use lease time.
     let done = work(&Tables::new(&transaction, Timestamp(0), &RestartGrace::none()))?;
     transaction.commit()?;
     Ok(done)
