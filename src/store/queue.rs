@@ -97,7 +97,7 @@ impl Waiting for Place {
 pub struct Queue {
     limits: WaitlistLimits,
     waiting: Mutex<Lined>,
-    /// Workspaces whose line a waiter has left since the last [`Self::with_leavers`].
+    /// Workspaces whose line a waiter has left since the last [`Queue::with_leavers`].
     left: Mutex<BTreeSet<WorkspaceId>>,
 }
 

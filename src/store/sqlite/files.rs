@@ -1,17 +1,18 @@
-//! Whether the files of the database are still those that were opened, and folding the write-ahead log in.
+//! Checks that the database files are still those that were opened, and folds the write-ahead log in.
 //!
-//! A file that is removed, moved or replaced while the server runs takes with it what is acknowledged from then on. So the
-//! writer looks before it answers: the names are compared by `stat` with the files that were opened.
+//! If a file is removed, moved or replaced while the server runs, everything acknowledged after that is lost.
+//! So the writer checks before it answers: `stat` compares the paths with the files that were opened.
 //!
-//! A file that is overwritten in place keeps its inode. So `meta` has a random mark, and its page on disk is read past
-//! SQLite. The file on disk changes only when the log is folded in, and only this module does that
-//! (`wal_autocheckpoint` is 0): a new mark is written before it, which is on disk afterwards, and another after it, which is
-//! in the log alone. So no backup has the mark that is on disk, whether it was made before or since. One that is made while
-//! the log is folded in has it, and the same pages as the file, or (`VACUUM INTO`) another header.
+//! A file that is overwritten in place keeps its inode. So `meta` has a random mark, and its page on disk is
+//! read without SQLite. The file on disk changes only when the log is folded in, and only this module does
+//! that (`wal_autocheckpoint` is 0). A new mark is written before the log is folded in; afterwards it is on
+//! disk. Another new mark is written after it, which is in the log alone. So no backup has the mark that is
+//! on disk, whether it was made before or since. A backup made while the log is folded in has that mark, but
+//! also the same pages as the file, or another header (`VACUUM INTO`).
 //!
-//! The log is compared with its index, which says how many pages it has.
+//! The log is compared with its index, which has the number of its pages.
 //!
-//! If another program folds the log in, a mark of the log is on disk, and the log tells that it was folded.
+//! If another program folds the log in, a mark from the log is on disk, and the log shows that it was folded.
 
 use std::fs::File;
 use std::io;
@@ -28,30 +29,32 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::health::Health;
 
-/// The log is folded in when it has so many pages: as SQLite itself would do it.
+/// Number of pages at which the log is folded in. This is SQLite's own default.
 const FOLD_AT: i64 = 1_000;
-/// A log of so many pages that cannot be folded in because somebody reads is worth a line.
+/// Number of pages from which a log that cannot be folded in because of a reader is reported in the server's
+/// log.
 const LONG: i64 = 16_000;
-/// Whoever folds the log in has a lock on this byte of the index (`WAL_CKPT_LOCK`:
+/// A process that folds the log in holds a lock on this byte of the index (`WAL_CKPT_LOCK`:
 /// <https://www.sqlite.org/walformat.html>, section 2.3.2).
 const FOLDING_LOCK: u64 = 121;
-/// Where the log's salts are in it, which are others each time it begins anew (section 4.1 of the file format).
+/// Offset of the salts in the log. They change each time the log begins anew (section 4.1 of the file
+/// format).
 const SALTS: u64 = 16;
 
-/// The sizes of the headers of the log and of each of its pages (section 4.1).
+/// The sizes in bytes of the header of the log and of the header of each page (section 4.1).
 const LOG_HEADER: u64 = 32;
 const FRAME_HEADER: u64 = 24;
-/// In the index, where the number of the log's pages is and where its salts are, which end what is read of it
+/// Offsets in the index: of the number of the log's pages, of the log's salts, and the end of what is read
 /// (<https://www.sqlite.org/walformat.html>, section 2.1).
 const INDEX_PAGES: usize = 16;
 const INDEX_SALTS: usize = 32;
 const INDEX_HEADER: usize = 40;
-/// How often the log is compared with its index before they are said to differ.
+/// How often the log is compared with its index before a difference counts.
 const LOOKS: usize = 5;
 
 type Mark = [u8; 16];
 
-/// What is compared of the file on disk: its header, and the mark.
+/// The part of the file on disk that is compared: its header, and the mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileMark {
     header: [u8; 100],
@@ -61,15 +64,15 @@ struct FileMark {
 /// How the log is folded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fold {
-    /// While others read; the log keeps its size and is used again.
+    /// While others read. The log keeps its size and is reused.
     Passing,
-    /// The log is cut to nothing.
+    /// The log is truncated to zero bytes.
     Whole,
-    /// As [`Self::Whole`], and the files stay as they are afterwards.
+    /// As [`Self::Whole`], but no new mark is written: the files do not change afterwards.
     Last,
 }
 
-/// How that went the last time.
+/// The outcome of the last attempt to fold the log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Went {
     Well,
@@ -77,7 +80,7 @@ enum Went {
     Badly,
 }
 
-/// A file beside the database, as SQLite has it. Kept open until SQLite has closed the database.
+/// A file of SQLite beside the database (log or index). Kept open until SQLite has closed the database.
 struct SideFile {
     path: PathBuf,
     file: File,
@@ -100,15 +103,15 @@ pub(super) struct Files {
     index: SideFile,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    /// Where the page of `meta` is, and room for it.
+    /// Offset of the page of `meta` in the file, and a buffer for the page.
     at: u64,
     page: Vec<u8>,
-    /// What is on disk, once that is known.
+    /// The expected mark and header on disk, once they are known.
     on_disk: Option<FileMark>,
-    /// Marks that are in the log and not on disk.
+    /// Marks that are in the log but not on disk.
     in_log: Vec<Mark>,
     salts: [u8; 8],
-    /// The log is folded in when it has so many pages.
+    /// Number of pages at which the log is folded in next.
     fold_at: i64,
     went: Went,
     cannot_look: bool,
@@ -116,7 +119,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Of a database to which `connection` has written.
+    /// Opens the files of a database to which `connection` has written.
     pub(super) fn of(
         guard: Arc<Guard>,
         health: Arc<Health>,
@@ -145,27 +148,27 @@ impl Files {
             cannot_look: false,
             guard,
         };
-        // What a reader or the disk keeps from being folded in now is folded in later.
+        // If a reader or the disk prevents it now, the log is folded in later.
         let _ = files.fold(connection, Fold::Passing);
         Ok(files)
     }
 
-    /// The database.
+    /// The guard of the database.
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Whether the files are still there.
+    /// Checks that the files are still there.
     ///
     /// # Errors
-    /// [`Error::Stopping`] when they are not, and from then on.
+    /// [`Error::Stopping`] if they are not, and from then on.
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), Error> {
         let looked = self.look(connection);
         self.conclude(looked)
     }
 
-    /// Whether the log is whole: what was cut from it would be grown over by the next commit. To be called before that; all
-    /// else is checked after it, and before it is answered.
+    /// Checks that the log is complete. Call it before a commit: the commit would grow the log again and hide
+    /// what was cut off. Everything else is checked after the commit, before the answer.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -185,7 +188,7 @@ impl Files {
             }
             Ok(Some(what)) => what,
             Err(error) => {
-                // That says nothing of the files, but of the disk.
+                // The error is about the disk. It does not show that the files have changed.
                 self.health.cannot_read();
                 if !std::mem::replace(&mut self.cannot_look, true) {
                     log::warn!("cannot look whether {} is still there: {error}", self.guard.path().display());
@@ -196,7 +199,7 @@ impl Files {
         Err(self.lost(&what))
     }
 
-    /// The database is not what it was: from now on nothing is read or written.
+    /// Records that the database was lost or changed. From now on the store does not read or write.
     pub(super) fn lost(&self, what: &str) -> Error {
         log::error!(
             "{what} while the server ran: what was written since the last backup may be lost, nothing more is read or written, and the server stops. Put a backup in the place of {}, without its -wal and -shm files, and start the server again",
@@ -206,7 +209,7 @@ impl Files {
         Error::Stopping
     }
 
-    /// Returns what has happened to the files, if anything has.
+    /// Returns what has happened to the files; `None` if they are unchanged.
     fn look(&mut self, connection: &Connection) -> io::Result<Option<String>> {
         let others = [&self.log, &self.index].map(|beside| (beside.path.as_path(), beside.inode));
         for (path, inode) in [(self.guard.path(), self.guard.inode())].into_iter().chain(others) {
@@ -231,9 +234,9 @@ impl Files {
         self.look_closer(connection)
     }
 
-    /// Returns what has happened to the log, if anything has.
+    /// Returns what has happened to the log; `None` if it is complete.
     fn look_at_log(&self) -> io::Result<Option<String>> {
-        // Another program may be changing log and index just now.
+        // Another program may be changing the log and the index at this moment.
         for _ in 0..LOOKS {
             if self.has_whole_log()? {
                 return Ok(None);
@@ -242,8 +245,8 @@ impl Files {
         Ok(Some(format!("{} was cut or changed", self.log.path.display())))
     }
 
-    /// Whether the log has what its index says that it has: its beginning, and as many pages. SQLite writes the log first,
-    /// and takes the pages out of the index before it cuts the log.
+    /// Whether the log has what its index describes: its salts and the number of pages. SQLite writes the log
+    /// before the index, and removes the pages from the index before it truncates the log.
     fn has_whole_log(&self) -> io::Result<bool> {
         let mut index = [0; INDEX_HEADER];
         self.index.file.read_exact_at(&mut index, 0)?;
@@ -261,28 +264,30 @@ impl Files {
         Ok(self.salts()?.as_slice() == salts)
     }
 
-    /// What should be on disk is not there.
+    /// Finds out why the file does not have the expected header and mark. Returns what has happened; `None`
+    /// if the change is legitimate.
     fn look_closer(&mut self, connection: &Connection) -> io::Result<Option<String>> {
         // VACUUM by another program may have moved the table.
         if let Ok(at) = locate(connection, self.page.len()) {
             self.at = at;
         }
         let found = self.see()?;
-        // In this order: whoever folds the log in says that it is folded before they let go of the lock.
+        // The order matters: a process that folds the log in publishes that it is folded before it releases
+        // the lock.
         if found == self.on_disk || self.is_being_folded()? {
             return Ok(None);
         }
         let mark = found.and_then(|found| found.mark);
         if mark.is_some_and(|mark| self.in_log.contains(&mark)) && self.was_folded(connection) {
             self.on_disk = found;
-            // Backups may have this mark. The log tells if it cannot be folded in.
+            // Backups may have this mark, so the log is folded in again. `fold` logs a failure.
             let _ = self.fold(connection, Fold::Passing);
             return Ok(None);
         }
         Ok(Some(format!("{} was overwritten", self.guard.path().display())))
     }
 
-    /// What is on disk; nothing, if that is no whole page.
+    /// Reads the header and the mark on disk. `None` if the page is not complete.
     fn see(&mut self) -> io::Result<Option<FileMark>> {
         let file = self.guard.file();
         let mut header = [0; 100];
@@ -306,7 +311,7 @@ impl Files {
         Ok(fcntl_getlk(&self.index.file, &lock)?.is_some())
     }
 
-    /// Whether the log was folded in since the last mark was written.
+    /// Whether the log was folded in after the last mark was written.
     fn was_folded(&self, connection: &Connection) -> bool {
         self.salts().ok() != Some(self.salts) || pages(connection).is_ok_and(|(_, folded)| folded > 0)
     }
@@ -316,29 +321,30 @@ impl Files {
         self.log.file.read_exact_at(&mut salts, SALTS).map(|()| salts)
     }
 
-    /// Writes a new mark, into the log.
+    /// Writes a new mark into the log.
     fn renew(&mut self, connection: &Connection) -> Result<(), Error> {
         let mark: Mark =
             connection.prepare_cached("SELECT randomblob(16)")?.query_row([], |row| row.get(0))?;
         connection.prepare_cached("UPDATE meta SET mark = ?1 WHERE id = 1")?.execute(params![mark])?;
         self.in_log.push(mark);
-        // The log has a beginning now. If it cannot be read, it counts as folded.
+        // The log has a header now. If its salts cannot be read, it counts as folded.
         self.salts = self.salts().unwrap_or_default();
         Ok(())
     }
 
-    /// Folds the log in if it is time. To be called when nobody waits for an answer.
+    /// Folds the log in if it is long enough. Call it when no caller waits for an answer.
     pub(super) fn fold_if_long(&mut self, connection: &Connection) {
         if pages(connection).is_ok_and(|(pages, _)| pages >= self.fold_at) {
-            // The log tells.
+            // `fold` logs a failure.
             let _ = self.fold(connection, Fold::Passing);
         }
     }
 
-    /// Folds the log in, unless somebody is reading from it: nobody waits for that.
+    /// Folds the log in, unless a connection reads from it: the writer does not wait for readers.
     ///
     /// # Errors
-    /// [`Error::Busy`] when somebody reads, [`Error::Stopping`] when the files are gone, else what SQLite could not do.
+    /// [`Error::Busy`] while another connection reads; [`Error::Stopping`] if the files are gone; otherwise
+    /// errors of SQLite.
     pub(super) fn fold(&mut self, connection: &Connection, how: Fold) -> Result<(), Error> {
         self.check(connection)?;
         let outcome = self.fold_marked(connection, how);
@@ -353,7 +359,7 @@ impl Files {
             self.renew(connection)?;
         }
         let folded = checkpoint(connection, how);
-        // Some of it may be on disk, however that went.
+        // A part of the log may be on disk even after an error.
         self.on_disk = self.see().unwrap_or(None);
         if !folded? {
             return Err(Error::Busy);
@@ -362,12 +368,12 @@ impl Files {
         if how == Fold::Last { Ok(()) } else { self.renew(connection) }
     }
 
-    /// Logs when it goes another way than the last time.
+    /// Logs the outcome if it differs from the last one.
     fn tell(&mut self, outcome: &Result<(), Error>, pages: i64) {
         let went = match outcome {
             Ok(()) => Went::Well,
             Err(Error::Busy) if pages >= LONG => Went::HeldUp,
-            // It may be so for a moment.
+            // A short log may be busy for a moment.
             Err(Error::Busy) => return,
             Err(_) => Went::Badly,
         };
@@ -389,7 +395,7 @@ impl Files {
     }
 }
 
-/// Where the page of the table `meta` begins.
+/// The offset in the file of the root page of the table `meta`.
 fn locate(connection: &Connection, page: usize) -> rusqlite::Result<u64> {
     let root: i64 = connection.query_row(
         "SELECT rootpage FROM sqlite_schema WHERE name = 'meta' AND type = 'table'",
@@ -400,7 +406,8 @@ fn locate(connection: &Connection, page: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(page).unwrap_or_default().saturating_mul(before))
 }
 
-/// The last 16 bytes of the one row on this page of a table: <https://www.sqlite.org/fileformat.html>, section 1.6.
+/// The last 16 bytes of the one row on this page of a table: <https://www.sqlite.org/fileformat.html>,
+/// section 1.6.
 fn mark_of(page: &[u8]) -> Option<Mark> {
     const LEAF_OF_A_TABLE: u8 = 0x0d;
     let number = |at: usize| Some(u16::from_be_bytes(page.get(at..)?.first_chunk().copied()?));
@@ -408,7 +415,8 @@ fn mark_of(page: &[u8]) -> Option<Mark> {
         return None;
     }
     let cell = page.get(usize::from(number(8)?)..)?;
-    // The payload's length, as a number of one or two bytes, the row's id, which is 1, and the payload.
+    // A cell: the length of the payload, as a number of one or two bytes; the row id, which is 1; the
+    // payload.
     let (length, begin) = match *cell {
         [length @ ..0x80, ..] => (usize::from(length), 2),
         [high, low @ ..0x80, ..] => (usize::from(high & 0x7f) << 7 | usize::from(low), 3),
@@ -417,14 +425,14 @@ fn mark_of(page: &[u8]) -> Option<Mark> {
     cell.get(begin..)?.get(..length)?.last_chunk().copied()
 }
 
-/// How many pages the log has, and how many of them are folded in.
+/// The number of pages in the log, and how many of them are folded in.
 fn pages(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     connection
         .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
         .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
-/// Returns whether the whole log is folded in.
+/// Folds the log in. Returns whether all of it is folded in.
 fn checkpoint(connection: &Connection, how: Fold) -> Result<bool, Error> {
     let sql = match how {
         Fold::Passing => "PRAGMA wal_checkpoint(PASSIVE)",

@@ -1,13 +1,13 @@
-//! One server a file.
+//! The guard: at most one server per database file.
 //!
-//! Two advisory locks, which the system releases when the process ends: one on `<database>.lock`, one on the database file
-//! itself (`flock`, independent of SQLite's own locks). The first keeps a second server off the name, the second off the
-//! file, whatever name leads there.
+//! It consists of two advisory locks (`flock`, independent of SQLite's own locks): one on `<database>.lock`,
+//! one on the database file itself. The system releases them when the process ends. The first prevents a
+//! second server on the same path. The second prevents a second server on the same file under another path.
 //!
-//! SQLite's own locks are POSIX locks. The system drops those of a whole process when it closes *any* descriptor of the file
-//! (<https://www.sqlite.org/howtocorrupt.html>, section 2.2), and then another process may delete the write-ahead log. So
-//! the descriptor is opened before SQLite opens the file and closed after SQLite has closed it, and nothing else here
-//! opens the file.
+//! SQLite's own locks are POSIX locks. When a process closes *any* descriptor of a file, the system drops all
+//! POSIX locks of that process on the file (<https://www.sqlite.org/howtocorrupt.html>, section 2.2). Then
+//! another process may delete the write-ahead log. So the descriptor is opened before SQLite opens the file
+//! and closed after SQLite has closed it, and no other code here opens the file.
 
 use std::collections::BTreeSet;
 use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
@@ -22,17 +22,18 @@ use rustix::fs::OFlags;
 use super::open::look;
 use crate::error::Error;
 
-/// Most bytes that are read of the note that another server left.
+/// Maximum number of bytes that are read of another server's note in the lock file.
 const NOTE_BYTES: u64 = 512;
-/// How often the file's lock is tried. `lockhouse token` has a share in it for some microseconds.
+/// How often the lock on the file is tried. `lockhouse token` holds a shared lock on it for some
+/// microseconds.
 const TRIES: u32 = 20;
-/// How long it waits between two tries.
+/// The wait between two tries.
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
-/// The files that this process holds.
+/// The database files that this process holds.
 static HELD: Mutex<BTreeSet<Inode>> = Mutex::new(BTreeSet::new());
 
-/// What a file is, whatever its name.
+/// The identity of a file, independent of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Inode {
     device: u64,
@@ -45,7 +46,7 @@ impl Inode {
     }
 }
 
-/// Both locks, as long as the database is open.
+/// Holds both locks while the database is open.
 #[derive(Debug)]
 pub(in crate::store) struct Guard {
     path: PathBuf,
@@ -54,8 +55,9 @@ pub(in crate::store) struct Guard {
     inode: Inode,
 }
 
-/// The file itself, whatever links lead there: two names of one file are one database. Regular files only, and that is
-/// found out without opening them: to open a FIFO waits for ever, and to open a device can do anything.
+/// Resolves the path of a database through symbolic links, because two paths of one file are one database.
+/// Accepts regular files only. The type is checked without opening the file: opening a FIFO blocks without
+/// limit, and opening a device can have any effect.
 pub(super) fn whole(database: &Path) -> Result<PathBuf, Error> {
     let cannot = |error: std::io::Error| {
         Error::Internal(format!("cannot find the database {}: {error}", database.display()))
@@ -122,7 +124,8 @@ fn kind(of: FileType) -> &'static str {
     }
 }
 
-/// Opens a database, and makes an empty file if it is not there. What is not ours is refused and left as it is.
+/// Opens a database, and creates an empty file if it does not exist. A file of another program is refused and
+/// left unchanged.
 fn open(path: &Path) -> Result<File, Error> {
     let cannot = |error: std::io::Error| {
         Error::Internal(format!("cannot open the database {}: {error}", path.display()))
@@ -133,12 +136,12 @@ fn open(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Whether this process holds it open already. To open it once more and close that would drop SQLite's locks.
+/// Whether this process has the file open already. To open and close it once more would drop SQLite's locks.
 fn is_held(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| held().contains(&Inode::of(&file)))
 }
 
-/// For reading and writing, and without waiting for whatever is at the other end.
+/// Options to open a file for reading and writing, without blocking if it is a FIFO or a device.
 fn for_both() -> OpenOptions {
     let mut options = OpenOptions::new();
     let at_once = OFlags::NONBLOCK.bits().cast_signed();
@@ -147,7 +150,7 @@ fn for_both() -> OpenOptions {
 }
 
 fn held() -> MutexGuard<'static, BTreeSet<Inode>> {
-    // Nothing panics while it is held.
+    // No code panics while it holds the mutex.
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -165,14 +168,16 @@ fn in_use(database: &Path, by: &str) -> Error {
 }
 
 impl Guard {
-    /// Takes both locks, or says who has them. The file is made if it is not there.
+    /// Takes both locks. If they are taken, the error names the holder. The file is created if it does not
+    /// exist.
     pub(super) fn take(database: &Path) -> Result<Self, Error> {
         let path = whole(database)?;
         let elsewhere = || in_use(database, "a lockhouse that may have it under another name");
         if is_held(&path) {
             return Err(elsewhere());
         }
-        // First what is there: no lock file is made beside what is not ours.
+        // An existing file is checked first, so that no lock file is created beside a file of another
+        // program.
         let there = if path.exists() { Some(open(&path)?) } else { None };
         let lock_file = lock_file(&path);
         let shown = lock_file.display();
@@ -184,7 +189,7 @@ impl Guard {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut note = String::new();
-                // What cannot be read is left out of the sentence.
+                // A note that cannot be read is left out of the error.
                 let _ = Read::by_ref(&mut name).take(NOTE_BYTES).read_to_string(&mut note);
                 return Err(in_use(database, note.lines().next().unwrap_or("another lockhouse")));
             }
@@ -210,22 +215,22 @@ impl Guard {
         Ok(Self { path, name, file, inode })
     }
 
-    /// The file's whole name.
+    /// The resolved path of the file.
     pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file, for looking at it past SQLite.
+    /// The open file, for reading it without SQLite.
     pub(super) const fn file(&self) -> &File {
         &self.file
     }
 
-    /// Which file that is.
+    /// The identity of the file.
     pub(super) const fn inode(&self) -> Inode {
         self.inode
     }
 
-    /// Leaves a note for whoever comes next.
+    /// Writes the process id and `address` into the lock file, for the error of a second server.
     pub(in crate::store) fn announce(&self, address: &str) -> Result<(), Error> {
         let mut file = &self.name;
         file.set_len(0)
@@ -243,18 +248,18 @@ impl Drop for Guard {
     }
 }
 
-/// A database that a server may have open, for working on it from beside. The file is made if it is not there.
+/// Access to a database that a server may have open. The file is created if it does not exist.
 #[derive(Debug)]
 pub(super) struct Beside {
-    /// The file's whole name.
+    /// The resolved path of the file.
     pub(super) path: PathBuf,
-    /// The file, unless this process holds it open already. To be closed after SQLite has closed it.
+    /// The file, unless this process has it open already. Must be closed after SQLite has closed it.
     _file: Option<File>,
 }
 
 impl Beside {
-    /// Looks whether a server has the file under another name: its write-ahead log would be another, too, and neither
-    /// would see what the other writes.
+    /// Opens the file, and checks that no server has it open under another path. That server would use
+    /// another write-ahead log, and neither process would see what the other writes.
     pub(super) fn open(database: &Path) -> Result<Self, Error> {
         let path = whole(database)?;
         if is_held(&path) {
@@ -263,7 +268,7 @@ impl Beside {
         let file = open(&path)?;
         let is_free = |file: &File| file.try_lock_shared().is_ok() && file.unlock().is_ok();
         if !is_free(&file) {
-            // Nobody has a lock on a name that is not there.
+            // A lock file that does not exist is not locked.
             let name_is_free =
                 OpenOptions::new().read(true).open(lock_file(&path)).map_or(true, |name| is_free(&name));
             if name_is_free {

@@ -1,7 +1,8 @@
-//! Listing locks, by workspace id.
+//! Lists locks, by workspace id.
 //!
-//! What a page costs depends on its length, and not on how many rows there are: each query begins and ends in an index at
-//! what is asked for, and a page ends after a bounded number of rows, whatever they were.
+//! The cost of a page depends on its length, not on the number of rows. Each query begins and ends in an
+//! index at the requested range, and a page ends after a bounded number of rows, whether or not they are
+//! shown.
 
 use rusqlite::params;
 use rusqlite::types::Value;
@@ -13,16 +14,16 @@ use crate::error::Error;
 use crate::store::listing::{Listed, Listing};
 use crate::store::rows::Rows as _;
 
-/// Rows that are looked at for one page. Those that have ended, or that are of workspaces that the caller may not see, are
-/// not shown.
+/// Maximum number of rows that are read for one page. Locks that have ended, and locks on workspaces that the
+/// caller may not see, are not shown.
 const LOOKED_AT: usize = 2_000;
 
-/// The live locks that were asked for.
+/// A page of the live locks that match `listing`.
 pub(super) fn list(read: &Tables<'_>, listing: &Listing) -> Result<Listed, Error> {
     let (from, until) = range(&listing.prefix, &listing.after);
     let connection = read.connection();
     match (&listing.user_id, &listing.member) {
-        // Somebody's locks are few, compared with the workspaces that there are.
+        // A user has few locks, compared with the number of workspaces.
         (Some(user_id), member) => {
             let mut statement = connection.prepare_cached(concat!(
                 "SELECT ",
@@ -64,10 +65,10 @@ pub(super) fn list(read: &Tables<'_>, listing: &Listing) -> Result<Listed, Error
     }
 }
 
-/// A row that was looked at: its workspace, and the live lock on it if there is one.
+/// A row that was read: its workspace, and the live lock on it if there is one.
 type Seen = (WorkspaceId, Option<Lock>);
 
-/// Puts a page together from what `next` finds, as far as it `is_shown`.
+/// Builds a page from the rows that `next` returns, with the locks for which `is_shown` is true.
 fn page(
     limit: usize,
     mut next: impl FnMut() -> Result<Option<Seen>, Error>,
@@ -102,19 +103,20 @@ fn live(read: &Tables<'_>, lock: Option<Lock>) -> Option<Lock> {
     lock.filter(|lock| lock.is_live(read.now()))
 }
 
-/// The first id that is asked for, and what all that are asked for come before.
+/// The first id of the requested range, and the bound that all ids of the range come before.
 ///
-/// SQLite compares text byte by byte, which is the order of the code points: the ids with a prefix are neighbours.
+/// SQLite compares text byte by byte, which is the order of the code points. So ids with the same prefix are
+/// adjacent.
 fn range(prefix: &str, after: &str) -> (String, Value) {
-    // Nothing stands between an id and the same id with a NUL behind it.
+    // No id is between an id and the same id followed by a NUL.
     let beyond = if after.is_empty() { String::new() } else { format!("{after}\0") };
     let from = beyond.max(prefix.to_owned());
-    // Every text comes before every blob (https://www.sqlite.org/datatype3.html, section 4.1).
+    // Every text sorts before every blob (https://www.sqlite.org/datatype3.html, section 4.1).
     let until = successor(prefix).map_or_else(|| Value::Blob(Vec::new()), Value::Text);
     (from, until)
 }
 
-/// The first text after all those that begin with `prefix`, if there is any.
+/// The first text after all texts that begin with `prefix`, if there is one.
 fn successor(prefix: &str) -> Option<String> {
     let last = |letter: char| (letter..=char::MAX).nth(1);
     let head = prefix.trim_end_matches(char::MAX);

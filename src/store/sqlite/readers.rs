@@ -34,28 +34,28 @@ thread_local! {
     static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many threads read. Each is to have a connection, so that none waits for another.
+/// The number of threads that have read. Each should have a connection, so that none waits for another.
 #[derive(Debug, Default)]
 pub(super) struct Threads(AtomicU32);
 
-/// What was read, and whether the answer rests on an end that is not on disk yet.
+/// The result of a read, and whether it depends on an expiry or grant that is not on disk yet.
 pub(in crate::store) struct Found<T> {
     pub(in crate::store) as_of: AsOf<T>,
     pub(in crate::store) is_ahead_of_disk: bool,
 }
 
 impl Readers {
-    /// This thread has opened the store: it has other things to do than to read.
+    /// Excludes this thread from the count. It opened the store, and does not serve reads.
     pub(in crate::store) fn do_not_count_this_thread() {
         IS_COUNTED.set(true);
     }
 
-    /// How many threads have read, and how many connections there are for them.
+    /// The number of threads that have read, and the number of connections for them.
     pub(in crate::store) fn count(&self) -> (u32, u32) {
         (self.threads.0.load(Ordering::SeqCst), self.pool.max_size())
     }
 
-    /// Reads what is committed.
+    /// Reads committed data.
     pub(in crate::store) fn read<T>(
         &self,
         work: impl FnOnce(&dyn Rows) -> Result<T, Error>,
@@ -78,10 +78,10 @@ impl Readers {
         Ok(Found { as_of: AsOf { now: tables.now(), value: value? }, is_ahead_of_disk })
     }
 
-    /// Whether the store can be read: it reads, unless a read has failed just before.
+    /// Whether the store can be read. It tries a read, unless a read has failed just before.
     pub(in crate::store) fn works(&self) -> bool {
         let Some(connection) = self.pool.try_get() else {
-            // Others are reading, and what becomes of that is remembered.
+            // All connections are in use, and `health` records the outcomes of their reads.
             return !self.health.was_unreadable();
         };
         let read = Tables::new(&connection, self.clock.now(), &self.grace).kept();

@@ -1,4 +1,4 @@
-//! The columns that are read, and what becomes of a row.
+//! The columns that are read, and the conversion of rows.
 
 use rusqlite::{Connection, Row};
 
@@ -33,7 +33,7 @@ macro_rules! tokens {
 }
 pub(super) use {events, locks, tokens};
 
-/// A row of `columns`, with its knocks.
+/// Reads a row of the columns `locks!`, with its knocks.
 pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock> {
     let workspace_id = WorkspaceId::trusted(row.get(0)?);
     let run = Run(row.get(15)?);
@@ -101,7 +101,7 @@ fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::R
     Ok(knocks)
 }
 
-/// A row of `events`.
+/// Reads a row of the columns `events!`.
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
     let name: String = row.get(2)?;
     let Some(event_type) = EventType::parse(&name) else {
@@ -124,15 +124,15 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Result<Event, Error>> {
     }))
 }
 
-/// A row of `tokens`.
+/// Reads a row of the columns `tokens!`.
 pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     let scope: String = row.get(1)?;
     Ok(Token {
         token_id: row.get(0)?,
-        // The table has no others.
+        // A CHECK of the table allows no other scope.
         scope: Scope::parse(&scope).unwrap_or(Scope::Read),
         user_id: row.get::<_, Option<String>>(2)?.map(UserId::trusted),
-        // An older version kept names that show nothing.
+        // An older version stored names without visible characters.
         name: row.get::<_, Option<String>>(3)?.and_then(|name| DisplayName::parse(&name).ok().flatten()),
         created_at: WallTime(row.get(4)?),
         expires_at: row.get::<_, Option<i64>>(5)?.map(WallTime),
@@ -140,11 +140,11 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
-/// A row of `workspace_id, name, created_at`.
+/// Reads a row of the columns `workspace_id, name, created_at`.
 pub(super) fn workspace(row: &Row<'_>) -> rusqlite::Result<Workspace> {
     Ok(Workspace {
         workspace_id: WorkspaceId::trusted(row.get(0)?),
-        // An older version kept names that show nothing.
+        // An older version stored names without visible characters.
         name: row.get::<_, Option<String>>(1)?.and_then(|name| DisplayName::parse(&name).ok().flatten()),
         created_at: WallTime(row.get(2)?),
     })

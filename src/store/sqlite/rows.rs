@@ -66,7 +66,7 @@ impl Rows for Tables<'_> {
     }
 
     fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
-        // From the index alone; that counts those, too, which have ended and are still there.
+        // This count uses the index alone. It includes locks that have ended but are not deleted yet.
         let there: u32 = self
             .connection()
             .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 LIMIT ?2)")?
@@ -116,7 +116,7 @@ impl Rows for Tables<'_> {
     }
 
     fn counted_locks(&self) -> Result<(i64, bool), Error> {
-        // Both from one snapshot.
+        // One statement, so that both values come from one snapshot.
         Ok(self
             .connection()
             .prepare_cached(
@@ -250,7 +250,7 @@ impl Rows for Tables<'_> {
     ) -> Result<Vec<Workspace>, Error> {
         let limit = at_most(limit);
         let found = if let Some(member) = member {
-            // CROSS JOIN: SQLite begins with the member's workspaces, which their index has in order.
+            // CROSS JOIN makes SQLite begin with the member's workspaces, which are in order in their index.
             self.connection()
                 .prepare_cached(
                     "SELECT members.workspace_id, name, created_at FROM members

@@ -1,25 +1,26 @@
-//! What a database must have: the tables, columns and indexes that `schema.sql` makes, and numbers in their range. A file
-//! that lacks one of them is refused at the start, before anything is written, and not with an error at the first request
-//! that needs it. While the server runs, a file that another program has written to is compared again.
+//! The check of a database's structure: the tables, columns and indexes of `schema.sql`, and numbers in their
+//! range. A file that fails it is refused at the start, before anything is written, instead of with an error
+//! at the first request that needs the missing part. While the server runs, a file is checked again after
+//! another program has written to it.
 //!
-//! There is no list of them here: an empty database in memory is made by `schema.sql`, and the two are compared. What a
-//! file has besides is left alone, unless it can keep a write from succeeding: a trigger, say.
+//! There is no list of the parts here. `schema.sql` creates an empty database in memory, and the two are
+//! compared. Additional parts of a file are allowed, unless they can make a write fail, such as a trigger.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rusqlite::Connection;
 
-/// Most of what is missing that is named.
+/// Maximum number of faults that are named.
 const NAMED: usize = 5;
 
-/// What is named, and how it is defined.
+/// The name of each part, and its definition.
 type Parts = BTreeMap<String, String>;
 
-/// What this file lacks or has otherwise than `model`, as the end of a sentence; nothing if it has all.
+/// Where this file differs from `model`, as the end of a sentence; `None` if it has everything.
 pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Result<Option<String>> {
     let (has, must_have) = (parts(connection)?, parts(model)?);
-    // What belongs to a table that is missing need not be said.
+    // Columns and indexes of a missing table are not named separately.
     let is_of_missing = |name: &str, definition: &str| {
         let column = name.strip_prefix("column ").and_then(|column| column.split('.').next());
         let index = name.strip_prefix("index ").and_then(|_| definition.split(' ').next());
@@ -57,7 +58,7 @@ pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Re
     Ok(Some(said))
 }
 
-/// Whether a part that `model` does not have can make a write fail.
+/// Whether a part that is not in `model` can make a write fail.
 fn interferes(name: &str, definition: &str, model: &Parts) -> bool {
     let is_ours = |table: &str| model.contains_key(&format!("table {table}"));
     let first = definition.split(' ').next().unwrap_or_default();
@@ -73,8 +74,8 @@ fn interferes(name: &str, definition: &str, model: &Parts) -> bool {
     }
 }
 
-/// Numbers beyond which the program cannot go on, as the end of a sentence. 9007199254740991 is the greatest in JavaScript,
-/// 253402300799999 the end of the year 9999.
+/// Numbers out of the range that the program can handle, as the end of a sentence. 9007199254740991 is the
+/// greatest integer in JavaScript; 253402300799999 is the end of the year 9999 in milliseconds.
 fn out_of_range(connection: &Connection) -> rusqlite::Result<Option<String>> {
     connection
         .query_row(

@@ -1,4 +1,4 @@
-//! The tables as one transaction or one read sees them.
+//! The tables, as one transaction or one read sees them.
 
 use std::cell::Cell;
 
@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use crate::domain::grace::RestartGrace;
 use crate::time::Timestamp;
 
-/// The tables, as one transaction or one reading sees them.
+/// The tables, as one transaction or one read sees them.
 ///
-/// A lease can have ended without anything on disk that says so. No answer may rest on that: after a crash the lease would
-/// be alive again. So this remembers what was taken for over, and what was read is answered only when the store has
-/// written down that it was there at a later time.
+/// A lease can have ended without a record of it on disk. An answer must not depend on such an end: after a
+/// crash the lease would be live again. So this remembers the latest end that was read. The answer is sent
+/// only after the store has written a time (`last_seen_at`) that is not before that end.
 #[derive(Debug)]
 pub(super) struct Tables<'c> {
     connection: &'c Connection,
@@ -37,20 +37,20 @@ impl<'c> Tables<'c> {
         self.grace
     }
 
-    /// Something that is due at `at` was read. If that has come, what is answered rests on it.
+    /// Records that an expiry or grant at `at` was read. If `at` has come, the answer depends on it.
     pub(super) fn found_due(&self, at: Timestamp) {
         if at <= self.now {
             self.over.set(self.over.get().max(Some(at)));
         }
     }
 
-    /// The last thing that was taken for over, if any was.
+    /// The latest expiry or grant that was read and has come. `None` if there was none.
     pub(super) const fn over(&self) -> Option<Timestamp> {
         self.over.get()
     }
 }
 
-/// A limit of rows, as SQLite counts.
+/// Converts a limit of rows to SQLite's integer type.
 pub(super) fn at_most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
