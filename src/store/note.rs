@@ -130,8 +130,8 @@ impl ToValue for LogField {
     }
 }
 
-/// The log level of an event. `info` is for leases that somebody other than the holder ended. Routine events
-/// are `debug`: thousands of leases can expire at once.
+/// The log level of an event. `info` is for takeovers, handovers, revocations, and leases that the removal of
+/// a member or a workspace ended. Routine events are `debug`: thousands of leases can expire at once.
 const fn level(happened: &NewEvent<'_>) -> Level {
     match happened.event_type {
         EventType::Acquired

@@ -31,14 +31,12 @@ use crate::store::health::Health;
 
 /// Number of pages at which the log is folded in. This is SQLite's own default.
 const FOLD_AT: i64 = 1_000;
-/// Number of pages from which a log that cannot be folded in because of a reader is reported in the server's
-/// log.
+/// Number of pages from which a log that a reader keeps from being folded in is reported.
 const LONG: i64 = 16_000;
 /// A process that folds the log in holds a lock on this byte of the index (`WAL_CKPT_LOCK`:
 /// <https://www.sqlite.org/walformat.html>, section 2.3.2).
 const FOLDING_LOCK: u64 = 121;
-/// Offset of the salts in the log. They change each time the log begins anew (section 4.1 of the file
-/// format).
+/// Offset of the salts in the log, which change each time the log begins anew (file format, section 4.1).
 const SALTS: u64 = 16;
 
 /// The sizes in bytes of the header of the log and of the header of each page (section 4.1).

@@ -1,4 +1,4 @@
-//! The fence floor: a number outside the database. No fence given so far is above it.
+//! The fence floor: a number outside the database that is not below any fence given so far.
 //!
 //! It keeps fences growing if the database is lost or an older backup is restored, and the machine's clock is
 //! behind its earlier value. It is stored in `.<database file name>.fence`, in the directory of the database.

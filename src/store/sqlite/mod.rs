@@ -159,8 +159,8 @@ impl Row {
 
 impl Sqlite {
     /// Returns the row of `meta`. It is read again only if another connection has written. Then this also
-    /// checks that the other connection has not replaced the data, for example by restoring a backup into the
-    /// file. A restore does not replace the file itself.
+    /// checks that the other connection has not put other data in its place. For example, restoring a backup
+    /// into the file replaces the data but not the file.
     ///
     /// # Errors
     /// [`Error::Stopping`] if the data was replaced, and from then on; errors of reading.

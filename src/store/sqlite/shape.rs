@@ -1,6 +1,6 @@
-//! The check of a database's structure: the tables, columns and indexes of `schema.sql`, and numbers in their
-//! range. A file that fails it is refused at the start, before anything is written, instead of with an error
-//! at the first request that needs the missing part. While the server runs, a file is checked again after
+//! Checks the structure of a database against `schema.sql`: tables, columns and indexes, and numbers in
+//! range. A file that fails the check is refused at the start, before anything is written. Otherwise the
+//! first request that needs the missing part would fail. While the server runs, a file is checked again after
 //! another program has written to it.
 //!
 //! There is no list of the parts here. `schema.sql` creates an empty database in memory, and the two are
