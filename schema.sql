@@ -76,7 +76,7 @@ CREATE TABLE locks (
     -- meta.run when expires_at and grant_at were written: see `restarts`.
     run            INTEGER NOT NULL DEFAULT 0,
     -- When the row is checked next. Not after min(expires_at, grant_at). A renewal does not change it, so the
-    -- index need not be updated. If a check finds that the lease was renewed, it moves this time.
+    -- index need not be updated. If a check finds that the lease was renewed, it sets the next check.
     check_at       INTEGER NOT NULL DEFAULT 0,
     -- When the holder was first shown the first knock.
     shown_at       INTEGER,
@@ -192,5 +192,5 @@ CREATE INDEX events_by_workspace ON events (workspace_id, revision);
 -- For `lost`: how a user's last lease on a workspace ended.
 CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
     WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');
--- For the last deletion of a workspace: its events up to that are for administrators only.
+-- For the last deletion of a workspace: events up to it are for administrators only.
 CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';

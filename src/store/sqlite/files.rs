@@ -5,10 +5,10 @@
 //!
 //! A file that is overwritten in place keeps its inode. So `meta` has a random mark, and its page on disk is
 //! read without SQLite. The file on disk changes only when the log is folded in, and only this module does
-//! that (`wal_autocheckpoint` is 0). A new mark is written before the log is folded in; afterwards it is on
-//! disk. Another new mark is written after it, which is in the log alone. So no backup has the mark that is
-//! on disk, whether it was made before or since. A backup made while the log is folded in has that mark, but
-//! also the same pages as the file, or another header (`VACUUM INTO`).
+//! that (`wal_autocheckpoint` is 0). Before it folds the log in, it writes a new mark, which is on disk
+//! afterwards. After that it writes another mark, which is in the log alone. So no backup has the mark that
+//! is on disk, whether it was made before or since. A backup made while the log is folded in has that mark,
+//! but also the same pages as the file, or another header (`VACUUM INTO`).
 //!
 //! The log is compared with its index, which has the number of its pages.
 //!

@@ -1,4 +1,4 @@
-//! Opening a database: checks the application and version, configures SQLite, and resumes the lease clock.
+//! Opens a database: checks the application and version, configures SQLite, and resumes the lease clock.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -45,7 +45,7 @@ pub(super) fn look(path: &Path, file: &File) -> Result<(), Error> {
             return Err(Error::Internal(format!("cannot read the database {}: {error}", path.display())));
         }
     }
-    // https://www.sqlite.org/fileformat.html, section 1.3: the magic string, and the application id at offset
+    // https://www.sqlite.org/fileformat.html, section 1.3: the magic string, and the application id at byte
     // 68.
     if !header.starts_with(b"SQLite format 3\0") {
         return Err(no_database(path));
