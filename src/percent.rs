@@ -2,11 +2,15 @@
 
 use percent_encoding::percent_decode_str;
 
-/// What is said of a text that [`decode`] refuses: the rest of a sentence that begins with its name.
+/// The reason for refusing input that [`decode`] cannot decode: the end of a sentence.
+///
+/// The sentence begins with the name of the field.
 pub const RULE: &str =
     "must be percent-encoded UTF-8: two hexadecimal digits follow each %, and a % itself is %25";
 
-/// The text that `encoded` stands for; nothing unless two hexadecimal digits follow each `%` and the result is UTF-8.
+/// Decodes percent-encoded text.
+///
+/// `None` unless two hexadecimal digits follow each `%` and the result is UTF-8.
 #[must_use]
 pub fn decode(encoded: &str) -> Option<String> {
     let is_escape =

@@ -1,14 +1,14 @@
-//! Time: the instants and durations that leases are made of, and the only place that reads a clock.
+//! Time: the instants and durations of leases, and the only code that reads a clock.
 //!
-//! Two clocks are kept apart, and so are their types:
+//! There are two clocks, with separate types:
 //!
-//! - The **lease clock** ([`Timestamp`]) only ever moves forward, at the speed of the monotonic clock. It decides
-//!   whether a lease has ended. What is stored of a lease is in its time.
-//! - The **wall clock** ([`WallTime`]) is how an instant is shown to people. NTP or a person may set it.
+//! - The **lease clock** ([`Timestamp`]) only moves forward, at the speed of the monotonic clock. It decides
+//!   whether a lease has expired. The stored times of a lease are lease time.
+//! - The **wall clock** ([`WallTime`]) is for times that people read. NTP or an operator may set it.
 //!
-//! The difference between the two is one number, the *wall offset*, kept in memory and in the database. When the wall
-//! clock is set, only that number changes, whether there is one lock or a million: what is *left* of every lease stays
-//! what it was, and what is shown is true again.
+//! The difference between the two is one number, the *wall offset*, kept in memory and in the database. When
+//! the wall clock is set, only that number changes, however many locks there are. The *remaining* time of
+//! every lease stays the same, and the displayed times are correct again.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,14 +17,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// A wall clock that differs from the lease clock by more than this was set by somebody (milliseconds).
+/// The greatest difference between wall clock and lease clock that is not a set wall clock (milliseconds).
 ///
-/// Below it, a difference is the ordinary slewing of NTP and the rounding of two clocks that are read one after the
-/// other.
+/// Smaller differences come from the slewing of NTP, and from reading the two clocks one after the other.
 pub const WALL_TOLERANCE_MS: i64 = 1_000;
 
-/// An instant on the lease clock, in milliseconds. Comparable with any other instant of the same database, also across
-/// restarts; not to be shown to people: see [`LeaseClock::wall_at`].
+/// An instant on the lease clock, in milliseconds.
+///
+/// Instants of the same database are comparable, also across restarts. To show one to people, convert it with
+/// [`LeaseClock::wall_at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -47,8 +48,9 @@ impl Timestamp {
 pub struct WallTime(pub i64);
 
 impl WallTime {
-    /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:42:13.125Z`. An instant that no calendar has (a clock set to
-    /// the end of time) is shown as the start of 1970.
+    /// Formats the time as RFC 3339 in UTC with milliseconds: `2026-11-23T10:42:13.125Z`.
+    ///
+    /// A time outside the range of the calendar is formatted as the start of 1970.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         DateTime::<Utc>::from_timestamp_millis(self.0)
@@ -57,12 +59,12 @@ impl WallTime {
     }
 }
 
-/// How long a lease runs: whole milliseconds, never negative.
+/// The duration of a lease: whole milliseconds, never negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(i64);
 
 impl Ttl {
-    /// A lease of `milliseconds`; what is negative becomes nothing.
+    /// A duration of `milliseconds`. A negative value becomes 0.
     #[must_use]
     pub const fn from_millis(milliseconds: i64) -> Self {
         Self(if milliseconds < 0 { 0 } else { milliseconds })
@@ -74,37 +76,37 @@ impl Ttl {
         Self(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Milliseconds.
+    /// The duration in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 }
 
-/// Where time comes from: the machine, or a test.
+/// The source of time: the machine, or a test.
 #[derive(Debug, Clone)]
 pub enum Clock {
     /// The machine's monotonic and wall clocks.
     System(Instant),
-    /// A clock that moves only when it is told to.
+    /// Clocks that move only when a test moves them.
     Manual(Arc<ManualClock>),
 }
 
 impl Clock {
-    /// The machine's clocks.
+    /// Reads the machine's clocks.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
     pub fn system() -> Self {
         Self::System(Instant::now())
     }
 
-    /// Clocks that stand still.
+    /// Manual clocks that start at `wall`.
     #[must_use]
     pub fn standing_at(wall: WallTime) -> Self {
         Self::Manual(ManualClock::starting_at(wall))
     }
 
-    /// Monotonic time since an arbitrary start. Never goes back, whatever happens to the wall clock.
+    /// Monotonic time since an arbitrary start. It never goes back, even when the wall clock is set.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
     pub fn monotonic(&self) -> Duration {
@@ -116,7 +118,9 @@ impl Clock {
         }
     }
 
-    /// Whoever waits for a time by the machine's clocks is to be woken when these are moved, which only a test does.
+    /// Registers a callback for each time that [`ManualClock::advance`] moves manual clocks.
+    ///
+    /// A thread that waits for a time on these clocks is woken by it. The machine's clocks never call it.
     pub fn when_moved(&self, wake: impl Fn() + Send + 'static) {
         match self {
             Self::System(_) => {}
@@ -126,13 +130,13 @@ impl Clock {
         }
     }
 
-    /// The wall clock, now. A clock that is set before 1970 reads as 1970.
+    /// The wall clock now. A clock that is set before 1970 reads as 1970.
     #[must_use]
     pub fn wall(&self) -> WallTime {
         WallTime(self.wall_micros() / 1_000)
     }
 
-    /// The wall clock, now, in microseconds since 1970: the lower bound of the next fence.
+    /// The wall clock now, in microseconds since 1970. It is the lower bound of the next fence.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
     pub fn wall_micros(&self) -> i64 {
@@ -145,7 +149,7 @@ impl Clock {
     }
 }
 
-/// The clocks of a test, and of whoever looks at what was: they stand still until they are moved.
+/// Manual clocks: they stand still until they are moved. For tests, and for checks of a stopped database.
 #[derive(Default)]
 pub struct ManualClock {
     monotonic_ms: AtomicI64,
@@ -163,13 +167,13 @@ impl fmt::Debug for ManualClock {
 }
 
 impl ManualClock {
-    /// Stands at `wall`.
+    /// Manual clocks that start at `wall`.
     #[must_use]
     pub fn starting_at(wall: WallTime) -> Arc<Self> {
         Arc::new(Self { wall_ms: AtomicI64::new(wall.0), ..Self::default() })
     }
 
-    /// Time passes: both clocks move forward.
+    /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let milliseconds = Ttl::from_duration(by).as_millis();
         self.monotonic_ms.fetch_add(milliseconds, Ordering::SeqCst);
@@ -179,13 +183,13 @@ impl ManualClock {
         }
     }
 
-    /// Somebody sets the wall clock forward (or back, when negative) by `milliseconds`; no time passes.
+    /// Sets the wall clock forward, or back if negative, by `milliseconds`. The monotonic clock stays.
     pub fn set_wall_by(&self, milliseconds: i64) {
         self.wall_ms.fetch_add(milliseconds, Ordering::SeqCst);
     }
 }
 
-/// The lease clock: an anchor, read once when the store was opened, plus the monotonic time since.
+/// The lease clock: an anchor, read once when the store was opened, plus the monotonic time since then.
 #[derive(Debug)]
 pub struct LeaseClock {
     clock: Clock,
@@ -195,39 +199,41 @@ pub struct LeaseClock {
 }
 
 impl LeaseClock {
-    /// Goes on after the server was away, by the wall clock. `last_seen` and `wall_offset_ms` are what it left behind.
+    /// Resumes lease time after a restart, by the wall clock and the stored `last_seen` and `wall_offset_ms`.
     ///
-    /// Lease time never goes back: a wall clock that is behind what was last seen was set back meanwhile, so the lease
-    /// clock stands at `last_seen` and what is shown moves back instead.
+    /// Lease time never goes back. A wall clock behind `last_seen` was set back in the meantime. Then lease
+    /// time continues from `last_seen`, and the wall offset changes instead.
     #[must_use]
     pub fn resume(clock: Clock, last_seen: Timestamp, wall_offset_ms: i64) -> Self {
-        // One right after the other: what takes time between the two would be missing from lease time for good.
+        // The two clocks are read together: time that passes in between would be lost from lease time for good.
         let (anchored_at, wall) = (clock.monotonic(), clock.wall());
         let (anchor, wall_offset_ms) = go_on(last_seen, wall_offset_ms, wall);
         Self { clock, anchor, anchored_at, wall_offset_ms: AtomicI64::new(wall_offset_ms) }
     }
 
-    /// Lease time, now.
+    /// Lease time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let since = self.clock.monotonic().saturating_sub(self.anchored_at);
         self.anchor.plus(Ttl::from_duration(since))
     }
 
-    /// How `at` is shown to people.
+    /// The wall time of `at`.
     #[must_use]
     pub fn wall_at(&self, at: Timestamp) -> WallTime {
         WallTime(at.0.saturating_add(self.wall_offset_ms()))
     }
 
-    /// What is added to lease time to get wall time, in milliseconds.
+    /// The wall offset: wall time minus lease time, in milliseconds.
     #[must_use]
     pub fn wall_offset_ms(&self) -> i64 {
         self.wall_offset_ms.load(Ordering::SeqCst)
     }
 
-    /// The offset that the wall clock asks for, when somebody has set it since: when it differs from what would be
-    /// shown by more than [`WALL_TOLERANCE_MS`].
+    /// The new wall offset, if the wall clock was set.
+    ///
+    /// The wall clock was set if it differs from lease time plus the wall offset by more than
+    /// [`WALL_TOLERANCE_MS`].
     #[must_use]
     pub fn wall_was_set(&self) -> Option<i64> {
         let asked = self.clock.wall().0.saturating_sub(self.now().0);
@@ -235,19 +241,19 @@ impl LeaseClock {
         (by.saturating_abs() > WALL_TOLERANCE_MS).then_some(asked)
     }
 
-    /// From now on instants are shown with this offset. It is to be stored before.
+    /// Sets the wall offset in memory. The caller must store it first.
     pub fn set_wall_offset_ms(&self, wall_offset_ms: i64) {
         self.wall_offset_ms.store(wall_offset_ms, Ordering::SeqCst);
     }
 
-    /// The clock below, for measuring how long something takes.
+    /// The underlying clock, for measuring durations.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
 }
 
-/// Where lease time goes on when the wall clock shows `wall`, and the wall offset from then on.
+/// The lease time and the wall offset after a restart at which the wall clock shows `wall`.
 const fn go_on(last_seen: Timestamp, wall_offset_ms: i64, wall: WallTime) -> (Timestamp, i64) {
     let by_the_wall = wall.0.saturating_sub(wall_offset_ms);
     if by_the_wall >= last_seen.0 {
@@ -299,7 +305,7 @@ mod tests {
     fn time_away_counts_and_a_clock_set_back_meanwhile_does_not_turn_it_back() {
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(5_000)), (Timestamp(5_000), 0));
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(400)), (Timestamp(1_000), -600));
-        // The wall clock is put right while the server is away again: that is an hour that passed, for all it knows.
+        // The wall clock is corrected while the server is down again. The server sees this as time that passed.
         assert_eq!(go_on(Timestamp(1_500), -600, WallTime(3_000)), (Timestamp(3_600), -600));
     }
 

@@ -1,4 +1,4 @@
-//! JSON Web Tokens of an app that signs its users in (RFC 7519), as the settings say they must be.
+//! Verifies the JSON Web Tokens (RFC 7519) of an app that signs its users in, against the settings.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,27 +14,27 @@ use crate::domain::UserId;
 use crate::error::Error;
 use crate::time::WallTime;
 
-/// A longer one is not looked at (bytes).
+/// The length limit of a JWT (bytes). A longer one is refused before it is parsed.
 const LONGEST: usize = 8 * 1024;
-/// A public key of 2048 bits, as it is encoded, has more bytes than this.
+/// The length floor of an encoded RSA public key (bytes). A key of 2048 bits is longer.
 const RSA_BYTES: usize = 260;
 
-/// The end of the year 9999, the last that RFC 3339 can write.
+/// The end of the year 9999, the last year that RFC 3339 can express.
 const LAST: WallTime = WallTime(253_402_300_799_999);
 
-/// Whom a JWT names.
+/// The result of a successful verification: the user whom the JWT names.
 pub(super) struct Verified {
     pub(super) user_id: UserId,
-    /// How they are shown.
+    /// The user's display name, as the JWT states it.
     pub(super) name: SaidName,
     pub(super) is_admin: bool,
-    /// When it ends, if a calendar has such a day.
+    /// When the JWT expires, without the leeway. `None` for a time after the year 9999.
     pub(super) expires_at: Option<WallTime>,
-    /// When it is no longer believed: a leeway later.
+    /// When the JWT is no longer accepted: its expiry plus the leeway.
     pub(super) until: WallTime,
 }
 
-/// Tells good JWTs from others.
+/// Verifies the signature and the claims of a JWT.
 pub(super) struct Verifier {
     algorithm: Algorithm,
     keys: Vec<DecodingKey>,
@@ -55,8 +55,9 @@ impl Verifier {
         for file in &settings.jwt_public_key_file {
             keys.push(public_key(file, settings.jwt_algorithm)?);
         }
-        // Only this algorithm: neither `none` nor, for a public key, HMAC. The claims are looked at below: the times by our
-        // own clock, the rest more strictly than the library does.
+        // Only this algorithm is accepted: not `none`, and not HMAC with a public key. The library's claim
+        // checks are off. The code below checks the times against our own clock, and the other claims more
+        // strictly than the library does.
         let mut validation = Validation::new(algorithm);
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -65,7 +66,10 @@ impl Verifier {
         Ok(Self { algorithm, keys, validation, settings: settings.clone() })
     }
 
-    /// Whom it names, or what is wrong with it: for the operator, not for whoever sent it.
+    /// Verifies a JWT and returns its user.
+    ///
+    /// # Errors
+    /// The reason for the refusal. It is for the operator and must not be sent to the client.
     pub(super) fn verify(&self, token: &str, now: WallTime) -> Result<Verified, String> {
         if token.len() > LONGEST {
             return Err(format!("it has {} bytes, and at most {LONGEST} are looked at", token.len()));
@@ -108,11 +112,11 @@ impl Verifier {
         })
     }
 
-    /// Whether its issuer and its audience are those that are set (RFC 7519 §4.1.1 and §4.1.3).
+    /// Checks that the issuer and the audience match the settings (RFC 7519 §4.1.1 and §4.1.3).
     fn is_for_us(&self, claims: &Map<String, Value>) -> Result<(), &'static str> {
         if let Some(issuer) = &self.settings.jwt_issuer {
             let iss = claims.get("iss").ok_or("it has no iss")?;
-            // One text: a list of issuers is no issuer.
+            // Only a string is an issuer. A list of issuers is refused.
             if iss.as_str() != Some(issuer) {
                 return Err("its iss is not auth.jwt_issuer");
             }
@@ -128,13 +132,13 @@ impl Verifier {
         match &self.settings.jwt_audience {
             Some(_) if aud.is_empty() => Err("it has no aud"),
             Some(audience) if aud.iter().any(|aud| aud == audience.as_str()) => Ok(()),
-            // Without an audience of our own, a JWT that is made for somebody in particular is not for us.
+            // Without auth.jwt_audience, a JWT that names an audience is meant for another service.
             None if aud.is_empty() => Ok(()),
             Some(_) | None => Err("its aud is not auth.jwt_audience"),
         }
     }
 
-    /// When it ends, and when it is no longer believed, if it is good now.
+    /// Checks the time claims. Returns the expiry, and the expiry plus the leeway.
     fn in_time(
         &self,
         claims: &Map<String, Value>,
@@ -156,7 +160,7 @@ impl Verifier {
         if seconds - leeway >= ends {
             return Err("it is over (exp)");
         }
-        // What ends later than can be said has no end.
+        // A time beyond the range of i64 milliseconds becomes i64::MAX, which means no end.
         let at = |seconds| {
             let at = Duration::try_from_secs_f64(seconds).map_or(u128::MAX, |at| at.as_millis());
             WallTime(i64::try_from(at).unwrap_or(i64::MAX))
@@ -165,7 +169,7 @@ impl Verifier {
     }
 }
 
-/// What is wrong with a token, in words.
+/// The reason why a JWT was refused, as text for the operator.
 #[expect(clippy::wildcard_enum_match_arm, reason = "for all others the library has words")]
 fn why(error: &jsonwebtoken::errors::Error) -> String {
     match error.kind() {
@@ -175,7 +179,7 @@ fn why(error: &jsonwebtoken::errors::Error) -> String {
     }
 }
 
-/// The claims. One that stands twice is refused: the app that made it may have meant the other (RFC 7519 §4).
+/// The claims of a JWT. A duplicate claim is refused: it is unclear which value the app meant (RFC 7519 §4).
 struct Claims(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Claims {
@@ -205,7 +209,7 @@ impl<'de> Deserialize<'de> for Claims {
     }
 }
 
-/// Whether there is something in its header without which it must not be understood (RFC 7515 §4.1.11).
+/// Whether the header contains `crit`: extensions that a verifier must understand (RFC 7515 §4.1.11).
 fn is_critical(token: &str) -> bool {
     use base64::Engine as _;
     let header = token.split('.').next().unwrap_or_default();

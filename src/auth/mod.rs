@@ -1,7 +1,7 @@
-//! Who is calling.
+//! Authentication: identifies the caller of a request.
 //!
-//! Whoever cannot be told is nobody: a token that is unknown, revoked, over or malformed, and a JWT that is wrong in any
-//! way, are answered alike, so that nothing is learnt from it.
+//! All bad credentials get the same response, so that the response reveals nothing about them. Bad
+//! credentials are a token that is unknown, revoked, expired or malformed, and a JWT that fails any check.
 
 mod jwt;
 pub mod token;
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::percent;
 use crate::time::WallTime;
 
-/// What a request says about who sent it.
+/// The credentials of a request.
 #[derive(Debug, Default, Clone)]
 pub struct Credentials<'a> {
     /// `X-User-Id`
@@ -33,35 +33,35 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// `access_token` in the body of a request that cannot have headers (`navigator.sendBeacon`).
     pub access_token: Option<&'a str>,
-    /// Whom a proxy that is believed names, and how they are shown.
+    /// The user id and the display name from the headers of a trusted proxy.
     pub asserted: Option<(&'a str, Option<&'a str>)>,
 }
 
-/// Who is calling.
+/// The authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Who acts; nobody in particular, where that is enough.
+    /// The user who acts. `None` if the credentials name no user and the operation needs none.
     pub user_id: Option<UserId>,
-    /// How they are shown.
+    /// The display name.
     pub name: Option<DisplayName>,
-    /// Whether the name is vouched for, so that the request cannot say another.
+    /// Whether the credentials fix the display name, so that the request cannot give another.
     pub is_named: bool,
-    /// What their credentials are good for.
+    /// The scope of the credentials.
     pub scope: Scope,
-    /// How long they are.
+    /// How long the credentials are valid.
     pub lasts: Lasts,
-    /// When they end, as they say themselves.
+    /// When the credentials expire, as they state it themselves.
     pub expires_at: Option<WallTime>,
 }
 
 impl Caller {
-    /// Whether they administer the server.
+    /// Whether the caller is an administrator.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.scope == Scope::Admin
     }
 
-    /// The scope of their token, if they have one.
+    /// The scope of the caller's token. `None` without a token.
     #[must_use]
     pub const fn token_scope(&self) -> Option<Scope> {
         match self.lasts {
@@ -70,14 +70,15 @@ impl Caller {
         }
     }
 
-    /// What they may do besides.
+    /// The caller's privilege.
     #[must_use]
     pub fn standing(&self) -> Privilege {
         if self.is_admin() { Privilege::Administrator } else { Privilege::Ordinary }
     }
 
-    /// By what they are told apart from others, if they are anybody: by the user for whom they act or, if there is none, by
-    /// the token.
+    /// The key that identifies the caller: the user for whom they act or, without a user, the token.
+    ///
+    /// `None` if there is neither.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         match (&self.user_id, &self.lasts) {
@@ -89,7 +90,7 @@ impl Caller {
         }
     }
 
-    /// As workspaces see them.
+    /// The caller as the actor in the access rules of workspaces.
     #[must_use]
     pub fn actor(&self) -> Actor {
         Actor {
@@ -101,34 +102,34 @@ impl Caller {
     }
 }
 
-/// What is done to find out who is calling.
+/// How much work identification may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// What is in memory: nothing is read, and no signature is checked.
+    /// Uses only what is in memory: no read from the store and no signature check.
     Recall,
-    /// Whatever it takes.
+    /// Reads from the store and checks signatures where needed.
     LookUp,
 }
 
-/// Why somebody is not let in.
+/// Why a caller could not be authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nobody is named, or what names them is good for nothing.
+    /// There are no credentials, or they are not valid.
     Unauthenticated,
-    /// They act for somebody for whom they may not.
+    /// The token does not permit acting for the user that the request names.
     NotForThem,
-    /// They have to be looked up first.
+    /// The credentials must be looked up first.
     NotRecalled(Earlier),
-    /// What they say cannot be; or it cannot be looked up.
+    /// A header is invalid, or the lookup failed.
     Failed(Error),
 }
 
-/// What is remembered of credentials that have to be looked up.
+/// What is in memory about credentials that must be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Earlier {
-    /// They were good a while ago.
+    /// The credentials were valid a while ago.
     Good,
-    /// Nothing.
+    /// The credentials are unknown.
     Nothing,
 }
 
@@ -138,17 +139,17 @@ impl From<Error> for Refusal {
     }
 }
 
-/// What it takes to tell who is calling, but for the tokens.
+/// The settings and keys that identify callers. Tokens are in the store.
 pub struct Means {
     mode: AuthMode,
     admins: HashSet<UserId>,
     jwt: Option<jwt::Verifier>,
-    /// What the proxy's header with the user is called.
+    /// The name of the proxy's header with the user id.
     user_header: String,
 }
 
 impl Means {
-    /// As the settings say.
+    /// Loads the keys that the settings name.
     ///
     /// # Errors
     /// [`Error::Internal`] with a sentence for the operator, when a key cannot be used.
@@ -162,50 +163,50 @@ impl Means {
     }
 }
 
-/// Finds out who is calling.
+/// Identifies callers.
 pub struct Auth {
     means: Means,
     service: Arc<Service>,
-    /// The JWTs that were verified. The one that was not used for the longest time makes room for another.
+    /// A cache of verified JWTs. When it is full, the least recently used entry is dropped.
     verified: Mutex<LruCache<Hash, CachedJwt>>,
 }
 
-/// A JWT that was verified.
+/// A verified JWT in the cache.
 struct CachedJwt {
     caller: Caller,
-    /// When; and until when it is believed.
+    /// When the JWT was verified. It is accepted from then until `until`.
     from: WallTime,
     until: WallTime,
 }
 
-/// Most JWTs that are remembered.
+/// The size limit of the cache of verified JWTs (entries).
 const VERIFIED: usize = 10_000;
 
 impl Auth {
-    /// By these means, and the tokens of `service`.
+    /// Uses `means` and the tokens of `service`.
     #[must_use]
     pub fn new(means: Means, service: &Arc<Service>) -> Self {
         Self { means, service: Arc::clone(service), verified: Mutex::new(LruCache::new(VERIFIED)) }
     }
 
-    /// How callers say who they are.
+    /// The authentication mode in force.
     #[must_use]
     pub const fn mode(&self) -> AuthMode {
         self.means.mode
     }
 
-    /// Finds out who is calling, with as much effort as allowed.
+    /// Identifies the caller, with at most the work that `effort` permits.
     ///
     /// # Errors
-    /// Why they are not let in; [`Refusal::NotRecalled`] when it takes more effort.
+    /// The reason why the caller is refused; [`Refusal::NotRecalled`] if identification needs more work.
     pub fn identify(&self, credentials: &Credentials<'_>, effort: Effort) -> Result<Caller, Refusal> {
         if self.means.mode == AuthMode::None {
             return Ok(believe(credentials)?);
         }
-        // A proxy that names nobody has signed nobody in.
+        // An empty user header means that the proxy has signed no user in.
         let asserted = credentials.asserted.filter(|(user_id, _)| !user_id.is_empty());
         let bearer = match (self.means.mode, bearer(credentials)) {
-            // What the browser says to the proxy is not for us, unless it is one of our tokens.
+            // The browser's Authorization header is meant for the proxy, unless it has one of our tokens.
             (AuthMode::Proxy, bearer) if asserted.is_some() => {
                 bearer.unwrap_or_default().filter(|token| token::is_ours(token))
             }
@@ -257,11 +258,11 @@ impl Auth {
     }
 
     fn verified(&self) -> MutexGuard<'_, LruCache<Hash, CachedJwt>> {
-        // Nothing panics while it is held.
+        // No code panics while it holds this lock, so the contents of a poisoned lock are sound.
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One whom somebody else has signed in.
+    /// A caller whom a third party, a proxy or the issuer of a JWT, has signed in.
     fn vouched_for(&self, user_id: UserId, name: SaidName, is_admin: bool, lasts: Lasts) -> Caller {
         let is_admin = is_admin || self.means.admins.contains(&user_id);
         let scope = if is_admin { Scope::Admin } else { Scope::User };
@@ -310,7 +311,7 @@ impl Auth {
             }
             Scope::Service | Scope::Admin => {
                 let name = said.name.or_else(|| token.name.filter(|_| said.user_id.is_none()));
-                // An administrator who is nobody in particular can be told by the token, in the history.
+                // An administrator's token without a user acts under its own id, so the history shows which.
                 let unnamed =
                     (token.scope == Scope::Admin).then(|| format!("{}{}", token::AS, token.token_id));
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
@@ -322,7 +323,7 @@ impl Auth {
     }
 }
 
-/// The credentials that are borne: in the header or, if there is none, in the body of a request that cannot have it.
+/// The bearer credentials: from the header or, without the header, from the body (a beacon has no headers).
 fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal> {
     let Some(header) = credentials.authorization else { return Ok(credentials.access_token) };
     let (scheme, token) = header.split_once(' ').ok_or(Refusal::Unauthenticated)?;
@@ -332,11 +333,11 @@ fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal>
     Ok(Some(token.trim()))
 }
 
-/// How somebody else says that a user is shown.
+/// The display name that a third party, a proxy or the issuer of a JWT, states for a user.
 enum SaidName {
-    /// They do not say.
+    /// The third party states no name.
     Unsaid,
-    /// Like this; or in a way that cannot be shown, which does not make it for the user to say.
+    /// The third party states this name. `None` is a name that cannot be shown; the user cannot replace it.
     Said(Option<DisplayName>),
 }
 
@@ -347,7 +348,7 @@ impl SaidName {
     }
 }
 
-/// Whom the headers name.
+/// The user and the display name in the request's headers.
 struct Said {
     user_id: Option<UserId>,
     name: Option<DisplayName>,
@@ -366,7 +367,9 @@ fn said(credentials: &Credentials<'_>) -> Result<Said, Error> {
     Ok(Said { user_id, name })
 }
 
-/// `auth.mode = "none"`: whoever says so is, and is an administrator. A beacon's token is the user id.
+/// The caller with `auth.mode = "none"`: the named user, as an administrator.
+///
+/// The token of a beacon is the user id.
 fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
     let Said { user_id, name } = said(credentials)?;
     let user_id = match (user_id, credentials.access_token) {
@@ -379,21 +382,22 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
     Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin, lasts: Lasts::Always, expires_at: None })
 }
 
-/// The same of the field as the caller knows it.
+/// The same error, with `field` as the name of the field that the caller knows.
 fn renamed(field: &str, error: Error) -> Error {
     if let Error::Invalid { reason, .. } = error { Error::invalid(field, reason) } else { error }
 }
 
-/// A header value, percent-encoded where it is not ASCII.
+/// Decodes a header value. Characters outside ASCII are percent-encoded in it.
 fn decode(field: &str, value: &str) -> Result<String, Error> {
     percent::decode(value).ok_or_else(|| Error::invalid(field, percent::RULE))
 }
 
-/// The id in a header value. A bare comma is what becomes of two headers that were joined on the way (RFC 9110 §5.3):
-/// that is not the id of anybody.
+/// Decodes the id in a header value. A bare comma is refused.
+///
+/// A proxy that joins two headers puts a comma between the values (RFC 9110 §5.3). The result is not one id.
 ///
 /// # Errors
-/// [`Error::Invalid`] of `field`.
+/// [`Error::Invalid`] of `field`, for a comma or an invalid percent-encoding.
 pub fn id_in_header(field: &str, value: &str) -> Result<String, Error> {
     if value.contains(',') {
         return Err(Error::invalid(
@@ -404,8 +408,10 @@ pub fn id_in_header(field: &str, value: &str) -> Result<String, Error> {
     decode(field, value)
 }
 
-/// Refuses an escape that stands for a visible ASCII character other than `%`. A proxy sends such a character as it is.
-/// An escape of one comes from a user who is registered as `%61lice` and would be taken for `alice`.
+/// Refuses an escape that stands for a visible ASCII character other than `%`.
+///
+/// A proxy sends such a character as it is. So the escape is part of a user id that is registered as
+/// `%61lice`, for example. Decoded, that id would be taken for `alice`.
 fn only_needed_escapes(header: &str, value: &str) -> Result<(), Error> {
     let is_needed = |escape: &str| {
         let byte = escape.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());

@@ -1,5 +1,6 @@
-//! Tokens: `lh_` and 256 random bits. What is kept of one is its SHA-256, which is found and compared as a whole; of so
-//! many random bits a faster hash than those for passwords gives nothing away.
+//! Tokens: `lh_` and 256 random bits. Only the SHA-256 of a token is stored and compared.
+//!
+//! A slow password hash is not needed: 256 random bits cannot be guessed from a fast hash.
 
 use aws_lc_rs::{digest, rand};
 
@@ -8,22 +9,24 @@ use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
 use crate::time::WallTime;
 
-/// What every token begins with: it can be told from a JWT, and be looked for where it should not be.
+/// The prefix of every token. It tells a token from a JWT, and lets scanners find leaked tokens.
 const PREFIX: &str = "lh_";
-/// An administrator's token that is nobody's acts under its id, after this.
+/// The prefix of the user id under which an administrator's token without a user acts. The token id follows.
 pub const AS: &str = "token:";
-/// Random bytes of a token.
+/// The length of the random part of a token (bytes).
 const SECRET_BYTES: usize = 32;
-/// Random bytes of its id.
+/// The length of the random part of a token id (bytes).
 const ID_BYTES: usize = 9;
 
-/// Whether it looks like one of our tokens.
+/// Whether `token` has the format of a Lockhouse token.
 #[must_use]
 pub fn is_ours(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 
-/// Whether it can be a person: nobody passes for a token in the history, or for the holder where one has a lock.
+/// Checks that a user id is not in the form that tokens act under.
+///
+/// So no user can pass for a token: neither in the history nor as the holder of a token's lock.
 ///
 /// # Errors
 /// [`Error::Invalid`] of `user_id`.
@@ -37,7 +40,7 @@ pub fn is_no_token(user_id: &UserId) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is kept of a token.
+/// The hash of a token, which is what the store keeps.
 #[must_use]
 pub fn hash(token: &str) -> Hash {
     let mut hash = Hash::default();
@@ -48,10 +51,10 @@ pub fn hash(token: &str) -> Hash {
     hash
 }
 
-/// A new token: what is shown once, and what is kept.
+/// Makes a token. Returns the secret, which is shown once, and the record and the hash, which are stored.
 ///
 /// # Errors
-/// [`Error::Internal`] when the system gives no random bytes; as [`is_no_token`].
+/// [`Error::Internal`] when the system gives no random bytes; the errors of [`is_no_token`].
 pub fn mint(
     scope: Scope,
     user_id: Option<UserId>,
@@ -72,7 +75,7 @@ fn random<const N: usize>() -> Result<[u8; N], Error> {
     Ok(bytes)
 }
 
-/// Without padding (RFC 4648 §5).
+/// Base64url without padding (RFC 4648 §5).
 fn base64url(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
