@@ -205,7 +205,7 @@ impl LeaseClock {
     /// time continues from `last_seen`, and the wall offset changes instead.
     #[must_use]
     pub fn resume(clock: Clock, last_seen: Timestamp, wall_offset_ms: i64) -> Self {
-        // The two clocks are read together: time that passes in between would be lost from lease time for good.
+        // The two clocks are read together: time that passes in between would be lost from lease time.
         let (anchored_at, wall) = (clock.monotonic(), clock.wall());
         let (anchor, wall_offset_ms) = go_on(last_seen, wall_offset_ms, wall);
         Self { clock, anchor, anchored_at, wall_offset_ms: AtomicI64::new(wall_offset_ms) }
@@ -305,7 +305,7 @@ mod tests {
     fn time_away_counts_and_a_clock_set_back_meanwhile_does_not_turn_it_back() {
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(5_000)), (Timestamp(5_000), 0));
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(400)), (Timestamp(1_000), -600));
-        // The wall clock is corrected while the server is down again. The server sees this as time that passed.
+        // The wall clock is corrected while the server is down again. The server takes it for time that passed.
         assert_eq!(go_on(Timestamp(1_500), -600, WallTime(3_000)), (Timestamp(3_600), -600));
     }
 

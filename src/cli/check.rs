@@ -1,4 +1,4 @@
-//! `lockhouse check`: the settings in force, and what must always be so of a database.
+//! `lockhouse check`: prints the settings in force, or checks the invariants of a database.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// Prints the settings, and what deserves a warning.
+/// Prints the settings in force, and warnings about them.
 pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
     warn(loaded);
-    // Keys that cannot be used.
+    // Fails on keys that cannot be used.
     Means::new(&loaded.config.auth)?;
-    // Whoever does not read it does not want it.
+    // A failed write means that the reader has closed the pipe, which is no error here.
     let _ = io::stdout().write_all(effective(&loaded.config).as_bytes());
     Ok(())
 }
 
-/// Looks at the database for what must not be, puts it right, and prints it.
+/// Checks the invariants of the database, repairs violations and prints them.
 pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
     warn(loaded);
     let path = &loaded.config.database.path;
@@ -31,8 +31,8 @@ pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
         return Err(Error::Internal(format!("there is no database {}", path.display())));
     }
     let mut options = serve::options(&loaded.config);
-    // It is as if the server had just stopped: what was alive then goes on when it starts again, however long that takes,
-    // and has its grace only then.
+    // The database is checked as of the moment when the server stopped. Leases that were live then
+    // continue when the server starts again, however late, and get their restart grace only then.
     options.restart_grace = Duration::ZERO;
     let store = Store::open_as_it_stopped(&options, &Arc::new(Metrics::default()))?;
     let found = print_all(&store, loaded.config.rules());
@@ -42,7 +42,7 @@ pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns how many there were.
+/// Checks and repairs. Prints each violation, and returns their number.
 fn print_all(store: &Store, rules: Rules) -> Result<usize, Error> {
     let mut out = io::stdout().lock();
     let mut total = 0;

@@ -89,7 +89,8 @@ impl Settings {
     fn sources(self) -> Sources {
         let flags = [("--listen", self.listen), ("--database", self.database)];
         let flags = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
-        // What is not UTF-8 cannot be the name of a setting; a value that is not is refused as it looks.
+        // A name that is not UTF-8 is no setting. A value that is not UTF-8 is converted with replacement
+        // characters and then refused.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| {
                 Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
@@ -99,7 +100,7 @@ impl Settings {
     }
 }
 
-/// Runs the program: 0 when it went well, 1 when it did not, 2 when the command line cannot be understood.
+/// Runs the program. Exit codes: 0 for success, 1 for failure, 2 for an invalid command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let verb = Command::parse().verb;

@@ -1,4 +1,4 @@
-//! `lockhouse serve`: puts the parts together, runs them, and takes them apart again.
+//! `lockhouse serve`: starts the parts of the server, runs them and stops them.
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -40,19 +40,19 @@ use crate::store::{Options, Store, sqlite};
 use crate::time::Clock;
 use crate::web::Pages;
 
-/// Every thread that reads from the store has a connection.
+/// The number of threads that read from the store. Each of them has a database connection.
 const READING_THREADS: u32 =
     workers::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
-/// Credentials a second that are good for nothing and are looked up for one address.
+/// The rate limit of look-ups of bad credentials for each client address (per second).
 const BAD_CREDENTIALS: u32 = 20;
-/// How long a stop waits at least for requests that are being carried out, after the clients are disconnected.
+/// The minimum time that a stop waits for running requests, after it has disconnected the clients.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
-/// Files that must be able to be open at a time: those of the database and the threads, and some connections.
+/// The minimum limit of open files: for the database, the threads and some connections.
 const FILES: u64 = 64;
-/// Signals that come within this are one.
+/// Signals within this time after the first count as one signal.
 const TOGETHER: Duration = Duration::from_millis(500);
 
-/// Runs a server until a signal ends it.
+/// Runs a server until a signal stops it.
 pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
     let config = &loaded.config;
     let log = logging::start(config.log.level, config.log.format)
@@ -63,13 +63,13 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
         move |panic| {
             log::error!("a thread panicked: {}", panic.to_string().replace('\n', " "));
             let mut last_panic = last_panic.lock().unwrap_or_else(PoisonError::into_inner);
-            // The panics that follow from a lack of threads do not hide it.
+            // Panics that follow from a lack of threads must not replace the message about it.
             if !last_panic.contains(NO_THREAD) {
                 *last_panic = words(panic.payload());
             }
         }
     }));
-    // What panics here is mostly a library that got no thread: that is to be said, and the log to be written.
+    // A panic here mostly means that a library got no thread. It is caught to report it and write the log.
     let outcome = catch_unwind(AssertUnwindSafe(|| run_logged(loaded, fence_at_least)));
     log.finish();
     let panicked = || last_panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -82,18 +82,18 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
     Err(Error::Internal(with_remedy(failure.trim_end())))
 }
 
-/// How a server ended.
+/// How the server stopped.
 enum End {
     /// A signal stopped it.
     InOrder,
-    /// It stopped because it could serve nobody any more.
+    /// It stopped because of a defect that kept it from serving requests.
     BrokeDown,
 }
 
-/// What the system says when it gives no thread, whichever library asked for it.
+/// The error text of the operating system when it refuses a thread. Every library passes it on.
 const NO_THREAD: &str = "Resource temporarily unavailable";
 
-/// Adds what to do when the system gives no thread.
+/// Adds the remedy to a failure message if the operating system has refused a thread.
 fn with_remedy(failure: &str) -> String {
     if !failure.contains(NO_THREAD) {
         return failure.to_owned();
@@ -103,7 +103,7 @@ fn with_remedy(failure: &str) -> String {
     )
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
@@ -114,7 +114,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    // Before anything is open: a signal that comes early is not lost.
+    // Signals are watched before anything is opened, so that an early signal is not lost.
     let signals = watch_signals()?;
     has_enough_files()?;
     if let Some(fence) = fence_at_least {
@@ -129,7 +129,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
             let _ = signal_hook::low_level::raise(SIGTERM);
         }
     });
-    // Standard output may be closed; that is no reason not to serve.
+    // Standard output may be closed. The server then runs all the same.
     for address in running.addresses() {
         let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
         log::info!(
@@ -157,7 +157,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
         Ok(SIGHUP) => "SIGHUP",
         Ok(_) | Err(_) => "SIGTERM",
     };
-    // A second signal would end it at once.
+    // From here on, the callback must not raise a signal: a second signal would end the process at once.
     running.service().when_gone({
         let is_gone = Arc::clone(&is_gone);
         move || is_gone.store(true, Ordering::SeqCst)
@@ -175,8 +175,10 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     Ok(if broke_down { End::BrokeDown } else { End::InOrder })
 }
 
-/// Passes the first signal on. A second one ends the process at once; not one that comes along with the first, to the
-/// whole group of processes. The thread for it is made here, at the start: at the end there may be none to be had.
+/// Starts the thread that receives signals. It passes on the first one; a later one ends the process at once.
+///
+/// A signal soon after the first one is ignored: both may come from one signal to the process group. The
+/// thread is started early, because the system may refuse a thread when the server stops.
 fn watch_signals() -> Result<Receiver<i32>, Error> {
     let failed = |error: io::Error| Error::Internal(format!("cannot wait for signals: {error}"));
     let mut awaited = vec![SIGTERM, SIGINT];
@@ -191,12 +193,12 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
         for signal in signals.forever() {
             let Some(first_at) = first_at else {
                 first_at = Some(clock.monotonic());
-                // Nobody may be waiting any more: then it ends by itself.
+                // The receiver may be gone already: then the process is about to end by itself.
                 let _ = sender.try_send(signal);
                 continue;
             };
             if clock.monotonic().saturating_sub(first_at) > TOGETHER {
-                // Where the system does not end us, it was not asked to: nothing more can be done.
+                // If the default action does not end the process, nothing more can be done.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         }
@@ -204,14 +206,16 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
     Builder::new().name("signals".to_owned()).spawn(watch).map(|_| receiver).map_err(failed)
 }
 
-/// A write beyond `ulimit -f` fails as on a full disk. Unless its signal is handled, it ends the process.
+/// Handles SIGXFSZ, so that a write beyond `ulimit -f` fails like a write to a full disk.
+///
+/// Unhandled, the signal ends the process.
 pub(super) fn outlive_file_size_limit() -> Result<(), Error> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())
         .map(drop)
         .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
 }
 
-/// Whether SIGHUP is ignored, as `nohup` arranges it: then it is to stay so.
+/// Whether SIGHUP is ignored, as `nohup` sets it up. It must then stay ignored.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -219,7 +223,7 @@ fn ignores_hangup() -> bool {
     ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
-/// With too few files the database cannot be opened, which SQLite does not say in these words.
+/// Checks the limit of open files. With too few, SQLite cannot open the database and does not name the cause.
 fn has_enough_files() -> Result<(), Error> {
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         Some(limit) if limit < FILES => Err(Error::Internal(format!(
@@ -229,7 +233,7 @@ fn has_enough_files() -> Result<(), Error> {
     }
 }
 
-/// A server that runs, in this process.
+/// A server that runs in this process.
 pub struct Running {
     server: Server,
     receiver: RequestReceiver,
@@ -242,18 +246,18 @@ pub struct Running {
     broke_down: Arc<AtomicBool>,
 }
 
-/// Starts a server where the settings say.
+/// Starts a server on the address in the settings.
 ///
 /// # Errors
-/// [`Error::Internal`] with a sentence for the operator: the address is taken, the database cannot be used.
+/// [`Error::Internal`] with a sentence for the operator, such as an address in use or an unusable database.
 pub fn start(config: &Config, clock: Clock) -> Result<Running, Error> {
     start_on(config, Vec::new(), clock, ROUTES)
 }
 
-/// Starts a server on sockets that listen already; where the settings say, if there are none.
+/// Starts a server on the given listening sockets or, if there are none, on the address in the settings.
 ///
 /// # Errors
-/// As [`start`].
+/// The errors of [`start`].
 pub fn start_on(
     config: &Config,
     mut bound: Vec<Bound>,
@@ -262,7 +266,7 @@ pub fn start_on(
 ) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::default());
     let means = Means::new(&config.auth)?;
-    // The address first: whoever starts a second server by mistake is told of it, and no file is touched.
+    // The address is bound first: a second server that is started by mistake fails here and touches no file.
     if bound.is_empty() {
         bound.push(Bound::at(&config.server.listen, config.server.socket_mode)?);
     }
@@ -309,12 +313,12 @@ pub fn start_on(
             let broke_down = Arc::clone(&broke_down);
             Box::new(move || {
                 broke_down.store(true, Ordering::SeqCst);
-                // What serves nobody must not look alive.
+                // A server that cannot serve requests must not look alive, so it stops.
                 let _ = signal_hook::low_level::raise(SIGTERM);
             })
         },
     };
-    // Its deadlines concern the network and not leases: they run on the machine's clock in tests too.
+    // The server's deadlines concern the network, not leases: in tests, too, it uses the machine's clock.
     let server =
         Server::start(bound, backend, &config.server, metrics, Clock::system()).map_err(cannot_start)?;
     let grace = config.server.shutdown_grace;
@@ -331,7 +335,7 @@ pub fn start_on(
     })
 }
 
-/// How the settings say that the store is opened.
+/// The options of the store, from the settings.
 pub(super) fn options(config: &Config) -> Options {
     Options {
         path: config.database.path.clone(),
@@ -347,7 +351,9 @@ pub(super) fn options(config: &Config) -> Options {
     }
 }
 
-/// The headers in which a proxy says who the user is, where it is to.
+/// The headers in which a trusted proxy names the user, each with the header that replaces it internally.
+///
+/// Empty unless `auth.mode` is `"proxy"`.
 fn asserted(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
     match auth.mode {
         AuthMode::Proxy => vec![
@@ -358,8 +364,9 @@ fn asserted(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
     }
 }
 
-/// With `auth.mode = "none"`, whoever can reach the server is believed: no socket may be reached from other machines,
-/// wherever it comes from.
+/// Checks that with `auth.mode = "none"` no socket is reachable from other machines.
+///
+/// In this mode the server believes every client. The check covers all sockets, also those from systemd.
 fn believes_nobody_afar(bound: &[Bound]) -> Result<(), Error> {
     for bound in bound {
         if let Address::Tcp(address) = bound.address()
@@ -374,13 +381,13 @@ fn believes_nobody_afar(bound: &[Bound]) -> Result<(), Error> {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The addresses on which the server listens.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         self.server.addresses()
     }
 
-    /// The address it listens on, if that is one.
+    /// The TCP address on which the server listens, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.addresses().iter().find_map(|address| match address {
@@ -389,19 +396,22 @@ impl Running {
         })
     }
 
-    /// Whether it serves nobody any more, because of a defect.
+    /// Whether the server has stopped serving requests because of a defect.
     #[must_use]
     pub fn broke_down(&self) -> bool {
         self.broke_down.load(Ordering::SeqCst)
     }
 
-    /// The use cases, for whoever runs in the same process.
+    /// The use cases, for code in the same process.
     #[must_use]
     pub const fn service(&self) -> &Arc<Service> {
         &self.service
     }
 
-    /// Stops: no more requests, those that were taken are answered, the log is folded in, the file is closed.
+    /// Stops the server.
+    ///
+    /// It accepts no more requests, answers those that it has accepted, folds the write-ahead log into the
+    /// database and closes the file.
     pub fn stop(self) {
         let clock = Clock::system();
         self.server.stop(self.grace);

@@ -1,4 +1,4 @@
-//! `lockhouse token`: tokens from beside, for the first administrator and for scripts.
+//! `lockhouse token`: manages tokens directly in the database, for the first administrator and for scripts.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,9 +17,9 @@ use crate::error::Error;
 use crate::store::sqlite::tokens;
 use crate::time::{Clock, WallTime};
 
-/// Years of five digits are written in no format that is agreed on.
+/// The start of the year 10000. RFC 3339 has no format for years of five digits.
 const THE_YEAR_10000: WallTime = WallTime(253_402_300_800_000);
-/// Tokens of a list that are read at a time.
+/// The number of tokens that `list` reads at a time.
 const PAGE: usize = 500;
 
 #[derive(Debug, Subcommand)]
@@ -46,12 +46,13 @@ impl Database {
     fn path(&self) -> Result<PathBuf, Error> {
         let settings =
             Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
-        // The server's secrets may be in its own environment only, and are nothing to us.
+        // Only the path is needed. The other settings may be incomplete here: the server's secrets may be
+        // in its own environment only.
         let read = config::read(&settings.sources()).map_err(|error| Error::Internal(error.to_string()))?;
         Ok(read.config.database.path)
     }
 
-    /// One that is there.
+    /// The path of the database, which must exist.
     fn existing(&self) -> Result<PathBuf, Error> {
         let path = self.path()?;
         if path.exists() {
@@ -110,7 +111,7 @@ impl TokenScope {
     }
 }
 
-/// Carries it out.
+/// Runs the subcommand.
 pub(super) fn run(verb: TokenCommand) -> Result<(), Error> {
     match verb {
         TokenCommand::Create(create) => make(&create),
@@ -143,17 +144,17 @@ fn make(create: &Create) -> Result<(), Error> {
     let is_new = !path.exists();
     tokens::beside(&path, |rows| rows.insert_token(&token, &hash))?;
     if is_new {
-        // Before the first start that is as it should be. In another directory than the server's it is not.
+        // This is expected before the first start of the server. Otherwise the path is likely to be wrong.
         eprintln!("lockhouse: there was no database {}; it was made", path.display());
     }
     let mut out = io::stdout();
     let Err(error) = writeln!(out, "{secret}").and_then(|()| out.flush()) else { return Ok(()) };
-    // Nobody has seen it.
+    // The token was not shown, so it is of no use.
     tokens::beside(&path, |rows| rows.delete_token(&token.token_id, None))?;
     Err(Error::Internal(format!("the token cannot be shown, so it was revoked: {error}")))
 }
 
-/// When a token ends that is good for so long.
+/// When a new token expires.
 fn end(now: WallTime, expires: humantime::Duration) -> Result<WallTime, Error> {
     let wrong = |what: &str| Err(Error::Internal(format!("--expires {expires} cannot be used: {what}")));
     let end = i64::try_from(expires.as_millis()).ok().and_then(|expires| now.0.checked_add(expires));
@@ -164,7 +165,7 @@ fn end(now: WallTime, expires: humantime::Duration) -> Result<WallTime, Error> {
     }
 }
 
-/// Whether what is written there is lost: a program whose standard output is closed is given /dev/null in its place.
+/// Whether output is lost: it goes to /dev/null, which also takes the place of a closed standard output.
 fn goes_nowhere(out: &impl AsFd) -> bool {
     let out = out.as_fd().try_clone_to_owned().and_then(|out| File::from(out).metadata());
     match (out, std::fs::metadata("/dev/null")) {
@@ -184,7 +185,7 @@ fn list(database: &Database) -> Result<(), Error> {
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(&last.token_id);
         for token in &page {
-            // Whoever does not read it does not want it.
+            // A failed write means that the reader has closed the pipe, which is no error here.
             if writeln!(out, "{}", line(token, now)).is_err() {
                 return Ok(());
             }

@@ -1,8 +1,8 @@
-//! The log: to standard error, as lines for people or as JSON for programs.
+//! The log: writes to standard error, as text lines for people or as JSON for programs.
 //!
-//! With one line a request, writing each line at once costs a third of the server's throughput. So lines are gathered for
-//! a few milliseconds and written together, by a thread of their own. simplelog's own writers are not used: they write a
-//! line in pieces, and let through what cannot be seen.
+//! At one line a request, writing each line at once costs a third of the server's throughput. So a separate
+//! thread gathers lines for a few milliseconds and writes them together. The writers of simplelog are not
+//! used: they write a line in pieces, and do not escape invisible characters.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _, stderr};
@@ -18,18 +18,21 @@ use unicode_general_category::{GeneralCategory as Category, get_general_category
 use crate::config::LogFormat;
 use crate::time::Clock;
 
-/// How long lines are gathered.
+/// How long the thread gathers lines before it writes them.
 const GATHER: Duration = Duration::from_millis(5);
-/// Most bytes that wait. Beyond that lines are dropped, and counted in the log: whoever does not read it must not stop
-/// the server.
+/// The limit of unwritten bytes. Beyond it, lines are dropped and counted in the log.
+///
+/// A reader that does not read the log must not stop the server.
 const WAITING_BYTES: usize = 1 << 20;
-/// How long the end waits for the log to be read.
+/// How long [`Gathered::finish`] waits for the log to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts logging, for the whole process. What is logged last is on standard error once [`Gathered::finish`] returns.
+/// Starts logging for the whole process.
+///
+/// [`Gathered::finish`] writes the last lines to standard error.
 ///
 /// # Errors
-/// When something logs already, or the system gives no thread.
+/// When a logger is already set, or the system gives no thread.
 pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Gathered> {
     let gathered = Gathered::default();
     let lines = gathered.clone();
@@ -39,17 +42,17 @@ pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Gathered> {
     Ok(gathered)
 }
 
-/// Lines that were logged and are not written yet.
+/// Lines that were logged and not yet written.
 #[derive(Clone, Default)]
 pub struct Gathered(Arc<(Mutex<PendingLines>, Condvar)>);
 
 #[derive(Default)]
 struct PendingLines {
     bytes: Vec<u8>,
-    /// Whether the thread has taken bytes that it has not written.
+    /// Whether the thread has taken bytes that it has not yet written.
     writing: bool,
     finishing: bool,
-    /// Lines that were dropped since the last were written.
+    /// The number of lines dropped since the last write.
     dropped: u64,
 }
 
@@ -69,7 +72,7 @@ impl Gathered {
             return;
         }
         waiting.bytes.extend_from_slice(line);
-        // The thread is woken by the first line, not by each.
+        // Only the first line wakes the thread.
         if waiting.bytes.len() == line.len() {
             self.0.1.notify_all();
         }
@@ -91,7 +94,7 @@ impl Gathered {
             let dropped = std::mem::take(&mut waiting.dropped);
             waiting.writing = true;
             drop(waiting);
-            // There is nobody to tell that the log cannot be written.
+            // A failure to write the log cannot be reported anywhere.
             let _ = stderr().lock().write_all(&bytes);
             if dropped > 0 {
                 log::warn!("{dropped} lines were not logged: nobody read them in time");
@@ -102,7 +105,7 @@ impl Gathered {
         }
     }
 
-    /// Waits until everything that was logged is written, though not for ever.
+    /// Waits until everything that was logged is written, for a limited time.
     pub fn finish(&self) {
         let mut waiting = self.lock();
         waiting.finishing = true;
@@ -115,11 +118,11 @@ impl Gathered {
     }
 }
 
-/// Makes a line of each record.
+/// Formats each record as a line.
 ///
-/// As text it is the time, the level and the message. As JSON it is an object with `time`, `level`, `target`, `message`
-/// and the fields of the record. A field `message` takes the place of the message, which otherwise says again, for
-/// people, what the fields say.
+/// A text line has the time, the level and the message. A JSON line is an object with `time`, `level`,
+/// `target`, `message` and the fields of the record. A field `message` replaces the message, which otherwise
+/// repeats the fields as text for people.
 struct Logger {
     level: LevelFilter,
     format: LogFormat,
@@ -182,8 +185,9 @@ fn json(time: &str, record: &Record<'_>) -> String {
     serde_json::Value::Object(members.0).to_string()
 }
 
-/// The line with everything that cannot be seen put as `escape` writes it: what comes from outside can neither begin a
-/// line of its own nor turn one round.
+/// The line with each invisible character escaped by `escape`.
+///
+/// So text from a client can neither start a new line nor reverse the direction of one.
 fn printable(line: &str, escape: impl Fn(char, &mut String)) -> String {
     let mut printable = String::with_capacity(line.len() + 1);
     for letter in line.chars() {
@@ -200,7 +204,7 @@ fn is_seen(letter: char) -> bool {
         )
 }
 
-/// The fields of a record. One that is empty is left out.
+/// The fields of a record. Empty fields are left out.
 struct JsonFields(serde_json::Map<String, serde_json::Value>);
 
 impl<'kvs> VisitSource<'kvs> for JsonFields {

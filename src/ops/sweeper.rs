@@ -1,8 +1,8 @@
-//! The sweeper: keeps the file small. Nothing that a client can see depends on it.
+//! The sweeper: keeps the database file small. Nothing that a client can see depends on it.
 //!
-//! It clears expired leases away, forgets old history and folds the write-ahead log in, in bounded steps that go
-//! through the writer like everybody's. Its writes also keep `meta.last_seen_at` fresh on an idle server, and notice a
-//! wall clock that was set.
+//! It deletes expired leases and old history, and folds the write-ahead log into the database. It works in
+//! bounded steps that go through the writer like all other writes. Its writes also keep `meta.last_seen_at`
+//! fresh on an idle server, and detect a wall clock that was set.
 
 use std::io;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use crate::app::sweep::Stepped;
 use crate::error::Error;
 use crate::store::pace::Pace;
 
-/// Threads here that read from the store.
+/// The number of sweeper threads that read from the store.
 pub const READING_THREADS: u32 = 1;
-/// A write-ahead log larger than this is folded in (bytes).
+/// The size above which the write-ahead log is folded in (bytes).
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// Most steps of one kind in one round, so that a round ends.
+/// The limit of steps of one kind in one round, so that a round ends.
 const STEPS: usize = 10_000;
 
-/// What one round did.
+/// The results of one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Expired leases that were cleared away.
+    /// Expired leases that were deleted.
     pub leases: usize,
-    /// Events that were forgotten.
+    /// Events that were deleted.
     pub events: usize,
 }
 
-/// One round.
+/// Runs one round.
 ///
 /// # Errors
-/// What keeps the store from writing. What was done before stays done.
+/// The error that keeps the store from writing. Completed steps stay done.
 pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
     let swept = Swept {
         leases: in_steps(service, Service::sweep_step)?,
@@ -59,7 +59,7 @@ fn in_steps(service: &Service, step: fn(&Service, u32) -> Result<Stepped, Error>
     Ok(total)
 }
 
-/// Sweeps every `interval`, and when woken, until it is told to stop.
+/// Sweeps at every `interval`, and whenever `woken` receives a message, until the service stops.
 ///
 /// # Errors
 /// When the system gives no thread.
