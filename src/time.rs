@@ -305,7 +305,7 @@ mod tests {
     fn time_away_counts_and_a_clock_set_back_meanwhile_does_not_turn_it_back() {
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(5_000)), (Timestamp(5_000), 0));
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(400)), (Timestamp(1_000), -600));
-        // The wall clock is corrected while the server is down again. The server takes it for time that passed.
+        // The wall clock is corrected while the server is down again. This counts as time that passed.
         assert_eq!(go_on(Timestamp(1_500), -600, WallTime(3_000)), (Timestamp(3_600), -600));
     }
 
