@@ -1,5 +1,4 @@
-//! Who is calling, and whether they may call at all: their credentials, the page that their browser shows, how often
-//! they call.
+//! Authentication and authorisation of requests: credentials, the origin of the page, and rate limits.
 
 use std::net::IpAddr;
 
@@ -13,14 +12,14 @@ use crate::auth::{Caller, Credentials, Effort, Lasts, Refusal, Scope};
 use crate::config::AuthMode;
 use crate::error::{Error, Limit};
 
-/// What a monitor asks.
+/// The paths that monitors probe.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Who is calling, or why they are not let in; nothing where nobody asks.
+/// The caller, or the refusal. `None` if no credentials are needed, or the request is refused anyway.
 pub type Identity = Option<Result<Caller, Refusal>>;
 
 impl App {
-    /// Who is calling, as their credentials say. Nothing where nobody asks for credentials.
+    /// Identifies the caller by the credentials of the request.
     pub fn identify(&self, request: &Request, named: &Matched, effort: Effort) -> Identity {
         let Matched::Route(route, _) = named else { return None };
         if route.right == Right::Open
@@ -30,7 +29,7 @@ impl App {
             return None;
         }
         let headers = &request.headers;
-        // A beacon cannot have headers: its credentials stand in the body.
+        // A beacon cannot have headers: its credentials are in the body.
         let access_token = input::access_token(route.body, request).ok().flatten();
         let credentials = Credentials {
             user_id: headers.user_id.as_deref(),
@@ -42,8 +41,9 @@ impl App {
         Some(self.auth.identify(&credentials, effort))
     }
 
-    /// Whether credentials of which nothing is known may be looked up: not when too many that came from there were good
-    /// for nothing. So a flood of them costs next to nothing.
+    /// Whether unknown credentials may be looked up: not after too many bad ones from the same address.
+    ///
+    /// So a flood of bad credentials costs next to nothing.
     pub(super) fn may_look_up(&self, request: &Request) -> Result<(), Problem> {
         self.strangers.look(&from("address", request), self.service.monotonic()).map_err(|wait| {
             self.service.metrics().limited(Limit::Credentials);
@@ -51,17 +51,17 @@ impl App {
         })
     }
 
-    /// Looks up who is calling. Credentials that are good for nothing are counted.
+    /// Looks up the caller. Bad credentials count against the limit of the client's address.
     pub(super) fn look_up(&self, request: &Request, named: &Matched) -> Identity {
         let identity = self.identify(request, named, Effort::LookUp);
         if identity == Some(Err(Refusal::Unauthenticated)) {
-            // Those that were on their way when it was too much were looked up all the same.
+            // Requests that were queued when the limit was reached are looked up all the same.
             let _ = self.strangers.take(&from("address", request), self.service.monotonic());
         }
         identity
     }
 
-    /// Who is calling, if they may call this route at all.
+    /// The caller, if they may call this route at all.
     pub(super) fn authenticate(
         &self,
         route: &Route,
@@ -77,7 +77,7 @@ impl App {
             return Err(self.limited(request, problem));
         }
         if route.right == Right::Open {
-            // A monitor that shares an address with others is not kept from asking.
+            // Probes have a limit of their own, so other clients of the same address cannot block a monitor.
             let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
             self.limit(|| from(what, request))?;
             return Ok(Caller {
@@ -105,7 +105,7 @@ impl App {
         Ok(caller)
     }
 
-    /// Whether the route is for such callers.
+    /// Checks the scope of the caller against the right that the route requires.
     fn admit(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
         let somebody = caller.user_id.is_some();
         match (route.right, caller.scope) {
@@ -135,12 +135,12 @@ impl App {
         Problem::unauthenticated(self.auth.mode())
     }
 
-    /// The refusal of a request that is refused before it is known whose it is; or that there are too many of them.
+    /// The refusal of a request before its caller is known: `problem`, or the refusal by the rate limit.
     pub(super) fn limited(&self, request: &Request, problem: Problem) -> Problem {
         self.limit(|| from("address", request)).err().unwrap_or(problem)
     }
 
-    /// Whether a caller has made too many requests just now: each for themselves, those who are nobody by address.
+    /// Counts a request against the rate limit of `key`: the caller or, for unknown callers, the address.
     pub(super) fn limit(&self, key: impl FnOnce() -> String) -> Result<(), Problem> {
         let Some(rate) = &self.rate else { return Ok(()) };
         rate.take(&key(), self.service.monotonic()).map_err(|wait| {
@@ -149,8 +149,10 @@ impl App {
         })
     }
 
-    /// Whether a browser sends it for a page that has no business here, where nothing but the browser is believed: such
-    /// a page could release locks without anybody's knowing.
+    /// Whether a browser sends the request for a page whose origin may not call.
+    ///
+    /// This matters in modes without credentials that a page must know. There, any page in the user's browser
+    /// could otherwise release locks unnoticed.
     fn is_from_a_strange_page(&self, request: &Request) -> bool {
         let headers = &request.headers;
         let Some(origin) = headers.origin.as_deref().filter(|_| self.allowed_origin(request).is_none())
@@ -159,9 +161,9 @@ impl App {
         };
         let host = origin.split_once("://").map_or("", |(_, host)| host);
         match self.auth.mode() {
-            // What a name stands for is not for it to say: only pages of this machine.
+            // A host name may resolve to any address (DNS rebinding), so only pages of this machine may call.
             AuthMode::None => !is_loopback(host),
-            // The proxy knows the browser by a cookie or a password, whatever page it is that asks: only its own.
+            // The browser sends the proxy's cookie or password for any page, so only this host's pages may call.
             AuthMode::Proxy if headers.asserted_user.is_some() => {
                 host.is_empty() || !headers.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
             }
@@ -170,7 +172,7 @@ impl App {
     }
 }
 
-/// Callers of whom no more is known than where they are. Whoever has one address of IPv6 has a network of them.
+/// The rate limit key of a client address. An IPv6 client has a whole /64 network, which shares one key.
 pub(super) fn from(what: &str, request: &Request) -> String {
     match request.client.map(|client| client.to_canonical()) {
         Some(IpAddr::V6(address)) => {
@@ -182,7 +184,7 @@ pub(super) fn from(what: &str, request: &Request) -> String {
     }
 }
 
-/// Whether it is this machine, with a port or without.
+/// Whether `host`, with or without a port, is this machine.
 fn is_loopback(host: &str) -> bool {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);

@@ -1,4 +1,4 @@
-//! Takes a request through the table of routes: which operation it is, who sent it, what it says, and what becomes of it.
+//! Dispatches a request by the table of routes: finds its operation, authorises it and runs its handler.
 
 use std::sync::Arc;
 
@@ -14,26 +14,26 @@ use crate::app::Service;
 use crate::auth::Auth;
 use crate::web::{EmbeddedFile, Pages};
 
-/// What a request is answered with.
+/// Everything that requests are answered from.
 pub struct App {
-    /// What there is: [`super::routes::ROUTES`].
+    /// The table of routes: [`super::routes::ROUTES`].
     pub routes: &'static [Route],
-    /// Which pages there are beside.
+    /// The pages that are enabled.
     pub pages: Pages,
     /// The use cases.
     pub service: Arc<Service>,
-    /// Finds out who is calling.
+    /// Identifies callers.
     pub auth: Auth,
-    /// How often each of them may.
+    /// The rate limit for each caller.
     pub rate: Option<RateLimit>,
-    /// How many credentials that are good for nothing may come from one address.
+    /// The rate limit of bad credentials for each address.
     pub strangers: RateLimit,
-    /// Web origins whose pages may call.
+    /// Web origins whose pages may call the API.
     pub cors_origins: Vec<String>,
 }
 
 impl App {
-    /// What a request matches.
+    /// Finds the route or page of a request.
     #[must_use]
     pub fn find(&self, request: &Request) -> Matched {
         match find(self.routes, &request.method, &request.path) {
@@ -53,10 +53,10 @@ impl App {
         }
     }
 
-    /// Lets go of the body where there is none to be. `{}` is as good as none.
+    /// Drops the body of a request that takes none. `{}` counts as no body.
     ///
     /// # Errors
-    /// The refusal of any other, before anybody looks who sent it: it need not be kept until then.
+    /// The refusal of any other body. It comes before authentication, so that the body need not be kept.
     pub(super) fn drop_body(&self, request: &mut Request, named: &Matched) -> Result<(), Problem> {
         let refused = match named {
             Matched::Route(route, _) if route.body == BodyKind::None => {
@@ -69,7 +69,7 @@ impl App {
         refused.map_or(Ok(()), |problem| Err(self.limited(request, problem)))
     }
 
-    /// Answers a request that matches this and comes from them, now or later.
+    /// Handles a request with its match and its caller. The response is sent now or later.
     pub fn handle(&self, request: &Request, matched: Matched, identity: Identity, mut responder: Responder) {
         let (route, path) = match matched {
             Matched::Route(route, path) => (route, path),
@@ -95,7 +95,7 @@ impl App {
         }
     }
 
-    /// Pages are for everybody: they say nothing that is not in the source, and hold no secrets.
+    /// Sends a page. Pages need no credentials: they contain no data and no secrets.
     fn show(&self, page: &EmbeddedFile, request: &Request, mut responder: Responder) {
         responder.is_for(pages::NAME);
         match self.limit(|| from("address", request)) {
@@ -104,7 +104,7 @@ impl App {
         }
     }
 
-    /// The path is known, the method is not.
+    /// Answers a known path with another method than it has. `OPTIONS` lists the allowed methods.
     fn without_operation(&self, request: &Request, responder: Responder, allowed: &[&str]) {
         let allow = allowed.join(", ");
         if request.method == "OPTIONS" {
@@ -126,7 +126,7 @@ impl App {
         responder.refuse(&self.limited(request, problem));
     }
 
-    /// The headers that an answer needs because pages of some origins may call.
+    /// The CORS headers of a response, if pages of other origins may call.
     #[must_use]
     pub fn cors_headers(&self, request: &Request) -> Vec<(&'static str, String)> {
         if self.cors_origins.is_empty() {
@@ -140,7 +140,7 @@ impl App {
         headers
     }
 
-    /// The request's origin, if its pages may call.
+    /// The request's origin, if its pages may call the API.
     #[must_use]
     pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
         let origin = request.headers.origin.as_deref()?;
@@ -154,14 +154,14 @@ impl App {
         request: &'a Request,
         identity: Identity,
     ) -> Result<Call<'a>, Problem> {
-        // A beacon's credentials stand in the body, which is read first.
+        // A beacon's credentials are in the body, so errors in the body come first.
         input::access_token(route.body, request).map_err(|problem| self.limited(request, problem))?;
         let caller = self.authenticate(route, request, identity)?;
         Ok(Call { request, route, routes: self.routes, path, caller })
     }
 }
 
-/// The gate stays closed when it is asked what cannot be understood: a proxy would make an error of its own of a 400.
+/// Turns a 400 of the gate into a 403: a proxy would make an error of its own from a 400.
 fn not_understood(route: &Route, problem: Problem) -> Problem {
     let closes = route.name == GATE && problem.status() == Code::InvalidRequest.status();
     if closes { gate::closed(problem.sentence()) } else { problem }

@@ -1,4 +1,4 @@
-//! Following the events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+//! The event stream (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -116,9 +116,9 @@ pub const EVENT_ENCODER: EventEncoder = EventEncoder {
             event: WorkspaceEventOut::of(event),
             lock: lock.map(|lock| LockOut::of(lock, now, clock)),
         };
-        // In the history it would be out of date.
+        // Only in the stream: in the history the value would be out of date.
         told.event.event.detail.again_in_ms = again_in_ms(event, lock, rules, now).map(Whole);
-        // JSON as it is written here has no line ends, which would end the line.
+        // serde_json writes no line ends here. One would end the `data:` line.
         let data = serde_json::to_string(&told).unwrap_or_default();
         format!("id: {}\nevent: {}\ndata: {data}\n\n", event.revision, event.event_type.as_str()).into_bytes()
     },
@@ -126,7 +126,7 @@ pub const EVENT_ENCODER: EventEncoder = EventEncoder {
     keep_alive: b": still here\n\n",
 };
 
-/// Of a knock that was declined, the milliseconds until the one who was declined may ask again.
+/// For a declined knock: the milliseconds until the declined user may knock again.
 fn again_in_ms(event: &Event, lock: Option<&Lock>, rules: &Rules, now: Timestamp) -> Option<i64> {
     let user_id = event.to_user_id.as_ref().filter(|_| event.event_type == EventType::KnockDeclined)?;
     let again = lock.and_then(|lock| lock.knocks.again_in(user_id, rules, now));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// A complete request.
 #[derive(Clone, Default)]
 pub struct Request {
-    /// The caller's if it sent a plausible one, else one of ours.
+    /// The request id: the client's if it sent a plausible one, else one of ours.
     pub id: String,
     /// `GET`, `POST`, …
     pub method: String,
@@ -14,7 +14,7 @@ pub struct Request {
     pub path: String,
     /// What follows the question mark, if there is one.
     pub query: String,
-    /// The headers that anybody here reads.
+    /// The headers that the API reads.
     pub headers: Headers,
     /// The body; empty when there is none.
     pub body: Vec<u8>,
@@ -86,35 +86,35 @@ pub struct Headers {
     pub twice: Option<&'static str>,
 }
 
-/// A complete response. The server adds the headers that every response has.
+/// A complete response. The server adds the headers that all responses have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
     pub status: u16,
     /// The media type of the body, if there is one.
     pub content_type: Option<&'static str>,
-    /// Further headers. What comes from a request must not get here unchecked.
+    /// Further headers. Text from a request must be checked before it is added here.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
-    /// Of a refusal, its code, for the log.
+    /// The problem code of a refusal, for the log.
     pub code: Option<&'static str>,
 }
 
 impl Response {
-    /// A body of type `content_type`.
+    /// A response with a body of type `content_type`.
     #[must_use]
     pub const fn of(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         Self { status, content_type: Some(content_type), headers: Vec::new(), body, code: None }
     }
 
-    /// No body.
+    /// A response without a body.
     #[must_use]
     pub const fn empty(status: u16) -> Self {
         Self { status, content_type: None, headers: Vec::new(), body: Vec::new(), code: None }
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -1,6 +1,6 @@
-//! What the fields of requests and responses can be: how they are read, written and described.
+//! The field types of requests and responses: their JSON and their schemas.
 //!
-//! Types of the domain get their JSON here, so that the domain knows nothing of it.
+//! Types of the domain get their JSON here, so that the domain does not depend on it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::domain::{
 use crate::error::Error;
 use crate::time::{Ttl, WallTime};
 
-/// Greatest integer that every JSON reader keeps whole: 2^53 - 1 (RFC 8259 §6).
+/// The greatest integer that every JSON reader keeps exact: 2^53 - 1 (RFC 8259 §6).
 const GREATEST: i64 = 9_007_199_254_740_991;
 
 /// A whole number between two others.
@@ -36,7 +36,7 @@ pub type Count = Whole<0, GREATEST>;
 /// Most entries of a page.
 pub type PageLimit = Whole<1, 500>;
 
-/// Entries of a page of this length; 100 if the caller does not say.
+/// The number of entries of a page: `limit`, or 100 by default.
 #[must_use]
 pub fn page_length(limit: Option<PageLimit>) -> usize {
     limit.and_then(|limit| usize::try_from(limit.0).ok()).unwrap_or(100)
@@ -47,7 +47,7 @@ pub fn page_length(limit: Option<PageLimit>) -> usize {
 pub struct Text<const MOST: usize>(pub String);
 
 impl<const MOST: usize> Text<MOST> {
-    /// The text; nothing if it is empty.
+    /// The text, or `None` if it is empty.
     #[must_use]
     pub fn not_empty(self) -> Option<String> {
         Some(self.0).filter(|text| !text.is_empty())
@@ -66,11 +66,11 @@ pub struct Name(pub Option<DisplayName>);
 #[derive(Debug)]
 pub struct Metadata(pub String);
 
-/// A list of up to so many entries; in a query, a parameter that may be given as often.
+/// A list of up to `MOST` entries. In a query, the parameter is repeated.
 #[derive(Debug)]
 pub struct List<T, const MOST: usize>(pub Vec<T>);
 
-/// Reads a text.
+/// A visitor that parses a text. The first field names what it expects.
 struct Parse<F>(&'static str, F);
 
 impl<T, F: FnOnce(&str) -> Result<T, Error>> Visitor<'_> for Parse<F> {
@@ -87,7 +87,7 @@ impl<T, F: FnOnce(&str) -> Result<T, Error>> Visitor<'_> for Parse<F> {
     }
 }
 
-/// The length of a text is checked.
+/// Checks the length of a text (bytes).
 fn bounded(text: &str, least: usize, most: usize) -> Result<String, Error> {
     if text.len() < least || text.len() > most {
         return Err(wrong(format!("must have {least} to {most} bytes; this has {}", text.len())));
@@ -95,12 +95,12 @@ fn bounded(text: &str, least: usize, most: usize) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// The field is named by where it stands.
+/// An error without a field name. The name is added from the position of the field.
 fn wrong(reason: impl Into<String>) -> Error {
     Error::invalid("", reason)
 }
 
-/// One of these names.
+/// Parses a text that is one of the names of `all`.
 fn choice<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, Error> {
     all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|one| name(*one)).collect();
@@ -108,7 +108,7 @@ fn choice<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result
     })
 }
 
-/// Reads a whole number.
+/// A visitor that reads a whole number in a range. Both ends are included.
 struct Between(i64, i64);
 
 impl Visitor<'_> for Between {
@@ -126,8 +126,10 @@ impl Visitor<'_> for Between {
     }
 }
 
-/// RFC 3339 §5.6, with a `T` between date and time. Instants are whole milliseconds: what lies between two of them is
-/// as good as the later one, for "not before" and for "before".
+/// Parses an instant as in RFC 3339 §5.6, with a `T` between date and time.
+///
+/// Instants are whole milliseconds, so a fraction of a millisecond is rounded up. This is exact for both
+/// limits of a range: "not before" and "before".
 fn instant(text: &str) -> Result<WallTime, Error> {
     let has_shape = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
     let instant = has_shape.then(|| DateTime::parse_from_rfc3339(text).ok()).flatten();
@@ -138,14 +140,14 @@ fn instant(text: &str) -> Result<WallTime, Error> {
     Ok(WallTime(instant.timestamp_millis().saturating_add(part)))
 }
 
-/// A text of 1 to so many bytes without control characters.
+/// The schema of a text of 1 to `most` bytes without control characters.
 fn identifier(most: usize) -> Schema {
     json_schema!({
         "type": "string", "minLength": 1, "maxLength": most, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]+$",
     })
 }
 
-/// The same, which is not `.` or `..`.
+/// The same schema without `.` and `..`.
 fn part_of_paths(most: usize) -> Schema {
     let mut schema = identifier(most);
     schema.insert("not".to_owned(), serde_json::json!({ "enum": [".", ".."] }));
@@ -157,7 +159,7 @@ fn workspace_id() -> Schema {
     json_schema!({ "type": "string", "anyOf": [part_of_paths(ID_BYTES), { "allOf": lfs }] })
 }
 
-/// What a type is in JSON: how it is described, read and written.
+/// Implements the JSON of a type: its schema and, as needed, how it is read and written.
 macro_rules! field {
     ($generics:tt $type:ty: $schema:expr
         $(, read $from:ident => $read:expr)? $(, write $value:ident => $shown:expr)?) => {
@@ -206,7 +208,7 @@ macro_rules! written {
     };
 }
 
-/// A type whose values have names.
+/// Implements the JSON of an enum whose values have names.
 macro_rules! choice {
     ($type:ty $(, $read:ident)?) => {
         field!([] $type: json_schema!({ "enum": <$type>::ALL.map(<$type>::as_str) })
@@ -284,7 +286,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
     }
 }
 
-/// Reads itself.
+/// Reads the entries into itself.
 impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {
     type Value = Self;
 

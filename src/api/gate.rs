@@ -1,5 +1,6 @@
-//! The gate: whether a write may pass. A proxy that asks understands nothing but 204, 401 and 403, so what is missing or
-//! cannot be understood is 403, too.
+//! The gate: whether a write may pass. A proxy asks it before it forwards a write.
+//!
+//! A proxy understands only 204, 401 and 403. So a missing or invalid parameter is answered with 403, too.
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl Operation for PassGate {
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let headers = &call.request.headers;
-        // What is there and cannot be read is not as good as nothing: the query would be believed in its place.
+        // An invalid header is refused. If it were ignored, the query would be used in its place.
         let named = headers.lock_workspace.as_deref().map(|id| id_in_header("X-Lock-Workspace", id));
         let workspace = only(self.workspace_id, named.transpose()?);
         let fence = only(self.fence, headers.lock_fence.clone());
@@ -48,7 +49,7 @@ impl Operation for PassGate {
             return Err(closed("Say which lock lets this write pass: its workspace and its fence."));
         };
         let nothing = || closed("This is not the live lock.");
-        // Who may not hold it any more does not, whoever has noticed.
+        // A holder who has lost the right to edit is refused, even while the lock row still exists.
         match service.may(&call.caller.actor(), &workspace_id, Need::Edit) {
             Err(Error::Denied(_)) => return Err(nothing()),
             other => other?,
@@ -67,7 +68,7 @@ impl Operation for PassGate {
     }
 }
 
-/// What stands in the query or in a header; nothing if they contradict each other.
+/// The value from the query or a header. `None` if there is none, or the two differ.
 fn only<const MOST: usize>(query: Option<Text<MOST>>, header: Option<String>) -> Option<String> {
     match (query.map(|query| query.0), header) {
         (Some(query), Some(header)) if query != header => None,
@@ -75,7 +76,7 @@ fn only<const MOST: usize>(query: Option<Text<MOST>>, header: Option<String>) ->
     }
 }
 
-/// The gate stays closed.
+/// The refusal of the gate: 403.
 #[must_use]
 pub fn closed(detail: &str) -> Problem {
     Problem::new(Code::NotHolder).detail(detail).with(&NotHolder::default())

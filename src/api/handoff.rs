@@ -1,4 +1,4 @@
-//! Asking the holder, and the holder's answer.
+//! Knocks, handovers and declined knocks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,7 +180,7 @@ impl Operation for DeclineKnock {
             service,
             |service, done| service.decline(actor, request, by, done),
             |at: &AsOf<(Replied, Option<Lost>)>, clock| match &at.value {
-                // A repeat is harmless.
+                // Declining twice is harmless, so the response is no error.
                 (Replied::Nobody, _) => Ok(ok(&Declined { declined: false })),
                 _ => replied(at, clock),
             },

@@ -1,4 +1,4 @@
-//! What happened: the history of one workspace, and that of all.
+//! The history of one workspace, and that of all workspaces.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ pub struct WorkspaceEventOut<'a> {
 }
 
 impl<'a> WorkspaceEventOut<'a> {
-    /// Shows it.
+    /// Converts an event for the response.
     #[must_use]
     pub fn of(event: &'a Event) -> Self {
         Self { event: EventOut::of(event), workspace_id: &event.workspace_id }
@@ -86,7 +86,7 @@ impl<'a> WorkspaceEventOut<'a> {
 }
 
 impl<'a> EventOut<'a> {
-    /// Shows it.
+    /// Converts an event for the response.
     #[must_use]
     pub fn of(event: &'a Event) -> Self {
         let is_knock = event.event_type == EventType::Knocked;
@@ -117,7 +117,7 @@ impl<'a> EventOut<'a> {
     }
 }
 
-/// Where a page of events begins.
+/// The position of a page of events: a revision.
 type Cursor = Whole<1, { i64::MAX }>;
 
 /// What happened to the lock of a workspace
@@ -147,13 +147,13 @@ impl Operation for ReadHistory {
     type Output = EventPage<EventOut<'static>>;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        // Who sees all may ask about an id that no workspace has now.
+        // A caller who sees all workspaces may read the history of an id that no workspace has now.
         if service.only_for(&call.caller.actor()).is_some() {
             call.may(service, &self.workspace_id, Need::See)?;
         }
         let before = self.cursor.map_or(i64::MAX, |cursor| cursor.0);
         let limit = page_length(self.limit);
-        // One more than is shown tells whether there are more.
+        // One event more than the page shows whether there are more.
         let most = u32::try_from(limit.saturating_add(1)).unwrap_or(u32::MAX);
         let found = service.history(&call.caller.actor(), &self.workspace_id, before, most)?;
         let (shown, next_cursor) = page(&found, limit, |event| event.revision.to_string());

@@ -1,4 +1,4 @@
-//! Reads a request's path, query and body into the struct of its operation.
+//! Deserializes the path, query and body of a request into the struct of its operation.
 
 use std::vec;
 
@@ -16,30 +16,30 @@ use super::json::{self, Invalid, Object};
 use super::problem::{Code, Problem};
 use crate::percent;
 
-/// The newtype that is read as JSON without white space.
+/// The name of the newtype that is read as JSON without white space.
 pub const COMPACT: &str = "Compact";
 
-/// What a body may be.
+/// The kind of body that an operation takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
-    /// None.
+    /// No body.
     None,
-    /// A JSON object; it may be missing when all of its fields may.
+    /// A JSON object. It may be missing if all its fields are optional.
     Json,
-    /// The same, also as `text/plain`, as `navigator.sendBeacon` sends it; may hold the credentials.
+    /// A JSON object, also as `text/plain`, which `navigator.sendBeacon` sends. It may contain credentials.
     Beacon,
 }
 
-/// The credentials of a request that cannot have headers, in its body.
+/// The body field with the credentials of a request that cannot have headers.
 pub const ACCESS_TOKEN: &str = "access_token";
 
-/// Most bytes of them.
+/// The length limit of the credentials in a body (bytes).
 pub const TOKEN_BYTES: usize = 8_192;
 
-/// The body of a request: the members of a JSON object.
+/// The body of a request, as the members of a JSON object.
 ///
 /// # Errors
-/// A 400 when it is something else, or a 415.
+/// A 400 when the body is not such an object, or a 415 for a wrong media type.
 pub fn body(kind: BodyKind, request: &Request) -> Result<Object<'_>, Problem> {
     if request.body.is_empty() {
         return Ok(Vec::new());
@@ -63,7 +63,7 @@ fn members(raw: &RawValue) -> Result<Option<Object<'_>>, Problem> {
     json::object(raw).map_err(|invalid| invalid.to_problem("field", |_| false))
 }
 
-/// A body without a type is taken for JSON.
+/// Checks the media type of a body. Without one, the body is read as JSON.
 fn check_media_type(kind: BodyKind, given: Option<&str>) -> Result<(), Problem> {
     let Some(given) = given else { return Ok(()) };
     let essence = given.split(';').next().unwrap_or_default().trim();
@@ -78,10 +78,10 @@ fn check_media_type(kind: BodyKind, given: Option<&str>) -> Result<(), Problem> 
         .detail(format!("Send the body as JSON, with the header Content-Type: {takes}.")))
 }
 
-/// The credentials in the body of a beacon.
+/// The credentials in the body of a beacon, if there are any.
 ///
 /// # Errors
-/// As [`body`]; a 400 when they are no text.
+/// The errors of [`body`]; a 400 when the credentials are no text.
 pub fn access_token(kind: BodyKind, request: &Request) -> Result<Option<String>, Problem> {
     if kind != BodyKind::Beacon {
         return Ok(None);
@@ -92,7 +92,10 @@ pub fn access_token(kind: BodyKind, request: &Request) -> Result<Option<String>,
     Ok(token.flatten().map(|token| token.0))
 }
 
-/// Reads the struct of an operation. `in_query` are the fields that the query may have, if it may not have all.
+/// Deserializes the struct of an operation.
+///
+/// `in_query` lists the fields that the query may contain if the operation takes a body. Without a body, the
+/// query may contain all fields that are not in the path.
 ///
 /// # Errors
 /// A 400 that names the field.
@@ -125,7 +128,7 @@ pub fn read<T: DeserializeOwned>(
         match said.map(|(_, source)| source) {
             _ if kind == BodyKind::Beacon && name == ACCESS_TOKEN => {}
             Some(Source::Texts(_)) if raw.get() == "null" => {}
-            // What the body says has a type, which is checked.
+            // The value in the body is kept, because its JSON type is checked.
             Some(said @ Source::Texts(_)) if said.is(raw) => *said = Source::Json(raw),
             Some(Source::Texts(_)) => {
                 return Err(Problem::invalid(&name, "is given twice, and not the same"));
@@ -138,21 +141,21 @@ pub fn read<T: DeserializeOwned>(
         .map_err(|invalid| invalid.to_problem(what, in_path))
 }
 
-/// Part of a query: percent-encoded UTF-8, with `+` for a space.
+/// Decodes a part of a query: percent-encoded UTF-8, with `+` for a space.
 fn decoded(part: &str, name: &str) -> Result<String, Problem> {
     percent::decode(&part.replace('+', " ")).ok_or_else(|| Problem::invalid(name, percent::RULE))
 }
 
-/// Where a value comes from.
+/// The source of a field's value.
 enum Source<'a> {
-    /// A path, or a query that gives it once or several times.
+    /// The path, or the query, where a parameter may be repeated.
     Texts(Vec<String>),
-    /// A body.
+    /// The body.
     Json(&'a RawValue),
 }
 
 impl Source<'_> {
-    /// Whether a query and a value of a body say the same.
+    /// Whether the value in a query equals the value in a body.
     fn is(&self, raw: &RawValue) -> bool {
         let Self::Texts(texts) = self else { return false };
         let text = json::read::<String>(raw);
@@ -160,7 +163,7 @@ impl Source<'_> {
         texts.as_slice() == [said]
     }
 
-    /// The text of a path or query.
+    /// The text from a path or query. `None` for a value from a body.
     fn text(self) -> Result<Option<String>, Invalid> {
         match self {
             Self::Texts(texts) if texts.len() > 1 => Err(Invalid::custom("must be given once")),
@@ -249,11 +252,11 @@ impl<'de> Deserializer<'de> for Source<'_> {
     }
 }
 
-/// A whole number, also if it is written with a point: JSON knows one kind of numbers (RFC 8259 §6).
+/// Parses a whole number, also one with a decimal point: JSON has only one kind of number (RFC 8259 §6).
 fn whole(raw: &RawValue) -> Option<i64> {
     let number: serde_json::Number = serde_json::from_str(raw.get()).ok()?;
     number.as_i64().or_else(|| {
-        // As long as each whole number has a notation of its own.
+        // At most 16 digits, so that each whole number has a notation of its own.
         let text = number.to_string();
         text.strip_suffix(".0").filter(|digits| digits.len() <= 16)?.parse().ok()
     })
@@ -293,7 +296,7 @@ impl<'de> Deserializer<'de> for Members<'_> {
     }
 }
 
-/// The entries of a list, with the place of the next if refusals are to name it.
+/// The entries of a list, with the index of the next entry if refusals are to name it.
 struct Entries<'a> {
     entries: vec::IntoIter<Source<'a>>,
     place: Option<usize>,

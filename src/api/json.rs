@@ -1,4 +1,4 @@
-//! JSON that comes in: no name stands twice in an object at any depth, and numbers stay as they were written.
+//! JSON from clients. Duplicate names in an object are refused at any depth, and numbers stay as written.
 
 use std::fmt::{self, Display};
 
@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use super::problem::Problem;
 
-/// How deep metadata may be nested: programs that read it may have a limit of their own.
+/// The nesting limit of metadata. Programs that read it may have a limit of their own.
 const DEPTH: usize = 32;
-/// Most characters of a name that are repeated in a refusal.
+/// The limit of characters of a client's field name that a refusal repeats.
 const SHOWN: usize = 64;
 
 /// A part of a request that cannot be accepted.
@@ -17,9 +17,9 @@ const SHOWN: usize = 64;
 pub struct Invalid {
     /// The path to the part, such as `locks[3].fence`.
     field: String,
-    /// What is wrong: the rest of a sentence that begins with the field.
+    /// The reason: the end of a sentence that begins with the field.
     reason: String,
-    /// The fields that there are, when this one is unknown.
+    /// The allowed fields, if this one is unknown.
     allowed: Option<&'static [&'static str]>,
 }
 
@@ -32,8 +32,10 @@ impl Invalid {
         self
     }
 
-    /// The refusal of the request. `what` is a field, or a query parameter; `elsewhere` are the fields that cannot be
-    /// given there.
+    /// The refusal of the request.
+    ///
+    /// `what` is "field" or "query parameter". `elsewhere` tells which fields are not listed as allowed, because
+    /// the client cannot give them there.
     #[must_use]
     pub fn to_problem(&self, what: &str, elsewhere: impl Fn(&str) -> bool) -> Problem {
         let problem = Problem::invalid(&self.field, &self.reason);
@@ -78,13 +80,13 @@ impl de::Error for Invalid {
     }
 }
 
-/// The members of an object, in the order in which they stand.
+/// The members of an object, in their order.
 pub type Object<'a> = Vec<(String, &'a RawValue)>;
 
-/// The members of `raw`; nothing if it is no object.
+/// The members of `raw`, or `None` if it is no object.
 ///
 /// # Errors
-/// [`Invalid`] names a member that stands twice: which of them was meant cannot be told.
+/// [`Invalid`] names a duplicate member: it is unclear which value the client meant.
 pub fn object(raw: &RawValue) -> Result<Option<Object<'_>>, Invalid> {
     let Ok(Ordered(members)) = serde_json::from_str(raw.get()) else { return Ok(None) };
     let mut names: Vec<_> = members.iter().map(|(name, _)| name).collect();
@@ -97,7 +99,7 @@ pub fn object(raw: &RawValue) -> Result<Option<Object<'_>>, Invalid> {
     }
 }
 
-/// `raw` without white space.
+/// Rewrites `raw` without white space.
 ///
 /// # Errors
 /// [`Invalid`] names the part that cannot be stored.
@@ -131,22 +133,22 @@ fn write_compact(raw: &RawValue, depth: usize, out: &mut String) -> Result<(), I
     } else if raw.get().starts_with('"') {
         out.push_str(&quoted(&read::<String>(raw)?));
     } else {
-        // A number as it was written: to read it would round it.
+        // A number stays as written: parsing would round it.
         out.push_str(raw.get());
     }
     Ok(())
 }
 
-/// What `raw` says.
+/// Deserializes `raw`.
 ///
 /// # Errors
-/// [`Invalid`] when it cannot be read, as a text with half a surrogate pair.
+/// [`Invalid`] when `raw` cannot be read, such as a text with half a surrogate pair.
 pub fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Invalid> {
     serde_json::from_str(raw.get())
         .map_err(|error| de::Error::custom(format_args!("cannot be read: {error}")))
 }
 
-/// A name that a client sent, without control characters and not at any length.
+/// A name from a client, without control characters and with limited length.
 #[must_use]
 pub fn shown(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(SHOWN).collect()

@@ -1,4 +1,4 @@
-//! A lock as it is shown, with whoever knocks, and how a lease was lost. Field names are fixed: people build on them.
+//! Locks, knocks and lost leases in responses. The field names are stable: clients depend on them.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub struct LockOut<'a> {
 }
 
 impl<'a> LockOut<'a> {
-    /// Shows `lock` at `now`.
+    /// Converts `lock` for a response at `now`.
     #[must_use]
     pub fn of(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Self {
         Self {
@@ -50,14 +50,14 @@ impl<'a> LockOut<'a> {
             expires_in_ms: left(lock.expires_at, now),
             ttl_ms: lock.ttl,
             note: lock.note.as_deref(),
-            // What is in the store was JSON when it came in.
+            // The metadata in the store was checked to be JSON when it was received.
             metadata: serde_json::from_str(&lock.metadata).unwrap_or(RawValue::NULL),
             knock: KnockOut::first(lock, now, clock),
         }
     }
 }
 
-/// The milliseconds until `at`; none when it is past.
+/// The milliseconds from `now` to `at`; 0 when `at` is past.
 #[must_use]
 pub fn left(at: Timestamp, now: Timestamp) -> Count {
     Whole(at.since(now).max(0))
@@ -77,10 +77,10 @@ pub struct KnockOut<'a> {
 }
 
 impl<'a> KnockOut<'a> {
-    /// Those who ask for this lock, in the order in which they came.
+    /// The pending knocks of a lock, in the order of arrival.
     pub fn all(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> impl Iterator<Item = Self> {
         lock.knocks.pending.iter().enumerate().map(move |(place, knock)| {
-            // The holder answers one at a time.
+            // The holder answers one knock at a time, so only the first has a grant time.
             let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
             let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
             let Knock { user_id, name, session_id: _, message, knocked_at, lasts: _ } = knock;
@@ -96,7 +96,7 @@ impl<'a> KnockOut<'a> {
         })
     }
 
-    /// The one that the holder is to answer.
+    /// The knock that the holder is to answer.
     pub fn first(lock: &'a Lock, now: Timestamp, clock: &LeaseClock) -> Option<Self> {
         Self::all(lock, now, clock).next()
     }
@@ -114,7 +114,7 @@ pub struct LostOut<'a> {
     by_name: Option<&'a DisplayName>,
 }
 
-/// How a lease can end.
+/// The values of `reason`: all ways in which a lease can end.
 fn reasons() -> Vec<&'static str> {
     let ending = |event| match event {
         EventType::Ended(ending) => Some(Ending::reason(ending)),
@@ -124,7 +124,7 @@ fn reasons() -> Vec<&'static str> {
 }
 
 impl<'a> LostOut<'a> {
-    /// Shows it.
+    /// Converts a lost lease for the response.
     #[must_use]
     pub fn of(lost: &'a Lost) -> Self {
         Self {

@@ -122,7 +122,7 @@ impl Operation for AcquireLock {
     }
 }
 
-/// A client that waits for a lock.
+/// A client that waits for a lock: its parked request.
 struct Waits {
     responder: Responder,
     service: Arc<Service>,
@@ -259,7 +259,7 @@ impl Operation for ReleaseLock {
     type Output = ReleasedOut;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        // Whether they may is decided with it: an admin of the workspace may, too.
+        // The domain checks the right to force when it releases: an admin of the workspace has it, too.
         let authority = if self.force == Some(true) { Authority::Administrator } else { Authority::Holder };
         let request = Release {
             claim: claim(call, self.workspace_id, self.session_id, self.fence)?,
@@ -288,10 +288,10 @@ impl Operation for ReleaseLock {
     }
 }
 
-/// Which lease a call claims.
+/// The claim of a call: the lease that the caller says they hold.
 ///
 /// # Errors
-/// A 401 when the caller is nobody.
+/// A 401 when the credentials name no user.
 pub fn claim(
     call: &Call,
     workspace_id: WorkspaceId,
