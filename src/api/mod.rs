@@ -1,12 +1,14 @@
-//! The API over HTTP.
+//! The HTTP API.
 //!
-//! [`routes`] declares it as one table, which feeds the router, the authorisation, the check of what comes in, and the
-//! OpenAPI document. Each row names a type: its fields are what the operation takes, and it carries the operation out
-//! ([`operation`]). There is one file for each resource: `locks`, `renewals`, `handoff`, `members`, … [`fields`] has the
-//! types of single fields, `input` reads a request into such a type, [`problem`] is the only place where an error becomes
-//! a status. [`exchange`] has a request and its response without sockets, [`workers`] the threads that carry requests
-//! out, [`dispatch`] takes one through the table. A [`responder`] answers one request, by messages to the event loop
-//! ([`outbox`]).
+//! [`routes`] is one table of all operations. The router, the authorisation, the input checks and the OpenAPI
+//! document use it. Each row names a type. The fields of the type are the input of the operation, and its
+//! [`operation`] implementation runs it. There is one file for each resource: `locks`, `renewals`, `handoff`,
+//! `members`, and others.
+//!
+//! [`fields`] has the types of single fields. `input` deserializes a request into the type of an operation.
+//! [`problem`] is the only place where an error becomes a status. [`exchange`] has the request and the
+//! response, without sockets. [`workers`] has the threads that run requests. [`dispatch`] finds the operation
+//! of a request and runs it. A [`responder`] answers one request, by messages to the event loop ([`outbox`]).
 
 mod authorize;
 pub mod dispatch;

@@ -1,5 +1,6 @@
-//! The OpenAPI 3.1 document, made from the table of routes and the types that it names. A test holds every answer against
-//! it.
+//! The OpenAPI 3.1 document, generated from the table of routes and its types.
+//!
+//! A test checks every response against it.
 
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -10,7 +11,7 @@ use super::operation::{BodyKind, GATE, JSON, Right, Route};
 use super::problem::{self, Code, DOOR};
 use crate::config::AuthMode;
 
-/// The document of a server whose callers say in this way who they are.
+/// The document for a server with the authentication mode `mode`.
 #[must_use]
 pub fn document(routes: &[Route], mode: AuthMode) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -29,7 +30,7 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
     }
     let mut schemas = Map::new();
     for code in Code::ALL {
-        // Of a path that is not there, or a method, there is no operation to say it.
+        // No operation has these codes: they are for unknown paths and methods.
         if !matches!(code, Code::NotFound | Code::MethodNotAllowed) {
             schemas.insert(code.schema_name(), code.schema(false, &mut answers).to_value());
         }
@@ -55,14 +56,14 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
     })
 }
 
-/// Closes a schema of an answer: it has the members that are declared and no others. Text is one line.
+/// Makes a response schema exact: no other members are allowed. Descriptions become one line.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             if members.contains_key("properties") {
                 members.insert("additionalProperties".to_owned(), false.into());
             }
-            // Numbers of JSON have no such format.
+            // schemars writes formats such as `int64`, which JSON Schema does not define.
             if members.get("type").is_some_and(|kind| kind.to_string().contains("integer")) {
                 members.remove("format");
             }
@@ -76,7 +77,7 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// A doc comment without its line ends.
+/// Joins the lines of a doc comment.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -101,7 +102,7 @@ fn security(mode: AuthMode) -> Value {
     }
 }
 
-/// The headers of answers that say something for programs.
+/// The response headers that programs can use.
 fn headers() -> Value {
     json!({
         "RequestId": {
@@ -123,7 +124,7 @@ fn headers() -> Value {
     })
 }
 
-/// Those of an answer with one of these codes, or with none.
+/// The headers of a response with one of `codes`. No codes: the headers of a success.
 fn headers_of(codes: &[Code]) -> Value {
     let header = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
     let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
@@ -139,7 +140,7 @@ fn headers_of(codes: &[Code]) -> Value {
     Value::Object(headers)
 }
 
-/// What may stand in a header in place of a parameter of the query.
+/// The headers that may replace a query parameter.
 fn header_parameters(route: &Route) -> Vec<Value> {
     let header = |name: &str, about: &str| {
         json!({
@@ -191,13 +192,13 @@ fn operation(
 fn security_of(right: Right, mode: AuthMode) -> Value {
     match (right, mode) {
         (Right::Open, _) => json!([]),
-        // Nobody need say who they are to look on, nor to administer, where everybody may.
+        // In this mode every client has these rights, also without a user id.
         (Right::Read | Right::Monitor | Right::Serve | Right::Administer, AuthMode::None) => {
             json!([{}, { "user": [] }])
         }
         (Right::Lock, AuthMode::None) => json!([{ "user": [] }]),
         (_, AuthMode::Token | AuthMode::Jwt) => json!([{ "token": [] }]),
-        // The proxy's users bear nothing: the proxy says in its own header who they are.
+        // Users of the proxy send no credentials here: the proxy names the user in its own header.
         (_, AuthMode::Proxy) => json!([{}, { "token": [] }]),
     }
 }
@@ -247,7 +248,7 @@ fn in_path(route: &Route, name: &str) -> bool {
     route.path.contains(&format!("{{{name}}}"))
 }
 
-/// The same without `null`, which a query cannot say.
+/// The schema without `null`, which a query cannot express.
 fn not_null(mut schema: Value) -> Value {
     if let Some(Value::Array(choices)) = schema.get_mut("enum") {
         choices.retain(|choice| !choice.is_null());
@@ -269,7 +270,7 @@ fn not_null(mut schema: Value) -> Value {
     value
 }
 
-/// The body: the fields that are not in the path.
+/// The request body, with the fields that are not in the path.
 fn request_body(route: &Route, takes: &Value) -> Option<Value> {
     let media_types: &[&str] = match route.body {
         BodyKind::None => return None,
@@ -295,7 +296,7 @@ fn request_body(route: &Route, takes: &Value) -> Option<Value> {
     Some(json!({ "required": !required.is_empty(), "content": content }))
 }
 
-/// What any operation can be refused with before it is known which one is meant.
+/// The response for refusals before the operation is known.
 fn refused_at_the_door() -> Value {
     let mut refused = refused(DOOR);
     if let Value::Object(refused) = &mut refused {
@@ -305,7 +306,7 @@ fn refused_at_the_door() -> Value {
     refused
 }
 
-/// A refusal with one of these codes.
+/// The response for refusals with one of `codes`.
 fn refused(codes: &[Code]) -> Value {
     let describe = |code: &Code| {
         let end = if code.title().ends_with('?') { "" } else { "." };

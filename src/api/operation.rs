@@ -1,4 +1,4 @@
-//! An operation of the API: its row of the table, a call of it, and its answer.
+//! Operations of the API: a row of the table of routes, a call, and its response.
 
 use std::sync::Arc;
 
@@ -20,56 +20,60 @@ use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::LeaseClock;
 
-/// The media type of most answers.
+/// The media type of most responses.
 pub const JSON: &str = "application/json";
 
-/// What an operation takes, and what it does with it. The fields of the type are those of the path, the query and the
-/// body; its doc comment describes the operation in the OpenAPI document, the first line in short.
+/// An operation of the API: its input and its implementation.
+///
+/// The fields of the type are the fields of the path, the query and the body. Its doc comment becomes the
+/// description in the OpenAPI document; the first line becomes the summary.
 pub trait Operation: DeserializeOwned + JsonSchema {
-    /// The body of the answer when it goes well.
+    /// The response body of a success.
     type Output: JsonSchema;
 
-    /// Carries out a call.
+    /// Runs a call.
     ///
     /// # Errors
     /// The refusal.
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem>;
 }
 
-/// One row of the table.
+/// A row of the table of routes.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// `GET`, `POST`, …
     pub method: &'static str,
     /// The path, with parameters in braces.
     pub path: &'static str,
-    /// Its name in the OpenAPI document, the log and the metrics.
+    /// The name of the operation in the OpenAPI document, the log and the metrics.
     pub name: &'static str,
-    /// What the caller must be allowed.
+    /// The right that the caller must have.
     pub right: Right,
-    /// What it does to the store.
+    /// How the operation uses the store.
     pub store: Touches,
-    /// What carries it out.
+    /// The function that runs a call.
     pub handler: Handler,
-    /// What its body may be.
+    /// The kind of body that it takes.
     pub body: BodyKind,
-    /// The fields that may stand in the query, too, where there is a body. Without one, all may that are not in the path.
+    /// The fields that may also be in the query, if the operation takes a body.
+    ///
+    /// Without a body, all fields that are not in the path may be in the query.
     pub in_query: &'static [&'static str],
-    /// The status of the answer when it goes well.
+    /// The status of a success.
     pub status: u16,
-    /// The media type of that answer; empty when it has no body.
+    /// The media type of a success; empty if it has no body.
     pub media_type: &'static str,
-    /// The schemas of what it takes, and of that answer.
+    /// The schemas of the input and of the response body of a success.
     pub schemas: [fn(&mut SchemaGenerator) -> Schema; 2],
-    /// The refusals that are its own. Others follow from the rest of the row: see [`Route::refusals`].
+    /// The operation's own refusals. Others follow from the rest of the row: see [`Route::refusals`].
     pub problems: &'static [Code],
 }
 
-/// Carries out a call.
+/// The function that runs a call.
 pub type Handler = fn(&Arc<Service>, &Call) -> Result<Answer, Problem>;
 
 impl Route {
-    /// A row that anybody may call, which takes nothing and answers with JSON.
+    /// A row for all callers, with no input and a JSON response.
     #[must_use]
     pub const fn new(method: &'static str, path: &'static str, name: &'static str, handler: Handler) -> Self {
         Self {
@@ -88,7 +92,7 @@ impl Route {
         }
     }
 
-    /// The row of an operation.
+    /// The row of the operation `T`.
     #[must_use]
     pub const fn of<T: Operation>(method: &'static str, path: &'static str, name: &'static str) -> Self {
         let handler: Handler = |service, call| call.read::<T>()?.run(service, call);
@@ -98,31 +102,31 @@ impl Route {
         }
     }
 
-    /// For callers who are allowed this, and what it does to the store.
+    /// Sets the required right, and the use of the store.
     #[must_use]
     pub const fn allow(self, right: Right, store: Touches) -> Self {
         Self { right, store, ..self }
     }
 
-    /// With a body; these fields may stand in the query, too.
+    /// Sets the kind of body, and the fields that may also be in the query.
     #[must_use]
     pub const fn body(self, body: BodyKind, in_query: &'static [&'static str]) -> Self {
         Self { body, in_query, ..self }
     }
 
-    /// Answered with this status and media type when it goes well.
+    /// Sets the status and the media type of a success.
     #[must_use]
     pub const fn answer(self, status: u16, media_type: &'static str) -> Self {
         Self { status, media_type, ..self }
     }
 
-    /// With refusals of its own.
+    /// Sets the operation's own refusals.
     #[must_use]
     pub const fn refuse(self, problems: &'static [Code]) -> Self {
         Self { problems, ..self }
     }
 
-    /// Every code that it can be refused with.
+    /// All codes of refusals that the operation may have.
     #[must_use]
     pub fn refusals(&self) -> Vec<Code> {
         let mut codes = vec![Code::InvalidRequest, Code::RateLimited];
@@ -143,7 +147,7 @@ impl Route {
             codes.push(Code::WorkspaceNotFound);
         }
         codes.extend(self.problems);
-        // What is asked of the gate and cannot be understood closes it.
+        // The gate answers an invalid request with a 403.
         codes.retain(|code| self.name != GATE || *code != Code::InvalidRequest);
         codes.sort_unstable();
         codes.dedup();
@@ -151,28 +155,28 @@ impl Route {
     }
 }
 
-/// The name of the operation that a proxy asks: it understands nothing but 204, 401 and 403.
+/// The name of the gate operation. A proxy calls it and understands only 204, 401 and 403.
 pub const GATE: &str = "passGate";
 
-/// What the caller must be allowed.
+/// The right that an operation requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Nothing: it says nothing about locks.
+    /// No right: the response reveals nothing about locks.
     Open,
-    /// To see locks.
+    /// The right to see locks.
     Read,
-    /// To have locks: the caller must be somebody.
+    /// The right to hold locks. The credentials must name a user.
     Lock,
-    /// To watch over the server.
+    /// The right to monitor the server.
     Monitor,
-    /// To manage workspaces, members and users for an app.
+    /// The right to manage workspaces, members and users for an app.
     Serve,
-    /// To administer the server.
+    /// The right to administer the server.
     Administer,
 }
 
 impl Right {
-    /// Whose credentials have it, for a sentence.
+    /// The scopes that have the right, as part of a sentence.
     #[must_use]
     pub const fn scopes(self) -> &'static str {
         match self {
@@ -185,16 +189,16 @@ impl Right {
     }
 }
 
-/// What an operation does to the store.
+/// How an operation uses the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touches {
-    /// Nothing.
+    /// Not at all.
     Nothing,
-    /// It reads.
+    /// It only reads.
     Reads,
-    /// It writes.
+    /// It only writes.
     Writes,
-    /// It reads, and then writes what follows from it.
+    /// It reads, and then writes based on what it read.
     ReadsAndWrites,
 }
 
@@ -202,18 +206,18 @@ pub enum Touches {
 pub struct Call<'a> {
     /// The request.
     pub request: &'a Request,
-    /// Its row of the table.
+    /// The row of its operation.
     pub route: &'a Route,
-    /// The table.
+    /// The table of routes.
     pub routes: &'static [Route],
-    /// The parameters of the path, still percent-encoded.
+    /// The path parameters, still percent-encoded.
     pub path: Vec<(&'static str, String)>,
-    /// Who is calling.
+    /// The caller.
     pub caller: Caller,
 }
 
 impl Call<'_> {
-    /// What the path, the query and the body say.
+    /// Deserializes the input from the path, the query and the body.
     ///
     /// # Errors
     /// A 400 that names the field.
@@ -221,62 +225,62 @@ impl Call<'_> {
         input::read(&self.path, self.request, self.route.body, self.route.in_query)
     }
 
-    /// The caller, who is somebody where the route asks for [`Right::Lock`].
+    /// The user who calls. Routes that require [`Right::Lock`] always have one.
     ///
     /// # Errors
-    /// A 401 where it does not.
+    /// A 401 if the credentials name no user.
     pub fn user(&self) -> Result<&UserId, Problem> {
         self.caller.user_id.as_ref().ok_or_else(|| Problem::new(Code::Unauthenticated))
     }
 
-    /// Whether the caller may do what they need on a workspace.
+    /// Checks that the caller has the role that `need` requires on a workspace.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn may(&self, service: &Service, workspace_id: &WorkspaceId, need: Need) -> Result<(), Problem> {
         Ok(service.may(&self.caller.actor(), workspace_id, need)?)
     }
 
-    /// How the caller is shown: as their credentials say or, if those say nothing, as the request says.
+    /// The caller's display name: from the credentials or, if they have none, from the request.
     #[must_use]
     pub fn display_name(&self, said: Option<Name>) -> Option<DisplayName> {
         let vouched_for = self.caller.name.clone();
         if self.caller.is_named { vouched_for } else { said.and_then(|name| name.0).or(vouched_for) }
     }
 
-    /// Who does it, for the history; nothing when the caller is nobody in particular.
+    /// The caller as the author of an event. `None` if the credentials name no user.
     #[must_use]
     pub fn author(&self) -> Option<Author> {
         self.caller.user_id.clone().map(|user_id| Author::person(user_id, self.caller.name.clone()))
     }
 }
 
-/// How a call is answered.
+/// The answer to a call.
 pub enum Answer {
-    /// At once.
+    /// The response is ready.
     Now(Response),
-    /// By the owner of the responder.
+    /// The closure gets the responder and answers later.
     Later(Box<dyn FnOnce(Responder)>),
 }
 
 impl Answer {
-    /// `promise` gets the responder.
+    /// An answer by `promise`, which gets the responder.
     pub fn later(promise: impl FnOnce(Responder) + 'static) -> Self {
         Self::Later(Box::new(promise))
     }
 
-    /// At once, with 200 and `value` as JSON.
+    /// A response with 200 and `value` as JSON.
     ///
     /// # Errors
-    /// None; it ends a handler.
+    /// None. The type fits the end of a handler.
     pub fn now(value: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::Now(ok(value)))
     }
 
-    /// With what `show` makes of the outcome of a use case, which `start` starts.
+    /// An answer by a use case: `start` starts it, and `show` converts its outcome.
     ///
     /// # Errors
-    /// None; it ends a handler.
+    /// None. The type fits the end of a handler.
     pub fn of<T: 'static>(
         service: &Arc<Service>,
         start: impl FnOnce(&Arc<Service>, Completion<T>) + 'static,
@@ -298,21 +302,21 @@ impl Answer {
     }
 }
 
-/// The end of a use case.
+/// The callback for the outcome of a use case.
 pub type Completion<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
-/// 200 with `value` as JSON.
+/// A response with 200 and `value` as JSON.
 #[must_use]
 pub fn ok(value: &impl Serialize) -> Response {
     with_status(200, value)
 }
 
-/// This status with `value` as JSON.
+/// A response with `status` and `value` as JSON.
 #[must_use]
 pub fn with_status(status: u16, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
-            // So that the next prompt stands on a line of its own.
+            // A line end, so that the prompt of a shell starts on its own line.
             body.push(b'\n');
             Response::of(status, JSON, body)
         }
@@ -323,7 +327,9 @@ pub fn with_status(status: u16, value: &impl Serialize) -> Response {
     }
 }
 
-/// A page of `found`, which has one more than fits if there are more, and where the next begins.
+/// The page of `found`, and the cursor of the next page if there is one.
+///
+/// `found` has one entry more than `limit` if there are more pages.
 pub fn page<'a, T, C>(found: &'a [T], limit: usize, cursor: impl Fn(&'a T) -> C) -> (&'a [T], Option<C>) {
     let shown = found.get(..limit).unwrap_or(found);
     (shown, shown.last().filter(|_| found.len() > shown.len()).map(cursor))

@@ -1,7 +1,7 @@
-//! The way back to the event loop: every answer is a message to it, with the id of its request.
+//! The outbox: messages to the event loop that answer requests, each with the id of its request.
 //!
-//! The event loop registers an id before it forwards the request. The thread that receives requests claims each id once,
-//! so a request that was withdrawn, or that nobody forwarded, is never carried out.
+//! The event loop registers an id before it forwards the request. The thread that receives requests claims
+//! each id once. So a request that was withdrawn or never forwarded is not run.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,20 +11,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::exchange::Response;
 use crate::events::piece::{StreamChunk, StreamMemory};
 
-/// Most bytes of pieces that a client may leave unread. A client that is further behind is disconnected.
+/// The limit of unread bytes of a streaming client. A client beyond it is disconnected.
 pub const BEHIND_BYTES: usize = 256 * 1024;
 
-/// Threads that make large responses wait while the event loop has this many bytes to collect.
+/// The limit of uncollected bytes. Threads that make large responses wait while there are more.
 const UNREAD_BYTES: usize = 16 * 1024 * 1024;
 
-/// A message about a request.
+/// A message to the event loop about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ResponseMessage {
     /// The complete response. The last message.
     Whole(Response),
     /// The head of a response that is streamed.
     Head(Response),
-    /// A piece of it.
+    /// A piece of the streamed response.
     Chunk(StreamChunk),
     /// There are no more pieces. The last message.
     End,
@@ -38,7 +38,7 @@ impl ResponseMessage {
     const fn size(&self) -> usize {
         match self {
             Self::Whole(response) | Self::Head(response) => response.body.len(),
-            // The meter counts pieces, because others may share them.
+            // The meter counts pieces, because several clients may share one.
             Self::Chunk(_) | Self::End | Self::Cut | Self::Parked => 0,
         }
     }
@@ -50,13 +50,13 @@ pub struct ClientStatus {
     address: Option<IpAddr>,
     gone: AtomicBool,
     half_closed: AtomicBool,
-    /// Bytes of pieces that the client has not taken.
+    /// Bytes of pieces that the client has not received.
     behind: AtomicUsize,
     when_gone: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 impl ClientStatus {
-    /// The client is gone: calls the callbacks.
+    /// Marks the client as gone, and calls the callbacks.
     pub fn hang_up(&self) {
         let callbacks = {
             let mut when_gone = lock(&self.when_gone);
@@ -68,43 +68,45 @@ impl ClientStatus {
         }
     }
 
-    /// The client has finished sending. It may be gone, or wait for the answer.
+    /// Marks that the client has finished sending. It may be gone, or wait for the response.
     pub fn half_close(&self) {
         self.half_closed.store(true, Ordering::SeqCst);
     }
 
-    /// The client has taken `bytes` of the pieces.
+    /// Counts `bytes` of pieces as received by the client.
     pub fn delivered(&self, bytes: usize) {
         let subtract = |behind: usize| Some(behind.saturating_sub(bytes));
         let _ = self.behind.fetch_update(Ordering::SeqCst, Ordering::SeqCst, subtract);
     }
 
-    /// The address of the client, if it has one.
+    /// The IP address of the client. `None` for a Unix socket.
     #[must_use]
     pub const fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
-    /// Whether the client has gone away. Then no answer is needed.
+    /// Whether the client is gone. Then no response is needed.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// Whether the client has finished sending, so that it may be gone.
+    /// Whether the client has finished sending. It may be gone.
     #[must_use]
     pub fn is_half_closed(&self) -> bool {
         self.half_closed.load(Ordering::SeqCst)
     }
 
-    /// Bytes of pieces that the client has not taken.
+    /// Bytes of pieces that the client has not received.
     #[must_use]
     pub fn behind(&self) -> usize {
         self.behind.load(Ordering::SeqCst)
     }
 
-    /// `callback` is called once when the client has gone away, at once if it is gone already, never if the request was
-    /// answered before. It runs on the thread of the event loop, or at once on this one: it must not block.
+    /// Registers `callback` to be called once when the client goes away.
+    ///
+    /// It is called at once if the client is gone already, and never if the response was sent before. It runs
+    /// on the thread of the event loop, or at once on this thread. It must not block.
     pub fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
         let mut when_gone = lock(&self.when_gone);
         if self.is_gone() {
@@ -121,42 +123,42 @@ impl ClientStatus {
 struct Unread {
     messages: Vec<(u64, ResponseMessage)>,
     bytes: usize,
-    /// The event loop waits: the next message has to wake it.
+    /// Whether the event loop waits, so that the next message must wake it.
     asleep: bool,
 }
 
 /// The registered ids, and the messages to the event loop.
 #[derive(Default)]
 pub struct Outbox {
-    /// Requests that were forwarded and not received yet.
+    /// Requests that were forwarded and not yet received.
     registered: Mutex<HashMap<u64, Arc<ClientStatus>>>,
     unread: Mutex<Unread>,
     collected: Condvar,
-    /// The event loop has ended.
+    /// Whether the event loop has ended.
     closed: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     meter: Arc<StreamMemory>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while one of them is held.
+    // No code panics while it holds one of these locks, so their contents are sound.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Outbox {
-    /// `meter` counts the bytes of pieces.
+    /// An outbox whose pieces `meter` counts.
     #[must_use]
     pub fn new(meter: &Arc<StreamMemory>) -> Self {
         Self { meter: Arc::clone(meter), ..Self::default() }
     }
 
-    /// Bytes that belong to no client alone: messages that were not collected, and pieces.
+    /// Bytes that no single client accounts for: uncollected messages, and pieces.
     #[must_use]
     pub fn bytes(&self) -> usize {
         lock(&self.unread).bytes.saturating_add(self.meter.bytes())
     }
 
-    /// `wake` makes the event loop collect.
+    /// Sets the callback that wakes the event loop.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
@@ -168,19 +170,19 @@ impl Outbox {
         client
     }
 
-    /// Withdraws a request, unless it was received. Returns whether it was withdrawn and is never carried out.
+    /// Withdraws a request. Returns true if it was not yet received; then it is never run.
     pub fn withdraw(&self, id: u64) -> bool {
         lock(&self.registered).remove(&id).is_some()
     }
 
-    /// Claims a request that was received. Nothing if no such request was forwarded, or it was withdrawn.
+    /// Claims a received request. `None` if no such request was forwarded, or it was withdrawn.
     #[must_use]
     pub fn claim(self: &Arc<Self>, id: u64) -> Option<ReturnPath> {
         let client = lock(&self.registered).remove(&id)?;
         Some(ReturnPath { outbox: Arc::clone(self), id, client })
     }
 
-    /// The messages since the last call, in order, each with the id of its request.
+    /// Takes the uncollected messages, in order, each with the id of its request.
     #[must_use]
     pub fn collect(&self) -> Vec<(u64, ResponseMessage)> {
         let unread = std::mem::take(&mut *lock(&self.unread));
@@ -190,7 +192,7 @@ impl Outbox {
         unread.messages
     }
 
-    /// The event loop is about to wait for events. Returns false if there are messages to collect first.
+    /// Prepares the event loop to wait for events. Returns false if there are messages to collect first.
     #[must_use]
     pub fn sleep(&self) -> bool {
         let mut unread = lock(&self.unread);
@@ -198,10 +200,12 @@ impl Outbox {
         unread.asleep
     }
 
-    /// The event loop has ended: nobody waits for it to collect, and nothing more is received.
+    /// Closes the outbox when the event loop ends: wakes waiting threads, and drops all later messages.
+    ///
+    /// Requests that were forwarded and not yet received are withdrawn.
     pub fn close(&self) {
         {
-            // A thread that is about to wait has either seen this, or is woken.
+            // Under this lock, so that a thread in `wait_for_room` either sees the flag or is woken.
             let _unread = lock(&self.unread);
             self.closed.store(true, Ordering::SeqCst);
         }
@@ -209,7 +213,7 @@ impl Outbox {
         lock(&self.registered).clear();
     }
 
-    /// Waits until the event loop has collected, if there is much to collect.
+    /// Waits while there are too many uncollected bytes.
     pub(super) fn wait_for_room(&self) {
         let mut unread = lock(&self.unread);
         while unread.bytes > UNREAD_BYTES && !self.closed.load(Ordering::SeqCst) {
@@ -232,7 +236,7 @@ impl Outbox {
     }
 }
 
-/// The way back to the client of one request.
+/// The return path to the client of one request.
 #[derive(Clone)]
 pub struct ReturnPath {
     outbox: Arc<Outbox>,
@@ -262,11 +266,13 @@ impl ReturnPath {
         StreamChunk::new(bytes, &self.outbox.meter)
     }
 
-    /// Posts a piece, or disconnects a client that is too far behind. Returns whether the client is still there.
+    /// Posts a piece, or disconnects a client that is too far behind.
+    ///
+    /// Returns whether the client is still connected.
     pub(super) fn post_piece(&self, piece: StreamChunk) -> bool {
         let length = piece.bytes().len();
         let behind = self.client.behind.fetch_add(length, Ordering::SeqCst);
-        // A client that has read everything may get a piece of any size.
+        // A client that has received everything may get a piece of any size.
         if behind > 0 && behind.saturating_add(length) > BEHIND_BYTES {
             // The event loop calls the callbacks.
             self.client.gone.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Who is there on a workspace.
+//! The users who are present on a workspace.
 
 use std::sync::Arc;
 

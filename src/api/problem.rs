@@ -18,22 +18,22 @@ use crate::error::{Denied, Error, Limit};
 /// The media type of a problem document.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// The challenge of a 401 (RFC 9110 §11.6.1): which scheme is asked for.
+/// The challenge of a 401 (RFC 9110 §11.6.1): the authentication scheme.
 const BEARER: &str = "Bearer realm=\"lockhouse\"";
 
-/// Seconds after which a store that is busy is worth another try.
+/// The `Retry-After` of a busy store (seconds).
 const BUSY_RETRY_SECONDS: &str = "1";
 
 macro_rules! codes {
     ($($(#[$about:meta])* $variant:ident = ($status:literal, $name:literal, $title:literal $(, $members:ty)?),)+) => {
-        /// The stable codes.
+        /// The stable problem codes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
             $($(#[$about])* $variant,)+
         }
 
         impl Code {
-            /// Every code there is.
+            /// All codes.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The status code.
@@ -42,19 +42,19 @@ macro_rules! codes {
                 match self { $(Self::$variant => $status,)+ }
             }
 
-            /// The name in the document.
+            /// The `code` in the document.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// The title in the document.
+            /// The `title` in the document.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }
 
-            /// The members that the code has of its own.
+            /// The schema of the members that only this code has.
             fn members(self, generator: &mut SchemaGenerator) -> Schema {
                 match self {
                     $(Self::$variant => {
@@ -123,7 +123,7 @@ codes! {
     StorageFull = (507, "storage_full", "The disk is full"),
 }
 
-/// The codes of the refusals by the server, before any operation is found.
+/// The codes of refusals by the server, before the operation is known.
 pub const DOOR: &[Code] = &[
     Code::InvalidRequest,
     Code::RequestTimeout,
@@ -189,7 +189,7 @@ pub struct KnockTooSoon<'a> {
     pub again_in_ms: Count,
 }
 
-/// Members of a JSON object, each as it is written: numbers of the metadata are not read in between.
+/// Members of a JSON object, each as written. So numbers in the metadata are not parsed and rounded.
 type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A refusal.
@@ -199,11 +199,11 @@ pub struct Problem {
     detail: String,
     members: Members,
     headers: Vec<(&'static str, String)>,
-    /// What goes into the log when it is sent: the rest of a sentence that begins with the request.
+    /// The log entry, written when the problem is sent: the end of a sentence that begins with the request.
     cause: Option<(log::Level, String)>,
 }
 
-/// What a problem is inside a batch, and a part of the whole document.
+/// The part of a problem that is in the whole document and in the results of a batch.
 #[derive(Debug, Serialize)]
 pub struct Inner<'a> {
     code: &'static str,
@@ -223,7 +223,7 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// A refusal with its general sentence.
+    /// A problem whose detail is the title of its code.
     #[must_use]
     pub fn new(code: Code) -> Self {
         Self {
@@ -235,30 +235,30 @@ impl Problem {
         }
     }
 
-    /// The sentence to show.
+    /// Sets the detail: a sentence for a person.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
     }
 
-    /// With the members of its code.
+    /// Adds the members of the code.
     #[must_use]
     pub fn with(mut self, members: &impl Serialize) -> Self {
-        // As it is written: what is read is what was written here.
+        // Parsing cannot fail: the text was written here.
         let text = serde_json::to_string(members).unwrap_or_default();
         self.members = serde_json::from_str(&text).unwrap_or_default();
         self
     }
 
-    /// One more header of the response.
+    /// Adds a response header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Nobody is named, or what names them is good for nothing.
+    /// A 401: there are no credentials, or they are not valid.
     #[must_use]
     pub fn unauthenticated(mode: AuthMode) -> Self {
         let (how_to, challenge) = match mode {
@@ -273,19 +273,19 @@ impl Problem {
         Self::new(Code::Unauthenticated).detail(how_to).header("WWW-Authenticate", challenge)
     }
 
-    /// There are too many already; it may go well after so many seconds.
+    /// A 429: a limit is reached. `retry_after` is the number of seconds to wait before retrying.
     #[must_use]
     pub fn limited(limit: Limit, retry_after: u64) -> Self {
         Self::new(Code::RateLimited).detail(limit.sentence()).header("Retry-After", retry_after.to_string())
     }
 
-    /// The store cannot do it just now; `detail` is the sentence to show.
+    /// A 503: the store is busy. `detail` is a sentence for a person.
     #[must_use]
     pub fn busy(detail: &str) -> Self {
         Self::new(Code::Busy).detail(detail).header("Retry-After", BUSY_RETRY_SECONDS)
     }
 
-    /// `field` is not as it must be; `reason` is the rest of the sentence.
+    /// A 400: `field` is invalid. `reason` continues the sentence that begins with the field.
     #[must_use]
     pub fn invalid(field: &str, reason: &str) -> Self {
         Self::new(Code::InvalidRequest).detail(format!("{field} {reason}.")).with(&Field { field })
@@ -297,19 +297,19 @@ impl Problem {
         self.code.status()
     }
 
-    /// The sentence to show.
+    /// The detail: a sentence for a person.
     #[must_use]
     pub fn sentence(&self) -> &str {
         &self.detail
     }
 
-    /// What stands in for it inside a batch.
+    /// The problem as part of the results of a batch.
     #[must_use]
     pub fn inner(&self) -> Inner<'_> {
         Inner { code: self.code.name(), detail: &self.detail, members: &self.members }
     }
 
-    /// The whole response. The cause is logged.
+    /// The whole response. Logs the cause.
     #[must_use]
     pub fn to_response(&self, request_id: &str) -> Response {
         if let Some((level, cause)) = &self.cause {
@@ -336,7 +336,7 @@ impl Problem {
     }
 }
 
-/// What the caller is told of an error.
+/// Maps an error to its problem.
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
@@ -379,7 +379,7 @@ fn urn(code: Code) -> String {
 }
 
 impl Code {
-    /// The name of its schema: `lock_held` → `ProblemLockHeld`.
+    /// The name of the code's schema: `lock_held` → `ProblemLockHeld`.
     #[must_use]
     pub fn schema_name(self) -> String {
         let word = |word: &str| {
@@ -389,7 +389,7 @@ impl Code {
         format!("Problem{}", self.name().split('_').map(word).collect::<String>())
     }
 
-    /// The schema of its document, or of what stands in for that inside a batch.
+    /// The schema of the whole document or, with `in_batch`, of the part in the results of a batch.
     pub(super) fn schema(self, in_batch: bool, generator: &mut SchemaGenerator) -> Schema {
         let mut properties = json_schema!({
             "status": { "const": self.status() },

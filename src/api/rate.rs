@@ -1,35 +1,38 @@
-//! How often each caller may call: a token bucket each.
+//! The rate limit of requests: a token bucket for each caller.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Requests at once are as many as in so much time.
+/// The size of a bucket, as the time in which it fills: a caller may send that many requests at once.
 const BURST: Duration = Duration::from_secs(10);
-/// Most callers that are told apart. When one more comes, the one whose bucket is the fullest is forgotten: it loses the
-/// least by it, and who has just used up theirs stays remembered whatever others do.
+/// The limit of buckets. Beyond it, the fullest bucket is dropped.
+///
+/// The caller of the fullest bucket loses the least by it. A caller who has used up their bucket stays
+/// limited, however many others come.
 const CALLERS: usize = 100_000;
 
 /// A limit on requests.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// In which time one more request may be made.
+    /// The time between two requests at the full rate.
     interval: Duration,
     most: usize,
     buckets: Mutex<Buckets>,
 }
 
-/// What is known of a bucket is when it is full again (the generic cell rate algorithm, ITU-T I.371). Full buckets need
-/// not be known.
+/// The buckets. Each is stored as the time when it is full (generic cell rate algorithm, ITU-T I.371).
+///
+/// Full buckets need not be stored.
 #[derive(Debug, Default)]
 struct Buckets {
     full_at: HashMap<Arc<str>, Duration>,
-    /// The same, in the order of time.
+    /// The same buckets, ordered by time.
     by_time: BTreeSet<(Duration, Arc<str>)>,
 }
 
 impl RateLimit {
-    /// So many requests a second for each caller.
+    /// A limit of `per_second` requests for each caller.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
         Self {
@@ -39,31 +42,31 @@ impl RateLimit {
         }
     }
 
-    /// One request of `caller`.
+    /// Counts one request of `caller`.
     ///
     /// # Errors
-    /// After how many seconds they may try again.
+    /// The number of seconds to wait before retrying.
     pub fn take(&self, caller: &str, now: Duration) -> Result<(), u64> {
-        // Nothing panics while it is held.
+        // No code panics while it holds this lock, so the contents of a poisoned lock are sound.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let full_at = self.after_one_more(&buckets, caller, now)?;
         buckets.set(caller, full_at);
-        // Those that are full by now, two at a time, so that they become fewer.
+        // Up to two full buckets are dropped for each request, so that their number shrinks.
         buckets.forget_first_if(|first, _| first <= now);
         buckets.forget_first_if(|first, count| first <= now || count > self.most);
         Ok(())
     }
 
-    /// Whether `caller` could make a request.
+    /// Checks whether `caller` could send a request, without counting one.
     ///
     /// # Errors
-    /// As [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn look(&self, caller: &str, now: Duration) -> Result<(), u64> {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         self.after_one_more(&buckets, caller, now).map(drop)
     }
 
-    /// When the bucket would be full again after one more request.
+    /// The time when the bucket would be full after one more request.
     fn after_one_more(&self, buckets: &Buckets, caller: &str, now: Duration) -> Result<Duration, u64> {
         let full_at = buckets.full_at.get(caller).copied().unwrap_or_default();
         let after = full_at.max(now).saturating_add(self.interval);
@@ -87,7 +90,7 @@ impl Buckets {
         self.full_at.insert(caller, full_at);
     }
 
-    /// Forgets the bucket that is full first, if `so` says so of that time and of how many there are.
+    /// Drops the bucket that is full first, if `so` returns true for that time and the number of buckets.
     fn forget_first_if(&mut self, so: impl FnOnce(Duration, usize) -> bool) {
         if let Some((first, _)) = self.by_time.first()
             && so(*first, self.by_time.len())

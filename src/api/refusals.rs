@@ -1,4 +1,4 @@
-//! Refusals that are about locks, with a sentence for a dialog.
+//! Refusals about locks, each with a sentence for a dialog.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::domain::event::{Ending, Lost};
 use crate::domain::{DisplayName, Lock, UserId};
 use crate::time::{LeaseClock, Timestamp};
 
-/// There is no live lock, and the caller would have it.
+/// The refusal if there is no live lock, although the caller claims to hold one.
 pub fn no_lock(lost: Option<&Lost>) -> Problem {
     let detail = match lost.map(|lost| lost.ending) {
         Some(Ending::MemberRemoved) => {
@@ -23,7 +23,7 @@ pub fn no_lock(lost: Option<&Lost>) -> Problem {
     Problem::new(Code::LockNotFound).detail(detail).with(&NoLock { lost: lost.map(LostOut::of) })
 }
 
-/// The live lock is not the one that the caller claims.
+/// The refusal if the live lock is not the one that the caller claims.
 pub fn not_holder(
     lock: &Lock,
     same_user: bool,
@@ -40,7 +40,7 @@ pub fn not_holder(
         })
 }
 
-/// A refusal that shows the lock that is in the way.
+/// A refusal that shows the lock that prevents the operation.
 pub fn held(
     code: Code,
     detail: impl Into<String>,
@@ -51,7 +51,7 @@ pub fn held(
     Problem::new(code).detail(detail).with(&Held { lock: LockOut::of(lock, now, clock) })
 }
 
-/// A sentence for a dialog.
+/// A sentence for a dialog: who holds the lock and for how long.
 pub fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
     let left = humantime::format_duration(Duration::from_secs(seconds(lock.expires_at.since(now))));
     let who = if same_user { "You" } else { holder(lock) };
@@ -63,12 +63,12 @@ pub fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
     format!("{who} {has} for another {left}, and longer if {renew} the lock.")
 }
 
-/// How the holder is called in a sentence.
+/// The name of the holder in a sentence.
 pub fn holder(lock: &Lock) -> &str {
     lock.user_name.as_ref().map_or(UserId::as_str(&lock.user_id), DisplayName::as_str)
 }
 
-/// The seconds in so many milliseconds, rounded up, so that nobody comes back too early.
+/// Milliseconds as seconds, rounded up so that a client does not retry too early.
 pub fn seconds(milliseconds: i64) -> u64 {
     milliseconds.max(0).unsigned_abs().div_ceil(1_000)
 }

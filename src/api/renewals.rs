@@ -1,4 +1,4 @@
-//! Heartbeats, of one lock and of many.
+//! Heartbeats: the renewal of one lease or of many.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -59,7 +59,9 @@ pub struct Renewed<'a> {
 }
 
 impl<'a> Renewed<'a> {
-    /// Shows what became of the lease to this session of the holder, who learns from it that another one has the lock now.
+    /// Converts a renewed lease for the response to the session `told`.
+    ///
+    /// If another session of the same user has the lock now, the response names that session.
     fn of(
         lock: &'a Lock,
         waiting: usize,
@@ -108,7 +110,7 @@ fn heartbeat(
     Ok(Heartbeat { claim: claim(call, workspace_id, session_id, fence)?, ttl, activity })
 }
 
-/// What became of a heartbeat.
+/// Converts the outcome of a heartbeat.
 fn renewed<'a>(
     Beaten { beat, lost, waiting }: &'a Beaten,
     told: Option<&SessionId>,
@@ -171,7 +173,7 @@ enum ItemOutcome<'a> {
     Refused(Inner<'a>),
 }
 
-/// Tells the status of each shape, which a derived schema cannot.
+/// Ties each shape to its status, which a derived schema cannot do.
 impl JsonSchema for Item<'_> {
     fn schema_name() -> Cow<'static, str> {
         "RenewedOne".into()
@@ -183,7 +185,7 @@ impl JsonSchema for Item<'_> {
         if let Some(properties) =
             renewed.get_mut("properties").and_then(|properties| properties.as_object_mut())
         {
-            // Here the caller's session is not told apart.
+            // In a batch the response does not name another session.
             properties.remove("session_id");
             properties.extend(own.as_object().cloned().unwrap_or_default());
         }

@@ -1,4 +1,4 @@
-//! Counts and logs the requests that were answered.
+//! The request log: counts and logs answered requests.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,20 +11,20 @@ use super::routes::{RENEW, RENEW_MANY};
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
-/// Operations that are logged at `debug` when they succeed: they are frequent, and a line says nothing new.
+/// Operations that are logged at `debug` when they succeed: they are frequent, and a line adds nothing new.
 const ROUTINE: [&str; 3] = [pages::NAME, RENEW, RENEW_MANY];
 
-/// Counts and logs answers.
+/// Counts and logs responses.
 #[derive(Debug)]
 pub struct RequestLog {
     metrics: Arc<Metrics>,
     clock: Clock,
 }
 
-/// What the log needs to know of a request.
+/// The data of a request that its log line shows.
 pub(super) struct RequestLine {
     pub(super) request_id: String,
-    /// The operation's name in the OpenAPI document, if it is one.
+    /// The operation's name in the OpenAPI document, or the name of all pages. `None` for other requests.
     pub(super) route: Option<&'static str>,
     pub(super) user_id: Option<String>,
     method: String,
@@ -34,13 +34,13 @@ pub(super) struct RequestLine {
 }
 
 impl RequestLog {
-    /// Counts in `metrics`, and measures with `clock`.
+    /// Counts in `metrics`, and measures durations with `clock`.
     #[must_use]
     pub const fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
         Self { metrics, clock }
     }
 
-    /// For a request that was just received.
+    /// Starts the log line of a received request.
     pub(super) fn entry(&self, request: &Request) -> RequestLine {
         RequestLine {
             request_id: request.id.clone(),
@@ -53,7 +53,7 @@ impl RequestLog {
         }
     }
 
-    /// Counts an answer, and logs it. Not the query, which may contain secrets.
+    /// Counts and logs a response. The query is left out, because it may contain secrets.
     pub(super) fn note(&self, entry: &RequestLine, response: &Response) {
         let RequestLine { request_id: id, route, method, path, .. } = entry;
         let status = response.status;
@@ -79,7 +79,7 @@ impl RequestLog {
     }
 }
 
-/// The part of a text that a line of the log shows.
+/// Shortens a text for a log line.
 fn shortened(text: &str) -> Cow<'_, str> {
     const SHOWN: usize = 300;
     match text.char_indices().nth(SHOWN) {

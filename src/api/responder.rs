@@ -1,8 +1,8 @@
-//! The duty to answer one request.
+//! The responder: answers one request, exactly once.
 //!
-//! A [`Responder`] is used exactly once, on any thread, at once or minutes later: with one response, or with a stream of
-//! pieces. It posts messages to the event loop ([`super::outbox`]), which keeps the connection of the client. So a request
-//! that waits costs a socket and no thread.
+//! A [`Responder`] works on any thread, at once or minutes later. It sends one response, or a stream of
+//! pieces. It posts messages to the event loop ([`super::outbox`]), which keeps the connection of the client.
+//! So a request that waits costs a socket and no thread.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,14 +14,14 @@ use super::problem::{Code, Problem};
 use super::request_log::{RequestLine, RequestLog};
 use crate::events::piece::StreamChunk;
 
-/// The duty to answer one request. Answers 500 if it is dropped.
+/// Answers one request. Must be used exactly once; answers 500 if it is dropped unused.
 pub struct Responder {
     path: ReturnPath,
-    /// The answer was posted, or begun.
+    /// Whether the response was posted, or its stream was begun.
     is_used: bool,
     log: Arc<RequestLog>,
     entry: RequestLine,
-    /// Headers that answers to pages of other origins need.
+    /// The CORS headers of the response, for pages of other origins.
     cors: Vec<(&'static str, String)>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Debug for Responder {
 }
 
 impl Responder {
-    /// For `request`, with the way back to its client.
+    /// The responder of `request`, with the return path to its client.
     #[must_use]
     pub fn new(
         path: ReturnPath,
@@ -52,44 +52,46 @@ impl Responder {
         &self.entry.request_id
     }
 
-    /// Notes the operation for the log.
+    /// Sets the operation for the log.
     pub const fn is_for(&mut self, route: &'static str) {
         self.entry.route = Some(route);
     }
 
-    /// Notes the caller for the log.
+    /// Sets the caller for the log.
     pub fn is_by(&mut self, user_id: &str) {
         self.entry.user_id = Some(user_id.to_owned());
     }
 
-    /// Answers.
+    /// Sends the response.
     pub fn send(mut self, response: Response) {
         self.finish(response);
     }
 
-    /// Answers with a problem.
+    /// Sends a refusal.
     pub fn refuse(self, problem: &Problem) {
         let response = problem.to_response(self.request_id());
         self.send(response);
     }
 
-    /// Answers with what `make` returns; with 500 if it panics.
+    /// Sends the response that `make` returns, or 500 if it panics.
     pub fn send_with(self, make: impl FnOnce() -> Response) {
-        // On a panic `self` is dropped, and answers 500.
+        // On a panic `self` is dropped, which answers 500.
         if let Ok(response) = catch_unwind(AssertUnwindSafe(make)) {
             self.send(response);
         }
     }
 
-    /// Says that the answer waits for an event. From now on the client may go away at any time, and a stop of the server
-    /// does not wait for the answer.
+    /// Marks the request as parked: its response waits for an event.
+    ///
+    /// From now on the client may go away at any time, and a stop of the server does not wait for the
+    /// response.
     #[must_use]
     pub fn park(self) -> Self {
         self.path.post(ResponseMessage::Parked);
         self
     }
 
-    /// Begins a streamed response. Its body, if it has one, is the first piece.
+    /// Starts a streamed response. Its body, if it has one, becomes the first piece.
     #[must_use]
     pub fn stream(mut self, mut response: Response) -> Stream {
         let first = std::mem::take(&mut response.body);
@@ -100,7 +102,7 @@ impl Responder {
         stream
     }
 
-    /// The client that waits for the answer.
+    /// The client of the request.
     #[must_use]
     pub fn client(&self) -> &ClientStatus {
         self.path.client()
@@ -111,7 +113,7 @@ impl Responder {
         self.path.post(ResponseMessage::Whole(response));
     }
 
-    /// Adds the headers that depend on the request, and logs the answer. The responder is used then.
+    /// Adds the headers that depend on the request, logs the response, and marks the responder as used.
     fn complete(&mut self, mut response: Response) -> Response {
         self.is_used = true;
         self.log.note(&self.entry, &response);
@@ -127,7 +129,7 @@ impl Drop for Responder {
             return;
         }
         if self.client().is_gone() {
-            // Nobody needs the answer. The event loop still has to know that there is none.
+            // The response is not needed, but the event loop must know that none will come.
             return self.path.post(ResponseMessage::End);
         }
         log::error!("request {} was dropped unanswered: a handler panicked, or forgot it", self.request_id());
@@ -135,27 +137,28 @@ impl Drop for Responder {
     }
 }
 
-/// A response that is sent in pieces. Dropping it ends the response.
+/// A response in pieces. It ends when the stream is dropped.
 pub struct Stream {
     path: ReturnPath,
 }
 
 impl Stream {
-    /// Sends a piece. Returns whether the client is still there: one that is
-    /// [`BEHIND_BYTES`](super::outbox::BEHIND_BYTES) behind is disconnected.
+    /// Sends a piece. Returns whether the client is still connected.
+    ///
+    /// A client that is [`BEHIND_BYTES`](super::outbox::BEHIND_BYTES) behind is disconnected.
     #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
     pub fn push(&self, piece: &[u8]) -> bool {
         self.share(&self.path.piece(piece))
     }
 
-    /// Sends a piece that other clients get too. It is kept once for all of them.
+    /// Sends a piece that several clients share. It is in memory once.
     #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
     pub fn share(&self, piece: &StreamChunk) -> bool {
         // An empty chunk would end the response.
         !self.client().is_gone() && (piece.bytes().is_empty() || self.path.post_piece(piece.clone()))
     }
 
-    /// The client that follows.
+    /// The client of the stream.
     #[must_use]
     pub fn client(&self) -> &ClientStatus {
         self.path.client()

@@ -1,29 +1,29 @@
-//! Finds what a request names in the table of routes.
+//! The router: finds the route or page of a request.
 
 use super::operation::{Route, Touches};
 use super::routes::{DOCUMENT, FOLLOW};
 use crate::web::EmbeddedFile;
 
-/// What a request names.
+/// The match of a request.
 pub enum Matched {
-    /// This operation, with these parameters of its path, still percent-encoded.
+    /// An operation, with its path parameters, still percent-encoded.
     Route(&'static Route, Vec<(&'static str, String)>),
-    /// This page.
+    /// A page.
     EmbeddedFile(&'static EmbeddedFile),
-    /// A path, with other methods than this.
+    /// A known path with another method. The list has its methods.
     OtherMethods(Vec<&'static str>),
-    /// Nothing.
+    /// No match.
     Nothing,
 }
 
 impl Matched {
-    /// Whether it may keep the thread that carries it out: it reads from the store, or its answer is large.
+    /// Whether the request may occupy a thread for long: it reads from the store, or its response is large.
     #[must_use]
     pub fn takes_time(&self) -> bool {
         match self {
             Self::Route(route, _) => match route.store {
                 Touches::Reads | Touches::ReadsAndWrites => true,
-                // Whoever follows is looked up as a member, if that matters; and the document is large.
+                // Following may read the membership of the caller, and the document is large.
                 Touches::Nothing => matches!(route.name, FOLLOW | DOCUMENT),
                 Touches::Writes => false,
             },
@@ -33,7 +33,7 @@ impl Matched {
     }
 }
 
-/// Finds the operation. `HEAD` is a `GET`.
+/// Finds the operation. `HEAD` is treated as `GET`.
 pub fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
     if path == "*" {
         // The server as a whole (RFC 9110 §9.3.7).
@@ -59,7 +59,7 @@ pub fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
     }
 }
 
-/// The parameters of `path`, if it is one of `template`.
+/// The parameters of `path`, if it matches `template`.
 fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
     let mut parameters = Vec::new();
     let mut segments = path.split('/');

@@ -1,4 +1,4 @@
-//! The API as one table. It feeds the router, the authorisation, the check of what comes in, and the OpenAPI document.
+//! The API as one table. The router, the authorisation, the input checks and the OpenAPI document use it.
 
 use super::events::{EVENT_STREAM, FollowEvents};
 use super::gate::PassGate;
@@ -16,13 +16,13 @@ use super::tokens::{CreateToken, ListTokens, RevokeToken};
 use super::workspaces::{DeleteWorkspace, ListWorkspaces, PutWorkspace, ReadWorkspace};
 use crate::metrics::Metrics;
 
-/// The name of the heartbeat.
+/// The name of the heartbeat operation.
 pub const RENEW: &str = "renewLock";
-/// The name of the heartbeats of many locks.
+/// The name of the batch heartbeat operation.
 pub const RENEW_MANY: &str = "renewLocks";
-/// The name of the operation whose answer has no end.
+/// The name of the operation that streams events.
 pub const FOLLOW: &str = "followEvents";
-/// The name of the operation that describes the API.
+/// The name of the operation that returns the OpenAPI document.
 pub const DOCUMENT: &str = "readOpenApi";
 
 /// All operations.

@@ -1,4 +1,4 @@
-//! About the server itself, and about the caller.
+//! Operations about the server itself, and about the caller.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! Tokens.
+//! Operations on tokens.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub struct CreateToken {
     ttl_ms: Option<Whole<1, CENTURY>>,
 }
 
-/// The milliseconds of a hundred years.
+/// A hundred years (milliseconds).
 const CENTURY: i64 = 100 * 365 * 24 * 60 * 60 * 1_000;
 
 /// A token that was just made.
@@ -146,7 +146,7 @@ impl Operation for RevokeToken {
     type Output = Revoked;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        // A service ends the tokens of users, as it makes them.
+        // A service may revoke only tokens of users, since it can create only those.
         let only = (call.caller.scope == Scope::Service).then_some(Scope::User);
         Answer::of(
             service,

@@ -1,8 +1,8 @@
-//! The threads that carry out requests.
+//! The threads that run requests.
 //!
-//! The thread that receives requests does nothing that takes long: it neither reads from the store nor checks a
-//! signature. It hands writes to the writer, reads to a few reading threads, and credentials that are not in memory to
-//! one more thread. All of these queues are bounded.
+//! The thread that receives requests does no slow work: it neither reads from the store nor checks
+//! signatures. It hands writes to the writer, reads to several reading threads, and credentials that are not
+//! in memory to one more thread. All these queues are bounded.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,26 +23,26 @@ use super::router::Matched;
 use crate::auth::{Earlier, Effort, Refusal};
 use crate::error::Error;
 
-/// Threads that carry out reads.
+/// The number of threads that run reads.
 pub const READERS: u32 = 4;
-/// Threads here that read from the store: the readers, and the one that looks up credentials.
+/// The number of threads here that read from the store: the readers, and the one that looks up credentials.
 pub const READING_THREADS: u32 = READERS + 1;
-/// Most requests in each queue; more are answered with 503.
+/// The limit of requests in each queue. Further requests are answered with 503.
 const QUEUE: usize = 1024;
 
-/// A request on its way through the threads.
+/// A received request on its way through the threads.
 struct Received {
     request: Request,
     matched: Matched,
-    /// Who sent it, as far as that is known.
+    /// The caller, as far as identified.
     identity: Identity,
     responder: Responder,
 }
 
-/// A queue that one thread reads and another fills.
+/// Both ends of a queue.
 type WorkQueue = (Sender<Received>, Receiver<Received>);
 
-/// Takes requests in. Lives on the thread that receives them; the workers end after it was dropped.
+/// The entry for received requests. Used by the receiving thread; the workers end after it is dropped.
 pub struct Intake {
     app: Arc<App>,
     log: Arc<RequestLog>,
@@ -54,11 +54,11 @@ pub struct Intake {
 /// The running threads.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
-    /// Disconnected when the intake and the threads have ended.
+    /// Disconnected after the intake and the threads have ended.
     ended: mpsc::Receiver<()>,
 }
 
-/// Starts the threads that answer requests with `app`.
+/// Starts the threads that run requests with `app`.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -86,8 +86,10 @@ pub fn start(app: App, outbox: &Arc<Outbox>, log: RequestLog) -> io::Result<(Int
 }
 
 impl Workers {
-    /// Waits for `patience` until the requests that were received are with the thread that answers them. The receiving
-    /// thread is to be stopped first.
+    /// Waits until these threads have ended, for at most `patience`.
+    ///
+    /// By then each received request has been run, or handed to the thread that answers it. The receiving
+    /// thread must be stopped first.
     pub fn stop(self, patience: Duration) {
         if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             log::error!("a request that takes very long is left behind");
@@ -102,13 +104,13 @@ impl Workers {
 }
 
 impl Intake {
-    /// Takes in a request that was received.
+    /// Accepts a received request.
     pub fn take(&self, request: Request, path: ReturnPath) {
         let responder = Responder::new(path, &request, self.app.cors_headers(&request), &self.log);
         isolated(|| self.begin(request, responder));
     }
 
-    /// Finds out what a request is, and which thread carries it out.
+    /// Finds the operation and the caller of a request, and the thread that runs it.
     fn begin(&self, mut request: Request, mut responder: Responder) {
         let matched = self.app.find(&request);
         if let Matched::Route(route, _) = &matched {
@@ -130,12 +132,12 @@ impl Intake {
     }
 }
 
-/// Carries out a request whose sender is known, or hands it to the readers if it takes time.
+/// Runs a request whose caller is known, or hands it to the readers if it takes long.
 fn serve(app: &App, received: Received, reads: &Sender<Received>) {
     if received.matched.takes_time() { hand_on(received, reads) } else { carry_out(app, received) }
 }
 
-/// Looks up who is calling, where that is not in memory. These requests wait for each other and hold up no others.
+/// Looks up callers who are not in memory. These requests delay each other, and no other requests.
 fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
     for Received { request, matched, responder, .. } in unknown {
         if !responder.client().is_gone() {
@@ -147,7 +149,7 @@ fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
     }
 }
 
-/// Carries out reads. Those whose client may be gone come after the others.
+/// Runs reads. Requests whose client may be gone come last.
 fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &WorkQueue) {
     while let Some(received) = next_read(reads, &later.1) {
         outbox.wait_for_room();
@@ -166,12 +168,14 @@ fn carry_out(app: &App, Received { request, matched, identity, responder }: Rece
     isolated(|| app.handle(&request, matched, identity, responder));
 }
 
-/// A panic fails this request and not the thread. The panic hook logs the cause, and the responder answers 500.
+/// Runs `work`. A panic fails only this request.
+///
+/// The panic hook logs the cause, and the responder answers 500.
 fn isolated(work: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
-/// Queues a request for another thread, if there is room.
+/// Queues a request for another thread, or refuses it with 503 if the queue is full.
 fn hand_on(received: Received, queue: &Sender<Received>) {
     if let Err(unsent) = queue.try_send(received) {
         let Received { responder, .. } = unsent.into_inner();
@@ -179,7 +183,7 @@ fn hand_on(received: Received, queue: &Sender<Received>) {
     }
 }
 
-/// The next request to read; nothing when there are no more.
+/// The next request to run. `None` when there are no more.
 fn next_read(reads: &Receiver<Received>, later: &Receiver<Received>) -> Option<Received> {
     select_biased! {
         recv(reads) -> received => received.ok().or_else(|| later.try_recv().ok()),

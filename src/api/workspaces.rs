@@ -1,4 +1,4 @@
-//! Workspaces that somebody named.
+//! Operations on workspaces that are registered by name.
 
 use std::sync::Arc;
 
