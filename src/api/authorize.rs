@@ -163,7 +163,7 @@ impl App {
         match self.auth.mode() {
             // A host name may resolve to any address (DNS rebinding), so only pages of this machine may call.
             AuthMode::None => !is_loopback(host),
-            // The browser sends the proxy's cookie or password for any page, so only this host's pages may call.
+            // The browser sends the proxy's credentials for any page, so only this host's pages may call.
             AuthMode::Proxy if headers.asserted_user.is_some() => {
                 host.is_empty() || !headers.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
             }

@@ -34,8 +34,8 @@ impl Invalid {
 
     /// The refusal of the request.
     ///
-    /// `what` is "field" or "query parameter". `elsewhere` tells which fields are not listed as allowed, because
-    /// the client cannot give them there.
+    /// `what` is "field" or "query parameter". `elsewhere` tells which fields are not listed as allowed,
+    /// because the client cannot give them there.
     #[must_use]
     pub fn to_problem(&self, what: &str, elsewhere: impl Fn(&str) -> bool) -> Problem {
         let problem = Problem::invalid(&self.field, &self.reason);
