@@ -92,6 +92,7 @@ story('unsaved text does not overwrite a newer save without a choice', async ({ 
   await bob.is('Editing');
   await bob.text.fill('Saved by Bob.');
   await bob.press('Save');
+  await outcome(page, 'Saved by Bob');
   await bob.press('Done');
   await alice.press('Edit again');
   await alice.is('Editing');
