@@ -90,6 +90,7 @@ pub fn check(
         set.touch();
         Ok(set.last_fence())
     })?;
+    let mut raised = None;
     let mut counts = FindingKind::ALL.map(|kind| (kind, 0));
     let mut after = String::new();
     loop {
@@ -107,7 +108,8 @@ pub fn check(
         });
         while !suspects.is_empty() {
             let (by, rules, here) = (by.cloned(), Arc::clone(rules), suspects.clone());
-            let step = store.write(move |set| repair(set, &here, by.as_ref(), &rules))?.value;
+            let step = store.write(move |set| repair(set, &here, raised, by.as_ref(), &rules))?.value;
+            raised = raised.max(step.raised);
             step.repaired.into_iter().for_each(&mut found);
             suspects.drain(..step.looked_at.min(suspects.len()));
         }
@@ -162,22 +164,26 @@ fn wrong(rows: &(impl Rows + ?Sized), lock: &Lock, rules: &Rules) -> Result<Opti
 }
 
 /// Result of one repair step.
-struct Repaired {
+struct RepairStep {
     /// Number of suspects that were checked.
     looked_at: usize,
     /// Violations that were confirmed and repaired.
     repaired: Vec<Violation>,
+    /// The highest fence to which a repair raised the counter.
+    raised: Option<Fence>,
 }
 
-/// Checks suspects again, within the time of one step, and repairs confirmed violations.
+/// Checks suspects again, within the time of one step, and repairs confirmed violations. `raised` is the highest fence
+/// to which an earlier repair raised the counter.
 fn repair(
     set: &WorkingSet<'_>,
     suspects: &[Violation],
+    raised: Option<Fence>,
     by: Option<&Author>,
     rules: &Rules,
-) -> Result<Repaired, Error> {
+) -> Result<RepairStep, Error> {
     let step = set.step();
-    let mut done = Repaired { looked_at: 0, repaired: Vec::new() };
+    let mut done = RepairStep { looked_at: 0, repaired: Vec::new(), raised };
     for suspect in suspects.iter().take(REPAIRED) {
         if done.looked_at > 0 && step.is_over() {
             break;
@@ -187,7 +193,12 @@ fn repair(
         let lock = set.lock(workspace_id)?;
         let Some(lock) = lock.filter(|lock| lock.fence == *fence) else { continue };
         match suspect.kind {
-            FindingKind::FenceAboveCounter => raise_counter(set, lock, by, rules)?,
+            FindingKind::FenceAboveCounter if lock.fence > set.last_fence() => {
+                done.raised = done.raised.max(raise_counter(set, lock, by, rules)?);
+            }
+            // A repair has covered it. Otherwise the lock was granted after the counter was read.
+            FindingKind::FenceAboveCounter if Some(lock.fence) <= done.raised => {}
+            FindingKind::FenceAboveCounter => continue,
             kind if wrong(&**set, &lock, rules)? != Some(kind) => continue,
             FindingKind::ExpiredLock => drop(apply_due(set, workspace_id, rules)?),
             FindingKind::HolderIsNoMember | FindingKind::NoSuchWorkspace => {
@@ -201,17 +212,21 @@ fn repair(
     Ok(done)
 }
 
-/// Raises the fence counter to the fence of `lock`. A lease whose fence is too great to leave room above is
-/// ended instead. The server never assigns such a fence.
-fn raise_counter(set: &WorkingSet<'_>, lock: Lock, by: Option<&Author>, rules: &Rules) -> Result<(), Error> {
-    if lock.fence <= set.last_fence() {
-        // A new lease or another repair has raised the counter already.
-        Ok(())
-    } else if lock.fence.0 <= Fence::GREATEST_BY_CLOCK {
-        set.give_fence(lock.fence)
-    } else {
-        apply(set, Change::End(lock, Ending::Revoked), by, rules)
+/// Raises the fence counter to the fence of `lock`, and returns that fence. A lease whose fence is too great to leave
+/// room above is ended instead. The server never assigns such a fence.
+fn raise_counter(
+    set: &WorkingSet<'_>,
+    lock: Lock,
+    by: Option<&Author>,
+    rules: &Rules,
+) -> Result<Option<Fence>, Error> {
+    let fence = lock.fence;
+    if fence.0 > Fence::GREATEST_BY_CLOCK {
+        apply(set, Change::End(lock, Ending::Revoked), by, rules)?;
+        return Ok(None);
     }
+    set.give_fence(fence)?;
+    Ok(Some(fence))
 }
 
 impl Service {
@@ -316,12 +331,28 @@ mod tests {
                 }
                 members::remove_member(set, &named(1), &UserId::parse("alice")?, None, &by_now)?;
                 locks::acquire(set, &Acquire::of_nobody_else(named(1), UserId::parse("bob")?), &by_now)?;
-                repair(set, &them, None, &by_now)
+                repair(set, &them, None, None, &by_now)
             })
             .unwrap()
             .value;
         assert_eq!(step.looked_at, REPAIRED, "the others wait for the next step");
         assert_eq!(step.repaired, suspects[2..REPAIRED]);
         assert_eq!(store.read(|rows| rows.lock_count()).unwrap().value, 152);
+    }
+
+    #[test]
+    fn a_lock_that_is_granted_during_a_check_is_no_violation() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 0);
+        let rules = Arc::new(Rules { membership: Membership::Open, ..(*rules).clone() });
+        // `stops` is asked after the counter is read and before the rows are.
+        let grant = || {
+            let rules = Arc::clone(&rules);
+            let request = Acquire::of_nobody_else(named(0), UserId::parse("alice").unwrap());
+            store.write(move |set| locks::acquire(set, &request, &rules)).unwrap();
+            false
+        };
+        check(&store, None, &rules, 10, grant, |violation| panic!("{violation:?}")).unwrap();
+        assert_eq!(store.read(|rows| rows.lock_count()).unwrap().value, 1);
     }
 }
