@@ -42,7 +42,7 @@ pub fn page_length(limit: Option<PageLimit>) -> usize {
     limit.and_then(|limit| usize::try_from(limit.0).ok()).unwrap_or(100)
 }
 
-/// A text of up to so many bytes.
+/// A text of limited length, in bytes.
 #[derive(Debug)]
 pub struct Text<const MOST: usize>(pub String);
 

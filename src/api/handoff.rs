@@ -112,14 +112,14 @@ fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Re
 
 /// Give the lock to somebody
 ///
-/// For the holder. To whoever knocked first, or anybody else. One transaction, with a new fence; the lease ends after
+/// For the holder. To the user who knocked first, or to another user. One transaction, with a new fence; the lease ends after
 /// `locks.claim_within` unless a heartbeat of the new holder claims it. Repeated after a lost answer it is answered with
 /// the same lock again, as long as that is live.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandOverLock {
     workspace_id: WorkspaceId,
-    /// Who gets the lock; without it whoever knocked first.
+    /// The user who gets the lock. Default: the one who knocked first.
     to_user_id: Option<UserId>,
     /// Means that lease only.
     fence: Option<Fence>,
@@ -155,7 +155,7 @@ impl Operation for HandOverLock {
 #[serde(deny_unknown_fields)]
 pub struct DeclineKnock {
     workspace_id: WorkspaceId,
-    /// Whose knock it is about; without it that of whoever knocked first.
+    /// The user whose knock is declined. Default: the one who knocked first.
     user_id: Option<UserId>,
     /// Means that lease only.
     fence: Option<Fence>,

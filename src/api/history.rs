@@ -124,7 +124,7 @@ type Cursor = Whole<1, { i64::MAX }>;
 ///
 /// Newest first. Every lease begins with one event and ends with one. An event's `user_id`, `session_id` and `fence` are
 /// those of the lease that it is about; for `lock.taken_over` and `lock.handed_over` that is the lease that ended, and
-/// `detail.new_fence` is the one that followed. A handover because the holder did not answer is by whoever knocked.
+/// `detail.new_fence` is the one that followed. A handover because the holder did not answer is by the user who knocked.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadHistory {

@@ -44,7 +44,7 @@ pub struct AcquireLock {
     /// How long the lease shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
     /// `locks.same_user = "share"` it never makes a lease shorter.
     ttl_ms: Option<Ttl>,
-    /// Take the lock over from whoever has it.
+    /// Take the lock over from its holder.
     force: Option<bool>,
     /// With `force`: take over only the lease with this fence, the one that the person saw.
     expected_fence: Option<Fence>,
@@ -56,7 +56,7 @@ pub struct AcquireLock {
     name: Option<Name>,
     /// What the holder says about it.
     note: Option<Text<NOTE_BYTES>>,
-    /// Whatever the app wants to keep with the lock.
+    /// Data that the app keeps with the lock.
     metadata: Option<Metadata>,
 }
 
@@ -216,7 +216,7 @@ impl Operation for ReadLock {
 /// Release the lock of a workspace
 ///
 /// A repeat is harmless. With `force` an administrator, or an admin of the workspace, ends anyone's. Without `fence` and
-/// `session_id` it is whatever the caller has.
+/// `session_id` it is any lease of the caller.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
@@ -226,7 +226,7 @@ pub struct ReleaseLock {
     fence: Option<Fence>,
     /// Tells the tabs or devices of one person apart.
     session_id: Option<SessionId>,
-    /// End the lease whoever has it, as an administrator.
+    /// End another user's lease, as an administrator.
     force: Option<bool>,
     /// Why somebody's lease is ended, for the history.
     reason: Option<Text<MESSAGE_BYTES>>,

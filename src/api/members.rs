@@ -29,7 +29,7 @@ impl<'a> MemberOut<'a> {
 
 /// Make somebody a member, or change their role
 ///
-/// For admins of the workspace, services and administrators. Whoever becomes a viewer where membership is enforced loses
+/// For admins of the workspace, services and administrators. A member who becomes a viewer where membership is enforced loses
 /// the lock, in the same transaction.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -114,7 +114,7 @@ fn headers() -> Value {
             "required": true, "schema": { "type": "integer", "minimum": 0 },
         },
         "SometimesRetryAfter": {
-            "description": "With `lock_held`: so many seconds the lease has left.",
+            "description": "With `lock_held`: seconds that the lease has left.",
             "schema": { "type": "integer", "minimum": 0 },
         },
         "WwwAuthenticate": {

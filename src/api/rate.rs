@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_limited_stays_so_whatever_number_of_strangers_come() {
+    fn a_limited_caller_stays_limited_however_many_other_callers_come() {
         let rate = RateLimit { most: 100, ..RateLimit::new(1) };
         for _ in 0..10 {
             assert_eq!(rate.take("alice", Duration::ZERO), Ok(()));

@@ -74,7 +74,7 @@ impl Operation for IsReady {
 
 /// What is counted, for Prometheus
 ///
-/// OpenMetrics text.
+/// The Prometheus text format, version 0.0.4.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadMetrics {}

@@ -42,7 +42,7 @@ pub(super) fn apply_due(
     rules: &Rules,
 ) -> Result<Option<Lock>, Error> {
     while let Some(mut lock) = set.lock(workspace_id)? {
-        forget_strangers(set, &mut lock, rules)?;
+        forget_knocks_without_access(set, &mut lock, rules)?;
         let wish = match lock.knocks.pending.first() {
             Some(knock) if lock.due_at() <= set.now() => {
                 if !waitlist::are_good(set, &knock.lasts)? {
@@ -67,17 +67,17 @@ pub(super) fn apply_due(
 }
 
 /// Removes the knocks of users who may not hold the lock.
-fn forget_strangers(set: &WorkingSet<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
-    let mut strangers = Vec::new();
+fn forget_knocks_without_access(set: &WorkingSet<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
+    let mut denied = Vec::new();
     for knock in &lock.knocks.pending {
         if is_allowed(&**set, &lock.workspace_id, &knock.user_id, rules)?.is_err() {
-            strangers.push(knock.user_id.clone());
+            denied.push(knock.user_id.clone());
         }
     }
-    for user_id in &strangers {
+    for user_id in &denied {
         lock.knocks.forget(user_id, rules, set.now());
     }
-    if strangers.is_empty() { Ok(()) } else { set.put_knocks(lock) }
+    if denied.is_empty() { Ok(()) } else { set.put_knocks(lock) }
 }
 
 /// Checks whether a user may hold the lock of a workspace, and why not.

@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     check_auth(config)
 }
 
-/// No server starts that would believe strangers.
+/// Refuses settings with which the server would trust unauthenticated callers.
 fn check_auth(config: &Config) -> Result<(), String> {
     let auth = &config.auth;
     let algorithm = auth.jwt_algorithm.as_str();

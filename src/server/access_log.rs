@@ -1,4 +1,4 @@
-//! Counts and logs refusals and disconnections. The log gets only a few lines a second, whatever clients do.
+//! Counts and logs refusals and disconnections. The log gets at most a few lines a second.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub(super) const ID_HEADER: &str = "X-Lockhouse";
 const OUTPUT_BYTES: usize = 1024 * 1024;
 /// How long to wait before the connection is opened again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The server is given up after so many attempts to connect have failed in a row.
+/// Failed attempts to connect in a row after which the event loop ends.
 const ATTEMPTS: u32 = 3;
 
 /// Percent-encoded in asserted headers, besides what is not ASCII, which `tiny_http` refuses.

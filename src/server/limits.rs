@@ -10,7 +10,7 @@ use super::event_loop::EventLoop;
 const IN_FLIGHT: usize = 8192;
 /// Requests in flight take at most this part of the memory for clients.
 const IN_FLIGHT_SHARE: usize = 4;
-/// When there are too many connections, one part of so many is disconnected at once.
+/// Part of the connections that is disconnected at once when there are too many: one in this number.
 const PARTS: usize = 64;
 /// How long no client is looked for that could be disconnected, after none was found.
 const SOON: Duration = Duration::from_millis(10);

@@ -34,7 +34,7 @@ pub trait Engine: Send {
     /// Keeps the files small. Called after the answers of a batch were sent or handed on.
     fn tidy(&mut self);
 
-    /// Folds the write-ahead log in, whatever its size.
+    /// Folds the write-ahead log into the database, of any size.
     ///
     /// # Errors
     /// [`Error::Busy`] while another connection reads from the log, and errors of the engine.
