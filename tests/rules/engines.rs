@@ -17,6 +17,7 @@ use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, R
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::commit_notifier::CommitNotifier;
+use lockhouse::store::listing::Listing;
 use lockhouse::store::queue::Queue;
 use lockhouse::store::writer::Writer;
 use lockhouse::store::{Keys, Options, Store, WorkingSet};
@@ -195,8 +196,16 @@ impl Both {
         self.run(&Keys::default(), move |set| {
             let lock = current::load_current(set, &workspace(at), &rules)?;
             *found.lock().unwrap() = lock.as_ref().map(|lock| lock.fence);
+            let listing = Listing {
+                user_id: None,
+                prefix: String::new(),
+                after: String::new(),
+                limit: 2,
+                member: None,
+            };
+            let listed = (set.list_locks(&listing)?.locks, set.workspaces(None, "", 2)?);
             let all = set.events_after(0, u32::MAX)?;
-            Ok(format!("{lock:?} {:?} {}", all.last(), all.len()))
+            Ok(format!("{lock:?} {listed:?} {:?} {}", all.last(), all.len()))
         });
         let seen = *seen.lock().unwrap();
         if let Some(fence) = seen.filter(|fence| self.fences[at].last() != Some(fence)) {
