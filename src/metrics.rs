@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_are_written_in_the_text_format_of_prometheus() {
+    fn metrics_are_in_the_prometheus_text_format() {
         let metrics = Metrics::default();
         metrics.request("readLock", 200, 0.002);
         let text = metrics.to_text();

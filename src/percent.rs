@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_hexadecimal_digits_follow_each_percent_sign() {
+    fn percent_signs_need_two_hexadecimal_digits() {
         for (encoded, text) in [
             ("", ""),
             ("a", "a"),

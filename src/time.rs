@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_time_passes_with_the_monotonic_clock_only() {
+    fn lease_time_follows_the_monotonic_clock() {
         let manual = ManualClock::starting_at(NOON);
         let clock = lease_clock(&manual);
         let start = clock.now();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_was_set_is_noticed_and_one_that_drifts_is_not() {
+    fn clock_jumps_are_corrected_and_drift_is_ignored() {
         let manual = ManualClock::starting_at(NOON);
         let clock = lease_clock(&manual);
         manual.set_wall_by(WALL_TOLERANCE_MS);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn time_away_counts_and_a_clock_set_back_meanwhile_does_not_turn_it_back() {
+    fn downtime_counts_and_never_turns_lease_time_back() {
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(5_000)), (Timestamp(5_000), 0));
         assert_eq!(go_on(Timestamp(1_000), 0, WallTime(400)), (Timestamp(1_000), -600));
         // The wall clock is corrected while the server is down again. This counts as time that passed.
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_shown_as_rfc_3339_with_milliseconds() {
+    fn timestamps_are_shown_as_rfc_3339_with_milliseconds() {
         assert_eq!(WallTime(1_795_430_533_125).to_rfc3339(), "2026-11-23T10:42:13.125Z");
         assert_eq!(WallTime(i64::MAX).to_rfc3339(), "1970-01-01T00:00:00.000Z");
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const TEN_MINUTES: u64 = 600_000;
 
 #[test]
-fn a_free_workspace_is_acquired_for_ten_minutes() {
+fn acquiring_a_free_workspace_uses_the_default_ttl() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let answer = alice.request(
@@ -60,7 +60,7 @@ fn an_expired_lock_never_blocks_the_next_user() {
 }
 
 #[test]
-fn a_reload_gets_the_same_lease_refreshed() {
+fn acquiring_again_renews_the_same_lease() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let first = alice.acquire("w", &json!({ "session_id": "s", "note": "kept" })).expect(200);
@@ -74,7 +74,7 @@ fn a_reload_gets_the_same_lease_refreshed() {
 }
 
 #[test]
-fn a_lock_that_is_held_says_who_until_when_and_whether_it_may_be_taken() {
+fn lock_held_shows_holder_remaining_time_and_takeover_right() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.acquire("w", &json!({ "name": "Alice Martin", "ttl_ms": 90_500 })).expect(200);
@@ -92,7 +92,7 @@ fn a_lock_that_is_held_says_who_until_when_and_whether_it_may_be_taken() {
 }
 
 #[test]
-fn a_takeover_ends_one_lease_and_begins_another_and_the_loser_learns_who_and_when() {
+fn a_takeover_starts_a_new_lease_and_tells_the_previous_holder() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     let old = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
@@ -124,7 +124,7 @@ fn a_takeover_ends_one_lease_and_begins_another_and_the_loser_learns_who_and_whe
 }
 
 #[test]
-fn a_takeover_can_be_limited_to_the_lease_that_was_seen() {
+fn a_takeover_with_expected_fence_applies_to_that_lease_only() {
     let server = Server::start();
     let (mut alice, mut bob, mut carol) = (server.user("alice"), server.user("bob"), server.user("carol"));
     let seen = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
@@ -145,7 +145,7 @@ fn a_takeover_can_be_limited_to_the_lease_that_was_seen() {
 }
 
 #[test]
-fn whoever_may_not_take_over_is_refused() {
+fn a_takeover_without_the_right_is_refused() {
     let server = Server::with(|config| config.locks.takeover = Takeover::Nobody);
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.acquire("w", &json!({})).expect(200);
@@ -158,7 +158,7 @@ fn whoever_may_not_take_over_is_refused() {
 }
 
 #[test]
-fn a_holder_who_comes_back_to_an_expired_lease_gets_its_fence_if_nobody_came_between() {
+fn an_expired_lease_is_reclaimed_with_its_fence_if_unclaimed_since() {
     for swept in [false, true] {
         let server = Server::start();
         let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
@@ -184,7 +184,7 @@ fn a_holder_who_comes_back_to_an_expired_lease_gets_its_fence_if_nobody_came_bet
 }
 
 #[test]
-fn a_late_heartbeat_neither_revives_a_lease_nor_lengthens_another() {
+fn a_late_heartbeat_neither_revives_nor_extends_a_lease() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
@@ -207,7 +207,7 @@ fn a_late_heartbeat_neither_revives_a_lease_nor_lengthens_another() {
 }
 
 #[test]
-fn a_heartbeat_renews_for_as_long_as_before_or_as_asked() {
+fn a_heartbeat_renews_for_the_previous_or_the_given_ttl() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let fence = alice.acquire("w", &json!({ "ttl_ms": 60_000 })).expect(200)["lock"]["fence"].clone();
@@ -233,7 +233,7 @@ fn a_heartbeat_renews_for_as_long_as_before_or_as_asked() {
 }
 
 #[test]
-fn a_lease_is_brought_between_the_shortest_and_the_longest() {
+fn the_ttl_is_clamped_to_the_limits() {
     let server = Server::start();
     let mut alice = server.user("alice");
     assert_eq!(alice.acquire("w", &json!({ "ttl_ms": 1 })).expect(200)["lock"]["ttl_ms"], 1_000);
@@ -246,7 +246,7 @@ fn a_lease_is_brought_between_the_shortest_and_the_longest() {
 }
 
 #[test]
-fn a_release_is_repeatable_and_ends_only_the_lease_it_names() {
+fn a_release_is_idempotent_and_ends_only_the_named_lease() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
@@ -270,7 +270,7 @@ fn a_release_is_repeatable_and_ends_only_the_lease_it_names() {
 }
 
 #[test]
-fn a_closing_page_releases_with_a_beacon() {
+fn a_beacon_releases_a_lock() {
     let server = Server::start();
     server.user("alice").acquire("w", &json!({})).expect(200);
     let mut page = server.client();
@@ -286,7 +286,7 @@ fn a_closing_page_releases_with_a_beacon() {
 }
 
 #[test]
-fn sessions_of_one_person_share_the_lock_or_compete_for_it() {
+fn sessions_of_a_user_share_or_compete_as_configured() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let fence = alice.acquire("w", &json!({ "session_id": "one" })).expect(200)["lock"]["fence"].clone();
@@ -310,7 +310,7 @@ fn sessions_of_one_person_share_the_lock_or_compete_for_it() {
 }
 
 #[test]
-fn many_leases_are_renewed_in_one_go_each_with_its_own_answer() {
+fn batch_renewal_has_one_result_per_lease() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     let fence = alice.acquire("mine", &json!({})).expect(200)["lock"]["fence"].clone();
@@ -343,7 +343,7 @@ fn many_leases_are_renewed_in_one_go_each_with_its_own_answer() {
 }
 
 #[test]
-fn the_list_pages_through_live_locks_by_prefix_and_user() {
+fn live_locks_are_listed_in_pages_by_prefix_and_user() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     bob.acquire("gone", &json!({ "ttl_ms": 1_000 })).expect(200);
@@ -374,7 +374,7 @@ fn the_list_pages_through_live_locks_by_prefix_and_user() {
 }
 
 #[test]
-fn the_history_pages_and_knows_of_an_expiry_that_nobody_has_come_across() {
+fn the_history_is_paged_and_shows_expiries_not_yet_swept() {
     let server = Server::start();
     let mut alice = server.user("alice");
     for _ in 0..3 {
@@ -399,7 +399,7 @@ fn the_history_pages_and_knows_of_an_expiry_that_nobody_has_come_across() {
 }
 
 #[test]
-fn all_locks_of_a_user_are_released_at_once_however_many() {
+fn all_locks_of_a_user_are_released_in_one_call() {
     let server = Server::with(|config| config.limits.locks_per_user = 2_000);
     let (mut alice, mut admin) = (server.user("alice"), server.user("admin"));
     server.user("bob").acquire("his", &json!({})).expect(200);
@@ -421,7 +421,7 @@ fn all_locks_of_a_user_are_released_at_once_however_many() {
 }
 
 #[test]
-fn metadata_comes_back_as_it_was_written() {
+fn metadata_is_returned_verbatim() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let json = [("Content-Type", "application/json")];
@@ -446,7 +446,7 @@ fn metadata_comes_back_as_it_was_written() {
 }
 
 #[test]
-fn a_name_that_stands_twice_is_refused_at_any_depth() {
+fn duplicate_json_keys_are_refused_at_any_depth() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let mut ask = |path: &str, body: &str| {

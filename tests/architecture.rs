@@ -52,7 +52,7 @@ fn used(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_module_uses_only_those_above_it() {
+fn modules_depend_only_on_modules_above_them() {
     let modules = modules();
     assert_eq!(modules[..2], ["time", "error"]);
     let place = |name: &str| modules.iter().position(|module| module == name);
@@ -79,7 +79,7 @@ fn each_module_uses_only_those_above_it() {
 }
 
 #[test]
-fn sql_sockets_and_the_log_stay_where_they_belong() {
+fn libraries_are_used_only_in_their_modules() {
     for (crate_name, homes) in [
         ("rusqlite", &["store/sqlite/"][..]),
         ("r2d2", &["store/sqlite/"]),
@@ -108,7 +108,7 @@ fn sql_sockets_and_the_log_stay_where_they_belong() {
 }
 
 #[test]
-fn the_domain_knows_no_sql_no_http_and_no_clock() {
+fn the_domain_uses_no_sql_http_or_clock() {
     for (file, text) in sources(&root().join("src/domain")) {
         for line in code(&text) {
             for foreign in ["std::", "serde", "Clock", "chrono"] {
@@ -119,7 +119,7 @@ fn the_domain_knows_no_sql_no_http_and_no_clock() {
 }
 
 #[test]
-fn the_server_knows_nothing_of_locks() {
+fn the_server_does_not_depend_on_locks() {
     for (file, text) in sources(&root().join("src/server")) {
         for line in code(&text) {
             for foreign in ["crate::domain", "crate::store", "crate::app", "crate::auth"] {
@@ -130,7 +130,7 @@ fn the_server_knows_nothing_of_locks() {
 }
 
 #[test]
-fn every_file_is_small_enough_to_be_read() {
+fn source_files_have_at_most_500_lines() {
     for folder in ["src", "tests"] {
         for (file, text) in sources(&root().join(folder)) {
             let lines = text.lines().count();
@@ -140,7 +140,7 @@ fn every_file_is_small_enough_to_be_read() {
 }
 
 #[test]
-fn the_project_stands_alone() {
+fn no_file_refers_to_the_authors_directories() {
     let listed = std::process::Command::new("git").arg("ls-files").current_dir(root()).output();
     let Ok(listed) = listed else { return };
     for file in
@@ -156,7 +156,7 @@ const SHARED_NAMES: &[&str] =
     &["Declined", "Follower", "Health", "Members", "Presence", "Violation", "Waiting"];
 
 #[test]
-fn one_name_is_one_type() {
+fn type_names_are_unique() {
     let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, text) in sources(&root().join("src")) {
         for line in code(&text) {
@@ -201,7 +201,7 @@ const CYCLES: &[&[&str]] = &[
 ];
 
 #[test]
-fn no_two_files_use_each_other() {
+fn dependency_cycles_are_only_the_known_ones() {
     let files = sources(&root().join("src"));
     let module = |file: &str| file.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
     let modules: BTreeSet<String> = files.keys().map(|file| module(file)).collect();

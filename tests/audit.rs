@@ -44,7 +44,7 @@ fn put(app: &mut Client, workspace: &str, members: &[(&str, &str)]) {
 }
 
 #[test]
-fn the_audit_log_is_filtered_by_who_what_and_when() {
+fn the_audit_log_is_filtered_by_user_type_and_time() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.acquire("w", &json!({})).expect(200);
@@ -82,7 +82,7 @@ fn the_audit_log_is_filtered_by_who_what_and_when() {
 }
 
 #[test]
-fn what_is_asked_of_the_audit_log_is_checked_strictly() {
+fn audit_log_queries_are_validated_strictly() {
     let server = Server::start();
     let mut alice = server.user("alice");
     for (query, field) in [
@@ -108,7 +108,7 @@ fn what_is_asked_of_the_audit_log_is_checked_strictly() {
 }
 
 #[test]
-fn pages_of_the_audit_log_follow_each_other_without_gap_or_repeat() {
+fn audit_log_pages_have_no_gaps_or_repeats() {
     let server = Server::start();
     let mut alice = server.user("alice");
     for number in 0..5 {
@@ -129,7 +129,7 @@ fn pages_of_the_audit_log_follow_each_other_without_gap_or_repeat() {
 }
 
 #[test]
-fn a_page_of_the_audit_log_reads_ten_thousand_rows_at_most() {
+fn an_audit_log_page_reads_at_most_10_000_rows() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
@@ -158,7 +158,7 @@ fn a_page_of_the_audit_log_reads_ten_thousand_rows_at_most() {
 }
 
 #[test]
-fn nobody_learns_from_the_audit_log_of_a_workspace_that_they_may_not_see_now() {
+fn the_audit_log_shows_only_workspaces_visible_now() {
     let server = with_tokens(Membership::Enforced);
     let mut app = server.with_token(Scope::Service, None);
     let mut admin = server.with_token(Scope::Admin, None);
@@ -209,7 +209,7 @@ fn nobody_learns_from_the_audit_log_of_a_workspace_that_they_may_not_see_now() {
 }
 
 #[test]
-fn where_everybody_may_lock_only_deleted_workspaces_are_for_administrators() {
+fn with_open_membership_only_deleted_workspaces_are_hidden() {
     let server = with_tokens(Membership::Open);
     let mut app = server.with_token(Scope::Service, None);
     let (mut alice, mut admin) =
@@ -228,7 +228,7 @@ fn where_everybody_may_lock_only_deleted_workspaces_are_for_administrators() {
 }
 
 #[test]
-fn an_expiry_that_nobody_came_across_stands_in_the_audit_log() {
+fn the_audit_log_shows_expiries_not_yet_swept() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
@@ -243,7 +243,7 @@ fn whoami(client: &mut Client) -> Value {
 }
 
 #[test]
-fn where_everybody_is_believed_everybody_is_an_administrator() {
+fn in_mode_none_every_caller_is_an_administrator() {
     let server = Server::start();
     let is = |user_id: Value, name: Value| {
         json!({ "user_id": user_id, "name": name, "mode": "none", "scope": null, "agent": null,
@@ -257,7 +257,7 @@ fn where_everybody_is_believed_everybody_is_an_administrator() {
 }
 
 #[test]
-fn a_token_is_told_its_scope_and_its_end() {
+fn whoami_shows_scope_and_expiry_of_a_token() {
     let server = with_tokens(Membership::Open);
     let mut admin = server.with_token(Scope::Admin, None);
     let asked = json!({ "user_id": "alice", "name": "Alice", "ttl_ms": 60_000 });
@@ -291,7 +291,7 @@ fn with_jwt(config: &mut Config) {
 }
 
 #[test]
-fn a_jwt_is_told_when_it_ends_and_whether_it_is_an_administrators() {
+fn whoami_shows_expiry_and_admin_right_of_a_jwt() {
     let server = Server::with(with_jwt);
     let with = |claims: &Value| {
         let key = EncodingKey::from_secret(SECRET.as_bytes());
@@ -310,7 +310,7 @@ fn a_jwt_is_told_when_it_ends_and_whether_it_is_an_administrators() {
 }
 
 #[test]
-fn a_proxys_user_is_told_without_an_end() {
+fn whoami_shows_no_expiry_in_proxy_mode() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Proxy;
         config.auth.proxy_addresses = vec!["127.0.0.1".parse().unwrap()];

@@ -37,7 +37,7 @@ fn is_nobody(client: &mut Client) -> Value {
 }
 
 #[test]
-fn a_token_says_who_is_calling_until_it_is_over_or_revoked() {
+fn a_token_identifies_its_user_until_expiry_or_revocation() {
     let server = with_tokens();
     let mut admin = server.with_token(Scope::Admin, Some("root"));
     let asked = json!({ "user_id": "alice", "name": "Alice Martin", "ttl_ms": 60_000 });
@@ -77,7 +77,7 @@ fn a_token_says_who_is_calling_until_it_is_over_or_revoked() {
 }
 
 #[test]
-fn a_token_that_is_revoked_beside_the_server_is_refused_within_a_second() {
+fn a_token_revoked_in_the_database_is_refused_within_a_second() {
     let server = with_tokens();
     let mut alice = server.with_token(Scope::User, Some("alice"));
     is(&mut alice, "alice");
@@ -89,7 +89,7 @@ fn a_token_that_is_revoked_beside_the_server_is_refused_within_a_second() {
 }
 
 #[test]
-fn only_a_hash_is_kept_and_the_last_use_is_written_down_by_the_sweeper() {
+fn only_the_hash_is_stored_and_the_sweeper_writes_the_last_use() {
     let mut server = with_tokens();
     let secret = server.token(Scope::User, Some("alice"));
     let mut alice = server.client().with_token(&secret);
@@ -109,7 +109,7 @@ fn only_a_hash_is_kept_and_the_last_use_is_written_down_by_the_sweeper() {
 }
 
 #[test]
-fn a_service_acts_for_others_and_makes_tokens_for_users_only() {
+fn a_service_acts_for_users_and_creates_only_user_tokens() {
     let server = with_tokens();
     let token = server.token(Scope::Service, None);
     let mut service = server.user("alice").with_token(&token);
@@ -143,7 +143,7 @@ fn a_service_acts_for_others_and_makes_tokens_for_users_only() {
 }
 
 #[test]
-fn an_administrator_who_is_nobody_in_particular_is_told_by_the_token() {
+fn an_admin_token_without_a_user_is_named_by_its_id() {
     let server = with_tokens();
     server.with_token(Scope::User, Some("alice")).acquire("w", &json!({})).expect(200);
     let mut admin = server.with_token(Scope::Admin, None);
@@ -156,7 +156,7 @@ fn an_administrator_who_is_nobody_in_particular_is_told_by_the_token() {
 }
 
 #[test]
-fn a_beacon_has_its_token_in_the_body() {
+fn a_beacon_is_authenticated_by_the_token_in_its_body() {
     let server = with_tokens();
     let token = server.token(Scope::User, Some("alice"));
     server.client().with_token(&token).acquire("w", &json!({})).expect(200);
@@ -194,7 +194,7 @@ fn hs256(claims: &Value) -> String {
 }
 
 #[test]
-fn a_jwt_says_who_is_calling_as_long_as_it_is_good() {
+fn a_jwt_identifies_its_user_while_it_is_valid() {
     let server = jwt_server(|_| {});
     let mut alice = server.client().with_token(&hs256(&claims()));
     is(&mut alice, "alice");
@@ -223,7 +223,7 @@ fn a_jwt_says_who_is_calling_as_long_as_it_is_good() {
 }
 
 #[test]
-fn a_stream_of_events_ends_with_the_credentials_that_it_began_with() {
+fn an_event_stream_ends_with_its_credentials() {
     let server = jwt_server(|_| {});
     let follow = |token: &str| {
         let mut stream = Raw::connect(server.address());
@@ -249,7 +249,7 @@ fn a_stream_of_events_ends_with_the_credentials_that_it_began_with() {
 }
 
 #[test]
-fn a_jwt_that_is_wrong_in_any_way_is_nobodys() {
+fn invalid_jwts_are_refused() {
     let server = jwt_server(|_| {});
     let with = |name: &str, value: Value| {
         let mut claims = claims();
@@ -312,7 +312,7 @@ fn read(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn public_keys_of_each_kind_are_good_and_several_while_they_are_changed() {
+fn every_public_key_algorithm_works_with_several_keys() {
     let private = [
         (JwtAlgorithm::Rs256, Algorithm::RS256, "rsa", EncodingKey::from_rsa_pem(&read("rsa.pem"))),
         (JwtAlgorithm::Es256, Algorithm::ES256, "ec", EncodingKey::from_ec_pem(&read("ec.pem"))),
@@ -337,7 +337,7 @@ fn public_keys_of_each_kind_are_good_and_several_while_they_are_changed() {
 }
 
 #[test]
-fn a_server_does_not_start_where_it_would_believe_strangers() {
+fn unsafe_authentication_settings_are_refused_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let load = |text: &str| {
         let file = directory.path().join("lockhouse.toml");
@@ -389,7 +389,7 @@ fn a_server_does_not_start_where_it_would_believe_strangers() {
 }
 
 #[test]
-fn a_secret_is_neither_shown_nor_taken_from_a_file_that_others_can_read_nor_from_a_flag() {
+fn secrets_are_not_shown_nor_read_from_public_files_or_flags() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lockhouse.toml");
     std::fs::write(&file, format!("[auth]\nmode = \"jwt\"\njwt_secret = [\"{SECRET}\"]\n")).unwrap();
@@ -412,7 +412,7 @@ fn a_secret_is_neither_shown_nor_taken_from_a_file_that_others_can_read_nor_from
 }
 
 #[test]
-fn a_proxy_is_believed_from_its_address_and_nobody_else() {
+fn proxy_headers_are_trusted_from_its_address_only() {
     let with = |address: &str| {
         let address = address.parse().unwrap();
         Server::with(|config| {

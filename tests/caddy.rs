@@ -68,7 +68,7 @@ impl Drop for Caddy {
 }
 
 #[test]
-fn caddy_says_who_the_user_is_whatever_the_client_sends() {
+fn caddy_overrides_identity_headers_of_the_client() {
     if is_missing("caddy") {
         return;
     }
@@ -101,7 +101,7 @@ fn caddy_says_who_the_user_is_whatever_the_client_sends() {
 }
 
 #[test]
-fn through_the_gate_of_caddy_a_write_passes_with_the_live_fence_only() {
+fn the_caddy_gate_passes_only_writes_with_the_live_fence() {
     if is_missing("caddy") {
         return;
     }

@@ -32,7 +32,7 @@ fn with_proxy() -> Server {
 }
 
 #[test]
-fn a_name_that_is_vouched_for_and_cannot_be_shown_is_not_for_the_user_to_choose() {
+fn an_invalid_asserted_name_cannot_be_replaced_by_the_user() {
     let shown = |answer: Answer| answer.expect(200)["lock"]["locked_by_name"].clone();
     let boss = json!({ "name": "The Boss" });
     let server = with_jwt();
@@ -58,7 +58,7 @@ fn a_name_that_is_vouched_for_and_cannot_be_shown_is_not_for_the_user_to_choose(
 }
 
 #[test]
-fn nobody_passes_for_a_token() {
+fn user_ids_of_tokens_cannot_be_claimed() {
     let server = Server::with(|config| config.auth.mode = AuthMode::Token);
     let mut admin = server.with_token(Scope::Admin, None);
     let lock = admin.acquire("w", &json!({})).expect(200)["lock"].clone();
@@ -79,7 +79,7 @@ fn nobody_passes_for_a_token() {
 }
 
 #[test]
-fn a_jwt_with_something_critical_in_its_header_is_refused() {
+fn jwts_with_a_crit_header_are_refused() {
     use base64::Engine as _;
     let server = with_jwt();
     let base64 = base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -97,7 +97,7 @@ fn a_jwt_with_something_critical_in_its_header_is_refused() {
 }
 
 #[test]
-fn what_the_gate_cannot_understand_closes_it() {
+fn the_gate_refuses_malformed_requests() {
     let server = Server::with(|config| config.auth.mode = AuthMode::Token);
     let (service, alice) = (server.token(Scope::Service, None), server.token(Scope::User, Some("alice")));
     let lock = server.client().with_token(&alice).acquire("w", &json!({})).expect(200)["lock"].clone();
@@ -132,7 +132,7 @@ fn until_limited(mut call: impl FnMut() -> u16) -> usize {
 }
 
 #[test]
-fn each_caller_has_requests_of_their_own_and_nothing_is_for_nothing() {
+fn requests_are_limited_per_caller_including_refused_ones() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
         config.limits.requests_per_second = Some(2);
@@ -165,7 +165,7 @@ fn each_caller_has_requests_of_their_own_and_nothing_is_for_nothing() {
 }
 
 #[test]
-fn proxies_that_are_everybody_and_headers_with_a_meaning_are_refused() {
+fn proxies_covering_all_addresses_and_reserved_headers_are_refused() {
     let load = |addresses: &str, header: &str| {
         let pairs = [("MODE", "proxy"), ("PROXY_ADDRESSES", addresses), ("PROXY_USER_HEADER", header)];
         let environment =
@@ -194,7 +194,7 @@ fn said(server: &Server, header: &str, value: &str) -> Answer {
 }
 
 #[test]
-fn ids_are_percent_decoded_strictly_wherever_they_stand() {
+fn ids_are_strictly_percent_decoded_everywhere() {
     let server = Server::start();
     for (value, user) in [("a%25zz", "a%zz"), ("zo%C3%AB", "zoë"), ("a%2Cb", "a,b"), ("a%2Fb", "a/b")] {
         assert_eq!(said(&server, "X-User-Id", value).expect(200)["user_id"], user);
@@ -222,7 +222,7 @@ fn ids_are_percent_decoded_strictly_wherever_they_stand() {
 }
 
 #[test]
-fn a_header_that_names_two_is_refused() {
+fn an_identity_header_with_two_values_is_refused() {
     let server = Server::start();
     for two in ["alice, bob", "alice,bob", "alice,", ","] {
         let refused = said(&server, "X-User-Id", two).refused(400, "invalid_request");
@@ -241,7 +241,7 @@ fn a_header_that_names_two_is_refused() {
 }
 
 #[test]
-fn an_id_that_is_taken_out_of_paths_is_nobodys() {
+fn dot_segments_are_refused_as_ids_everywhere() {
     let server = Server::start();
     let mut alice = server.user("alice");
     for dots in [".", "..", "%2e", "%2E%2e", ".%2e"] {
@@ -269,7 +269,7 @@ fn an_id_that_is_taken_out_of_paths_is_nobodys() {
 }
 
 #[test]
-fn the_ids_of_lfs_are_longer() {
+fn lfs_workspace_ids_may_be_longer() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let long = format!("lfs%2F{}", "x".repeat(1_096));
@@ -284,7 +284,7 @@ fn the_ids_of_lfs_are_longer() {
 }
 
 #[test]
-fn a_name_that_shows_nothing_is_no_name_and_none_turns_text_round() {
+fn invisible_names_are_dropped_and_bidi_controls_removed() {
     let shown = |lock: &Value| lock["locked_by_name"].clone();
     let server = Server::start();
     let mut service = server.user("app");
@@ -326,7 +326,7 @@ fn a_name_that_shows_nothing_is_no_name_and_none_turns_text_round() {
 }
 
 #[test]
-fn the_claims_of_a_jwt_have_the_types_that_they_must_have() {
+fn jwt_claims_of_wrong_types_are_refused() {
     let with = |audience: Option<&str>| {
         Server::with(|config| {
             config.auth.mode = AuthMode::Jwt;
@@ -379,7 +379,7 @@ fn the_claims_of_a_jwt_have_the_types_that_they_must_have() {
 }
 
 #[test]
-fn a_claim_that_stands_twice_is_refused() {
+fn duplicate_jwt_claims_are_refused() {
     use base64::Engine as _;
     let base64 = base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let server = with_jwt();

@@ -58,7 +58,7 @@ fn refused(answers: &[common::Answer], status: u16, code: &str) {
 }
 
 #[test]
-fn a_head_has_to_arrive_in_time_however_it_trickles() {
+fn a_trickled_head_times_out() {
     let server = Server::with(impatient);
     let mut slow = Raw::connect(server.address());
     refused(&trickle(&mut slow, "GET / HTTP/1.1\r\nX: ", b"x"), 408, "request_timeout");
@@ -70,7 +70,7 @@ fn a_head_has_to_arrive_in_time_however_it_trickles() {
 }
 
 #[test]
-fn a_body_has_to_arrive_in_time_however_it_trickles() {
+fn a_trickled_body_times_out() {
     let server = Server::with(impatient);
     let head = format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: a\r\nContent-Length: 60000\r\n\r\n");
     refused(&trickle(&mut Raw::connect(server.address()), &head, b" "), 408, "request_timeout");
@@ -84,7 +84,7 @@ fn a_body_has_to_arrive_in_time_however_it_trickles() {
 }
 
 #[test]
-fn a_connection_on_which_nothing_is_asked_is_closed_without_a_word() {
+fn an_idle_connection_is_closed_without_a_response() {
     let server = Server::with(impatient);
     let mut silent = Raw::connect(server.address());
     assert_eq!(silent.read_all(), b"");
@@ -96,7 +96,7 @@ fn a_connection_on_which_nothing_is_asked_is_closed_without_a_word() {
 }
 
 #[test]
-fn an_endless_head_is_refused_when_it_is_too_large() {
+fn an_endless_head_is_refused_at_the_size_limit() {
     let server = Server::start();
     for (begin, more, status, code) in [
         ("GET /", "x", 414, "uri_too_long"),
@@ -125,7 +125,7 @@ fn an_endless_head_is_refused_when_it_is_too_large() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
+fn a_too_large_body_is_refused_before_it_is_sent() {
     let server = Server::start();
     for expect in ["", "Expect: 100-continue\r\n"] {
         let mut large = Raw::connect(server.address());
@@ -143,7 +143,7 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn whoever_speaks_tls_is_told_that_this_is_plain_http() {
+fn a_tls_handshake_is_answered_with_a_hint() {
     let server = Server::start();
     let mut tls = Raw::connect(server.address());
     tls.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
@@ -153,7 +153,7 @@ fn whoever_speaks_tls_is_told_that_this_is_plain_http() {
 }
 
 #[test]
-fn one_who_waits_before_sending_the_body_is_told_to_go_on() {
+fn expect_100_continue_is_answered_once() {
     let server = Server::start();
     let post = |version: &str| {
         format!(
@@ -181,7 +181,7 @@ fn one_who_waits_before_sending_the_body_is_told_to_go_on() {
 }
 
 #[test]
-fn a_client_that_has_finished_sending_still_gets_its_answers() {
+fn half_closed_connections_get_their_responses() {
     let server = Server::start();
     for request in [HEALTH, "GET /api/v1/locks HTTP/1.1\r\nHost: h\r\n\r\n", "GET /metrics HTTP/1.0\r\n\r\n"]
     {
@@ -196,7 +196,7 @@ fn a_client_that_has_finished_sending_still_gets_its_answers() {
 }
 
 #[test]
-fn one_that_finishes_with_its_last_request_is_answered_and_then_closed() {
+fn a_request_sent_with_the_fin_is_answered_and_then_closed() {
     let server = Server::start();
     for _ in 0..50 {
         let mut kept = Raw::connect(server.address());
@@ -210,7 +210,7 @@ fn one_that_finishes_with_its_last_request_is_answered_and_then_closed() {
 }
 
 #[test]
-fn the_six_connections_of_a_browser_are_all_served_every_time() {
+fn six_connections_at_once_are_always_served() {
     let server = Server::start();
     for _ in 0..50 {
         let mut six: Vec<_> = (0..6).map(|_| Raw::connect(server.address())).collect();
@@ -224,7 +224,7 @@ fn the_six_connections_of_a_browser_are_all_served_every_time() {
 }
 
 #[test]
-fn a_burst_of_five_hundred_is_served() {
+fn a_burst_of_500_connections_is_served() {
     let server = Server::start();
     for _ in 0..3 {
         let mut burst: Vec<_> = (0..500).map(|_| Raw::connect(server.address())).collect();
@@ -239,7 +239,7 @@ fn a_burst_of_five_hundred_is_served() {
 }
 
 #[test]
-fn a_reader_who_never_reads_is_cut_off_and_slows_nobody() {
+fn clients_that_do_not_read_are_disconnected_and_delay_nobody() {
     let server = Server::with(|config| config.server.write_timeout = Duration::from_secs(1));
     with_many_locks(&server);
     let mut deaf: Vec<_> = (0..8).map(|_| Raw::connect(server.address())).collect();
@@ -255,7 +255,7 @@ fn a_reader_who_never_reads_is_cut_off_and_slows_nobody() {
 }
 
 #[test]
-fn a_client_may_go_at_any_moment() {
+fn clients_may_disconnect_at_any_time() {
     let server = Server::start();
     let post = format!("POST {LOCK} HTTP/1.1\r\nHost: h\r\nX-User-Id: gone\r\nContent-Length: 2\r\n\r\n{{}}");
     for length in (0..=post.len()).chain([post.len(); 50]) {
@@ -274,7 +274,7 @@ fn a_client_may_go_at_any_moment() {
 }
 
 #[test]
-fn when_there_are_too_many_those_go_first_who_never_asked_for_anything() {
+fn at_the_connection_limit_silent_connections_are_evicted_first() {
     let server = Server::with(|config| config.server.max_connections = 16);
     let mut unfinished: Vec<_> = (0..8)
         .map(|_| {
@@ -313,7 +313,7 @@ fn when_there_are_too_many_those_go_first_who_never_asked_for_anything() {
 }
 
 #[test]
-fn one_who_has_asked_keeps_its_place_while_there_are_slow_and_deaf_ones_to_take() {
+fn slow_and_non_reading_connections_are_evicted_before_idle_ones() {
     let server = Server::with(|config| config.server.max_connections = 16);
     with_many_locks(&server);
     let page = "GET /api/v1/locks?limit=500 HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -351,7 +351,7 @@ fn with_many_locks(server: &Server) {
 }
 
 #[test]
-fn one_who_reads_what_it_asked_for_is_not_cut_off_for_those_who_hoard() {
+fn a_reading_client_is_not_evicted_for_clients_that_fill_buffers() {
     let server = Server::with(|config| config.server.max_buffered = 4 << 20);
     with_many_locks(&server);
     let mut reader = Raw::connect(server.address());
@@ -371,7 +371,7 @@ fn one_who_reads_what_it_asked_for_is_not_cut_off_for_those_who_hoard() {
 }
 
 #[test]
-fn those_that_take_all_the_memory_lose_it_and_others_are_served() {
+fn at_the_memory_limit_the_largest_buffers_are_evicted() {
     let server = Server::with(|config| config.server.max_buffered = 1 << 20);
     let mut hoarders = Vec::new();
     for _ in 0..64 {
@@ -386,7 +386,7 @@ fn those_that_take_all_the_memory_lose_it_and_others_are_served() {
 }
 
 #[test]
-fn writes_that_wait_hold_up_nobody_who_reads() {
+fn reads_are_served_while_writes_wait() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
@@ -414,7 +414,7 @@ fn writes_that_wait_hold_up_nobody_who_reads() {
 }
 
 #[test]
-fn a_stop_finishes_what_runs_and_tells_the_rest() {
+fn shutdown_finishes_requests_in_progress_and_refuses_others() {
     let mut server = Server::start();
     let mut idle = Raw::connect(server.address());
     idle.send(HEALTH);
@@ -448,7 +448,7 @@ fn a_stop_finishes_what_runs_and_tells_the_rest() {
 }
 
 #[test]
-fn a_stop_takes_no_longer_than_its_grace() {
+fn shutdown_ends_after_the_grace_period() {
     let mut server = Server::with(|config| config.server.shutdown_grace = Duration::from_millis(200));
     let other = server.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

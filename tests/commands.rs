@@ -28,7 +28,7 @@ fn refused(output: &Output, says: &str) {
 }
 
 #[test]
-fn tokens_are_made_before_the_first_start_and_beside_a_running_server() {
+fn tokens_are_created_before_the_first_start_and_while_running() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let first = fine(&run(&["token", "create", "--scope", "admin", "--user", "root"], &database));
@@ -62,7 +62,7 @@ fn tokens_are_made_before_the_first_start_and_beside_a_running_server() {
 }
 
 #[test]
-fn a_token_needs_the_database_and_nothing_else_of_the_settings() {
+fn the_token_command_needs_only_the_database_setting() {
     let directory = tempfile::tempdir().unwrap();
     let (config, database) = (directory.path().join("c.toml"), directory.path().join("lockhouse.db"));
     // The secret is in the server's environment.
@@ -81,7 +81,7 @@ fn a_token_needs_the_database_and_nothing_else_of_the_settings() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn invalid_arguments_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     refused(&run(&["token", "create", "--scope", "user"], &database), "--user");
@@ -104,7 +104,7 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_token_that_nobody_would_see_is_not_made() {
+fn a_token_that_cannot_be_printed_is_not_kept() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     fine(&run(&["token", "create", "--scope", "read"], &database));
@@ -120,7 +120,7 @@ fn a_token_that_nobody_would_see_is_not_made() {
 }
 
 #[test]
-fn a_database_with_two_names_is_refused_by_token_too() {
+fn the_token_command_refuses_a_hard_linked_database() {
     let directory = tempfile::tempdir().unwrap();
     let (database, other) = (directory.path().join("lockhouse.db"), directory.path().join("other.db"));
     fine(&run(&["token", "create", "--scope", "read"], &database));
@@ -132,7 +132,7 @@ fn a_database_with_two_names_is_refused_by_token_too() {
 }
 
 #[test]
-fn check_ends_nothing_that_would_go_on_when_the_server_starts_again() {
+fn check_honours_the_restart_grace() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let server = Process::serve(&database);
@@ -158,7 +158,7 @@ fn check_ends_nothing_that_would_go_on_when_the_server_starts_again() {
 }
 
 #[test]
-fn check_puts_right_as_many_as_there_are() {
+fn check_repairs_any_number_of_violations() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let server = Process::serve(&database);
@@ -180,7 +180,7 @@ fn check_puts_right_as_many_as_there_are() {
 }
 
 #[test]
-fn check_finds_what_must_not_be_and_puts_it_right() {
+fn check_finds_and_repairs_violations() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let server = Process::serve(&database);

@@ -121,7 +121,7 @@ fn set(config: &mut Config) {
 }
 
 #[test]
-fn at_no_moment_do_two_hold_the_same_workspace() {
+fn no_workspace_has_two_holders_under_contention() {
     let server = Server::with(set);
     let storage: Vec<_> = (0..WORKSPACES).map(|_| Guarded::default()).collect();
     let clients: Vec<_> = (0..THREADS).map(|number| server.user(&format!("user-{number}"))).collect();

@@ -19,7 +19,7 @@ fn coin(seed: u64) -> impl FnMut() -> bool {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_each_power_cut() {
+fn acknowledged_writes_survive_power_cuts() {
     let Some(disk) = Disk::new() else { return };
     let mut before = 0;
     for round in 0..10_usize {
@@ -36,7 +36,7 @@ fn what_was_acknowledged_is_there_after_each_power_cut() {
 }
 
 #[test]
-fn a_disk_that_does_not_sync_the_log_though_it_says_so_is_found_out_by_the_test_above() {
+fn the_power_cut_test_detects_a_disk_that_skips_syncs() {
     let Some(disk) = Disk::new() else { return };
     let process = Process::start(&mut disk.lockhouse_until_the_power_is_cut(), &disk.database());
     disk.lie_about(LOG);

@@ -28,7 +28,7 @@ fn is_up_to_date(name: &str, expected: &str) {
 }
 
 #[test]
-fn the_example_configuration_has_every_setting_with_its_default() {
+fn the_example_configuration_lists_every_default() {
     is_up_to_date("config.example.toml", &config::example());
     let file = Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config.example.toml"));
     let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
@@ -36,7 +36,7 @@ fn the_example_configuration_has_every_setting_with_its_default() {
 }
 
 #[test]
-fn the_page_of_the_settings_has_every_setting_with_its_default_its_variable_and_its_flag() {
+fn the_settings_page_lists_default_variable_and_flag_of_each() {
     is_up_to_date("docs/settings.md", &config::page());
     let page = config::page();
     for setting in SETTINGS.iter() {
@@ -49,7 +49,7 @@ fn the_page_of_the_settings_has_every_setting_with_its_default_its_variable_and_
 }
 
 #[test]
-fn the_gate_runs_the_command_of_the_readme() {
+fn ci_runs_the_test_command_of_the_readme() {
     assert!(read("README.md").lines().any(|line| line == "cargo test"));
     assert!(read(".ci/run").contains("grep -m 1 '^cargo test' README.md"));
 }
@@ -101,7 +101,7 @@ fn curl(server: &Server, words: &[String]) -> Answer {
 /// Each command of the stories is carried out, `sleep` by moving the clock, and the comment that follows it says what must
 /// be in the answer.
 #[test]
-fn the_stories_go_as_they_are_told() {
+fn the_commands_of_the_stories_give_the_documented_output() {
     let section =
         |page, title: &str| read(page).split(title).nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
     let stories =
@@ -136,12 +136,12 @@ fn the_stories_go_as_they_are_told() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn the_readme_has_fewer_than_1200_words() {
     let words = read("README.md").split_whitespace().count();
     assert!(words < 1_200, "{words} words");
 }
 
 #[test]
-fn the_changelog_has_this_version() {
+fn the_changelog_has_the_current_version() {
     assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
 }

@@ -94,7 +94,7 @@ fn nothing_is_shown(rows: &dyn Rows) -> Result<(), Error> {
 }
 
 #[test]
-fn a_lease_that_a_reading_has_shown_as_ended_stays_ended_over_a_crash() {
+fn a_lease_read_as_ended_stays_ended_after_a_crash() {
     stays_ended(rules(), |store| assert_eq!(live(store, "w"), None));
     stays_ended(rules(), |store| {
         store.read(nothing_is_shown).unwrap();
@@ -110,7 +110,7 @@ fn a_lease_that_a_reading_has_shown_as_ended_stays_ended_over_a_crash() {
 }
 
 #[test]
-fn a_lease_that_did_not_count_any_more_for_its_user_stays_ended_over_a_crash() {
+fn a_lease_no_longer_counted_stays_ended_after_a_crash() {
     let one = Rules { locks_per_user: 1, ..rules() };
     stays_ended(one.clone(), |store| {
         let second = acquire(store, wish("v", "alice", 1_000), one);
@@ -119,7 +119,7 @@ fn a_lease_that_did_not_count_any_more_for_its_user_stays_ended_over_a_crash() {
 }
 
 #[test]
-fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by_a_crash() {
+fn a_granted_knock_is_not_undone_by_a_crash() {
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = before.path().join("lockhouse.db");
     let clock = ManualClock::starting_at(NOON);
@@ -145,7 +145,7 @@ fn a_lock_that_has_passed_to_one_who_knocked_does_not_come_back_to_the_holder_by
 }
 
 #[test]
-fn releasing_all_locks_of_a_user_includes_one_that_passes_to_them_while_nobody_looked() {
+fn releasing_all_locks_of_a_user_includes_due_grants() {
     let directory = tempfile::tempdir().unwrap();
     let clock = ManualClock::starting_at(NOON);
     let store = open(&directory.path().join("lockhouse.db"), &clock);
@@ -169,7 +169,7 @@ fn releasing_all_locks_of_a_user_includes_one_that_passes_to_them_while_nobody_l
 }
 
 #[test]
-fn a_lease_of_which_nobody_has_heard_that_it_ended_has_its_grace_after_a_crash() {
+fn a_lease_not_yet_read_as_ended_has_the_grace_after_a_crash() {
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = before.path().join("lockhouse.db");
     let clock = ManualClock::starting_at(NOON);
@@ -181,7 +181,7 @@ fn a_lease_of_which_nobody_has_heard_that_it_ended_has_its_grace_after_a_crash()
 }
 
 #[test]
-fn two_restarts_within_one_grace_leave_each_lease_what_it_has() {
+fn two_restarts_within_one_grace_keep_each_lease() {
     let mut server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("old", &json!({ "ttl_ms": 5_000 })).expect(200);
@@ -216,7 +216,7 @@ fn two_restarts_within_one_grace_leave_each_lease_what_it_has() {
 }
 
 #[test]
-fn a_start_touches_no_lease_however_many_need_the_grace() {
+fn starting_rewrites_no_lease() {
     let mut server = Server::start();
     let mut alice = server.user("alice");
     for number in 0..50 {

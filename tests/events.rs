@@ -81,7 +81,7 @@ impl Follower {
 }
 
 #[test]
-fn everything_that_happens_is_told_as_in_the_history_with_the_lock() {
+fn events_match_the_history_and_carry_the_lock() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.acquire("before", &json!({})).expect(200);
@@ -107,7 +107,7 @@ fn everything_that_happens_is_told_as_in_the_history_with_the_lock() {
 }
 
 #[test]
-fn an_expiry_is_told_at_the_end_of_the_lease_though_no_sweeper_comes_by() {
+fn expiry_events_are_sent_on_time_without_the_sweeper() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("long", &json!({ "ttl_ms": 60_000 })).expect(200);
@@ -128,7 +128,7 @@ fn an_expiry_is_told_at_the_end_of_the_lease_though_no_sweeper_comes_by() {
 }
 
 #[test]
-fn whoever_comes_back_misses_nothing_and_hears_nothing_twice() {
+fn a_resumed_stream_has_no_gaps_or_repeats() {
     let server = Server::start();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -162,7 +162,7 @@ fn whoever_comes_back_misses_nothing_and_hears_nothing_twice() {
 }
 
 #[test]
-fn one_can_follow_only_what_concerns_one() {
+fn a_stream_can_be_limited_to_workspaces() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let mut follower = Follower::new(&server, "?workspace_id=a&workspace_id=team%2Fb", "");
@@ -176,7 +176,7 @@ fn one_can_follow_only_what_concerns_one() {
 }
 
 #[test]
-fn whoever_was_away_too_long_is_told_to_begin_anew() {
+fn a_position_that_is_no_longer_kept_gives_a_reset() {
     for (since, reset) in [("0", true), ("9", true), ("10", false), ("11", false), ("12", true)] {
         let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(60)));
         let mut alice = server.user("alice");
@@ -199,7 +199,7 @@ fn whoever_was_away_too_long_is_told_to_begin_anew() {
 }
 
 #[test]
-fn a_place_that_is_none_is_refused() {
+fn invalid_stream_positions_are_refused() {
     let server = Server::start();
     let mut client = server.client();
     for (path, headers, field) in [
@@ -218,7 +218,7 @@ fn a_place_that_is_none_is_refused() {
 }
 
 #[test]
-fn something_is_said_every_fifteen_seconds() {
+fn keep_alive_comments_are_sent_every_15_seconds() {
     let server = Server::start();
     let mut follower = Follower::new(&server, "", "");
     for _ in 0..3 {
@@ -229,7 +229,7 @@ fn something_is_said_every_fifteen_seconds() {
 }
 
 #[test]
-fn one_who_does_not_listen_keeps_nobody_waiting_and_is_told_to_begin_anew() {
+fn a_follower_that_does_not_read_is_reset_and_delays_nobody() {
     let server = Server::start();
     let mut alice = server.user("alice");
     let deaf = Follower::new(&server, "", "");
@@ -252,7 +252,7 @@ fn one_who_does_not_listen_keeps_nobody_waiting_and_is_told_to_begin_anew() {
 }
 
 #[test]
-fn a_stop_ends_the_stream_as_it_should() {
+fn shutdown_ends_event_streams() {
     let mut server = Server::start();
     let mut follower = Follower::new(&server, "", "");
     server.user("alice").acquire("w", &json!({})).expect(200);

@@ -9,7 +9,7 @@ use common::process::Process;
 use serde_json::json;
 
 #[test]
-fn a_commit_that_cannot_be_synced_is_unknown_and_without_room_the_disk_is_full() {
+fn failed_syncs_are_reported_as_unknown_or_as_a_full_disk() {
     let Some(disk) = Disk::new() else { return };
     let process = Process::start(&mut disk.lockhouse(), &disk.database());
     let mut alice = process.user("alice");
@@ -40,7 +40,7 @@ fn a_commit_that_cannot_be_synced_is_unknown_and_without_room_the_disk_is_full()
 }
 
 #[test]
-fn a_log_that_cannot_be_folded_in_is_said_once_and_counted() {
+fn failed_checkpoints_are_logged_once_and_counted() {
     let Some(disk) = Disk::new() else { return };
     let process = Process::start(&mut disk.lockhouse(), &disk.database());
     let mut alice = process.user("alice");
@@ -77,7 +77,7 @@ fn a_log_that_cannot_be_folded_in_is_said_once_and_counted() {
 }
 
 #[test]
-fn while_reads_fail_the_server_is_not_ready_and_the_file_is_not_taken_for_gone() {
+fn failing_reads_make_the_server_not_ready_without_stopping_it() {
     let Some(disk) = Disk::new() else { return };
     let process = Process::start(&mut disk.lockhouse(), &disk.database());
     let mut alice = process.user("alice");

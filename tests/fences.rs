@@ -36,7 +36,7 @@ fn new_fence(client: &mut Client, workspace: &str) -> i64 {
 }
 
 #[test]
-fn a_lost_database_and_a_clock_that_was_ahead_do_not_make_a_fence_fall() {
+fn fences_grow_after_database_loss_and_clock_changes() {
     let mut server = Server::start();
     let database = server.database();
     server.clock.set_wall_by(3_600_000);
@@ -73,7 +73,7 @@ fn a_lost_database_and_a_clock_that_was_ahead_do_not_make_a_fence_fall() {
 }
 
 #[test]
-fn the_floor_is_raised_before_a_fence_is_given_and_seldom() {
+fn the_fence_floor_is_raised_ahead_and_rarely() {
     let server = Server::start();
     let database = server.database();
     let mut alice = server.user("alice");
@@ -92,7 +92,7 @@ fn the_floor_is_raised_before_a_fence_is_given_and_seldom() {
 }
 
 #[test]
-fn the_real_program_gives_greater_fences_after_a_kill_and_the_loss_of_its_files() {
+fn fences_grow_after_a_kill_and_the_loss_of_the_files() {
     let Some(library) = common::process::faketime_library() else { return };
     for ends in ["kill", "stop"] {
         let directory = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ fn refused(database: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_floor_that_cannot_be_used_is_refused_with_what_to_do() {
+fn an_unusable_fence_floor_is_refused_with_advice() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     Process::serve(&database).terminate();
@@ -159,7 +159,7 @@ fn a_floor_that_cannot_be_used_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_restore_onto_a_new_machine_begins_where_it_is_told() {
+fn fence_at_least_sets_the_first_fence_on_a_new_machine() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let serve = |least: &str| {
@@ -186,7 +186,7 @@ fn a_restore_onto_a_new_machine_begins_where_it_is_told() {
 }
 
 #[test]
-fn a_disk_that_cannot_take_the_floor_refuses_new_fences_only() {
+fn an_unwritable_fence_floor_refuses_only_new_fences() {
     let Some(disk) = Disk::new() else { return };
     let process = Process::start(&mut disk.lockhouse(), &disk.database());
     let mut alice = process.user("alice");

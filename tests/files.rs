@@ -55,7 +55,7 @@ fn system_locks(database: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_moved_file_and_a_removed_lock_file_let_no_second_server_in() {
+fn a_moved_database_or_removed_lock_file_admits_no_second_server() {
     let directory = tempfile::tempdir().unwrap();
     let (database, moved) = (directory.path().join("l.db"), directory.path().join("m.db"));
     let mut server = Server::with(|config| config.database.path.clone_from(&database));
@@ -68,7 +68,7 @@ fn a_moved_file_and_a_removed_lock_file_let_no_second_server_in() {
 }
 
 #[test]
-fn a_file_that_is_mounted_under_a_second_name_has_one_server() {
+fn a_bind_mounted_database_has_one_server() {
     let directory = tempfile::tempdir().unwrap();
     let (database, other) = (directory.path().join("l.db"), directory.path().join("other.db"));
     let process = Process::serve(&database);
@@ -88,7 +88,7 @@ fn a_file_that_is_mounted_under_a_second_name_has_one_server() {
 }
 
 #[test]
-fn nothing_that_looks_at_the_database_drops_the_locks_of_sqlite() {
+fn inspecting_the_database_keeps_the_locks_of_sqlite() {
     let server = Server::start();
     let database = server.config.database.path.clone();
     let alice = &mut server.user("alice");
@@ -113,7 +113,7 @@ fn nothing_that_looks_at_the_database_drops_the_locks_of_sqlite() {
 }
 
 #[test]
-fn only_a_regular_file_is_a_database() {
+fn only_regular_files_are_opened_as_databases() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     Command::new("mkfifo").arg(path("fifo")).status().unwrap();
@@ -210,7 +210,7 @@ fn beside(database: &Path, end: &str) -> String {
 }
 
 #[test]
-fn a_file_that_goes_away_is_noticed_before_anything_more_is_acknowledged() {
+fn a_lost_database_is_noticed_before_the_next_acknowledgement() {
     for (accident, says) in ACCIDENTS {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("data/l.db");
@@ -245,7 +245,7 @@ fn a_file_that_goes_away_is_noticed_before_anything_more_is_acknowledged() {
 }
 
 #[test]
-fn an_idle_server_notices_too() {
+fn an_idle_server_notices_a_lost_database() {
     let directory = tempfile::tempdir().unwrap();
     let acts: [Accident; 2] = [
         (|database, _| change(database, "DELETE FROM meta"), "has 0 rows in the table meta"),
@@ -263,7 +263,7 @@ fn an_idle_server_notices_too() {
 }
 
 #[test]
-fn what_other_programs_may_do_with_the_file_is_no_alarm() {
+fn permitted_access_by_other_programs_is_no_alarm() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("l.db");
     let process = Process::serve(&database);
@@ -321,7 +321,7 @@ fn what_other_programs_may_do_with_the_file_is_no_alarm() {
 }
 
 #[test]
-fn a_backup_from_before_the_log_was_folded_in_is_noticed_and_so_is_one_from_afterwards() {
+fn an_overwritten_database_is_noticed_before_and_after_a_checkpoint() {
     for is_later in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let (database, backup) = (directory.path().join("l.db"), directory.path().join("backup.db"));

@@ -127,7 +127,7 @@ fn read(stream: &UnixStream, requests: &Sender<Forwarded>) -> Option<()> {
 }
 
 #[test]
-fn answers_may_come_in_any_order_and_each_reaches_its_client() {
+fn responses_in_any_order_reach_their_clients() {
     let fake = Fake::start();
     let mut asked: Vec<_> = (0..100).map(|number| fake.ask(&format!("/{number}"))).collect();
     asked.iter().rev().for_each(|(_, forwarded)| fake.answer(forwarded));
@@ -137,7 +137,7 @@ fn answers_may_come_in_any_order_and_each_reaches_its_client() {
 }
 
 #[test]
-fn any_byte_on_the_internal_connection_is_a_fault_and_reaches_nobody() {
+fn bytes_on_the_internal_connection_are_a_fault_and_reach_no_client() {
     let fake = Fake::start();
     for bad in [
         "x".to_owned(),
@@ -167,7 +167,7 @@ fn any_byte_on_the_internal_connection_is_a_fault_and_reaches_nobody() {
 }
 
 #[test]
-fn when_the_internal_connection_ends_what_was_lost_is_refused_and_what_comes_waits_for_the_next_one() {
+fn lost_requests_are_refused_when_the_internal_connection_ends() {
     let fake = Fake::start();
     for _ in 0..5 {
         let mut lost: Vec<_> = (0..20).map(|number| fake.ask(&format!("/{number}"))).collect();
@@ -180,7 +180,7 @@ fn when_the_internal_connection_ends_what_was_lost_is_refused_and_what_comes_wai
 }
 
 #[test]
-fn a_late_answer_is_dropped() {
+fn a_response_for_a_gone_client_is_dropped() {
     let fake = Fake::start();
     let (client, forwarded) = fake.ask("/gone");
     let claimed = fake.outbox.claim(forwarded.id).unwrap();
@@ -198,7 +198,7 @@ fn a_late_answer_is_dropped() {
 }
 
 #[test]
-fn requests_in_flight_are_bounded_by_their_bytes_and_the_others_wait_in_the_event_loop() {
+fn requests_in_flight_are_limited_by_bytes() {
     let fake = Fake::start();
     let body = "x".repeat(60_000);
     let mut clients: Vec<_> = (0..9)
@@ -224,7 +224,7 @@ fn requests_in_flight_are_bounded_by_their_bytes_and_the_others_wait_in_the_even
 }
 
 #[test]
-fn a_server_that_does_not_accept_yet_is_waited_for() {
+fn requests_wait_until_the_internal_server_accepts() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("http");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -241,7 +241,7 @@ fn a_server_that_does_not_accept_yet_is_waited_for() {
 }
 
 #[test]
-fn an_event_loop_that_cannot_reach_the_server_says_so_and_ends() {
+fn an_event_loop_without_internal_server_reports_it_and_stops() {
     let directory = tempfile::tempdir().unwrap();
     let (tell, told) = channel();
     let broken = Box::new(move || tell.send(()).unwrap());

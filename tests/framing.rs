@@ -86,7 +86,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_door_reads_any_bytes_as_the_book_does(
+    fn the_framer_agrees_with_the_reference_parser_on_any_bytes(
         fragments in prop::collection::vec(fragment(), 0..14),
         cut in any::<prop::sample::Index>(),
         limits in prop::sample::select(vec![LIMITS, SMALL]),
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn every_well_formed_request_is_read(
+    fn well_formed_requests_are_parsed(
         method in "[A-Z]{1,12}",
         target in "/[!-\"$-~]{0,40}",
         names in prop::collection::vec("[A-Za-z][-A-Za-z0-9]{0,10}x", 0..4),
@@ -122,7 +122,7 @@ proptest! {
 }
 
 #[test]
-fn the_same_bytes_cut_anywhere_are_the_same_requests() {
+fn split_bytes_give_the_same_requests() {
     let bytes = b"\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nab\r\ncGET / HTTP/1.0\r\n\r\n\
                   OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET http://h/x HTTP/1.1\r\nHost: h\r\nbad header\r\n\r\n";
     let whole = by_the_book(bytes, &LIMITS);
@@ -139,7 +139,7 @@ fn the_same_bytes_cut_anywhere_are_the_same_requests() {
 
 /// What the fuzzer has found worth keeping: bytes that reach every corner of the reading.
 #[test]
-fn the_corpus_of_the_fuzzer_is_read_as_the_book_does() {
+fn the_framer_agrees_with_the_reference_parser_on_the_fuzz_corpus() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/framing");
     let mut files = 0;
     for entry in std::fs::read_dir(corpus).unwrap() {
@@ -150,7 +150,7 @@ fn the_corpus_of_the_fuzzer_is_read_as_the_book_does() {
 }
 
 #[test]
-fn the_limits_are_met_to_the_byte() {
+fn size_limits_are_exact() {
     let filled = |size: usize| {
         let head = "GET / HTTP/1.1\r\nHost: h\r\nA: ".to_owned();
         let fill = "x".repeat(size - head.len() - 4);
@@ -304,7 +304,7 @@ fn heads() -> Vec<(String, u16)> {
 }
 
 #[test]
-fn no_request_is_ever_answered_that_the_client_did_not_send() {
+fn smuggled_requests_are_never_answered() {
     let server = Server::start();
     let attacks = attacks();
     assert!(attacks.len() >= 40, "{}", attacks.len());

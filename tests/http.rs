@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const LOCK: &str = "/api/v1/workspaces/w/lock";
 
 #[test]
-fn what_is_not_known_is_refused_by_its_name() {
+fn unknown_and_invalid_fields_are_refused_by_name() {
     let server = Server::start();
     let mut alice = server.user("alice");
     for (method, path, body, field) in [
@@ -66,7 +66,7 @@ fn what_is_not_known_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_body_is_json_of_a_bounded_size() {
+fn bodies_must_be_json_of_limited_size() {
     let server = Server::start();
     let mut alice = server.user("alice");
     for media in ["application/x-www-form-urlencoded", "text/plain", "application/json-seq", ""] {
@@ -90,7 +90,7 @@ fn a_body_is_json_of_a_bounded_size() {
 }
 
 #[test]
-fn whoever_does_not_say_who_they_are_can_look_but_not_lock() {
+fn anonymous_callers_can_read_but_not_lock() {
     let server = Server::start();
     let mut nobody = server.client();
     let answer = nobody.call("POST", LOCK, None);
@@ -112,7 +112,7 @@ fn whoever_does_not_say_who_they_are_can_look_but_not_lock() {
 }
 
 #[test]
-fn paths_and_methods_that_are_not_there_are_told_apart() {
+fn unknown_paths_give_404_and_unknown_methods_405() {
     let server = Server::start();
     let mut client = server.client();
     for path in
@@ -140,7 +140,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn a_plausible_request_id_is_repeated_and_any_other_replaced() {
+fn valid_request_ids_are_kept_and_others_replaced() {
     let server = Server::start();
     let mut client = server.client();
     let mut id = |sent: &str| {
@@ -158,7 +158,7 @@ fn a_plausible_request_id_is_repeated_and_any_other_replaced() {
 }
 
 #[test]
-fn pages_of_other_origins_may_call_when_the_settings_say_so() {
+fn cors_allows_only_configured_origins() {
     let server = Server::with(|config| config.server.cors_origins = vec!["https://app.example".to_owned()]);
     let mut client = server.client();
     let mut ask = |method: &str, origin: &str| {
@@ -198,7 +198,7 @@ fn pages_of_other_origins_may_call_when_the_settings_say_so() {
 }
 
 #[test]
-fn requests_sent_without_waiting_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let server = Server::start();
     let mut alice = server.user("alice");
     // Reads are answered by another thread than writes, and sooner.
@@ -224,7 +224,7 @@ fn requests_sent_without_waiting_are_answered_in_their_order() {
 }
 
 #[test]
-fn http_1_0_and_close_end_the_connection_and_keep_alive_keeps_it() {
+fn connection_headers_decide_whether_the_connection_is_kept() {
     let server = Server::start();
     for (head, connection) in [
         ("GET /healthz HTTP/1.0\r\n\r\n", Some("close")),
@@ -247,7 +247,7 @@ fn http_1_0_and_close_end_the_connection_and_keep_alive_keeps_it() {
 }
 
 #[test]
-fn what_is_counted_can_be_read() {
+fn metrics_show_what_happened() {
     let server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     for workspace in ["a", "b", "c"] {
@@ -290,7 +290,7 @@ fn what_is_counted_can_be_read() {
 }
 
 #[test]
-fn a_client_that_does_not_send_what_it_announced_keeps_nobody_from_writing_or_stopping() {
+fn incomplete_bodies_block_neither_writes_nor_shutdown() {
     let mut server = Server::start();
     let mut good = server.user("alice");
     let mut waiting = Vec::new();
@@ -312,7 +312,7 @@ fn a_client_that_does_not_send_what_it_announced_keeps_nobody_from_writing_or_st
 }
 
 #[test]
-fn a_client_that_never_reads_its_answers_does_not_keep_the_server_from_stopping() {
+fn clients_that_do_not_read_do_not_block_shutdown() {
     let mut server = Server::start();
     let mut alice = server.user("alice");
     let metadata = json!({ "blob": "m".repeat(4_000) });
@@ -327,7 +327,7 @@ fn a_client_that_never_reads_its_answers_does_not_keep_the_server_from_stopping(
 }
 
 #[test]
-fn garbage_on_the_wire_costs_its_own_connection_only() {
+fn invalid_bytes_affect_only_their_own_connection() {
     let server = Server::start();
     let mut good = server.user("alice");
     for garbage in [

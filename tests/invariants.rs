@@ -28,7 +28,7 @@ fn workspace(app: &mut Client, id: &str) {
 }
 
 #[test]
-fn what_must_not_be_is_found_and_put_right() {
+fn violated_invariants_are_found_and_repaired() {
     let server = enforced();
     let mut app = server.with_token(Scope::Service, None);
     let mut admin = server.with_token(Scope::Admin, Some("root"));

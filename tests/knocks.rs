@@ -27,7 +27,7 @@ fn types(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn the_holder_sees_the_knock_wherever_it_looks_and_hands_the_lock_over() {
+fn the_holder_sees_a_knock_everywhere_and_hands_over() {
     let server = Server::start();
     let mut alice = locked(&server);
     let fence = alice.lock("w")["fence"].clone();
@@ -71,7 +71,7 @@ fn the_holder_sees_the_knock_wherever_it_looks_and_hands_the_lock_over() {
 }
 
 #[test]
-fn the_holder_may_keep_it_and_is_left_in_peace_for_a_while() {
+fn after_a_decline_the_same_user_must_wait_to_knock_again() {
     let server = Server::start();
     let mut alice = locked(&server);
     assert_eq!(alice.post(DECLINE, &json!({})).expect(200), json!({ "declined": false }));
@@ -103,7 +103,7 @@ fn the_holder_may_keep_it_and_is_left_in_peace_for_a_while() {
 }
 
 #[test]
-fn silence_is_consent_whether_the_holder_is_away_or_only_its_tab_is_there() {
+fn an_unanswered_knock_is_granted_even_if_heartbeats_continue() {
     for away in [true, false] {
         let server = Server::start();
         let mut alice = locked(&server);
@@ -136,7 +136,7 @@ fn silence_is_consent_whether_the_holder_is_away_or_only_its_tab_is_there() {
 }
 
 #[test]
-fn one_who_knocked_and_went_away_blocks_nobody() {
+fn an_unclaimed_grant_expires() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);
@@ -149,7 +149,7 @@ fn one_who_knocked_and_went_away_blocks_nobody() {
 }
 
 #[test]
-fn the_holder_answers_one_at_a_time() {
+fn knocks_are_shown_to_the_holder_one_at_a_time() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);
@@ -177,7 +177,7 @@ fn the_holder_answers_one_at_a_time() {
 }
 
 #[test]
-fn only_so_many_knock() {
+fn knocks_on_a_lock_are_limited() {
     let server = Server::start();
     let mut alice = locked(&server);
     for number in 0..20 {
@@ -192,7 +192,7 @@ fn only_so_many_knock() {
 }
 
 #[test]
-fn a_knock_ends_with_the_lease_that_it_is_about() {
+fn knocks_end_with_their_lease() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);
@@ -209,7 +209,7 @@ fn a_knock_ends_with_the_lease_that_it_is_about() {
 }
 
 #[test]
-fn what_cannot_be_asked_or_answered_is_refused() {
+fn invalid_knocks_and_answers_are_refused() {
     let server = Server::start();
     let mut alice = locked(&server);
     alice.post(KNOCK, &json!({})).refused(409, "knock_on_own_lock");
@@ -226,7 +226,7 @@ fn what_cannot_be_asked_or_answered_is_refused() {
 }
 
 #[test]
-fn with_never_a_knock_waits_for_an_answer() {
+fn with_grant_after_never_a_knock_waits_for_an_answer() {
     let server = Server::with(|config| config.locks.knock_grant_after = None);
     let mut alice = locked(&server);
     let heard = knock(&server, "bob").expect(202);
@@ -237,7 +237,7 @@ fn with_never_a_knock_waits_for_an_answer() {
 }
 
 #[test]
-fn a_knock_outlives_a_restart_and_the_holder_gets_time_to_answer() {
+fn knocks_survive_a_restart_and_the_holder_has_time_to_answer() {
     let mut server = Server::start();
     locked(&server);
     knock(&server, "bob").expect(202);
@@ -254,7 +254,7 @@ fn a_knock_outlives_a_restart_and_the_holder_gets_time_to_answer() {
 }
 
 #[test]
-fn a_lease_that_is_given_to_a_person_belongs_to_the_session_that_claims_it_first() {
+fn a_lease_given_to_a_user_belongs_to_the_first_claiming_session() {
     let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "a" })).expect(200);
@@ -270,7 +270,7 @@ fn a_lease_that_is_given_to_a_person_belongs_to_the_session_that_claims_it_first
 }
 
 #[test]
-fn one_can_hand_over_to_another_session_of_ones_own_that_asked() {
+fn a_holder_can_hand_over_to_their_own_knocking_session() {
     let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
@@ -282,7 +282,7 @@ fn one_can_hand_over_to_another_session_of_ones_own_that_asked() {
 }
 
 #[test]
-fn a_handover_that_is_repeated_after_a_lost_answer_is_the_same_handover() {
+fn repeating_a_handover_is_idempotent() {
     for mode in [SameUser::Share, SameUser::Separate] {
         let server = Server::with(|config| config.locks.same_user = mode);
         let mut alice = server.user("alice");
@@ -313,7 +313,7 @@ fn a_handover_that_is_repeated_after_a_lost_answer_is_the_same_handover() {
 }
 
 #[test]
-fn what_passed_on_because_the_holder_was_silent_was_not_handed_over_by_them() {
+fn an_automatic_grant_is_no_handover_of_the_holder() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);
@@ -322,7 +322,7 @@ fn what_passed_on_because_the_holder_was_silent_was_not_handed_over_by_them() {
 }
 
 #[test]
-fn nobody_is_idle_while_the_server_is_away() {
+fn downtime_does_not_count_as_idle_time() {
     let mut server = Server::with(|config| {
         config.locks.takeover = Takeover::Nobody;
         config.locks.idle_takeover_after = Some(Ttl::from_millis(60_000));
@@ -341,7 +341,7 @@ fn nobody_is_idle_while_the_server_is_away() {
 }
 
 #[test]
-fn the_idle_can_be_taken_over_whatever_the_policy_says() {
+fn idle_holders_can_be_taken_over_despite_the_policy() {
     let server = Server::with(|config| {
         config.locks.takeover = Takeover::Nobody;
         config.locks.idle_takeover_after = Some(Ttl::from_millis(60_000));
@@ -366,7 +366,7 @@ fn the_idle_can_be_taken_over_whatever_the_policy_says() {
 }
 
 #[test]
-fn a_page_can_show_who_is_there() {
+fn presence_lists_holder_knocks_waiters_and_followers() {
     let server = Server::start();
     let presence = |path: &str| server.client().get(path).expect(200);
     let nobody = json!({ "lock": null, "knocks": [], "waiting": [], "followers": [] });
@@ -403,7 +403,7 @@ fn a_page_can_show_who_is_there() {
 }
 
 #[test]
-fn a_follower_hears_of_knocks_and_answers_with_the_lock_as_it_is_then() {
+fn knock_events_carry_the_current_lock() {
     let server = Server::start();
     let mut alice = locked(&server);
     let mut events = follow(&server, "alice", "?workspace_id=w");
@@ -434,7 +434,7 @@ fn a_follower_hears_of_knocks_and_answers_with_the_lock_as_it_is_then() {
 }
 
 #[test]
-fn a_follower_who_comes_late_is_told_how_long_it_still_is_until_they_may_ask_again() {
+fn replayed_declines_show_the_remaining_time() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);

@@ -52,7 +52,7 @@ fn soon(same_user: SameUser) -> Server {
 }
 
 #[test]
-fn a_process_that_was_stopped_while_a_knock_was_granted_answers_the_waiter_with_the_lock() {
+fn a_grant_during_sigstop_still_answers_the_waiter() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = lockhouse();
     command.env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER", "400ms");
@@ -74,7 +74,7 @@ fn a_process_that_was_stopped_while_a_knock_was_granted_answers_the_waiter_with_
 }
 
 #[test]
-fn a_grant_and_the_end_of_a_wait_that_are_noticed_together_give_the_lock() {
+fn a_grant_wins_over_a_wait_timeout_noticed_at_the_same_time() {
     for same_user in [SameUser::Share, SameUser::Separate] {
         let server = soon(same_user);
         server.user("bob").acquire("w", &json!({ "session_id": "b" })).expect(200);
@@ -91,7 +91,7 @@ fn a_grant_and_the_end_of_a_wait_that_are_noticed_together_give_the_lock() {
 }
 
 #[test]
-fn a_lease_that_ends_in_the_same_instant_as_a_wait_leaves_nobody_refused_by_a_lock_that_has_ended() {
+fn a_wait_that_ends_with_the_lease_is_not_refused_by_an_ended_lock() {
     let server = Server::start();
     server.user("bob").acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
     let mut first = wait(&server, "alice", &json!({ "wait_ms": 1_000 }));
@@ -152,7 +152,7 @@ fn end_credentials(server: &Server, end: End) {
 }
 
 #[test]
-fn a_waiter_whose_credentials_have_ended_is_answered_401_and_the_next_in_line_has_the_lock() {
+fn a_waiter_with_ended_credentials_gets_401_and_the_next_the_lock() {
     for end in [End::RevokedBeside, End::RevokedThroughTheApi, End::TokenExpired, End::JwtExpired] {
         for next in [true, false] {
             let server = Server::with(|config| {
@@ -187,7 +187,7 @@ fn a_waiter_whose_credentials_have_ended_is_answered_401_and_the_next_in_line_ha
 }
 
 #[test]
-fn a_knock_is_not_granted_to_a_caller_whose_credentials_have_ended() {
+fn knocks_are_not_granted_after_the_credentials_end() {
     for end in [End::RevokedBeside, End::RevokedThroughTheApi, End::TokenExpired, End::JwtExpired] {
         let server = Server::with(|config| {
             config.auth.mode = AuthMode::Jwt;
@@ -217,7 +217,7 @@ fn a_knock_is_not_granted_to_a_caller_whose_credentials_have_ended() {
 }
 
 #[test]
-fn one_whose_knock_was_declined_keeps_the_place_in_the_line() {
+fn a_declined_knocker_keeps_its_place_in_the_queue() {
     let server = Server::start();
     let mut bob = server.user("bob");
     bob.acquire("w", &json!({})).expect(200);

@@ -29,7 +29,7 @@ fn waiting(server: &Server, workspace: &str) -> usize {
 }
 
 #[test]
-fn a_lock_that_comes_by_waiting_counts_and_the_next_in_line_has_it() {
+fn locks_granted_to_waiters_count_for_the_limit() {
     let server = Server::with(|config| config.limits.locks_per_user = 1);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
@@ -52,7 +52,7 @@ fn a_lock_that_comes_by_waiting_counts_and_the_next_in_line_has_it() {
 }
 
 #[test]
-fn one_user_cannot_fill_a_line_with_sessions() {
+fn waiters_are_limited_per_user() {
     let server = Server::with(|config| config.limits.waiters_per_user = 2);
     server.user("alice").acquire("w", &json!({})).expect(200);
     server.user("alice").acquire("v", &json!({})).expect(200);
@@ -86,7 +86,7 @@ fn follow(server: &Server, headers: &str) -> (Raw, u16) {
 }
 
 #[test]
-fn one_user_has_only_so_many_streams_of_events() {
+fn event_streams_are_limited_per_user() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
         config.limits.streams_per_user = Some(2);
@@ -113,7 +113,7 @@ fn one_user_has_only_so_many_streams_of_events() {
 }
 
 #[test]
-fn credentials_that_are_good_for_nothing_are_looked_up_only_so_often_for_one_address() {
+fn invalid_credentials_are_rate_limited_per_address() {
     const SECRET: &str = "a secret of the app, 32 bytes long";
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Jwt;

@@ -59,7 +59,7 @@ fn answers(path: &Path) -> bool {
 }
 
 #[test]
-fn it_listens_on_a_unix_socket_with_its_permissions_and_leaves_nothing_behind() {
+fn unix_sockets_have_their_mode_and_are_removed_at_exit() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lockhouse.sock");
     let listen = format!("unix:{}", path.display());
@@ -96,7 +96,7 @@ fn it_listens_on_a_unix_socket_with_its_permissions_and_leaves_nothing_behind() 
 }
 
 #[test]
-fn a_path_that_somebody_else_has_by_then_is_left_to_them() {
+fn a_socket_path_taken_by_another_server_is_not_removed() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = one.path().join("lockhouse.sock");
     let listen = format!("unix:{}", path.display());
@@ -110,7 +110,7 @@ fn a_path_that_somebody_else_has_by_then_is_left_to_them() {
 }
 
 #[test]
-fn what_is_no_socket_is_not_replaced_by_one() {
+fn a_file_that_is_no_socket_is_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("precious");
     fs::write(&path, "precious").unwrap();
@@ -132,7 +132,7 @@ fn handed_over(socket: OwnedFd, directory: &Path) -> Command {
 }
 
 #[test]
-fn it_serves_on_a_socket_that_was_handed_over() {
+fn systemd_sockets_are_served() {
     let directory = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -154,7 +154,7 @@ fn it_serves_on_a_socket_that_was_handed_over() {
 }
 
 #[test]
-fn a_socket_that_strangers_can_reach_is_not_served_when_everybody_is_believed() {
+fn mode_none_refuses_a_socket_on_a_public_address() {
     let directory = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind("0.0.0.0:0").unwrap();
     let refused = handed_over(socket.into(), directory.path()).output().unwrap();
@@ -171,7 +171,7 @@ fn with_file_limit(files: u32) -> Command {
 }
 
 #[test]
-fn the_limit_of_open_files_can_be_reached_and_left_again() {
+fn the_server_recovers_from_the_open_files_limit() {
     let directory = tempfile::tempdir().unwrap();
     let process = Process::start(&mut with_file_limit(64), &directory.path().join("lockhouse.db"));
     let mut good = process.user("alice");
@@ -195,7 +195,7 @@ fn the_limit_of_open_files_can_be_reached_and_left_again() {
 }
 
 #[test]
-fn a_limit_of_open_files_that_leaves_no_room_is_said_at_the_start() {
+fn a_too_low_open_files_limit_is_refused_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let refused = with_file_limit(50)
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])

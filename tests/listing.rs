@@ -69,7 +69,7 @@ fn listed(server: &Server, mut listing: Listing) -> Vec<String> {
 }
 
 #[test]
-fn every_listing_has_what_was_asked_for_in_order_and_nothing_else() {
+fn listings_match_their_filters_in_order() {
     let server = Server::start();
     let mut locks = BTreeMap::new();
     for (number, id) in (0_usize..).zip(IDS.iter().flat_map(|head| IDS.map(|tail| format!("{head}{tail}")))) {
@@ -119,7 +119,7 @@ fn every_listing_has_what_was_asked_for_in_order_and_nothing_else() {
 }
 
 #[test]
-fn a_page_ends_however_many_rows_there_are_that_it_does_not_show() {
+fn a_page_reads_a_limited_number_of_rows() {
     let server = Server::start();
     let mut rows: Vec<_> = (0..6_000).map(|number| (format!("w{number:04}"), "alice", false)).collect();
     rows.push(("x".to_owned(), "alice", true));

@@ -47,7 +47,7 @@ fn a_day(level: &str, format: &str) -> String {
 }
 
 #[test]
-fn at_info_the_log_tells_of_a_takeover_and_of_refusals_and_not_of_heartbeats() {
+fn the_info_log_has_takeovers_and_refusals_but_no_heartbeats() {
     let log = a_day("info", "text");
     let with = |part: &str| log.lines().filter(|line| line.contains(part)).collect::<Vec<_>>();
     let [takeover] = with(" [INFO] lock.")[..] else { panic!("{log}") };
@@ -64,7 +64,7 @@ fn at_info_the_log_tells_of_a_takeover_and_of_refusals_and_not_of_heartbeats() {
 }
 
 #[test]
-fn a_line_of_json_says_each_thing_once() {
+fn json_log_lines_have_each_field_once() {
     let log = a_day("debug", "json");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ fn a_line_of_json_says_each_thing_once() {
 }
 
 #[test]
-fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
+fn changes_not_made_by_the_holder_are_logged_at_info() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = lockhouse();
     command
@@ -140,7 +140,7 @@ fn what_others_than_the_holder_do_to_a_lock_is_logged_at_info() {
 }
 
 #[test]
-fn tokens_are_logged_without_what_makes_them_tokens() {
+fn token_secrets_are_not_logged() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let made = lockhouse()
@@ -172,7 +172,7 @@ fn tokens_are_logged_without_what_makes_them_tokens() {
 }
 
 #[test]
-fn a_takeover_that_is_not_on_the_disk_is_not_logged() {
+fn a_takeover_that_failed_to_sync_is_not_logged() {
     let Some(disk) = Disk::new() else { return };
     let mut command = disk.lockhouse();
     command.env("LOCKHOUSE_LOCKS_TAKEOVER", "anyone");
@@ -208,7 +208,7 @@ impl log::Log for Kept {
 static KEPT: Kept = Kept(Mutex::new(Vec::new()));
 
 #[test]
-fn nothing_is_logged_of_what_is_rolled_back_and_the_rest_of_its_batch_is_logged_once() {
+fn rolled_back_changes_are_not_logged_and_others_once() {
     log::set_logger(&KEPT).unwrap();
     log::set_max_level(log::LevelFilter::Debug);
     let directory = tempfile::tempdir().unwrap();

@@ -140,7 +140,7 @@ fn walks(page: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_walks_through_the_modes_of_authentication_go_as_they_are_told() {
+fn the_walkthroughs_of_the_auth_modes_work() {
     let walks = walks("auth.md");
     let titles: Vec<_> = walks.iter().map(|(title, _)| title.as_str()).collect();
     assert_eq!(titles, ["Mode none", "Mode token", "Mode jwt", "Mode proxy"]);
@@ -151,12 +151,12 @@ fn the_walks_through_the_modes_of_authentication_go_as_they_are_told() {
 }
 
 #[test]
-fn the_way_from_the_start_to_the_first_token_goes_as_it_is_told() {
+fn the_walkthrough_of_the_start_page_works() {
     assert!(walk(&read("start.md")) >= 8);
 }
 
 #[test]
-fn the_limits_are_those_of_the_code() {
+fn the_limits_page_matches_the_code() {
     let page = read("limits.md");
     let example = read("../config.example.toml");
     let mut settings = 0;

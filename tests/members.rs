@@ -43,7 +43,7 @@ fn member(app: &mut Client, id: &str, user: &str, role: &str) {
 }
 
 #[test]
-fn workspaces_and_members_are_kept_listed_and_removed() {
+fn workspaces_and_members_are_stored_listed_and_removed() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "w", &[("alice", "admin"), ("bob", "editor"), ("carol", "viewer")]);
@@ -84,7 +84,7 @@ fn workspaces_and_members_are_kept_listed_and_removed() {
 }
 
 #[test]
-fn a_workspace_that_one_may_not_see_is_not_there() {
+fn an_invisible_workspace_looks_like_a_missing_one() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "secret", &[("alice", "editor")]);
@@ -114,7 +114,7 @@ fn a_workspace_that_one_may_not_see_is_not_there() {
 }
 
 #[test]
-fn whoever_is_removed_loses_the_lock_at_once_and_learns_why() {
+fn a_removed_member_loses_the_lock_and_is_told_why() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "w", &[("alice", "editor"), ("bob", "editor"), ("boss", "admin")]);
@@ -173,7 +173,7 @@ fn whoever_is_removed_loses_the_lock_at_once_and_learns_why() {
 }
 
 #[test]
-fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
+fn deleting_a_workspace_ends_its_lock_waits_and_knocks() {
     let server = enforced();
     let mut app = app(&server);
     let members = [("alice", "editor"), ("bob", "editor"), ("carol", "editor")];
@@ -211,7 +211,7 @@ fn with_a_workspace_its_lock_ends_and_those_who_wait_or_knocked_get_nothing() {
 }
 
 #[test]
-fn where_membership_is_open_a_lock_ends_with_a_workspace_that_nobody_named_and_for_one_who_is_no_member() {
+fn with_open_membership_deletion_and_removal_end_locks_too() {
     let server = Server::start();
     let (mut admin, mut alice) = (server.user("admin"), server.user("alice"));
     let deleted = json!({ "deleted": true });
@@ -234,7 +234,7 @@ fn where_membership_is_open_a_lock_ends_with_a_workspace_that_nobody_named_and_f
 }
 
 #[test]
-fn a_workspace_keeps_its_name_until_it_is_given_another_or_none() {
+fn a_workspace_keeps_its_name_until_it_is_changed() {
     let server = Server::start();
     let mut admin = server.user("admin");
     for (body, name) in [
@@ -248,7 +248,7 @@ fn a_workspace_keeps_its_name_until_it_is_given_another_or_none() {
 }
 
 #[test]
-fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
+fn workspace_admins_take_over_and_revoke_with_a_reason() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "w", &[("alice", "editor"), ("bob", "editor"), ("boss", "admin")]);
@@ -274,7 +274,7 @@ fn admins_of_a_workspace_take_over_and_end_locks_there_with_a_reason() {
 }
 
 #[test]
-fn whoever_is_removed_is_not_there_any_more() {
+fn a_removed_member_is_no_longer_a_follower() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "w", &[("alice", "editor"), ("bob", "viewer")]);
@@ -324,7 +324,7 @@ fn pairs(told: &[Value]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn one_is_told_of_ones_own_workspaces_and_leases_only() {
+fn followers_see_only_their_workspaces() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "a", &[("alice", "editor")]);
@@ -346,7 +346,7 @@ fn one_is_told_of_ones_own_workspaces_and_leases_only() {
 }
 
 #[test]
-fn what_happened_before_a_workspace_was_deleted_is_told_to_administrators_only() {
+fn events_before_a_deletion_are_for_administrators_only() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "w", &[("carol", "editor")]);
@@ -370,7 +370,7 @@ fn what_happened_before_a_workspace_was_deleted_is_told_to_administrators_only()
 }
 
 #[test]
-fn who_took_over_from_one_who_is_no_member_any_more_is_no_concern_of_theirs() {
+fn former_members_do_not_see_who_took_over() {
     let server = enforced();
     let mut app = app(&server);
     workspace(&mut app, "w", &[("alice", "editor"), ("boss", "admin")]);
@@ -389,7 +389,7 @@ fn who_took_over_from_one_who_is_no_member_any_more_is_no_concern_of_theirs() {
 }
 
 #[test]
-fn a_user_has_only_so_many_locks() {
+fn locks_are_limited_per_user() {
     let server = Server::with(|config| config.limits.locks_per_user = 2);
     let mut alice = server.user("alice");
     for workspace in ["a", "b"] {
@@ -409,7 +409,7 @@ fn a_user_has_only_so_many_locks() {
 }
 
 #[test]
-fn the_gate_is_open_for_whoever_has_the_lease_now() {
+fn the_gate_passes_only_the_current_holder() {
     let server = Server::with(|config| config.auth.mode = AuthMode::Token);
     let (mut alice, mut bob) = (user(&server, "alice"), user(&server, "bob"));
     let lock = alice.acquire("team%2Fdesign", &json!({ "ttl_ms": 60_000 })).expect(200)["lock"].clone();

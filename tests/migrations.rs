@@ -33,7 +33,7 @@ fn version_1(path: &Path) {
 }
 
 #[test]
-fn a_file_of_version_2_becomes_as_if_it_were_new() {
+fn a_version_2_database_migrates_to_the_current_schema() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");
     let sql = Connection::open(&path).unwrap();
@@ -75,7 +75,7 @@ fn schema(sql: &Connection) -> Vec<String> {
 }
 
 #[test]
-fn a_file_of_version_1_goes_on_with_all_that_it_holds() {
+fn a_version_1_database_migrates_with_its_data() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");
     version_1(&path);
@@ -109,7 +109,7 @@ fn a_file_of_version_1_goes_on_with_all_that_it_holds() {
 }
 
 #[test]
-fn a_token_made_from_beside_leaves_the_version_to_the_server() {
+fn creating_a_token_does_not_migrate_the_database() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");
     version_1(&path);
@@ -128,7 +128,7 @@ fn a_token_made_from_beside_leaves_the_version_to_the_server() {
 }
 
 #[test]
-fn a_migration_is_whole_or_does_not_happen() {
+fn migrations_are_atomic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");
     version_1(&path);
@@ -179,7 +179,7 @@ fn newest(path: &Path) {
 }
 
 #[test]
-fn what_a_file_lacks_is_said_before_anything_is_written() {
+fn schema_differences_are_refused_before_any_write() {
     for (change, says) in [
         ("ALTER TABLE locks DROP COLUMN note", "no column locks.note"),
         ("DROP TABLE events", "no table events:"),
@@ -220,7 +220,7 @@ fn what_a_file_lacks_is_said_before_anything_is_written() {
 }
 
 #[test]
-fn numbers_with_which_a_server_cannot_go_on_are_said_before_anything_is_written() {
+fn invalid_counters_are_refused_before_any_write() {
     for (change, says) in [
         (
             "UPDATE meta SET last_fence = 9223372036854775807",
@@ -259,7 +259,7 @@ fn numbers_with_which_a_server_cannot_go_on_are_said_before_anything_is_written(
 }
 
 #[test]
-fn what_an_older_file_lacks_is_said_and_it_stays_of_its_version() {
+fn a_damaged_old_schema_is_refused_and_not_migrated() {
     refused(
         version_1,
         "ALTER TABLE locks DROP COLUMN note; PRAGMA wal_checkpoint(TRUNCATE)",
@@ -269,7 +269,7 @@ fn what_an_older_file_lacks_is_said_and_it_stays_of_its_version() {
 }
 
 #[test]
-fn what_a_file_has_besides_is_left_alone() {
+fn harmless_extra_schema_objects_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("more.db");
     newest(&path);

@@ -262,7 +262,7 @@ impl Expect for Answer {
 }
 
 #[test]
-fn every_answer_that_is_declared_is_met() {
+fn every_declared_response_occurs() {
     every_row();
     strangers();
     limited();
@@ -276,7 +276,7 @@ fn every_answer_that_is_declared_is_met() {
 }
 
 #[test]
-fn the_document_is_what_the_server_gives_out() {
+fn the_server_serves_the_openapi_document() {
     let server = Server::start();
     let document = server.client().get("/api/v1/openapi.json").expect(200);
     assert_eq!(document, lockhouse::api::openapi::document(ROUTES, AuthMode::None));
@@ -293,7 +293,7 @@ fn the_document_is_what_the_server_gives_out() {
 }
 
 #[test]
-fn every_reference_of_the_document_leads_somewhere() {
+fn every_schema_reference_resolves() {
     let document = lockhouse::api::openapi::document(ROUTES, AuthMode::None);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let text = document.to_string();

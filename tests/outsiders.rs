@@ -72,7 +72,7 @@ impl Stream {
 }
 
 #[test]
-fn every_member_who_follows_hears_that_the_workspace_is_deleted_and_nobody_else() {
+fn a_deletion_is_sent_to_following_members_only() {
     let server = enforced();
     for held in [true, false] {
         workspace(&server, "w", &[("alice", "editor"), ("bob", "viewer"), ("carol", "editor")]);
@@ -110,7 +110,7 @@ fn waiting(server: &Server) -> Vec<Value> {
 }
 
 #[test]
-fn whoever_waits_and_may_not_any_more_is_turned_away_at_once() {
+fn waiters_who_lose_the_right_are_refused_at_once() {
     let server = enforced();
     let editors = [("alice", "editor"), ("bob", "editor"), ("carol", "editor"), ("dave", "editor")];
     workspace(&server, "w", &editors);
@@ -144,7 +144,7 @@ fn from_open(before: impl FnOnce(&Server)) -> Server {
 }
 
 #[test]
-fn a_knock_of_before_membership_was_enforced_gets_nobody_the_lock_who_may_not_hold_it() {
+fn knocks_of_non_members_are_not_granted_once_membership_is_enforced() {
     let knocked = |server: &Server| {
         workspace(server, "w", &[("alice", "editor"), ("bob", "editor"), ("eve", "viewer")]);
         user(server, "alice").acquire("w", &json!({})).expect(200);
@@ -166,7 +166,7 @@ fn a_knock_of_before_membership_was_enforced_gets_nobody_the_lock_who_may_not_ho
 }
 
 #[test]
-fn a_lock_of_before_membership_was_enforced_is_not_that_of_one_who_may_not_hold_it() {
+fn locks_of_non_members_end_once_membership_is_enforced() {
     let mut fence = Value::Null;
     let mut server = from_open(|server| {
         workspace(server, "w", &[("eve", "viewer"), ("bob", "editor")]);
@@ -197,7 +197,7 @@ fn a_lock_of_before_membership_was_enforced_is_not_that_of_one_who_may_not_hold_
 }
 
 #[test]
-fn a_member_is_shown_the_locks_of_their_workspaces_page_by_page() {
+fn members_list_only_the_locks_of_their_workspaces() {
     let server = enforced();
     for id in ["a1", "a2", "b1", "b2", "b3"] {
         let alice = if id == "b2" { "admin" } else { "viewer" };

@@ -46,7 +46,7 @@ fn named(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn alerts_and_dashboard_name_metrics_that_exist_and_the_dashboard_shows_them_all() {
+fn alerts_and_dashboard_use_existing_metrics() {
     let metrics = Metrics::default();
     metrics.request("readLock", 200, 0.1);
     metrics.acquisition("acquired");
@@ -66,7 +66,7 @@ fn alerts_and_dashboard_name_metrics_that_exist_and_the_dashboard_shows_them_all
 }
 
 #[test]
-fn promtool_accepts_the_rules_the_scrape_settings_and_the_queries_of_the_dashboard() {
+fn promtool_accepts_rules_scrape_settings_and_queries() {
     if is_missing("promtool") {
         return;
     }
@@ -102,7 +102,7 @@ fn check(tests: &mut String, series: &[(&str, &str)], alert: &str, expected: &st
 }
 
 #[test]
-fn the_alerts_fire_when_they_should_and_not_otherwise() {
+fn alerts_fire_exactly_on_their_conditions() {
     if is_missing("promtool") {
         return;
     }
@@ -144,7 +144,7 @@ fn the_alerts_fire_when_they_should_and_not_otherwise() {
 }
 
 #[test]
-fn systemd_has_nothing_to_say_against_the_units() {
+fn systemd_analyze_accepts_the_units() {
     if is_missing("systemd-analyze") {
         return;
     }

@@ -20,7 +20,7 @@ fn status(server: &Server, path: &str) -> u16 {
 }
 
 #[test]
-fn every_page_is_for_everybody_and_may_do_nothing_elsewhere() {
+fn pages_are_public_and_have_a_strict_csp() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
         config.server.demo = Demo::On;
@@ -66,7 +66,7 @@ fn every_page_is_for_everybody_and_may_do_nothing_elsewhere() {
 }
 
 #[test]
-fn a_page_is_read_and_nothing_else() {
+fn pages_allow_only_get_and_head() {
     let server = Server::start();
     let mut nobody = server.client();
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
@@ -95,7 +95,7 @@ fn pages_can_be_turned_off() {
 }
 
 #[test]
-fn a_browser_is_told_in_words_that_the_playground_is_off_and_a_program_by_a_problem() {
+fn a_disabled_playground_answers_html_to_browsers_only() {
     let html = [("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")];
     let off = Server::with(|config| config.server.demo = Demo::Off);
     let mut nobody = off.client();
@@ -118,7 +118,7 @@ fn a_browser_is_told_in_words_that_the_playground_is_off_and_a_program_by_a_prob
 }
 
 #[test]
-fn the_playground_is_where_everybody_is_believed_unless_the_settings_say_otherwise() {
+fn the_playground_is_on_by_default_in_mode_none_only() {
     for (mode, demo, has_it) in [
         (AuthMode::None, Demo::Auto, true),
         (AuthMode::Token, Demo::Auto, false),
@@ -135,7 +135,7 @@ fn the_playground_is_where_everybody_is_believed_unless_the_settings_say_otherwi
 }
 
 #[test]
-fn pages_of_other_origins_may_import_the_client_where_they_may_call() {
+fn configured_origins_may_import_the_client() {
     let server = Server::with(|config| config.server.cors_origins = vec!["https://app.example".to_owned()]);
     let mut nobody = server.client();
     for page in CLIENT {
@@ -149,7 +149,7 @@ fn pages_of_other_origins_may_import_the_client_where_they_may_call() {
 }
 
 #[test]
-fn pages_are_counted_and_limited_as_what_is_open_to_everybody() {
+fn page_requests_are_counted_and_rate_limited() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
         config.limits.requests_per_second = Some(2);

@@ -50,7 +50,7 @@ static ROUTES: [Route; 4] = [
 ];
 
 #[test]
-fn a_handler_that_panics_costs_one_500() {
+fn a_panicking_handler_gives_one_500() {
     let server = Server::with_routes(&ROUTES, |_| {});
     let mut client = server.client();
     // More often than there are workers.

@@ -36,7 +36,7 @@ const BOUNDED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn no_statement_costs_more_with_every_row() {
+fn no_statement_scans_or_sorts_a_growing_table() {
     let connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(include_str!("../schema.sql")).unwrap();
     let mut statements = statements(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store")));

@@ -29,7 +29,7 @@ fn postponements(server: &Server) -> Vec<Value> {
 }
 
 #[test]
-fn a_holder_who_is_at_work_postpones_the_end_but_not_for_ever() {
+fn activity_postpones_a_grant_up_to_the_latest_time() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);
@@ -62,7 +62,7 @@ fn a_holder_who_is_at_work_postpones_the_end_but_not_for_ever() {
 }
 
 #[test]
-fn whoever_goes_by_the_events_is_never_far_behind() {
+fn postponement_events_are_at_most_15_seconds_behind() {
     let server = Server::start();
     let mut alice = locked(&server);
     let mut events = follow(&server, "bob", "?workspace_id=w");
@@ -88,7 +88,7 @@ fn whoever_goes_by_the_events_is_never_far_behind() {
 }
 
 #[test]
-fn with_never_as_the_latest_the_end_is_postponed_as_long_as_the_holder_is_at_work() {
+fn without_a_latest_time_activity_postpones_without_limit() {
     let server = Server::with(|config| config.locks.knock_grant_at_latest = None);
     let mut alice = locked(&server);
     assert_eq!(ends(&knock(&server, "bob").expect(202)["knock"]), (30_000, None));
@@ -102,7 +102,7 @@ fn with_never_as_the_latest_the_end_is_postponed_as_long_as_the_holder_is_at_wor
 }
 
 #[test]
-fn both_ends_of_a_knock_count_from_when_it_is_shown() {
+fn grant_times_count_from_when_the_knock_is_shown() {
     let server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);
@@ -114,7 +114,7 @@ fn both_ends_of_a_knock_count_from_when_it_is_shown() {
 }
 
 #[test]
-fn a_restart_keeps_the_end_and_the_latest() {
+fn a_restart_keeps_both_grant_times() {
     let mut server = Server::start();
     let mut alice = locked(&server);
     knock(&server, "bob").expect(202);

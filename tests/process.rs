@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn sigterm_and_sigint_stop_it_in_order() {
+fn sigterm_and_sigint_shut_down_gracefully() {
     for signal in ["TERM", "INT"] {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("lockhouse.db");
@@ -43,7 +43,7 @@ fn sigterm_and_sigint_stop_it_in_order() {
 }
 
 #[test]
-fn one_line_a_request_says_who_did_what_and_refusals_are_no_errors() {
+fn each_request_is_one_log_line_and_refusals_are_no_errors() {
     let directory = tempfile::tempdir().unwrap();
     let process = Process::serve(&directory.path().join("lockhouse.db"));
     let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
@@ -68,7 +68,7 @@ fn one_line_a_request_says_who_did_what_and_refusals_are_no_errors() {
 }
 
 #[test]
-fn after_a_pause_what_has_come_meanwhile_is_heard_before_anybody_is_out_of_time() {
+fn after_a_pause_received_bytes_are_read_before_timeouts_apply() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = lockhouse();
     command.env("LOCKHOUSE_SERVER_HEAD_TIMEOUT", "4s").env("LOCKHOUSE_SERVER_IDLE_TIMEOUT", "4s");
@@ -101,7 +101,7 @@ fn after_a_pause_what_has_come_meanwhile_is_heard_before_anybody_is_out_of_time(
 }
 
 #[test]
-fn the_log_can_be_json() {
+fn the_log_format_can_be_json() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = lockhouse();
     command.env("LOCKHOUSE_LOG_FORMAT", "json");
@@ -118,7 +118,7 @@ fn the_log_can_be_json() {
 }
 
 #[test]
-fn a_second_server_on_the_same_file_says_who_has_it() {
+fn a_second_server_on_a_database_names_the_first() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let first = Process::serve(&database);
@@ -138,7 +138,7 @@ fn a_second_server_on_the_same_file_says_who_has_it() {
 }
 
 #[test]
-fn an_address_that_is_taken_says_so_and_touches_no_file() {
+fn an_address_in_use_is_reported_before_any_file_is_created() {
     let directory = tempfile::tempdir().unwrap();
     let first = Process::serve(&directory.path().join("first.db"));
     let other = directory.path().join("second.db");
@@ -151,7 +151,7 @@ fn an_address_that_is_taken_says_so_and_touches_no_file() {
 }
 
 #[test]
-fn check_prints_the_settings_in_force_and_refuses_bad_ones() {
+fn check_prints_effective_settings_and_refuses_bad_ones() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lockhouse.toml");
     std::fs::write(&file, "[locks]\ndefault_ttl = \"5m\"\n").unwrap();
@@ -179,7 +179,7 @@ fn check_prints_the_settings_in_force_and_refuses_bad_ones() {
 }
 
 #[test]
-fn help_says_what_there_is() {
+fn help_lists_commands_and_flags() {
     let help = text(&run(&["--help"]).stdout);
     for part in ["lease", "serve", "check", "LOCKHOUSE_<SECTION>_<NAME>", "curl -X POST"] {
         assert!(help.contains(part), "{part} is missing in {help}");
@@ -192,7 +192,7 @@ fn help_says_what_there_is() {
 }
 
 #[test]
-fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again() {
+fn acknowledged_writes_survive_repeated_kills() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let mut all = Vec::new();
@@ -207,7 +207,7 @@ fn nothing_that_was_answered_is_lost_when_the_process_is_killed_again_and_again(
 }
 
 #[test]
-fn an_expired_lease_that_somebody_saw_gone_stays_gone_after_a_crash() {
+fn a_lease_seen_as_expired_stays_expired_after_a_crash() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("lockhouse.db");
     let mut command = lockhouse();
@@ -226,7 +226,7 @@ fn an_expired_lease_that_somebody_saw_gone_stays_gone_after_a_crash() {
 }
 
 #[test]
-fn it_serves_though_nobody_reads_what_it_prints() {
+fn the_server_runs_when_stdout_is_full() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = lockhouse()
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
@@ -244,7 +244,7 @@ fn it_serves_though_nobody_reads_what_it_prints() {
 }
 
 #[test]
-fn the_real_program_keeps_what_is_left_of_a_lease_when_somebody_sets_the_clock() {
+fn setting_the_system_clock_keeps_the_remaining_lease_time() {
     let Some(library) = faketime_library() else { return };
     let directory = tempfile::tempdir().unwrap();
     let offset = directory.path().join("offset");

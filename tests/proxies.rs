@@ -147,7 +147,7 @@ fn settings(page: &str, directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_settings_of_the_page_can_be_used() {
+fn the_settings_of_the_operation_page_load() {
     let directory = tempfile::tempdir().unwrap();
     let file = Some(settings("operation.md", directory.path()));
     let loaded = config::load(&Sources { file, ..Sources::default() }).unwrap();
@@ -157,7 +157,7 @@ fn the_settings_of_the_page_can_be_used() {
 }
 
 #[test]
-fn the_page_of_nginx_gives_tls_http_2_and_the_clients_own_address() {
+fn the_nginx_page_gives_tls_http_2_and_the_client_address() {
     if is_missing("nginx") {
         return;
     }
@@ -242,7 +242,7 @@ fn says(stream: &Stream, reader: &mut BufReader<ChildStdout>, event: &str) {
 }
 
 #[test]
-fn events_come_through_nginx_as_they_happen() {
+fn events_pass_nginx_without_buffering() {
     if is_missing("nginx") {
         return;
     }
@@ -274,7 +274,7 @@ fn events_come_through_nginx_as_they_happen() {
 }
 
 #[test]
-fn the_pages_of_an_app_call_a_host_of_lockhouses_own_or_a_path_of_the_apps() {
+fn an_app_can_use_a_separate_host_or_a_path() {
     if is_missing("nginx") {
         return;
     }
@@ -369,7 +369,7 @@ fn app() -> (u16, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn through_the_gate_a_write_passes_with_the_live_fence_only() {
+fn the_nginx_gate_passes_only_writes_with_the_live_fence() {
     if is_missing("nginx") {
         return;
     }

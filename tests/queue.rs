@@ -301,7 +301,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_line_is_served_in_order_and_only_to_those_who_are_there(
+    fn waiters_are_served_in_order_and_only_while_connected(
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut play = Play::new();

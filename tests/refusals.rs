@@ -244,7 +244,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_who_waits_is_refused_by_themselves_or_by_a_lock_that_has_ended(
+    fn waiters_are_never_refused_by_their_own_or_an_ended_lock(
         separate in any::<bool>(),
         steps in prop::collection::vec(step(), 1..60),
     ) {

@@ -115,7 +115,7 @@ fn ask(server: &Server, name: &str, version: &str) -> Raw {
 }
 
 #[test]
-fn a_held_request_is_answered_when_its_responder_is_used_and_not_before() {
+fn a_parked_request_is_answered_only_by_its_responder() {
     let server = server();
     let mut waits = ask(&server, "one", "1.1");
     let one = ticket("one");
@@ -134,14 +134,14 @@ fn a_held_request_is_answered_when_its_responder_is_used_and_not_before() {
 }
 
 #[test]
-fn a_responder_that_is_dropped_answers_500() {
+fn a_dropped_responder_answers_500() {
     let server = server();
     let answer = server.client().try_request("GET", "/forgets", &[], b"").unwrap();
     answer.refused(500, "internal");
 }
 
 #[test]
-fn many_wait_and_each_gets_its_own() {
+fn many_parked_requests_get_their_own_responses() {
     let server = server();
     let mut waiting: Vec<_> = (0..300).map(|number| ask(&server, &format!("many-{number}"), "1.1")).collect();
     // In another order than they came.
@@ -155,7 +155,7 @@ fn many_wait_and_each_gets_its_own() {
 }
 
 #[test]
-fn what_was_sent_after_a_held_request_waits_for_its_answer() {
+fn pipelined_requests_wait_for_a_parked_one() {
     let server = server();
     let mut connection = ask(&server, "first", "1.1");
     connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
@@ -167,7 +167,7 @@ fn what_was_sent_after_a_held_request_waits_for_its_answer() {
 }
 
 #[test]
-fn pieces_arrive_as_they_are_sent_and_the_connection_goes_on_after_the_last() {
+fn chunks_arrive_as_sent_and_the_connection_is_reusable() {
     let server = server();
     let mut connection = ask(&server, "stream", "1.1");
     let stream = ticket("stream").stream(Response::of(200, "text/event-stream", Vec::new()));
@@ -184,7 +184,7 @@ fn pieces_arrive_as_they_are_sent_and_the_connection_goes_on_after_the_last() {
 }
 
 #[test]
-fn an_http_1_0_client_gets_the_pieces_as_they_are_and_then_the_end() {
+fn http_1_0_streams_are_unchunked_and_end_with_the_connection() {
     let server = server();
     let mut connection = ask(&server, "old", "1.0");
     let stream = ticket("old").stream(Response::of(200, "text/plain", b"a".to_vec()));
@@ -196,7 +196,7 @@ fn an_http_1_0_client_gets_the_pieces_as_they_are_and_then_the_end() {
 }
 
 #[test]
-fn head_gets_the_head_of_a_stream_and_no_more() {
+fn head_requests_get_only_the_head_of_a_stream() {
     let server = server();
     let mut connection = Raw::connect(server.address());
     connection.send("HEAD /hold/head HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -208,7 +208,7 @@ fn head_gets_the_head_of_a_stream_and_no_more() {
 }
 
 #[test]
-fn the_owner_of_the_responder_is_told_at_once_that_the_client_is_gone() {
+fn the_responder_learns_of_a_disconnect_at_once() {
     let server = server();
     for (name, begun) in [("gone", false), ("gone-reading", true)] {
         let mut connection = ask(&server, name, "1.1");
@@ -234,7 +234,7 @@ fn the_owner_of_the_responder_is_told_at_once_that_the_client_is_gone() {
 }
 
 #[test]
-fn a_client_that_went_away_early_is_gone_too() {
+fn early_disconnects_are_reported() {
     let server = server();
     for round in 0..50 {
         let name = format!("early-{round}");
@@ -256,7 +256,7 @@ fn a_client_that_went_away_early_is_gone_too() {
 }
 
 #[test]
-fn one_who_does_not_read_the_pieces_is_cut_off() {
+fn clients_that_do_not_read_a_stream_are_disconnected() {
     let server = server();
     let connection = ask(&server, "deaf", "1.1");
     let stream = ticket("deaf").stream(Response::empty(200));
@@ -280,7 +280,7 @@ fn one_who_does_not_read_the_pieces_is_cut_off() {
 }
 
 #[test]
-fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_there_may_be() {
+fn stream_buffers_stay_below_the_memory_limit() {
     const MOST: usize = 8 << 20;
     let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = MOST);
     let kept = || server.running().service().broadcaster().meter().bytes();
@@ -313,7 +313,7 @@ fn those_who_do_not_read_are_cut_off_before_the_pieces_take_more_memory_than_the
 }
 
 #[test]
-fn one_that_looks_before_it_waits_is_told_of_everything_too() {
+fn requests_parked_by_a_reader_thread_behave_the_same() {
     let mut server = server();
     let look = |name: &str| {
         let mut connection = Raw::connect(server.address());
@@ -337,7 +337,7 @@ fn one_that_looks_before_it_waits_is_told_of_everything_too() {
 }
 
 #[test]
-fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
+fn chunks_count_by_payload_and_a_large_one_is_sent_whole() {
     let server = server();
     let mut reads = ask(&server, "small", "1.1");
     let stream = ticket("small").stream(Response::empty(200));
@@ -360,7 +360,7 @@ fn small_pieces_count_for_what_they_are_and_a_large_one_goes_through() {
 }
 
 #[test]
-fn what_nobody_waits_for_any_more_is_not_read_and_what_may_be_for_nobody_comes_last() {
+fn requests_of_closed_connections_are_not_read() {
     let server = server();
     let ask = |name: &str| {
         let mut connection = Raw::connect(server.address());
@@ -394,7 +394,7 @@ fn what_nobody_waits_for_any_more_is_not_read_and_what_may_be_for_nobody_comes_l
 }
 
 #[test]
-fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
+fn new_chunks_do_not_extend_the_write_timeout() {
     let server =
         Server::with_routes(&ROUTES, |config| config.server.write_timeout = Duration::from_millis(300));
     let deaf = ask(&server, "stalled", "1.1");
@@ -418,7 +418,7 @@ fn one_who_takes_nothing_is_cut_off_in_time_however_often_something_is_added() {
 }
 
 #[test]
-fn what_one_sends_while_it_waits_is_not_kept() {
+fn bytes_sent_while_parked_are_not_buffered() {
     let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = 1 << 20);
     let mut talks = ask(&server, "talks", "1.1");
     let waiting = ticket("talks");
@@ -431,7 +431,7 @@ fn what_one_sends_while_it_waits_is_not_kept() {
 }
 
 #[test]
-fn a_stop_tells_those_who_wait() {
+fn shutdown_answers_parked_requests() {
     let mut server = server();
     let mut waits = ask(&server, "stopped", "1.1");
     let waiting = ticket("stopped");
@@ -447,7 +447,7 @@ fn a_stop_tells_those_who_wait() {
 }
 
 #[test]
-fn when_all_places_are_held_one_who_comes_is_told_so_and_those_who_wait_keep_theirs() {
+fn parked_connections_are_not_evicted_at_the_connection_limit() {
     let server = Server::with_routes(&ROUTES, |config| config.server.max_connections = 10);
     let mut waiting: Vec<_> = (0..10).map(|number| ask(&server, &format!("full-{number}"), "1.1")).collect();
     let tickets: Vec<_> = (0..10).map(|number| ticket(&format!("full-{number}"))).collect();

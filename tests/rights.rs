@@ -141,7 +141,7 @@ fn matrix() -> String {
 }
 
 #[test]
-fn the_matrix_of_the_docs_is_what_happens() {
+fn the_rights_matrix_of_the_docs_matches_the_server() {
     let page =
         std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/auth.md")).unwrap();
     let matrix = matrix();

@@ -8,7 +8,7 @@ use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
 
 #[test]
-fn no_session_cuts_short_what_another_relies_on_where_they_share_the_lock() {
+fn shared_sessions_never_shorten_the_lease() {
     let server = Server::start();
     let (mut one, mut two) = (server.user("alice"), server.user("alice"));
     one.acquire("w", &json!({ "session_id": "one", "ttl_ms": 60_000 })).expect(200);
@@ -40,7 +40,7 @@ fn no_session_cuts_short_what_another_relies_on_where_they_share_the_lock() {
 }
 
 #[test]
-fn the_holder_may_shorten_their_own_lease_where_sessions_are_separate() {
+fn separate_sessions_may_shorten_their_own_lease() {
     let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one", "ttl_ms": 60_000 })).expect(200);

@@ -84,7 +84,7 @@ fn ask(address: &str) {
 }
 
 #[test]
-fn without_enough_threads_it_says_so_and_ends_or_serves_and_stops_in_order() {
+fn with_too_few_threads_it_exits_with_a_message_or_works() {
     let directory = tempfile::tempdir().unwrap();
     let Some(library) = shim::compile("threads", directory.path()) else { return };
     // As many as a start takes, and those that come with the first requests.

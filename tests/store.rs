@@ -61,7 +61,7 @@ fn refused(path: &Path, says: &str) {
 }
 
 #[test]
-fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
+fn foreign_and_newer_databases_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
 
@@ -89,7 +89,7 @@ fn only_a_database_of_lockhouse_and_of_this_version_is_opened() {
 }
 
 #[test]
-fn a_file_with_two_names_has_one_server() {
+fn a_linked_database_has_one_server() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let store = open(&path("lockhouse.db")).unwrap();
@@ -103,7 +103,7 @@ fn a_file_with_two_names_has_one_server() {
 }
 
 #[test]
-fn a_foreign_database_keeps_its_log_too() {
+fn a_foreign_database_keeps_its_wal() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("foreign.db");
     let foreign = Connection::open(&path).unwrap();
@@ -123,7 +123,7 @@ fn a_foreign_database_keeps_its_log_too() {
 }
 
 #[test]
-fn a_damaged_database_is_refused_with_what_to_do() {
+fn a_damaged_database_is_refused_with_advice() {
     let server = Server::start();
     for number in 0..200 {
         server.user("alice").acquire(&format!("w{number}"), &json!({})).expect(200);
@@ -145,7 +145,7 @@ fn a_damaged_database_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_new_database_is_marked_and_readable_by_its_owner_only() {
+fn a_new_database_has_its_application_id_and_mode_0600() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lockhouse.db");
@@ -211,7 +211,7 @@ fn note(set: &WorkingSet<'_>, number: u8) -> Result<i64, Error> {
 }
 
 #[test]
-fn a_use_case_that_fails_or_panics_in_a_batch_takes_only_itself_down() {
+fn a_failed_use_case_does_not_affect_its_batch() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
     let answers = together(
@@ -240,7 +240,7 @@ fn a_use_case_that_fails_or_panics_in_a_batch_takes_only_itself_down() {
 }
 
 #[test]
-fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
+fn fences_grow_after_a_rollback() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
     let given = |set: &WorkingSet<'_>| {
@@ -266,7 +266,7 @@ fn fences_and_revisions_go_on_after_a_use_case_that_was_rolled_back() {
 }
 
 #[test]
-fn a_database_that_another_process_holds_is_busy_not_lost() {
+fn a_database_locked_by_another_process_is_busy() {
     let server = Server::with(|config| config.database.busy_timeout = Duration::from_millis(20));
     let mut alice = server.user("alice");
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
@@ -281,7 +281,7 @@ fn a_database_that_another_process_holds_is_busy_not_lost() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_goes_on_reading() {
+fn a_full_disk_refuses_writes_and_allows_reads() {
     let server = Server::with(|config| config.database.max_size = Some(256 * 1024));
     let mut alice = server.user("alice");
     let metadata = json!({ "blob": "m".repeat(4_000) });
@@ -309,7 +309,7 @@ fn a_full_disk_refuses_writes_and_goes_on_reading() {
 }
 
 #[test]
-fn history_is_kept_as_long_as_the_settings_say() {
+fn history_is_kept_for_the_configured_time() {
     let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(3_600)));
     let mut alice = server.user("alice");
     for number in 0..600 {
@@ -337,7 +337,7 @@ fn history_is_kept_as_long_as_the_settings_say() {
 }
 
 #[test]
-fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
+fn leases_end_on_time_without_timer_and_sweeper() {
     let directory = tempfile::tempdir().unwrap();
     let (store, clock) = open_with_clock(&directory.path().join("lockhouse.db"));
     let rules = Arc::new(Config::default().rules());
@@ -372,7 +372,7 @@ fn leases_end_on_time_though_no_timer_and_no_sweeper_has_come_by() {
 }
 
 #[test]
-fn what_has_ended_is_cleared_away_on_time_though_nobody_follows_or_asks() {
+fn ended_leases_are_removed_without_followers_or_requests() {
     let server = Server::start();
     assert_eq!(server.config.sweeper.interval, None);
     let mut alice = server.user("alice");

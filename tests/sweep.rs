@@ -121,21 +121,21 @@ fn sweep(call: i32, errors: &[i32]) {
 }
 
 #[test]
-fn writes_that_fail_lose_nothing_and_do_nothing_that_was_refused() {
+fn failing_writes_lose_no_acknowledged_change() {
     sweep(WRITE, &[EIO, ENOSPC]);
 }
 
 #[test]
-fn syncs_that_fail_lose_nothing_and_do_nothing_that_was_refused() {
+fn failing_syncs_lose_no_acknowledged_change() {
     sweep(SYNC, &[EIO, ENOSPC]);
 }
 
 #[test]
-fn files_that_cannot_be_cut_lose_nothing_and_do_nothing_that_was_refused() {
+fn failing_truncates_lose_no_acknowledged_change() {
     sweep(TRUNCATE, &[EIO]);
 }
 
 #[test]
-fn reads_that_fail_lose_nothing_and_do_nothing_that_was_refused() {
+fn failing_reads_lose_no_acknowledged_change() {
     sweep(READ, &[EIO]);
 }

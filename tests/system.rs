@@ -21,7 +21,7 @@ fn send(process: &Process, signal: &str) {
 }
 
 #[test]
-fn a_hangup_stops_it_as_sigterm_does() {
+fn sighup_shuts_down_gracefully() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::serve(&directory.path().join("l.db"));
     server.user("alice").acquire("w", &json!({})).expect(200);
@@ -32,7 +32,7 @@ fn a_hangup_stops_it_as_sigterm_does() {
 }
 
 #[test]
-fn a_hangup_that_nohup_ignores_stays_ignored() {
+fn sighup_ignored_by_nohup_stays_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(&mut after("trap '' HUP"), &directory.path().join("l.db"));
     send(&server, "HUP");
@@ -43,7 +43,7 @@ fn a_hangup_that_nohup_ignores_stays_ignored() {
 }
 
 #[test]
-fn too_few_open_files_are_said_at_once_with_what_to_do() {
+fn too_few_open_files_are_reported_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let output = after("ulimit -n 12")
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
@@ -64,7 +64,7 @@ fn too_few_open_files_are_said_at_once_with_what_to_do() {
 }
 
 #[test]
-fn a_limit_to_the_size_of_files_is_a_full_disk() {
+fn the_file_size_limit_acts_as_a_full_disk() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("l.db");
     // In units of 512 or 1024 bytes, by the shell.

@@ -34,7 +34,7 @@ fn slow(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
 const SLOW: Route = Route::new("GET", "/slow", "slow", slow).allow(Right::Open, Touches::Reads);
 
 #[test]
-fn while_all_readers_are_busy_heartbeats_go_through_and_everything_that_reads_waits() {
+fn heartbeats_do_not_wait_for_busy_readers() {
     let routes: &'static [Route] = Vec::leak([ROUTES, &[SLOW]].concat());
     let server = Server::with_routes(routes, |config| {
         config.auth.mode = AuthMode::Token;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const HOUR: i64 = 3_600_000;
 
 #[test]
-fn a_wall_clock_that_is_set_while_the_server_runs_changes_what_is_shown_and_nothing_else() {
+fn setting_the_clock_changes_only_shown_timestamps() {
     for by in [HOUR, -HOUR, 400 * 24 * HOUR, -400 * 24 * HOUR] {
         let server = Server::start();
         let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
@@ -36,7 +36,7 @@ fn a_wall_clock_that_is_set_while_the_server_runs_changes_what_is_shown_and_noth
 }
 
 #[test]
-fn a_wall_clock_that_drifts_a_little_is_left_alone() {
+fn small_clock_drift_is_ignored() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
@@ -47,7 +47,7 @@ fn a_wall_clock_that_drifts_a_little_is_left_alone() {
 }
 
 #[test]
-fn time_that_the_server_was_away_counts_but_for_the_grace() {
+fn downtime_counts_except_for_the_restart_grace() {
     let mut server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("long", &json!({})).expect(200);
@@ -69,7 +69,7 @@ fn time_that_the_server_was_away_counts_but_for_the_grace() {
 }
 
 #[test]
-fn the_grace_is_a_setting() {
+fn the_restart_grace_is_configurable() {
     let mut server = Server::with(|config| config.locks.restart_grace = Duration::from_secs(5));
     server.user("alice").acquire("w", &json!({ "ttl_ms": 10_000 })).expect(200);
     server.stop();
@@ -79,7 +79,7 @@ fn the_grace_is_a_setting() {
 }
 
 #[test]
-fn a_wall_clock_set_back_while_the_server_is_away_costs_nobody_their_lease() {
+fn a_clock_set_back_during_downtime_ends_no_lease() {
     let mut server = Server::start();
     let before = server.user("alice").acquire("w", &json!({})).expect(200)["lock"].clone();
     server.pass(60_000);
@@ -103,7 +103,7 @@ fn a_wall_clock_set_back_while_the_server_is_away_costs_nobody_their_lease() {
 }
 
 #[test]
-fn a_correction_is_remembered_over_a_restart() {
+fn a_clock_correction_survives_a_restart() {
     let mut server = Server::start();
     server.user("alice").acquire("w", &json!({})).expect(200);
     server.clock.set_wall_by(HOUR);
@@ -117,7 +117,7 @@ fn a_correction_is_remembered_over_a_restart() {
 }
 
 #[test]
-fn fences_grow_when_the_database_is_lost_or_an_older_one_is_put_in_its_place() {
+fn fences_grow_after_database_loss_or_rollback() {
     let mut server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
@@ -146,7 +146,7 @@ fn fences_grow_when_the_database_is_lost_or_an_older_one_is_put_in_its_place() {
 }
 
 #[test]
-fn what_ended_before_a_restart_is_not_reclaimed_so_that_a_restored_backup_turns_no_fence_back() {
+fn leases_ended_before_a_restart_are_not_reclaimed() {
     let mut server = Server::start();
     let alices =
         server.user("alice").acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200)["lock"]["fence"].as_i64();
@@ -168,7 +168,7 @@ fn what_ended_before_a_restart_is_not_reclaimed_so_that_a_restored_backup_turns_
 }
 
 #[test]
-fn no_wrong_clock_makes_a_fence_fall_when_the_history_is_trimmed() {
+fn trimming_history_with_a_wrong_clock_lowers_no_fence() {
     let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(3_600)));
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     server.clock.set_wall_by(400 * 24 * HOUR);
@@ -191,7 +191,7 @@ fn no_wrong_clock_makes_a_fence_fall_when_the_history_is_trimmed() {
 }
 
 #[test]
-fn a_lease_is_reclaimed_as_long_as_its_history_is_kept_swept_or_not() {
+fn a_lease_can_be_reclaimed_while_its_history_is_kept() {
     for swept in [false, true] {
         let server = Server::with(|config| config.history.keep = Some(Duration::from_secs(60)));
         let mut alice = server.user("alice");
@@ -214,7 +214,7 @@ fn a_lease_is_reclaimed_as_long_as_its_history_is_kept_swept_or_not() {
 }
 
 #[test]
-fn a_clock_that_is_set_just_before_the_end_costs_nobody_their_lease() {
+fn a_clock_set_just_before_shutdown_ends_no_lease() {
     let mut server = Server::start();
     server.user("alice").acquire("w", &json!({})).expect(200);
     server.clock.set_wall_by(HOUR);
@@ -223,7 +223,7 @@ fn a_clock_that_is_set_just_before_the_end_costs_nobody_their_lease() {
 }
 
 #[test]
-fn a_clock_beyond_what_javascript_counts_is_not_followed() {
+fn fences_stay_safe_integers_with_a_far_future_clock() {
     let server = Server::start();
     server.clock.set_wall_by(230 * 365 * 24 * HOUR);
     let mut alice = server.user("alice");
@@ -234,7 +234,7 @@ fn a_clock_beyond_what_javascript_counts_is_not_followed() {
 
 /// The README's way to restore: what was locked when the backup was made is ended by hand.
 #[test]
-fn a_backup_that_is_restored_as_the_readme_tells_has_no_locks_and_turns_no_fence_back() {
+fn a_backup_restored_as_documented_lowers_no_fence() {
     let mut server = Server::start();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     alice.acquire("w", &json!({})).expect(200);

@@ -67,7 +67,7 @@ fn locked_for(milliseconds: u64) -> (Server, Client) {
 }
 
 #[test]
-fn whoever_came_first_gets_it_first_for_as_long_as_it_takes_to_claim_it() {
+fn waiters_get_the_lock_in_order_for_the_claim_time() {
     let (server, mut alice) = locked();
     let mut waiting: Vec<_> =
         ["bob", "carol", "dave"].map(|user| (user, wait(&server, user, 60_000))).into_iter().collect();
@@ -86,7 +86,7 @@ fn whoever_came_first_gets_it_first_for_as_long_as_it_takes_to_claim_it() {
 }
 
 #[test]
-fn it_comes_by_expiry_at_the_end_of_the_lease_though_nobody_asks() {
+fn a_waiter_gets_the_lock_when_the_lease_expires() {
     let (server, mut alice) = locked_for(5_000);
     let mut bob = wait(&server, "bob", 60_000);
     server.pass(4_999);
@@ -102,7 +102,7 @@ fn it_comes_by_expiry_at_the_end_of_the_lease_though_nobody_asks() {
 }
 
 #[test]
-fn it_comes_by_revocation_and_by_handover_but_not_by_somebody_elses_takeover() {
+fn waiters_are_granted_by_revocation_and_handover_not_takeover() {
     let (server, mut alice) = locked();
     let mut bob = wait(&server, "bob", 60_000);
     let mut carol = wait(&server, "carol", 60_000);
@@ -118,7 +118,7 @@ fn it_comes_by_revocation_and_by_handover_but_not_by_somebody_elses_takeover() {
 }
 
 #[test]
-fn whoever_takes_over_while_they_wait_wait_no_more() {
+fn a_waiter_who_takes_over_is_answered() {
     let (server, _alice) = locked();
     let mut waits = wait(&server, "bob", 60_000);
     let taken = server.user("bob").acquire("w", &json!({ "force": true })).expect(200);
@@ -128,7 +128,7 @@ fn whoever_takes_over_while_they_wait_wait_no_more() {
 }
 
 #[test]
-fn when_the_time_is_up_they_are_told_who_has_it_and_get_it_no_more() {
+fn a_wait_timeout_is_answered_with_the_holder() {
     let (server, mut alice) = locked();
     let mut bob = wait(&server, "bob", 1_000);
     let mut carol = wait(&server, "carol", 1_001);
@@ -144,7 +144,7 @@ fn when_the_time_is_up_they_are_told_who_has_it_and_get_it_no_more() {
 }
 
 #[test]
-fn whoever_is_granted_it_at_the_very_end_of_their_wait_was_in_time_or_was_not() {
+fn a_wait_that_ends_with_the_lease_is_refused_for_a_later_one() {
     let (server, _alice) = locked_for(5_000);
     let mut late = wait(&server, "late", 5_000);
     let mut bob = wait(&server, "bob", 5_001);
@@ -154,7 +154,7 @@ fn whoever_is_granted_it_at_the_very_end_of_their_wait_was_in_time_or_was_not() 
 }
 
 #[test]
-fn those_who_have_gone_never_get_it_and_leave_their_place() {
+fn disconnected_waiters_leave_the_queue() {
     let (server, mut alice) = locked();
     let gone = wait(&server, "gone", 60_000);
     let closed = wait(&server, "closed", 60_000);
@@ -168,7 +168,7 @@ fn those_who_have_gone_never_get_it_and_leave_their_place() {
 }
 
 #[test]
-fn who_does_not_claim_it_blocks_the_next_for_a_moment_only() {
+fn an_unclaimed_grant_passes_to_the_next_waiter() {
     let (server, mut alice) = locked();
     let mut bob = wait(&server, "bob", 60_000);
     let mut carol = wait(&server, "carol", 60_000);
@@ -184,7 +184,7 @@ fn who_does_not_claim_it_blocks_the_next_for_a_moment_only() {
 }
 
 #[test]
-fn whoever_asks_again_waits_once_and_keeps_their_place() {
+fn a_repeated_wait_keeps_its_place() {
     let (server, mut alice) = locked();
     let mut bob = wait(&server, "bob", 1_000);
     let _carol = wait(&server, "carol", 60_000);
@@ -201,7 +201,7 @@ fn whoever_asks_again_waits_once_and_keeps_their_place() {
 }
 
 #[test]
-fn sessions_of_one_person_wait_for_each_other_where_they_are_separate() {
+fn separate_sessions_wait_for_each_other() {
     let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
@@ -212,7 +212,7 @@ fn sessions_of_one_person_wait_for_each_other_where_they_are_separate() {
 }
 
 #[test]
-fn nobody_comes_between_those_who_wait_and_an_expired_lock() {
+fn an_expired_lock_goes_to_the_first_waiter_not_a_newcomer() {
     // Nobody follows time here: the first to come across the end is a stranger.
     for _ in 0..20 {
         let (server, _alice) = locked_for(5_000);
@@ -226,7 +226,7 @@ fn nobody_comes_between_those_who_wait_and_an_expired_lock() {
 }
 
 #[test]
-fn only_so_many_wait_and_a_place_that_comes_free_can_be_had() {
+fn waiters_are_limited_and_freed_places_are_reused() {
     let server = Server::with(|config| {
         config.limits.waiters_per_workspace = 2;
         config.limits.waiters = 3;
@@ -257,7 +257,7 @@ fn only_so_many_wait_and_a_place_that_comes_free_can_be_had() {
 }
 
 #[test]
-fn those_who_wait_when_the_server_stops_are_told_to_come_again() {
+fn shutdown_answers_waiters_with_retry_after() {
     let (mut server, _alice) = locked();
     let mut bob = wait(&server, "bob", 60_000);
     server.stop();
@@ -269,7 +269,7 @@ fn those_who_wait_when_the_server_stops_are_told_to_come_again() {
 }
 
 #[test]
-fn a_wait_that_is_not_needed_or_in_vain_is_none() {
+fn unneeded_or_invalid_waits_are_answered_at_once() {
     let (server, _alice) = locked();
     let mut bob = server.user("bob");
     bob.acquire("free", &json!({ "wait_ms": 60_000 })).expect(200);
@@ -282,7 +282,7 @@ fn a_wait_that_is_not_needed_or_in_vain_is_none() {
 }
 
 #[test]
-fn nobody_waits_longer_than_the_settings_say() {
+fn waits_are_limited_by_max_wait() {
     let server = Server::with(|config| config.locks.max_wait = lockhouse::time::Ttl::from_millis(5_000));
     server.user("alice").acquire("w", &json!({})).expect(200);
     let mut bob = wait(&server, "bob", 60_000);
@@ -293,7 +293,7 @@ fn nobody_waits_longer_than_the_settings_say() {
 }
 
 #[test]
-fn a_database_that_is_held_keeps_nobody_waiting_beyond_their_time() {
+fn a_locked_database_does_not_extend_waits() {
     let server = Server::with(|config| config.database.busy_timeout = std::time::Duration::from_millis(5));
     server.user("alice").acquire("w", &json!({})).expect(200);
     let mut bob = wait(&server, "bob", 1_000);
@@ -307,7 +307,7 @@ fn a_database_that_is_held_keeps_nobody_waiting_beyond_their_time() {
 }
 
 #[test]
-fn of_the_sessions_of_one_person_that_wait_one_gets_it_where_they_are_separate() {
+fn of_separate_waiting_sessions_one_is_granted() {
     let server = Server::with(|config| config.locks.same_user = SameUser::Separate);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
@@ -339,7 +339,7 @@ fn of_the_sessions_of_one_person_that_wait_one_gets_it_where_they_are_separate()
 }
 
 #[test]
-fn where_the_sessions_of_a_person_share_the_one_that_came_first_has_it_and_the_others_are_told() {
+fn of_shared_waiting_sessions_the_first_is_granted() {
     let (server, mut alice) = locked();
     let mut sessions = ["one", "two"].map(|session| {
         let client = ask(&server, "bob", &json!({ "session_id": session, "wait_ms": 60_000 }));
@@ -356,7 +356,7 @@ fn where_the_sessions_of_a_person_share_the_one_that_came_first_has_it_and_the_o
 }
 
 #[test]
-fn what_became_of_those_who_waited_is_counted() {
+fn outcomes_of_waits_are_counted() {
     let (server, mut alice) = locked();
     let counted = |outcome: &str| {
         let line = format!("lockhouse_acquisitions_total{{outcome=\"{outcome}\"}} ");
@@ -374,7 +374,7 @@ fn what_became_of_those_who_waited_is_counted() {
 }
 
 #[test]
-fn one_who_went_away_before_they_came_into_the_line_leaves_no_place() {
+fn clients_gone_before_queueing_leave_no_place() {
     let (server, _alice) = locked();
     let other = server.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_rfc_3339_and_nothing_else() {
+    fn only_rfc_3339_timestamps_are_accepted() {
         let read = |text| instant(text).ok().map(|at| at.0);
         for (text, milliseconds) in [
             ("1970-01-01T00:00:01Z", 1_000),

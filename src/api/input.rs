@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_accepted_is_refused_by_its_name() {
+    fn invalid_and_unknown_fields_are_refused_by_name() {
         for (body, says) in [
             (
                 r#"{"id":"a","tll_ms":5}"#,
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_checked_like_a_body() {
+    fn query_parameters_are_validated_like_the_body() {
         let read = asked("id=a%2Fb+c&force=true&ttl_ms=7", "").unwrap();
         assert_eq!((read.id.as_str(), read.force), ("a/b c", Some(true)));
         assert_eq!(read.ttl_ms.map(|ttl| ttl.0), Some(7));
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_must_be_the_same() {
+    fn query_and_body_must_not_contradict_each_other() {
         for (query, body) in [
             ("id=a&ttl_ms=7", r#"{"id":"a","ttl_ms":7.0}"#),
             ("id=a", r#"{"id":"\u0061","force":null}"#),
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_with_a_point() {
+    fn integers_may_be_written_with_a_decimal_point() {
         let number = |text: &str| whole(serde_json::from_str(text).unwrap());
         let read = ["7", "7.0", "-7.0", "4e2"].map(number);
         assert_eq!(read, [Some(7), Some(7), Some(-7), Some(400)]);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_as_they_were_written_and_white_space_does_not() {
+    fn numbers_are_kept_verbatim_and_whitespace_is_dropped() {
         for (text, expected) in [
             (r#" { "b" : 1 , "a" : [ 1e2, -0, 1.50 ] } "#, r#"{"b":1,"a":[1e2,-0,1.50]}"#),
             (r#"{"n":123456789012345678901234567890}"#, r#"{"n":123456789012345678901234567890}"#),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stored_is_named_by_its_path() {
+    fn invalid_metadata_is_named_by_its_path() {
         for (text, says) in [
             (r#"{"a":1,"a":2}"#, "metadata.a is given twice."),
             (r#"{"a":1,"\u0061":1}"#, "metadata.a is given twice."),

@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_claimed_once_and_not_after_it_was_withdrawn_or_the_end() {
+    fn an_id_is_claimed_at_most_once_and_never_after_withdrawal_or_close() {
         let outbox = Arc::new(Outbox::default());
         for id in 1..=3 {
             outbox.register(id, None);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_waits_for_room_goes_on_when_the_event_loop_collects_and_when_it_ends() {
+    fn a_blocked_sender_resumes_when_the_outbox_is_drained_or_closed() {
         let outbox = Arc::new(Outbox::default());
         let large = || ResponseMessage::Whole(Response::of(200, "text/plain", vec![0; UNREAD_BYTES + 1]));
         outbox.post(7, large());

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_caller_may_make_so_many_at_once_and_then_so_many_a_second() {
+    fn a_caller_has_a_burst_and_then_a_rate_per_second() {
         let rate = RateLimit::new(2);
         let take = |caller: &str, ms| rate.take(caller, Duration::from_millis(ms));
         for _ in 0..20 {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_caller_stays_limited_however_many_other_callers_come() {
+    fn a_limited_caller_stays_limited_while_others_are_evicted() {
         let rate = RateLimit { most: 100, ..RateLimit::new(1) };
         for _ in 0..10 {
             assert_eq!(rate.take("alice", Duration::ZERO), Ok(()));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn of_whom_nothing_need_be_known_nothing_is_kept() {
+    fn callers_with_a_full_burst_are_not_kept() {
         let rate = RateLimit::new(1);
         for number in 0..1_000 {
             assert_eq!(rate.take(&number.to_string(), Duration::from_secs(10 * number)), Ok(()));

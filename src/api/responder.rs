@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_responder_posts_one_answer() {
+    fn a_responder_posts_exactly_one_response() {
         let (outbox, _client, responder) = received();
         responder.send(Response::empty(204));
         let expected = Response::empty(204).with("X-Request-Id", "");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_responder_that_is_dropped_answers_500_unless_the_client_is_gone() {
+    fn a_dropped_responder_answers_500_unless_the_client_is_gone() {
         let (outbox, _client, responder) = received();
         drop(responder);
         assert!(matches!(&posted(&outbox)[..], [ResponseMessage::Whole(answer)] if answer.status == 500));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_come_in_order_and_end_with_the_stream() {
+    fn stream_chunks_are_in_order_and_end_with_the_stream() {
         let (outbox, _client, responder) = received();
         let stream = responder.stream(Response::of(200, "text/plain", b"a".to_vec()));
         assert!(stream.push(b"b"));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_is_called_once_when_the_client_goes_away_and_at_once_if_it_is_gone() {
+    fn disconnect_callbacks_run_once_and_at_once_if_the_client_is_gone() {
         let (_outbox, client, responder) = received();
         let called = Arc::new(AtomicUsize::new(0));
         let count = || {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_too_far_behind_is_disconnected() {
+    fn a_client_too_far_behind_is_disconnected() {
         let (outbox, client, responder) = received();
         let stream = responder.stream(Response::empty(200));
         let half = vec![0; BEHIND_BYTES / 2];

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_slash_is_part_of_an_id() {
+    fn an_encoded_slash_is_part_of_a_path_segment() {
         let path = "/api/v1/workspaces/team%2Fdesign%2042/lock";
         assert_eq!(found("HEAD", path), Some(("readLock", vec!["team%2Fdesign%2042".to_owned()])));
         assert_eq!(found("GET", "/api/v1/workspaces/team/design/lock"), None);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_a_path_does_not_have_is_told_those_it_has() {
+    fn an_unknown_method_is_answered_with_the_allowed_ones() {
         match find(ROUTES, "PUT", "/api/v1/workspaces/w/lock") {
             Matched::OtherMethods(allowed) => {
                 assert_eq!(allowed, ["POST", "GET", "HEAD", "DELETE", "OPTIONS"]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_has_a_name_and_a_path_of_its_own() {
+    fn operation_names_and_paths_are_unique() {
         for (index, route) in ROUTES.iter().enumerate() {
             for other in &ROUTES[index + 1..] {
                 assert_ne!(route.name, other.name);

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn all_pages_are_searched_and_at_most_so_many_of_a_kind_are_put_right() {
+    fn the_check_reads_all_pages_and_limits_repairs_of_each_kind() {
         let directory = tempfile::tempdir().unwrap();
         let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 1_234);
         let mut found = Vec::new();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_since_it_was_read_is_left_alone_and_a_step_is_short() {
+    fn rows_changed_since_they_were_read_are_not_repaired() {
         let directory = tempfile::tempdir().unwrap();
         let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 200);
         let page = store.read(|rows| search(rows, "", Fence(i64::MAX), &rules)).unwrap().value;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_granted_during_a_check_is_no_violation() {
+    fn a_lock_granted_during_a_check_is_no_violation() {
         let directory = tempfile::tempdir().unwrap();
         let (store, rules) = with_strays(directory.path().join("lockhouse.db"), 0);
         let rules = Arc::new(Rules { membership: Membership::Open, ..(*rules).clone() });

@@ -432,14 +432,14 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_percent_encoded_where_they_are_not_ascii() {
+    fn identity_headers_are_percent_encoded_utf_8() {
         let caller = believed(Some("zo%C3%AB"), Some("Zo%C3%AB Vandenberg")).unwrap();
         assert_eq!(caller.user_id.unwrap().as_str(), "zoë");
         assert_eq!(caller.name.unwrap().as_str(), "Zoë Vandenberg");
     }
 
     #[test]
-    fn a_header_that_cannot_be_a_user_is_refused_by_its_name() {
+    fn invalid_identity_headers_are_refused_by_name() {
         for bad in ["", "a%00b", "%ff", "a%zz", "a%2", "100%", "alice, bob", "alice,", ".", "%2e%2E"] {
             match believed(Some(bad), None) {
                 Err(Error::Invalid { field: named, .. }) => assert_eq!(named, "X-User-Id"),
@@ -456,13 +456,13 @@ mod tests {
     }
 
     #[test]
-    fn a_beacon_says_who_it_is_in_its_body() {
+    fn a_beacon_carries_its_token_in_the_body() {
         let credentials = Credentials { access_token: Some("alice"), ..Credentials::default() };
         assert_eq!(believe(&credentials).unwrap().user_id.unwrap().as_str(), "alice");
     }
 
     #[test]
-    fn other_schemes_are_no_bearers() {
+    fn only_the_bearer_scheme_is_accepted() {
         let bears = |authorization| bearer(&Credentials { authorization, ..Credentials::default() });
         assert_eq!(bears(Some("bearer  x ")), Ok(Some("x")));
         assert_eq!(bears(None), Ok(None));

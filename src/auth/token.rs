@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_256_random_bits_and_only_its_hash_is_kept() {
+    fn a_token_has_256_random_bits_and_only_its_hash_is_kept() {
         let made: Vec<_> =
             (0..2).map(|_| mint(Scope::Admin, None, None, WallTime(0), None).unwrap()).collect();
         let (secret, token, kept) = &made[0];

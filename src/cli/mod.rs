@@ -142,12 +142,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn clap_accepts_the_command_line_definition() {
         Command::command().debug_assert();
     }
 
     #[test]
-    fn the_flags_are_those_of_the_settings_that_have_one() {
+    fn flags_match_the_settings_that_have_one() {
         let command = Command::command();
         let serve = command.find_subcommand("serve").unwrap();
         let flags = serve.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?)));

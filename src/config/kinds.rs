@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_shown_in_the_largest_unit_that_shows_them_whole() {
+    fn durations_use_the_largest_exact_unit() {
         for (milliseconds, shown) in [
             (86_400_000, "24h"),
             (172_800_000, "2d"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_a_unit_and_a_least() {
+    fn sizes_need_a_unit_and_have_a_minimum() {
         let size = size::<u64>(64 << 10, 1 << 48);
         let read = |text: &str| (size.read)(&text.into());
         assert_eq!(read("10MiB"), Some(10 << 20));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_leaves_out_what_is_empty_and_has_a_limit() {
+    fn lists_skip_empty_items_and_have_a_limit() {
         let list = list(2, name("names"));
         assert_eq!((list.read)(&"a, ,b,".into()), Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!((list.read)(&"".into()), Some(Vec::new()));

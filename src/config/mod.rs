@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+    fn precedence_is_flags_then_environment_then_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lockhouse.toml");
         std::fs::write(
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_refused_with_source_key_value_and_what_is_allowed() {
+    fn a_bad_value_is_refused_with_source_key_and_allowed_values() {
         for (text, parts) in [
             ("[locks]\ndefault_ttl = \"soon\"\n", vec!["lockhouse.toml", "locks.default_ttl", "soon", "10m"]),
             ("[locks]\ndefault_ttl = 600\n", vec!["locks.default_ttl", "600", "10m"]),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_toml_is_not_shown_for_it_may_be_a_secret() {
+    fn a_toml_syntax_error_does_not_show_the_line() {
         for (text, place) in [
             ("[auth]\njwt_secret = [\"do not tell anybody\n", "line 2, column "),
             ("[auth]\njwt_secret = do not tell\n", "line 2, column 14"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_variable_is_refused_and_those_of_kubernetes_are_not() {
+    fn unknown_variables_are_refused_except_those_of_kubernetes() {
         let (message, place) =
             (file("[server]\n\n[locks]\ntll = \"1m\"\n").unwrap_err().to_string(), "lockhouse.toml:4: ");
         assert!(message.contains(place), "{message}");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_never_can_be_given_in_the_environment() {
+    fn the_environment_can_hold_lists_and_never() {
         let loaded = environment(&[
             (
                 "LOCKHOUSE_SERVER_CORS_ORIGINS",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_each_setting_reads_back_as_itself() {
+    fn every_shown_setting_parses_back() {
         let config = Config::default();
         for setting in SETTINGS.iter() {
             let shown = format!("[{}]\n{} = {}\n", setting.section, setting.name, setting.show(&config));

@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_type_reads_back_as_itself() {
+    fn every_event_type_parses_back() {
         for event_type in EventType::ALL {
             assert_eq!(EventType::parse(event_type.as_str()), Some(event_type));
         }

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_alive_has_a_while_left_and_what_was_over_stays_over() {
+    fn live_leases_get_the_grace_and_ended_ones_stay_ended() {
         let grace = start(&[], 2, 1_000, 5_000);
         assert_eq!(end(&grace, 1, 1_000), 1_000, "exactly at its end it was over");
         assert_eq!(end(&grace, 1, 1_001), 35_000);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn two_restarts_within_one_grace_take_nothing_away_and_bring_nothing_back() {
+    fn two_restarts_within_one_grace_neither_shorten_nor_revive_leases() {
         let first = start(&[], 2, 1_000, 5_000);
         let second = start(first.restarts(), 3, 10_000, 12_000);
         assert_eq!(end(&second, 1, 1_500), 42_000, "alive by the first grace, and by the second");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_that_was_lengthened_is_not_forgotten_when_its_first_part_is_over() {
+    fn an_extended_grace_outlives_its_first_part() {
         let first = start(&[], 2, 1_000, 5_000);
         let second = start(first.restarts(), 3, 34_000, 36_000);
         let third = start(second.restarts(), 4, 40_000, 41_000);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_great_many_restarts_the_last_are_remembered_and_nothing_comes_back() {
+    fn only_the_last_restarts_are_kept_and_no_lease_is_revived() {
         let mut grace = start(&[], 1, 0, 0);
         for run in 2..300 {
             grace = start(grace.restarts(), run, run * 10, run * 10 + 1);

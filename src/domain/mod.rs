@@ -413,7 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_bounded_and_have_no_control_characters() {
+    fn ids_have_a_maximum_length_and_no_control_characters() {
         assert!(WorkspaceId::parse("team/design 42 🎨").is_ok());
         assert!(WorkspaceId::parse(&"w".repeat(255)).is_ok());
         assert!(WorkspaceId::parse(&"w".repeat(256)).is_err());
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_not_what_is_taken_out_of_paths() {
+    fn dot_segments_are_not_ids() {
         for bad in [".", ".."] {
             assert!(WorkspaceId::parse(bad).is_err() && UserId::parse(bad).is_err(), "{bad}");
             assert!(SessionId::parse(bad).is_ok(), "sessions stand in no path");

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_trimmed_and_turns_no_text_round() {
+    fn names_are_trimmed_and_bidi_controls_are_removed() {
         for (raw, name) in [
             ("Alice", "Alice"),
             ("  Alice Martin\u{A0}", "Alice Martin"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_to_see_it_is_no_name() {
+    fn invisible_names_are_no_names() {
         for raw in [
             "",
             " ",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_bounded_as_it_is_shown() {
+    fn the_length_limit_applies_to_the_cleaned_name() {
         let long = "ë".repeat(100);
         assert_eq!(shown(&format!("   {long}   ")).as_deref(), Some(long.as_str()));
         for bad in [

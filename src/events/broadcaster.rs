@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn followers_behind_the_end_are_served_in_turn_with_a_limit_per_round() {
+    fn followers_catch_up_in_turn_with_a_limit_per_round() {
         const FOLLOWERS: usize = 500;
         const EVENTS: usize = 2_000;
         let directory = tempfile::tempdir().unwrap();

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_is_counted_once_until_its_last_clone_is_dropped() {
+    fn shared_chunks_are_counted_once_until_the_last_clone_is_dropped() {
         let meter = Arc::default();
         let piece = StreamChunk::new(b"an event, say", &meter);
         let another = piece.clone();

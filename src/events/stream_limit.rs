@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_caller_has_a_limit_and_callers_without_streams_take_no_memory() {
+    fn streams_are_limited_per_caller_and_idle_callers_are_forgotten() {
         let stream_limit = Arc::new(StreamLimit::default());
         let take = |of: &str| stream_limit.take(of.to_owned(), 2);
         let (one, two) = (take("alice").unwrap(), take("alice").unwrap());

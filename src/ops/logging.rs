@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_escaped_and_json_keeps_its_meaning() {
+    fn invisible_characters_are_escaped_and_json_stays_valid() {
         let text = |line| printable(line, |letter, line| line.extend(letter.escape_unicode()));
         assert_eq!(
             text("a\nb\u{1b}[31m \u{202e}c\u{2028} \u{85}é👩"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_has_a_short_message_and_the_fields_once() {
+    fn json_lines_have_a_short_message_and_each_field_once() {
         let user = "\u{202e}a\n\u{e0001}\"";
         let fields = [
             ("message", Value::from("request")),

@@ -240,7 +240,7 @@ mod tests {
     const USER: Forwarded<'_> = Forwarded { wanted: &["X-User-Id"], asserted: &[] };
 
     #[test]
-    fn what_is_forwarded_has_the_id_the_wanted_headers_and_nothing_else() {
+    fn forwarded_requests_have_the_id_and_the_wanted_headers_only() {
         let sent = "POST http://h/a?b HTTP/1.1\r\nHost: h\r\nx-lockhouse: 1 2 3\r\nx-user-id:  alice \r\n\
                     Cookie: \u{e9}\r\nExpect: 100-continue\r\nConnection: close\r\ncontent-length: 0002\r\n\r\n{}";
         let mut bytes = b"before".to_vec();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asserted_is_forwarded_under_an_internal_name() {
+    fn asserted_headers_are_forwarded_under_internal_names() {
         let sent =
             "GET / HTTP/1.1\r\nHost: h\r\nx-lockhouse-user: eve\r\nremote-user: al%69ce \u{eb}\r\n\r\n";
         let asserted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_header_that_is_not_ascii_is_refused_and_leaves_nothing() {
+    fn non_ascii_wanted_headers_are_refused_and_nothing_is_forwarded() {
         let mut bytes = b"before".to_vec();
         let sent = "GET / HTTP/1.1\r\nHost: h\r\nX-User-Id: zo\u{eb}\r\n\r\n";
         let refused = with_request(sent, |request| write(&mut bytes, 10, request, &USER));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+    fn the_client_address_is_taken_from_trusted_proxies_only() {
         let proxies: Vec<TrustedProxy> =
             ["10.0.0.0/8", "unix", "2001:db8::1"].iter().map(|text| text.parse().unwrap()).collect();
         let ip = |text: &str| Peer::Ip(text.parse().unwrap());

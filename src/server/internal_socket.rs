@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_ours_and_abandoned_is_removed() {
+    fn only_abandoned_socket_directories_of_lockhouse_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (used, _listener) = InternalSocket::create_in(folder.path()).unwrap();

@@ -100,7 +100,7 @@ mod tests {
     use crate::api::problem::DOOR;
 
     #[test]
-    fn the_document_knows_every_code_of_a_refusal() {
+    fn every_refusal_code_is_in_the_openapi_document() {
         let mut codes: Vec<_> = HttpRefusal::ALL.iter().map(|refusal| refusal.code()).collect();
         codes.sort_unstable();
         codes.dedup();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_has_a_name_of_its_own_and_says_what_to_do() {
+    fn refusal_reasons_are_unique_and_have_advice() {
         for (index, refusal) in HttpRefusal::ALL.iter().enumerate() {
             assert!(HttpRefusal::ALL[index + 1..].iter().all(|other| other.name() != refusal.name()));
             assert!(refusal.detail().ends_with('.') && refusal.problem().status() >= 400);

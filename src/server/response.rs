@@ -116,7 +116,7 @@ mod tests {
     use crate::api::problem::Code;
 
     #[test]
-    fn every_status_of_the_api_has_a_reason_phrase() {
+    fn every_status_has_a_reason_phrase() {
         for code in Code::ALL {
             assert!(!reason(code.status()).is_empty(), "{}", code.status());
         }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn own_bytes_and_pieces_leave_in_order_however_little_is_taken() {
+    fn buffers_and_chunks_are_written_in_order_despite_short_writes() {
         for taken in 1..40 {
             let meter = Arc::default();
             let mut output = Output::default();

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_earlier_due_time_wakes_the_thread_and_other_commits_do_not() {
+    fn only_an_earlier_due_time_wakes_the_thread() {
         let notifier = CommitNotifier::default();
         let rang = |due| {
             notifier.committed(1, due);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_due_time_committed_during_a_lookup_is_kept() {
+    fn a_due_time_committed_during_a_lookup_is_not_lost() {
         let notifier = CommitNotifier::default();
         notifier.committed(1, Some(Timestamp(100)));
         assert_eq!(notifier.forget_due(), Some(Timestamp(100)));

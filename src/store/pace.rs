@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_grow_while_they_are_quick_and_shrink_when_they_are_not() {
+    fn steps_grow_when_fast_and_shrink_when_slow() {
         let mut pace = Pace::default();
         for _ in 0..20 {
             assert_eq!(pace.stepped(GOAL), GOAL);

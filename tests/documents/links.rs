@@ -61,7 +61,7 @@ fn targets(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
+fn relative_links_and_anchors_resolve() {
     let mut wrong = Vec::new();
     let mut links = 0;
     for page in pages() {
@@ -91,7 +91,7 @@ fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
 }
 
 #[test]
-fn every_file_that_a_page_names_is_there() {
+fn files_named_on_pages_exist() {
     let folders = ["src/", "tests/", "benches/", "docs/", "packaging/", "clients/", "examples/"];
     let mut named = 0;
     for page in pages() {
@@ -109,7 +109,7 @@ fn every_file_that_a_page_names_is_there() {
 
 /// Generated pages do not count.
 #[test]
-fn the_hand_written_text_is_short() {
+fn hand_written_pages_have_fewer_than_12_000_words() {
     let mut pages = pages();
     pages.retain(|page| !["docs/api.md", "docs/settings.md"].map(Path::new).contains(&page.as_path()));
     let words =
@@ -120,7 +120,7 @@ fn the_hand_written_text_is_short() {
 
 /// The server shows the pages of `docs/` as text: HTML in them would be shown as it is written.
 #[test]
-fn no_page_has_html() {
+fn pages_have_no_html() {
     for page in pages() {
         let text = std::fs::read_to_string(root().join(&page)).unwrap();
         let is_html =

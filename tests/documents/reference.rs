@@ -179,6 +179,6 @@ fn reference(document: &Value) -> String {
 }
 
 #[test]
-fn the_api_reference_is_that_of_the_openapi_document() {
+fn the_api_reference_matches_the_openapi_document() {
     super::is_up_to_date("docs/api.md", &reference(&openapi::document(ROUTES, AuthMode::Token)));
 }

@@ -251,7 +251,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn both_engines_tell_the_same_of_every_history(
+    fn both_engines_give_the_same_outcomes(
         rules in rules(),
         few in any::<bool>(),
         enforced in any::<bool>(),

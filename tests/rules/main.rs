@@ -351,7 +351,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_history_keeps_the_rules(rules in rules(), steps in prop::collection::vec(step(), 1..120)) {
+    fn random_histories_match_the_model(rules in rules(), steps in prop::collection::vec(step(), 1..120)) {
         let mut play = Play::new(rules);
         for step in &steps {
             play.take(step);
@@ -361,7 +361,7 @@ proptest! {
     /// The same history, once with a sweeper that never comes and once with one that comes after every step: what
     /// the clients are told is the same, word for word.
     #[test]
-    fn the_sweeper_changes_nothing_that_a_client_can_see(
+    fn the_sweeper_is_invisible_to_clients(
         rules in rules(), steps in prop::collection::vec(step(), 1..80),
     ) {
         let mut never = Play::new(rules.clone());

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_floor_that_is_damaged_anywhere_is_not_taken_for_another() {
+    fn a_damaged_fence_floor_is_detected() {
         let whole = text(Fence(1_795_435_200_000_000));
         assert_eq!(parse(&whole), Some(Fence(1_795_435_200_000_000)));
         for at in 0..whole.len() {

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_a_prefix_is_the_next_text_that_does_not_begin_with_it() {
+    fn the_end_of_a_prefix_range_is_the_next_text_without_the_prefix() {
         let follows = |prefix| successor(prefix);
         assert_eq!(follows("team/").as_deref(), Some("team0"));
         assert_eq!(follows("a\u{7f}").as_deref(), Some("a\u{80}"));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_begins_at_the_prefix_or_after_the_cursor_whichever_is_later() {
+    fn a_page_starts_at_the_later_of_prefix_and_cursor() {
         let from = |prefix, after| range(prefix, after).0;
         assert_eq!(from("b", ""), "b");
         assert_eq!(from("b", "a"), "b");

@@ -284,7 +284,7 @@ mod tests {
     use crate::domain::waitlist::WaitlistLimits;
 
     #[test]
-    fn every_connection_is_set_as_it_must_be_and_a_reader_cannot_write() {
+    fn connections_have_the_right_pragmas_and_readers_are_read_only() {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             path: directory.path().join("lockhouse.db"),

@@ -317,7 +317,7 @@ mod tests {
     use crate::domain::event::EventType;
 
     #[test]
-    fn the_types_that_end_no_lease_are_those_of_the_domain() {
+    fn sql_event_types_match_the_domain() {
         let others = EventType::ALL.into_iter().filter(|of| !matches!(of, EventType::Ended(_)));
         let names: Vec<_> = others.map(|of| format!("'{}'", of.as_str())).collect();
         let condition = format!("type NOT IN ({})", names.join(", "));
