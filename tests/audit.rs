@@ -4,7 +4,6 @@
 mod common;
 
 use common::{Client, Server};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config};
 use lockhouse::domain::member::Membership;
@@ -293,11 +292,7 @@ fn with_jwt(config: &mut Config) {
 #[test]
 fn whoami_shows_expiry_and_admin_right_of_a_jwt() {
     let server = Server::with(with_jwt);
-    let with = |claims: &Value| {
-        let key = EncodingKey::from_secret(SECRET.as_bytes());
-        let jwt = encode(&Header::new(Algorithm::HS256), claims, &key).unwrap();
-        whoami(&mut server.client().with_token(&jwt))
-    };
+    let with = |claims: &Value| whoami(&mut server.client().with_token(&common::jwt::hs256(claims, SECRET)));
     let end = common::NOON.0 / 1_000 + 60;
     assert_eq!(
         with(&json!({ "sub": "alice", "name": "Alice", "exp": end })),

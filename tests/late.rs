@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use common::process::{Process, lockhouse};
 use common::{Client, NOON, Server, eventually};
-use jsonwebtoken::{EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::SameUser;
@@ -118,7 +117,7 @@ fn credentials(server: &Server, end: End) -> String {
         End::JwtExpired => {
             // There is a leeway of half a minute.
             let claims = json!({ "sub": "alice", "exp": NOON.0 / 1_000 - 25 });
-            encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+            common::jwt::hs256(&claims, SECRET)
         }
         End::RevokedBeside | End::RevokedThroughTheApi | End::TokenExpired => {
             let mut asked = json!({ "user_id": "alice" });

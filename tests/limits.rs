@@ -4,7 +4,6 @@
 mod common;
 
 use common::{Client, NOON, Raw, Server, eventually};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use serde_json::{Value, json};
@@ -120,9 +119,7 @@ fn invalid_credentials_are_rate_limited_per_address() {
         config.auth.jwt_secret = vec![SECRET.into()];
     });
     let jwt = |user: &str, secret: &str| {
-        let claims = json!({ "sub": user, "exp": NOON.0 / 1_000 + 300 });
-        let key = EncodingKey::from_secret(secret.as_bytes());
-        encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+        common::jwt::hs256(&json!({ "sub": user, "exp": NOON.0 / 1_000 + 300 }), secret)
     };
     let get = |token: &str| server.client().with_token(token).get("/api/v1/locks");
     let wrong = |number: u32| jwt(&number.to_string(), "not the secret of the app, as long as it");

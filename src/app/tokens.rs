@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use hashlink::LruCache;
+use subtle::ConstantTimeEq as _;
 
 use super::{STEP, Service};
 use crate::domain::token::{Hash, Lasts, Scope, Token};
@@ -136,7 +136,7 @@ impl Service {
         let found = self.store.read(|rows| rows.token(hash))?.value;
         // The timing of the lookup can reveal something about the hash at most. The deciding comparison takes
         // constant time.
-        let found = found.filter(|(_, stored)| verify_slices_are_equal(stored, hash).is_ok());
+        let found = found.filter(|(_, stored)| stored.ct_eq(hash).into());
         let mut known = lock(&self.tokens.known);
         let Some((token, _)) = found else {
             known.remove(hash);

@@ -1,15 +1,20 @@
 //! Verifies the JSON Web Tokens (RFC 7519) of an app that signs its users in, against the settings.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{SaidName, token};
-use crate::config::{AuthConfig, JwtAlgorithm};
+use crate::config::{AuthConfig, JwtAlgorithm, Secret};
 use crate::domain::UserId;
 use crate::error::Error;
 use crate::time::WallTime;
@@ -36,34 +41,41 @@ pub(super) struct Verified {
 
 /// Verifies the signature and the claims of a JWT.
 pub(super) struct Verifier {
-    algorithm: Algorithm,
-    keys: Vec<DecodingKey>,
-    validation: Validation,
+    keys: Vec<Key>,
     settings: AuthConfig,
+}
+
+/// A key of the algorithm that is set.
+enum Key {
+    Secret(hmac::Key),
+    Public(UnparsedPublicKey<Vec<u8>>),
+}
+
+impl Key {
+    fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+            Self::Public(key) => key.verify(message, signature).is_ok(),
+        }
+    }
 }
 
 impl Verifier {
     pub(super) fn new(settings: &AuthConfig) -> Result<Self, Error> {
-        let algorithm = match settings.jwt_algorithm {
-            JwtAlgorithm::Hs256 => Algorithm::HS256,
-            JwtAlgorithm::Rs256 => Algorithm::RS256,
-            JwtAlgorithm::Es256 => Algorithm::ES256,
-            JwtAlgorithm::EdDsa => Algorithm::EdDSA,
+        let secret = |secret: &Secret| Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
+        let public = |id, algorithm: &'static dyn VerificationAlgorithm| {
+            let key = |file: &PathBuf| {
+                public_key(file, id).map(|key| Key::Public(UnparsedPublicKey::new(algorithm, key)))
+            };
+            settings.jwt_public_key_file.iter().map(key).collect::<Result<Vec<_>, _>>()
         };
-        let mut keys: Vec<_> =
-            settings.jwt_secret.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes())).collect();
-        for file in &settings.jwt_public_key_file {
-            keys.push(public_key(file, settings.jwt_algorithm)?);
-        }
-        // Only this algorithm is accepted: not `none`, and not HMAC with a public key. The library's claim
-        // checks are off. The code below checks the times against our own clock, and the other claims more
-        // strictly than the library does.
-        let mut validation = Validation::new(algorithm);
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        validation.set_required_spec_claims::<&str>(&[]);
-        Ok(Self { algorithm, keys, validation, settings: settings.clone() })
+        let keys = match settings.jwt_algorithm {
+            JwtAlgorithm::Hs256 => settings.jwt_secret.iter().map(secret).collect(),
+            JwtAlgorithm::Rs256 => public(alg_id::RSA_ENCRYPTION, &signature::RSA_PKCS1_2048_8192_SHA256)?,
+            JwtAlgorithm::Es256 => public(alg_id::ECDSA_P256, &signature::ECDSA_P256_SHA256_FIXED)?,
+            JwtAlgorithm::EdDsa => public(alg_id::ED25519, &signature::ED25519)?,
+        };
+        Ok(Self { keys, settings: settings.clone() })
     }
 
     /// Verifies a JWT and returns its user.
@@ -74,20 +86,7 @@ impl Verifier {
         if token.len() > LONGEST {
             return Err(format!("it has {} bytes, and at most {LONGEST} are looked at", token.len()));
         }
-        let header = decode_header(token).map_err(|error| why(&error))?;
-        if header.alg != self.algorithm {
-            return Err(format!("its alg is {:?}, and auth.jwt_algorithm {:?}", header.alg, self.algorithm));
-        }
-        if is_critical(token) {
-            return Err("its header has crit, and no extension is known here".to_owned());
-        }
-        let mut wrong = String::new();
-        let mut with = |key| {
-            let decoded = decode::<Claims>(token, key, &self.validation);
-            decoded.map_err(|error| wrong = why(&error)).ok()
-        };
-        let Some(decoded) = self.keys.iter().find_map(&mut with) else { return Err(wrong) };
-        let Claims(claims) = decoded.claims;
+        let claims = self.signed_claims(token)?;
         self.is_for_us(&claims)?;
         let (expires_at, until) = self.in_time(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
@@ -110,6 +109,33 @@ impl Verifier {
             expires_at: (expires_at <= LAST).then_some(expires_at),
             until,
         })
+    }
+
+    /// The claims of a JWT that was signed with one of the keys (RFC 7515 §5.2).
+    fn signed_claims(&self, token: &str) -> Result<Map<String, Value>, String> {
+        let no_jwt = || "it is no JWT".to_owned();
+        let (message, signature) = token.rsplit_once('.').ok_or_else(no_jwt)?;
+        let (header, claims) = message.split_once('.').ok_or_else(no_jwt)?;
+        let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| no_jwt());
+        let members = |part| {
+            let members = serde_json::from_slice(&decode(part)?);
+            members.map(|Members(members)| members).map_err(|error| error.to_string())
+        };
+        let header = members(header)?;
+        let expected = self.settings.jwt_algorithm.as_str();
+        // Only this algorithm is accepted: not `none`, and not HMAC with a public key.
+        if header.get("alg").and_then(Value::as_str) != Some(expected) {
+            return Err(format!("its alg is not {expected}, the auth.jwt_algorithm"));
+        }
+        // Extensions that a verifier must understand (RFC 7515 §4.1.11).
+        if header.contains_key("crit") {
+            return Err("its header has crit, and no extension is known here".to_owned());
+        }
+        let signature = decode(signature)?;
+        if !self.keys.iter().any(|key| key.has_signed(message.as_bytes(), &signature)) {
+            return Err("it was not signed with the key that is set".to_owned());
+        }
+        members(claims)
     }
 
     /// Checks that the issuer and the audience match the settings (RFC 7519 §4.1.1 and §4.1.3).
@@ -169,55 +195,39 @@ impl Verifier {
     }
 }
 
-/// The reason why a JWT was refused, as text for the operator.
-#[expect(clippy::wildcard_enum_match_arm, reason = "for all others the library has words")]
-fn why(error: &jsonwebtoken::errors::Error) -> String {
-    match error.kind() {
-        ErrorKind::InvalidSignature => "it was not signed with the key that is set".to_owned(),
-        ErrorKind::InvalidToken => "it is no JWT".to_owned(),
-        _ => error.to_string(),
-    }
-}
+/// The header or the claims of a JWT. A duplicate name is refused: it is unclear which value the app meant
+/// (RFC 7515 §4, RFC 7519 §4).
+struct Members(Map<String, Value>);
 
-/// The claims of a JWT. A duplicate claim is refused: it is unclear which value the app meant (RFC 7519 §4).
-struct Claims(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Claims {
+impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct Object;
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Claims;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Claims, A::Error> {
-                let mut claims = Map::new();
-                while let Some((name, value)) = members.next_entry::<String, Value>()? {
-                    if claims.contains_key(&name) {
-                        return Err(A::Error::custom(format!("the claim {name:?} is given twice")));
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = object.next_entry::<String, Value>()? {
+                    if members.contains_key(&name) {
+                        return Err(A::Error::custom(format!("{name:?} is given twice")));
                     }
-                    claims.insert(name, value);
+                    members.insert(name, value);
                 }
-                Ok(Claims(claims))
+                Ok(Members(members))
             }
         }
 
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(Object)
     }
 }
 
-/// Whether the header contains `crit`: extensions that a verifier must understand (RFC 7515 §4.1.11).
-fn is_critical(token: &str) -> bool {
-    use base64::Engine as _;
-    let header = token.split('.').next().unwrap_or_default();
-    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
-    serde_json::from_slice::<Map<String, Value>>(&header).is_ok_and(|header| header.contains_key("crit"))
-}
-
-fn public_key(file: &std::path::Path, algorithm: JwtAlgorithm) -> Result<DecodingKey, Error> {
+/// The public key in a file, which must be of the algorithm `id`.
+fn public_key(file: &Path, id: AlgorithmIdentifier) -> Result<Vec<u8>, Error> {
     let shown = file.display();
     let pem = std::fs::read(file)
         .map_err(|error| Error::Internal(format!("cannot read auth.jwt_public_key_file {shown}: {error}")))?;
@@ -226,16 +236,26 @@ fn public_key(file: &std::path::Path, algorithm: JwtAlgorithm) -> Result<Decodin
     if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
         return Err(wrong("it has a private key, which stays with whoever signs; give the public one"));
     }
-    let key = match algorithm {
-        JwtAlgorithm::Hs256 => return Err(wrong("HS256 has no public key")),
-        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&pem),
-        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem(&pem),
-        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem(&pem),
-    };
-    let key = key.map_err(|_| wrong("it is no public key of this auth.jwt_algorithm, as PEM"))?;
-    let bytes = key.try_get_as_bytes().map_or(0, <[u8]>::len);
-    if algorithm == JwtAlgorithm::Rs256 && bytes < RSA_BYTES {
+    let info = SubjectPublicKeyInfoDer::from_pem_slice(&pem).ok();
+    let key = info.as_deref().and_then(|info| key_in(info, &id));
+    let key = key.ok_or_else(|| wrong("it is no public key of this auth.jwt_algorithm, as PEM"))?;
+    if id == alg_id::RSA_ENCRYPTION && key.len() < RSA_BYTES {
         return Err(wrong("it is too short: RS256 needs at least 2048 bits"));
     }
-    Ok(key)
+    Ok(key.to_vec())
+}
+
+/// The key in a `SubjectPublicKeyInfo` (RFC 5280 §4.1) of the algorithm `id`: a SEQUENCE of `id`, which is a
+/// SEQUENCE, and a BIT STRING. In DER the length of each is one byte, or 0x81 and one byte, or 0x82 and two.
+fn key_in<'a>(info: &'a [u8], id: &[u8]) -> Option<&'a [u8]> {
+    let ([0x30, 0x82, _, _, 0x30, _, info @ ..]
+    | [0x30, 0x81, _, 0x30, _, info @ ..]
+    | [0x30, _, 0x30, _, info @ ..]) = info
+    else {
+        return None;
+    };
+    match info.strip_prefix(id)? {
+        [0x03, 0x82, _, _, 0, key @ ..] | [0x03, 0x81, _, 0, key @ ..] | [0x03, _, 0, key @ ..] => Some(key),
+        _ => None,
+    }
 }

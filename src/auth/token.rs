@@ -2,7 +2,8 @@
 //!
 //! A slow password hash is not needed: 256 random bits cannot be guessed from a fast hash.
 
-use aws_lc_rs::{digest, rand};
+use ring::digest;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::domain::token::{Hash, Scope, Token};
 use crate::domain::{DisplayName, UserId};
@@ -71,7 +72,9 @@ pub fn mint(
 
 fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes).map_err(|_| Error::Internal("the system gives no random bytes".to_owned()))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::Internal("the system gives no random bytes".to_owned()))?;
     Ok(bytes)
 }
 

@@ -16,6 +16,7 @@ pub mod client;
 pub mod contract;
 pub mod disk;
 pub mod docs;
+pub mod jwt;
 pub mod load;
 pub mod process;
 pub mod raw;
