@@ -27,9 +27,9 @@ pub enum Limit {
     /// `limits.streams_per_user`
     Streams,
     /// `limits.waiters_per_workspace`
-    Line,
+    WaitersPerWorkspace,
     /// `limits.waiters_per_user`
-    Places,
+    WaitersPerUser,
     /// `limits.waiters`
     Waiters,
     /// `locks.knock_again_after`
@@ -47,8 +47,8 @@ impl Limit {
             Self::Credentials => "bad_credentials",
             Self::Locks => "locks_per_user",
             Self::Streams => "streams_per_user",
-            Self::Line => "waiters_per_workspace",
-            Self::Places => "waiters_per_user",
+            Self::WaitersPerWorkspace => "waiters_per_workspace",
+            Self::WaitersPerUser => "waiters_per_user",
             Self::Waiters => "waiters",
             Self::KnockAgain => "knock_again_after",
             Self::Knocks => "knocks",
@@ -67,8 +67,8 @@ impl Limit {
             Self::Streams => {
                 "You have the maximum number of event streams of one user. Close another page or stream first."
             }
-            Self::Line => "Too many are waiting for this lock. Try again in a moment.",
-            Self::Places => "You have the maximum number of places in this waiting line.",
+            Self::WaitersPerWorkspace => "Too many are waiting for this lock. Try again in a moment.",
+            Self::WaitersPerUser => "You have the maximum number of places in this waiting line.",
             Self::Waiters => "Too many are waiting for locks. Try again in a moment.",
             Self::KnockAgain => "The holder has just declined. Try again in a moment.",
             Self::Knocks => "Too many are asking for this lock already.",

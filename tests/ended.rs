@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{NOON, Server};
-use lockhouse::app::locks::{self, Found};
+use lockhouse::app::locks::{self, StoredLock};
 use lockhouse::app::{current, handoff};
 use lockhouse::config::Config;
 use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Author;
-use lockhouse::domain::handoff::{Ask, Asked};
-use lockhouse::domain::token::Lasts;
+use lockhouse::domain::handoff::{KnockRequest, Knocked};
+use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Acquired, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::listing::Listing;
+use lockhouse::store::listing::LockQuery;
 use lockhouse::store::{Options, Rows, Store};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn open(path: &Path, clock: &Arc<ManualClock>) -> Store {
         max_size: None,
         restart_grace: Duration::from_millis(GRACE),
         readers: 1,
-        waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
+        waiters: WaitlistLimits { per_workspace: 1, per_user: 1, total: 1 },
     };
     Store::open(&options, Clock::Manual(Arc::clone(clock)), &Arc::new(Metrics::default())).unwrap()
 }
@@ -44,7 +44,7 @@ fn workspace(name: &str) -> WorkspaceId {
 
 fn wish(name: &str, user: &str, ttl_ms: i64) -> Acquire {
     let user_id = UserId::parse(user).unwrap();
-    Acquire { ttl: Some(Ttl::from_millis(ttl_ms)), ..Acquire::of_nobody_else(workspace(name), user_id) }
+    Acquire { ttl: Some(Ttl::from_millis(ttl_ms)), ..Acquire::new(workspace(name), user_id) }
 }
 
 fn acquire(store: &Store, request: Acquire, rules: Rules) -> Acquired {
@@ -52,9 +52,9 @@ fn acquire(store: &Store, request: Acquire, rules: Rules) -> Acquired {
 }
 
 fn live(store: &Store, name: &str) -> Option<Lock> {
-    match store.read(|rows| locks::peek(rows, &workspace(name))).unwrap().value {
-        Found::Live(lock) => Some(lock),
-        Found::Due(_) | Found::Free => None,
+    match store.read(|rows| locks::stored_lock(rows, &workspace(name))).unwrap().value {
+        StoredLock::Live(lock) => Some(lock),
+        StoredLock::Due(_) | StoredLock::Free => None,
     }
 }
 
@@ -88,7 +88,8 @@ fn rules() -> Rules {
 }
 
 fn nothing_is_shown(rows: &dyn Rows) -> Result<(), Error> {
-    let all = Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 9, member: None };
+    let all =
+        LockQuery { user_id: None, prefix: String::new(), after: String::new(), limit: 9, member: None };
     assert_eq!(rows.list_locks(&all)?.locks, []);
     Ok(())
 }
@@ -125,16 +126,16 @@ fn a_granted_knock_is_not_undone_by_a_crash() {
     let clock = ManualClock::starting_at(NOON);
     let store = open(&path, &clock);
     acquire(&store, wish("w", "alice", 600_000), rules());
-    let ask = Ask {
-        lasts: Lasts::Always,
+    let ask = KnockRequest {
+        validity: Validity::Unlimited,
         workspace_id: workspace("w"),
         user_id: UserId::parse("bob").unwrap(),
         name: None,
         session_id: None,
         message: None,
     };
-    let heard = store.write(move |set| handoff::ask(set, &ask, &rules())).unwrap().value;
-    assert!(matches!(heard, Asked::Heard(_)), "{heard:?}");
+    let heard = store.write(move |set| handoff::knock(set, &ask, &rules())).unwrap().value;
+    assert!(matches!(heard, Knocked::Pending(_)), "{heard:?}");
     clock.advance(Duration::from_secs(30));
     assert_eq!(live(&store, "w"), None, "alice has it no more");
     let store = open(&crash(&path, after.path()), &clock);
@@ -151,19 +152,19 @@ fn releasing_all_locks_of_a_user_includes_due_grants() {
     let store = open(&directory.path().join("lockhouse.db"), &clock);
     acquire(&store, wish("w", "alice", 600_000), rules());
     let bob = UserId::parse("bob").unwrap();
-    let ask = Ask {
-        lasts: Lasts::Always,
+    let ask = KnockRequest {
+        validity: Validity::Unlimited,
         workspace_id: workspace("w"),
         user_id: bob.clone(),
         name: None,
         session_id: None,
         message: None,
     };
-    store.write(move |set| handoff::ask(set, &ask, &rules())).unwrap();
+    store.write(move |set| handoff::knock(set, &ask, &rules())).unwrap();
     clock.advance(Duration::from_secs(30));
     let by = Author { user_id: bob.clone(), name: None, reason: None };
     let some = store.write(move |set| locks::release_user(set, &bob, &by, &rules(), "")).unwrap().value;
-    assert_eq!(some, locks::ReleasedSome { released: 1, after: None });
+    assert_eq!(some, locks::ReleaseStep { released: 1, after: None });
     let now = store.write(|set| current::load_current(set, &workspace("w"), &rules())).unwrap().value;
     assert_eq!(now, None, "neither has it");
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::Server;
 use lockhouse::domain::UserId;
-use lockhouse::store::listing::{Listed, Listing};
+use lockhouse::store::listing::{LockPage, LockQuery};
 use rusqlite::params;
 
 /// Ids that stand close to each other, at the ends of what a text can be.
@@ -50,13 +50,13 @@ fn insert(server: &Server, locks: &[(String, &str, bool)]) {
     all.commit().unwrap();
 }
 
-fn page(server: &Server, listing: &Listing) -> (Vec<String>, Option<String>) {
-    let Listed { locks, next } = server.running().service().locks(listing).unwrap().value;
+fn page(server: &Server, listing: &LockQuery) -> (Vec<String>, Option<String>) {
+    let LockPage { locks, next } = server.running().service().locks(listing).unwrap().value;
     (locks.iter().map(|lock| lock.workspace_id.as_str().to_owned()).collect(), next)
 }
 
 /// All pages.
-fn listed(server: &Server, mut listing: Listing) -> Vec<String> {
+fn listed(server: &Server, mut listing: LockQuery) -> Vec<String> {
     let mut found = Vec::new();
     loop {
         let (ids, next) = page(server, &listing);
@@ -104,7 +104,7 @@ fn listings_match_their_filters_in_order() {
                     .map(|(id, _)| id.clone())
                     .collect();
                 for limit in [1, 7, 500] {
-                    let listing = Listing {
+                    let listing = LockQuery {
                         user_id: of.map(user),
                         prefix: prefix.clone(),
                         after: after.to_owned(),
@@ -133,7 +133,7 @@ fn a_page_reads_a_limited_number_of_rows() {
     for (of, member) in
         [(None, None), (Some("alice"), None), (None, Some("dora")), (Some("alice"), Some("dora"))]
     {
-        let listing = Listing {
+        let listing = LockQuery {
             user_id: of.map(user),
             prefix: String::new(),
             after: String::new(),

@@ -218,7 +218,7 @@ fn rolled_back_changes_are_not_logged_and_others_once() {
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: 1,
-        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, in_all: 20 },
+        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, total: 20 },
     };
     let clock = Clock::Manual(ManualClock::starting_at(NOON));
     let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
@@ -226,7 +226,7 @@ fn rolled_back_changes_are_not_logged_and_others_once() {
         move |set: &WorkingSet<'_>| {
             let (workspace_id, user_id) =
                 (WorkspaceId::parse(workspace).unwrap(), UserId::parse("alice").unwrap());
-            let request = Acquire::of_nobody_else(workspace_id, user_id);
+            let request = Acquire::new(workspace_id, user_id);
             locks::acquire(set, &request, &Config::default().rules())
         }
     };

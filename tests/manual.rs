@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::docs::read;
 use common::process::lockhouse;
-use lockhouse::domain::handoff::MOST_KNOCKS;
+use lockhouse::domain::handoff::MAX_KNOCKS;
 use lockhouse::domain::{
     ID_BYTES, LFS_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES,
 };
@@ -181,7 +181,7 @@ fn the_limits_page_matches_the_code() {
         format!("| display name | {NAME_BYTES} bytes |"),
         format!("| note, message of a knock | {NOTE_BYTES} bytes |"),
         format!("| metadata | {METADATA_BYTES} bytes |"),
-        format!("| knocks on a lock | {MOST_KNOCKS} |"),
+        format!("| knocks on a lock | {MAX_KNOCKS} |"),
     ] {
         assert!(page.lines().any(|line| line == row), "limits.md should have {row}");
     }

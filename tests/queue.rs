@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::NOON;
-use lockhouse::app::waitlist::{self, Came};
+use lockhouse::app::waitlist::{self, WaitOutcome};
 use lockhouse::app::{current, locks};
 use lockhouse::config::Config;
 use lockhouse::domain::access::{Privilege, Rules, Takeover};
-use lockhouse::domain::token::Lasts;
+use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Acquired, Authority, Claim, Force, Release, UserId, WorkspaceId};
 use lockhouse::error::{Error, Limit};
@@ -106,8 +106,8 @@ fn wants(user: &str, force: Force) -> Acquire {
     Acquire {
         force,
         ttl: Some(Ttl::from_millis(TTL)),
-        standing: Privilege::Ordinary,
-        ..Acquire::of_nobody_else(workspace(), UserId::parse(user).unwrap())
+        privilege: Privilege::Ordinary,
+        ..Acquire::new(workspace(), UserId::parse(user).unwrap())
     }
 }
 
@@ -120,7 +120,7 @@ impl Play {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: WaitlistLimits { per_workspace: MOST, per_user: MOST, in_all: 100 },
+            waiters: WaitlistLimits { per_workspace: MOST, per_user: MOST, total: 100 },
         };
         let clock = ManualClock::starting_at(NOON);
         let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));
@@ -180,8 +180,12 @@ impl Play {
         let (now, user) = (self.now(), self.somebody());
         let (gone, told) = (Arc::new(AtomicBool::new(false)), Told::default());
         let person = Person { gone: Arc::clone(&gone), told: Arc::clone(&told) };
-        let waiter =
-            Waiter::new(wants(&user, Force::No), Ttl::from_millis(wait), Lasts::Always, Box::new(person));
+        let waiter = Waiter::new(
+            wants(&user, Force::No),
+            Ttl::from_millis(wait),
+            Validity::Unlimited,
+            Box::new(person),
+        );
         let rules = Arc::clone(&self.rules);
         let came = self
             .store
@@ -191,7 +195,7 @@ impl Play {
         self.time_passed(now);
         if self.holder.is_none() {
             assert!(
-                matches!(&came, Came::Answered(outcome) if matches!(**outcome, Acquired::Acquired(_))),
+                matches!(&came, WaitOutcome::Answered(outcome) if matches!(**outcome, Acquired::Acquired(_))),
                 "{came:?}"
             );
             self.holder = Some((user, now + TTL));
@@ -200,10 +204,10 @@ impl Play {
         // Whoever cannot get it any more makes room.
         self.leave(now);
         if self.line.len() < MOST {
-            assert_eq!(came, Came::Waits);
+            assert_eq!(came, WaitOutcome::Waiting);
             self.line.push(Waits { user, until: now + wait, gone, told });
         } else {
-            assert_eq!(came, Came::Full(Limit::Line));
+            assert_eq!(came, WaitOutcome::LimitReached(Limit::WaitersPerWorkspace));
         }
     }
 
@@ -232,7 +236,7 @@ impl Play {
             claim,
             user_name: None,
             authority: Authority::Holder,
-            standing: Privilege::Ordinary,
+            privilege: Privilege::Ordinary,
             reason: None,
         };
         let rules = Arc::clone(&self.rules);
@@ -268,7 +272,7 @@ impl Play {
                 self.time_passed(now);
                 let (user, force) = match (step, &self.holder) {
                     (Step::Renew, Some((user, _))) => (user.clone(), Force::No),
-                    _ => (self.somebody(), Force::Anyone),
+                    _ => (self.somebody(), Force::AnyHolder),
                 };
                 let (request, rules) = (wants(&user, force), Arc::clone(&self.rules));
                 self.store.write(move |set| locks::acquire(set, &request, &rules)).unwrap();
@@ -277,11 +281,11 @@ impl Play {
             Step::Pass(by) => self.clock.advance(Duration::from_millis(by)),
             Step::LookAround => {
                 let now = self.now();
-                self.store.queue().somebody_left(&workspace());
-                let leaving = self.store.queue().with_leavers(Timestamp(now), 10);
+                self.store.queue().client_left(&workspace());
+                let leaving = self.store.queue().workspaces_with_leavers(Timestamp(now), 10);
                 let rules = Arc::clone(&self.rules);
                 let any = !leaving.is_empty();
-                self.store.write(move |set| waitlist::leave(set, &leaving, &rules)).unwrap();
+                self.store.write(move |set| waitlist::remove_leavers(set, &leaving, &rules)).unwrap();
                 if any {
                     self.time_passed(now);
                     self.leave(now);
@@ -289,7 +293,7 @@ impl Play {
             }
         }
         self.settle_answers();
-        let line: Vec<_> = self.store.queue().line(&workspace());
+        let line: Vec<_> = self.store.queue().waiters(&workspace());
         let users: Vec<_> = line.iter().map(|place| place.waiter.request.user_id.as_str()).collect();
         let expected: Vec<_> = self.line.iter().map(|waits| waits.user.as_str()).collect();
         assert_eq!(users, expected);

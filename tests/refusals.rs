@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::NOON;
-use lockhouse::app::waitlist::{self, Came};
+use lockhouse::app::waitlist::{self, WaitOutcome};
 use lockhouse::app::{handoff, locks, sweep};
 use lockhouse::config::Config;
 use lockhouse::domain::access::{Privilege, Rules, SameUser};
-use lockhouse::domain::handoff::Ask;
-use lockhouse::domain::token::Lasts;
+use lockhouse::domain::handoff::KnockRequest;
+use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{
     Acquire, Acquired, Activity, Authority, Claim, Heartbeat, Lock, Release, SessionId, UserId, WorkspaceId,
@@ -117,7 +117,7 @@ impl Play {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: WaitlistLimits { per_workspace: 100, per_user: 100, in_all: 100 },
+            waiters: WaitlistLimits { per_workspace: 100, per_user: 100, total: 100 },
         };
         let clock = ManualClock::starting_at(NOON);
         let store = Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default()));
@@ -166,31 +166,37 @@ impl Play {
                 let request = Acquire {
                     session_id: Some(session(who)),
                     ttl: Some(Ttl::from_millis(TTL)),
-                    ..Acquire::of_nobody_else(workspace(), user(who))
+                    ..Acquire::new(workspace(), user(who))
                 };
                 let person = Person { request: request.clone(), heard: Arc::clone(&self.heard) };
-                let waiter =
-                    Waiter::new(request.clone(), Ttl::from_millis(wait), Lasts::Always, Box::new(person));
+                let waiter = Waiter::new(
+                    request.clone(),
+                    Ttl::from_millis(wait),
+                    Validity::Unlimited,
+                    Box::new(person),
+                );
                 let came = self
                     .store
                     .write(move |set| waitlist::acquire(set, &waiter, Privilege::Ordinary, &rules))
                     .unwrap();
                 match came.value {
-                    Came::Answered(value) => self.told(&request, &AsOf { now: came.now, value: *value }),
-                    Came::Waits => self.waited += 1,
-                    Came::Full(_) => panic!("there is room"),
+                    WaitOutcome::Answered(value) => {
+                        self.told(&request, &AsOf { now: came.now, value: *value });
+                    }
+                    WaitOutcome::Waiting => self.waited += 1,
+                    WaitOutcome::LimitReached(_) => panic!("there is room"),
                 }
             }
             Step::Knock(who) => {
-                let ask = Ask {
-                    lasts: Lasts::Always,
+                let ask = KnockRequest {
+                    validity: Validity::Unlimited,
                     workspace_id: workspace(),
                     user_id: user(who),
                     name: None,
                     session_id: Some(session(who)),
                     message: None,
                 };
-                self.store.write(move |set| handoff::ask(set, &ask, &rules)).unwrap();
+                self.store.write(move |set| handoff::knock(set, &ask, &rules)).unwrap();
             }
             Step::Beat(who, active) => {
                 let activity = if active { Activity::Active } else { Activity::Idle };
@@ -202,7 +208,7 @@ impl Play {
                     claim: claim(who),
                     user_name: None,
                     authority: Authority::Holder,
-                    standing: Privilege::Ordinary,
+                    privilege: Privilege::Ordinary,
                     reason: None,
                 };
                 self.store.write(move |set| locks::release(set, &request, &rules)).unwrap();
@@ -223,9 +229,9 @@ impl Play {
     }
 
     fn leave(&self) {
-        let leaving = self.store.queue().with_leavers(self.store.clock().now(), 10);
+        let leaving = self.store.queue().workspaces_with_leavers(self.store.clock().now(), 10);
         let rules = Arc::clone(&self.rules);
-        self.store.write(move |set| waitlist::leave(set, &leaving, &rules)).unwrap();
+        self.store.write(move |set| waitlist::remove_leavers(set, &leaving, &rules)).unwrap();
     }
 
     /// In the end everybody has been told something.

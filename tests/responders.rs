@@ -21,7 +21,7 @@ use lockhouse::api::problem::Problem;
 use lockhouse::api::responder::Responder;
 use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
-use lockhouse::events::piece::StreamChunk;
+use lockhouse::events::chunk::StreamChunk;
 
 /// The tickets of all tests, by the name that the path gives.
 static TICKETS: Mutex<Option<HashMap<String, Responder>>> = Mutex::new(None);
@@ -283,7 +283,7 @@ fn clients_that_do_not_read_a_stream_are_disconnected() {
 fn stream_buffers_stay_below_the_memory_limit() {
     const MOST: usize = 8 << 20;
     let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = MOST);
-    let kept = || server.running().service().broadcaster().meter().bytes();
+    let kept = || server.running().service().broadcaster().stream_memory().bytes();
     let follow = |name: &str| {
         let client = ask(&server, name, "1.1");
         (client, ticket(name).stream(Response::empty(200)))
@@ -305,7 +305,8 @@ fn stream_buffers_stay_below_the_memory_limit() {
     drop(deaf);
     common::eventually(|| kept() == 0);
     let all: Vec<_> = (0..60).map(|number| follow(&format!("all-{number}"))).collect();
-    let shared = StreamChunk::new(&vec![b'x'; 64 * 1024], server.running().service().broadcaster().meter());
+    let shared =
+        StreamChunk::new(&vec![b'x'; 64 * 1024], server.running().service().broadcaster().stream_memory());
     for (_, stream) in &all {
         assert!(stream.share(&shared) && stream.share(&shared));
     }

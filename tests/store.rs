@@ -13,10 +13,12 @@ use common::{NOON, Server, eventually};
 use lockhouse::app::locks;
 use lockhouse::config::Config;
 use lockhouse::domain::token::{Scope, Token};
-use lockhouse::domain::{Acquire, Acquired, Activity, Beat, Claim, Heartbeat, UserId, WorkspaceId};
+use lockhouse::domain::{
+    Acquire, Acquired, Activity, Claim, Heartbeat, HeartbeatOutcome, UserId, WorkspaceId,
+};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::listing::{Listed, Listing};
+use lockhouse::store::listing::{LockPage, LockQuery};
 use lockhouse::store::sqlite::{APPLICATION_ID, SCHEMA_VERSION};
 use lockhouse::store::{Keys, Options, Store, WorkingSet};
 use lockhouse::time::{Clock, ManualClock, Ttl};
@@ -37,7 +39,7 @@ fn open_with_clock(path: &Path) -> (Store, Arc<ManualClock>) {
 
 fn wish(workspace: &str, user: &str, ttl_ms: Option<i64>) -> Acquire {
     let (workspace_id, user_id) = (WorkspaceId::parse(workspace).unwrap(), UserId::parse(user).unwrap());
-    Acquire { ttl: ttl_ms.map(Ttl::from_millis), ..Acquire::of_nobody_else(workspace_id, user_id) }
+    Acquire { ttl: ttl_ms.map(Ttl::from_millis), ..Acquire::new(workspace_id, user_id) }
 }
 
 fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
@@ -47,7 +49,7 @@ fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
         max_size: None,
         restart_grace: Duration::from_secs(30),
         readers: READERS,
-        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, in_all: 20 },
+        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, total: 20 },
     };
     Store::open(&options, Clock::Manual(clock), &Arc::new(Metrics::default()))
 }
@@ -244,7 +246,7 @@ fn fences_grow_after_a_rollback() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("lockhouse.db")).unwrap();
     let given = |set: &WorkingSet<'_>| {
-        let fence = set.moment().fresh;
+        let fence = set.moment().next_fence;
         set.give_fence(fence)?;
         Ok(fence.0)
     };
@@ -352,8 +354,8 @@ fn leases_end_on_time_without_timer_and_sweeper() {
         .unwrap();
     clock.advance(Duration::from_secs(1));
     let all =
-        Listing { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
-    let nothing = Listed { locks: Vec::new(), next: None };
+        LockQuery { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
+    let nothing = LockPage { locks: Vec::new(), next: None };
     assert_eq!(store.read(|rows| rows.list_locks(&all)).unwrap().value, nothing);
     let claim = Claim {
         workspace_id: WorkspaceId::parse("w1").unwrap(),
@@ -364,7 +366,7 @@ fn leases_end_on_time_without_timer_and_sweeper() {
     let beat = Heartbeat { claim, ttl: None, activity: Activity::Idle };
     let by = Arc::clone(&rules);
     let beaten = store.write(move |set| locks::heartbeat(set, &beat, &by)).unwrap().value.beat;
-    assert_eq!(beaten, Beat::NoLock);
+    assert_eq!(beaten, HeartbeatOutcome::NoLock);
     let bobs = store.write(move |set| locks::acquire(set, &wish("w3", "bob", None), &rules)).unwrap();
     assert!(matches!(bobs.value, Acquired::Acquired(_)), "{bobs:?}");
     let left = store.read(|rows| rows.lock_count()).unwrap().value;

@@ -8,7 +8,7 @@ use super::input;
 use super::operation::{Right, Route};
 use super::problem::{Code, Problem};
 use super::router::Matched;
-use crate::auth::{Caller, Credentials, Effort, Lasts, Refusal, Scope};
+use crate::auth::{Caller, Credentials, Effort, Refusal, Scope, Validity};
 use crate::config::AuthMode;
 use crate::error::{Error, Limit};
 
@@ -85,7 +85,7 @@ impl App {
                 name: None,
                 is_named: false,
                 scope: Scope::Read,
-                lasts: Lasts::Always,
+                validity: Validity::Unlimited,
                 expires_at: None,
             });
         }

@@ -19,7 +19,7 @@ use crate::domain::event::Event;
 use crate::domain::event::EventType;
 use crate::domain::member::Need;
 use crate::domain::{Lock, WorkspaceId};
-use crate::events::piece::StreamChunk;
+use crate::events::chunk::StreamChunk;
 use crate::events::presence::PresentUser;
 use crate::events::subscription::{EventEncoder, EventSink, StartFrom, Subscription};
 use crate::time::{Timestamp, Ttl};
@@ -75,7 +75,7 @@ impl Operation for FollowEvents {
         let from =
             last_heard(call)?.or(self.since.map(|since| since.0)).map_or(StartFrom::Now, StartFrom::After);
         let workspaces = self.workspace_id.map(|ids| ids.0).unwrap_or_default();
-        let member = service.only_for(&call.caller.actor()).cloned();
+        let member = service.visible_only_to(&call.caller.actor()).cloned();
         service.may_all(&call.caller.actor(), &workspaces, Need::See)?;
         let face = call.caller.user_id.clone().map(|user_id| PresentUser {
             user_id,
@@ -83,9 +83,9 @@ impl Operation for FollowEvents {
             since: service.clock().wall_at(service.clock().now()),
             is_member: member.is_some(),
         });
-        let seat = service.seat(call.caller.key())?;
-        let (for_lasts, lasts) = (Arc::clone(service), call.caller.lasts.clone());
-        let still_allowed = Box::new(move || for_lasts.are_good(&lasts));
+        let seat = service.reserve_stream(call.caller.key())?;
+        let (for_lasts, validity) = (Arc::clone(service), call.caller.validity.clone());
+        let still_allowed = Box::new(move || for_lasts.are_valid(&validity));
         let sees_deleted = call.caller.is_admin();
         let subscription = Subscription { from, workspaces, member, sees_deleted, still_allowed };
         let service = Arc::clone(service);
@@ -129,7 +129,7 @@ pub const EVENT_ENCODER: EventEncoder = EventEncoder {
 /// For a declined knock: the milliseconds until the declined user may knock again.
 fn again_in_ms(event: &Event, lock: Option<&Lock>, rules: &Rules, now: Timestamp) -> Option<i64> {
     let user_id = event.to_user_id.as_ref().filter(|_| event.event_type == EventType::KnockDeclined)?;
-    let again = lock.and_then(|lock| lock.knocks.again_in(user_id, rules, now));
+    let again = lock.and_then(|lock| lock.knocks.retry_in(user_id, rules, now));
     Some(again.map_or(0, Ttl::as_millis))
 }
 

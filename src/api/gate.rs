@@ -13,7 +13,7 @@ use super::operation::{Answer, Call, Operation};
 use super::problem::{Code, NotHolder, Problem};
 use super::refusals::not_holder;
 use crate::app::Service;
-use crate::app::locks::Found;
+use crate::app::locks::StoredLock;
 use crate::auth::id_in_header;
 use crate::domain::member::Need;
 use crate::domain::{Fence, LFS_BYTES, WorkspaceId};
@@ -54,16 +54,16 @@ impl Operation for PassGate {
             Err(Error::Denied(_)) => return Err(nothing()),
             other => other?,
         }
-        let found = service.peek(&workspace_id)?;
+        let found = service.stored_lock(&workspace_id)?;
         let user_id = call.user()?;
         match found.value {
-            Found::Live(lock) if lock.user_id == *user_id && lock.fence == fence => {
+            StoredLock::Live(lock) if lock.user_id == *user_id && lock.fence == fence => {
                 Ok(Answer::Now(Response::empty(204)))
             }
-            Found::Live(lock) => {
+            StoredLock::Live(lock) => {
                 Err(not_holder(&lock, lock.user_id == *user_id, None, found.now, service.clock()))
             }
-            Found::Due(_) | Found::Free => Err(nothing()),
+            StoredLock::Due(_) | StoredLock::Free => Err(nothing()),
         }
     }
 }

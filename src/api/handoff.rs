@@ -16,7 +16,7 @@ use super::refusals::{held, holder, no_lock, not_holder, seconds};
 use crate::app::Service;
 use crate::domain::event::Author;
 use crate::domain::event::Lost;
-use crate::domain::handoff::{Ask, Asked, Replied, Reply};
+use crate::domain::handoff::{KnockReply, KnockRequest, Knocked, ReplyOutcome};
 use crate::domain::{Fence, MESSAGE_BYTES, SessionId, UserId, WorkspaceId};
 use crate::error::Limit;
 use crate::store::AsOf;
@@ -60,39 +60,39 @@ impl Operation for KnockForLock {
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let user_id = call.user()?.clone();
-        let request = Ask {
+        let request = KnockRequest {
             workspace_id: self.workspace_id,
             user_id: user_id.clone(),
             name: call.display_name(self.name),
             session_id: self.session_id,
             message: self.message.and_then(Text::not_empty),
-            lasts: call.caller.lasts.clone(),
+            validity: call.caller.validity.clone(),
         };
         let actor = call.caller.actor();
         Answer::of(
             service,
             |service, done| service.knock(actor, request, done),
-            move |at: &AsOf<Asked>, clock| asked(&at.value, &user_id, at.now, clock),
+            move |at: &AsOf<Knocked>, clock| asked(&at.value, &user_id, at.now, clock),
         )
     }
 }
 
-fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+fn asked(outcome: &Knocked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
     match outcome {
-        Asked::Heard(lock) => {
+        Knocked::Pending(lock) => {
             let knocks = KnockOut::all(lock, now, clock);
             let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| knock.user_id == *by);
             let heard = Heard { knock: knock.map(|(_, shown)| shown), lock: LockOut::of(lock, now, clock) };
             Ok(with_status(202, &heard))
         }
-        Asked::NoLock => Err(Problem::new(Code::LockNotFound)
+        Knocked::NoLock => Err(Problem::new(Code::LockNotFound)
             .detail("Nobody has locked this workspace: there is nobody to ask. Acquire the lock.")
             .with(&NoLock { lost: None })),
-        Asked::Own(lock) => {
+        Knocked::OwnLock(lock) => {
             let detail = "You have this lock yourself: there is nobody to ask.";
             Err(held(Code::KnockOnOwnLock, detail, lock, now, clock))
         }
-        Asked::TooSoon { lock, again } => {
+        Knocked::TooSoon { lock, again } => {
             let wait = seconds(again.as_millis());
             Err(Problem::new(Code::KnockTooSoon)
                 .detail(format!(
@@ -106,7 +106,7 @@ fn asked(outcome: &Asked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Re
                 })
                 .header("Retry-After", wait.to_string()))
         }
-        Asked::TooMany => Err(Problem::limited(Limit::Knocks, 30)),
+        Knocked::TooMany => Err(Problem::limited(Limit::Knocks, 30)),
     }
 }
 
@@ -140,7 +140,7 @@ impl Operation for HandOverLock {
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let claim = claim(call, self.workspace_id, self.session_id, self.fence)?;
-        let request = Reply { claim, user_id: self.to_user_id };
+        let request = KnockReply { claim, user_id: self.to_user_id };
         let (actor, by) = (call.caller.actor(), author(call)?);
         Answer::of(service, |service, done| service.hand_over(actor, request, by, done), replied)
     }
@@ -174,14 +174,14 @@ impl Operation for DeclineKnock {
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let claim = claim(call, self.workspace_id, self.session_id, self.fence)?;
-        let request = Reply { claim, user_id: self.user_id };
+        let request = KnockReply { claim, user_id: self.user_id };
         let (actor, by) = (call.caller.actor(), author(call)?);
         Answer::of(
             service,
             |service, done| service.decline(actor, request, by, done),
-            |at: &AsOf<(Replied, Option<Lost>)>, clock| match &at.value {
+            |at: &AsOf<(ReplyOutcome, Option<Lost>)>, clock| match &at.value {
                 // Declining twice is harmless, so the response is no error.
-                (Replied::Nobody, _) => Ok(ok(&Declined { declined: false })),
+                (ReplyOutcome::NoKnock, _) => Ok(ok(&Declined { declined: false })),
                 _ => replied(at, clock),
             },
         )
@@ -189,27 +189,27 @@ impl Operation for DeclineKnock {
 }
 
 fn author(call: &Call) -> Result<Author, Problem> {
-    Ok(Author::person(call.user()?.clone(), call.caller.name.clone()))
+    Ok(Author::new(call.user()?.clone(), call.caller.name.clone()))
 }
 
 fn replied(
-    AsOf { now, value: (replied, lost) }: &AsOf<(Replied, Option<Lost>)>,
+    AsOf { now, value: (replied, lost) }: &AsOf<(ReplyOutcome, Option<Lost>)>,
     clock: &LeaseClock,
 ) -> Result<Response, Problem> {
     match replied {
-        Replied::HandedOver(lock) => {
+        ReplyOutcome::HandedOver(lock) => {
             Ok(ok(&HandedOver { handed_over: true, lock: LockOut::of(lock, *now, clock) }))
         }
-        Replied::Declined(_) => Ok(ok(&Declined { declined: true })),
-        Replied::Nobody => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
-        Replied::NotAMember => {
+        ReplyOutcome::Declined(_) => Ok(ok(&Declined { declined: true })),
+        ReplyOutcome::NoKnock => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
+        ReplyOutcome::NotAMember => {
             Err(Problem::new(Code::NotAMember)
                 .detail("They may not hold this lock: they are no editor here."))
         }
-        Replied::Own => Err(Problem::invalid("to_user_id", "is the holder")),
-        Replied::NotHolder { lock, same_user } => {
+        ReplyOutcome::OwnLock => Err(Problem::invalid("to_user_id", "is the holder")),
+        ReplyOutcome::NotHolder { lock, same_user } => {
             Err(not_holder(lock, *same_user, lost.as_ref(), *now, clock))
         }
-        Replied::NoLock => Err(no_lock(lost.as_ref())),
+        ReplyOutcome::NoLock => Err(no_lock(lost.as_ref())),
     }
 }

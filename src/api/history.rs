@@ -148,7 +148,7 @@ impl Operation for ReadHistory {
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         // A caller who sees all workspaces may read the history of an id that no workspace has now.
-        if service.only_for(&call.caller.actor()).is_some() {
+        if service.visible_only_to(&call.caller.actor()).is_some() {
             call.may(service, &self.workspace_id, Need::See)?;
         }
         let before = self.cursor.map_or(i64::MAX, |cursor| cursor.0);

@@ -323,7 +323,7 @@ mod tests {
     #[expect(dead_code, reason = "some of it is only read")]
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct Knocked {
         id: SessionId,
         ttl_ms: Option<Whole<1, 100>>,
         force: Option<bool>,
@@ -340,7 +340,7 @@ mod tests {
 
     const IN_QUERY: &[&str] = &["id", "ttl_ms", "force"];
 
-    fn asked(query: &str, body: &str) -> Result<Asked, String> {
+    fn asked(query: &str, body: &str) -> Result<Knocked, String> {
         let request = Request { query: query.to_owned(), body: body.into(), ..Request::default() };
         read(&[], &request, BodyKind::Json, IN_QUERY).map_err(|problem| problem.sentence().to_owned())
     }

@@ -13,7 +13,7 @@ use crate::app::Service;
 use crate::domain::access::Privilege;
 use crate::domain::event::Author;
 use crate::domain::{LFS_BYTES, MESSAGE_BYTES, UserId, WorkspaceId};
-use crate::store::listing::Listing;
+use crate::store::listing::LockQuery;
 
 /// The live locks
 ///
@@ -42,12 +42,12 @@ impl Operation for ListLocks {
     type Output = LockPage<'static>;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        let listing = Listing {
+        let listing = LockQuery {
             user_id: self.user_id,
             prefix: self.prefix.map(|prefix| prefix.0).unwrap_or_default(),
             after: self.cursor.map(|cursor| cursor.as_str().to_owned()).unwrap_or_default(),
             limit: page_length(self.limit),
-            member: service.only_for(&call.caller.actor()).cloned(),
+            member: service.visible_only_to(&call.caller.actor()).cloned(),
         };
         let found = service.locks(&listing)?;
         let locks = found.value.locks.iter().map(|lock| LockOut::of(lock, found.now, service.clock()));
@@ -77,12 +77,12 @@ impl Operation for ReleaseLocksOfUser {
     type Output = ReleasedMany;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        match call.caller.standing() {
+        match call.caller.privilege() {
             Privilege::Administrator => {}
             Privilege::Ordinary if *call.user()? == self.user_id => {}
             Privilege::Ordinary | Privilege::WorkspaceAdmin => return Err(Problem::new(Code::Forbidden)),
         }
-        let author = call.author().unwrap_or_else(|| Author::person(self.user_id.clone(), None));
+        let author = call.author().unwrap_or_else(|| Author::new(self.user_id.clone(), None));
         let by = Author { reason: self.reason.and_then(Text::not_empty), ..author };
         Answer::of(
             service,

@@ -83,7 +83,7 @@ impl<'a> KnockOut<'a> {
             // The holder answers one knock at a time, so only the first has a grant time.
             let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
             let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
-            let Knock { user_id, name, session_id: _, message, knocked_at, lasts: _ } = knock;
+            let Knock { user_id, name, session_id: _, message, knocked_at, validity: _ } = knock;
             Self {
                 user_id,
                 name: name.as_ref(),

@@ -88,8 +88,8 @@ impl Operation for AcquireLock {
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let force = match (self.force == Some(true), self.expected_fence) {
             (false, None) => Force::No,
-            (true, None) => Force::Anyone,
-            (true, Some(fence)) => Force::Seen(fence),
+            (true, None) => Force::AnyHolder,
+            (true, Some(fence)) => Force::OnlyFence(fence),
             (false, Some(_)) => {
                 return Err(Problem::invalid("expected_fence", "goes with force, which is not true"));
             }
@@ -99,7 +99,7 @@ impl Operation for AcquireLock {
             user_id: call.user()?.clone(),
             user_name: call.display_name(self.name),
             session_id: self.session_id,
-            standing: call.caller.standing(),
+            privilege: call.caller.privilege(),
             ttl: self.ttl_ms,
             force,
             note: self.note.map(|note| note.0),
@@ -114,10 +114,10 @@ impl Operation for AcquireLock {
                 |at: &AsOf<Acquired>, clock| acquired(&at.value, at.now, clock),
             );
         };
-        let (lasts, service) = (call.caller.lasts.clone(), Arc::clone(service));
+        let (validity, service) = (call.caller.validity.clone(), Arc::clone(service));
         Ok(Answer::later(move |responder| {
             let client = Waits { responder: responder.park(), service: Arc::clone(&service) };
-            service.acquire_waiting(actor, request, Ttl::from_millis(wait.0), lasts, Box::new(client));
+            service.acquire_waiting(actor, request, Ttl::from_millis(wait.0), validity, Box::new(client));
         }))
     }
 }
@@ -264,7 +264,7 @@ impl Operation for ReleaseLock {
         let request = Release {
             claim: claim(call, self.workspace_id, self.session_id, self.fence)?,
             user_name: call.caller.name.clone(),
-            standing: call.caller.standing(),
+            privilege: call.caller.privilege(),
             authority,
             reason: self.reason.and_then(Text::not_empty),
         };

@@ -251,7 +251,7 @@ impl Call<'_> {
     /// The caller as the author of an event. `None` if the credentials name no user.
     #[must_use]
     pub fn author(&self) -> Option<Author> {
-        self.caller.user_id.clone().map(|user_id| Author::person(user_id, self.caller.name.clone()))
+        self.caller.user_id.clone().map(|user_id| Author::new(user_id, self.caller.name.clone()))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::exchange::Response;
-use crate::events::piece::{StreamChunk, StreamMemory};
+use crate::events::chunk::{StreamChunk, StreamMemory};
 
 /// The limit of unread bytes of a streaming client. A client beyond it is disconnected.
 pub const BEHIND_BYTES: usize = 256 * 1024;
@@ -137,7 +137,7 @@ pub struct Outbox {
     /// Whether the event loop has ended.
     closed: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    meter: Arc<StreamMemory>,
+    stream_memory: Arc<StreamMemory>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -146,16 +146,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outbox {
-    /// An outbox whose pieces `meter` counts.
+    /// An outbox whose pieces `stream_memory` counts.
     #[must_use]
-    pub fn new(meter: &Arc<StreamMemory>) -> Self {
-        Self { meter: Arc::clone(meter), ..Self::default() }
+    pub fn new(stream_memory: &Arc<StreamMemory>) -> Self {
+        Self { stream_memory: Arc::clone(stream_memory), ..Self::default() }
     }
 
     /// Bytes that no single client accounts for: uncollected messages, and pieces.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        lock(&self.unread).bytes.saturating_add(self.meter.bytes())
+        lock(&self.unread).bytes.saturating_add(self.stream_memory.bytes())
     }
 
     /// Sets the callback that wakes the event loop.
@@ -263,7 +263,7 @@ impl ReturnPath {
     }
 
     pub(super) fn piece(&self, bytes: &[u8]) -> StreamChunk {
-        StreamChunk::new(bytes, &self.outbox.meter)
+        StreamChunk::new(bytes, &self.outbox.stream_memory)
     }
 
     /// Posts a piece, or disconnects a client that is too far behind.

@@ -13,8 +13,8 @@ use super::operation::{Answer, Call, Operation, ok};
 use super::problem::{Code, Inner, Problem};
 use super::refusals::{no_lock, not_holder};
 use crate::app::Service;
-use crate::app::locks::Beaten;
-use crate::domain::{Activity, Beat, Fence, Heartbeat, Lock, SessionId, WorkspaceId};
+use crate::app::locks::HeartbeatReport;
+use crate::domain::{Activity, Fence, Heartbeat, HeartbeatOutcome, Lock, SessionId, WorkspaceId};
 use crate::error::Denied;
 use crate::store::AsOf;
 use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
@@ -93,7 +93,9 @@ impl Operation for RenewLock {
         Answer::of(
             service,
             |service, done| service.heartbeat(actor, request, done),
-            move |at: &AsOf<Beaten>, clock| Ok(ok(&renewed(&at.value, told.as_ref(), at.now, clock)?)),
+            move |at: &AsOf<HeartbeatReport>, clock| {
+                Ok(ok(&renewed(&at.value, told.as_ref(), at.now, clock)?))
+            },
         )
     }
 }
@@ -112,15 +114,17 @@ fn heartbeat(
 
 /// Converts the outcome of a heartbeat.
 fn renewed<'a>(
-    Beaten { beat, lost, waiting }: &'a Beaten,
+    HeartbeatReport { beat, lost, waiting }: &'a HeartbeatReport,
     told: Option<&SessionId>,
     now: Timestamp,
     clock: &LeaseClock,
 ) -> Result<Renewed<'a>, Problem> {
     match beat {
-        Beat::Renewed(lock) => Ok(Renewed::of(lock, *waiting, told, now, clock)),
-        Beat::NotHolder { lock, same_user } => Err(not_holder(lock, *same_user, lost.as_ref(), now, clock)),
-        Beat::NoLock => Err(no_lock(lost.as_ref())),
+        HeartbeatOutcome::Renewed(lock) => Ok(Renewed::of(lock, *waiting, told, now, clock)),
+        HeartbeatOutcome::NotHolder { lock, same_user } => {
+            Err(not_holder(lock, *same_user, lost.as_ref(), now, clock))
+        }
+        HeartbeatOutcome::NoLock => Err(no_lock(lost.as_ref())),
     }
 }
 
@@ -212,7 +216,7 @@ impl Operation for RenewLocks {
         Answer::of(
             service,
             |service, done| service.heartbeats(actor, requests, done),
-            move |at: &AsOf<Vec<Result<Beaten, Denied>>>, clock| {
+            move |at: &AsOf<Vec<Result<HeartbeatReport, Denied>>>, clock| {
                 let outcomes = at.value.iter().map(|beaten| match beaten {
                     Ok(beaten) => renewed(beaten, None, at.now, clock),
                     Err(denied) => Err(Problem::from(*denied)),

@@ -12,7 +12,7 @@ use super::exchange::{Request, Response};
 use super::outbox::{ClientStatus, ResponseMessage, ReturnPath};
 use super::problem::{Code, Problem};
 use super::request_log::{RequestLine, RequestLog};
-use crate::events::piece::StreamChunk;
+use crate::events::chunk::StreamChunk;
 
 /// Answers one request. Must be used exactly once; answers 500 if it is dropped unused.
 pub struct Responder {
@@ -179,7 +179,7 @@ mod tests {
 
     use super::super::outbox::{BEHIND_BYTES, Outbox};
     use super::*;
-    use crate::events::piece::StreamMemory;
+    use crate::events::chunk::StreamMemory;
     use crate::metrics::Metrics;
     use crate::time::Clock;
 

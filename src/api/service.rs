@@ -89,7 +89,7 @@ impl Operation for ReadMetrics {
     type Output = MetricsText;
 
     fn run(self, service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-        let text = service.measured()?.to_text();
+        let text = service.updated_metrics()?.to_text();
         Ok(Answer::Now(Response::of(200, Metrics::CONTENT_TYPE, text.into_bytes())))
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::access::Rules;
 use crate::domain::event::{Author, Ending, EventType, NewEvent};
 use crate::domain::member::{Membership, forced_ending, may_hold};
 use crate::domain::rules::{self, Change};
-use crate::domain::{Lock, Now, UserId, WorkspaceId};
+use crate::domain::{Lock, UserId, WorkspaceId, WorkspaceState};
 use crate::error::{Denied, Error};
 use crate::store::{Rows, WorkingSet};
 
@@ -30,8 +30,13 @@ pub fn load_current(
 }
 
 /// Like [`load_current`], for decisions that do not depend on the last lease.
-pub(super) fn now(set: &WorkingSet<'_>, workspace_id: &WorkspaceId, rules: &Rules) -> Result<Now, Error> {
-    Ok(load_current(set, workspace_id, rules)?.map_or(Now::Free { last: None }, Now::Locked))
+pub(super) fn state(
+    set: &WorkingSet<'_>,
+    workspace_id: &WorkspaceId,
+    rules: &Rules,
+) -> Result<WorkspaceState, Error> {
+    Ok(load_current(set, workspace_id, rules)?
+        .map_or(WorkspaceState::Free { last: None }, WorkspaceState::Locked))
 }
 
 /// Returns the lock of a workspace after due expiries and grants are applied. Its holder may be a user who
@@ -42,20 +47,20 @@ pub(super) fn apply_due(
     rules: &Rules,
 ) -> Result<Option<Lock>, Error> {
     while let Some(mut lock) = set.lock(workspace_id)? {
-        forget_knocks_without_access(set, &mut lock, rules)?;
-        let wish = match lock.knocks.pending.first() {
+        remove_knocks_without_access(set, &mut lock, rules)?;
+        let waiting = match lock.knocks.pending.first() {
             Some(knock) if lock.due_at() <= set.now() => {
-                if !waitlist::are_good(set, &knock.lasts)? {
+                if !waitlist::are_valid(set, &knock.validity)? {
                     let user_id = knock.user_id.clone();
-                    lock.knocks.forget(&user_id, rules, set.now());
+                    lock.knocks.remove(&user_id, rules, set.now());
                     set.put_knocks(&lock)?;
                     continue;
                 }
-                waitlist::wish(set, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
+                waitlist::acquire_of(set, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
             }
             Some(_) | None => None,
         };
-        let change = rules::due(&lock, wish, rules, set.moment());
+        let change = rules::due(&lock, waiting, rules, set.moment());
         if change == Change::Nothing {
             return Ok(Some(lock));
         }
@@ -67,7 +72,7 @@ pub(super) fn apply_due(
 }
 
 /// Removes the knocks of users who may not hold the lock.
-fn forget_knocks_without_access(set: &WorkingSet<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
+fn remove_knocks_without_access(set: &WorkingSet<'_>, lock: &mut Lock, rules: &Rules) -> Result<(), Error> {
     let mut denied = Vec::new();
     for knock in &lock.knocks.pending {
         if is_allowed(&**set, &lock.workspace_id, &knock.user_id, rules)?.is_err() {
@@ -75,7 +80,7 @@ fn forget_knocks_without_access(set: &WorkingSet<'_>, lock: &mut Lock, rules: &R
         }
     }
     for user_id in &denied {
-        lock.knocks.forget(user_id, rules, set.now());
+        lock.knocks.remove(user_id, rules, set.now());
     }
     if denied.is_empty() { Ok(()) } else { set.put_knocks(lock) }
 }
@@ -121,31 +126,31 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
         Change::Nothing => {}
         Change::Grant(lock) => {
             set.begin_lease(&lock)?;
-            set.record(&NewEvent { by, ..NewEvent::to(&lock, EventType::Acquired, now) })?;
-            waitlist::tell_arrived(set, &lock, rules)?;
+            set.record(&NewEvent { by, ..NewEvent::on_lease(&lock, EventType::Acquired, now) })?;
+            waitlist::answer_satisfied(set, &lock, rules)?;
         }
         Change::Reclaim(lock) => {
             set.resume_lease(&lock)?;
-            let event = NewEvent::to(&lock, EventType::Acquired, now);
+            let event = NewEvent::on_lease(&lock, EventType::Acquired, now);
             set.record(&NewEvent { by, reclaimed: true, ..event })?;
-            waitlist::tell_arrived(set, &lock, rules)?;
+            waitlist::answer_satisfied(set, &lock, rules)?;
         }
         Change::Renew(lock) => set.renew(&lock)?,
         Change::Postpone(lock) => {
             set.renew(&lock)?;
             if let Some(knock) = lock.knocks.pending.first() {
                 // Recorded like the knock itself. `to` marks that it is not a new knock.
-                let by = Author::person(knock.user_id.clone(), knock.name.clone());
-                let event = NewEvent::to(&lock, EventType::Knocked, now);
+                let by = Author::new(knock.user_id.clone(), knock.name.clone());
+                let event = NewEvent::on_lease(&lock, EventType::Knocked, now);
                 set.record(&NewEvent { by: Some(&by), to: Some(&knock.user_id), ..event })?;
             }
         }
-        Change::Reword(lock) => set.put_knocks(&lock)?,
+        Change::UpdateKnock(lock) => set.put_knocks(&lock)?,
         Change::End(lock, ending) => {
             set.end_lease(&lock)?;
             // An expiry has the end time of the lease, even if it was noticed later.
             let at = if ending == Ending::Expired { lock.expires_at } else { now };
-            let event = NewEvent::to(&lock, EventType::Ended(ending), at);
+            let event = NewEvent::on_lease(&lock, EventType::Ended(ending), at);
             set.record(&NewEvent { by, message: reason, ..event })?;
             if ending == Ending::Expired {
                 set.count_expiry();
@@ -154,27 +159,27 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
         }
         Change::TakeOver { previous, lock } => {
             replace(set, &previous, &lock)?;
-            let event = NewEvent::to(&previous, EventType::Ended(Ending::TakenOver), now);
+            let event = NewEvent::on_lease(&previous, EventType::Ended(Ending::TakenOver), now);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, message: reason, ..event })?;
             set.count_takeover();
-            waitlist::tell_arrived(set, &lock, rules)?;
+            waitlist::answer_satisfied(set, &lock, rules)?;
         }
-        Change::HandOver { previous, lock, asked } => {
+        Change::HandOver { previous, lock, requested } => {
             replace(set, &previous, &lock)?;
-            let silence = Author::person(lock.user_id.clone(), lock.user_name.clone());
-            let by = if asked { by } else { Some(&silence) };
-            let event = NewEvent::to(&previous, EventType::Ended(Ending::HandedOver), lock.acquired_at);
+            let silence = Author::new(lock.user_id.clone(), lock.user_name.clone());
+            let by = if requested { by } else { Some(&silence) };
+            let event = NewEvent::on_lease(&previous, EventType::Ended(Ending::HandedOver), lock.acquired_at);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, to: Some(&lock.user_id), ..event })?;
-            waitlist::tell_arrived(set, &lock, rules)?;
+            waitlist::answer_satisfied(set, &lock, rules)?;
         }
         Change::Knock(lock) => {
             set.put_knocks(&lock)?;
             let message = lock.knocks.pending.last().and_then(|knock| knock.message.as_deref());
-            set.record(&NewEvent { by, message, ..NewEvent::to(&lock, EventType::Knocked, now) })?;
+            set.record(&NewEvent { by, message, ..NewEvent::on_lease(&lock, EventType::Knocked, now) })?;
         }
         Change::Decline(lock, user_id) => {
             set.put_knocks(&lock)?;
-            let event = NewEvent::to(&lock, EventType::KnockDeclined, now);
+            let event = NewEvent::on_lease(&lock, EventType::KnockDeclined, now);
             set.record(&NewEvent { by, to: Some(&user_id), ..event })?;
         }
     }

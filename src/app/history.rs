@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::current::load_current;
-use super::locks::Found;
+use super::locks::StoredLock;
 use super::{STEP, Service, members};
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::{Event, EventType};
@@ -15,7 +15,7 @@ use crate::store::{Rows, Visit};
 use crate::time::WallTime;
 
 /// Maximum number of rows that one page reads: a filter without matches must not read the whole history.
-const ROWS: usize = 10_000;
+const MAX_ROWS_PER_PAGE: usize = 10_000;
 
 /// Filter for events. All given conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ fn page(
     let mut visible: HashMap<WorkspaceId, Option<i64>> = HashMap::new();
     let (mut looked_at, mut last) = (0, before);
     rows.visit_events_before(before, &mut |event| {
-        if looked_at == ROWS {
+        if looked_at == MAX_ROWS_PER_PAGE {
             page.next = Some(last);
             return Ok(Visit::Stop);
         }
@@ -99,7 +99,7 @@ fn visible_after(
     workspace_id: &WorkspaceId,
     rules: &Rules,
 ) -> Result<Option<i64>, Error> {
-    if actor.standing == Privilege::Administrator {
+    if actor.privilege == Privilege::Administrator {
         return Ok(Some(0));
     }
     let sees = members::may(rows, actor, workspace_id, Need::See, rules)?;
@@ -139,13 +139,13 @@ impl Service {
         before: i64,
         limit: u32,
     ) -> Result<Vec<Event>, Error> {
-        if let Found::Due(_) = self.peek(workspace_id)?.value {
+        if let StoredLock::Due(_) = self.stored_lock(workspace_id)?.value {
             let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
             let current = self.store.write(move |set| load_current(set, &of, &rules));
             current.map_or_else(|error| log::debug!("an expiry is not in the history yet: {error}"), drop);
         }
         let read = |rows: &dyn Rows| {
-            let is_admin = actor.standing == Privilege::Administrator;
+            let is_admin = actor.privilege == Privilege::Administrator;
             let after = if is_admin { 0 } else { rows.last_deletion(workspace_id)? };
             rows.history(workspace_id, after, before, limit)
         };

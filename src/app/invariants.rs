@@ -13,11 +13,11 @@ use crate::error::Error;
 use crate::store::{Rows, Store, WorkingSet};
 
 /// Number of locks per read.
-const PAGE: u32 = 500;
+const PAGE_ROWS: u32 = 500;
 /// Maximum number of violations of one kind that one check repairs, so that the answer is bounded.
-const CHECKED: usize = 500;
+const MAX_VIOLATIONS: usize = 500;
 /// Maximum number of locks that one transaction repairs.
-const REPAIRED: usize = 50;
+const REPAIRS_PER_STEP: usize = 50;
 
 /// Kind of violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn check(
 ) -> Result<(), Error> {
     // The fence counter as the writer holds it. The write also shows whether repairs are possible.
     let last_fence = store.write(|set| {
-        set.touch();
+        set.force_write();
         Ok(set.last_fence())
     })?;
     let mut raised = None;
@@ -137,9 +137,9 @@ struct SearchPage {
 }
 
 fn search(rows: &dyn Rows, after: &str, last_fence: Fence, rules: &Rules) -> Result<SearchPage, Error> {
-    let locks = rows.locks_after(after, PAGE)?;
-    let full = locks.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
-    let next = locks.last().filter(|_| full).map(|lock| lock.workspace_id.as_str().to_owned());
+    let locks = rows.locks_after(after, PAGE_ROWS)?;
+    let limit_reached = locks.len() >= usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
+    let next = locks.last().filter(|_| limit_reached).map(|lock| lock.workspace_id.as_str().to_owned());
     let mut suspects = Vec::new();
     for lock in locks {
         let Lock { workspace_id, fence, .. } = &lock;
@@ -182,9 +182,9 @@ fn repair(
     by: Option<&Author>,
     rules: &Rules,
 ) -> Result<RepairStep, Error> {
-    let step = set.step();
+    let step = set.step_budget();
     let mut done = RepairStep { looked_at: 0, repaired: Vec::new(), raised };
-    for suspect in suspects.iter().take(REPAIRED) {
+    for suspect in suspects.iter().take(REPAIRS_PER_STEP) {
         if done.looked_at > 0 && step.is_over() {
             break;
         }
@@ -242,7 +242,7 @@ impl Service {
         };
         let mut found = Vec::new();
         let stops = || self.is_stopping();
-        check(&self.store, by, &self.rules, CHECKED, stops, |violation| found.push(violation))?;
+        check(&self.store, by, &self.rules, MAX_VIOLATIONS, stops, |violation| found.push(violation))?;
         Ok(found)
     }
 }
@@ -269,7 +269,7 @@ mod tests {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 1,
-            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
+            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, total: 1 },
         };
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
         let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
@@ -279,7 +279,7 @@ mod tests {
         store
             .write(move |set| {
                 for number in 0..count {
-                    let request = Acquire::of_nobody_else(named(number), UserId::parse("alice")?);
+                    let request = Acquire::new(named(number), UserId::parse("alice")?);
                     locks::acquire(set, &request, &open)?;
                 }
                 Ok(())
@@ -330,13 +330,13 @@ mod tests {
                     }
                 }
                 members::remove_member(set, &named(1), &UserId::parse("alice")?, None, &by_now)?;
-                locks::acquire(set, &Acquire::of_nobody_else(named(1), UserId::parse("bob")?), &by_now)?;
+                locks::acquire(set, &Acquire::new(named(1), UserId::parse("bob")?), &by_now)?;
                 repair(set, &them, None, None, &by_now)
             })
             .unwrap()
             .value;
-        assert_eq!(step.looked_at, REPAIRED, "the others wait for the next step");
-        assert_eq!(step.repaired, suspects[2..REPAIRED]);
+        assert_eq!(step.looked_at, REPAIRS_PER_STEP, "the others wait for the next step");
+        assert_eq!(step.repaired, suspects[2..REPAIRS_PER_STEP]);
         assert_eq!(store.read(|rows| rows.lock_count()).unwrap().value, 152);
     }
 
@@ -348,7 +348,7 @@ mod tests {
         // `stops` is asked after the counter is read and before the rows are.
         let grant = || {
             let rules = Arc::clone(&rules);
-            let request = Acquire::of_nobody_else(named(0), UserId::parse("alice").unwrap());
+            let request = Acquire::new(named(0), UserId::parse("alice").unwrap());
             store.write(move |set| locks::acquire(set, &request, &rules)).unwrap();
             false
         };

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use super::Service;
-use super::current::{apply, load_current, now};
+use super::current::{apply, load_current, state};
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::{Author, Lost};
 use crate::domain::member::{Actor, Need};
 use crate::domain::rules::{self, Decision};
 use crate::domain::{
-    Acquire, Acquired, Authority, Beat, Claim, Fence, Heartbeat, Lock, Now, Release, Released, UserId,
-    WorkspaceId,
+    Acquire, Acquired, Authority, Claim, Fence, Heartbeat, HeartbeatOutcome, Lock, Release, Released, UserId,
+    WorkspaceId, WorkspaceState,
 };
 use crate::error::{Denied, Error, Limit};
 use crate::events::presence::PresentUser;
 use crate::metrics::Metrics;
-use crate::store::listing::{Listed, Listing};
-use crate::store::queue::{Client, Place};
+use crate::store::listing::{LockPage, LockQuery};
+use crate::store::queue::{Client, QueuedWaiter};
 use crate::store::{AsOf, Keys, Rows, WorkingSet};
 
 /// Maximum number of followers that are listed for a workspace.
 pub const MAX_PRESENT_USERS: usize = 500;
 /// Maximum number of workspaces that one step of [`release_user`] processes.
-const MOST_RELEASED: usize = 200;
+const MAX_WORKSPACES_PER_STEP: usize = 200;
 
 /// Users that are present on a workspace.
 #[derive(Debug)]
@@ -30,32 +30,32 @@ pub struct WorkspacePresence {
     /// The live lock, with its holder and its knocks.
     pub lock: Option<Lock>,
     /// Waiters for the lock, in grant order.
-    pub waiting: Vec<Place>,
+    pub waiting: Vec<QueuedWaiter>,
     /// Users that follow the events of this workspace by its name, at most [`MAX_PRESENT_USERS`].
     pub followers: Vec<PresentUser>,
 }
 
 /// Outcome of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beaten {
+pub struct HeartbeatReport {
     /// The renewal, or why it was refused.
-    pub beat: Beat,
+    pub beat: HeartbeatOutcome,
     /// How the caller's last lease ended, if the heartbeat was refused.
     pub lost: Option<Lost>,
     /// Number of waiters for the lock.
     pub waiting: usize,
 }
 
-impl Beaten {
+impl HeartbeatReport {
     /// The caller's lease ended like this, and no lock is reported.
     const fn lost(lost: Lost) -> Self {
-        Self { beat: Beat::NoLock, lost: Some(lost), waiting: 0 }
+        Self { beat: HeartbeatOutcome::NoLock, lost: Some(lost), waiting: 0 }
     }
 }
 
 /// Lock of a workspace as a read finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum StoredLock {
     /// A live lock.
     Live(Lock),
     /// A lock with a due change that is not stored yet: the lease has expired, or a grant is due.
@@ -66,7 +66,7 @@ pub enum Found {
 
 /// Result of one step of [`release_user`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReleasedSome {
+pub struct ReleaseStep {
     /// Number of live leases that ended.
     pub released: u32,
     /// The next step starts after this workspace; `None` when all are done.
@@ -79,27 +79,27 @@ pub struct ReleasedSome {
 /// Any error of the store.
 pub fn acquire(set: &WorkingSet<'_>, request: &Acquire, rules: &Rules) -> Result<Acquired, Error> {
     let found = match load_current(set, &request.workspace_id, rules)? {
-        Some(lock) => Now::Locked(lock),
-        None => Now::Free { last: set.last_lease(&request.workspace_id)? },
+        Some(lock) => WorkspaceState::Locked(lock),
+        None => WorkspaceState::Free { last: set.last_lease(&request.workspace_id)? },
     };
     let decision = rules::acquire(found, request, rules, set.moment());
-    let decision = limited(set, decision, &request.user_id, rules)?;
+    let decision = within_lock_limit(set, decision, &request.user_id, rules)?;
     let by = Author {
         reason: request.reason.clone(),
-        ..Author::person(request.user_id.clone(), request.user_name.clone())
+        ..Author::new(request.user_id.clone(), request.user_name.clone())
     };
     apply(set, decision.change, Some(&by), rules)?;
     Ok(decision.outcome)
 }
 
 /// Applies the limit of locks per user to the decision.
-pub(super) fn limited(
+pub(super) fn within_lock_limit(
     set: &WorkingSet<'_>,
     decision: Decision<Acquired>,
     user_id: &UserId,
     rules: &Rules,
 ) -> Result<Decision<Acquired>, Error> {
-    if !decision.change.begins_a_lease() {
+    if !decision.change.begins_lease() {
         return Ok(decision);
     }
     let live_locks = set.live_locks_of(user_id, rules.locks_per_user)?;
@@ -110,17 +110,17 @@ pub(super) fn limited(
 ///
 /// # Errors
 /// Any error of the store.
-pub fn heartbeat(set: &WorkingSet<'_>, request: &Heartbeat, rules: &Rules) -> Result<Beaten, Error> {
+pub fn heartbeat(set: &WorkingSet<'_>, request: &Heartbeat, rules: &Rules) -> Result<HeartbeatReport, Error> {
     let claim = &request.claim;
-    let decision = rules::heartbeat(now(set, &claim.workspace_id, rules)?, request, rules, set.now());
+    let decision = rules::heartbeat(state(set, &claim.workspace_id, rules)?, request, rules, set.now());
     apply(set, decision.change, None, rules)?;
     let beat = decision.outcome;
     let lost = match &beat {
-        Beat::Renewed(_) => None,
-        Beat::NotHolder { lock, .. } => lost(set, claim, Some(lock.fence))?,
-        Beat::NoLock => lost(set, claim, None)?,
+        HeartbeatOutcome::Renewed(_) => None,
+        HeartbeatOutcome::NotHolder { lock, .. } => lost(set, claim, Some(lock.fence))?,
+        HeartbeatOutcome::NoLock => lost(set, claim, None)?,
     };
-    Ok(Beaten { beat, lost, waiting: set.lines().count(&claim.workspace_id) })
+    Ok(HeartbeatReport { beat, lost, waiting: set.queue().count(&claim.workspace_id) })
 }
 
 /// Releases a lease, or revokes it for an administrator. If the caller is not the holder, the answer includes
@@ -134,10 +134,10 @@ pub fn release(
     rules: &Rules,
 ) -> Result<(Released, Option<Lost>), Error> {
     let claim = &request.claim;
-    let decision = rules::release(now(set, &claim.workspace_id, rules)?, request, rules);
+    let decision = rules::release(state(set, &claim.workspace_id, rules)?, request, rules);
     let by = Author {
         reason: request.reason.clone(),
-        ..Author::person(claim.user_id.clone(), request.user_name.clone())
+        ..Author::new(claim.user_id.clone(), request.user_name.clone())
     };
     apply(set, decision.change, Some(&by), rules)?;
     let lost = match &decision.outcome {
@@ -164,13 +164,13 @@ pub fn release_user(
     by: &Author,
     rules: &Rules,
     after: &str,
-) -> Result<ReleasedSome, Error> {
-    let step = set.step();
-    let limit = MOST_RELEASED;
+) -> Result<ReleaseStep, Error> {
+    let step = set.step_budget();
+    let limit = MAX_WORKSPACES_PER_STEP;
     let mut workspaces = set.workspaces_concerning(user_id, after, limit)?;
-    workspaces.extend(set.lines().of_user(user_id, after, limit));
+    workspaces.extend(set.queue().workspaces_of(user_id, after, limit));
     let all = workspaces.len() < limit;
-    let mut some = ReleasedSome { released: 0, after: None };
+    let mut some = ReleaseStep { released: 0, after: None };
     for (count, workspace_id) in workspaces.into_iter().enumerate() {
         if count >= limit || (count > 0 && step.is_over()) {
             return Ok(some);
@@ -188,27 +188,27 @@ pub fn release_user(
                 claim,
                 user_name: by.name.clone(),
                 authority: Authority::Administrator,
-                standing: Privilege::Administrator,
+                privilege: Privilege::Administrator,
                 reason: by.reason.clone(),
             };
-            let decision = rules::release(Now::Locked(lock), &request, rules);
+            let decision = rules::release(WorkspaceState::Locked(lock), &request, rules);
             apply(set, decision.change, Some(by), rules)?;
             some.released += 1;
         }
         some.after = Some(workspace_id);
     }
-    Ok(if all { ReleasedSome { after: None, ..some } } else { some })
+    Ok(if all { ReleaseStep { after: None, ..some } } else { some })
 }
 
 /// Reads the lock of a workspace as stored. Writes nothing.
 ///
 /// # Errors
 /// An error of the store when it cannot read.
-pub fn peek(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<Found, Error> {
+pub fn stored_lock(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<StoredLock, Error> {
     Ok(match rows.lock(workspace_id)? {
-        Some(lock) if rows.now() < lock.due_at() => Found::Live(lock),
-        Some(lock) => Found::Due(lock),
-        None => Found::Free,
+        Some(lock) if rows.now() < lock.due_at() => StoredLock::Live(lock),
+        Some(lock) => StoredLock::Due(lock),
+        None => StoredLock::Free,
     })
 }
 
@@ -227,7 +227,7 @@ impl Service {
             actor,
             keys,
             Need::Edit,
-            move |set, standing| acquire(set, &Acquire { standing, ..request.clone() }, &rules),
+            move |set, privilege| acquire(set, &Acquire { privilege, ..request.clone() }, &rules),
             move |answer| {
                 count(&metrics, &answer);
                 reply(answer);
@@ -240,13 +240,13 @@ impl Service {
         &self,
         actor: Actor,
         requests: Vec<Heartbeat>,
-        reply: impl FnOnce(Result<AsOf<Vec<Result<Beaten, Denied>>>, Error>) + Send + 'static,
+        reply: impl FnOnce(Result<AsOf<Vec<Result<HeartbeatReport, Denied>>>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
         let workspaces = requests.iter().map(|request| request.claim.workspace_id.clone()).collect();
         let beat = move |set: &WorkingSet<'_>, request: &Heartbeat| {
             let beat = || heartbeat(set, request, &rules);
-            super::as_holder(set, &actor, &request.claim, &rules, beat, Beaten::lost)
+            super::as_holder(set, &actor, &request.claim, &rules, beat, HeartbeatReport::lost)
         };
         self.store.submit(
             Keys { workspaces, users: Vec::new() },
@@ -260,12 +260,12 @@ impl Service {
         &self,
         actor: Actor,
         request: Heartbeat,
-        reply: impl FnOnce(Result<AsOf<Beaten>, Error>) + Send + 'static,
+        reply: impl FnOnce(Result<AsOf<HeartbeatReport>, Error>) + Send + 'static,
     ) {
         let rules = Arc::clone(&self.rules);
         let claim = request.claim.clone();
         let work = move |set: &WorkingSet<'_>| heartbeat(set, &request, &rules);
-        self.submit_as_holder(actor, claim, work, Beaten::lost, reply);
+        self.submit_as_holder(actor, claim, work, HeartbeatReport::lost, reply);
     }
 
     /// Releases a lease, or revokes it for an administrator.
@@ -281,8 +281,8 @@ impl Service {
             let work = move |set: &WorkingSet<'_>| release(set, &request, &rules);
             return self.submit_as_holder(actor, claim, work, |lost| (Released::Nothing, Some(lost)), reply);
         }
-        let work = move |set: &WorkingSet<'_>, standing| {
-            release(set, &Release { standing, ..request.clone() }, &rules)
+        let work = move |set: &WorkingSet<'_>, privilege| {
+            release(set, &Release { privilege, ..request.clone() }, &rules)
         };
         self.submit_as(actor, Keys::workspace(&claim.workspace_id), Need::Revoke, work, reply);
     }
@@ -296,7 +296,8 @@ impl Service {
         reply: impl FnOnce(Result<u32, Error>) + Send + 'static,
     ) {
         let (user_id, by) = (Arc::new(user_id), Arc::new(by));
-        Releasing { service: Arc::clone(self), user_id, by, released: 0, reply: Box::new(reply) }.step(None);
+        UserRelease { service: Arc::clone(self), user_id, by, released: 0, reply: Box::new(reply) }
+            .step(None);
     }
 
     /// Returns the live lock of a workspace, if there is one. Due changes are stored before the answer, so
@@ -305,12 +306,12 @@ impl Service {
     /// # Errors
     /// An error of the store when it cannot read or write.
     pub fn lock(&self, workspace_id: &WorkspaceId) -> Result<AsOf<Option<Lock>>, Error> {
-        let AsOf { now, value } = self.peek(workspace_id)?;
+        let AsOf { now, value } = self.stored_lock(workspace_id)?;
         match value {
-            Found::Live(lock) => Ok(AsOf { now, value: Some(lock) }),
-            Found::Free => Ok(AsOf { now, value: None }),
-            Found::Due(_) => {
-                self.ask_for_a_sweep();
+            StoredLock::Live(lock) => Ok(AsOf { now, value: Some(lock) }),
+            StoredLock::Free => Ok(AsOf { now, value: None }),
+            StoredLock::Due(_) => {
+                self.wake_sweeper();
                 let (rules, of) = (Arc::clone(&self.rules), workspace_id.clone());
                 self.store.write(move |set| load_current(set, &of, &rules))
             }
@@ -321,8 +322,8 @@ impl Service {
     ///
     /// # Errors
     /// An error of the store when it cannot read.
-    pub fn peek(&self, workspace_id: &WorkspaceId) -> Result<AsOf<Found>, Error> {
-        self.store.read(|rows| peek(rows, workspace_id))
+    pub fn stored_lock(&self, workspace_id: &WorkspaceId) -> Result<AsOf<StoredLock>, Error> {
+        self.store.read(|rows| stored_lock(rows, workspace_id))
     }
 
     /// Lists the users that are present on a workspace.
@@ -330,9 +331,9 @@ impl Service {
     /// # Errors
     /// Same as [`Self::lock`].
     pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<AsOf<WorkspacePresence>, Error> {
-        use crate::domain::waitlist::Waiting as _;
+        use crate::domain::waitlist::QueueEntry as _;
         let AsOf { now, value: lock } = self.lock(workspace_id)?;
-        let mut waiting = self.store.queue().line(workspace_id);
+        let mut waiting = self.store.queue().waiters(workspace_id);
         waiting.retain(|place| place.waits(now));
         let followers = self.followers(workspace_id)?;
         Ok(AsOf { now, value: WorkspacePresence { lock, waiting, followers } })
@@ -340,29 +341,29 @@ impl Service {
 
     /// Followers of a workspace that receive its events.
     fn followers(&self, workspace_id: &WorkspaceId) -> Result<Vec<PresentUser>, Error> {
-        let mut faces = self.broadcaster.presence(workspace_id, MAX_PRESENT_USERS);
-        if faces.iter().any(|face| face.is_member) {
+        let mut users = self.broadcaster.presence(workspace_id, MAX_PRESENT_USERS);
+        if users.iter().any(|user| user.is_member) {
             let members = self.store.read(|rows| {
-                let is_member = |face: &PresentUser| Ok(rows.role(workspace_id, &face.user_id)?.is_some());
-                faces.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
+                let is_member = |user: &PresentUser| Ok(rows.role(workspace_id, &user.user_id)?.is_some());
+                users.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
             })?;
             let mut are_members = members.value.into_iter();
-            faces.retain(|face| are_members.next() == Some(true) || !face.is_member);
+            users.retain(|user| are_members.next() == Some(true) || !user.is_member);
         }
-        Ok(faces)
+        Ok(users)
     }
 
     /// Returns a page of live locks, ordered by workspace id.
     ///
     /// # Errors
     /// An error of the store when it cannot read.
-    pub fn locks(&self, listing: &Listing) -> Result<AsOf<Listed>, Error> {
+    pub fn locks(&self, listing: &LockQuery) -> Result<AsOf<LockPage>, Error> {
         self.store.read(|rows| rows.list_locks(listing))
     }
 }
 
 /// State of a running release of all leases of a user.
-struct Releasing {
+struct UserRelease {
     service: Arc<Service>,
     user_id: Arc<UserId>,
     by: Arc<Author>,
@@ -370,7 +371,7 @@ struct Releasing {
     reply: Box<dyn FnOnce(Result<u32, Error>) + Send>,
 }
 
-impl Releasing {
+impl UserRelease {
     /// Runs the next step, after this workspace.
     fn step(mut self, after: Option<WorkspaceId>) {
         let service = Arc::clone(&self.service);
@@ -383,7 +384,7 @@ impl Releasing {
                 release_user(set, &user_id, &by, &rules, after)
             },
             move |answer| match answer.map(|answer| answer.value) {
-                Ok(ReleasedSome { released, after }) => {
+                Ok(ReleaseStep { released, after }) => {
                     self.released = self.released.saturating_add(released);
                     if after.is_some() { self.step(after) } else { (self.reply)(Ok(self.released)) }
                 }
@@ -394,12 +395,12 @@ impl Releasing {
 }
 
 /// Client of a waiter. Counts the outcome in the metrics.
-pub(super) struct Counted {
+pub(super) struct CountingClient {
     pub(super) client: Box<dyn Client>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl Client for Counted {
+impl Client for CountingClient {
     fn is_gone(&self) -> bool {
         self.client.is_gone()
     }

@@ -8,7 +8,7 @@ use super::current::{apply, apply_due, is_allowed, load_current};
 use super::waitlist;
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::{Author, Ending, EventType, NewEvent};
-use crate::domain::member::{Actor, Member, Membership, Need, Workspace, access, matters};
+use crate::domain::member::{Actor, Member, Membership, Need, Workspace, access, depends_on_role};
 use crate::domain::rules::Change;
 use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::{Denied, Error};
@@ -26,8 +26,8 @@ pub fn may(
     need: Need,
     rules: &Rules,
 ) -> Result<Result<Privilege, Denied>, Error> {
-    if !matters(need, rules) {
-        return Ok(Ok(actor.standing));
+    if !depends_on_role(need, rules) {
+        return Ok(Ok(actor.privilege));
     }
     let role = match &actor.user_id {
         Some(user_id) => rows.role(workspace_id, user_id)?,
@@ -61,7 +61,7 @@ pub fn delete_workspace(
     if !set.delete_workspace(workspace_id)? && lock.is_none() {
         return Ok(false);
     }
-    waitlist::turn_out(set, workspace_id, rules)?;
+    waitlist::remove_excluded(set, workspace_id, rules)?;
     if let Some(lock) = lock {
         apply(set, Change::End(lock, Ending::WorkspaceDeleted), by, rules)?;
     } else {
@@ -70,7 +70,7 @@ pub fn delete_workspace(
         set.record(&NewEvent { by, ..event })?;
     }
     if !members.is_empty() {
-        set.parted(members);
+        set.deleted_members(members);
     }
     Ok(true)
 }
@@ -127,7 +127,7 @@ fn exclude(
     rules: &Rules,
 ) -> Result<bool, Error> {
     // First, so that the next change does not grant the lock to this user.
-    waitlist::turn_out(set, workspace_id, rules)?;
+    waitlist::remove_excluded(set, workspace_id, rules)?;
     // This also removes the user's knock.
     match apply_due(set, workspace_id, rules)?.filter(|lock| lock.user_id == *user_id) {
         Some(lock) => apply(set, Change::End(lock, ending), by, rules).map(|()| true),
@@ -163,13 +163,13 @@ impl Service {
     /// # Errors
     /// An error of the store when it cannot read.
     pub fn workspaces(&self, actor: &Actor, after: &str, limit: usize) -> Result<Vec<Workspace>, Error> {
-        let member = self.only_for(actor);
+        let member = self.visible_only_to(actor);
         self.store.read(|rows| rows.workspaces(member, after, limit)).map(|found| found.value)
     }
 
     /// Returns the user to whose workspaces the view of `actor` is limited; `None` if the actor sees all.
     #[must_use]
-    pub fn only_for<'a>(&self, actor: &'a Actor) -> Option<&'a UserId> {
+    pub fn visible_only_to<'a>(&self, actor: &'a Actor) -> Option<&'a UserId> {
         match self.rules.membership {
             Membership::Enforced if !actor.sees_all => actor.user_id.as_ref(),
             Membership::Enforced | Membership::Open => None,

@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use crate::config::{AuthMode, Config};
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::Lost;
-use crate::domain::member::{Actor, Need, matters};
+use crate::domain::member::{Actor, Need, depends_on_role};
 use crate::domain::{Claim, WorkspaceId};
 use crate::error::{Denied, Error, Limit};
 use crate::events::broadcaster::Broadcaster;
@@ -33,7 +33,7 @@ use crate::store::{AsOf, Keys, Store, WorkingSet};
 use crate::time::{LeaseClock, Ttl};
 
 pub use locks::{MAX_PRESENT_USERS, WorkspacePresence};
-pub use tokens::Recalled;
+pub use tokens::CacheLookup;
 
 /// Maximum number of leases that one transaction of a bulk operation ends, so that other writes are not
 /// delayed.
@@ -126,7 +126,7 @@ impl Service {
     ///
     /// # Errors
     /// An error of the store when it cannot read.
-    pub fn measured(&self) -> Result<&Metrics, Error> {
+    pub fn updated_metrics(&self) -> Result<&Metrics, Error> {
         let shown = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let (database, log) = self.store.sizes();
         self.metrics.database_size.set(shown(database));
@@ -161,7 +161,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::TooMany`] when the caller has reached the limit of streams.
-    pub fn seat(&self, caller: Option<String>) -> Result<Option<StreamSlot>, Error> {
+    pub fn reserve_stream(&self, caller: Option<String>) -> Result<Option<StreamSlot>, Error> {
         let (Some(caller), Some(most)) = (caller, self.streams_per_user) else { return Ok(None) };
         self.broadcaster.slot(caller, most).map(Some).ok_or_else(|| {
             self.metrics.limited(Limit::Streams);
@@ -182,14 +182,14 @@ impl Service {
     ) {
         let (rules, workspaces) = (Arc::clone(&self.rules), keys.workspaces.clone());
         let work = move |set: &WorkingSet<'_>| {
-            let mut standing = actor.standing;
+            let mut privilege = actor.privilege;
             for workspace_id in &workspaces {
                 match members::may(&**set, &actor, workspace_id, need, &rules)? {
-                    Ok(found) => standing = found,
+                    Ok(found) => privilege = found,
                     Err(denied) => return Ok(Err(denied)),
                 }
             }
-            work(set, standing).map(Ok)
+            work(set, privilege).map(Ok)
         };
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
@@ -223,7 +223,7 @@ impl Service {
     /// Same as [`Self::may`], for the first workspace without access.
     pub fn may_all(&self, actor: &Actor, workspaces: &[WorkspaceId], need: Need) -> Result<(), Error> {
         let rules = &self.rules;
-        if workspaces.is_empty() || !matters(need, rules) {
+        if workspaces.is_empty() || !depends_on_role(need, rules) {
             // Most reads call this. In this case no role is looked up.
             return Ok(());
         }
@@ -247,7 +247,7 @@ impl Service {
         self.store.submit(
             Keys::default(),
             |set| {
-                set.touch();
+                set.force_write();
                 Ok(())
             },
             move |done| {
@@ -282,11 +282,11 @@ impl Service {
     ///
     /// # Errors
     /// An error of SQLite. [`Error::Busy`] when a reader is using the log.
-    pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
-        self.store.fold_log_over(bytes)
+    pub fn checkpoint_if_over(&self, bytes: u64) -> Result<(), Error> {
+        self.store.checkpoint_if_over(bytes)
     }
 
-    fn ask_for_a_sweep(&self) {
+    fn wake_sweeper(&self) {
         // Full: a wake-up is already pending. Disconnected: there is no sweeper.
         let _ = self.wake.try_send(());
     }

@@ -16,7 +16,7 @@ use crate::store::{Store, WorkingSet};
 use crate::time::Timestamp;
 
 /// Maximum number of wait lists per transaction.
-const LINES: usize = 500;
+const LINES_PER_STEP: usize = 500;
 /// Pause after the store could not be read or written.
 const ERROR_RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep when nothing is due.
@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Result of one step of a long operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stepped {
+pub struct StepResult {
     /// Number of items that were processed.
     pub done: usize,
     /// Whether there may be more.
@@ -35,20 +35,20 @@ pub struct Stepped {
 ///
 /// # Errors
 /// Any error of the store.
-pub fn sweep(set: &WorkingSet<'_>, rules: &Rules, rows: u32) -> Result<Stepped, Error> {
-    let step = set.step();
+pub fn sweep(set: &WorkingSet<'_>, rules: &Rules, rows: u32) -> Result<StepResult, Error> {
+    let step = set.step_budget();
     let locks = set.locks_to_check(rows)?;
-    let mut swept = Stepped { done: 0, more: locks.len() >= usize::try_from(rows).unwrap_or(usize::MAX) };
+    let mut swept = StepResult { done: 0, more: locks.len() >= usize::try_from(rows).unwrap_or(usize::MAX) };
     for lock in locks {
         if lock.due_at() <= set.now() {
             swept.done += 1;
             load_current(set, &lock.workspace_id, rules)?;
         } else {
-            set.check_again(&lock)?;
+            set.reschedule_check(&lock)?;
         }
         // Checked after each row, so a step always makes progress.
         if step.is_over() {
-            return Ok(Stepped { more: true, ..swept });
+            return Ok(StepResult { more: true, ..swept });
         }
     }
     Ok(swept)
@@ -58,9 +58,9 @@ pub fn sweep(set: &WorkingSet<'_>, rules: &Rules, rows: u32) -> Result<Stepped, 
 ///
 /// # Errors
 /// Any error of the store.
-pub fn trim(set: &WorkingSet<'_>, before: Timestamp, rows: u32) -> Result<Stepped, Error> {
+pub fn trim(set: &WorkingSet<'_>, before: Timestamp, rows: u32) -> Result<StepResult, Error> {
     let done = set.delete_events_before(before, rows)?;
-    Ok(Stepped { done, more: done >= usize::try_from(rows).unwrap_or(usize::MAX) })
+    Ok(StepResult { done, more: done >= usize::try_from(rows).unwrap_or(usize::MAX) })
 }
 
 impl Service {
@@ -68,7 +68,7 @@ impl Service {
     ///
     /// # Errors
     /// An error of the store when it cannot write.
-    pub fn sweep_step(&self, rows: u32) -> Result<Stepped, Error> {
+    pub fn sweep_step(&self, rows: u32) -> Result<StepResult, Error> {
         let rules = Arc::clone(&self.rules);
         self.store.write(move |set| sweep(set, &rules, rows)).map(|swept| swept.value)
     }
@@ -77,8 +77,8 @@ impl Service {
     ///
     /// # Errors
     /// An error of the store when it cannot write.
-    pub fn trim_step(&self, rows: u32) -> Result<Stepped, Error> {
-        let Some(keep) = self.history_keep else { return Ok(Stepped { done: 0, more: false }) };
+    pub fn trim_step(&self, rows: u32) -> Result<StepResult, Error> {
+        let Some(keep) = self.history_keep else { return Ok(StepResult { done: 0, more: false }) };
         let before = move |set: &WorkingSet<'_>| Timestamp(set.now().0.saturating_sub(keep.as_millis()));
         self.store.write(move |set| trim(set, before(set), rows)).map(|trimmed| trimmed.value)
     }
@@ -101,27 +101,27 @@ impl Timer {
 
     /// Applies a limited number of due changes. Returns the time until the next step.
     pub fn run_due(&mut self) -> Duration {
-        let next = self.leave_lines().and_then(|leave_lines| Ok(leave_lines.min(self.apply_due()?)));
+        let next = self.remove_leavers().and_then(|remove_leavers| Ok(remove_leavers.min(self.apply_due()?)));
         next.unwrap_or_else(|error| {
             log::warn!("cannot write due expiries and grants: {error}; next try in 1 s");
-            self.store.queue().give_up(self.store.clock().now(), &error);
+            self.store.queue().fail_overdue(self.store.clock().now(), &error);
             ERROR_RETRY
         })
     }
 
     /// Answers waiters whose wait is over or pointless.
-    fn leave_lines(&self) -> Result<Duration, Error> {
+    fn remove_leavers(&self) -> Result<Duration, Error> {
         let queue = self.store.queue();
-        let leaving = queue.with_leavers(self.store.clock().now(), LINES);
+        let leaving = queue.workspaces_with_leavers(self.store.clock().now(), LINES_PER_STEP);
         if leaving.is_empty() {
-            return Ok(self.until(queue.soonest()));
+            return Ok(self.until(queue.next_deadline()));
         }
         let rules = Arc::clone(&self.rules);
         let lines = leaving.clone();
-        self.store.write(move |set| waitlist::leave(set, &lines, &rules)).inspect_err(|_| {
+        self.store.write(move |set| waitlist::remove_leavers(set, &lines, &rules)).inspect_err(|_| {
             // Mark these wait lists again, for the next try.
             for workspace_id in &leaving {
-                queue.somebody_left(workspace_id);
+                queue.client_left(workspace_id);
             }
         })?;
         Ok(Duration::ZERO)
@@ -145,7 +145,7 @@ impl Timer {
         let (more, next) = found.inspect_err(|_| notifier.found_due(before))?;
         notifier.found_due(next);
         let ended = self.store.clock().clock().monotonic();
-        let rest = self.pace.stepped(ended.saturating_sub(began));
+        let rest = self.pace.record_step(ended.saturating_sub(began));
         if more {
             self.rests_until = ended.saturating_add(rest);
             return Ok(rest);

@@ -13,25 +13,25 @@ use hashlink::LruCache;
 use subtle::ConstantTimeEq as _;
 
 use super::{STEP, Service};
-use crate::domain::token::{Hash, Lasts, Scope, Token};
+use crate::domain::token::{Hash, Scope, Token, Validity};
 use crate::error::Error;
 use crate::store::{AsOf, Keys, WorkingSet};
 use crate::time::WallTime;
 
 /// How long a cache entry is valid.
-const GOOD_FOR: Duration = Duration::from_secs(1);
+const CACHE_TTL: Duration = Duration::from_secs(1);
 /// Maximum number of cached tokens.
-const KNOWN: usize = 10_000;
+const CACHE_SIZE: usize = 10_000;
 /// A use is stored if it is at least this much later than the last stored use (milliseconds).
-const USE_MS: i64 = 60_000;
+const USE_RESOLUTION_MS: i64 = 60_000;
 /// An expired token is deleted this long after its end (milliseconds). Until then the list shows it.
-const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+const KEEP_EXPIRED_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Cache of tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
     /// LRU cache: the least recently used token makes room for a new one.
-    known: Mutex<LruCache<Hash, Known>>,
+    cache: Mutex<LruCache<Hash, CachedToken>>,
     /// Number of revocations. A row that was read before the last revocation may belong to a revoked token,
     /// so it is not cached.
     revoked: AtomicU64,
@@ -42,7 +42,7 @@ pub(super) struct Tokens {
 impl Default for Tokens {
     fn default() -> Self {
         Self {
-            known: Mutex::new(LruCache::new(KNOWN)),
+            cache: Mutex::new(LruCache::new(CACHE_SIZE)),
             revoked: AtomicU64::default(),
             used: Mutex::default(),
         }
@@ -51,19 +51,19 @@ impl Default for Tokens {
 
 /// Result of a cache lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recalled {
+pub enum CacheLookup {
     /// A valid cache entry: the token, or `None` if it has expired.
-    Known(Option<Token>),
+    Hit(Option<Token>),
     /// The entry is too old. The token must be looked up in the store.
     Stale,
     /// No entry.
-    Unknown,
+    Miss,
 }
 
 #[derive(Debug)]
-struct Known {
+struct CachedToken {
     token: Token,
-    looked_up: Duration,
+    loaded_at: Duration,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,38 +83,38 @@ impl Service {
     /// # Errors
     /// An error of the store when it cannot read.
     pub fn token(&self, hash: &Hash) -> Result<Option<Token>, Error> {
-        match self.recall_token(hash) {
-            Recalled::Known(token) => Ok(token),
-            Recalled::Stale | Recalled::Unknown => {
+        match self.cached_token(hash) {
+            CacheLookup::Hit(token) => Ok(token),
+            CacheLookup::Stale | CacheLookup::Miss => {
                 let token = self.look_up(hash, self.monotonic())?;
-                Ok(self.good_for_something(token))
+                Ok(self.valid_and_recorded(token))
             }
         }
     }
 
     /// Like [`Self::token`], from the cache only. Reads nothing from the store.
     #[must_use]
-    pub fn recall_token(&self, hash: &Hash) -> Recalled {
+    pub fn cached_token(&self, hash: &Hash) -> CacheLookup {
         let now = self.monotonic();
-        let mut known = lock(&self.tokens.known);
-        let Some(token) = known.get(hash) else { return Recalled::Unknown };
-        if now.saturating_sub(token.looked_up) >= GOOD_FOR {
-            return Recalled::Stale;
+        let mut cache = lock(&self.tokens.cache);
+        let Some(token) = cache.get(hash) else { return CacheLookup::Miss };
+        if now.saturating_sub(token.loaded_at) >= CACHE_TTL {
+            return CacheLookup::Stale;
         }
         let token = token.token.clone();
-        drop(known);
-        Recalled::Known(self.good_for_something(Some(token)))
+        drop(cache);
+        CacheLookup::Hit(self.valid_and_recorded(Some(token)))
     }
 
     /// Returns the token if it has not expired, and counts it as used.
-    fn good_for_something(&self, token: Option<Token>) -> Option<Token> {
+    fn valid_and_recorded(&self, token: Option<Token>) -> Option<Token> {
         let wall = self.wall();
-        let token = token.filter(|token| token.is_good(wall));
+        let token = token.filter(|token| token.is_valid(wall));
         if let Some(token) = &token
-            && token.last_used_at.is_none_or(|last| wall.0.saturating_sub(last.0) >= USE_MS)
+            && token.last_used_at.is_none_or(|last| wall.0.saturating_sub(last.0) >= USE_RESOLUTION_MS)
         {
             let mut used = lock(&self.tokens.used);
-            if used.len() < KNOWN || used.contains_key(&token.token_id) {
+            if used.len() < CACHE_SIZE || used.contains_key(&token.token_id) {
                 used.insert(token.token_id.clone(), wall);
             }
         }
@@ -123,11 +123,11 @@ impl Service {
 
     /// Whether credentials are valid now. If the store cannot be read, they count as valid.
     #[must_use]
-    pub fn are_good(&self, lasts: &Lasts) -> bool {
-        match lasts {
-            Lasts::Always => true,
-            Lasts::Until(end) => self.wall() < *end,
-            Lasts::AsLongAs(hash) => !matches!(self.token(hash), Ok(None)),
+    pub fn are_valid(&self, validity: &Validity) -> bool {
+        match validity {
+            Validity::Unlimited => true,
+            Validity::Until(end) => self.wall() < *end,
+            Validity::WhileTokenValid(hash) => !matches!(self.token(hash), Ok(None)),
         }
     }
 
@@ -137,15 +137,15 @@ impl Service {
         // The timing of the lookup can reveal something about the hash at most. The deciding comparison takes
         // constant time.
         let found = found.filter(|(_, stored)| stored.ct_eq(hash).into());
-        let mut known = lock(&self.tokens.known);
+        let mut cache = lock(&self.tokens.cache);
         let Some((token, _)) = found else {
-            known.remove(hash);
+            cache.remove(hash);
             return Ok(None);
         };
         if revoked != self.tokens.revoked.load(Ordering::SeqCst) {
             return Ok(Some(token));
         }
-        known.insert(*hash, Known { token: token.clone(), looked_up: now });
+        cache.insert(*hash, CachedToken { token: token.clone(), loaded_at: now });
         Ok(Some(token))
     }
 
@@ -187,10 +187,10 @@ impl Service {
             Keys::default(),
             move |set| set.revoke_token(&token_id, only),
             move |revoked| {
-                let mut known = lock(&service.tokens.known);
+                let mut cache = lock(&service.tokens.cache);
                 service.tokens.revoked.fetch_add(1, Ordering::SeqCst);
-                known.retain(|_, known| known.token.token_id != of);
-                drop(known);
+                cache.retain(|_, cached| cached.token.token_id != of);
+                drop(cache);
                 reply(revoked.map(|revoked| revoked.value));
             },
         );
@@ -207,7 +207,7 @@ impl Service {
                 used.iter().try_for_each(|(token_id, at)| set.set_token_used(token_id, *at))
             })?;
         }
-        let before = WallTime(self.wall().0.saturating_sub(KEPT_MS));
+        let before = WallTime(self.wall().0.saturating_sub(KEEP_EXPIRED_MS));
         if self.store.read(|rows| rows.has_tokens_expired_before(before))?.value {
             self.store.write(move |set| set.delete_tokens_expired_before(before, STEP))?;
         }

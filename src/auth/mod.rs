@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashlink::LruCache;
 
-use crate::app::{Recalled, Service};
+use crate::app::{CacheLookup, Service};
 use crate::config::{self, AuthMode};
 use crate::domain::access::Privilege;
 use crate::domain::member::Actor;
 use crate::domain::token::Hash;
-pub use crate::domain::token::{Lasts, Scope};
+pub use crate::domain::token::{Scope, Validity};
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
 use crate::percent;
@@ -49,7 +49,7 @@ pub struct Caller {
     /// The scope of the credentials.
     pub scope: Scope,
     /// How long the credentials are valid.
-    pub lasts: Lasts,
+    pub validity: Validity,
     /// When the credentials expire, as they state it themselves.
     pub expires_at: Option<WallTime>,
 }
@@ -64,15 +64,15 @@ impl Caller {
     /// The scope of the caller's token. `None` without a token.
     #[must_use]
     pub const fn token_scope(&self) -> Option<Scope> {
-        match self.lasts {
-            Lasts::AsLongAs(_) => Some(self.scope),
-            Lasts::Always | Lasts::Until(_) => None,
+        match self.validity {
+            Validity::WhileTokenValid(_) => Some(self.scope),
+            Validity::Unlimited | Validity::Until(_) => None,
         }
     }
 
     /// The caller's privilege.
     #[must_use]
-    pub fn standing(&self) -> Privilege {
+    pub fn privilege(&self) -> Privilege {
         if self.is_admin() { Privilege::Administrator } else { Privilege::Ordinary }
     }
 
@@ -81,12 +81,12 @@ impl Caller {
     /// `None` if there is neither.
     #[must_use]
     pub fn key(&self) -> Option<String> {
-        match (&self.user_id, &self.lasts) {
+        match (&self.user_id, &self.validity) {
             (Some(user_id), _) => Some(format!("user {}", user_id.as_str())),
-            (None, Lasts::AsLongAs(hash)) => {
+            (None, Validity::WhileTokenValid(hash)) => {
                 Some(hash.iter().fold("token ".to_owned(), |key, byte| format!("{key}{byte:02x}")))
             }
-            (None, Lasts::Always | Lasts::Until(_)) => None,
+            (None, Validity::Unlimited | Validity::Until(_)) => None,
         }
     }
 
@@ -97,7 +97,7 @@ impl Caller {
             user_id: self.user_id.clone(),
             sees_all: self.scope != Scope::User,
             manages_all: matches!(self.scope, Scope::Service | Scope::Admin),
-            standing: self.standing(),
+            privilege: self.privilege(),
         }
     }
 }
@@ -225,7 +225,7 @@ impl Auth {
                     None => SaidName::Unsaid,
                     Some(name) => decode("", name).map_or(SaidName::Said(None), |name| SaidName::said(&name)),
                 };
-                Ok(self.vouched_for(user_id, name, false, Lasts::Always))
+                Ok(self.vouched_for(user_id, name, false, Validity::Unlimited))
             }
             (None, _) => Err(Refusal::Unauthenticated),
         }
@@ -251,7 +251,7 @@ impl Auth {
         })?;
         let until = verified.until;
         let caller =
-            self.vouched_for(verified.user_id, verified.name, verified.is_admin, Lasts::Until(until));
+            self.vouched_for(verified.user_id, verified.name, verified.is_admin, Validity::Until(until));
         let caller = Caller { expires_at: verified.expires_at, ..caller };
         self.verified().insert(hash, CachedJwt { caller: caller.clone(), from: now, until });
         Ok(caller)
@@ -263,14 +263,14 @@ impl Auth {
     }
 
     /// A caller whom a third party, a proxy or the issuer of a JWT, has signed in.
-    fn vouched_for(&self, user_id: UserId, name: SaidName, is_admin: bool, lasts: Lasts) -> Caller {
+    fn vouched_for(&self, user_id: UserId, name: SaidName, is_admin: bool, validity: Validity) -> Caller {
         let is_admin = is_admin || self.means.admins.contains(&user_id);
         let scope = if is_admin { Scope::Admin } else { Scope::User };
         let (is_named, name) = match name {
             SaidName::Unsaid => (false, None),
             SaidName::Said(name) => (true, name),
         };
-        Caller { is_named, user_id: Some(user_id), name, scope, lasts, expires_at: None }
+        Caller { is_named, user_id: Some(user_id), name, scope, validity, expires_at: None }
     }
 
     fn by_token(
@@ -282,14 +282,14 @@ impl Auth {
         let hash = token::hash(token);
         let token = match effort {
             Effort::LookUp => self.service.token(&hash)?,
-            Effort::Recall => match self.service.recall_token(&hash) {
-                Recalled::Known(token) => token,
-                Recalled::Stale => return Err(Refusal::NotRecalled(Earlier::Good)),
-                Recalled::Unknown => return Err(Refusal::NotRecalled(Earlier::Nothing)),
+            Effort::Recall => match self.service.cached_token(&hash) {
+                CacheLookup::Hit(token) => token,
+                CacheLookup::Stale => return Err(Refusal::NotRecalled(Earlier::Good)),
+                CacheLookup::Miss => return Err(Refusal::NotRecalled(Earlier::Nothing)),
             },
         };
         let token = token.ok_or(Refusal::Unauthenticated)?;
-        let lasts = Lasts::AsLongAs(hash);
+        let validity = Validity::WhileTokenValid(hash);
         let said = said(credentials)?;
         if let Some(user_id) = &said.user_id {
             token::is_no_token(user_id).map_err(|error| renamed("X-User-Id", error))?;
@@ -305,7 +305,7 @@ impl Auth {
                     name: token.name.or(said.name),
                     is_named,
                     scope: token.scope,
-                    lasts,
+                    validity,
                     expires_at: token.expires_at,
                 })
             }
@@ -317,7 +317,7 @@ impl Auth {
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
                 let user_id = said.user_id.or(token.user_id).or(unnamed);
                 let (scope, expires_at) = (token.scope, token.expires_at);
-                Ok(Caller { user_id, name, is_named: false, scope, lasts, expires_at })
+                Ok(Caller { user_id, name, is_named: false, scope, validity, expires_at })
             }
         }
     }
@@ -379,7 +379,14 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
         (None, Some(token)) => Some(UserId::parse_as("access_token", token)?),
         (header, _) => header,
     };
-    Ok(Caller { user_id, name, is_named: false, scope: Scope::Admin, lasts: Lasts::Always, expires_at: None })
+    Ok(Caller {
+        user_id,
+        name,
+        is_named: false,
+        scope: Scope::Admin,
+        validity: Validity::Unlimited,
+        expires_at: None,
+    })
 }
 
 /// The same error, with `field` as the name of the field that the caller knows.

@@ -295,7 +295,7 @@ pub fn start_on(
         cors_origins: config.server.cors_origins.clone(),
     };
     let (internal_socket, listener) = InternalSocket::create().map_err(cannot_start)?;
-    let outbox = Arc::new(Outbox::new(service.broadcaster().meter()));
+    let outbox = Arc::new(Outbox::new(service.broadcaster().stream_memory()));
     let run = clock.wall_micros();
     let log = RequestLog::new(Arc::clone(&metrics), clock);
     let (intake, workers) = workers::start(app, &outbox, log).map_err(cannot_start)?;
@@ -346,7 +346,7 @@ pub(super) fn options(config: &Config) -> Options {
         waiters: WaitlistLimits {
             per_workspace: config.limits.waiters_per_workspace,
             per_user: config.limits.waiters_per_user,
-            in_all: config.limits.waiters,
+            total: config.limits.waiters,
         },
     }
 }

@@ -45,8 +45,8 @@ pub enum Privilege {
 impl Takeover {
     /// Whether a caller with this privilege may take over.
     #[must_use]
-    pub const fn allows(self, standing: Privilege) -> bool {
-        match (self, standing) {
+    pub const fn allows(self, privilege: Privilege) -> bool {
+        match (self, privilege) {
             (Self::Anyone, _) | (Self::Admins, Privilege::WorkspaceAdmin | Privilege::Administrator) => true,
             (Self::Admins, Privilege::Ordinary) | (Self::Nobody, _) => false,
         }
@@ -88,15 +88,15 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Clamps `asked` to the allowed range; uses `otherwise` if `asked` is `None`.
+    /// Clamps `requested` to the allowed range; uses `default` if `requested` is `None`.
     #[must_use]
-    pub fn ttl(&self, asked: Option<Ttl>, otherwise: Ttl) -> Ttl {
-        asked.unwrap_or(otherwise).clamp(self.min_ttl, self.max_ttl)
+    pub fn ttl(&self, requested: Option<Ttl>, default: Ttl) -> Ttl {
+        requested.unwrap_or(default).clamp(self.min_ttl, self.max_ttl)
     }
 
     /// Whether a caller with this privilege may take over a lease whose holder has been idle for `idle`.
     #[must_use]
-    pub fn may_take_over(&self, standing: Privilege, idle: Ttl) -> bool {
-        self.takeover.allows(standing) || self.idle_takeover_after.is_some_and(|after| idle >= after)
+    pub fn may_take_over(&self, privilege: Privilege, idle: Ttl) -> bool {
+        self.takeover.allows(privilege) || self.idle_takeover_after.is_some_and(|after| idle >= after)
     }
 }

@@ -119,7 +119,7 @@ pub struct Author {
 impl Author {
     /// Author without a reason.
     #[must_use]
-    pub const fn person(user_id: UserId, name: Option<DisplayName>) -> Self {
+    pub const fn new(user_id: UserId, name: Option<DisplayName>) -> Self {
         Self { user_id, name, reason: None }
     }
 }
@@ -154,7 +154,7 @@ pub struct NewEvent<'a> {
 impl<'a> NewEvent<'a> {
     /// Event on this lease.
     #[must_use]
-    pub const fn to(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
+    pub const fn on_lease(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
         Self {
             session_id: lock.session_id.as_ref(),
             fence: Some(lock.fence),

@@ -10,7 +10,7 @@ use crate::time::{Timestamp, Ttl};
 /// Maximum number of stored restarts. Only a server with more restarts within one grace period exceeds it.
 /// Then leases that were not renewed since the oldest restart lose their grace. No ended lease becomes live
 /// again.
-const MOST_RESTARTS: usize = 100;
+const MAX_RESTARTS: usize = 100;
 
 /// Number of a server run on a database, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ impl RestartGrace {
         if grace.as_millis() > 0 {
             recorded.push(Restart { run, last_seen, grace_ends: now.plus(grace) });
         }
-        let too_many = recorded.len().saturating_sub(MOST_RESTARTS);
+        let too_many = recorded.len().saturating_sub(MAX_RESTARTS);
         Self { run, restarts: recorded.split_off(too_many) }
     }
 
@@ -142,7 +142,7 @@ mod tests {
         for run in 2..300 {
             grace = start(grace.restarts(), run, run * 10, run * 10 + 1);
         }
-        assert_eq!(grace.restarts().len(), MOST_RESTARTS);
+        assert_eq!(grace.restarts().len(), MAX_RESTARTS);
         assert!(end(&grace, 298, 2_995) > 3_000, "the latest have their grace");
         assert_eq!(end(&grace, 0, 5), 5, "it was alive until the oldest was forgotten");
         assert_eq!(end(&grace, 298, 2_990), 2_990);

@@ -6,15 +6,16 @@
 
 use super::access::{Privilege, Rules, SameUser};
 use super::event::{Ending, Lost};
-use super::rules::{Begins, Change, Decision, disposes, given, owns};
-use super::token::Lasts;
+use super::rules::{Change, Decision, GrantTime, granted_lease, may_dispose, owns};
+use super::token::Validity;
 use super::{
-    Acquire, Claim, DisplayName, Fence, Force, Hold, Lock, Moment, Now, SessionId, UserId, WorkspaceId,
+    Acquire, Claim, DisplayName, Fence, Force, GrantState, Lock, Moment, SessionId, UserId, WorkspaceId,
+    WorkspaceState,
 };
 use crate::time::{Timestamp, Ttl};
 
 /// Maximum number of knocks on one lease, including recently declined ones.
-pub const MOST_KNOCKS: usize = 20;
+pub const MAX_KNOCKS: usize = 20;
 
 /// Knocks on one lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,13 +34,13 @@ pub struct Knocks {
 
 /// Effect of the holder's activity on `grant_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Postponed {
+pub enum Postponement {
     /// No change.
-    No,
+    None,
     /// `grant_at` moves, but too little for an event.
-    Untold,
+    Silent,
     /// `grant_at` moves, and an event is recorded.
-    Told,
+    Announced,
 }
 
 /// Knock: a user asks the holder for the lock.
@@ -56,7 +57,7 @@ pub struct Knock {
     /// Time of the knock.
     pub knocked_at: Timestamp,
     /// How long the credentials of the caller are valid. The lock is not granted if they have ended.
-    pub lasts: Lasts,
+    pub validity: Validity,
 }
 
 /// Declined knock.
@@ -70,7 +71,7 @@ pub struct Declined {
 
 impl Declined {
     /// Time until the user may knock again; `None` if they may now.
-    fn again_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
+    fn retry_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
         let left = self.at.plus(rules.knock_again_after).since(now);
         (left > 0).then(|| Ttl::from_millis(left))
     }
@@ -78,37 +79,37 @@ impl Declined {
 
 impl Knock {
     /// Lease for this knock, in place of `lock`. `waits` is the user's waiting acquire, if there is one.
-    pub(super) fn granted(
+    pub(super) fn lease(
         &self,
         waits: Option<Acquire>,
         lock: &Lock,
         rules: &Rules,
-        begins: Begins,
-        fresh: Fence,
+        begins: GrantTime,
+        next_fence: Fence,
     ) -> Lock {
         if let Some(waits) = waits {
-            return given(&waits, Hold::Given, rules, begins, fresh);
+            return granted_lease(&waits, GrantState::ToSession, rules, begins, next_fence);
         }
-        let wish = Acquire {
+        let waiting = Acquire {
             user_name: self.name.clone(),
             session_id: self.session_id.clone(),
-            ..Acquire::of_nobody_else(lock.workspace_id.clone(), self.user_id.clone())
+            ..Acquire::new(lock.workspace_id.clone(), self.user_id.clone())
         };
-        let hold = if self.session_id.is_some() { Hold::Given } else { Hold::GivenToPerson };
-        given(&wish, hold, rules, Begins { told: begins.at, ..begins }, fresh)
+        let grant_state = if self.session_id.is_some() { GrantState::ToSession } else { GrantState::ToUser };
+        granted_lease(&waiting, grant_state, rules, GrantTime { told_at: begins.at, ..begins }, next_fence)
     }
 }
 
 impl Acquire {
     /// Acquire for `user_id` with defaults in all other fields.
     #[must_use]
-    pub const fn of_nobody_else(workspace_id: WorkspaceId, user_id: UserId) -> Self {
+    pub const fn new(workspace_id: WorkspaceId, user_id: UserId) -> Self {
         Self {
             workspace_id,
             user_id,
             user_name: None,
             session_id: None,
-            standing: Privilege::Ordinary,
+            privilege: Privilege::Ordinary,
             ttl: None,
             force: Force::No,
             note: None,
@@ -120,7 +121,7 @@ impl Acquire {
 
 /// Request to knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct KnockRequest {
     /// The workspace.
     pub workspace_id: WorkspaceId,
     /// Id of the caller.
@@ -132,19 +133,19 @@ pub struct Ask {
     /// Message to the holder.
     pub message: Option<String>,
     /// How long the credentials of the caller are valid.
-    pub lasts: Lasts,
+    pub validity: Validity,
 }
 
-/// Outcome of an [`Ask`].
+/// Outcome of an [`KnockRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum Knocked {
     /// The knock is pending. The holder is shown it when the knocks before it are answered. A repeated knock
     /// only updates the pending one.
-    Heard(Lock),
+    Pending(Lock),
     /// The workspace is free.
     NoLock,
     /// The caller holds the lock.
-    Own(Lock),
+    OwnLock(Lock),
     /// The holder declined this caller recently.
     TooSoon {
         /// The live lock.
@@ -152,35 +153,40 @@ pub enum Asked {
         /// Time until the caller may knock again.
         again: Ttl,
     },
-    /// The lease has [`MOST_KNOCKS`] knocks already.
+    /// The lease has [`MAX_KNOCKS`] knocks already.
     TooMany,
 }
 
 /// Decides a knock.
 #[must_use]
-pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision<Asked> {
+pub fn knock(
+    found: WorkspaceState,
+    request: &KnockRequest,
+    rules: &Rules,
+    now: Timestamp,
+) -> Decision<Knocked> {
     let nothing = |outcome| Decision { change: Change::Nothing, outcome };
     let mut lock = match found {
-        Now::Free { .. } => return nothing(Asked::NoLock),
-        Now::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
-            return nothing(Asked::Own(lock));
+        WorkspaceState::Free { .. } => return nothing(Knocked::NoLock),
+        WorkspaceState::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
+            return nothing(Knocked::OwnLock(lock));
         }
-        Now::Locked(lock) => lock,
+        WorkspaceState::Locked(lock) => lock,
     };
     let knocks = &mut lock.knocks;
-    knocks.declined.retain(|declined| declined.again_in(rules, now).is_some());
-    if let Some(again) = knocks.again_in(&request.user_id, rules, now) {
-        return nothing(Asked::TooSoon { lock, again });
+    knocks.declined.retain(|declined| declined.retry_in(rules, now).is_some());
+    if let Some(again) = knocks.retry_in(&request.user_id, rules, now) {
+        return nothing(Knocked::TooSoon { lock, again });
     }
     if let Some(knock) = knocks.pending.iter_mut().find(|knock| knock.user_id == request.user_id) {
         knock.name = request.name.clone().or(knock.name.take());
         knock.session_id = request.session_id.clone().or(knock.session_id.take());
         knock.message = request.message.clone().or(knock.message.take());
-        knock.lasts = request.lasts.clone();
-        return Decision { change: Change::Reword(lock.clone()), outcome: Asked::Heard(lock) };
+        knock.validity = request.validity.clone();
+        return Decision { change: Change::UpdateKnock(lock.clone()), outcome: Knocked::Pending(lock) };
     }
-    if knocks.pending.len() + knocks.declined.len() >= MOST_KNOCKS {
-        return nothing(Asked::TooMany);
+    if knocks.pending.len() + knocks.declined.len() >= MAX_KNOCKS {
+        return nothing(Knocked::TooMany);
     }
     let knock = Knock {
         user_id: request.user_id.clone(),
@@ -188,13 +194,13 @@ pub fn ask(found: Now, request: &Ask, rules: &Rules, now: Timestamp) -> Decision
         session_id: request.session_id.clone(),
         message: request.message.clone(),
         knocked_at: now,
-        lasts: request.lasts.clone(),
+        validity: request.validity.clone(),
     };
     knocks.pending.push(knock);
     if knocks.pending.len() == 1 {
-        knocks.show_the_first(rules, now);
+        knocks.show_first(rules, now);
     }
-    Decision { change: Change::Knock(lock.clone()), outcome: Asked::Heard(lock) }
+    Decision { change: Change::Knock(lock.clone()), outcome: Knocked::Pending(lock) }
 }
 
 impl Knocks {
@@ -206,27 +212,27 @@ impl Knocks {
 
     /// Time until `user_id` may knock again after being declined; `None` if they may now.
     #[must_use]
-    pub fn again_in(&self, user_id: &UserId, rules: &Rules, now: Timestamp) -> Option<Ttl> {
+    pub fn retry_in(&self, user_id: &UserId, rules: &Rules, now: Timestamp) -> Option<Ttl> {
         self.declined
             .iter()
             .filter(|declined| declined.user_id == *user_id)
-            .find_map(|declined| declined.again_in(rules, now))
+            .find_map(|declined| declined.retry_in(rules, now))
     }
 
     /// Removes the pending knock of `user_id`. Returns whether there was one.
-    pub fn forget(&mut self, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
-        let Some(place) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
+    pub fn remove(&mut self, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
+        let Some(position) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
             return false;
         };
-        self.pending.remove(place);
-        if place == 0 {
-            self.show_the_first(rules, now);
+        self.pending.remove(position);
+        if position == 0 {
+            self.show_first(rules, now);
         }
         true
     }
 
     /// Shows the first pending knock to the holder: its time limit starts at `now`.
-    fn show_the_first(&mut self, rules: &Rules, now: Timestamp) {
+    fn show_first(&mut self, rules: &Rules, now: Timestamp) {
         let after = rules.knock_grant_after.filter(|_| !self.pending.is_empty());
         self.shown_at = after.map(|_| now);
         self.grant_at = after.map(|after| now.plus(after));
@@ -239,45 +245,54 @@ impl Knocks {
     /// Each heartbeat moves `grant_at` by a little. An event is recorded for the first move, for each half of
     /// `knock_grant_after` that `grant_at` has moved, and for the last move. So a reader of the events is
     /// never behind by more than that half, and the history stays small.
-    pub(super) fn postpone(&mut self, last_active_at: Timestamp, rules: &Rules, now: Timestamp) -> Postponed {
+    pub(super) fn postpone(
+        &mut self,
+        last_active_at: Timestamp,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Postponement {
         let (Some(shown_at), Some(before), Some(after)) =
             (self.shown_at, self.grant_at, rules.knock_grant_after)
         else {
-            return Postponed::No;
+            return Postponement::None;
         };
         let end = self.grant_at_latest.map_or(now.plus(after), |latest| latest.min(now.plus(after)));
         if end <= before {
-            return Postponed::No;
+            return Postponement::None;
         }
         self.grant_at = Some(end);
         let half = (after.as_millis() / 2).max(1);
         let halves = |end: Timestamp| end.since(shown_at).div_euclid(half);
         let is_first = last_active_at <= shown_at;
         let is_last = Some(end) == self.grant_at_latest;
-        if is_first || is_last || halves(end) > halves(before) { Postponed::Told } else { Postponed::Untold }
+        if is_first || is_last || halves(end) > halves(before) {
+            Postponement::Announced
+        } else {
+            Postponement::Silent
+        }
     }
 }
 
 /// Answer of the holder to a knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct KnockReply {
     /// The claimed lease.
     pub claim: Claim,
     /// User who gets the answer; the first who knocked if `None`.
     pub user_id: Option<UserId>,
 }
 
-/// Outcome of a [`Reply`].
+/// Outcome of a [`KnockReply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replied {
+pub enum ReplyOutcome {
     /// The lock is granted to the recipient, who must claim it.
     HandedOver(Lock),
     /// The holder keeps the lock. The user who knocked is told.
     Declined(Lock),
     /// No knock is pending.
-    Nobody,
+    NoKnock,
     /// The recipient is the holder.
-    Own,
+    OwnLock,
     /// The recipient may not hold the lock.
     NotAMember,
     /// The live lock is not the claimed one.
@@ -294,53 +309,59 @@ pub enum Replied {
 /// Recipient of `lock` by this reply, with the session of their knock. `None` if the reply names no user and
 /// no knock is pending.
 #[must_use]
-pub fn recipient<'a>(lock: &'a Lock, request: &'a Reply) -> Option<(&'a UserId, Option<&'a SessionId>)> {
+pub fn recipient<'a>(lock: &'a Lock, request: &'a KnockReply) -> Option<(&'a UserId, Option<&'a SessionId>)> {
     match (knock_of(lock, request.user_id.as_ref()), &request.user_id) {
         (Some(knock), _) => Some((&knock.user_id, knock.session_id.as_ref())),
         (None, to) => to.as_ref().map(|to| (to, None)),
     }
 }
 
-/// Decides a handover. `may_hold` tells whether the named recipient may hold the lock. `wish` is the waiting
+/// Decides a handover. `may_hold` tells whether the named recipient may hold the lock. `waiting` is the waiting
 /// acquire of the [`recipient`], if there is one.
 #[must_use]
 pub fn hand_over(
-    found: Now,
-    request: &Reply,
+    found: WorkspaceState,
+    request: &KnockReply,
     may_hold: bool,
-    wish: Option<Acquire>,
+    waiting: Option<Acquire>,
     rules: &Rules,
-    Moment { now, fresh, .. }: Moment,
-) -> Decision<Replied> {
-    if !may_hold && matches!(&found, Now::Locked(lock) if lock.user_id == request.claim.user_id) {
+    Moment { now, next_fence, .. }: Moment,
+) -> Decision<ReplyOutcome> {
+    if !may_hold && matches!(&found, WorkspaceState::Locked(lock) if lock.user_id == request.claim.user_id) {
         // Only the holder learns that the recipient is not a member.
-        return Decision { change: Change::Nothing, outcome: Replied::NotAMember };
+        return Decision { change: Change::Nothing, outcome: ReplyOutcome::NotAMember };
     }
-    let previous = match of_the_holder(found, &request.claim, rules) {
+    let previous = match claimed_lock(found, &request.claim, rules) {
         Ok(lock) => lock,
         Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },
     };
     let lock = match (knock_of(&previous, request.user_id.as_ref()), &request.user_id) {
-        (Some(knock), _) => knock.granted(wish, &previous, rules, Begins::now(now), fresh),
-        (None, None) => return Decision { change: Change::Nothing, outcome: Replied::Nobody },
+        (Some(knock), _) => knock.lease(waiting, &previous, rules, GrantTime::now(now), next_fence),
+        (None, None) => return Decision { change: Change::Nothing, outcome: ReplyOutcome::NoKnock },
         // The holder can hand over to another of their own sessions only if that session knocked.
         (None, Some(to)) if *to == previous.user_id => {
-            return Decision { change: Change::Nothing, outcome: Replied::Own };
+            return Decision { change: Change::Nothing, outcome: ReplyOutcome::OwnLock };
         }
         (None, Some(to)) => {
-            let anybody = || Acquire::of_nobody_else(previous.workspace_id.clone(), to.clone());
-            let hold = if wish.is_some() { Hold::Given } else { Hold::GivenToPerson };
-            given(&wish.unwrap_or_else(anybody), hold, rules, Begins::now(now), fresh)
+            let anybody = || Acquire::new(previous.workspace_id.clone(), to.clone());
+            let grant_state = if waiting.is_some() { GrantState::ToSession } else { GrantState::ToUser };
+            granted_lease(
+                &waiting.unwrap_or_else(anybody),
+                grant_state,
+                rules,
+                GrantTime::now(now),
+                next_fence,
+            )
         }
     };
-    let outcome = Replied::HandedOver(lock.clone());
-    Decision { change: Change::HandOver { previous, lock, asked: true }, outcome }
+    let outcome = ReplyOutcome::HandedOver(lock.clone());
+    Decision { change: Change::HandOver { previous, lock, requested: true }, outcome }
 }
 
 /// Whether this handover was already carried out and led to the live `lock`. A holder repeats the request
 /// when the answer got lost. `lost` is the end of the holder's last lease.
 #[must_use]
-pub fn was_handed_over(request: &Reply, lost: &Lost, lock: &Lock, rules: &Rules) -> bool {
+pub fn was_handed_over(request: &KnockReply, lost: &Lost, lock: &Lock, rules: &Rules) -> bool {
     let claim = &request.claim;
     let is_their_session = match rules.same_user {
         SameUser::Share => true,
@@ -356,42 +377,47 @@ pub fn was_handed_over(request: &Reply, lost: &Lost, lock: &Lock, rules: &Rules)
 
 /// Decides a decline: the holder keeps the lock for now.
 #[must_use]
-pub fn decline(found: Now, request: &Reply, rules: &Rules, now: Timestamp) -> Decision<Replied> {
-    let mut lock = match of_the_holder(found, &request.claim, rules) {
+pub fn decline(
+    found: WorkspaceState,
+    request: &KnockReply,
+    rules: &Rules,
+    now: Timestamp,
+) -> Decision<ReplyOutcome> {
+    let mut lock = match claimed_lock(found, &request.claim, rules) {
         Ok(lock) => lock,
         Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },
     };
-    let Some(place) = place(&lock, request.user_id.as_ref()) else {
-        return Decision { change: Change::Nothing, outcome: Replied::Nobody };
+    let Some(position) = position(&lock, request.user_id.as_ref()) else {
+        return Decision { change: Change::Nothing, outcome: ReplyOutcome::NoKnock };
     };
-    let knock = lock.knocks.pending.remove(place);
+    let knock = lock.knocks.pending.remove(position);
     lock.knocks.declined.push(Declined { user_id: knock.user_id.clone(), at: now });
-    if place == 0 {
-        lock.knocks.show_the_first(rules, now);
+    if position == 0 {
+        lock.knocks.show_first(rules, now);
     }
     // A decline comes from a person, so it counts as activity.
     lock.last_active_at = now;
-    Decision { change: Change::Decline(lock.clone(), knock.user_id), outcome: Replied::Declined(lock) }
+    Decision { change: Change::Decline(lock.clone(), knock.user_id), outcome: ReplyOutcome::Declined(lock) }
 }
 
 /// Returns the live lock if the claim covers it.
-fn of_the_holder(found: Now, claim: &Claim, rules: &Rules) -> Result<Lock, Box<Replied>> {
+fn claimed_lock(found: WorkspaceState, claim: &Claim, rules: &Rules) -> Result<Lock, Box<ReplyOutcome>> {
     match found {
-        Now::Free { .. } => Err(Box::new(Replied::NoLock)),
-        Now::Locked(lock) if disposes(claim, &lock, rules) => Ok(lock),
-        Now::Locked(lock) => {
+        WorkspaceState::Free { .. } => Err(Box::new(ReplyOutcome::NoLock)),
+        WorkspaceState::Locked(lock) if may_dispose(claim, &lock, rules) => Ok(lock),
+        WorkspaceState::Locked(lock) => {
             let same_user = lock.user_id == claim.user_id;
-            Err(Box::new(Replied::NotHolder { lock, same_user }))
+            Err(Box::new(ReplyOutcome::NotHolder { lock, same_user }))
         }
     }
 }
 
 /// Pending knock of this user; the first one if `user_id` is `None`.
 fn knock_of<'a>(lock: &'a Lock, user_id: Option<&UserId>) -> Option<&'a Knock> {
-    place(lock, user_id).and_then(|place| lock.knocks.pending.get(place))
+    position(lock, user_id).and_then(|position| lock.knocks.pending.get(position))
 }
 
 /// Position of this user's pending knock; of the first one if `user_id` is `None`.
-fn place(lock: &Lock, user_id: Option<&UserId>) -> Option<usize> {
+fn position(lock: &Lock, user_id: Option<&UserId>) -> Option<usize> {
     lock.knocks.pending.iter().position(|knock| user_id.is_none_or(|user_id| knock.user_id == *user_id))
 }

@@ -69,7 +69,7 @@ pub struct Actor {
     /// Whether the caller may manage every workspace.
     pub manages_all: bool,
     /// Privilege of the caller.
-    pub standing: Privilege,
+    pub privilege: Privilege,
 }
 
 /// Access that an operation on a workspace needs.
@@ -87,7 +87,7 @@ pub enum Need {
 
 /// Whether the caller's role on a workspace affects this need. If not, no role is looked up.
 #[must_use]
-pub fn matters(need: Need, rules: &Rules) -> bool {
+pub fn depends_on_role(need: Need, rules: &Rules) -> bool {
     rules.membership == Membership::Enforced
         || rules.takeover == Takeover::Admins
         || matches!(need, Need::Manage | Need::Revoke)
@@ -142,5 +142,9 @@ pub fn access(
             }
         }
     }
-    Ok(if role == Some(Role::Admin) { actor.standing.max(Privilege::WorkspaceAdmin) } else { actor.standing })
+    Ok(if role == Some(Role::Admin) {
+        actor.privilege.max(Privilege::WorkspaceAdmin)
+    } else {
+        actor.privilege
+    })
 }

@@ -33,7 +33,7 @@ pub const MESSAGE_BYTES: usize = 500;
 pub const METADATA_BYTES: usize = 4096;
 
 /// Prefix of workspace ids that are file paths.
-const LFS: &str = "lfs/";
+const LFS_PREFIX: &str = "lfs/";
 
 /// Checks for 1 to `most` bytes of UTF-8 without control characters.
 ///
@@ -51,7 +51,7 @@ fn identifier(field: &str, raw: &str, most: usize) -> Result<String, Error> {
 
 /// Like [`identifier`], for an id that is used in URL paths. `.` and `..` are refused: proxies and browsers
 /// remove these segments from paths (RFC 3986 §5.2.4), percent-encoded or not.
-fn part_of_paths(field: &str, raw: &str, most: usize) -> Result<String, Error> {
+fn path_segment(field: &str, raw: &str, most: usize) -> Result<String, Error> {
     if matches!(raw, "." | "..") {
         return Err(Error::invalid(field, "must not be . or .."));
     }
@@ -102,13 +102,13 @@ identifier!(
     /// `lfs/`), no control characters, not `.` or `..`.
     WorkspaceId,
     "workspace_id",
-    |field, raw| part_of_paths(field, raw, if raw.starts_with(LFS) { LFS_BYTES } else { ID_BYTES })
+    |field, raw| path_segment(field, raw, if raw.starts_with(LFS_PREFIX) { LFS_BYTES } else { ID_BYTES })
 );
 identifier!(
     /// Id of a user. 1 to 255 bytes of UTF-8, no control characters, not `.` or `..`.
     UserId,
     "user_id",
-    |field, raw| part_of_paths(field, raw, ID_BYTES)
+    |field, raw| path_segment(field, raw, ID_BYTES)
 );
 identifier!(
     /// Id of a session: one tab, device or process of a user. 1 to 128 bytes of UTF-8, no control characters.
@@ -161,7 +161,7 @@ pub struct Lock {
     /// JSON object, encoded without white space, up to 4 KiB.
     pub metadata: String,
     /// Whether the holder has acquired or renewed this lease since the grant.
-    pub hold: Hold,
+    pub grant_state: GrantState,
     /// Knocks on this lease.
     pub knocks: handoff::Knocks,
     /// When the timer checks this row next, as stored. Not after [`Lock::due_at`]. A renewal does not change
@@ -172,14 +172,14 @@ pub struct Lock {
 /// Whether the holder has acquired or renewed the lease since the grant. The recipient of a handover may be
 /// offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum GrantState {
     /// The holder acquired the lease, or has renewed it since.
     Claimed,
     /// The lease was granted to the session that waited or knocked. It is not renewed yet.
-    Given,
+    ToSession,
     /// The lease was granted to a user in any session. The first session that renews it becomes the holder's
     /// session.
-    GivenToPerson,
+    ToUser,
 }
 
 impl Claim {
@@ -207,7 +207,7 @@ impl Lock {
 /// State of a workspace when a use case begins, after due expiries and grants are applied ([`rules::due`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of a use case")]
-pub enum Now {
+pub enum WorkspaceState {
     /// The workspace has a lock.
     Locked(Lock),
     /// The workspace has no lock.
@@ -242,7 +242,7 @@ pub struct Moment {
     /// because earlier the server could not receive activity.
     pub opened_at: Timestamp,
     /// Fence for a new lease, greater than every earlier fence.
-    pub fresh: Fence,
+    pub next_fence: Fence,
 }
 
 /// Whether an acquire takes over a lease of another holder.
@@ -251,9 +251,9 @@ pub enum Force {
     /// No takeover.
     No,
     /// Take over from any holder.
-    Anyone,
+    AnyHolder,
     /// Take over only the lease with this fence.
-    Seen(Fence),
+    OnlyFence(Fence),
 }
 
 /// Request to acquire the lock of a workspace.
@@ -268,7 +268,7 @@ pub struct Acquire {
     /// Session of the caller.
     pub session_id: Option<SessionId>,
     /// Privilege of the caller.
-    pub standing: access::Privilege,
+    pub privilege: access::Privilege,
     /// Requested lease duration; the default if `None`.
     pub ttl: Option<Ttl>,
     /// Whether to take over.
@@ -352,7 +352,7 @@ pub enum Activity {
 
 /// Outcome of a [`Heartbeat`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beat {
+pub enum HeartbeatOutcome {
     /// The lease is renewed.
     Renewed(Lock),
     /// The live lock is not the claimed one.
@@ -376,7 +376,7 @@ pub struct Release {
     /// Whether this is a release or a revocation.
     pub authority: Authority,
     /// Privilege of the caller.
-    pub standing: access::Privilege,
+    pub privilege: access::Privilege,
     /// Reason, for the history.
     pub reason: Option<String>,
 }

@@ -15,10 +15,10 @@
 
 use super::access::{Privilege, Rules, SameUser};
 use super::event::Ending;
-use super::handoff::{Knocks, Postponed};
+use super::handoff::{Knocks, Postponement};
 use super::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, LastLease, Lock,
-    Moment, Now, Release, Released, SessionId, UserId,
+    Acquire, Acquired, Activity, Authority, Claim, Fence, Force, GrantState, Heartbeat, HeartbeatOutcome,
+    LastLease, Lock, Moment, Release, Released, SessionId, UserId, WorkspaceState,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -60,26 +60,31 @@ pub enum Change {
         /// The lease that begins.
         lock: Lock,
         /// Whether the holder asked for the handover.
-        asked: bool,
+        requested: bool,
     },
     /// A new knock on this lease: the last of its [`Knocks::pending`].
     Knock(Lock),
     /// A pending knock on this lease is updated.
-    Reword(Lock),
+    UpdateKnock(Lock),
     /// The holder of this lease declines the knock of this user.
     Decline(Lock, UserId),
 }
 
 /// Returns the change that is due at `now`: a grant to the first knock, or the expiry. A change that is
 /// noticed late gets the time at which it was due. The caller applies changes until this returns `Nothing`.
-/// `wish` is the waiting acquire of the first user who knocked, if there is one.
+/// `waiting` is the waiting acquire of the first user who knocked, if there is one.
 #[must_use]
-pub fn due(lock: &Lock, wish: Option<Acquire>, rules: &Rules, Moment { now, fresh, .. }: Moment) -> Change {
+pub fn due(
+    lock: &Lock,
+    waiting: Option<Acquire>,
+    rules: &Rules,
+    Moment { now, next_fence, .. }: Moment,
+) -> Change {
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
         (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
             previous: lock.clone(),
-            lock: knock.granted(wish, lock, rules, Begins { at: grant_at, told: now }, fresh),
-            asked: false,
+            lock: knock.lease(waiting, lock, rules, GrantTime { at: grant_at, told_at: now }, next_fence),
+            requested: false,
         },
         _ if lock.is_live(now) => Change::Nothing,
         _ => Change::End(lock.clone(), Ending::Expired),
@@ -88,22 +93,27 @@ pub fn due(lock: &Lock, wish: Option<Acquire>, rules: &Rules, Moment { now, fres
 
 /// Decides an acquire.
 #[must_use]
-pub fn acquire(found: Now, request: &Acquire, rules: &Rules, moment: Moment) -> Decision<Acquired> {
-    let Moment { now, fresh, .. } = moment;
+pub fn acquire(
+    found: WorkspaceState,
+    request: &Acquire,
+    rules: &Rules,
+    moment: Moment,
+) -> Decision<Acquired> {
+    let Moment { now, next_fence, .. } = moment;
     let (change, outcome) = match found {
-        Now::Free { last: Some(last) } if comes_back(request, &last, rules, moment) => {
-            let lock = lease(request, rules, now, last.fence);
+        WorkspaceState::Free { last: Some(last) } if may_reclaim(request, &last, rules, moment) => {
+            let lock = new_lease(request, rules, now, last.fence);
             (Change::Reclaim(lock.clone()), Acquired::Reclaimed(lock))
         }
-        Now::Free { last: _ } => {
-            let lock = lease(request, rules, now, fresh);
+        WorkspaceState::Free { last: _ } => {
+            let lock = new_lease(request, rules, now, next_fence);
             (Change::Grant(lock.clone()), Acquired::Acquired(lock))
         }
-        Now::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
-            let lock = start_over(lock, request, rules, now);
+        WorkspaceState::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
+            let lock = reacquired(lock, request, rules, now);
             (Change::Renew(lock.clone()), Acquired::Renewed(lock))
         }
-        Now::Locked(lock) => contend(lock, request, rules, moment),
+        WorkspaceState::Locked(lock) => acquire_held(lock, request, rules, moment),
     };
     Decision { change, outcome }
 }
@@ -111,7 +121,7 @@ pub fn acquire(found: Now, request: &Acquire, rules: &Rules, moment: Moment) -> 
 /// Refuses a new lease if the user already has `live_locks` at the limit of `locks_per_user`.
 #[must_use]
 pub fn within_limit(decision: Decision<Acquired>, live_locks: u32, rules: &Rules) -> Decision<Acquired> {
-    if decision.change.begins_a_lease() && live_locks >= rules.locks_per_user {
+    if decision.change.begins_lease() && live_locks >= rules.locks_per_user {
         return Decision { change: Change::Nothing, outcome: Acquired::TooMany };
     }
     decision
@@ -120,21 +130,23 @@ pub fn within_limit(decision: Decision<Acquired>, live_locks: u32, rules: &Rules
 impl Change {
     /// Whether the change gives a caller or a waiter one more lock. Handovers are not limited.
     #[must_use]
-    pub const fn begins_a_lease(&self) -> bool {
+    pub const fn begins_lease(&self) -> bool {
         matches!(self, Self::Grant(_) | Self::TakeOver { .. } | Self::Reclaim(_))
     }
 }
 
 /// Decides an acquire of a lock that another holder has.
-fn contend(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Change, Acquired) {
-    let Moment { now, fresh, .. } = moment;
-    let may = rules.may_take_over(request.standing, idle(&lock, moment));
+fn acquire_held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Change, Acquired) {
+    let Moment { now, next_fence, .. } = moment;
+    let may = rules.may_take_over(request.privilege, idle(&lock, moment));
     match request.force {
         Force::No => (Change::Nothing, held(lock, request, rules, moment)),
-        Force::Anyone | Force::Seen(_) if !may => (Change::Nothing, Acquired::TakeoverForbidden(lock)),
-        Force::Seen(fence) if fence != lock.fence => (Change::Nothing, Acquired::FenceMismatch(lock)),
-        Force::Anyone | Force::Seen(_) => {
-            let (previous, lock) = (lock, lease(request, rules, now, fresh));
+        Force::AnyHolder | Force::OnlyFence(_) if !may => {
+            (Change::Nothing, Acquired::TakeoverForbidden(lock))
+        }
+        Force::OnlyFence(fence) if fence != lock.fence => (Change::Nothing, Acquired::FenceMismatch(lock)),
+        Force::AnyHolder | Force::OnlyFence(_) => {
+            let (previous, lock) = (lock, new_lease(request, rules, now, next_fence));
             (
                 Change::TakeOver { previous: previous.clone(), lock: lock.clone() },
                 Acquired::TakenOver { lock, previous: Box::new(previous) },
@@ -149,7 +161,7 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acq
     let idle = idle(&lock, moment);
     Acquired::Held {
         same_user: lock.user_id == request.user_id,
-        takeover_allowed: rules.may_take_over(request.standing, idle),
+        takeover_allowed: rules.may_take_over(request.privilege, idle),
         lock,
         idle,
     }
@@ -163,57 +175,68 @@ fn idle(lock: &Lock, Moment { now, opened_at, .. }: Moment) -> Ttl {
 
 /// When a granted lease begins, and when its recipient is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begins {
+pub struct GrantTime {
     /// Start of the lease.
     pub at: Timestamp,
     /// When a waiting recipient is told. The time to claim the lease runs from here.
-    pub told: Timestamp,
+    pub told_at: Timestamp,
 }
 
-impl Begins {
+impl GrantTime {
     /// Begins and is told at `now`.
     #[must_use]
     pub const fn now(now: Timestamp) -> Self {
-        Self { at: now, told: now }
+        Self { at: now, told_at: now }
     }
 }
 
 /// Lease that is granted to a waiter or to the recipient of a handover. Unless it is renewed, it ends after
 /// `claim_within`, or after its own duration if that is shorter.
 #[must_use]
-pub fn given(request: &Acquire, hold: Hold, rules: &Rules, begins: Begins, fresh: Fence) -> Lock {
-    let lease = lease(request, rules, begins.at, fresh);
-    let expires_at = begins.told.plus(lease.ttl.min(rules.claim_within));
-    Lock { expires_at, check_at: expires_at, hold, ..lease }
+pub fn granted_lease(
+    request: &Acquire,
+    grant_state: GrantState,
+    rules: &Rules,
+    begins: GrantTime,
+    next_fence: Fence,
+) -> Lock {
+    let lease = new_lease(request, rules, begins.at, next_fence);
+    let expires_at = begins.told_at.plus(lease.ttl.min(rules.claim_within));
+    Lock { expires_at, check_at: expires_at, grant_state, ..lease }
 }
 
 /// Decides a heartbeat.
 #[must_use]
-pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp) -> Decision<Beat> {
+pub fn heartbeat(
+    found: WorkspaceState,
+    request: &Heartbeat,
+    rules: &Rules,
+    now: Timestamp,
+) -> Decision<HeartbeatOutcome> {
     let (change, outcome) = match found {
-        Now::Free { .. } => (Change::Nothing, Beat::NoLock),
-        Now::Locked(lock) if holds(&request.claim, &lock, rules) => {
-            let mut lock = prolonged(lock, request.ttl, rules, now);
-            if lock.hold == Hold::GivenToPerson {
+        WorkspaceState::Free { .. } => (Change::Nothing, HeartbeatOutcome::NoLock),
+        WorkspaceState::Locked(lock) if holds(&request.claim, &lock, rules) => {
+            let mut lock = renewed_lease(lock, request.ttl, rules, now);
+            if lock.grant_state == GrantState::ToUser {
                 lock.session_id.clone_from(&request.claim.session_id);
             }
-            lock.hold = Hold::Claimed;
+            lock.grant_state = GrantState::Claimed;
             let postponed = match request.activity {
                 Activity::Active => lock.knocks.postpone(lock.last_active_at, rules, now),
-                Activity::Idle => Postponed::No,
+                Activity::Idle => Postponement::None,
             };
             if request.activity == Activity::Active {
                 lock.last_active_at = now;
             }
             let change = match postponed {
-                Postponed::No | Postponed::Untold => Change::Renew(lock.clone()),
-                Postponed::Told => Change::Postpone(lock.clone()),
+                Postponement::None | Postponement::Silent => Change::Renew(lock.clone()),
+                Postponement::Announced => Change::Postpone(lock.clone()),
             };
-            (change, Beat::Renewed(lock))
+            (change, HeartbeatOutcome::Renewed(lock))
         }
-        Now::Locked(lock) => {
+        WorkspaceState::Locked(lock) => {
             let same_user = lock.user_id == request.claim.user_id;
-            (Change::Nothing, Beat::NotHolder { lock, same_user })
+            (Change::Nothing, HeartbeatOutcome::NotHolder { lock, same_user })
         }
     };
     Decision { change, outcome }
@@ -221,22 +244,24 @@ pub fn heartbeat(found: Now, request: &Heartbeat, rules: &Rules, now: Timestamp)
 
 /// Decides a release or a revocation.
 #[must_use]
-pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Released> {
+pub fn release(found: WorkspaceState, request: &Release, rules: &Rules) -> Decision<Released> {
     let claim = &request.claim;
     let (change, outcome) = match found {
-        Now::Free { .. } => (Change::Nothing, Released::Nothing),
-        Now::Locked(lock) if disposes(claim, &lock, rules) => {
+        WorkspaceState::Free { .. } => (Change::Nothing, Released::Nothing),
+        WorkspaceState::Locked(lock) if may_dispose(claim, &lock, rules) => {
             (Change::End(lock.clone(), Ending::Released), Released::Released(lock))
         }
         // An administrator who gives a fence means that lease only, not a later one.
-        Now::Locked(lock) if request.authority == Authority::Administrator && claim.names(&lock) => {
-            if request.standing >= Privilege::WorkspaceAdmin {
+        WorkspaceState::Locked(lock)
+            if request.authority == Authority::Administrator && claim.names(&lock) =>
+        {
+            if request.privilege >= Privilege::WorkspaceAdmin {
                 (Change::End(lock.clone(), Ending::Revoked), Released::Released(lock))
             } else {
                 (Change::Nothing, Released::Forbidden(lock))
             }
         }
-        Now::Locked(lock) => {
+        WorkspaceState::Locked(lock) => {
             let same_user = lock.user_id == claim.user_id;
             (Change::Nothing, Released::NotHolder { lock, same_user })
         }
@@ -246,7 +271,7 @@ pub fn release(found: Now, request: &Release, rules: &Rules) -> Decision<Release
 
 /// Whether the caller may resume the last lease: it was the caller's own, it expired, and it expired recently
 /// enough.
-fn comes_back(request: &Acquire, last: &LastLease, rules: &Rules, moment: Moment) -> bool {
+fn may_reclaim(request: &Acquire, last: &LastLease, rules: &Rules, moment: Moment) -> bool {
     last.ending == Ending::Expired
         && last.user_id == request.user_id
         && last.session_id == request.session_id
@@ -260,7 +285,7 @@ pub fn owns(user_id: &UserId, session_id: Option<&SessionId>, lock: &Lock, rules
     lock.user_id == *user_id
         && match rules.same_user {
             SameUser::Share => true,
-            SameUser::Separate => lock.session_id.as_ref() == session_id || is_of_any_session(lock),
+            SameUser::Separate => lock.session_id.as_ref() == session_id || is_granted_to_user(lock),
         }
 }
 
@@ -272,25 +297,25 @@ pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
         && match (rules.same_user, &claim.session_id, claim.fence) {
             (SameUser::Share, _, _) | (SameUser::Separate, None, Some(_)) => true,
             (SameUser::Separate, session_id @ Some(_), _) | (SameUser::Separate, session_id @ None, None) => {
-                lock.session_id == *session_id || is_of_any_session(lock)
+                lock.session_id == *session_id || is_granted_to_user(lock)
             }
         }
 }
 
 /// Whether the claim may give the lease away or end it. A claim without a session and without a fence covers
 /// any lease of the user.
-pub(super) fn disposes(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
+pub(super) fn may_dispose(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     let names_nothing = claim.session_id.is_none() && claim.fence.is_none();
     (names_nothing && lock.user_id == claim.user_id) || holds(claim, lock, rules)
 }
 
 /// Whether the lease is granted to a user and no session has claimed it yet.
-fn is_of_any_session(lock: &Lock) -> bool {
-    lock.hold == Hold::GivenToPerson
+fn is_granted_to_user(lock: &Lock) -> bool {
+    lock.grant_state == GrantState::ToUser
 }
 
 /// New lease for `request`.
-fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock {
+fn new_lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock {
     let ttl = rules.ttl(request.ttl, rules.default_ttl);
     Lock {
         workspace_id: request.workspace_id.clone(),
@@ -305,7 +330,7 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
         ttl,
         note: request.note.clone(),
         metadata: request.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
-        hold: Hold::Claimed,
+        grant_state: GrantState::Claimed,
         knocks: Knocks::default(),
         check_at: now.plus(ttl),
     }
@@ -313,9 +338,9 @@ fn lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock
 
 /// Renews a lease. If the sessions of a user share a lock, no session shortens it for another one. A release
 /// still ends it.
-fn prolonged(lock: Lock, asked: Option<Ttl>, rules: &Rules, now: Timestamp) -> Lock {
+fn renewed_lease(lock: Lock, requested: Option<Ttl>, rules: &Rules, now: Timestamp) -> Lock {
     let before = rules.ttl(None, lock.ttl);
-    let ttl = rules.ttl(asked, before);
+    let ttl = rules.ttl(requested, before);
     let (ttl, expires_at) = match rules.same_user {
         SameUser::Share => (ttl.max(before), lock.expires_at.max(now.plus(ttl))),
         SameUser::Separate => (ttl, now.plus(ttl)),
@@ -324,16 +349,16 @@ fn prolonged(lock: Lock, asked: Option<Ttl>, rules: &Rules, now: Timestamp) -> L
 }
 
 /// Renews the holder's lease on an acquire. Fields that the request does not give stay unchanged.
-fn start_over(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Lock {
-    let asked = rules.ttl(request.ttl, rules.default_ttl);
-    let lock = prolonged(lock, Some(asked), rules, now);
+fn reacquired(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Lock {
+    let requested = rules.ttl(request.ttl, rules.default_ttl);
+    let lock = renewed_lease(lock, Some(requested), rules, now);
     Lock {
         user_name: request.user_name.clone().or(lock.user_name),
         session_id: request.session_id.clone().or(lock.session_id),
         last_active_at: now,
         note: request.note.clone().or(lock.note),
         metadata: request.metadata.clone().unwrap_or(lock.metadata),
-        hold: Hold::Claimed,
+        grant_state: GrantState::Claimed,
         ..lock
     }
 }

@@ -62,19 +62,19 @@ pub struct Token {
 
 /// How long credentials are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lasts {
+pub enum Validity {
     /// No end is known here.
-    Always,
+    Unlimited,
     /// Until this time.
     Until(WallTime),
     /// As long as a valid token with this hash exists.
-    AsLongAs(Hash),
+    WhileTokenValid(Hash),
 }
 
 impl Token {
     /// Whether the token is valid at `wall`.
     #[must_use]
-    pub fn is_good(&self, wall: WallTime) -> bool {
+    pub fn is_valid(&self, wall: WallTime) -> bool {
         self.expires_at.is_none_or(|end| wall < end)
     }
 }

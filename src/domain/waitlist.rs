@@ -2,12 +2,12 @@
 //! first served.
 
 use super::access::{Rules, SameUser};
-use super::{Acquire, Acquired, Hold, Lock, SessionId, UserId};
+use super::{Acquire, Acquired, GrantState, Lock, SessionId, UserId};
 use crate::error::{Denied, Error, Limit};
 use crate::time::Timestamp;
 
 /// Waiter for a lock.
-pub trait Waiting {
+pub trait QueueEntry {
     /// The waiter's acquire.
     fn request(&self) -> &Acquire;
     /// End of the wait. Under load, the waiter may be told later; until then the lock can still be granted to
@@ -30,40 +30,40 @@ pub struct WaitlistLimits {
     /// Per lock and user. Each session of a user counts as one waiter.
     pub per_user: usize,
     /// In total.
-    pub in_all: usize,
+    pub total: usize,
 }
 
 /// Position of the waiter with the same user and session. A repeated request keeps this position.
 #[must_use]
-pub fn place_of(line: &[impl Waiting], request: &Acquire) -> Option<usize> {
+pub fn position_of(line: &[impl QueueEntry], request: &Acquire) -> Option<usize> {
     line.iter().position(|waiting| {
         let waits = waiting.request();
         waits.user_id == request.user_id && waits.session_id == request.session_id
     })
 }
 
-/// Limit that keeps one more waiter from joining, if any. `in_all` is the number of waiters for all locks.
+/// Limit that keeps one more waiter from joining, if any. `total` is the number of waiters for all locks.
 #[must_use]
-pub fn full(
-    line: &[impl Waiting],
+pub fn limit_reached(
+    line: &[impl QueueEntry],
     request: &Acquire,
-    in_all: usize,
+    total: usize,
     limits: WaitlistLimits,
 ) -> Option<Limit> {
     let theirs = line.iter().filter(|waiting| waiting.request().user_id == request.user_id).count();
     if theirs >= limits.per_user {
-        Some(Limit::Places)
+        Some(Limit::WaitersPerUser)
     } else if line.len() >= limits.per_workspace {
-        Some(Limit::Line)
+        Some(Limit::WaitersPerWorkspace)
     } else {
-        (in_all >= limits.in_all).then_some(Limit::Waiters)
+        (total >= limits.total).then_some(Limit::Waiters)
     }
 }
 
 /// Reason why the lock cannot be granted to a waiter, if any: its credentials have ended since, or it may no
 /// longer hold the lock.
 #[must_use]
-pub fn unfit(has_good_credentials: bool, may_hold: Result<(), Denied>) -> Option<Error> {
+pub fn refusal(has_good_credentials: bool, may_hold: Result<(), Denied>) -> Option<Error> {
     if !has_good_credentials {
         return Some(Error::CredentialsEnded);
     }
@@ -74,7 +74,7 @@ pub fn unfit(has_good_credentials: bool, may_hold: Result<(), Denied>) -> Option
 /// over then. If there is none, the first one that is still connected: no waiter is told that a free lock is
 /// held.
 #[must_use]
-pub fn next(line: &[impl Waiting], freed_at: Timestamp) -> Option<usize> {
+pub fn next(line: &[impl QueueEntry], freed_at: Timestamp) -> Option<usize> {
     let in_time = line.iter().position(|waiting| waiting.waits(freed_at));
     in_time.or_else(|| line.iter().position(|waiting| !waiting.is_gone()))
 }
@@ -84,7 +84,7 @@ pub fn next(line: &[impl Waiting], freed_at: Timestamp) -> Option<usize> {
 ///
 /// # Errors
 /// Errors of `is_fit`.
-pub fn wish<'a, W: Waiting>(
+pub fn acquire_of<'a, W: QueueEntry>(
     line: &'a [W],
     (user_id, session_id): (&UserId, Option<&SessionId>),
     mut is_fit: impl FnMut(&W) -> Result<bool, Error>,
@@ -104,7 +104,7 @@ pub fn wish<'a, W: Waiting>(
 
 /// Whether this lease satisfies the waiter's acquire.
 #[must_use]
-pub fn arrives(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
+pub fn satisfies(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == request.user_id
         && match rules.same_user {
             SameUser::Share => true,
@@ -112,14 +112,14 @@ pub fn arrives(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
         }
 }
 
-/// Outcome for a waiter whose acquire is satisfied by this lease (see [`arrives`]). If the sessions of a user
+/// Outcome for a waiter whose acquire is satisfied by this lease (see [`satisfies`]). If the sessions of a user
 /// share the lock, another session may hold it.
 #[must_use]
-pub fn arrival(request: &Acquire, lock: &Lock) -> Acquired {
-    let is_theirs = match lock.hold {
-        Hold::Claimed => false,
-        Hold::Given => lock.session_id == request.session_id,
-        Hold::GivenToPerson => true,
+pub fn outcome_when_satisfied(request: &Acquire, lock: &Lock) -> Acquired {
+    let is_theirs = match lock.grant_state {
+        GrantState::Claimed => false,
+        GrantState::ToSession => lock.session_id == request.session_id,
+        GrantState::ToUser => true,
     };
     if is_theirs { Acquired::Acquired(lock.clone()) } else { Acquired::Renewed(lock.clone()) }
 }

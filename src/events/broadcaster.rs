@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use super::chunk::{StreamChunk, StreamMemory};
 use super::followers::{EncodedEvent, EncodedPage, Follower, Followers, SINK_FULL};
-use super::piece::{StreamChunk, StreamMemory};
 use super::presence::{Presence, PresentUser};
 use super::stream_limit::{StreamLimit, StreamSlot};
 use super::subscription::{EventEncoder, EventSink, StartFrom, Subscription};
@@ -24,7 +24,7 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::{Lock, WorkspaceId};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::store::{Kept, Rows, Store};
+use crate::store::{RevisionRange, Rows, Store};
 
 /// Interval of keep-alive comments, so that no proxy takes the stream for dead. Permission is checked as often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -62,7 +62,7 @@ pub struct Broadcaster {
     presence: Arc<Presence>,
     stream_limit: Arc<StreamLimit>,
     metrics: Arc<Metrics>,
-    meter: Arc<StreamMemory>,
+    stream_memory: Arc<StreamMemory>,
     new_followers: Mutex<Vec<Follower>>,
     stopping: AtomicBool,
 }
@@ -82,7 +82,7 @@ impl Broadcaster {
             presence: Arc::default(),
             stream_limit: Arc::default(),
             metrics,
-            meter: Arc::default(),
+            stream_memory: Arc::default(),
             store,
             new_followers: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -138,12 +138,12 @@ impl Broadcaster {
 
     /// Counts the bytes that are queued for followers.
     #[must_use]
-    pub const fn meter(&self) -> &Arc<StreamMemory> {
-        &self.meter
+    pub const fn stream_memory(&self) -> &Arc<StreamMemory> {
+        &self.stream_memory
     }
 
-    fn piece(&self, bytes: &[u8]) -> StreamChunk {
-        StreamChunk::new(bytes, &self.meter)
+    fn chunk(&self, bytes: &[u8]) -> StreamChunk {
+        StreamChunk::new(bytes, &self.stream_memory)
     }
 
     /// Ends the thread and all streams.
@@ -175,14 +175,14 @@ impl Broadcaster {
             // A new follower reads from the history, so nothing is missed.
             all.end = self.store.notifier().revision();
         }
-        self.admit(&mut all.streams, all.end, encoder)?;
+        self.add_new_followers(&mut all.streams, all.end, encoder)?;
         let count = all.streams.len();
         self.metrics.followers.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.store.notifier().wake_on_every_commit(count > 0 || !self.store.queue().is_empty());
         if count == 0 {
             return Ok(KEEP_ALIVE);
         }
-        let backlog = self.tell(all, encoder)?.max(self.catch_up(all, encoder)?);
+        let backlog = self.send(all, encoder)?.max(self.catch_up(all, encoder)?);
         let until_keep_alive = self.send_keep_alives(&mut all.streams, encoder);
         Ok(match backlog {
             Backlog::Nothing => until_keep_alive,
@@ -191,42 +191,47 @@ impl Broadcaster {
         })
     }
 
-    fn admit(&self, followers: &mut Vec<Follower>, end: i64, encoder: EventEncoder) -> Result<(), Error> {
+    fn add_new_followers(
+        &self,
+        followers: &mut Vec<Follower>,
+        end: i64,
+        encoder: EventEncoder,
+    ) -> Result<(), Error> {
         let new_followers =
             std::mem::take(&mut *self.new_followers.lock().unwrap_or_else(PoisonError::into_inner));
         if new_followers.is_empty() {
             return Ok(());
         }
-        let keep_alive = self.piece(encoder.keep_alive);
+        let keep_alive = self.chunk(encoder.keep_alive);
         for mut follower in new_followers {
             // The client learns at once that the stream is open.
-            let mut heard = follower.sink.push(&keep_alive);
+            let mut is_open = follower.sink.push(&keep_alive);
             follower.revision = match follower.subscription.from {
                 StartFrom::Now => end,
                 StartFrom::After(revision) => {
-                    let Kept { first, last } = self.kept()?;
+                    let RevisionRange { first, last } = self.revisions()?;
                     // A revision above the last one belongs to another or a restored database.
                     if revision > last || revision + 1 < first {
-                        heard = follower.sink.push(&self.piece(&(encoder.reset)(last)));
+                        is_open = follower.sink.push(&self.chunk(&(encoder.reset)(last)));
                         last
                     } else {
                         revision
                     }
                 }
             };
-            if heard {
+            if is_open {
                 followers.push(follower);
             }
         }
         Ok(())
     }
 
-    fn kept(&self) -> Result<Kept, Error> {
-        self.store.read(|rows| rows.kept()).map(|kept| kept.value)
+    fn revisions(&self) -> Result<RevisionRange, Error> {
+        self.store.read(|rows| rows.revisions()).map(|kept| kept.value)
     }
 
     /// Sends new events to followers at the end of the history.
-    fn tell(&self, all: &mut Followers, encoder: EventEncoder) -> Result<Backlog, Error> {
+    fn send(&self, all: &mut Followers, encoder: EventEncoder) -> Result<Backlog, Error> {
         let Followers { streams: followers, end, .. } = all;
         for _ in 0..PAGES_A_ROUND {
             if *end >= self.store.notifier().revision() {
@@ -237,7 +242,7 @@ impl Broadcaster {
                 return Ok(Backlog::Nothing);
             };
             for follower in followers.iter_mut().filter(|follower| follower.revision >= *end) {
-                page.tell(follower, &self.store)?;
+                page.send(follower, &self.store)?;
             }
             *end = last;
         }
@@ -246,9 +251,9 @@ impl Broadcaster {
 
     /// Sends missed events to followers behind the end, each in turn.
     fn catch_up(&self, all: &mut Followers, encoder: EventEncoder) -> Result<Backlog, Error> {
-        let Followers { streams: followers, end, turn } = all;
-        let (end, first) = (*end, *turn % followers.len().max(1));
-        *turn = first;
+        let Followers { streams: followers, end, next_turn } = all;
+        let (end, first) = (*end, *next_turn % followers.len().max(1));
+        *next_turn = first;
         // Followers at the same position share a page.
         let mut pages: HashMap<i64, EncodedPage> = HashMap::new();
         let (mut work, mut backlog) = (WORK_A_ROUND, Backlog::Nothing);
@@ -260,14 +265,14 @@ impl Broadcaster {
             }
             if follower.sink.behind() >= SINK_FULL {
                 if follower.caught_up && end - follower.revision > MAX_LAG {
-                    follower.sink.push(&self.piece(&(encoder.reset)(end)));
+                    follower.sink.push(&self.chunk(&(encoder.reset)(end)));
                     follower.end();
                 }
                 backlog = backlog.max(Backlog::Full);
                 continue;
             }
             if work == 0 {
-                *turn = first + passed;
+                *next_turn = first + passed;
                 return Ok(Backlog::More);
             }
             let page = match pages.entry(follower.revision) {
@@ -279,12 +284,12 @@ impl Broadcaster {
                 }
             };
             if follower.revision + 1 < page.kept_from {
-                follower.sink.push(&self.piece(&(encoder.reset)(end)));
+                follower.sink.push(&self.chunk(&(encoder.reset)(end)));
                 follower.revision = end;
                 continue;
             }
             let before = page.looked_up;
-            page.tell(follower, &self.store)?;
+            page.send(follower, &self.store)?;
             let looked_up = page.looked_up - before;
             work = work.saturating_sub(SEND_COST + follower.subscription.workspaces.len() + looked_up);
             if follower.revision < end {
@@ -307,21 +312,21 @@ impl Broadcaster {
                 let deleted = rows.last_deletion(&event.workspace_id)?;
                 found.push((event.revision <= deleted, event, lock));
             }
-            Ok((found, rows.kept()?.first))
+            Ok((found, rows.revisions()?.first))
         })?;
         let now = found.now;
         let (found, kept_from) = found.value;
         let clock = self.store.clock();
-        let say = |(is_deleted, event, lock): (bool, Event, Option<Lock>)| EncodedEvent {
+        let encode = |(is_deleted, event, lock): (bool, Event, Option<Lock>)| EncodedEvent {
             is_deleted,
-            piece: self.piece(&(encoder.event)(&event, lock.as_ref(), &self.rules, now, clock)),
+            chunk: self.chunk(&(encoder.event)(&event, lock.as_ref(), &self.rules, now, clock)),
             revision: event.revision,
             members: notifier.members_of_deleted(event.revision),
             event_type: event.event_type,
             workspace_id: event.workspace_id,
             user_id: event.user_id,
         };
-        let events = found.into_iter().filter(|(_, event, _)| event.revision <= last).map(say).collect();
+        let events = found.into_iter().filter(|(_, event, _)| event.revision <= last).map(encode).collect();
         Ok(EncodedPage::of(events, kept_from))
     }
 
@@ -340,7 +345,7 @@ impl Broadcaster {
             }
             let quiet = now.saturating_sub(follower.sent_at);
             if quiet >= KEEP_ALIVE {
-                follower.sink.push(keep_alive.get_or_insert_with(|| self.piece(encoder.keep_alive)));
+                follower.sink.push(keep_alive.get_or_insert_with(|| self.chunk(encoder.keep_alive)));
                 follower.sent_at = now;
             } else {
                 next = next.min(KEEP_ALIVE.saturating_sub(quiet));
@@ -381,8 +386,8 @@ mod tests {
     struct CountingSink(Arc<AtomicUsize>);
 
     impl EventSink for CountingSink {
-        fn push(&self, piece: &StreamChunk) -> bool {
-            self.0.fetch_add(usize::from(piece.bytes() == b"event"), Ordering::SeqCst);
+        fn push(&self, chunk: &StreamChunk) -> bool {
+            self.0.fetch_add(usize::from(chunk.bytes() == b"event"), Ordering::SeqCst);
             true
         }
 
@@ -416,7 +421,7 @@ mod tests {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 2,
-            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
+            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, total: 1 },
         };
         let metrics = Arc::new(Metrics::default());
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
@@ -426,13 +431,13 @@ mod tests {
         store
             .write(move |set| {
                 let (workspace_id, user_id) = (WorkspaceId::parse("w")?, UserId::parse("alice")?);
-                let request = Acquire::of_nobody_else(workspace_id.clone(), user_id.clone());
+                let request = Acquire::new(workspace_id.clone(), user_id.clone());
                 let claim = Claim { workspace_id, user_id, session_id: None, fence: None };
                 let release = Release {
                     claim,
                     user_name: None,
                     authority: Authority::Holder,
-                    standing: Privilege::Ordinary,
+                    privilege: Privilege::Ordinary,
                     reason: None,
                 };
                 for _ in 0..turns {
@@ -451,8 +456,8 @@ mod tests {
         const EVENTS: usize = 2_000;
         let directory = tempfile::tempdir().unwrap();
         let broadcaster = with_history(directory.path().join("lockhouse.db"), EVENTS / 2);
-        let heard: Vec<Arc<AtomicUsize>> = (0..FOLLOWERS).map(|_| Arc::default()).collect();
-        for heard in &heard {
+        let received: Vec<Arc<AtomicUsize>> = (0..FOLLOWERS).map(|_| Arc::default()).collect();
+        for received in &received {
             let subscription = Subscription {
                 from: StartFrom::After(0),
                 workspaces: Vec::new(),
@@ -460,13 +465,13 @@ mod tests {
                 sees_deleted: true,
                 still_allowed: Box::new(|| true),
             };
-            broadcaster.follow(subscription, None, None, Box::new(CountingSink(Arc::clone(heard))));
+            broadcaster.follow(subscription, None, None, Box::new(CountingSink(Arc::clone(received))));
         }
         let mut all = Followers { end: broadcaster.store.notifier().revision(), ..Followers::default() };
         let (mut rounds, mut told) = (0, 0);
         while broadcaster.round(&mut all, COUNTING).unwrap() == Duration::ZERO {
             rounds += 1;
-            let counts: Vec<_> = heard.iter().map(|heard| heard.load(Ordering::SeqCst)).collect();
+            let counts: Vec<_> = received.iter().map(|received| received.load(Ordering::SeqCst)).collect();
             let now: usize = counts.iter().sum();
             assert!(now - told <= WORK_A_ROUND / SEND_COST * 200, "a round ends");
             told = now;
@@ -474,7 +479,7 @@ mod tests {
             assert!(most - least <= 200, "each in turn: {least} to {most}");
         }
         assert!(rounds > 10, "{rounds}");
-        assert!(heard.iter().all(|heard| heard.load(Ordering::SeqCst) == EVENTS));
+        assert!(received.iter().all(|received| received.load(Ordering::SeqCst) == EVENTS));
         // They share their pages.
         assert!(READ.load(Ordering::SeqCst) < EVENTS * 10, "{READ:?}");
     }

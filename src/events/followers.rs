@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::piece::StreamChunk;
+use super::chunk::StreamChunk;
 use super::subscription::{EventSink, Subscription};
 use crate::domain::event::{Ending, EventType};
 use crate::domain::{UserId, WorkspaceId};
@@ -37,7 +37,7 @@ pub(super) struct Followers {
     /// The revision that followers at the end of the history have reached.
     pub(super) end: i64,
     /// Index of the follower whose turn is next among those behind the end.
-    pub(super) turn: usize,
+    pub(super) next_turn: usize,
 }
 
 /// An event as it is sent.
@@ -50,7 +50,7 @@ pub(super) struct EncodedEvent {
     pub(super) is_deleted: bool,
     /// Members of the workspace that this event deleted.
     pub(super) members: Option<Arc<HashSet<UserId>>>,
-    pub(super) piece: StreamChunk,
+    pub(super) chunk: StreamChunk,
 }
 
 /// Events of one read.
@@ -72,7 +72,7 @@ impl EncodedPage {
     }
 
     /// Sends a follower the events that it has not seen and may see, until its sink is full.
-    pub(super) fn tell(&mut self, follower: &mut Follower, store: &Store) -> Result<(), Error> {
+    pub(super) fn send(&mut self, follower: &mut Follower, store: &Store) -> Result<(), Error> {
         let Self { events, visible, looked_up, kept_from: _ } = self;
         let subscription = &follower.subscription;
         let mut known =
@@ -83,11 +83,11 @@ impl EncodedPage {
             }
             let wanted =
                 subscription.workspaces.is_empty() || subscription.workspaces.contains(&event.workspace_id);
-            let may_hear = match &mut known {
+            let is_visible = match &mut known {
                 _ if !wanted => false,
                 // A deletion ends a lease that the follower may know of.
                 None => subscription.sees_deleted || !event.is_deleted || event.event_type == DELETED,
-                Some((member, _)) if event.tells_member_of_their_end(member) => true,
+                Some((member, _)) if event.ends_membership_of(member) => true,
                 Some(_) if event.is_deleted => false,
                 Some((member, visible)) => {
                     if let Some(visible) = visible.get(&event.workspace_id) {
@@ -100,11 +100,11 @@ impl EncodedPage {
                     }
                 }
             };
-            if may_hear {
+            if is_visible {
                 if follower.sink.behind() >= SINK_FULL {
                     return Ok(());
                 }
-                follower.sink.push(&event.piece);
+                follower.sink.push(&event.chunk);
                 follower.sent_at = store.clock().clock().monotonic();
             }
             follower.revision = event.revision;
@@ -115,7 +115,7 @@ impl EncodedPage {
 
 impl EncodedEvent {
     /// Whether it tells this member that they may not see the workspace any more. It shows nothing about others.
-    fn tells_member_of_their_end(&self, member: &UserId) -> bool {
+    fn ends_membership_of(&self, member: &UserId) -> bool {
         let about_them = || self.user_id.as_ref() == Some(member);
         match self.event_type {
             EventType::Ended(Ending::MemberRemoved) => about_them(),

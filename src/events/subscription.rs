@@ -1,6 +1,6 @@
 //! What a follower asks for, and how its connection is written to.
 
-use super::piece::StreamChunk;
+use super::chunk::StreamChunk;
 use crate::domain::access::Rules;
 use crate::domain::event::Event;
 use crate::domain::{Lock, UserId, WorkspaceId};
@@ -9,7 +9,7 @@ use crate::time::{LeaseClock, Timestamp};
 /// The connection of a follower.
 pub trait EventSink: Send {
     /// Queues bytes for sending. Returns false when the connection has ended.
-    fn push(&self, piece: &StreamChunk) -> bool;
+    fn push(&self, chunk: &StreamChunk) -> bool;
     /// Bytes that are queued and not yet sent.
     fn behind(&self) -> usize;
     /// Whether the connection has ended.

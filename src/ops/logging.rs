@@ -17,36 +17,36 @@ use crate::config::LogFormat;
 use crate::time::Clock;
 
 /// How long the thread gathers lines before it writes them.
-const GATHER: Duration = Duration::from_millis(5);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
 /// The limit of unwritten bytes. Beyond it, lines are dropped and counted in the log.
 ///
 /// A reader that does not read the log must not stop the server.
-const WAITING_BYTES: usize = 1 << 20;
-/// How long [`Gathered::finish`] waits for the log to be written.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_BUFFERED_BYTES: usize = 1 << 20;
+/// How long [`LogBuffer::finish`] waits for the log to be written.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts logging for the whole process.
 ///
-/// [`Gathered::finish`] writes the last lines to standard error.
+/// [`LogBuffer::finish`] writes the last lines to standard error.
 ///
 /// # Errors
 /// When a logger is already set, or the system gives no thread.
-pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Gathered> {
-    let gathered = Gathered::default();
-    let lines = gathered.clone();
-    Builder::new().name("log".to_owned()).spawn(move || lines.write_on())?;
-    let logger = Logger { level, format, clock: Clock::system(), gathered: gathered.clone() };
+pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<LogBuffer> {
+    let buffer = LogBuffer::default();
+    let lines = buffer.clone();
+    Builder::new().name("log".to_owned()).spawn(move || lines.write_loop())?;
+    let logger = Logger { level, format, clock: Clock::system(), buffer: buffer.clone() };
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
-    Ok(gathered)
+    Ok(buffer)
 }
 
 /// Lines that were logged and not yet written.
 #[derive(Clone, Default)]
-pub struct Gathered(Arc<(Mutex<PendingLines>, Condvar)>);
+pub struct LogBuffer(Arc<(Mutex<BufferedLines>, Condvar)>);
 
 #[derive(Default)]
-struct PendingLines {
+struct BufferedLines {
     bytes: Vec<u8>,
     /// Whether the thread has taken bytes that it has not yet written.
     writing: bool,
@@ -55,18 +55,18 @@ struct PendingLines {
     dropped: u64,
 }
 
-impl Gathered {
-    fn lock(&self) -> MutexGuard<'_, PendingLines> {
+impl LogBuffer {
+    fn lock(&self) -> MutexGuard<'_, BufferedLines> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, waiting: MutexGuard<'a, PendingLines>) -> MutexGuard<'a, PendingLines> {
+    fn wait<'a>(&self, waiting: MutexGuard<'a, BufferedLines>) -> MutexGuard<'a, BufferedLines> {
         self.0.1.wait(waiting).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, line: &[u8]) {
         let mut waiting = self.lock();
-        if waiting.bytes.len() > WAITING_BYTES {
+        if waiting.bytes.len() > MAX_BUFFERED_BYTES {
             waiting.dropped += 1;
             return;
         }
@@ -77,15 +77,15 @@ impl Gathered {
         }
     }
 
-    fn write_on(&self) {
+    fn write_loop(&self) {
         let mut waiting = self.lock();
         loop {
             while waiting.bytes.is_empty() {
                 waiting = self.wait(waiting);
             }
             if !waiting.finishing {
-                let gathering = self.0.1.wait_timeout_while(waiting, GATHER, |waiting| {
-                    !waiting.finishing && waiting.bytes.len() <= WAITING_BYTES
+                let gathering = self.0.1.wait_timeout_while(waiting, FLUSH_INTERVAL, |waiting| {
+                    !waiting.finishing && waiting.bytes.len() <= MAX_BUFFERED_BYTES
                 });
                 waiting = gathering.unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -109,10 +109,9 @@ impl Gathered {
         let mut waiting = self.lock();
         waiting.finishing = true;
         self.0.1.notify_all();
-        let written = self
-            .0
-            .1
-            .wait_timeout_while(waiting, PATIENCE, |waiting| waiting.writing || !waiting.bytes.is_empty());
+        let written = self.0.1.wait_timeout_while(waiting, FINISH_TIMEOUT, |waiting| {
+            waiting.writing || !waiting.bytes.is_empty()
+        });
         drop(written);
     }
 }
@@ -126,7 +125,7 @@ struct Logger {
     level: LevelFilter,
     format: LogFormat,
     clock: Clock,
-    gathered: Gathered,
+    buffer: LogBuffer,
 }
 
 impl Log for Logger {
@@ -153,7 +152,7 @@ impl Log for Logger {
             }),
         };
         line.push('\n');
-        self.gathered.add(line.as_bytes());
+        self.buffer.add(line.as_bytes());
     }
 
     fn flush(&self) {}
@@ -176,12 +175,12 @@ fn json(time: &str, record: &Record<'_>) -> String {
 fn printable(line: &str, escape: impl Fn(char, &mut String)) -> String {
     let mut printable = String::with_capacity(line.len() + 1);
     for letter in line.chars() {
-        if is_seen(letter) { printable.push(letter) } else { escape(letter, &mut printable) }
+        if is_printable(letter) { printable.push(letter) } else { escape(letter, &mut printable) }
     }
     printable
 }
 
-fn is_seen(letter: char) -> bool {
+fn is_printable(letter: char) -> bool {
     matches!(letter, ' '..='~')
         || !matches!(
             get_general_category(letter),
@@ -232,19 +231,19 @@ mod tests {
             ("fence", Value::from(7_i64)),
             ("automatic", Value::from(true)),
         ];
-        let gathered = Gathered::default();
+        let buffer = LogBuffer::default();
         let logger = Logger {
             level: LevelFilter::Info,
             format: LogFormat::Json,
             clock: Clock::system(),
-            gathered: gathered.clone(),
+            buffer: buffer.clone(),
         };
         for level in [Level::Info, Level::Debug] {
             let fields = fields.as_slice();
             let args = format_args!("request by {user}");
             logger.log(&Record::builder().level(level).target("t").args(args).key_values(&fields).build());
         }
-        let line = String::from_utf8(gathered.lock().bytes.clone()).unwrap();
+        let line = String::from_utf8(buffer.lock().bytes.clone()).unwrap();
         assert!(line.is_ascii() && line.ends_with('\n'), "{line}");
         let mut read: serde_json::Value = serde_json::from_str(&line).unwrap();
         read["time"].take();

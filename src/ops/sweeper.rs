@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::app::Service;
-use crate::app::sweep::Stepped;
+use crate::app::sweep::StepResult;
 use crate::error::Error;
 use crate::store::pace::Pace;
 
@@ -41,20 +41,20 @@ pub fn sweep_once(service: &Service) -> Result<Swept, Error> {
         events: in_steps(service, Service::trim_step)?,
     };
     service.tidy_tokens()?;
-    service.fold_log_over(LOG_BYTES)?;
+    service.checkpoint_if_over(LOG_BYTES)?;
     Ok(swept)
 }
 
-fn in_steps(service: &Service, step: fn(&Service, u32) -> Result<Stepped, Error>) -> Result<usize, Error> {
+fn in_steps(service: &Service, step: fn(&Service, u32) -> Result<StepResult, Error>) -> Result<usize, Error> {
     let (mut pace, mut total) = (Pace::default(), 0);
     for _ in 0..STEPS {
         let began = service.monotonic();
-        let Stepped { done, more } = step(service, pace.rows())?;
+        let StepResult { done, more } = step(service, pace.rows())?;
         total += done;
         if !more || service.is_stopping() {
             break;
         }
-        std::thread::park_timeout(pace.stepped(service.monotonic().saturating_sub(began)));
+        std::thread::park_timeout(pace.record_step(service.monotonic().saturating_sub(began)));
     }
     Ok(total)
 }

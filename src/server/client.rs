@@ -9,7 +9,7 @@ use slab::Slab;
 use super::parser::{After, Framer, Head, Version};
 use super::socket::{Output, Peer, Shared, Socket, Written};
 use crate::config;
-use crate::events::piece::StreamChunk;
+use crate::events::chunk::StreamChunk;
 
 /// How long a finished connection waits for the client to finish too, so that the last answer is not lost with what the
 /// client is still sending (RFC 9112 §9.6).

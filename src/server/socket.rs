@@ -9,7 +9,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::net::{self, SendFlags, Shutdown, SocketFlags};
 
-use crate::events::piece::StreamChunk;
+use crate::events::chunk::StreamChunk;
 
 /// The send buffer of each client in the system (bytes). It fits nearly every answer. The default grows to megabytes for
 /// a client that does not read, until the system has no memory for the others.

@@ -1,7 +1,7 @@
 //! The interface between the writer and a storage engine.
 
 use super::rows::{Changes, Keys};
-use super::set::{Begin, Effects};
+use super::set::{Effects, TransactionStart};
 use crate::error::Error;
 
 /// The content of one transaction: a batch of use cases.
@@ -13,7 +13,7 @@ pub trait Work {
     ///
     /// # Errors
     /// The error of a use case.
-    fn run(&mut self, rows: &dyn Changes, begin: Begin) -> Result<Effects, Error>;
+    fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error>;
 }
 
 /// A storage engine. The writer thread owns it.
@@ -29,16 +29,16 @@ pub trait Engine: Send {
 
     /// Makes sure that a restart cannot find a transaction that failed. Returns whether that is so. Called
     /// after a batch, before its answers are sent.
-    fn settle(&mut self) -> bool;
+    fn resolve_failed_commit(&mut self) -> bool;
 
     /// Keeps the files small. Called after the answers of a batch were sent or handed on.
-    fn tidy(&mut self);
+    fn checkpoint_if_long(&mut self);
 
     /// Folds the write-ahead log into the database, of any size.
     ///
     /// # Errors
     /// [`Error::Busy`] while another connection reads from the log, and errors of the engine.
-    fn fold(&mut self) -> Result<(), Error>;
+    fn checkpoint(&mut self) -> Result<(), Error>;
 
     /// Whether the files are gone. Then the store does not read or write any more.
     fn is_gone(&self) -> bool;

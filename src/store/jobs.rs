@@ -85,15 +85,15 @@ impl Answers {
     /// Sends the answers. A reply that panics affects only its own answer.
     pub(super) fn answer(self) {
         for (job, failure) in self.jobs {
-            in_peace(|| job.answer(failure));
+            catch_panic(|| job.answer(failure));
         }
         for (waiter, answer) in self.told {
-            in_peace(|| waiter.answer(answer));
+            catch_panic(|| waiter.answer(answer));
         }
     }
 }
 
-fn in_peace(answer: impl FnOnce()) {
+fn catch_panic(answer: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(answer)).is_err() {
         log::error!("an answer panicked");
     }

@@ -4,7 +4,7 @@ use crate::domain::{Lock, UserId};
 
 /// A query for a page of locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub struct LockQuery {
     /// Only locks of this user.
     pub user_id: Option<UserId>,
     /// Only workspaces whose id begins with this prefix.
@@ -19,7 +19,7 @@ pub struct Listing {
 
 /// A page of locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct LockPage {
     /// Live locks, by workspace id. There may be fewer than the limit although more follow.
     pub locks: Vec<Lock>,
     /// The workspace id after which the next page begins. `None` on the last page.

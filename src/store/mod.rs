@@ -29,8 +29,8 @@ use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
 use health::Health;
 use queue::Queue;
-pub use rows::{AsOf, Changes, Kept, Keys, Rows, Visit};
-pub use set::{Begin, Effects, Meta, Step, WorkingSet};
+pub use rows::{AsOf, Changes, Keys, RevisionRange, Rows, Visit};
+pub use set::{Effects, Meta, StepBudget, TransactionStart, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
 /// Options for opening a store.
@@ -96,10 +96,10 @@ impl Store {
             Arc::clone(&notifier),
             Arc::clone(&queue),
         )?;
-        Readers::do_not_count_this_thread();
+        Readers::exclude_this_thread();
         let path = guard.path().to_owned();
         let store = Self { path, readers, writer, clock, notifier, queue, health, guard };
-        let (last, due) = store.read(|rows| Ok((rows.kept()?.last, rows.next_check()?)))?.value;
+        let (last, due) = store.read(|rows| Ok((rows.revisions()?.last, rows.next_check()?)))?.value;
         store.notifier.committed(last, due);
         Ok(store)
     }
@@ -194,7 +194,7 @@ impl Store {
     /// Whether the store can be read. It tries a read, unless a read has failed just before.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.readers.works()
+        self.readers.can_read()
     }
 
     /// Calls `tell` once if the database file or its write-ahead log is removed, moved or overwritten. From
@@ -215,7 +215,7 @@ impl Store {
         let found = self.readers.read(work)?;
         if found.is_ahead_of_disk {
             self.write(|set| {
-                set.touch();
+                set.force_write();
                 Ok(())
             })?;
         }
@@ -232,8 +232,8 @@ impl Store {
     ///
     /// # Errors
     /// Errors of SQLite, and [`Error::Busy`] while another connection reads from the log.
-    pub fn fold_log_over(&self, bytes: u64) -> Result<(), Error> {
-        if self.sizes().1 <= bytes { Ok(()) } else { self.writer.fold() }
+    pub fn checkpoint_if_over(&self, bytes: u64) -> Result<(), Error> {
+        if self.sizes().1 <= bytes { Ok(()) } else { self.writer.checkpoint() }
     }
 
     /// Stops the writer. It finishes and answers the queued use cases, writes down the time, and folds the

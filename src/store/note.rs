@@ -16,7 +16,7 @@ const TOKEN: &str = "lockhouse::token";
 
 /// A line of the log that waits for the commit.
 #[derive(Debug)]
-pub(super) struct Note {
+pub(super) struct LogEntry {
     target: &'static str,
     level: Level,
     /// The name of the event. It is the whole message where fields are logged separately.
@@ -31,23 +31,23 @@ enum LogField {
     True,
 }
 
-impl Note {
+impl LogEntry {
     /// The log line for an event. `None` if its level is not logged.
-    pub(super) fn of_event(happened: &NewEvent<'_>) -> Option<Self> {
+    pub(super) fn of_event(event: &NewEvent<'_>) -> Option<Self> {
         let user = |user_id: &UserId| LogField::Text(user_id.as_str().to_owned());
-        let by = happened.by.map(|by| &by.user_id);
+        let by = event.by.map(|by| &by.user_id);
         // If the holder did not answer a knock, the event names the new holder as the one who acted.
-        let automatic = happened.to.is_some() && happened.to == by;
-        Self::new(LOCK, level(happened), happened.event_type.as_str(), || {
+        let automatic = event.to.is_some() && event.to == by;
+        Self::new(LOCK, level(event), event.event_type.as_str(), || {
             [
-                Some(("workspace_id", LogField::Text(happened.workspace_id.as_str().to_owned()))),
-                happened.user_id.map(|user_id| ("user_id", user(user_id))),
-                happened.fence.map(|fence| ("fence", LogField::Number(fence.0))),
+                Some(("workspace_id", LogField::Text(event.workspace_id.as_str().to_owned()))),
+                event.user_id.map(|user_id| ("user_id", user(user_id))),
+                event.fence.map(|fence| ("fence", LogField::Number(fence.0))),
                 by.filter(|_| !automatic).map(|user_id| ("by_user_id", user(user_id))),
-                happened.to.map(|user_id| ("to_user_id", user(user_id))),
-                happened.next_fence.map(|fence| ("next_fence", LogField::Number(fence.0))),
+                event.to.map(|user_id| ("to_user_id", user(user_id))),
+                event.next_fence.map(|fence| ("next_fence", LogField::Number(fence.0))),
                 automatic.then_some(("automatic", LogField::True)),
-                happened.reclaimed.then_some(("reclaimed", LogField::True)),
+                event.reclaimed.then_some(("reclaimed", LogField::True)),
             ]
         })
     }
@@ -106,7 +106,7 @@ impl Note {
 }
 
 /// The text form: the name, and each field.
-impl fmt::Display for Note {
+impl fmt::Display for LogEntry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)?;
         for (name, field) in &self.fields {
@@ -132,8 +132,8 @@ impl ToValue for LogField {
 
 /// The log level of an event. `info` is for takeovers, handovers, revocations, and leases that the removal of
 /// a member or a workspace ended. Routine events are `debug`: thousands of leases can expire at once.
-const fn level(happened: &NewEvent<'_>) -> Level {
-    match happened.event_type {
+const fn level(event: &NewEvent<'_>) -> Level {
+    match event.event_type {
         EventType::Acquired
         | EventType::Knocked
         | EventType::KnockDeclined
@@ -141,7 +141,7 @@ const fn level(happened: &NewEvent<'_>) -> Level {
         EventType::Ended(Ending::TakenOver | Ending::HandedOver | Ending::Revoked) => Level::Info,
         EventType::Ended(Ending::MemberRemoved | Ending::WorkspaceDeleted) => {
             // An event without a fence ended no lease.
-            if happened.fence.is_some() { Level::Info } else { Level::Debug }
+            if event.fence.is_some() { Level::Info } else { Level::Debug }
         }
     }
 }

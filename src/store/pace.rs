@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// Target duration of a step, including its commit.
-const GOAL: Duration = Duration::from_millis(10);
+const STEP_GOAL: Duration = Duration::from_millis(10);
 /// Minimum and maximum number of rows of a step.
-const LEAST: u32 = 16;
-const MOST: u32 = 512;
+const MIN_ROWS: u32 = 16;
+const MAX_ROWS: u32 = 512;
 
 /// The number of rows that a long task handles in its next step. It follows from the duration of the last
 /// step: a commit takes longer on a slow disk, and if the rows are far apart.
@@ -17,7 +17,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { rows: LEAST }
+        Self { rows: MIN_ROWS }
     }
 }
 
@@ -30,8 +30,8 @@ impl Pace {
 
     /// Records the duration of a step. Returns how long to wait before the next one, so that others get the
     /// writer for as long as the step took.
-    pub fn stepped(&mut self, took: Duration) -> Duration {
-        self.rows = if took > GOAL { self.rows / 2 } else { self.rows * 2 }.clamp(LEAST, MOST);
+    pub fn record_step(&mut self, took: Duration) -> Duration {
+        self.rows = if took > STEP_GOAL { self.rows / 2 } else { self.rows * 2 }.clamp(MIN_ROWS, MAX_ROWS);
         took
     }
 }
@@ -44,12 +44,12 @@ mod tests {
     fn steps_grow_when_fast_and_shrink_when_slow() {
         let mut pace = Pace::default();
         for _ in 0..20 {
-            assert_eq!(pace.stepped(GOAL), GOAL);
+            assert_eq!(pace.record_step(STEP_GOAL), STEP_GOAL);
         }
-        assert_eq!(pace.rows(), MOST);
+        assert_eq!(pace.rows(), MAX_ROWS);
         for _ in 0..20 {
-            pace.stepped(GOAL + Duration::from_millis(1));
+            pace.record_step(STEP_GOAL + Duration::from_millis(1));
         }
-        assert_eq!(pace.rows(), LEAST, "it always goes on");
+        assert_eq!(pace.rows(), MIN_ROWS, "it always goes on");
     }
 }

@@ -1,7 +1,7 @@
 //! The queue of waiters for each lock, first come first served. It is in memory only: each waiter has a
 //! connection to this server, and the connection ends with the server.
 //!
-//! Only the writer changes the queue, together with a commit. A transaction sees its own changes ([`Lines`]).
+//! Only the writer changes the queue, together with a commit. A transaction sees its own changes ([`QueueView`]).
 //! If it is rolled back, the queue stays as it was and no waiter is answered.
 
 use std::cell::RefCell;
@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 use super::rows::AsOf;
-use crate::domain::token::Lasts;
-use crate::domain::waitlist::{Waiting, WaitlistLimits};
+use crate::domain::token::Validity;
+use crate::domain::waitlist::{QueueEntry, WaitlistLimits};
 use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
@@ -34,7 +34,7 @@ pub struct Waiter {
     /// Maximum waiting time.
     pub wait: Ttl,
     /// How long the credentials of the request are valid.
-    pub lasts: Lasts,
+    pub validity: Validity,
     client: Mutex<Option<Box<dyn Client>>>,
 }
 
@@ -47,8 +47,8 @@ impl std::fmt::Debug for Waiter {
 impl Waiter {
     /// Creates a waiter for `request`.
     #[must_use]
-    pub fn new(request: Acquire, wait: Ttl, lasts: Lasts, client: Box<dyn Client>) -> Arc<Self> {
-        Arc::new(Self { request, wait, lasts, client: Mutex::new(Some(client)) })
+    pub fn new(request: Acquire, wait: Ttl, validity: Validity, client: Box<dyn Client>) -> Arc<Self> {
+        Arc::new(Self { request, wait, validity, client: Mutex::new(Some(client)) })
     }
 
     /// Sends the answer, unless one was sent before.
@@ -68,7 +68,7 @@ impl Waiter {
 
 /// A waiter's place in the line for a lock.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct QueuedWaiter {
     /// The waiter.
     pub waiter: Arc<Waiter>,
     /// When the wait began (lease time).
@@ -78,7 +78,7 @@ pub struct Place {
     pub until: Timestamp,
 }
 
-impl Waiting for Place {
+impl QueueEntry for QueuedWaiter {
     fn request(&self) -> &Acquire {
         &self.waiter.request
     }
@@ -96,14 +96,14 @@ impl Waiting for Place {
 #[derive(Debug)]
 pub struct Queue {
     limits: WaitlistLimits,
-    waiting: Mutex<Lined>,
-    /// Workspaces whose line a waiter has left since the last [`Queue::with_leavers`].
+    waiting: Mutex<QueueState>,
+    /// Workspaces whose line a waiter has left since the last [`Queue::workspaces_with_leavers`].
     left: Mutex<BTreeSet<WorkspaceId>>,
 }
 
 #[derive(Debug, Default)]
-struct Lined {
-    lines: HashMap<WorkspaceId, Vec<Place>>,
+struct QueueState {
+    lines: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
     count: usize,
     /// For each line, the earliest end of a wait.
     ends: BTreeSet<(Timestamp, WorkspaceId)>,
@@ -130,18 +130,18 @@ impl Queue {
 
     /// The waiters for this lock, in the order in which they get it.
     #[must_use]
-    pub fn line(&self, workspace_id: &WorkspaceId) -> Vec<Place> {
+    pub fn waiters(&self, workspace_id: &WorkspaceId) -> Vec<QueuedWaiter> {
         lock(&self.waiting).lines.get(workspace_id).cloned().unwrap_or_default()
     }
 
     /// Records that a waiter for this lock has disconnected.
-    pub fn somebody_left(&self, workspace_id: &WorkspaceId) {
+    pub fn client_left(&self, workspace_id: &WorkspaceId) {
         lock(&self.left).insert(workspace_id.clone());
     }
 
     /// The earliest time at which a waiter has to be handled.
     #[must_use]
-    pub fn soonest(&self) -> Option<Timestamp> {
+    pub fn next_deadline(&self) -> Option<Timestamp> {
         let ends = lock(&self.waiting).ends.first().map(|(end, _)| *end);
         // A waiter that has left is handled at once.
         if lock(&self.left).is_empty() { ends } else { Some(Timestamp(i64::MIN)) }
@@ -149,7 +149,7 @@ impl Queue {
 
     /// Workspaces with a waiter that may have left or whose wait has ended, at most `limit`.
     #[must_use]
-    pub fn with_leavers(&self, now: Timestamp, limit: usize) -> Vec<WorkspaceId> {
+    pub fn workspaces_with_leavers(&self, now: Timestamp, limit: usize) -> Vec<WorkspaceId> {
         let mut found: BTreeSet<_> = {
             let mut left = lock(&self.left);
             let rest = left.iter().nth(limit).cloned();
@@ -165,7 +165,7 @@ impl Queue {
 
     /// Answers `error` to the waiters whose wait has ended. Use it when the store cannot handle them. They
     /// count as gone afterwards.
-    pub fn give_up(&self, now: Timestamp, error: &Error) {
+    pub fn fail_overdue(&self, now: Timestamp, error: &Error) {
         let late: Vec<_> = {
             let waiting = lock(&self.waiting);
             let lines = waiting.ends.iter().take_while(|(end, _)| *end <= now);
@@ -178,14 +178,14 @@ impl Queue {
     }
 
     /// Applies the changes of a committed transaction. Returns whether anything has changed.
-    pub(super) fn commit(&self, moved: Moved) -> bool {
-        let Moved { changed, entered, told: _ } = moved;
+    pub(super) fn commit(&self, queue_changes: QueueChanges) -> bool {
+        let QueueChanges { changed, joined, answers: _ } = queue_changes;
         if changed.is_empty() {
             return false;
         }
         let mut waiting = lock(&self.waiting);
-        let Lined { lines, count, ends } = &mut *waiting;
-        let end = |line: &[Place]| line.iter().map(|place| place.until).min();
+        let QueueState { lines, count, ends } = &mut *waiting;
+        let end = |line: &[QueuedWaiter]| line.iter().map(|place| place.until).min();
         for (workspace_id, line) in changed {
             let before = lines.remove(&workspace_id).unwrap_or_default();
             if let Some(end) = end(&before) {
@@ -201,8 +201,8 @@ impl Queue {
         }
         drop(waiting);
         // A client that disconnected during the commit may have been recorded before its line existed.
-        for waiter in entered.iter().filter(|waiter| waiter.is_gone()) {
-            self.somebody_left(&waiter.request.workspace_id);
+        for waiter in joined.iter().filter(|waiter| waiter.is_gone()) {
+            self.client_left(&waiter.request.workspace_id);
         }
         true
     }
@@ -210,49 +210,50 @@ impl Queue {
 
 /// The queue as a transaction sees it.
 #[derive(Debug)]
-pub struct Lines<'q> {
+pub struct QueueView<'q> {
     queue: &'q Queue,
-    changed: RefCell<HashMap<WorkspaceId, Vec<Place>>>,
-    entered: RefCell<Vec<Arc<Waiter>>>,
-    told: RefCell<Vec<Told>>,
+    changed: RefCell<HashMap<WorkspaceId, Vec<QueuedWaiter>>>,
+    joined: RefCell<Vec<Arc<Waiter>>>,
+    answers: RefCell<Vec<WaiterAnswer>>,
 }
 
 /// A waiter whose wait has ended, and its outcome.
-pub(super) type Told = (Arc<Waiter>, Result<Acquired, Error>);
+pub(super) type WaiterAnswer = (Arc<Waiter>, Result<Acquired, Error>);
 
 /// The changes of a transaction to the queue.
 #[derive(Debug, Default)]
-pub(super) struct Moved {
-    changed: HashMap<WorkspaceId, Vec<Place>>,
-    entered: Vec<Arc<Waiter>>,
-    pub(super) told: Vec<Told>,
+pub(super) struct QueueChanges {
+    changed: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
+    joined: Vec<Arc<Waiter>>,
+    pub(super) answers: Vec<WaiterAnswer>,
 }
 
-impl<'q> Lines<'q> {
+impl<'q> QueueView<'q> {
     pub(super) fn of(queue: &'q Queue) -> Self {
-        Self { queue, changed: RefCell::default(), entered: RefCell::default(), told: RefCell::default() }
+        Self { queue, changed: RefCell::default(), joined: RefCell::default(), answers: RefCell::default() }
     }
 
     /// The waiters for this lock.
     #[must_use]
-    pub fn line(&self, workspace_id: &WorkspaceId) -> Vec<Place> {
+    pub fn waiters(&self, workspace_id: &WorkspaceId) -> Vec<QueuedWaiter> {
         let changed = self.changed.borrow().get(workspace_id).cloned();
-        changed.unwrap_or_else(|| self.queue.line(workspace_id))
+        changed.unwrap_or_else(|| self.queue.waiters(workspace_id))
     }
 
     /// The number of waiters for this lock whose client is still connected.
     #[must_use]
     pub fn count(&self, workspace_id: &WorkspaceId) -> usize {
-        if !self.has_line(workspace_id) {
+        if !self.has_waiters(workspace_id) {
             return 0;
         }
-        self.line(workspace_id).iter().filter(|place| !place.waiter.is_gone()).count()
+        self.waiters(workspace_id).iter().filter(|place| !place.waiter.is_gone()).count()
     }
 
     /// Workspaces after `after` whose lock this user waits for, by workspace id, at most `limit`.
     #[must_use]
-    pub fn of_user(&self, user_id: &UserId, after: &str, limit: usize) -> BTreeSet<WorkspaceId> {
-        let is_theirs = |line: &[Place]| line.iter().any(|place| place.waiter.request.user_id == *user_id);
+    pub fn workspaces_of(&self, user_id: &UserId, after: &str, limit: usize) -> BTreeSet<WorkspaceId> {
+        let is_theirs =
+            |line: &[QueuedWaiter]| line.iter().any(|place| place.waiter.request.user_id == *user_id);
         let waiting = lock(&self.queue.waiting);
         let changed = self.changed.borrow();
         let lines = waiting.lines.iter().filter(|(id, _)| !changed.contains_key(*id)).chain(changed.iter());
@@ -268,19 +269,19 @@ impl<'q> Lines<'q> {
 
     /// Whether this lock has waiters.
     #[must_use]
-    pub fn has_line(&self, workspace_id: &WorkspaceId) -> bool {
+    pub fn has_waiters(&self, workspace_id: &WorkspaceId) -> bool {
         let changed = self.changed.borrow().get(workspace_id).map(|line| !line.is_empty());
         changed.unwrap_or_else(|| lock(&self.queue.waiting).lines.contains_key(workspace_id))
     }
 
     /// Replaces the line for this lock.
-    pub fn set(&self, workspace_id: &WorkspaceId, line: Vec<Place>) {
+    pub fn replace(&self, workspace_id: &WorkspaceId, line: Vec<QueuedWaiter>) {
         self.changed.borrow_mut().insert(workspace_id.clone(), line);
     }
 
     /// Records that this waiter has entered a line.
-    pub fn entered(&self, waiter: &Arc<Waiter>) {
-        self.entered.borrow_mut().push(Arc::clone(waiter));
+    pub fn joined(&self, waiter: &Arc<Waiter>) {
+        self.joined.borrow_mut().push(Arc::clone(waiter));
     }
 
     /// The limits on the number of waiters.
@@ -291,7 +292,7 @@ impl<'q> Lines<'q> {
 
     /// The number of waiters for all locks.
     #[must_use]
-    pub fn in_all(&self) -> usize {
+    pub fn total(&self) -> usize {
         let waiting = lock(&self.queue.waiting);
         self.changed.borrow().iter().fold(waiting.count, |count, (workspace_id, line)| {
             (count + line.len()).saturating_sub(waiting.lines.get(workspace_id).map_or(0, Vec::len))
@@ -299,20 +300,20 @@ impl<'q> Lines<'q> {
     }
 
     /// Answers `outcome` to this waiter after the commit.
-    pub fn tell(&self, waiter: Arc<Waiter>, outcome: Acquired) {
-        self.told.borrow_mut().push((waiter, Ok(outcome)));
+    pub fn answer(&self, waiter: Arc<Waiter>, outcome: Acquired) {
+        self.answers.borrow_mut().push((waiter, Ok(outcome)));
     }
 
     /// Answers the error `why` to this waiter after the commit.
-    pub fn turn_away(&self, waiter: Arc<Waiter>, why: Error) {
-        self.told.borrow_mut().push((waiter, Err(why)));
+    pub fn reject(&self, waiter: Arc<Waiter>, why: Error) {
+        self.answers.borrow_mut().push((waiter, Err(why)));
     }
 
-    pub(super) fn into_moved(self) -> Moved {
-        Moved {
+    pub(super) fn into_changes(self) -> QueueChanges {
+        QueueChanges {
             changed: self.changed.into_inner(),
-            entered: self.entered.into_inner(),
-            told: self.told.into_inner(),
+            joined: self.joined.into_inner(),
+            answers: self.answers.into_inner(),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::listing::{Listed, Listing};
+use super::listing::{LockPage, LockQuery};
 use crate::domain::event::{Event, Lost, NewEvent};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Scope, Token};
@@ -50,7 +50,7 @@ pub struct AsOf<T> {
 
 /// The range of revisions in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct RevisionRange {
     /// The first revision that is kept. The last revision plus one if none is kept.
     pub first: i64,
     /// The last revision that was given to an event.
@@ -69,7 +69,7 @@ pub trait Rows {
     /// Lock rows of workspaces after `after`, even if their leases have ended.
     fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error>;
     /// A page of live locks.
-    fn list_locks(&self, listing: &Listing) -> Result<Listed, Error>;
+    fn list_locks(&self, listing: &LockQuery) -> Result<LockPage, Error>;
     /// Locks whose `check_at` is not after now, the earliest first.
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error>;
     /// The earliest `check_at`. No expiry or grant is due before it.
@@ -118,7 +118,7 @@ pub trait Rows {
         visit: &mut dyn FnMut(Event) -> Result<Visit, Error>,
     ) -> Result<(), Error>;
     /// The range of revisions in the history.
-    fn kept(&self) -> Result<Kept, Error>;
+    fn revisions(&self) -> Result<RevisionRange, Error>;
 
     /// The role of a user on a workspace.
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error>;

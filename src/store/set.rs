@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::note::Note;
-use super::queue::{Lines, Moved, Queue};
+use super::note::LogEntry;
+use super::queue::{Queue, QueueChanges, QueueView};
 use super::rows::Changes;
 use crate::domain::event::NewEvent;
 use crate::domain::token::{Hash, Scope, Token};
@@ -38,7 +38,7 @@ pub struct Meta {
 
 /// The state at the beginning of a transaction.
 #[derive(Debug, Clone, Copy)]
-pub struct Begin {
+pub struct TransactionStart {
     /// The wall clock, in microseconds since 1970.
     pub wall_micros: i64,
     /// The row as stored, with the wall offset that holds from this transaction on.
@@ -47,12 +47,12 @@ pub struct Begin {
 
 /// The time budget of one step of a long task.
 #[derive(Debug)]
-pub struct Step<'c> {
+pub struct StepBudget<'c> {
     clock: &'c Clock,
     until: Duration,
 }
 
-impl Step<'_> {
+impl StepBudget<'_> {
     /// Whether the budget is used up, so that others must get the writer.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -75,9 +75,9 @@ pub struct WorkingSet<'c> {
     takeovers: Cell<u64>,
     is_touched: Cell<bool>,
     due: Cell<Option<Timestamp>>,
-    lines: Lines<'c>,
-    parted: RefCell<Vec<(i64, HashSet<UserId>)>>,
-    notes: RefCell<Vec<Note>>,
+    queue: QueueView<'c>,
+    deleted_members: RefCell<Vec<(i64, HashSet<UserId>)>>,
+    log_entries: RefCell<Vec<LogEntry>>,
 }
 
 /// The effects of a transaction that apply after its commit.
@@ -94,11 +94,11 @@ pub struct Effects {
     /// The earliest time at which an expiry or grant of a written lock is due.
     pub(super) due: Option<Timestamp>,
     /// The changes to the queue of waiters.
-    pub(super) moved: Moved,
+    pub(super) queue_changes: QueueChanges,
     /// The members of deleted workspaces, by the revision of the deletion.
-    pub(super) parted: Vec<(i64, HashSet<UserId>)>,
+    pub(super) deleted_members: Vec<(i64, HashSet<UserId>)>,
     /// The lines to log.
-    pub(super) notes: Vec<Note>,
+    pub(super) log_entries: Vec<LogEntry>,
 }
 
 impl Effects {
@@ -111,9 +111,9 @@ impl Effects {
             expiries: 0,
             takeovers: 0,
             due: None,
-            moved: Moved::default(),
-            parted: Vec::new(),
-            notes: Vec::new(),
+            queue_changes: QueueChanges::default(),
+            deleted_members: Vec::new(),
+            log_entries: Vec::new(),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Effects {
 impl<'c> WorkingSet<'c> {
     /// Creates the working set of a transaction that has begun.
     #[must_use]
-    pub fn new(rows: &'c dyn Changes, begin: Begin, clock: &'c Clock, queue: &'c Queue) -> Self {
+    pub fn new(rows: &'c dyn Changes, begin: TransactionStart, clock: &'c Clock, queue: &'c Queue) -> Self {
         Self {
             rows,
             clock,
@@ -131,9 +131,9 @@ impl<'c> WorkingSet<'c> {
             takeovers: Cell::default(),
             is_touched: Cell::default(),
             due: Cell::default(),
-            lines: Lines::of(queue),
-            parted: RefCell::default(),
-            notes: RefCell::default(),
+            queue: QueueView::of(queue),
+            deleted_members: RefCell::default(),
+            log_entries: RefCell::default(),
         }
     }
 
@@ -146,17 +146,17 @@ impl<'c> WorkingSet<'c> {
             expiries: self.expiries.get(),
             takeovers: self.takeovers.get(),
             due: self.due.get(),
-            moved: self.lines.into_moved(),
-            parted: self.parted.into_inner(),
-            notes: self.notes.into_inner(),
+            queue_changes: self.queue.into_changes(),
+            deleted_members: self.deleted_members.into_inner(),
+            log_entries: self.log_entries.into_inner(),
             ..nothing
         }
     }
 
     /// Starts a step of a long task.
     #[must_use]
-    pub fn step(&self) -> Step<'c> {
-        Step { clock: self.clock, until: self.clock.monotonic().saturating_add(STEP) }
+    pub fn step_budget(&self) -> StepBudget<'c> {
+        StepBudget { clock: self.clock, until: self.clock.monotonic().saturating_add(STEP) }
     }
 
     /// The wall time, read once for the whole transaction.
@@ -177,9 +177,9 @@ impl<'c> WorkingSet<'c> {
     pub fn moment(&self) -> Moment {
         let Meta { last_fence, opened_at, .. } = self.meta.get();
         // A clock beyond the range of JavaScript numbers is ignored.
-        let by_the_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
-        let fresh = Fence(last_fence.0.saturating_add(1).max(by_the_clock));
-        Moment { now: self.now(), opened_at, fresh }
+        let fence_by_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
+        let next_fence = Fence(last_fence.0.saturating_add(1).max(fence_by_clock));
+        Moment { now: self.now(), opened_at, next_fence }
     }
 
     /// The highest fence that was given out.
@@ -246,7 +246,7 @@ impl<'c> WorkingSet<'c> {
     ///
     /// # Errors
     /// Errors of the engine.
-    pub fn check_again(&self, lock: &Lock) -> Result<(), Error> {
+    pub fn reschedule_check(&self, lock: &Lock) -> Result<(), Error> {
         self.due_at(lock.due_at());
         self.rows.set_check_at(&lock.workspace_id, lock.due_at())
     }
@@ -271,7 +271,7 @@ impl<'c> WorkingSet<'c> {
         let last_revision = meta.last_revision.saturating_add(1);
         self.meta.set(Meta { last_revision, ..meta });
         self.rows.insert_event(last_revision, self.wall_at(event.at), event)?;
-        self.notes.borrow_mut().extend(Note::of_event(event));
+        self.log_entries.borrow_mut().extend(LogEntry::of_event(event));
         Ok(())
     }
 
@@ -281,7 +281,7 @@ impl<'c> WorkingSet<'c> {
     /// Errors of the engine.
     pub fn create_token(&self, token: &Token, hash: &Hash) -> Result<(), Error> {
         self.rows.insert_token(token, hash)?;
-        self.notes.borrow_mut().extend(Note::of_new_token(token));
+        self.log_entries.borrow_mut().extend(LogEntry::of_new_token(token));
         Ok(())
     }
 
@@ -292,17 +292,17 @@ impl<'c> WorkingSet<'c> {
     /// Errors of the engine.
     pub fn revoke_token(&self, token_id: &str, only: Option<Scope>) -> Result<bool, Error> {
         let revoked = self.rows.delete_token(token_id, only)?;
-        self.notes.borrow_mut().extend(revoked.as_ref().and_then(Note::of_revoked_token));
+        self.log_entries.borrow_mut().extend(revoked.as_ref().and_then(LogEntry::of_revoked_token));
         Ok(revoked.is_some())
     }
 
     /// Remembers the members of a workspace that was deleted. The deletion must be the last event written.
-    pub fn parted(&self, members: HashSet<UserId>) {
-        self.parted.borrow_mut().push((self.meta.get().last_revision, members));
+    pub fn deleted_members(&self, members: HashSet<UserId>) {
+        self.deleted_members.borrow_mut().push((self.meta.get().last_revision, members));
     }
 
     /// Makes the transaction write even if nothing else changes, so that a probe reaches the disk.
-    pub fn touch(&self) {
+    pub fn force_write(&self) {
         self.is_touched.set(true);
     }
 
@@ -313,8 +313,8 @@ impl<'c> WorkingSet<'c> {
 
     /// The waiters, as this transaction sees them.
     #[must_use]
-    pub const fn lines(&self) -> &Lines<'c> {
-        &self.lines
+    pub const fn queue(&self) -> &QueueView<'c> {
+        &self.queue
     }
 
     /// Counts a lease that expired.

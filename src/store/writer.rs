@@ -18,24 +18,24 @@ use std::time::Duration;
 use super::commit_notifier::CommitNotifier;
 use super::engine::{Engine, Work};
 use super::jobs::{Answers, FinalAnswer, Job, answer, job};
-use super::note::Note;
+use super::note::LogEntry;
 use super::queue::Queue;
 use super::rows::AsOf;
 use super::rows::{Changes, Keys};
-use super::set::{Begin, Effects, WorkingSet};
+use super::set::{Effects, TransactionStart, WorkingSet};
 use crate::domain::Acquired;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
 /// Maximum number of use cases that wait for the writer. A further one is answered with [`Error::Busy`].
-const QUEUE: usize = 4096;
+const QUEUE_LENGTH: usize = 4096;
 /// Maximum number of use cases in one transaction. It limits how long the first one waits for the last.
-const BATCH: usize = 256;
+const BATCH_SIZE: usize = 256;
 /// Time without work after which the writer checks that the files are still there.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const IDLE_CHECK: Duration = Duration::from_millis(250);
 /// Maximum wait at the stop for clients that do not read.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Up to this number of answers, the writer sends them itself: that takes less time than waking the other
 /// thread.
 const FEW_ANSWERS: usize = 2;
@@ -44,7 +44,7 @@ const UNANSWERED_BATCHES: usize = 4;
 
 enum WriterMessage {
     Run(Box<dyn Job>),
-    Fold(SyncSender<Result<(), Error>>),
+    Checkpoint(SyncSender<Result<(), Error>>),
     Stop,
 }
 
@@ -82,7 +82,7 @@ impl Writer {
         notifier: Arc<CommitNotifier>,
         queue: Arc<Queue>,
     ) -> Result<Self, Error> {
-        let (commands, received) = sync_channel(QUEUE);
+        let (commands, received) = sync_channel(QUEUE_LENGTH);
         let (done, to_answer) = sync_channel(UNANSWERED_BATCHES);
         let thread = Thread { engine, clock, metrics: Arc::clone(&metrics), notifier, queue, done };
         let failed = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
@@ -124,9 +124,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn fold(&self) -> Result<(), Error> {
+    pub(super) fn checkpoint(&self) -> Result<(), Error> {
         let (sender, receiver) = sync_channel(1);
-        self.commands.send(WriterMessage::Fold(sender)).map_err(|_| Error::Stopping)?;
+        self.commands.send(WriterMessage::Checkpoint(sender)).map_err(|_| Error::Stopping)?;
         receiver.recv().unwrap_or(Err(Error::Stopping))
     }
 
@@ -141,11 +141,11 @@ impl Writer {
         let told = (0..100).any(|_| {
             let full = matches!(self.commands.try_send(WriterMessage::Stop), Err(TrySendError::Full(_)));
             if full {
-                std::thread::park_timeout(PATIENCE / 100);
+                std::thread::park_timeout(STOP_TIMEOUT / 100);
             }
             !full
         });
-        if !told || ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        if !told || ended.recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log::warn!("a write that waits for the database is left behind; what was answered is kept");
             return;
         }
@@ -171,24 +171,24 @@ impl Thread {
     fn work(mut self, commands: &Receiver<WriterMessage>) -> Box<dyn Engine> {
         let mut next = None;
         loop {
-            let command = match next.take().map_or_else(|| commands.recv_timeout(LOOK_EVERY), Ok) {
+            let command = match next.take().map_or_else(|| commands.recv_timeout(IDLE_CHECK), Ok) {
                 Ok(command) => command,
                 Err(RecvTimeoutError::Timeout) => {
                     self.engine.idle();
-                    self.engine.settle();
+                    self.engine.resolve_failed_commit();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             match command {
                 WriterMessage::Stop => break,
-                WriterMessage::Fold(reply) => {
+                WriterMessage::Checkpoint(reply) => {
                     // The receiver may be gone.
-                    let _ = reply.send(self.engine.fold());
+                    let _ = reply.send(self.engine.checkpoint());
                 }
                 WriterMessage::Run(job) => {
                     let mut jobs = vec![job];
-                    while jobs.len() < BATCH {
+                    while jobs.len() < BATCH_SIZE {
                         match commands.try_recv() {
                             Ok(WriterMessage::Run(job)) => jobs.push(job),
                             Ok(other) => {
@@ -228,9 +228,9 @@ impl Thread {
             Err(error) if size == 1 || error == Error::Busy || self.engine.is_gone() => {
                 Answers { jobs: same(jobs, Some(error)), told: Vec::new() }
             }
-            Err(_) => self.each_alone(jobs),
+            Err(_) => self.run_one_by_one(jobs),
         };
-        if !self.engine.settle() {
+        if !self.engine.resolve_failed_commit() {
             // A restart may find a transaction that failed, so its outcome is unknown.
             for failure in done.jobs.iter_mut().filter_map(|(_, failure)| failure.as_mut()) {
                 if !matches!(failure, Error::Unknown(_)) {
@@ -239,7 +239,7 @@ impl Thread {
             }
         }
         self.answer(done);
-        self.engine.tidy();
+        self.engine.checkpoint_if_long();
     }
 
     fn answer(&self, done: Answers) {
@@ -251,7 +251,7 @@ impl Thread {
     }
 
     /// Runs each use case in a transaction of its own, after the batch failed.
-    fn each_alone(&mut self, jobs: Vec<Box<dyn Job>>) -> Answers {
+    fn run_one_by_one(&mut self, jobs: Vec<Box<dyn Job>>) -> Answers {
         let mut done = Answers::default();
         for job in jobs {
             let mut alone = [job];
@@ -275,11 +275,11 @@ impl Thread {
     fn committed(&self, mut effects: Effects) -> Vec<FinalAnswer> {
         self.metrics.expiries.inc_by(effects.expiries);
         self.metrics.takeovers.inc_by(effects.takeovers);
-        self.notifier.deleted_members(std::mem::take(&mut effects.parted));
+        self.notifier.deleted_members(std::mem::take(&mut effects.deleted_members));
         self.notifier.committed(effects.meta.last_revision, effects.due);
-        effects.notes.iter().for_each(Note::log);
-        let waited = std::mem::take(&mut effects.moved.told);
-        if self.queue.commit(effects.moved) {
+        effects.log_entries.iter().for_each(LogEntry::log);
+        let waited = std::mem::take(&mut effects.queue_changes.answers);
+        if self.queue.commit(effects.queue_changes) {
             self.metrics.waiters.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
             self.notifier.wake();
         }
@@ -301,7 +301,7 @@ impl Work for Batch<'_> {
         self.jobs.iter().map(|job| job.keys()).collect()
     }
 
-    fn run(&mut self, rows: &dyn Changes, begin: Begin) -> Result<Effects, Error> {
+    fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error> {
         let set = WorkingSet::new(rows, begin, self.clock, self.queue);
         for job in &mut *self.jobs {
             match catch_unwind(AssertUnwindSafe(|| job.run(&set))) {

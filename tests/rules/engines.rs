@@ -9,15 +9,15 @@ use lockhouse::app::{current, handoff, invariants, locks, members, sweep};
 use lockhouse::domain::access::{Privilege, Rules};
 use lockhouse::domain::event::Author;
 use lockhouse::domain::grace::{RestartGrace, Run};
-use lockhouse::domain::handoff::{Ask, Reply};
+use lockhouse::domain::handoff::{KnockReply, KnockRequest};
 use lockhouse::domain::member::{Member, Membership, Role};
-use lockhouse::domain::token::Lasts;
+use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Release};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::commit_notifier::CommitNotifier;
-use lockhouse::store::listing::Listing;
+use lockhouse::store::listing::LockQuery;
 use lockhouse::store::queue::Queue;
 use lockhouse::store::writer::Writer;
 use lockhouse::store::{Keys, Options, Store, WorkingSet};
@@ -28,7 +28,7 @@ use crate::memory::{Memory, Tables};
 use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, rules, step};
 use crate::{session, user, workspace};
 
-const LIMITS: WaitlistLimits = WaitlistLimits { per_workspace: 9, per_user: 9, in_all: 9 };
+const LIMITS: WaitlistLimits = WaitlistLimits { per_workspace: 9, per_user: 9, total: 9 };
 const NOON: WallTime = WallTime(1_795_435_200_000);
 
 type UseCase = Arc<dyn Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync>;
@@ -118,17 +118,17 @@ impl Both {
             Step::Acquire { by, at, ttl, force, admin } => {
                 let force = match force {
                     ForceStep::No => Force::No,
-                    ForceStep::Anyone => Force::Anyone,
+                    ForceStep::Anyone => Force::AnyHolder,
                     ForceStep::Seen(ago) => {
-                        self.fence(at, FenceStep::Ago(ago)).map_or(Force::Anyone, Force::Seen)
+                        self.fence(at, FenceStep::Ago(ago)).map_or(Force::AnyHolder, Force::OnlyFence)
                     }
                 };
                 let request = Acquire {
                     session_id: session(by.session),
-                    standing: if admin { Privilege::Administrator } else { Privilege::Ordinary },
+                    privilege: if admin { Privilege::Administrator } else { Privilege::Ordinary },
                     ttl: ttl.map(Ttl::from_millis),
                     force,
-                    ..Acquire::of_nobody_else(workspace(at), user(by.user))
+                    ..Acquire::new(workspace(at), user(by.user))
                 };
                 self.run(&keys(at).and_user(&user(by.user)), move |set| {
                     Ok(format!("{:?}", locks::acquire(set, &request, &rules)?))
@@ -143,36 +143,36 @@ impl Both {
             }
             Step::Release { by, at, fence, session, admin } => {
                 let by = if session { by } else { Who { session: None, ..by } };
-                let (authority, standing) = if admin {
+                let (authority, privilege) = if admin {
                     (Authority::Administrator, Privilege::Administrator)
                 } else {
                     (Authority::Holder, Privilege::Ordinary)
                 };
                 let claim = claim(self, by, at, fence);
-                let request = Release { claim, user_name: None, authority, standing, reason: None };
+                let request = Release { claim, user_name: None, authority, privilege, reason: None };
                 self.run(&keys(at), move |set| Ok(format!("{:?}", locks::release(set, &request, &rules)?)));
             }
             Step::Knock { by, at } => {
-                let request = Ask {
-                    lasts: Lasts::Always,
+                let request = KnockRequest {
+                    validity: Validity::Unlimited,
                     workspace_id: workspace(at),
                     user_id: user(by.user),
                     name: None,
                     session_id: session(by.session),
                     message: Some("please".to_owned()),
                 };
-                self.run(&keys(at), move |set| Ok(format!("{:?}", handoff::ask(set, &request, &rules)?)));
+                self.run(&keys(at), move |set| Ok(format!("{:?}", handoff::knock(set, &request, &rules)?)));
             }
             Step::HandOver { by, at, fence, to } => {
-                let request = Reply { claim: claim(self, by, at, fence), user_id: to.map(user) };
-                let by = Author::person(user(by.user), None);
+                let request = KnockReply { claim: claim(self, by, at, fence), user_id: to.map(user) };
+                let by = Author::new(user(by.user), None);
                 self.run(&keys(at), move |set| {
                     Ok(format!("{:?}", handoff::hand_over(set, &request, &by, &rules)?))
                 });
             }
             Step::Decline { by, at, fence, whose } => {
-                let request = Reply { claim: claim(self, by, at, fence), user_id: whose.map(user) };
-                let by = Author::person(user(by.user), None);
+                let request = KnockReply { claim: claim(self, by, at, fence), user_id: whose.map(user) };
+                let by = Author::new(user(by.user), None);
                 self.run(&keys(at), move |set| {
                     Ok(format!("{:?}", handoff::decline(set, &request, &by, &rules)?))
                 });
@@ -196,7 +196,7 @@ impl Both {
         self.run(&Keys::default(), move |set| {
             let lock = current::load_current(set, &workspace(at), &rules)?;
             *found.lock().unwrap() = lock.as_ref().map(|lock| lock.fence);
-            let listing = Listing {
+            let listing = LockQuery {
                 user_id: None,
                 prefix: String::new(),
                 after: String::new(),

@@ -1,8 +1,8 @@
 //! Knocking, handing over and declining, in both worlds.
 
-use lockhouse::domain::handoff::{self, Ask, Asked, Replied, Reply};
+use lockhouse::domain::handoff::{self, KnockReply, KnockRequest, Knocked, ReplyOutcome};
 use lockhouse::domain::rules::Decision;
-use lockhouse::domain::token::Lasts;
+use lockhouse::domain::token::Validity;
 use lockhouse::time::Timestamp;
 
 use crate::model::Lease;
@@ -11,8 +11,8 @@ use crate::{Play, session, user, workspace};
 
 impl Play {
     pub fn knock(&mut self, by: Who, at: usize) {
-        let request = Ask {
-            lasts: Lasts::Always,
+        let request = KnockRequest {
+            validity: Validity::Unlimited,
             workspace_id: workspace(at),
             user_id: user(by.user),
             name: None,
@@ -21,22 +21,22 @@ impl Play {
         };
         let now = self.now;
         let found = self.world.now(at, &self.model.rules, now);
-        let Decision { change, outcome } = handoff::ask(found, &request, &self.model.rules, Timestamp(now));
+        let Decision { change, outcome } = handoff::knock(found, &request, &self.model.rules, Timestamp(now));
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
         let Some(lease) = self.model.live(at, now).cloned() else {
-            return assert_eq!(outcome, Asked::NoLock);
+            return assert_eq!(outcome, Knocked::NoLock);
         };
         if self.model.owns(&lease, by) {
-            return assert!(matches!(outcome, Asked::Own(_)), "{outcome:?}");
+            return assert!(matches!(outcome, Knocked::OwnLock(_)), "{outcome:?}");
         }
         let again = self.model.rules.knock_again_after.as_millis();
         let declined = lease.declined.iter().rev().find(|(user, at)| *user == by.user && at + again > now);
         if let Some((_, at)) = declined {
-            let Asked::TooSoon { lock, again: rest } = outcome else { panic!("{outcome:?}") };
+            let Knocked::TooSoon { lock, again: rest } = outcome else { panic!("{outcome:?}") };
             return assert_eq!((lock.fence.0, rest.as_millis()), (lease.fence, at + again - now));
         }
-        let Asked::Heard(lock) = &outcome else { panic!("{outcome:?}") };
+        let Knocked::Pending(lock) = &outcome else { panic!("{outcome:?}") };
         assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, lease.ends), "the lease is as it was");
         let rules = self.model.rules.clone();
         let last = self.model.last(at);
@@ -59,32 +59,32 @@ impl Play {
     }
 
     pub fn hand_over(&mut self, by: Who, at: usize, fence: Option<i64>, to: Option<usize>) {
-        let request = Reply { claim: Self::claim(by, at, fence), user_id: to.map(user) };
+        let request = KnockReply { claim: Self::claim(by, at, fence), user_id: to.map(user) };
         let now = self.now;
         let found = self.world.now(at, &self.model.rules, now);
-        let fresh = self.world.fresh(at);
+        let next_fence = self.world.next_fence(at);
         let Decision { change, outcome } =
             handoff::hand_over(found, &request, true, None, &self.model.rules, self.world.moment(at, now));
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
         let Some(lease) = self.holders(by, at, fence, &outcome) else { return };
         let Some(to) = to.or(lease.knocks.first().map(|knock| knock.0)) else {
-            return assert_eq!(outcome, Replied::Nobody);
+            return assert_eq!(outcome, ReplyOutcome::NoKnock);
         };
         let knock = lease.knocks.iter().find(|knock| knock.0 == to);
         if to == lease.user && knock.is_none() {
-            return assert_eq!(outcome, Replied::Own);
+            return assert_eq!(outcome, ReplyOutcome::OwnLock);
         }
         let session = knock.and_then(|knock| knock.1);
-        let Replied::HandedOver(lock) = &outcome else { panic!("{outcome:?}") };
+        let ReplyOutcome::HandedOver(lock) = &outcome else { panic!("{outcome:?}") };
         assert_eq!(lock.user_id, user(to));
-        let next = Lease::given(Who { user: to, session }, fresh.0, &self.model.rules, now);
+        let next = Lease::given(Who { user: to, session }, next_fence.0, &self.model.rules, now);
         self.model.last(at).given_up = true;
         self.model.leases.get_mut(&at).unwrap().push(next);
     }
 
     pub fn decline(&mut self, by: Who, at: usize, fence: Option<i64>, whose: Option<usize>) {
-        let request = Reply { claim: Self::claim(by, at, fence), user_id: whose.map(user) };
+        let request = KnockReply { claim: Self::claim(by, at, fence), user_id: whose.map(user) };
         let now = self.now;
         let found = self.world.now(at, &self.model.rules, now);
         let Decision { change, outcome } =
@@ -97,9 +97,9 @@ impl Play {
             None => (!lease.knocks.is_empty()).then_some(0),
         };
         let Some(place) = place else {
-            return assert_eq!(outcome, Replied::Nobody);
+            return assert_eq!(outcome, ReplyOutcome::NoKnock);
         };
-        assert!(matches!(outcome, Replied::Declined(_)), "{outcome:?}");
+        assert!(matches!(outcome, ReplyOutcome::Declined(_)), "{outcome:?}");
         let rules = self.model.rules.clone();
         let last = self.model.last(at);
         let (user, _) = last.knocks.remove(place);
@@ -111,12 +111,12 @@ impl Play {
     }
 
     /// The live lease, if it is the one of whoever answers; else they are told.
-    fn holders(&self, by: Who, at: usize, fence: Option<i64>, outcome: &Replied) -> Option<Lease> {
+    fn holders(&self, by: Who, at: usize, fence: Option<i64>, outcome: &ReplyOutcome) -> Option<Lease> {
         match self.model.live(at, self.now) {
-            None => assert_eq!(*outcome, Replied::NoLock),
+            None => assert_eq!(*outcome, ReplyOutcome::NoLock),
             Some(lease) if self.model.is_given_by(lease, by, fence) => return Some(lease.clone()),
             Some(lease) => {
-                let Replied::NotHolder { lock, same_user } = outcome else { panic!("{outcome:?}") };
+                let ReplyOutcome::NotHolder { lock, same_user } = outcome else { panic!("{outcome:?}") };
                 assert_eq!((lock.fence.0, *same_user), (lease.fence, lease.user == by.user));
             }
         }

@@ -18,8 +18,8 @@ use lockhouse::domain::access::{Privilege, Rules, SameUser};
 use lockhouse::domain::event::Ending;
 use lockhouse::domain::rules::{self, Change};
 use lockhouse::domain::{
-    Acquire, Acquired, Activity, Authority, Beat, Claim, Fence, Force, Heartbeat, Hold, Lock, Release,
-    Released, SessionId, UserId, WorkspaceId,
+    Acquire, Acquired, Activity, Authority, Claim, Fence, Force, GrantState, Heartbeat, HeartbeatOutcome,
+    Lock, Release, Released, SessionId, UserId, WorkspaceId,
 };
 use lockhouse::time::{Timestamp, Ttl};
 use model::{Lease, Model, clamped};
@@ -135,7 +135,7 @@ impl Play {
                     lock.session_id.clone(),
                     lock.fence.0,
                     lock.expires_at.0,
-                    lock.hold,
+                    lock.grant_state,
                     lock.last_active_at.0,
                     lock.knocks.grant_at.map(|at| at.0),
                     lock.knocks.grant_at_latest.map(|at| at.0),
@@ -145,7 +145,7 @@ impl Play {
                     session(lease.session),
                     lease.fence,
                     lease.ends,
-                    lease.hold,
+                    lease.grant_state,
                     lease.active,
                     lease.grant_at,
                     lease.grant_at_latest,
@@ -181,18 +181,18 @@ impl Play {
     fn acquire(&mut self, by: Who, at: usize, ttl: Option<i64>, force: ForceStep, admin: bool) {
         let force = match force {
             ForceStep::No => Force::No,
-            ForceStep::Anyone => Force::Anyone,
+            ForceStep::Anyone => Force::AnyHolder,
             ForceStep::Seen(ago) => {
-                self.model.ago(at, ago).map_or(Force::Anyone, |fence| Force::Seen(Fence(fence)))
+                self.model.ago(at, ago).map_or(Force::AnyHolder, |fence| Force::OnlyFence(Fence(fence)))
             }
         };
-        let standing = if admin { Privilege::Administrator } else { Privilege::Ordinary };
+        let privilege = if admin { Privilege::Administrator } else { Privilege::Ordinary };
         let request = Acquire {
             workspace_id: workspace(at),
             user_id: user(by.user),
             user_name: None,
             session_id: session(by.session),
-            standing,
+            privilege,
             ttl: ttl.map(Ttl::from_millis),
             force,
             note: None,
@@ -200,7 +200,7 @@ impl Play {
             reason: None,
         };
         let found = self.world.now(at, &self.model.rules, self.now);
-        let fresh = self.world.fresh(at);
+        let next_fence = self.world.next_fence(at);
         let rules::Decision { change, outcome } =
             rules::acquire(found, &request, &self.model.rules, self.world.moment(at, self.now));
         self.world.apply(at, change);
@@ -208,7 +208,7 @@ impl Play {
 
         let ttl = clamped(ttl.unwrap_or(DEFAULT_TTL));
         let ends = self.now + ttl;
-        let new = Lease::granted(by, fresh.0, ttl, self.now);
+        let new = Lease::granted(by, next_fence.0, ttl, self.now);
         let granted = |lock: &Lock| (lock.fence.0, lock.expires_at.0);
         let before = self.model.leases.get(&at).and_then(|leases| leases.last()).cloned();
         match self.model.live(at, self.now).cloned() {
@@ -222,7 +222,7 @@ impl Play {
                     self.model.leases.get_mut(&at).unwrap().push(Lease { fence: own.fence, ..new });
                 } else {
                     let Acquired::Acquired(lock) = &outcome else { panic!("{outcome:?}") };
-                    assert_eq!(granted(lock), (fresh.0, ends));
+                    assert_eq!(granted(lock), (next_fence.0, ends));
                     self.model.leases.entry(at).or_default().push(new);
                 }
             }
@@ -236,7 +236,7 @@ impl Play {
                 last.active = now;
                 assert_eq!((granted(lock), lock.ttl.as_millis()), ((lease.fence, last.ends), last.ttl));
             }
-            Some(lease) => match (force, self.may_take_over(standing, &lease)) {
+            Some(lease) => match (force, self.may_take_over(privilege, &lease)) {
                 (Force::No, may) => {
                     let Acquired::Held { lock, same_user, takeover_allowed, idle } = &outcome else {
                         panic!("{outcome:?}")
@@ -246,12 +246,12 @@ impl Play {
                     assert_eq!(idle.as_millis(), self.now - lease.active.max(self.opened));
                 }
                 (_, false) => assert!(matches!(outcome, Acquired::TakeoverForbidden(_)), "{outcome:?}"),
-                (Force::Seen(Fence(seen)), true) if seen != lease.fence => {
+                (Force::OnlyFence(Fence(seen)), true) if seen != lease.fence => {
                     assert!(matches!(outcome, Acquired::FenceMismatch(_)), "{outcome:?}");
                 }
                 (_, true) => {
                     let Acquired::TakenOver { lock, previous } = &outcome else { panic!("{outcome:?}") };
-                    assert_eq!(granted(lock), (fresh.0, ends));
+                    assert_eq!(granted(lock), (next_fence.0, ends));
                     assert_eq!(granted(previous), (lease.fence, lease.ends));
                     self.model.leases.entry(at).or_default().push(new);
                 }
@@ -259,10 +259,10 @@ impl Play {
         }
     }
 
-    fn may_take_over(&self, standing: Privilege, lease: &Lease) -> bool {
+    fn may_take_over(&self, privilege: Privilege, lease: &Lease) -> bool {
         let rules = &self.model.rules;
         let idle = self.now - lease.active.max(self.opened);
-        rules.takeover.allows(standing)
+        rules.takeover.allows(privilege)
             || rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis())
     }
 
@@ -287,14 +287,14 @@ impl Play {
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
         match self.model.live(at, self.now).cloned() {
-            None => assert_eq!(outcome, Beat::NoLock, "a heartbeat revives nothing"),
+            None => assert_eq!(outcome, HeartbeatOutcome::NoLock, "a heartbeat revives nothing"),
             Some(lease) if self.model.is_about(&lease, by, fence) => {
                 let ttl = clamped(ttl.unwrap_or(lease.ttl));
-                let Beat::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
+                let HeartbeatOutcome::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 let (rules, now) = (self.model.rules.clone(), self.now);
                 let last = self.model.last(at);
                 last.renew(&rules, ttl, now);
-                if lease.hold == Hold::GivenToPerson {
+                if lease.grant_state == GrantState::ToUser {
                     last.session = by.session;
                 }
                 if active {
@@ -306,7 +306,7 @@ impl Play {
                 );
             }
             Some(lease) => {
-                let Beat::NotHolder { lock, same_user } = &outcome else { panic!("{outcome:?}") };
+                let HeartbeatOutcome::NotHolder { lock, same_user } = &outcome else { panic!("{outcome:?}") };
                 assert_eq!(
                     (lock.fence.0, lock.expires_at.0),
                     (lease.fence, lease.ends),
@@ -323,7 +323,7 @@ impl Play {
             claim: Self::claim(by, at, fence),
             user_name: None,
             authority,
-            standing: Privilege::Administrator,
+            privilege: Privilege::Administrator,
             reason: None,
         };
         let found = self.world.now(at, &self.model.rules, self.now);

@@ -16,7 +16,7 @@ use lockhouse::domain::token::{Hash, Token};
 use lockhouse::domain::{Fence, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::store::engine::{Engine, Work};
-use lockhouse::store::{Begin, Effects, Meta};
+use lockhouse::store::{Effects, Meta, TransactionStart};
 use lockhouse::time::{LeaseClock, Timestamp};
 
 /// What is kept over a restart.
@@ -73,7 +73,7 @@ impl Engine for Memory {
         let mut tables = self.tables.lock().unwrap();
         loop {
             let set = Set { tables: RefCell::new(tables.clone()), now, loaded, missed: RefCell::default() };
-            let outcome = work.run(&set, Begin { wall_micros, meta: tables.meta });
+            let outcome = work.run(&set, TransactionStart { wall_micros, meta: tables.meta });
             loaded = set.loaded;
             let missed = set.missed.into_inner();
             if missed.is_empty() {
@@ -88,13 +88,13 @@ impl Engine for Memory {
 
     fn idle(&mut self) {}
 
-    fn settle(&mut self) -> bool {
+    fn resolve_failed_commit(&mut self) -> bool {
         true
     }
 
-    fn tidy(&mut self) {}
+    fn checkpoint_if_long(&mut self) {}
 
-    fn fold(&mut self) -> Result<(), Error> {
+    fn checkpoint(&mut self) -> Result<(), Error> {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lockhouse::domain::Hold;
+use lockhouse::domain::GrantState;
 use lockhouse::domain::access::{Rules, SameUser};
 
 use crate::steps::{DEFAULT_TTL, MAX_TTL, MIN_TTL, Who};
@@ -18,7 +18,7 @@ pub struct Lease {
     pub ttl: i64,
     pub active: i64,
     /// Whether its holder has said a word, or which of them may.
-    pub hold: Hold,
+    pub grant_state: GrantState,
     /// Those who knocked, in their order, and from which session.
     pub knocks: Vec<(usize, Option<usize>)>,
     /// Those who were declined, and when.
@@ -38,7 +38,7 @@ impl Lease {
             given_up: false,
             ttl,
             active: now,
-            hold: Hold::Claimed,
+            grant_state: GrantState::Claimed,
             knocks: Vec::new(),
             declined: Vec::new(),
             grant_at: None,
@@ -49,8 +49,8 @@ impl Lease {
     /// One that was given to somebody who did not ask just then.
     pub fn given(to: Who, fence: i64, rules: &Rules, now: i64) -> Self {
         let ends = now + rules.claim_within.as_millis().min(DEFAULT_TTL);
-        let hold = if to.session.is_some() { Hold::Given } else { Hold::GivenToPerson };
-        Self { ends, hold, ..Self::granted(to, fence, DEFAULT_TTL, now) }
+        let grant_state = if to.session.is_some() { GrantState::ToSession } else { GrantState::ToUser };
+        Self { ends, grant_state, ..Self::granted(to, fence, DEFAULT_TTL, now) }
     }
 
     /// The first of those who knocked is shown from now on.
@@ -73,7 +73,7 @@ impl Lease {
     pub fn renew(&mut self, rules: &Rules, ttl: i64, now: i64) {
         self.ends = if rules.same_user == SameUser::Share { self.ends.max(now + ttl) } else { now + ttl };
         self.ttl = if rules.same_user == SameUser::Share { self.ttl.max(ttl) } else { ttl };
-        self.hold = Hold::Claimed;
+        self.grant_state = GrantState::Claimed;
     }
 }
 
@@ -118,7 +118,7 @@ impl Model {
 
     /// Whether `by` has the live lease.
     pub fn owns(&self, lease: &Lease, by: Who) -> bool {
-        let any_session = lease.hold == Hold::GivenToPerson;
+        let any_session = lease.grant_state == GrantState::ToUser;
         lease.user == by.user && (self.shares() || lease.session == by.session || any_session)
     }
 

@@ -6,7 +6,7 @@ use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Ending;
 use lockhouse::domain::grace::{RestartGrace, Run};
 use lockhouse::domain::rules::{self, Change};
-use lockhouse::domain::{Fence, LastLease, Lock, Moment, Now};
+use lockhouse::domain::{Fence, LastLease, Lock, Moment, WorkspaceState};
 use lockhouse::time::{Timestamp, Ttl};
 
 #[derive(Clone)]
@@ -58,31 +58,31 @@ impl World {
     }
 
     /// The workspace, once time has had its say.
-    pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> Now {
+    pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> WorkspaceState {
         while let Some(lock) = self.row(at) {
             let change = rules::due(&lock, None, rules, self.moment(at, now));
             if change == Change::Nothing {
-                return Now::Locked(lock);
+                return WorkspaceState::Locked(lock);
             }
             self.apply(at, change);
         }
-        Now::Free { last: self.last.get(&at).cloned() }
+        WorkspaceState::Free { last: self.last.get(&at).cloned() }
     }
 
     /// The lock, without anything's being changed.
     pub fn seen(&self, at: usize, rules: &Rules, now: i64) -> Option<Lock> {
         match self.clone().now(at, rules, now) {
-            Now::Locked(lock) => Some(lock),
-            Now::Free { .. } => None,
+            WorkspaceState::Locked(lock) => Some(lock),
+            WorkspaceState::Free { .. } => None,
         }
     }
 
     pub fn moment(&self, at: usize, now: i64) -> Moment {
-        Moment { now: Timestamp(now), opened_at: Timestamp(self.opened_at), fresh: self.fresh(at) }
+        Moment { now: Timestamp(now), opened_at: Timestamp(self.opened_at), next_fence: self.next_fence(at) }
     }
 
     /// The wall clock may stand still: the fence grows all the same.
-    pub fn fresh(&self, at: usize) -> Fence {
+    pub fn next_fence(&self, at: usize) -> Fence {
         Fence(self.fences.get(&at).copied().unwrap_or_default() + 1)
     }
 
@@ -104,7 +104,7 @@ impl World {
             Change::Renew(lock)
             | Change::Postpone(lock)
             | Change::Knock(lock)
-            | Change::Reword(lock)
+            | Change::UpdateKnock(lock)
             | Change::Decline(lock, _) => {
                 assert_eq!(self.row(at).map(|before| before.fence), Some(lock.fence), "it is the same lease");
                 self.put(at, lock);
@@ -125,7 +125,7 @@ impl World {
     }
 
     fn begin(&mut self, at: usize, lock: Lock) {
-        assert!(lock.fence >= self.fresh(at), "a new lease has a fence above every other");
+        assert!(lock.fence >= self.next_fence(at), "a new lease has a fence above every other");
         self.fences.insert(at, lock.fence.0);
         self.put(at, lock);
     }

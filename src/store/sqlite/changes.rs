@@ -6,19 +6,19 @@ use super::row;
 use super::tables::Tables;
 use crate::domain::event::NewEvent;
 use crate::domain::member::{Member, Workspace};
-use crate::domain::token::Lasts;
+use crate::domain::token::Validity;
 use crate::domain::token::{Hash, Scope, Token};
-use crate::domain::{DisplayName, Hold, Lock, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, GrantState, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::rows::Changes;
 use crate::time::{Timestamp, WallTime};
 
 /// The value of the column `given`.
-const fn given(hold: Hold) -> i64 {
-    match hold {
-        Hold::Claimed => 0,
-        Hold::Given => 1,
-        Hold::GivenToPerson => 2,
+const fn given(grant_state: GrantState) -> i64 {
+    match grant_state {
+        GrantState::Claimed => 0,
+        GrantState::ToSession => 1,
+        GrantState::ToUser => 2,
     }
 }
 
@@ -52,7 +52,7 @@ impl Changes for Tables<'_> {
                 lock.ttl.as_millis(),
                 lock.note,
                 lock.metadata,
-                given(lock.hold),
+                given(lock.grant_state),
                 self.grace().run().0,
                 lock.due_at().0,
             ])?;
@@ -77,7 +77,7 @@ impl Changes for Tables<'_> {
                 lock.ttl.as_millis(),
                 lock.note,
                 lock.metadata,
-                given(lock.hold),
+                given(lock.grant_state),
                 i64::try_from(knocks).unwrap_or(i64::MAX),
                 lock.knocks.grant_at.map(|at| at.0),
                 self.grace().run().0,
@@ -114,10 +114,10 @@ impl Changes for Tables<'_> {
             ])?;
         }
         for (place, knock) in (1_i64..).zip(&lock.knocks.pending) {
-            let (token_hash, good_until) = match &knock.lasts {
-                Lasts::Always => (None, None),
-                Lasts::Until(wall) => (None, Some(wall.0)),
-                Lasts::AsLongAs(hash) => (Some(hash), None),
+            let (token_hash, good_until) = match &knock.validity {
+                Validity::Unlimited => (None, None),
+                Validity::Until(wall) => (None, Some(wall.0)),
+                Validity::WhileTokenValid(hash) => (Some(hash), None),
             };
             insert.execute(params![
                 workspace_id,

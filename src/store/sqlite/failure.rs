@@ -37,7 +37,7 @@ const NAMES: &[(i32, &str)] = &[
 ];
 
 /// A disk with less free space than this counts as full (bytes).
-const NO_ROOM: u64 = 64 * 1024;
+const MIN_FREE_BYTES: u64 = 64 * 1024;
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
@@ -78,7 +78,7 @@ fn described(error: &rusqlite::Error) -> String {
 
 /// What a failed COMMIT has left in the write-ahead log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum LogRemains {
     /// Nothing that a restart would take for a transaction.
     Nothing,
     /// Possibly a part of the transaction, possibly nothing.
@@ -88,21 +88,22 @@ pub(super) enum Left {
 }
 
 /// Converts the error of a failed COMMIT. Call it at once: it reads the last error of the system.
-pub(super) fn of_commit(error: rusqlite::Error, database: &Path) -> (Error, Left) {
+pub(super) fn commit_error(error: rusqlite::Error, database: &Path) -> (Error, LogRemains) {
     // For a full disk, SQLite reports a failed write as full, but a failed fsync as an I/O error.
     let cause = io::Error::last_os_error();
     let synced = error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_FSYNC);
     let error = Error::from(error);
-    let Error::Disk(text) = error else { return (error, Left::Nothing) };
-    let left = if synced { Left::Whole } else { Left::Part };
-    let full = is_no_room(&cause) || has_no_room(database);
-    (if full { Error::StorageFull } else { Error::Unknown(text) }, left)
+    let Error::Disk(text) = error else { return (error, LogRemains::Nothing) };
+    let remains = if synced { LogRemains::Whole } else { LogRemains::Part };
+    let full = is_disk_full(&cause) || is_disk_nearly_full(database);
+    (if full { Error::StorageFull } else { Error::Unknown(text) }, remains)
 }
 
-fn is_no_room(cause: &io::Error) -> bool {
+fn is_disk_full(cause: &io::Error) -> bool {
     [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn has_no_room(database: &Path) -> bool {
-    rustix::fs::statvfs(database).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < NO_ROOM)
+fn is_disk_nearly_full(database: &Path) -> bool {
+    rustix::fs::statvfs(database)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE_BYTES)
 }

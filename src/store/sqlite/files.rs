@@ -30,12 +30,12 @@ use crate::metrics::Metrics;
 use crate::store::health::Health;
 
 /// Number of pages at which the log is folded in. This is SQLite's own default.
-const FOLD_AT: i64 = 1_000;
+const CHECKPOINT_PAGES: i64 = 1_000;
 /// Number of pages from which a log that a reader keeps from being folded in is reported.
-const LONG: i64 = 16_000;
+const LONG_LOG_PAGES: i64 = 16_000;
 /// A process that folds the log in holds a lock on this byte of the index (`WAL_CKPT_LOCK`:
 /// <https://www.sqlite.org/walformat.html>, section 2.3.2).
-const FOLDING_LOCK: u64 = 121;
+const CHECKPOINT_LOCK: u64 = 121;
 /// Offset of the salts in the log, which change each time the log begins anew (file format, section 4.1).
 const SALTS: u64 = 16;
 
@@ -48,7 +48,7 @@ const INDEX_PAGES: usize = 16;
 const INDEX_SALTS: usize = 32;
 const INDEX_HEADER: usize = 40;
 /// How often the log is compared with its index before a difference counts.
-const LOOKS: usize = 5;
+const LOG_ATTEMPTS: usize = 5;
 
 type Mark = [u8; 16];
 
@@ -61,21 +61,21 @@ struct FileMark {
 
 /// How the log is folded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fold {
+pub(super) enum CheckpointMode {
     /// While others read. The log keeps its size and is reused.
-    Passing,
+    Passive,
     /// The log is truncated to zero bytes.
-    Whole,
-    /// As [`Self::Whole`], but no new mark is written: the files do not change afterwards.
-    Last,
+    Truncate,
+    /// As [`Self::Truncate`], but no new mark is written: the files do not change afterwards.
+    Final,
 }
 
 /// The outcome of the last attempt to fold the log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Went {
-    Well,
-    HeldUp,
-    Badly,
+enum CheckpointStatus {
+    Done,
+    Blocked,
+    Failed,
 }
 
 /// A file of SQLite beside the database (log or index). Kept open until SQLite has closed the database.
@@ -110,9 +110,9 @@ pub(super) struct Files {
     in_log: Vec<Mark>,
     salts: [u8; 8],
     /// Number of pages at which the log is folded in next.
-    fold_at: i64,
-    went: Went,
-    cannot_look: bool,
+    checkpoint_at: i64,
+    status: CheckpointStatus,
+    is_unreadable: bool,
     guard: Arc<Guard>,
 }
 
@@ -141,13 +141,13 @@ impl Files {
             on_disk: None,
             in_log: Vec::new(),
             salts: [0; 8],
-            fold_at: FOLD_AT,
-            went: Went::Well,
-            cannot_look: false,
+            checkpoint_at: CHECKPOINT_PAGES,
+            status: CheckpointStatus::Done,
+            is_unreadable: false,
             guard,
         };
         // If a reader or the disk prevents it now, the log is folded in later.
-        let _ = files.fold(connection, Fold::Passing);
+        let _ = files.checkpoint(connection, CheckpointMode::Passive);
         Ok(files)
     }
 
@@ -161,8 +161,8 @@ impl Files {
     /// # Errors
     /// [`Error::Stopping`] if they are not, and from then on.
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), Error> {
-        let looked = self.look(connection);
-        self.conclude(looked)
+        let looked = self.compare(connection);
+        self.handle_comparison(looked)
     }
 
     /// Checks that the log is complete. Call it before a commit: the commit would grow the log again and hide
@@ -171,34 +171,34 @@ impl Files {
     /// # Errors
     /// As [`Self::check`].
     pub(super) fn check_log(&mut self) -> Result<(), Error> {
-        let looked = self.look_at_log();
-        self.conclude(looked)
+        let looked = self.compare_log();
+        self.handle_comparison(looked)
     }
 
-    fn conclude(&mut self, looked: io::Result<Option<String>>) -> Result<(), Error> {
+    fn handle_comparison(&mut self, looked: io::Result<Option<String>>) -> Result<(), Error> {
         if self.health.is_gone() {
             return Err(Error::Stopping);
         }
         let what = match looked {
             Ok(None) => {
-                self.cannot_look = false;
+                self.is_unreadable = false;
                 return Ok(());
             }
             Ok(Some(what)) => what,
             Err(error) => {
                 // The error is about the disk. It does not show that the files have changed.
                 self.health.cannot_read();
-                if !std::mem::replace(&mut self.cannot_look, true) {
+                if !std::mem::replace(&mut self.is_unreadable, true) {
                     log::warn!("cannot look whether {} is still there: {error}", self.guard.path().display());
                 }
                 return Ok(());
             }
         };
-        Err(self.lost(&what))
+        Err(self.mark_lost(&what))
     }
 
     /// Records that the database was lost or changed. From now on the store does not read or write.
-    pub(super) fn lost(&self, what: &str) -> Error {
+    pub(super) fn mark_lost(&self, what: &str) -> Error {
         log::error!(
             "{what} while the server ran: what was written since the last backup may be lost, nothing more is read or written, and the server stops. Put a backup in the place of {}, without its -wal and -shm files, and start the server again",
             self.guard.path().display()
@@ -208,7 +208,7 @@ impl Files {
     }
 
     /// Returns what has happened to the files; `None` if they are unchanged.
-    fn look(&mut self, connection: &Connection) -> io::Result<Option<String>> {
+    fn compare(&mut self, connection: &Connection) -> io::Result<Option<String>> {
         let others = [&self.log, &self.index].map(|beside| (beside.path.as_path(), beside.inode));
         for (path, inode) in [(self.guard.path(), self.guard.inode())].into_iter().chain(others) {
             match std::fs::metadata(path) {
@@ -222,21 +222,21 @@ impl Files {
                 Err(error) => return Err(error),
             }
         }
-        let log = self.look_at_log()?;
+        let log = self.compare_log()?;
         if log.is_some() {
             return Ok(log);
         }
-        if self.on_disk.is_none() || self.see()? == self.on_disk {
+        if self.on_disk.is_none() || self.read_mark()? == self.on_disk {
             return Ok(None);
         }
-        self.look_closer(connection)
+        self.explain_change(connection)
     }
 
     /// Returns what has happened to the log; `None` if it is complete.
-    fn look_at_log(&self) -> io::Result<Option<String>> {
+    fn compare_log(&self) -> io::Result<Option<String>> {
         // Another program may be changing the log and the index at this moment.
-        for _ in 0..LOOKS {
-            if self.has_whole_log()? {
+        for _ in 0..LOG_ATTEMPTS {
+            if self.log_matches_index()? {
                 return Ok(None);
             }
         }
@@ -245,7 +245,7 @@ impl Files {
 
     /// Whether the log has what its index describes: its salts and the number of pages. SQLite writes the log
     /// before the index, and removes the pages from the index before it truncates the log.
-    fn has_whole_log(&self) -> io::Result<bool> {
+    fn log_matches_index(&self) -> io::Result<bool> {
         let mut index = [0; INDEX_HEADER];
         self.index.file.read_exact_at(&mut index, 0)?;
         let (_, rest) = index.split_at(INDEX_PAGES);
@@ -264,29 +264,29 @@ impl Files {
 
     /// Finds out why the file does not have the expected header and mark. Returns what has happened; `None`
     /// if the change is legitimate.
-    fn look_closer(&mut self, connection: &Connection) -> io::Result<Option<String>> {
+    fn explain_change(&mut self, connection: &Connection) -> io::Result<Option<String>> {
         // VACUUM by another program may have moved the table.
         if let Ok(at) = locate(connection, self.page.len()) {
             self.at = at;
         }
-        let found = self.see()?;
+        let found = self.read_mark()?;
         // The order matters: a process that folds the log in publishes that it is folded before it releases
         // the lock.
-        if found == self.on_disk || self.is_being_folded()? {
+        if found == self.on_disk || self.is_being_checkpointed()? {
             return Ok(None);
         }
         let mark = found.and_then(|found| found.mark);
-        if mark.is_some_and(|mark| self.in_log.contains(&mark)) && self.was_folded(connection) {
+        if mark.is_some_and(|mark| self.in_log.contains(&mark)) && self.was_checkpointed(connection) {
             self.on_disk = found;
-            // Backups may have this mark, so the log is folded in again. `fold` logs a failure.
-            let _ = self.fold(connection, Fold::Passing);
+            // Backups may have this mark, so the log is folded in again. `checkpoint` logs a failure.
+            let _ = self.checkpoint(connection, CheckpointMode::Passive);
             return Ok(None);
         }
         Ok(Some(format!("{} was overwritten", self.guard.path().display())))
     }
 
     /// Reads the header and the mark on disk. `None` if the page is not complete.
-    fn see(&mut self) -> io::Result<Option<FileMark>> {
+    fn read_mark(&mut self) -> io::Result<Option<FileMark>> {
         let file = self.guard.file();
         let mut header = [0; 100];
         let read = file.read_at(&mut header, 0)?;
@@ -298,9 +298,9 @@ impl Files {
     }
 
     /// Whether another program is folding the log in.
-    fn is_being_folded(&self) -> io::Result<bool> {
+    fn is_being_checkpointed(&self) -> io::Result<bool> {
         let lock = Flock {
-            start: FOLDING_LOCK,
+            start: CHECKPOINT_LOCK,
             length: 1,
             pid: None,
             typ: FlockType::WriteLock,
@@ -310,7 +310,7 @@ impl Files {
     }
 
     /// Whether the log was folded in after the last mark was written.
-    fn was_folded(&self, connection: &Connection) -> bool {
+    fn was_checkpointed(&self, connection: &Connection) -> bool {
         self.salts().ok() != Some(self.salts) || pages(connection).is_ok_and(|(_, folded)| folded > 0)
     }
 
@@ -320,7 +320,7 @@ impl Files {
     }
 
     /// Writes a new mark into the log.
-    fn renew(&mut self, connection: &Connection) -> Result<(), Error> {
+    fn write_mark(&mut self, connection: &Connection) -> Result<(), Error> {
         let mark: Mark =
             connection.prepare_cached("SELECT randomblob(16)")?.query_row([], |row| row.get(0))?;
         connection.prepare_cached("UPDATE meta SET mark = ?1 WHERE id = 1")?.execute(params![mark])?;
@@ -331,10 +331,10 @@ impl Files {
     }
 
     /// Folds the log in if it is long enough. Call it when no caller waits for an answer.
-    pub(super) fn fold_if_long(&mut self, connection: &Connection) {
-        if pages(connection).is_ok_and(|(pages, _)| pages >= self.fold_at) {
-            // `fold` logs a failure.
-            let _ = self.fold(connection, Fold::Passing);
+    pub(super) fn checkpoint_if_long(&mut self, connection: &Connection) {
+        if pages(connection).is_ok_and(|(pages, _)| pages >= self.checkpoint_at) {
+            // `checkpoint` logs a failure.
+            let _ = self.checkpoint(connection, CheckpointMode::Passive);
         }
     }
 
@@ -343,52 +343,55 @@ impl Files {
     /// # Errors
     /// [`Error::Busy`] while another connection reads; [`Error::Stopping`] if the files are gone; otherwise
     /// errors of SQLite.
-    pub(super) fn fold(&mut self, connection: &Connection, how: Fold) -> Result<(), Error> {
+    pub(super) fn checkpoint(&mut self, connection: &Connection, how: CheckpointMode) -> Result<(), Error> {
         self.check(connection)?;
-        let outcome = self.fold_marked(connection, how);
+        let outcome = self.checkpoint_with_marks(connection, how);
         let pages = pages(connection).map_or(0, |(pages, _)| pages);
-        self.fold_at = if outcome.is_ok() { FOLD_AT } else { pages.saturating_add(FOLD_AT) };
-        self.tell(&outcome, pages);
+        self.checkpoint_at =
+            if outcome.is_ok() { CHECKPOINT_PAGES } else { pages.saturating_add(CHECKPOINT_PAGES) };
+        self.log_outcome(&outcome, pages);
         outcome
     }
 
-    fn fold_marked(&mut self, connection: &Connection, how: Fold) -> Result<(), Error> {
-        if how != Fold::Last {
-            self.renew(connection)?;
+    fn checkpoint_with_marks(&mut self, connection: &Connection, how: CheckpointMode) -> Result<(), Error> {
+        if how != CheckpointMode::Final {
+            self.write_mark(connection)?;
         }
-        let folded = checkpoint(connection, how);
+        let folded = run_checkpoint(connection, how);
         // A part of the log may be on disk even after an error.
-        self.on_disk = self.see().unwrap_or(None);
+        self.on_disk = self.read_mark().unwrap_or(None);
         if !folded? {
             return Err(Error::Busy);
         }
         self.in_log.clear();
-        if how == Fold::Last { Ok(()) } else { self.renew(connection) }
+        if how == CheckpointMode::Final { Ok(()) } else { self.write_mark(connection) }
     }
 
     /// Logs the outcome if it differs from the last one.
-    fn tell(&mut self, outcome: &Result<(), Error>, pages: i64) {
-        let went = match outcome {
-            Ok(()) => Went::Well,
-            Err(Error::Busy) if pages >= LONG => Went::HeldUp,
+    fn log_outcome(&mut self, outcome: &Result<(), Error>, pages: i64) {
+        let status = match outcome {
+            Ok(()) => CheckpointStatus::Done,
+            Err(Error::Busy) if pages >= LONG_LOG_PAGES => CheckpointStatus::Blocked,
             // A short log may be busy for a moment.
             Err(Error::Busy) => return,
-            Err(_) => Went::Badly,
+            Err(_) => CheckpointStatus::Failed,
         };
-        if went == Went::Badly {
+        if status == CheckpointStatus::Failed {
             self.metrics.checkpoint_failures.inc();
         }
-        let before = std::mem::replace(&mut self.went, went);
+        let before = std::mem::replace(&mut self.status, status);
         let path = self.guard.path().display();
-        match (went, outcome) {
-            (_, _) if went == before => {}
-            (Went::Badly, Err(error)) => log::error!(
+        match (status, outcome) {
+            (_, _) if status == before => {}
+            (CheckpointStatus::Failed, Err(error)) => log::error!(
                 "the write-ahead log cannot be folded into {path}: {error}. It grows until that can be done; what was answered is kept in it"
             ),
-            (Went::HeldUp, _) => log::warn!(
+            (CheckpointStatus::Blocked, _) => log::warn!(
                 "the write-ahead log of {path} has {pages} pages and cannot be folded in while another program reads from the database"
             ),
-            (Went::Well | Went::Badly, _) => log::info!("the write-ahead log is folded into {path} again"),
+            (CheckpointStatus::Done | CheckpointStatus::Failed, _) => {
+                log::info!("the write-ahead log is folded into {path} again");
+            }
         }
     }
 }
@@ -431,10 +434,10 @@ fn pages(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
 }
 
 /// Folds the log in. Returns whether all of it is folded in.
-fn checkpoint(connection: &Connection, how: Fold) -> Result<bool, Error> {
+fn run_checkpoint(connection: &Connection, how: CheckpointMode) -> Result<bool, Error> {
     let sql = match how {
-        Fold::Passing => "PRAGMA wal_checkpoint(PASSIVE)",
-        Fold::Whole | Fold::Last => "PRAGMA wal_checkpoint(TRUNCATE)",
+        CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        CheckpointMode::Truncate | CheckpointMode::Final => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
     let milliseconds: u32 = connection.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
     connection.busy_timeout(Duration::ZERO)?;

@@ -88,7 +88,7 @@ impl Floor {
     ///
     /// # Errors
     /// Errors of SQLite, and [`Error::Disk`] if the file cannot be written.
-    pub(super) fn level(&mut self, connection: &Connection) -> Result<(), Error> {
+    pub(super) fn reconcile(&mut self, connection: &Connection) -> Result<(), Error> {
         let last = connection.query_row("SELECT last_fence FROM meta WHERE id = 1", [], |row| row.get(0))?;
         if self.value > Fence(last) {
             connection.execute("UPDATE meta SET last_fence = ?1 WHERE id = 1", [self.value.0])?;
@@ -110,7 +110,7 @@ impl Floor {
     /// # Errors
     /// [`Error::StorageFull`]; [`Error::Disk`] if the file cannot be written; [`Error::Internal`] if no fence
     /// is left. After an error the fence must not be given.
-    pub(super) fn cover(&mut self, fence: Fence) -> Result<(), Error> {
+    pub(super) fn reserve(&mut self, fence: Fence) -> Result<(), Error> {
         if fence > GREATEST {
             let (Fence(fence), Fence(greatest)) = (fence, GREATEST);
             return Err(Error::Internal(format!(
@@ -136,7 +136,7 @@ impl Floor {
     ///
     /// # Errors
     /// As [`Self::cover`].
-    pub(super) fn settle(&mut self) -> Result<(), Error> {
+    pub(super) fn release_reserve(&mut self) -> Result<(), Error> {
         if self.given < self.value { self.write(self.given) } else { Ok(()) }
     }
 

@@ -19,19 +19,19 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::open::look;
+use super::open::check_header;
 use crate::error::Error;
 
 /// Maximum number of bytes that are read of another server's note in the lock file.
 const NOTE_BYTES: u64 = 512;
 /// How often the lock on the file is tried. `lockhouse token` holds a shared lock on it for some
 /// microseconds.
-const TRIES: u32 = 20;
+const LOCK_TRIES: u32 = 20;
 /// The wait between two tries.
-const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// The database files that this process holds.
-static HELD: Mutex<BTreeSet<Inode>> = Mutex::new(BTreeSet::new());
+static HELD_FILES: Mutex<BTreeSet<Inode>> = Mutex::new(BTreeSet::new());
 
 /// The identity of a file, independent of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +58,7 @@ pub(in crate::store) struct Guard {
 /// Resolves the path of a database through symbolic links, because two paths of one file are one database.
 /// Accepts regular files only. The type is checked without opening the file: opening a FIFO blocks without
 /// limit, and opening a device can have any effect.
-pub(super) fn whole(database: &Path) -> Result<PathBuf, Error> {
+pub(super) fn resolve(database: &Path) -> Result<PathBuf, Error> {
     let cannot = |error: std::io::Error| {
         Error::Internal(format!("cannot find the database {}: {error}", database.display()))
     };
@@ -77,9 +77,9 @@ pub(super) fn whole(database: &Path) -> Result<PathBuf, Error> {
             target.display()
         )));
     }
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    if !folder.exists() {
+    let directory = database.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    if !directory.exists() {
         return Err(Error::Internal(format!(
             "there is no directory for the database {}: make it, or give another file with --database",
             database.display()
@@ -91,7 +91,7 @@ pub(super) fn whole(database: &Path) -> Result<PathBuf, Error> {
             database.display()
         )));
     };
-    Ok(folder.canonicalize().map_err(cannot)?.join(name))
+    Ok(directory.canonicalize().map_err(cannot)?.join(name))
 }
 
 fn regular(database: &Path, file: &Metadata) -> Result<(), Error> {
@@ -130,28 +130,28 @@ fn open(path: &Path) -> Result<File, Error> {
     let cannot = |error: std::io::Error| {
         Error::Internal(format!("cannot open the database {}: {error}", path.display()))
     };
-    let file = for_both().create(true).open(path).map_err(cannot)?;
+    let file = open_options().create(true).open(path).map_err(cannot)?;
     regular(path, &file.metadata().map_err(cannot)?)?;
-    look(path, &file)?;
+    check_header(path, &file)?;
     Ok(file)
 }
 
 /// Whether this process has the file open already. To open and close it once more would drop SQLite's locks.
 fn is_held(path: &Path) -> bool {
-    path.metadata().is_ok_and(|file| held().contains(&Inode::of(&file)))
+    path.metadata().is_ok_and(|file| held_files().contains(&Inode::of(&file)))
 }
 
 /// Options to open a file for reading and writing, without blocking if it is a FIFO or a device.
-fn for_both() -> OpenOptions {
+fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     let at_once = OFlags::NONBLOCK.bits().cast_signed();
     options.read(true).write(true).truncate(false).mode(0o600).custom_flags(at_once);
     options
 }
 
-fn held() -> MutexGuard<'static, BTreeSet<Inode>> {
+fn held_files() -> MutexGuard<'static, BTreeSet<Inode>> {
     // No code panics while it holds the mutex.
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+    HELD_FILES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock_file(database: &Path) -> PathBuf {
@@ -160,7 +160,7 @@ fn lock_file(database: &Path) -> PathBuf {
     path.into()
 }
 
-fn in_use(database: &Path, by: &str) -> Error {
+fn in_use_error(database: &Path, by: &str) -> Error {
     Error::Internal(format!(
         "{} is in use by {by}; a database has one server at a time: stop that one, or give this one another file with --database",
         database.display()
@@ -171,17 +171,17 @@ impl Guard {
     /// Takes both locks. If they are taken, the error names the holder. The file is created if it does not
     /// exist.
     pub(super) fn take(database: &Path) -> Result<Self, Error> {
-        let path = whole(database)?;
-        let elsewhere = || in_use(database, "a lockhouse that may have it under another name");
+        let path = resolve(database)?;
+        let elsewhere = || in_use_error(database, "a lockhouse that may have it under another name");
         if is_held(&path) {
             return Err(elsewhere());
         }
         // An existing file is checked first, so that no lock file is created beside a file of another
         // program.
-        let there = if path.exists() { Some(open(&path)?) } else { None };
+        let existing = if path.exists() { Some(open(&path)?) } else { None };
         let lock_file = lock_file(&path);
         let shown = lock_file.display();
-        let mut name = for_both()
+        let mut name = open_options()
             .create(true)
             .open(&lock_file)
             .map_err(|error| Error::Internal(format!("cannot open {shown}: {error}")))?;
@@ -191,17 +191,17 @@ impl Guard {
                 let mut note = String::new();
                 // A note that cannot be read is left out of the error.
                 let _ = Read::by_ref(&mut name).take(NOTE_BYTES).read_to_string(&mut note);
-                return Err(in_use(database, note.lines().next().unwrap_or("another lockhouse")));
+                return Err(in_use_error(database, note.lines().next().unwrap_or("another lockhouse")));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(Error::Internal(format!("cannot lock {shown}: {error}")));
             }
         }
-        let file = there.map_or_else(|| open(&path), Ok)?;
-        for left in (0..TRIES).rev() {
+        let file = existing.map_or_else(|| open(&path), Ok)?;
+        for left in (0..LOCK_TRIES).rev() {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if left > 0 => std::thread::park_timeout(BETWEEN_TRIES),
+                Err(TryLockError::WouldBlock) if left > 0 => std::thread::park_timeout(LOCK_RETRY),
                 Err(TryLockError::WouldBlock) => return Err(elsewhere()),
                 Err(TryLockError::Error(error)) => {
                     return Err(Error::Internal(format!("cannot lock {}: {error}", path.display())));
@@ -211,7 +211,7 @@ impl Guard {
         let inode = file.metadata().map(|file| Inode::of(&file));
         let inode =
             inode.map_err(|error| Error::Internal(format!("cannot read {}: {error}", path.display())))?;
-        held().insert(inode);
+        held_files().insert(inode);
         Ok(Self { path, name, file, inode })
     }
 
@@ -244,24 +244,24 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        held().remove(&self.inode);
+        held_files().remove(&self.inode);
     }
 }
 
 /// Access to a database that a server may have open. The file is created if it does not exist.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(super) struct SharedAccess {
     /// The resolved path of the file.
     pub(super) path: PathBuf,
     /// The file, unless this process has it open already. Must be closed after SQLite has closed it.
     _file: Option<File>,
 }
 
-impl Beside {
+impl SharedAccess {
     /// Opens the file, and checks that no server has it open under another path. That server would use
     /// another write-ahead log, and neither process would see what the other writes.
     pub(super) fn open(database: &Path) -> Result<Self, Error> {
-        let path = whole(database)?;
+        let path = resolve(database)?;
         if is_held(&path) {
             return Ok(Self { path, _file: None });
         }

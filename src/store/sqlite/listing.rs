@@ -11,15 +11,15 @@ use super::row;
 use super::tables::Tables;
 use crate::domain::{Lock, WorkspaceId};
 use crate::error::Error;
-use crate::store::listing::{Listed, Listing};
+use crate::store::listing::{LockPage, LockQuery};
 use crate::store::rows::Rows as _;
 
 /// Maximum number of rows that are read for one page. Locks that have ended, and locks on workspaces that the
 /// caller may not see, are not shown.
-const LOOKED_AT: usize = 2_000;
+const MAX_ROWS: usize = 2_000;
 
 /// A page of the live locks that match `listing`.
-pub(super) fn list(read: &Tables<'_>, listing: &Listing) -> Result<Listed, Error> {
+pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<LockPage, Error> {
     let (from, until) = range(&listing.prefix, &listing.after);
     let connection = read.connection();
     match (&listing.user_id, &listing.member) {
@@ -66,34 +66,34 @@ pub(super) fn list(read: &Tables<'_>, listing: &Listing) -> Result<Listed, Error
 }
 
 /// A row that was read: its workspace, and the live lock on it if there is one.
-type Seen = (WorkspaceId, Option<Lock>);
+type ListedRow = (WorkspaceId, Option<Lock>);
 
 /// Builds a page from the rows that `next` returns, with the locks for which `is_shown` is true.
 fn page(
     limit: usize,
-    mut next: impl FnMut() -> Result<Option<Seen>, Error>,
+    mut next: impl FnMut() -> Result<Option<ListedRow>, Error>,
     is_shown: impl Fn(&Lock) -> Result<bool, Error>,
-) -> Result<Listed, Error> {
+) -> Result<LockPage, Error> {
     let mut locks: Vec<Lock> = Vec::new();
-    for looked_at in 1.. {
+    for row_count in 1.. {
         let Some((workspace_id, lock)) = next()? else { break };
         if let Some(lock) = lock
             && is_shown(&lock)?
         {
             if locks.len() == limit {
                 let next = locks.last().map(|lock| lock.workspace_id.as_str().to_owned());
-                return Ok(Listed { locks, next });
+                return Ok(LockPage { locks, next });
             }
             locks.push(lock);
         }
-        if looked_at == LOOKED_AT {
-            return Ok(Listed { locks, next: Some(workspace_id.as_str().to_owned()) });
+        if row_count == MAX_ROWS {
+            return Ok(LockPage { locks, next: Some(workspace_id.as_str().to_owned()) });
         }
     }
-    Ok(Listed { locks, next: None })
+    Ok(LockPage { locks, next: None })
 }
 
-fn next_lock(read: &Tables<'_>, rows: &mut rusqlite::Rows<'_>) -> Result<Option<Seen>, Error> {
+fn next_lock(read: &Tables<'_>, rows: &mut rusqlite::Rows<'_>) -> Result<Option<ListedRow>, Error> {
     let Some(found) = rows.next()? else { return Ok(None) };
     let lock = row::lock(read, found)?;
     Ok(Some((lock.workspace_id.clone(), live(read, Some(lock)))))

@@ -57,10 +57,10 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// What a file of this version lacks, as the end of a sentence; `None` if it is complete.
-pub(super) fn lacks(connection: &Connection) -> rusqlite::Result<Option<String>> {
+pub(super) fn difference(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let mut model = Connection::open_in_memory()?;
     create(&mut model)?;
-    shape::lacks(connection, &model)
+    shape::difference(connection, &model)
 }
 
 /// Migrates an older file to [`SCHEMA_VERSION`], completely or not at all. If the result would be incomplete,
@@ -71,8 +71,8 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Option<St
     for step in STEPS.iter().skip(usize::try_from(version.saturating_sub(1)).unwrap_or_default()) {
         transaction.execute_batch(step)?;
     }
-    if let Some(lacking) = lacks(&transaction)? {
-        return Ok(Some(lacking));
+    if let Some(difference) = difference(&transaction)? {
+        return Ok(Some(difference));
     }
     mark(&transaction)?;
     transaction.commit()?;

@@ -25,8 +25,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 use scheduled_thread_pool::ScheduledThreadPool;
 
-use self::failure::Left;
-use self::files::{Files, Fold};
+use self::failure::LogRemains;
+use self::files::{CheckpointMode, Files};
 use self::floor::Floor;
 pub(super) use self::guard::Guard;
 pub use self::migrations::{APPLICATION_ID, SCHEMA_VERSION};
@@ -36,7 +36,7 @@ use super::Options;
 use super::engine::{Engine, Work};
 use super::health::Health;
 use super::rows::{Changes, Keys};
-use super::set::{Begin, Effects, Meta};
+use super::set::{Effects, Meta, TransactionStart};
 use crate::domain::Fence;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
@@ -79,7 +79,7 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Res
     let options = &Options { path: guard.path().to_owned(), ..options.clone() };
     let mut floor = Floor::read(&guard)?;
     let connection = open::prepare(guard.path(), open::Older::Migrate)?;
-    floor.level(&connection)?;
+    floor.reconcile(&connection)?;
     let clock = match time {
         Time::Runs(clock) => clock,
         Time::StandsStill => Clock::standing_at(open::last_seen(&options.path, &connection)?),
@@ -149,7 +149,7 @@ struct Row {
 impl Row {
     /// Whether this row cannot follow `before`, which this server wrote. The run stays the same, and the
     /// other values that a server writes never decrease.
-    fn is_of_another(self, before: Self) -> bool {
+    fn is_of_other_database(self, before: Self) -> bool {
         self.run != before.run
             || self.meta.last_fence < before.meta.last_fence
             || self.meta.last_revision < before.meta.last_revision
@@ -166,17 +166,17 @@ impl Sqlite {
     /// [`Error::Stopping`] if the data was replaced, and from then on; errors of reading.
     fn row(&mut self) -> Result<Row, Error> {
         if data_version(&self.connection)? != self.row.data_version {
-            let lost = |what: &str| {
+            let mark_lost = |what: &str| {
                 let path = self.files.guard().path().display();
                 self.files
-                    .lost(&format!("another program has changed the database: {path} {what}; it did so"))
+                    .mark_lost(&format!("another program has changed the database: {path} {what}; it did so"))
             };
-            if let Some(lacking) = migrations::lacks(&self.connection)? {
-                return Err(lost(&lacking));
+            if let Some(difference) = migrations::difference(&self.connection)? {
+                return Err(mark_lost(&difference));
             }
             let row = read_meta(&self.connection)?;
-            if row.is_of_another(self.row) {
-                return Err(lost("has older data, or that of another database"));
+            if row.is_of_other_database(self.row) {
+                return Err(mark_lost("has older data, or that of another database"));
             }
             self.row = row;
         }
@@ -187,7 +187,7 @@ impl Sqlite {
     fn inside(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
         let before = self.row()?;
         let wall_offset_ms = self.clock.wall_was_set().unwrap_or(before.meta.wall_offset_ms);
-        let begin = Begin {
+        let begin = TransactionStart {
             wall_micros: self.clock.clock().wall_micros(),
             meta: Meta { wall_offset_ms, ..before.meta },
         };
@@ -198,14 +198,14 @@ impl Sqlite {
         if effects.meta != before.meta
             || effects.is_touched
             || self.is_unsettled
-            || tables.over() > Some(before.last_seen_at)
+            || tables.latest_due() > Some(before.last_seen_at)
             || now.since(before.last_seen_at) >= SEEN_EVERY_MS
         {
             after.last_seen_at = now;
             write_meta(&self.connection, after)?;
         }
         if after.meta.last_fence > before.meta.last_fence {
-            self.floor.cover(after.meta.last_fence)?;
+            self.floor.reserve(after.meta.last_fence)?;
         }
         self.commit(work.keys().is_empty())?;
         self.row = after;
@@ -218,12 +218,12 @@ impl Sqlite {
         let clock = self.clock.clock();
         let started = clock.monotonic();
         self.connection.prepare_cached("COMMIT")?.execute([]).map_err(|error| {
-            let (error, left) = failure::of_commit(error, self.files.guard().path());
+            let (error, left) = failure::commit_error(error, self.files.guard().path());
             self.is_unsettled = match left {
-                Left::Nothing => self.is_unsettled,
-                Left::Part => self.is_unsettled || !is_probe,
+                LogRemains::Nothing => self.is_unsettled,
+                LogRemains::Part => self.is_unsettled || !is_probe,
                 // This transaction overwrote what an earlier failed commit left in the log.
-                Left::Whole => !is_probe,
+                LogRemains::Whole => !is_probe,
             };
             error
         })?;
@@ -258,7 +258,7 @@ impl Work for Probe {
         Vec::new()
     }
 
-    fn run(&mut self, _: &dyn Changes, begin: Begin) -> Result<Effects, Error> {
+    fn run(&mut self, _: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error> {
         Ok(Effects { is_touched: true, ..Effects::none(self.0, begin.meta) })
     }
 }
@@ -287,7 +287,7 @@ impl Engine for Sqlite {
         let _ = self.files.check(&self.connection).and_then(|()| self.row());
     }
 
-    fn settle(&mut self) -> bool {
+    fn resolve_failed_commit(&mut self) -> bool {
         if self.is_unsettled && !self.health.is_gone() {
             // `is_unsettled` below tells whether the probe succeeded.
             let _ = self.probe();
@@ -295,12 +295,12 @@ impl Engine for Sqlite {
         !self.is_unsettled
     }
 
-    fn tidy(&mut self) {
-        self.files.fold_if_long(&self.connection);
+    fn checkpoint_if_long(&mut self) {
+        self.files.checkpoint_if_long(&self.connection);
     }
 
-    fn fold(&mut self) -> Result<(), Error> {
-        self.files.fold(&self.connection, Fold::Whole)
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        self.files.checkpoint(&self.connection, CheckpointMode::Truncate)
     }
 
     fn is_gone(&self) -> bool {
@@ -309,7 +309,7 @@ impl Engine for Sqlite {
 
     fn finish(&mut self) {
         let written = self.probe();
-        let folded = written.and_then(|_| self.files.fold(&self.connection, Fold::Last));
+        let folded = written.and_then(|_| self.files.checkpoint(&self.connection, CheckpointMode::Final));
         if self.health.is_gone() {
             // The files are gone: closing the connection must not write to them either.
             if let Err(error) =
@@ -320,7 +320,7 @@ impl Engine for Sqlite {
         } else if let Err(error) = folded {
             log::warn!("the write-ahead log was not folded in: {error}; the next start does it");
         }
-        if let Err(error) = self.floor.settle() {
+        if let Err(error) = self.floor.release_reserve() {
             log::warn!("the fence floor stays ahead of the last fence: {error}");
         }
     }

@@ -20,13 +20,13 @@ use crate::store::Options;
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
 /// The write-ahead log is truncated to this size after it was folded in (bytes).
-const LOG_BYTES: i64 = 64 * 1024 * 1024;
+const LOG_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
 /// Size of the statement cache. It is larger than the number of statements, so that none is prepared twice.
-const STATEMENTS: usize = 64;
+const STATEMENT_CACHE: usize = 64;
 
 /// Checks the header of a file without SQLite, so that a file of another program is not touched.
-pub(super) fn look(path: &Path, file: &File) -> Result<(), Error> {
+pub(super) fn check_header(path: &Path, file: &File) -> Result<(), Error> {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     if Path::new(&journal).exists() {
@@ -100,17 +100,18 @@ pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
     let shown = path.display();
     match (application, version) {
         (APPLICATION_ID, SCHEMA_VERSION) => {
-            let lacking = migrations::lacks(&connection).map_err(|error| unusable(path, &error))?;
-            lacking.map_or(Ok(connection), |lacking| Err(incomplete(path, &lacking)))
+            let difference = migrations::difference(&connection).map_err(|error| unusable(path, &error))?;
+            difference.map_or(Ok(connection), |difference| Err(incomplete(path, &difference)))
         }
         (APPLICATION_ID, newer) if newer > SCHEMA_VERSION => Err(Error::Internal(format!(
             "{shown} was made by a newer Lockhouse (schema version {newer}; this one knows {SCHEMA_VERSION}): run that version, or give this one another file with --database"
         ))),
         (APPLICATION_ID, version) if migrations::is_older(version) => {
             if older == Older::Migrate {
-                let lacking = migrations::migrate(&mut connection).map_err(|error| unusable(path, &error))?;
-                if let Some(lacking) = lacking {
-                    return Err(incomplete(path, &lacking));
+                let difference =
+                    migrations::migrate(&mut connection).map_err(|error| unusable(path, &error))?;
+                if let Some(difference) = difference {
+                    return Err(incomplete(path, &difference));
                 }
                 log::info!("{shown} had schema version {version} and has version {SCHEMA_VERSION} now");
             }
@@ -125,9 +126,9 @@ pub(super) fn prepare(path: &Path, older: Older) -> Result<Connection, Error> {
 }
 
 /// The error for a file that another program has changed, as a sentence for the operator.
-fn incomplete(path: &Path, lacking: &str) -> Error {
+fn incomplete(path: &Path, difference: &str) -> Error {
     Error::Internal(format!(
-        "{} {lacking}: something else has changed it, and it was left as it is; put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; leave the .fence file where it is",
+        "{} {difference}: something else has changed it, and it was left as it is; put a backup in its place, or move it and its -wal and -shm files away to start with an empty one; leave the .fence file where it is",
         path.display()
     ))
 }
@@ -169,7 +170,7 @@ pub(super) fn writer(
             // FULL: with NORMAL a power cut can undo a granted lease, and its fence would be given out again.
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", "ON")?;
-            connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+            connection.pragma_update(None, "journal_size_limit", LOG_SIZE_LIMIT)?;
             // files.rs folds the log in.
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             if let Some(bytes) = max_size {
@@ -177,7 +178,7 @@ pub(super) fn writer(
                 let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
                 connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
             }
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
             Ok(())
         });
     let mut connection = pool(manager, 1, &options.path, housekeeping)?
@@ -204,7 +205,7 @@ pub(super) fn readers(options: &Options, housekeeping: &Arc<ScheduledThreadPool>
         .with_init(|connection| {
             connection.busy_timeout(Duration::from_secs(1))?;
             connection.pragma_update(None, "query_only", "ON")?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
             Ok(())
         });
     pool(manager, options.readers, &options.path, housekeeping)
@@ -292,7 +293,7 @@ mod tests {
             max_size: None,
             restart_grace: Duration::ZERO,
             readers: 3,
-            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, in_all: 1 },
+            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, total: 1 },
         };
         let number = |connection: &Connection, name: &str| -> i64 {
             connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
@@ -306,7 +307,7 @@ mod tests {
         for (name, expected) in [
             ("synchronous", 2),
             ("foreign_keys", 1),
-            ("journal_size_limit", LOG_BYTES),
+            ("journal_size_limit", LOG_SIZE_LIMIT),
             ("busy_timeout", 50),
             ("query_only", 0),
             ("mmap_size", 0),

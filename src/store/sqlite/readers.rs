@@ -39,14 +39,14 @@ thread_local! {
 pub(super) struct Threads(AtomicU32);
 
 /// The result of a read, and whether it depends on an expiry or grant that is not on disk yet.
-pub(in crate::store) struct Found<T> {
+pub(in crate::store) struct ReadResult<T> {
     pub(in crate::store) as_of: AsOf<T>,
     pub(in crate::store) is_ahead_of_disk: bool,
 }
 
 impl Readers {
     /// Excludes this thread from the count. It opened the store, and does not serve reads.
-    pub(in crate::store) fn do_not_count_this_thread() {
+    pub(in crate::store) fn exclude_this_thread() {
         IS_COUNTED.set(true);
     }
 
@@ -59,7 +59,7 @@ impl Readers {
     pub(in crate::store) fn read<T>(
         &self,
         work: impl FnOnce(&dyn Rows) -> Result<T, Error>,
-    ) -> Result<Found<T>, Error> {
+    ) -> Result<ReadResult<T>, Error> {
         if self.health.is_gone() {
             return Err(Error::Stopping);
         }
@@ -74,17 +74,18 @@ impl Readers {
         let tables = Tables::new(&connection, self.clock.now(), &self.grace);
         let value = work(&tables);
         self.health.has_read(&value);
-        let is_ahead_of_disk = tables.over().is_some_and(|over| over.0 > self.seen.load(Ordering::SeqCst));
-        Ok(Found { as_of: AsOf { now: tables.now(), value: value? }, is_ahead_of_disk })
+        let is_ahead_of_disk =
+            tables.latest_due().is_some_and(|latest_due| latest_due.0 > self.seen.load(Ordering::SeqCst));
+        Ok(ReadResult { as_of: AsOf { now: tables.now(), value: value? }, is_ahead_of_disk })
     }
 
     /// Whether the store can be read. It tries a read, unless a read has failed just before.
-    pub(in crate::store) fn works(&self) -> bool {
+    pub(in crate::store) fn can_read(&self) -> bool {
         let Some(connection) = self.pool.try_get() else {
             // All connections are in use, and `health` records the outcomes of their reads.
             return !self.health.was_unreadable();
         };
-        let read = Tables::new(&connection, self.clock.now(), &self.grace).kept();
+        let read = Tables::new(&connection, self.clock.now(), &self.grace).revisions();
         self.health.has_read(&read);
         !self.health.was_unreadable() && read.is_ok()
     }

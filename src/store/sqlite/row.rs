@@ -7,9 +7,9 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::grace::Run;
 use crate::domain::handoff::{Declined, Knock, Knocks};
 use crate::domain::member::Workspace;
-use crate::domain::token::Lasts;
+use crate::domain::token::Validity;
 use crate::domain::token::{Scope, Token};
-use crate::domain::{DisplayName, Fence, Hold, Lock, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Fence, GrantState, Lock, SessionId, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl, WallTime};
 
@@ -59,10 +59,10 @@ pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock>
         ttl: Ttl::from_millis(row.get(9)?),
         note: row.get(10)?,
         metadata: row.get(11)?,
-        hold: match row.get(12)? {
-            0 => Hold::Claimed,
-            1 => Hold::Given,
-            _ => Hold::GivenToPerson,
+        grant_state: match row.get(12)? {
+            0 => GrantState::Claimed,
+            1 => GrantState::ToSession,
+            _ => GrantState::ToUser,
         },
         workspace_id,
         knocks,
@@ -90,10 +90,10 @@ fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::R
                 session_id: row.get::<_, Option<String>>(3)?.map(SessionId::trusted),
                 message: row.get(4)?,
                 knocked_at: at,
-                lasts: match (row.get(6)?, row.get::<_, Option<i64>>(7)?) {
-                    (Some(hash), _) => Lasts::AsLongAs(hash),
-                    (None, Some(until)) => Lasts::Until(WallTime(until)),
-                    (None, None) => Lasts::Always,
+                validity: match (row.get(6)?, row.get::<_, Option<i64>>(7)?) {
+                    (Some(hash), _) => Validity::WhileTokenValid(hash),
+                    (None, Some(until)) => Validity::Until(WallTime(until)),
+                    (None, None) => Validity::Unlimited,
                 },
             });
         }

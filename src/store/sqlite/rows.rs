@@ -12,8 +12,8 @@ use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::store::listing::{Listed, Listing};
-use crate::store::rows::{Kept, Rows, Visit};
+use crate::store::listing::{LockPage, LockQuery};
+use crate::store::rows::{RevisionRange, Rows, Visit};
 use crate::time::{Timestamp, WallTime};
 
 impl Rows for Tables<'_> {
@@ -41,7 +41,7 @@ impl Rows for Tables<'_> {
             .collect::<rusqlite::Result<_>>()?)
     }
 
-    fn list_locks(&self, listing: &Listing) -> Result<Listed, Error> {
+    fn list_locks(&self, listing: &LockQuery) -> Result<LockPage, Error> {
         listing::list(self, listing)
     }
 
@@ -217,12 +217,12 @@ impl Rows for Tables<'_> {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Kept, Error> {
+    fn revisions(&self) -> Result<RevisionRange, Error> {
         Ok(self.connection()
             .prepare_cached(
                 "SELECT coalesce((SELECT min(revision) FROM events), last_revision + 1), last_revision FROM meta",
             )?
-            .query_row([], |found| Ok(Kept { first: found.get(0)?, last: found.get(1)? }))?)
+            .query_row([], |found| Ok(RevisionRange { first: found.get(0)?, last: found.get(1)? }))?)
     }
 
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {

@@ -12,13 +12,13 @@ use std::fmt::Write as _;
 use rusqlite::Connection;
 
 /// Maximum number of faults that are named.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The name of each part, and its definition.
 type Parts = BTreeMap<String, String>;
 
 /// Where this file differs from `model`, as the end of a sentence; `None` if it has everything.
-pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Result<Option<String>> {
+pub(super) fn difference(connection: &Connection, model: &Connection) -> rusqlite::Result<Option<String>> {
     let (has, must_have) = (parts(connection)?, parts(model)?);
     // Columns and indexes of a missing table are not named separately.
     let is_of_missing = |name: &str, definition: &str| {
@@ -26,32 +26,32 @@ pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Re
         let index = name.strip_prefix("index ").and_then(|_| definition.split(' ').next());
         column.or(index).is_some_and(|table| !has.contains_key(&format!("table {table}")))
     };
-    let mut lacking = Vec::new();
+    let mut differences = Vec::new();
     for (name, definition) in &must_have {
         match has.get(name) {
             None if is_of_missing(name, definition) => {}
-            None => lacking.push(format!("has no {name}")),
+            None => differences.push(format!("has no {name}")),
             Some(found) if found != definition => {
-                lacking.push(format!("has another {name} ({found} in place of {definition})"));
+                differences.push(format!("has another {name} ({found} in place of {definition})"));
             }
             Some(_) => {}
         }
     }
     for (name, definition) in &has {
-        if !must_have.contains_key(name) && interferes(name, definition, &must_have) {
-            lacking.push(format!("has the {name} ({definition}), which Lockhouse has not made"));
+        if !must_have.contains_key(name) && may_break_writes(name, definition, &must_have) {
+            differences.push(format!("has the {name} ({definition}), which Lockhouse has not made"));
         }
     }
-    if lacking.is_empty() {
+    if differences.is_empty() {
         let rows: i64 = connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0))?;
         if rows != 1 {
             return Ok(Some(format!("has {rows} rows in the table meta, and must have one")));
         }
         return out_of_range(connection);
     }
-    let more = lacking.len().saturating_sub(NAMED);
-    lacking.truncate(NAMED);
-    let mut said = lacking.join(", ");
+    let more = differences.len().saturating_sub(MAX_NAMED);
+    differences.truncate(MAX_NAMED);
+    let mut said = differences.join(", ");
     if more > 0 {
         let _ = write!(said, " and lacks {more} more");
     }
@@ -59,7 +59,7 @@ pub(super) fn lacks(connection: &Connection, model: &Connection) -> rusqlite::Re
 }
 
 /// Whether a part that is not in `model` can make a write fail.
-fn interferes(name: &str, definition: &str, model: &Parts) -> bool {
+fn may_break_writes(name: &str, definition: &str, model: &Parts) -> bool {
     let is_ours = |table: &str| model.contains_key(&format!("table {table}"));
     let first = definition.split(' ').next().unwrap_or_default();
     match name.split_once(' ') {

@@ -17,12 +17,12 @@ pub(super) struct Tables<'c> {
     connection: &'c Connection,
     now: Timestamp,
     grace: &'c RestartGrace,
-    over: Cell<Option<Timestamp>>,
+    latest_due: Cell<Option<Timestamp>>,
 }
 
 impl<'c> Tables<'c> {
     pub(super) const fn new(connection: &'c Connection, now: Timestamp, grace: &'c RestartGrace) -> Self {
-        Self { connection, now, grace, over: Cell::new(None) }
+        Self { connection, now, grace, latest_due: Cell::new(None) }
     }
 
     pub(super) const fn now(&self) -> Timestamp {
@@ -40,13 +40,13 @@ impl<'c> Tables<'c> {
     /// Records that an expiry or grant at `at` was read. If `at` has come, the answer depends on it.
     pub(super) fn found_due(&self, at: Timestamp) {
         if at <= self.now {
-            self.over.set(self.over.get().max(Some(at)));
+            self.latest_due.set(self.latest_due.get().max(Some(at)));
         }
     }
 
     /// The latest expiry or grant that was read and has come. `None` if there was none.
-    pub(super) const fn over(&self) -> Option<Timestamp> {
-        self.over.get()
+    pub(super) const fn latest_due(&self) -> Option<Timestamp> {
+        self.latest_due.get()
     }
 }
 

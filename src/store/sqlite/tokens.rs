@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// [`Error::Internal`] with a sentence for the operator.
 pub fn beside<T>(path: &Path, work: impl FnOnce(&dyn Changes) -> Result<T, Error>) -> Result<T, Error> {
     // Must be closed last: see guard.rs.
-    let beside = guard::Beside::open(path)?;
+    let beside = guard::SharedAccess::open(path)?;
     let mut connection = open::prepare(&beside.path, open::Older::Leave)?;
     // Only the server may change the database file (see files.rs).
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;

@@ -8,8 +8,8 @@ use lockhouse::domain::member::{Member, Role, Workspace};
 use lockhouse::domain::token::{Hash, Token};
 use lockhouse::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
-use lockhouse::store::listing::{Listed, Listing};
-use lockhouse::store::{Kept, Rows, Visit};
+use lockhouse::store::listing::{LockPage, LockQuery};
+use lockhouse::store::{RevisionRange, Rows, Visit};
 use lockhouse::time::{Timestamp, WallTime};
 
 pub(super) fn wide(limit: u32) -> usize {
@@ -36,8 +36,8 @@ impl Rows for Set {
         Ok(first(wide(limit), self.all_locks().into_iter().filter(after)))
     }
 
-    fn list_locks(&self, listing: &Listing) -> Result<Listed, Error> {
-        let Listing { user_id, prefix, after, limit, member } = listing;
+    fn list_locks(&self, listing: &LockQuery) -> Result<LockPage, Error> {
+        let LockQuery { user_id, prefix, after, limit, member } = listing;
         self.need(format!("locks {listing:?}"))?;
         let sees = |lock: &Lock| match member {
             Some(member) => {
@@ -55,7 +55,7 @@ impl Rows for Set {
         let more = locks.len() > *limit;
         locks.truncate(*limit);
         let next = locks.last().filter(|_| more).map(|lock| lock.workspace_id.as_str().to_owned());
-        Ok(Listed { locks, next })
+        Ok(LockPage { locks, next })
     }
 
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error> {
@@ -175,11 +175,11 @@ impl Rows for Set {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Kept, Error> {
+    fn revisions(&self) -> Result<RevisionRange, Error> {
         self.need("kept".to_owned())?;
         let tables = self.tables.borrow();
         let last = tables.meta.last_revision;
-        Ok(Kept { first: tables.events.first().map_or(last + 1, |(event, _)| event.revision), last })
+        Ok(RevisionRange { first: tables.events.first().map_or(last + 1, |(event, _)| event.revision), last })
     }
 
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {

@@ -26,20 +26,25 @@ struct SharedBytes {
     /// Range of the bytes inside the framing.
     begin: usize,
     end: usize,
-    meter: Arc<StreamMemory>,
+    stream_memory: Arc<StreamMemory>,
 }
 
 impl StreamChunk {
-    /// Copies `bytes`. They are counted by `meter` until the last clone is dropped.
+    /// Copies `bytes`. They are counted by `stream_memory` until the last clone is dropped.
     #[must_use]
-    pub fn new(bytes: &[u8], meter: &Arc<StreamMemory>) -> Self {
+    pub fn new(bytes: &[u8], stream_memory: &Arc<StreamMemory>) -> Self {
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
         let begin = chunk.len();
         chunk.extend_from_slice(bytes);
         let end = chunk.len();
         chunk.extend_from_slice(b"\r\n");
-        meter.0.fetch_add(chunk.len(), Ordering::SeqCst);
-        Self(Arc::new(SharedBytes { chunk: chunk.into(), begin, end, meter: Arc::clone(meter) }))
+        stream_memory.0.fetch_add(chunk.len(), Ordering::SeqCst);
+        Self(Arc::new(SharedBytes {
+            chunk: chunk.into(),
+            begin,
+            end,
+            stream_memory: Arc::clone(stream_memory),
+        }))
     }
 
     /// The bytes.
@@ -65,7 +70,7 @@ impl Eq for StreamChunk {}
 
 impl Drop for SharedBytes {
     fn drop(&mut self) {
-        self.meter.0.fetch_sub(self.chunk.len(), Ordering::SeqCst);
+        self.stream_memory.0.fetch_sub(self.chunk.len(), Ordering::SeqCst);
     }
 }
 
@@ -75,14 +80,14 @@ mod tests {
 
     #[test]
     fn shared_chunks_are_counted_once_until_the_last_clone_is_dropped() {
-        let meter = Arc::default();
-        let piece = StreamChunk::new(b"an event, say", &meter);
-        let another = piece.clone();
-        assert_eq!((piece.bytes(), piece.chunk()), (&b"an event, say"[..], &b"d\r\nan event, say\r\n"[..]));
-        assert_eq!(meter.bytes(), 18);
-        drop(piece);
-        assert_eq!(meter.bytes(), 18);
+        let stream_memory = Arc::default();
+        let chunk = StreamChunk::new(b"an event, say", &stream_memory);
+        let another = chunk.clone();
+        assert_eq!((chunk.bytes(), chunk.chunk()), (&b"an event, say"[..], &b"d\r\nan event, say\r\n"[..]));
+        assert_eq!(stream_memory.bytes(), 18);
+        drop(chunk);
+        assert_eq!(stream_memory.bytes(), 18);
         drop(another);
-        assert_eq!(meter.bytes(), 0);
+        assert_eq!(stream_memory.bytes(), 0);
     }
 }
