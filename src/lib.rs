@@ -23,7 +23,7 @@
 //! | [`web`] | the files of console, playground and browser client, embedded |
 //! | [`api`] | the HTTP API: typed requests and responses, one table of routes |
 //! | [`server`] | client connections: one event loop; [`server::tiny`] is the only user of `tiny_http` |
-//! | [`cli`] | the program: `serve`, `check`, `token` |
+//! | [`cli`] | the program: one file for each command |
 //!
 //! The data is defined in `schema.sql`, the settings in [`config::SETTINGS`], the API in [`api::routes`].
 //!

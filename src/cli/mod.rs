@@ -1,13 +1,19 @@
 //! The command line.
 
 mod check;
+mod client;
+mod health;
+mod http;
+mod locks;
+mod pages;
 pub mod serve;
 mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::config::{self, ConfigError, Loaded, Sources};
 use crate::domain::Fence;
@@ -26,9 +32,10 @@ use crate::domain::Fence;
     after_help = "Start with:  lockhouse serve\n\
                   Then try:    curl -X POST http://127.0.0.1:7311/api/v1/workspaces/demo/lock -H 'X-User-Id: alice'\n\n\
                   Every setting of the file (see config.example.toml) is also an environment variable,\n\
-                  LOCKHOUSE_<SECTION>_<NAME>. A flag goes before the environment, the environment before the file."
+                  LOCKHOUSE_<SECTION>_<NAME>. A flag goes before the environment, the environment before the file.\n\n\
+                  Exit codes: 0 for success, 1 for failure, 2 for an invalid command line."
 )]
-struct Command {
+struct Lockhouse {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -57,6 +64,47 @@ enum Verb {
     /// Make, list or revoke tokens, whether a server runs on the database or not.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// List or end the locks of a running server.
+    ///
+    /// The token is in LOCKHOUSE_TOKEN, or in the file that LOCKHOUSE_TOKEN_FILE names. There is no flag for it,
+    /// because other users of the machine can see flags.
+    #[command(subcommand)]
+    Locks(locks::LocksCommand),
+    /// Ask a running server whether it is ready, which means that its store takes a write.
+    ///
+    /// Exits with 0 and prints one sentence if it is, else with 1. It waits 5 seconds at most for each answer.
+    Health(client::Target),
+    /// Print the completion script of a shell.
+    ///
+    /// For example: lockhouse completions bash > /usr/share/bash-completion/completions/lockhouse
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: CompletedShell,
+    },
+    /// Print this program's manual page, in roff: lockhouse man | man -l -
+    Man,
+}
+
+/// The shells that have completions.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CompletedShell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+impl CompletedShell {
+    const fn shell(self) -> Shell {
+        match self {
+            Self::Bash => Shell::Bash,
+            Self::Zsh => Shell::Zsh,
+            Self::Fish => Shell::Fish,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -103,7 +151,7 @@ impl Settings {
 /// Runs the program. Exit codes: 0 for success, 1 for failure, 2 for an invalid command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    let verb = Command::parse().verb;
+    let verb = Lockhouse::parse().verb;
     let outcome =
         serve::outlive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
     match outcome {
@@ -133,6 +181,13 @@ fn run(verb: Verb) -> Result<(), String> {
             })
         }
         Verb::Token(verb) => token::run(verb).map_err(|error| error.to_string()),
+        Verb::Locks(verb) => locks::run(&verb),
+        Verb::Health(target) => health::run(&target),
+        Verb::Completions { shell } => {
+            pages::completions(shell.shell());
+            Ok(())
+        }
+        Verb::Man => pages::manual().map_err(|error| error.to_string()),
     }
 }
 
@@ -143,12 +198,12 @@ mod tests {
 
     #[test]
     fn clap_accepts_the_command_line_definition() {
-        Command::command().debug_assert();
+        Lockhouse::command().debug_assert();
     }
 
     #[test]
     fn flags_match_the_settings_that_have_one() {
-        let command = Command::command();
+        let command = Lockhouse::command();
         let serve = command.find_subcommand("serve").unwrap();
         let flags = serve.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?)));
         let others = ["--config", "--fence-at-least"];

@@ -13,6 +13,10 @@ use super::settings::{Config, SETTINGS, sections};
 
 type AnySetting = super::setting::Setting<Config>;
 
+/// Environment variables of commands that call a running server. They are no settings, and no mistakes.
+pub const CLIENT_VARIABLES: [&str; 5] =
+    ["LOCKHOUSE_URL", "LOCKHOUSE_TOKEN", "LOCKHOUSE_TOKEN_FILE", "LOCKHOUSE_USER", "LOCKHOUSE_FENCE"];
+
 /// A setting that cannot be used: where it was given, what it was, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(pub(super) String);
@@ -142,6 +146,9 @@ fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), Str
     let Some(rest) = name.strip_prefix("LOCKHOUSE_") else { return Ok(()) };
     if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
         return set(setting, &value.into(), name, &mut loaded.config);
+    }
+    if CLIENT_VARIABLES.contains(&name) {
+        return Ok(());
     }
     let rest = rest.to_ascii_lowercase();
     let begins = |section| rest.strip_prefix(section).is_some_and(|rest: &str| rest.starts_with('_'));

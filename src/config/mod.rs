@@ -11,7 +11,7 @@ mod setting;
 mod settings;
 mod types;
 
-pub use load::{ConfigError, Loaded, Sources, load, read};
+pub use load::{CLIENT_VARIABLES, ConfigError, Loaded, Sources, load, read};
 pub use render::{effective, example, page};
 pub use setting::Setting;
 pub use settings::*;
@@ -133,6 +133,12 @@ mod tests {
             environment(&[("LOCKHOUSE_SERVICE_HOST", "10.0.0.1"), ("LOCKHOUSE_PORT", "tcp://x")]).unwrap();
         assert_eq!(loaded.config, Config::default());
         assert_eq!(loaded.warnings.len(), 2);
+    }
+
+    #[test]
+    fn the_variables_of_client_commands_cause_no_warning() {
+        let loaded = environment(&CLIENT_VARIABLES.map(|name| (name, "x"))).unwrap();
+        assert_eq!((loaded.config, loaded.warnings), (Config::default(), Vec::new()));
     }
 
     #[test]

@@ -1,0 +1,36 @@
+//! `lockhouse health`: whether a running server is ready, for container health checks and scripts.
+
+use std::io::{self, Write};
+
+use serde::Deserialize;
+
+use super::client::Target;
+use super::http::{Response, Server};
+
+/// The body of `/readyz` and `/healthz`.
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+}
+
+/// Asks the server, and prints one sentence.
+pub(super) fn run(target: &Target) -> Result<(), String> {
+    let server = target.server()?;
+    let why = match server.call("GET", "/readyz", &[], None) {
+        Ok(ready) if says(&ready, "ready") => {
+            let _ = writeln!(io::stdout(), "{server} is ready");
+            return Ok(());
+        }
+        Ok(ready) => format!("is not ready: {}", ready.problem()),
+        Err(error) => error,
+    };
+    Err(format!("{server} {why}{}", if is_up(&server) { "; the process is up" } else { "" }))
+}
+
+fn is_up(server: &Server) -> bool {
+    server.call("GET", "/healthz", &[], None).is_ok_and(|response| says(&response, "up"))
+}
+
+fn says(response: &Response, status: &str) -> bool {
+    response.status == 200 && response.body().is_some_and(|health: Health| health.status == status)
+}

@@ -1,0 +1,249 @@
+//! An HTTP client for the commands that call a running server.
+//!
+//! One connection per request, over TCP or a Unix socket. The request is HTTP/1.0, so the response has no chunks and
+//! ends with the connection. There is no TLS.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::Listen;
+
+/// Time limit of a request, from the name lookup to the end of the response.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Size limit of a response, in bytes.
+const RESPONSE_BYTES: u64 = 16 * 1024 * 1024;
+/// Maximum number of headers of a response.
+const HEADERS: usize = 64;
+
+/// A server that can be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Server {
+    /// `http://AUTHORITY` and a path, which is empty or begins with a slash.
+    Tcp { authority: String, path: String },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// A response.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    body: Vec<u8>,
+}
+
+/// The members of a problem (RFC 9457) that are shown.
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+    code: String,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { authority, path } => write!(formatter, "http://{authority}{path}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Server {
+    /// Parses `http://HOST[:PORT][/PATH]` or `unix:PATH`.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("the URL {url:?} cannot be used: {why}"));
+        if let Some(path) = url.strip_prefix("unix:") {
+            return if path.is_empty() { wrong("the path is missing") } else { Ok(Self::Unix(path.into())) };
+        }
+        if url.starts_with("https://") {
+            return wrong(
+                "this program has no TLS; give the address on which the server listens itself, http://HOST:PORT or unix:PATH",
+            );
+        }
+        let Some(rest) = url.strip_prefix("http://") else {
+            return wrong("it takes http://HOST:PORT or unix:PATH");
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if authority.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return wrong("the host is missing, or has characters that are not allowed");
+        }
+        if rest.contains(['?', '#', '@']) {
+            return wrong("it has a query, a fragment or a user; credentials go into LOCKHOUSE_TOKEN");
+        }
+        Ok(Self::Tcp { authority: authority.to_owned(), path: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// The server that listens where the settings say.
+    pub(super) fn listening(listen: &Listen) -> Result<Self, String> {
+        let address = match listen {
+            Listen::Unix(path) => return Ok(Self::Unix(path.clone())),
+            Listen::Tcp(address) if address.port() == 0 => {
+                return Err("server.listen has port 0, so the port is not known: give --url".to_owned());
+            }
+            Listen::Tcp(address) => address,
+        };
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+        };
+        let authority = SocketAddr::new(ip, address.port()).to_string();
+        Ok(Self::Tcp { authority, path: String::new() })
+    }
+
+    /// Sends a request and returns the response. The error is the end of a sentence that begins with the server.
+    pub(super) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<Response, String> {
+        let (authority, base) = match self {
+            Self::Tcp { authority, path } => (authority.as_str(), path.as_str()),
+            Self::Unix(_) => ("localhost", ""),
+        };
+        let mut request = format!("{method} {base}{path} HTTP/1.0\r\nHost: {authority}\r\n");
+        for (name, value) in headers {
+            request.push_str(&[name, ": ", value, "\r\n"].concat());
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        if !body.is_empty() {
+            let length = body.len();
+            let _ = write!(request, "Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        }
+        let _ = write!(request, "\r\n{body}");
+        let (sender, receiver) = sync_channel(1);
+        let server = self.clone();
+        // A thread, because a name lookup and a connection to a Unix socket have no time limit of their own. The
+        // program ends soon after a timeout, and the thread with it.
+        let exchange = move || {
+            // The receiver is gone after a timeout.
+            let _ = sender.send(server.exchange(&request));
+        };
+        Builder::new().name("request".to_owned()).spawn(exchange).map_err(|error| error.to_string())?;
+        match receiver.recv_timeout(DEADLINE) {
+            Ok(response) => parse(&response.map_err(|error| format!("does not answer: {error}"))?),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(format!("has not answered within {} seconds", DEADLINE.as_secs()))
+            }
+        }
+    }
+
+    fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
+        fn send(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
+            stream.write_all(request.as_bytes())?;
+            let mut response = Vec::new();
+            stream.take(RESPONSE_BYTES).read_to_end(&mut response)?;
+            Ok(response)
+        }
+        match self {
+            Self::Unix(path) => send(UnixStream::connect(path)?, request),
+            Self::Tcp { authority, .. } => {
+                let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+                let stream = if has_port {
+                    TcpStream::connect(authority)?
+                } else {
+                    TcpStream::connect(format!("{authority}:80"))?
+                };
+                send(stream, request)
+            }
+        }
+    }
+}
+
+fn parse(response: &[u8]) -> Result<Response, String> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let (Ok(httparse::Status::Complete(length)), Some(status)) = (head.parse(response), head.code) else {
+        return Err("does not answer with HTTP".to_owned());
+    };
+    let body = response.get(length..).unwrap_or_default();
+    let named = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("content-length");
+    let announced = head.headers.iter().find(named).map(|header| String::from_utf8_lossy(header.value));
+    if announced.is_some_and(|announced| announced.parse() != Ok(body.len())) {
+        return Err("has sent a part of an answer only".to_owned());
+    }
+    Ok(Response { status, body: body.to_vec() })
+}
+
+impl Response {
+    /// The body, if it is what is expected.
+    pub(super) fn body<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// Why the server refused, as a sentence.
+    pub(super) fn problem(&self) -> String {
+        let status = self.status;
+        match self.body() {
+            Some(Problem { detail, code }) => format!("{detail} ({status} {code})"),
+            None => format!("it answers with the status {status}, which is not an answer of Lockhouse"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_parsed_strictly() {
+        for (url, shown) in [
+            ("http://127.0.0.1:7311", "http://127.0.0.1:7311"),
+            ("http://[::1]:7311/", "http://[::1]:7311"),
+            ("http://locks.example/base/", "http://locks.example/base"),
+            ("unix:/run/lockhouse/lockhouse.sock", "unix:/run/lockhouse/lockhouse.sock"),
+        ] {
+            assert_eq!(Server::parse(url).unwrap().to_string(), shown);
+        }
+        for (url, says) in [
+            ("https://locks.example", "no TLS"),
+            ("127.0.0.1:7311", "http://HOST:PORT"),
+            ("ftp://x", "http://HOST:PORT"),
+            ("unix:", "path is missing"),
+            ("http://", "host is missing"),
+            ("http:///x", "host is missing"),
+            ("http://a b", "not allowed"),
+            ("http://a\r\nX: y", "not allowed"),
+            ("http://a:b@c", "LOCKHOUSE_TOKEN"),
+            ("http://a/?x", "query"),
+            ("", "http://HOST:PORT"),
+        ] {
+            let message = Server::parse(url).unwrap_err();
+            assert!(message.contains(says), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_called_on_loopback() {
+        for (listen, shown) in [
+            ("0.0.0.0:7311", "http://127.0.0.1:7311"),
+            ("[::]:7311", "http://[::1]:7311"),
+            ("10.0.0.7:80", "http://10.0.0.7:80"),
+            ("unix:/a b/c", "unix:/a b/c"),
+        ] {
+            assert_eq!(Server::listening(&listen.parse().unwrap()).unwrap().to_string(), shown);
+        }
+        assert!(Server::listening(&"127.0.0.1:0".parse().unwrap()).unwrap_err().contains("--url"));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_or_no_http_is_an_error() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parse(whole).unwrap().status, 200);
+        for at in 0..whole.len() {
+            assert!(parse(&whole[..at]).is_err(), "{at}");
+        }
+        assert!(parse(b"SSH-2.0-OpenSSH\r\n").is_err());
+    }
+}
