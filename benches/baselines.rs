@@ -24,6 +24,7 @@ use lockhouse::api::responder::Responder;
 use lockhouse::cli::serve::start_on;
 use lockhouse::config::Config;
 use lockhouse::time::Clock;
+use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tiny_http::{Method, Request, Response, Server};
 
@@ -34,14 +35,8 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["raw", address] => serve(address, 4, |_| (200, ANSWER.to_owned())),
         ["pooled", address, database] => {
-            let first = create(database);
-            let free = Mutex::new((1..64).map(|_| open(database)).chain([first]).collect::<Vec<_>>());
-            serve(address, 64, move |request| {
-                let mut connection = free.lock().unwrap().pop().unwrap();
-                let answer = pooled(&mut connection, request);
-                free.lock().unwrap().push(connection);
-                answer
-            });
+            let pool = pool(database);
+            serve(address, 64, move |request| pooled(&mut pool.get().unwrap(), request));
         }
         ["door", address] => door(address),
         ["commit", database, count] => commit(database, count.parse().unwrap()),
@@ -107,24 +102,22 @@ fn door(address: &str) {
     }
 }
 
-fn open(database: &str) -> Connection {
-    let connection = Connection::open(database).unwrap();
-    connection.busy_timeout(Duration::from_secs(30)).unwrap();
-    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-    connection.pragma_update(None, "synchronous", "FULL").unwrap();
-    connection
-}
-
-fn create(database: &str) -> Connection {
-    let connection = open(database);
+fn pool(database: &str) -> r2d2::Pool<SqliteConnectionManager> {
+    let manager = SqliteConnectionManager::file(database).with_init(|connection| {
+        connection.busy_timeout(Duration::from_secs(30))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")
+    });
+    let pool = r2d2::Pool::builder().max_size(64).test_on_check_out(false).build(manager).unwrap();
+    let connection = pool.get().unwrap();
     connection.execute_batch(include_str!("../schema.sql")).unwrap();
     connection.execute("INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 0, 0, 0, 0)", []).unwrap();
-    connection
+    pool
 }
 
 /// Renews one lease `count` times, each in its own transaction.
 fn commit(database: &str, count: u32) {
-    let mut connection = create(database);
+    let mut connection = pool(database).get().unwrap();
     for expires_at in 0..count {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
         transaction

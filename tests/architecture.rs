@@ -82,6 +82,7 @@ fn modules_depend_only_on_modules_above_them() {
 fn libraries_are_used_only_in_their_modules() {
     for (crate_name, homes) in [
         ("rusqlite", &["store/sqlite/"][..]),
+        ("r2d2", &["store/sqlite/"]),
         ("tiny_http", &["server/tiny.rs"]),
         ("mio::", &["server/"]),
         ("httparse", &["server/"]),

@@ -266,7 +266,7 @@ impl Service {
 
     /// Number of threads that have read from the store, and number of connections for them.
     #[must_use]
-    pub fn readers(&self) -> (usize, usize) {
+    pub fn readers(&self) -> (u32, u32) {
         self.store.readers()
     }
 

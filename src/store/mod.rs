@@ -224,7 +224,7 @@ impl Store {
 
     /// The number of threads that have read, and the number of connections for them.
     #[must_use]
-    pub fn readers(&self) -> (usize, usize) {
+    pub fn readers(&self) -> (u32, u32) {
         self.readers.count()
     }
 

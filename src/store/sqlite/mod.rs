@@ -19,8 +19,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use r2d2::PooledConnection;
+use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use self::failure::LogRemains;
 use self::files::{CheckpointMode, Files};
@@ -82,14 +85,15 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Res
         Time::StandsStill => Clock::standing_at(open::last_seen(&options.path, &connection)?),
     };
     drop(connection);
-    let (connection, clock, grace) = open::writer(options, clock)?;
+    let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+    let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
     let (clock, grace) = (Arc::new(clock), Arc::new(grace));
     let health = Arc::new(Health::new(clock.clock().clone()));
     let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
     // The first transaction sets the value that is on disk.
     let seen = Arc::new(AtomicI64::new(i64::MIN));
     let readers = Readers {
-        pool: open::readers(options)?,
+        pool: open::readers(options, &housekeeping)?,
         clock: Arc::clone(&clock),
         grace: Arc::clone(&grace),
         seen: Arc::clone(&seen),
@@ -114,7 +118,7 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Res
 /// The engine: the connection that writes, the fence floor, and the files. The files are closed after the
 /// connection.
 pub(super) struct Sqlite {
-    connection: Connection,
+    connection: PooledConnection<SqliteConnectionManager>,
     files: Files,
     floor: Floor,
     clock: Arc<LeaseClock>,

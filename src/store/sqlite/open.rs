@@ -4,9 +4,13 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use r2d2::PooledConnection;
+use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, params};
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::migrations::{self, APPLICATION_ID, SCHEMA_VERSION};
 use super::readers::Pool;
@@ -154,23 +158,32 @@ pub(super) fn last_seen(path: &Path, connection: &Connection) -> Result<WallTime
 pub(super) fn writer(
     options: &Options,
     clock: Clock,
-) -> Result<(Connection, LeaseClock, RestartGrace), Error> {
-    let mut connection = open(options, OpenFlags::SQLITE_OPEN_READ_WRITE, |connection| {
-        connection.busy_timeout(options.busy_timeout)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // FULL: with NORMAL a power cut can undo a granted lease, and its fence would be given out again.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", "ON")?;
-        connection.pragma_update(None, "journal_size_limit", LOG_SIZE_LIMIT)?;
-        // files.rs folds the log in.
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        if let Some(bytes) = options.max_size {
-            let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-            let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
-            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        }
-        Ok(())
-    })?;
+    housekeeping: &Arc<ScheduledThreadPool>,
+) -> Result<(PooledConnection<SqliteConnectionManager>, LeaseClock, RestartGrace), Error> {
+    let busy_timeout = options.busy_timeout;
+    let max_size = options.max_size;
+    let manager = SqliteConnectionManager::file(&options.path)
+        .with_flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(move |connection| {
+            connection.busy_timeout(busy_timeout)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            // FULL: with NORMAL a power cut can undo a granted lease, and its fence would be given out again.
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", "ON")?;
+            connection.pragma_update(None, "journal_size_limit", LOG_SIZE_LIMIT)?;
+            // files.rs folds the log in.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            if let Some(bytes) = max_size {
+                let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+                let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
+                connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+            }
+            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            Ok(())
+        });
+    let mut connection = pool(manager, 1, &options.path, housekeeping)?
+        .get()
+        .map_err(|error| Error::Internal(format!("cannot open {}: {error}", options.path.display())))?;
     let mode: String = connection
         .pragma_query_value(None, "journal_mode", |row| row.get(0))
         .map_err(|error| unusable(&options.path, &error))?;
@@ -186,26 +199,33 @@ pub(super) fn writer(
 }
 
 /// Opens the pool of read-only connections.
-pub(super) fn readers(options: &Options) -> Result<Pool, Error> {
-    let set_up = |connection: &Connection| {
-        connection.busy_timeout(Duration::from_secs(1))?;
-        connection.pragma_update(None, "query_only", "ON")
-    };
-    let reader = |_| open(options, OpenFlags::SQLITE_OPEN_READ_ONLY, set_up);
-    Ok(Pool::new((0..options.readers).map(reader).collect::<Result<_, _>>()?))
+pub(super) fn readers(options: &Options, housekeeping: &Arc<ScheduledThreadPool>) -> Result<Pool, Error> {
+    let manager = SqliteConnectionManager::file(&options.path)
+        .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(|connection| {
+            connection.busy_timeout(Duration::from_secs(1))?;
+            connection.pragma_update(None, "query_only", "ON")?;
+            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            Ok(())
+        });
+    pool(manager, options.readers, &options.path, housekeeping)
 }
 
-/// Opens a connection that one thread at a time uses, and sets it up.
-fn open(
-    options: &Options,
-    flags: OpenFlags,
-    set_up: impl FnOnce(&Connection) -> rusqlite::Result<()>,
-) -> Result<Connection, Error> {
-    let connection = Connection::open_with_flags(&options.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .and_then(|connection| set_up(&connection).map(|()| connection))
-        .map_err(|error| Error::Internal(format!("cannot open {}: {error}", options.path.display())))?;
-    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-    Ok(connection)
+fn pool(
+    manager: SqliteConnectionManager,
+    size: u32,
+    path: &Path,
+    housekeeping: &Arc<ScheduledThreadPool>,
+) -> Result<Pool, Error> {
+    r2d2::Pool::builder()
+        .thread_pool(Arc::clone(housekeeping))
+        .max_size(size)
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connection_timeout(Duration::from_secs(5))
+        .build(manager)
+        .map_err(|error| Error::Internal(format!("cannot open {}: {error}", path.display())))
 }
 
 /// Resumes after a stop. The lease clock continues by the wall clock, and leases that were live at the stop
@@ -282,7 +302,8 @@ mod tests {
         let beside = prepare(&options.path, Older::Leave).unwrap();
         // 2 is FULL: each commit is on disk before it is answered.
         assert_eq!(number(&beside, "synchronous"), 2, "lockhouse token");
-        let (writes, _, _) = writer(&options, Clock::system()).unwrap();
+        let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        let (writes, _, _) = writer(&options, Clock::system(), &housekeeping).unwrap();
         for (name, expected) in [
             ("synchronous", 2),
             ("foreign_keys", 1),
@@ -293,9 +314,8 @@ mod tests {
         ] {
             assert_eq!(number(&writes, name), expected, "{name} of the writer");
         }
-        let readers = readers(&options).unwrap();
-        let all: Vec<_> = (0..options.readers).map(|_| readers.get(Duration::ZERO).unwrap()).collect();
-        assert!(readers.get(Duration::ZERO).is_none());
+        let readers = readers(&options, &housekeeping).unwrap();
+        let all: Vec<_> = (0..options.readers).map(|_| readers.get().unwrap()).collect();
         for connection in &all {
             assert!(connection.is_readonly(MAIN_DB).unwrap());
             for (name, expected) in [("query_only", 1), ("mmap_size", 0), ("busy_timeout", 1_000)] {

@@ -1,56 +1,21 @@
 //! The connections that read.
 
 use std::cell::Cell;
-use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::Connection;
+use r2d2_sqlite::SqliteConnectionManager;
 
 use super::tables::Tables;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
 use crate::store::health::Health;
-use crate::store::rows::{AsOf, Rows};
+use crate::store::rows::AsOf;
+use crate::store::rows::Rows;
 use crate::time::LeaseClock;
 
-/// How long a read waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// A pool of connections to one file.
-#[derive(Debug)]
-pub(super) struct Pool {
-    give_back: Sender<Connection>,
-    free: Receiver<Connection>,
-}
-
-impl Pool {
-    pub(super) fn new(connections: Vec<Connection>) -> Self {
-        let (give_back, free) = bounded(connections.len());
-        let pool = Self { give_back, free };
-        for connection in connections {
-            pool.put(connection);
-        }
-        pool
-    }
-
-    fn put(&self, connection: Connection) {
-        // The pool has room for all of its connections.
-        let _ = self.give_back.try_send(connection);
-    }
-
-    fn size(&self) -> usize {
-        self.free.capacity().unwrap_or_default()
-    }
-
-    /// A connection, which returns to the pool when it is dropped. `None` when none is free in time.
-    pub(super) fn get(&self, patience: Duration) -> Option<impl Deref<Target = Connection>> {
-        let connection = self.free.recv_timeout(patience).ok()?;
-        Some(scopeguard::guard(connection, |connection| self.put(connection)))
-    }
-}
+pub(super) type Pool = r2d2::Pool<SqliteConnectionManager>;
 
 /// The connections that read.
 #[derive(Debug)]
@@ -71,7 +36,7 @@ thread_local! {
 
 /// The number of threads that have read. Each should have a connection, so that none waits for another.
 #[derive(Debug, Default)]
-pub(super) struct Threads(AtomicUsize);
+pub(super) struct Threads(AtomicU32);
 
 /// The result of a read, and whether it depends on an expiry or grant that is not on disk yet.
 pub(in crate::store) struct ReadResult<T> {
@@ -86,8 +51,8 @@ impl Readers {
     }
 
     /// The number of threads that have read, and the number of connections for them.
-    pub(in crate::store) fn count(&self) -> (usize, usize) {
-        (self.threads.0.load(Ordering::SeqCst), self.pool.size())
+    pub(in crate::store) fn count(&self) -> (u32, u32) {
+        (self.threads.0.load(Ordering::SeqCst), self.pool.max_size())
     }
 
     /// Reads committed data.
@@ -98,13 +63,14 @@ impl Readers {
         if self.health.is_gone() {
             return Err(Error::Stopping);
         }
-        if !IS_COUNTED.replace(true) && self.threads.0.fetch_add(1, Ordering::SeqCst) >= self.pool.size() {
+        if !IS_COUNTED.replace(true) && self.threads.0.fetch_add(1, Ordering::SeqCst) >= self.pool.max_size()
+        {
             log::debug!("more threads read than there are connections to read with");
         }
         let connection = self
             .pool
-            .get(PATIENCE)
-            .ok_or_else(|| Error::Internal("no connection to read with is free".to_owned()))?;
+            .get()
+            .map_err(|error| Error::Internal(format!("no connection to read with: {error}")))?;
         let tables = Tables::new(&connection, self.clock.now(), &self.grace);
         let value = work(&tables);
         self.health.has_read(&value);
@@ -115,7 +81,7 @@ impl Readers {
 
     /// Whether the store can be read. It tries a read, unless a read has failed just before.
     pub(in crate::store) fn can_read(&self) -> bool {
-        let Some(connection) = self.pool.get(Duration::ZERO) else {
+        let Some(connection) = self.pool.try_get() else {
             // All connections are in use, and `health` records the outcomes of their reads.
             return !self.health.was_unreadable();
         };
