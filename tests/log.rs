@@ -24,9 +24,11 @@ fn serve(directory: &tempfile::TempDir, level: &str, format: &str) -> Process {
     command
         .env("LOCKHOUSE_LOG_LEVEL", level)
         .env("LOCKHOUSE_LOG_FORMAT", format)
-        .env("LOCKHOUSE_LOCKS_TAKEOVER", "anyone");
+        .env("LOCKHOUSE_LOCKS_IDLE_TAKEOVER_AFTER", "15m");
     Process::start(&mut command, &directory.path().join("lockhouse.db"))
 }
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// What happens in one life of a server. Returns its log.
 fn a_day(level: &str, format: &str) -> String {
@@ -47,19 +49,25 @@ fn a_day(level: &str, format: &str) -> String {
 }
 
 #[test]
-fn the_info_log_has_takeovers_and_refusals_but_no_heartbeats() {
+fn the_info_log_has_changes_and_refusals_but_no_heartbeats_and_reads() {
     let log = a_day("info", "text");
-    let with = |part: &str| log.lines().filter(|line| line.contains(part)).collect::<Vec<_>>();
-    let [takeover] = with(" [INFO] lock.")[..] else { panic!("{log}") };
-    for part in [
-        "lock.taken_over workspace_id=\"w\" user_id=\"alice\" fence=",
-        " by_user_id=\"bob\\u{202e}\" next_fence=",
-    ] {
-        assert!(takeover.contains(part), "{part} is missing in {takeover}");
+    let expected: [&[&str]; 9] = [
+        &["[INFO] lockhouse ", env!("CARGO_PKG_VERSION"), " is listening on http://127.0.0.1:"],
+        &["defaults: ", "database.path = \"", "locks.idle_takeover_after = \"15m\""],
+        &["[INFO] lock.acquired workspace_id=\"w\" user_id=\"alice\" fence=", " revision=1 request_id="],
+        &["[INFO] 127.0.0.1 POST /api/v1/workspaces/w/lock 409 lock_held ", "bob\\u{202e}\" request_id="],
+        &["lock.taken_over workspace_id=\"w\" user_id=\"alice\" fence=", " by_user_id=\"bob\\u{202e}\""],
+        &["/heartbeat 403 not_holder "],
+        &["lock.released workspace_id=\"w\" user_id=\"bob\\u{202e}\""],
+        &["SIGTERM: stopping"],
+        &["[INFO] lockhouse ", env!("CARGO_PKG_VERSION"), " has stopped"],
+    ];
+    assert_eq!(log.lines().count(), expected.len(), "{log}");
+    for (line, parts) in log.lines().zip(expected) {
+        for part in parts {
+            assert!(line.contains(part), "{part} is missing in {line}\n{log}");
+        }
     }
-    assert_eq!(with("POST /api/v1/workspaces/w/lock 409 lock_held ").len(), 1, "{log}");
-    let [refused] = with("/heartbeat")[..] else { panic!("heartbeats that go well are no news: {log}") };
-    assert!(refused.contains("/heartbeat 403 not_holder "), "{refused}");
     assert!(!log.contains('\u{202E}'), "{log}");
 }
 
@@ -68,34 +76,102 @@ fn json_log_lines_have_each_field_once() {
     let log = a_day("debug", "json");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
-    let said: Vec<_> = of("lockhouse::lock").iter().map(|line| (&line["level"], &line["message"])).collect();
-    assert_eq!(
-        said.iter()
-            .map(|(level, message)| (level.as_str().unwrap(), message.as_str().unwrap()))
-            .collect::<Vec<_>>(),
-        [("DEBUG", "lock.acquired"), ("INFO", "lock.taken_over"), ("DEBUG", "lock.released")]
-    );
-    let takeover = of("lockhouse::lock")[1];
+    let changes = of("lockhouse::lock");
+    let said: Vec<_> = changes.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(said, ["lock.acquired", "lock.taken_over", "lock.released"]);
+    let takeover = changes[1];
     assert_eq!(
         (&takeover["workspace_id"], &takeover["user_id"], &takeover["by_user_id"]),
         (&json!("w"), &json!("alice"), &json!("bob\u{202E}"))
     );
     assert!(takeover["next_fence"].as_u64() > takeover["fence"].as_u64(), "{takeover}");
-    for line in of("lockhouse::request") {
+    let requests = of("lockhouse::request");
+    for (line, revision) in changes.iter().zip(1..) {
+        assert_eq!((&line["level"], &line["revision"]), (&json!("INFO"), &json!(revision)));
+        let caused = requests.iter().filter(|request| request["request_id"] == line["request_id"]);
+        assert_eq!(caused.count(), 1, "{line}");
+    }
+    for line in requests {
         assert_eq!(line["message"], "request");
-        let status = line["status"].as_u64().unwrap();
-        assert_eq!(line["code"].is_string(), status >= 400, "{line}");
+        let is_refused = line["status"].as_u64().unwrap() >= 400;
+        assert_eq!((line["code"].is_string(), line["level"] == "INFO"), (is_refused, is_refused), "{line}");
         let duration = line["duration_ms"].to_string();
         assert!(duration.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 2), "{duration}");
-        let is_heartbeat = line["path"].as_str().unwrap().ends_with("/heartbeat");
-        assert_eq!(line["level"] == "DEBUG", is_heartbeat && status == 200, "{line}");
     }
     let codes: BTreeSet<_> = lines.iter().filter_map(|line| line["code"].as_str()).collect();
     assert_eq!(codes, BTreeSet::from(["lock_held", "not_holder"]));
 }
 
 #[test]
-fn changes_not_made_by_the_holder_are_logged_at_info() {
+fn a_repeated_refusal_is_logged_once_and_a_flood_of_refusals_is_limited() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = serve(&directory, "info", "text");
+    process.user("alice").acquire("w", &json!({})).expect(200);
+    let mut bob = process.user("bob");
+    for _ in 0..50 {
+        bob.acquire("w", &json!({})).refused(409, "lock_held");
+    }
+    bob.heartbeat("w", &json!({})).refused(403, "not_holder");
+    process.user("carol").acquire("w", &json!({})).refused(409, "lock_held");
+    let asked = 1_000;
+    for number in 0..asked {
+        bob.acquire(&format!("{number}"), &json!({ "tll_ms": 1 })).refused(400, "invalid_request");
+    }
+    let (_, log) = process.terminate();
+    assert_eq!(log.matches(" 409 lock_held ").count(), 2, "{log}");
+    assert_eq!(log.matches(" 403 not_holder ").count(), 1, "{log}");
+    let seconds: BTreeSet<_> = log.lines().map(|line| line.split('.').next().unwrap()).collect();
+    // The limit counts seconds of another clock, which begin at another moment.
+    let most = 20 * (seconds.len() + 1);
+    let lines = log.matches(" 400 invalid_request ").count();
+    assert!(lines <= most.min(asked), "{lines} in {seconds:?}");
+}
+
+#[test]
+fn a_request_is_found_by_its_trace_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = serve(&directory, "info", "json");
+    let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
+    let valid = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let path = "/api/v1/workspaces/w/lock";
+    let taken = alice.request("POST", path, &[("traceparent", &valid)], b"");
+    taken.expect(200);
+    assert!(!taken.text().contains(TRACE) && taken.header("traceparent").is_none());
+    bob.request("POST", path, &[("TraceParent", &valid)], b"").refused(409, "lock_held");
+    // What is invalid is ignored, and nothing is refused because of it.
+    let long = format!("{valid}-more");
+    for (number, invalid) in ["00-x", "\u{e9}", &long].iter().enumerate() {
+        let path = format!("/api/v1/workspaces/w{number}/lock");
+        let headers = [("traceparent", *invalid), ("X-Request-Id", "\u{e9}")];
+        alice.request("POST", &path, &headers, b"").expect(200);
+    }
+    let twice = [("traceparent", valid.as_str()), ("traceparent", valid.as_str())];
+    alice.request("POST", "/api/v1/workspaces/twice/lock", &twice, b"").expect(200);
+    let (_, log) = process.terminate();
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let found: Vec<Value> = lines.filter(|line: &Value| line["trace_id"] == TRACE).collect();
+    let [change, refusal] = &found[..] else { panic!("{log}") };
+    assert_eq!((&change["message"], &change["user_id"]), (&json!("lock.acquired"), &json!("alice")));
+    assert_eq!((&refusal["code"], &refusal["user_id"]), (&json!("lock_held"), &json!("bob")));
+    assert_eq!(refusal["parent_id"], "00f067aa0ba902b7");
+    assert_eq!(log.matches("trace_id").count(), 2, "{log}");
+    assert_eq!(log.matches("lock.acquired").count(), 5, "{log}");
+}
+
+#[test]
+fn the_settings_are_logged_without_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = lockhouse();
+    let secret = "a secret of more than thirty-two bytes";
+    command.env("LOCKHOUSE_AUTH_MODE", "jwt").env("LOCKHOUSE_AUTH_JWT_SECRET", secret);
+    let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
+    let (_, log) = process.terminate();
+    assert!(log.contains("auth.mode = \"jwt\"") && log.contains("auth.jwt_secret = (not shown)"), "{log}");
+    assert!(!log.contains(secret), "{log}");
+}
+
+#[test]
+fn every_end_of_a_lock_is_logged_with_its_author() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = lockhouse();
     command
@@ -122,6 +198,7 @@ fn changes_not_made_by_the_holder_are_logged_at_info() {
     let said: Vec<_> = lines
         .iter()
         .filter(|line| line["target"] == "lockhouse::lock")
+        .filter(|line| !["lock.acquired", "lock.knocked"].contains(&line["message"].as_str().unwrap()))
         .map(|line| {
             let by = if line["automatic"] == true { &line["automatic"] } else { &line["by_user_id"] };
             (line["message"].as_str().unwrap(), &line["user_id"], by, &line["to_user_id"])
@@ -133,8 +210,9 @@ fn changes_not_made_by_the_holder_are_logged_at_info() {
         [
             ("lock.revoked", &alice, &bob, &null),
             ("lock.handed_over", &alice, &json!(true), &bob),
-            ("lock.handed_over", &alice, &alice, &bob),
-            ("workspace.deleted", &alice, &bob, &null)
+            ("lock.handed_over", &alice, &null, &bob),
+            ("workspace.deleted", &alice, &bob, &null),
+            ("lock.expired", &alice, &null, &null)
         ]
     );
 }

@@ -43,12 +43,13 @@ fn sigterm_and_sigint_shut_down_gracefully() {
 }
 
 #[test]
-fn each_request_is_one_log_line_and_refusals_are_no_errors() {
+fn each_refusal_is_one_log_line_and_no_error() {
     let directory = tempfile::tempdir().unwrap();
     let process = Process::serve(&directory.path().join("lockhouse.db"));
     let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
-    alice.request("POST", "/api/v1/workspaces/w/lock", &[("X-Request-Id", "trace-1")], b"").expect(200);
-    bob.acquire("w", &json!({})).refused(409, "lock_held");
+    alice.acquire("w", &json!({})).expect(200);
+    bob.request("POST", "/api/v1/workspaces/w/lock", &[("X-Request-Id", "trace-1")], b"")
+        .refused(409, "lock_held");
     bob.heartbeat("w", &json!({})).refused(403, "not_holder");
     bob.get("/nowhere?token=secret").refused(404, "not_found");
     bob.get(&format!("/{}", "x".repeat(15_000))).refused(404, "not_found");
@@ -56,9 +57,13 @@ fn each_request_is_one_log_line_and_refusals_are_no_errors() {
     bob.receive("GET").unwrap().refused(400, "invalid_request");
     let (_, log) = process.terminate();
     let line = log.lines().find(|line| line.contains("trace-1")).unwrap();
-    for part in
-        ["[INFO]", "127.0.0.1 POST /api/v1/workspaces/w/lock 200 ", " ms ", "user=\"alice\"", "id=trace-1"]
-    {
+    for part in [
+        "[INFO]",
+        "127.0.0.1 POST /api/v1/workspaces/w/lock 409 lock_held ",
+        " ms ",
+        "user_id=\"bob\"",
+        "request_id=\"trace-1\"",
+    ] {
         assert!(line.contains(part), "{part} is missing in {line}");
     }
     assert!(log.lines().all(|line| line.contains("[INFO]")), "{log}");
@@ -106,13 +111,13 @@ fn the_log_format_can_be_json() {
     let mut command = lockhouse();
     command.env("LOCKHOUSE_LOG_FORMAT", "json");
     let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
-    process.user("alice").acquire("w", &json!({})).expect(200);
+    process.user("alice").heartbeat("w", &json!({})).refused(404, "lock_not_found");
     let (_, log) = process.terminate();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let request = lines.iter().find(|line| line["method"] == "POST").unwrap();
     assert_eq!(
-        (&request["level"], &request["path"], &request["status"], &request["user"]),
-        (&json!("INFO"), &json!("/api/v1/workspaces/w/lock"), &json!(200), &json!("alice"))
+        (&request["level"], &request["path"], &request["status"], &request["user_id"]),
+        (&json!("INFO"), &json!("/api/v1/workspaces/w/lock/heartbeat"), &json!(404), &json!("alice"))
     );
     assert!(request["duration_ms"].as_f64().unwrap() > 0.0);
 }

@@ -114,7 +114,7 @@ impl App {
                     .with("Access-Control-Allow-Methods", allow)
                     .with(
                         "Access-Control-Allow-Headers",
-                        "Authorization, Content-Type, Last-Event-ID, X-Lock-Fence, X-Lock-Workspace, X-Request-Id, X-User-Id, X-User-Name",
+                        "Authorization, Content-Type, Last-Event-ID, Traceparent, X-Lock-Fence, X-Lock-Workspace, X-Request-Id, X-User-Id, X-User-Name",
                     )
                     .with("Access-Control-Max-Age", "600");
             }

@@ -16,10 +16,12 @@ use super::tokens::{CreateToken, ListTokens, RevokeToken};
 use super::workspaces::{DeleteWorkspace, ListWorkspaces, PutWorkspace, ReadWorkspace};
 use crate::metrics::Metrics;
 
-/// The name of the heartbeat operation.
-pub const RENEW: &str = "renewLock";
-/// The name of the batch heartbeat operation.
-pub const RENEW_MANY: &str = "renewLocks";
+/// The name of the operation that checks and repairs the invariants.
+pub const CHECK: &str = "checkInvariants";
+/// The name of the operation that makes a user a member.
+pub const PUT_MEMBER: &str = "putMember";
+/// The name of the operation that creates or renames a workspace.
+pub const PUT_WORKSPACE: &str = "putWorkspace";
 /// The name of the operation that streams events.
 pub const FOLLOW: &str = "followEvents";
 /// The name of the operation that returns the OpenAPI document.
@@ -45,7 +47,7 @@ pub const ROUTES: &[Route] = &[
     .allow(Right::Lock, Touches::Writes)
     .body(BodyKind::Beacon, &["fence", "session_id", "force"])
     .refuse(&[Code::NotHolder, Code::TakeoverForbidden]),
-    Route::of::<RenewLock>("POST", "/api/v1/workspaces/{workspace_id}/lock/heartbeat", RENEW)
+    Route::of::<RenewLock>("POST", "/api/v1/workspaces/{workspace_id}/lock/heartbeat", "renewLock")
         .allow(Right::Lock, Touches::Writes)
         .body(BodyKind::Json, &[])
         .refuse(&[Code::NotHolder, Code::LockNotFound]),
@@ -74,14 +76,14 @@ pub const ROUTES: &[Route] = &[
         .answer(200, EVENT_STREAM)
         .refuse(&[Code::WorkspaceNotFound]),
     Route::of::<ListLocks>("GET", "/api/v1/locks", "listLocks").allow(Right::Read, Touches::Reads),
-    Route::of::<RenewLocks>("POST", "/api/v1/locks/heartbeat", RENEW_MANY)
+    Route::of::<RenewLocks>("POST", "/api/v1/locks/heartbeat", "renewLocks")
         .allow(Right::Lock, Touches::Writes)
         .body(BodyKind::Json, &[]),
     Route::of::<ReleaseLocksOfUser>("DELETE", "/api/v1/users/{user_id}/locks", "releaseLocksOfUser")
         .allow(Right::Lock, Touches::Writes),
     Route::of::<ListWorkspaces>("GET", "/api/v1/workspaces", "listWorkspaces")
         .allow(Right::Read, Touches::Reads),
-    Route::of::<PutWorkspace>("PUT", "/api/v1/workspaces/{workspace_id}", "putWorkspace")
+    Route::of::<PutWorkspace>("PUT", "/api/v1/workspaces/{workspace_id}", PUT_WORKSPACE)
         .allow(Right::Serve, Touches::Writes)
         .body(BodyKind::Json, &[]),
     Route::of::<ReadWorkspace>("GET", "/api/v1/workspaces/{workspace_id}", "readWorkspace")
@@ -91,7 +93,7 @@ pub const ROUTES: &[Route] = &[
     Route::of::<ListMembers>("GET", "/api/v1/workspaces/{workspace_id}/members", "listMembers")
         .allow(Right::Read, Touches::Reads)
         .refuse(&[Code::WorkspaceNotFound]),
-    Route::of::<PutMember>("PUT", "/api/v1/workspaces/{workspace_id}/members/{user_id}", "putMember")
+    Route::of::<PutMember>("PUT", "/api/v1/workspaces/{workspace_id}/members/{user_id}", PUT_MEMBER)
         .allow(Right::Read, Touches::Writes)
         .body(BodyKind::Json, &[]),
     Route::of::<RemoveMember>(
@@ -100,7 +102,7 @@ pub const ROUTES: &[Route] = &[
         "removeMember",
     )
     .allow(Right::Read, Touches::Writes),
-    Route::of::<CheckInvariants>("POST", "/api/v1/invariants/check", "checkInvariants")
+    Route::of::<CheckInvariants>("POST", "/api/v1/invariants/check", CHECK)
         .allow(Right::Administer, Touches::ReadsAndWrites),
     Route::of::<CreateToken>("POST", "/api/v1/tokens", "createToken")
         .allow(Right::Serve, Touches::Writes)

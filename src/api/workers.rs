@@ -22,6 +22,7 @@ use super::responder::Responder;
 use super::router::Matched;
 use crate::auth::{Earlier, Effort, Refusal};
 use crate::error::Error;
+use crate::store::origin::Origin;
 
 /// The number of threads that run reads.
 pub const READERS: u32 = 4;
@@ -165,7 +166,9 @@ fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &WorkQueu
 }
 
 fn carry_out(app: &App, Received { request, matched, identity, responder }: Received) {
-    isolated(|| app.handle(&request, matched, identity, responder));
+    let trace_id = request.trace.as_ref().map(|trace| trace.trace_id.as_str());
+    let origin = Origin::request(&request.id, trace_id);
+    isolated(|| origin.run(|| app.handle(&request, matched, identity, responder)));
 }
 
 /// Runs `work`. A panic fails only this request.

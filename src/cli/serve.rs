@@ -47,6 +47,7 @@ const READING_THREADS: u32 =
 const BAD_CREDENTIALS: u32 = 20;
 /// The minimum time that a stop waits for running requests, after it has disconnected the clients.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The minimum limit of open files: for the database, the threads and some connections.
 const FILES: u64 = 64;
 /// Signals within this time after the first count as one signal.
@@ -133,8 +134,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     for address in running.addresses() {
         let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
         log::info!(
-            "lockhouse {} is listening on {address}, with {} and auth.mode = \"{}\"{}",
-            env!("CARGO_PKG_VERSION"),
+            "lockhouse {VERSION} is listening on {address}, with {} and auth.mode = \"{}\"{}",
             config.database.path.display(),
             config.auth.mode.as_str(),
             if config.auth.mode == AuthMode::None {
@@ -145,6 +145,11 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
         );
     }
     let _ = io::stdout().flush();
+    let changed = config::changed(config);
+    log::info!(
+        "settings that differ from the defaults: {}",
+        if changed.is_empty() { "none" } else { &changed }
+    );
     if config.auth.mode != AuthMode::None
         && running.address().is_some_and(|address| !address.ip().is_loopback())
     {
@@ -165,7 +170,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     log::info!("{signal}: stopping");
     let broke_down = running.broke_down();
     running.stop();
-    log::info!("stopped");
+    log::info!("lockhouse {VERSION} has stopped");
     if is_gone.load(Ordering::SeqCst) {
         return Err(Error::Internal(format!(
             "the database {} was removed, moved, overwritten or replaced while the server ran; the log says more",

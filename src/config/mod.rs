@@ -12,7 +12,7 @@ mod settings;
 mod types;
 
 pub use load::{CLIENT_VARIABLES, ConfigError, Loaded, Sources, load, read};
-pub use render::{effective, example, page};
+pub use render::{changed, effective, example, page};
 pub use setting::Setting;
 pub use settings::*;
 pub use types::*;

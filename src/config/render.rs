@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::settings::{Config, sections};
+use super::settings::{Config, SETTINGS, sections};
 
 /// `config.example.toml`: every setting with its default and what it is for.
 #[must_use]
@@ -52,6 +52,18 @@ pub fn page() -> String {
         }
     }
     text
+}
+
+/// The settings that differ from their defaults, for one line of the log; secrets are not shown.
+#[must_use]
+pub fn changed(config: &Config) -> String {
+    let default = Config::default();
+    let changed = SETTINGS.iter().filter(|setting| setting.show(config) != setting.show(&default));
+    let shown = changed.map(|setting| {
+        let shown = if setting.is_secret { "(not shown)".to_owned() } else { setting.show(config) };
+        format!("{} = {shown}", setting.key())
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// The settings as they are in force, as TOML; secrets are not shown.

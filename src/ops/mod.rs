@@ -1,4 +1,5 @@
 //! Operation: the program's log and the scheduled sweep.
 
+pub mod log_limit;
 pub mod logging;
 pub mod sweeper;

@@ -68,6 +68,7 @@ pub fn start(service: &Arc<Service>, interval: Duration, woken: Receiver<()>) ->
     Builder::new().name("sweeper".to_owned()).spawn(move || {
         while woken.recv_timeout(interval) != Err(RecvTimeoutError::Disconnected) && !service.is_stopping() {
             match sweep_once(&service) {
+                Ok(Swept { leases: 0, events: 0 }) => {}
                 Ok(Swept { leases, events }) => {
                     log::debug!("swept {leases} expired leases and {events} old events");
                 }

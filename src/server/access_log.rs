@@ -7,6 +7,7 @@ use super::refusal::HttpRefusal;
 use super::socket::Peer;
 use crate::api::exchange::ClientAddress;
 use crate::metrics::Metrics;
+use crate::ops::log_limit::LineLimit;
 
 /// Most lines a second.
 const LINES: u32 = 5;
@@ -40,19 +41,17 @@ impl Cut {
 
 pub(super) struct AccessLog {
     metrics: Arc<Metrics>,
-    second: u64,
-    lines: u32,
-    left_out: u64,
+    limit: LineLimit,
 }
 
 impl AccessLog {
     pub(super) const fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, second: 0, lines: 0, left_out: 0 }
+        Self { metrics, limit: LineLimit::new(LINES) }
     }
 
     pub(super) fn refused(&mut self, refusal: HttpRefusal, peer: Peer, now: Duration) {
         self.metrics.refusal(refusal.name());
-        if self.may_log(now) {
+        if self.limit.allows(now) {
             let (name, code, client) = (refusal.name(), refusal.code(), shown(peer));
             log::info!(
                 message = "refused", client:% = client, reason = name, status = code.status(), code = code.name();
@@ -64,7 +63,7 @@ impl AccessLog {
     pub(super) fn cut(&mut self, cut: Cut, peer: Peer, now: Duration) {
         self.metrics.cut(cut.name());
         // Idle connections are normal.
-        if cut != Cut::Idle && self.may_log(now) {
+        if cut != Cut::Idle && self.limit.allows(now) {
             let client = shown(peer);
             log::info!(
                 message = "cut", client:% = client, reason = cut.name();
@@ -74,7 +73,7 @@ impl AccessLog {
     }
 
     pub(super) fn cannot_accept(&mut self, error: &std::io::Error, now: Duration) {
-        if self.may_log(now) {
+        if self.limit.allows(now) {
             log::warn!("a connection cannot be accepted just now: {error}");
         }
     }
@@ -90,21 +89,6 @@ impl AccessLog {
 
     pub(super) fn parked(&self, requests: usize) {
         self.metrics.held_requests.set(i64::try_from(requests).unwrap_or(i64::MAX));
-    }
-
-    fn may_log(&mut self, now: Duration) -> bool {
-        if now.as_secs() != self.second {
-            if self.left_out > 0 {
-                log::info!("{} more refusals and disconnections were not logged", self.left_out);
-            }
-            (self.second, self.lines, self.left_out) = (now.as_secs(), 0, 0);
-        }
-        if self.lines == LINES {
-            self.left_out += 1;
-            return false;
-        }
-        self.lines += 1;
-        true
     }
 }
 

@@ -15,6 +15,7 @@ use mio::{Interest, Registry, Token};
 use super::parser::{Head, ParsedRequest};
 use super::refusal::HttpRefusal;
 use super::socket::{Output, Peer, Written};
+use crate::api::exchange::FOR_THE_LOG;
 use crate::config::TrustedProxy;
 
 /// The header with the id of the request. It is written first, and clients' headers of this name are not forwarded.
@@ -171,6 +172,9 @@ fn write(
             let _ = write!(bytes, "{name}: {encoded}\r\n");
         } else if let Some(name) = wanted() {
             if !value.is_ascii() {
+                if FOR_THE_LOG.contains(name) {
+                    continue;
+                }
                 bytes.truncate(before);
                 return Err(HttpRefusal::HeaderValue);
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
 
 use super::forward::ID_HEADER;
-use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, Headers, Request};
+use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, Headers, Request, Trace};
 use crate::api::outbox::{Outbox, ReturnPath};
 
 /// Most bytes of a request id that is taken over from the caller.
@@ -80,12 +80,13 @@ fn receive(
     let mut body = Vec::with_capacity(length);
     let is_whole = incoming.as_reader().read_to_end(&mut body).is_ok() && body.len() == length;
     let (mut headers, mut request_id) = (Headers::default(), None);
-    let mut id = None;
+    let (mut id, mut traces) = (None, Vec::new());
     for header in incoming.headers() {
         let value = header.value.as_str();
         match header.field.as_str().as_str() {
             ID_HEADER => id = id.or(u64::from_str_radix(value, 16).ok()),
             "X-Request-Id" => request_id = plausible(value),
+            "Traceparent" => traces.push(value),
             name => keep(&mut headers, name, value),
         }
     }
@@ -99,6 +100,8 @@ fn receive(
         headers,
         body,
         client: None,
+        // With several, it is unclear which one counts.
+        trace: if let [value] = traces[..] { Trace::parse(value) } else { None },
     };
     drop(incoming.into_writer());
     // A request that is cut short was lost with its connection.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use super::origin::Origin;
 use super::queue::Waiter;
 use super::rows::AsOf;
 use super::rows::Keys;
@@ -24,6 +25,7 @@ pub(super) trait Job: Send {
 
 struct UseCase<T, W, R> {
     keys: Keys,
+    origin: Origin,
     work: W,
     found: Option<AsOf<T>>,
     reply: R,
@@ -40,17 +42,19 @@ where
     }
 
     fn run(&mut self, set: &WorkingSet<'_>) -> Result<(), Error> {
-        self.found = Some(AsOf { now: set.now(), value: (self.work)(set)? });
+        self.found = Some(AsOf { now: set.now(), value: self.origin.run(|| (self.work)(set))? });
         Ok(())
     }
 
     fn answer(self: Box<Self>, failure: Option<Error>) {
-        let answer = match (failure, self.found) {
+        let Self { origin, found, reply, .. } = *self;
+        let answer = match (failure, found) {
             (Some(failure), _) => Err(failure),
             (None, Some(found)) => Ok(found),
             (None, None) => Err(Error::Internal("a use case was answered before it ran".to_owned())),
         };
-        (self.reply)(answer);
+        // The reply may submit a next step of the same request.
+        origin.run(|| reply(answer));
     }
 }
 
@@ -61,7 +65,7 @@ where
     W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
     R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
 {
-    Box::new(UseCase { keys, work, found: None, reply })
+    Box::new(UseCase { keys, origin: Origin::current(), work, found: None, reply })
 }
 
 /// The answers of a batch.

@@ -11,6 +11,7 @@ mod health;
 mod jobs;
 pub mod listing;
 mod note;
+pub mod origin;
 pub mod pace;
 pub mod queue;
 mod rows;

@@ -5,8 +5,9 @@ use std::fmt;
 use log::kv::{ToValue, Value};
 use log::{Level, Record};
 
+use super::origin::Origin;
 use crate::domain::UserId;
-use crate::domain::event::{Ending, EventType, NewEvent};
+use crate::domain::event::{EventType, NewEvent};
 use crate::domain::token::Token;
 
 /// The log target for events of locks.
@@ -33,7 +34,7 @@ enum LogField {
 
 impl LogEntry {
     /// The log line for an event. `None` if its level is not logged.
-    pub(super) fn of_event(event: &NewEvent<'_>) -> Option<Self> {
+    pub(super) fn of_event(event: &NewEvent<'_>, revision: i64) -> Option<Self> {
         let user = |user_id: &UserId| LogField::Text(user_id.as_str().to_owned());
         let by = event.by.map(|by| &by.user_id);
         // If the holder did not answer a knock, the event names the new holder as the one who acted.
@@ -43,11 +44,13 @@ impl LogEntry {
                 Some(("workspace_id", LogField::Text(event.workspace_id.as_str().to_owned()))),
                 event.user_id.map(|user_id| ("user_id", user(user_id))),
                 event.fence.map(|fence| ("fence", LogField::Number(fence.0))),
-                by.filter(|_| !automatic).map(|user_id| ("by_user_id", user(user_id))),
+                by.filter(|by| !automatic && Some(*by) != event.user_id)
+                    .map(|user_id| ("by_user_id", user(user_id))),
                 event.to.map(|user_id| ("to_user_id", user(user_id))),
                 event.next_fence.map(|fence| ("next_fence", LogField::Number(fence.0))),
                 automatic.then_some(("automatic", LogField::True)),
                 event.reclaimed.then_some(("reclaimed", LogField::True)),
+                Some(("revision", LogField::Number(revision))),
             ]
         })
     }
@@ -82,11 +85,13 @@ impl LogEntry {
         name: &'static str,
         fields: impl FnOnce() -> [Option<(&'static str, LogField)>; COUNT],
     ) -> Option<Self> {
-        log::log_enabled!(target: target, level).then(|| Self {
-            target,
-            level,
-            name,
-            fields: fields().into_iter().flatten().collect(),
+        log::log_enabled!(target: target, level).then(|| {
+            let mut fields: Vec<_> = fields().into_iter().flatten().collect();
+            if let Some(ids) = Origin::current().ids() {
+                fields.push(("request_id", LogField::Text(ids.request_id.clone())));
+                fields.extend(ids.trace_id.clone().map(|id| ("trace_id", LogField::Text(id))));
+            }
+            Self { target, level, name, fields }
         })
     }
 
@@ -130,18 +135,12 @@ impl ToValue for LogField {
     }
 }
 
-/// The log level of an event. `info` is for takeovers, handovers, revocations, and leases that the removal of
-/// a member or a workspace ended. Routine events are `debug`: thousands of leases can expire at once.
+/// The log level of an event. A postponed grant is no change of the lock, and comes with each heartbeat.
 const fn level(event: &NewEvent<'_>) -> Level {
     match event.event_type {
-        EventType::Acquired
-        | EventType::Knocked
-        | EventType::KnockDeclined
-        | EventType::Ended(Ending::Released | Ending::Expired) => Level::Debug,
-        EventType::Ended(Ending::TakenOver | Ending::HandedOver | Ending::Revoked) => Level::Info,
-        EventType::Ended(Ending::MemberRemoved | Ending::WorkspaceDeleted) => {
-            // An event without a fence ended no lease.
-            if event.fence.is_some() { Level::Info } else { Level::Debug }
+        EventType::Knocked if event.to.is_some() => Level::Debug,
+        EventType::Acquired | EventType::Knocked | EventType::KnockDeclined | EventType::Ended(_) => {
+            Level::Info
         }
     }
 }

@@ -271,7 +271,7 @@ impl<'c> WorkingSet<'c> {
         let last_revision = meta.last_revision.saturating_add(1);
         self.meta.set(Meta { last_revision, ..meta });
         self.rows.insert_event(last_revision, self.wall_at(event.at), event)?;
-        self.log_entries.borrow_mut().extend(LogEntry::of_event(event));
+        self.log_entries.borrow_mut().extend(LogEntry::of_event(event, last_revision));
         Ok(())
     }
 
