@@ -296,8 +296,8 @@ settings! {
         proxy_name_header: String = "Remote-Name".to_owned(), header();
     }
     log: LogConfig {
-        /// What is logged to standard error: "error", "warn", "info" (requests, takeovers, handovers, revoked
-        /// locks, tokens), "debug" (heartbeats and every lock that begins or ends, too), "trace" or "off".
+        /// What is logged to standard error: "error", "warn", "info" (each change of a lock, refusals, tokens),
+        /// "debug" (all requests, too), "trace" or "off".
         level: LevelFilter = LevelFilter::Info,
             choice(&[("off", LevelFilter::Off), ("error", LevelFilter::Error), ("warn", LevelFilter::Warn),
                 ("info", LevelFilter::Info), ("debug", LevelFilter::Debug), ("trace", LevelFilter::Trace)]);
