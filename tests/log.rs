@@ -139,8 +139,8 @@ fn a_request_is_found_by_its_trace_id() {
     assert!(!taken.text().contains(TRACE) && taken.header("traceparent").is_none());
     bob.request("POST", path, &[("TraceParent", &valid)], b"").refused(409, "lock_held");
     // What is invalid is ignored, and nothing is refused because of it.
-    let long = format!("{valid}-more");
-    for (number, invalid) in ["00-x", "\u{e9}", &long].iter().enumerate() {
+    let too_long = format!("{valid}-more");
+    for (number, invalid) in ["00-x", "\u{e9}", &too_long].iter().enumerate() {
         let path = format!("/api/v1/workspaces/w{number}/lock");
         let headers = [("traceparent", *invalid), ("X-Request-Id", "\u{e9}")];
         alice.request("POST", &path, &headers, b"").expect(200);
