@@ -4,6 +4,7 @@
 //! letter of RFC 9112, and everything ambiguous is refused: a line that does not end in CR LF, a length that is not one
 //! number, any `Transfer-Encoding`.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::refusal::HttpRefusal;
@@ -251,10 +252,11 @@ fn too_large(input: &[u8]) -> HttpRefusal {
 
 /// Parses a head, which ends with its empty line.
 fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, HttpRefusal> {
-    let mut space = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    // Not initialised: that would take longer than parsing.
+    let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let space = space.get_mut(..limits.headers).unwrap_or_default();
-    let mut parsed = httparse::Request::new(space);
-    match parsed.parse(bytes) {
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, space) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(HttpRefusal::Header),
         Err(error) => return Err(refusal_of(error, bytes)),
