@@ -109,6 +109,8 @@ pub(super) struct Files {
     /// Marks that are in the log but not on disk.
     in_log: Vec<Mark>,
     salts: [u8; 8],
+    /// Number of pages in the log, as the last look at it found.
+    pages: u32,
     /// Number of pages at which the log is folded in next.
     checkpoint_at: i64,
     status: CheckpointStatus,
@@ -141,6 +143,7 @@ impl Files {
             on_disk: None,
             in_log: Vec::new(),
             salts: [0; 8],
+            pages: 0,
             checkpoint_at: CHECKPOINT_PAGES,
             status: CheckpointStatus::Done,
             is_unreadable: false,
@@ -233,7 +236,7 @@ impl Files {
     }
 
     /// Returns what has happened to the log; `None` if it is complete.
-    fn compare_log(&self) -> io::Result<Option<String>> {
+    fn compare_log(&mut self) -> io::Result<Option<String>> {
         // Another program may be changing the log and the index at this moment.
         for _ in 0..LOG_ATTEMPTS {
             if self.log_matches_index()? {
@@ -245,16 +248,16 @@ impl Files {
 
     /// Whether the log has what its index describes: its salts and the number of pages. SQLite writes the log
     /// before the index, and removes the pages from the index before it truncates the log.
-    fn log_matches_index(&self) -> io::Result<bool> {
+    fn log_matches_index(&mut self) -> io::Result<bool> {
         let mut index = [0; INDEX_HEADER];
         self.index.file.read_exact_at(&mut index, 0)?;
         let (_, rest) = index.split_at(INDEX_PAGES);
-        let pages = rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
-        if pages == 0 {
+        self.pages = rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+        if self.pages == 0 {
             return Ok(true);
         }
         let page = u64::try_from(self.page.len()).unwrap_or_default().saturating_add(FRAME_HEADER);
-        let needed = LOG_HEADER.saturating_add(page.saturating_mul(pages.into()));
+        let needed = LOG_HEADER.saturating_add(page.saturating_mul(self.pages.into()));
         if self.log.file.metadata()?.len() < needed {
             return Ok(false);
         }
@@ -332,7 +335,7 @@ impl Files {
 
     /// Folds the log in if it is long enough. Call it when no caller waits for an answer.
     pub(super) fn checkpoint_if_long(&mut self, connection: &Connection) {
-        if pages(connection).is_ok_and(|(pages, _)| pages >= self.checkpoint_at) {
+        if i64::from(self.pages) >= self.checkpoint_at {
             // `checkpoint` logs a failure.
             let _ = self.checkpoint(connection, CheckpointMode::Passive);
         }
