@@ -1,7 +1,8 @@
 //! The log: writes to standard error, as text lines for people or as JSON for programs.
 //!
 //! At one line a request, writing each line at once costs a third of the server's throughput. So a separate
-//! thread gathers lines for a few milliseconds and writes them together.
+//! thread gathers lines for a few milliseconds and writes them together. The writers of simplelog are not
+//! used: they write a line in pieces, and do not escape invisible characters.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _, stderr};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
+use simplelog::{CombinedLogger, Config, SharedLogger};
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use crate::config::LogFormat;
@@ -36,8 +38,7 @@ pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<LogBuffer> {
     let lines = buffer.clone();
     Builder::new().name("log".to_owned()).spawn(move || lines.write_loop())?;
     let logger = Logger { level, format, clock: Clock::system(), buffer: buffer.clone() };
-    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
-    log::set_max_level(level);
+    CombinedLogger::init(vec![Box::new(logger)]).map_err(io::Error::other)?;
     Ok(buffer)
 }
 
@@ -156,6 +157,20 @@ impl Log for Logger {
     }
 
     fn flush(&self) {}
+}
+
+impl SharedLogger for Logger {
+    fn level(&self) -> LevelFilter {
+        self.level
+    }
+
+    fn config(&self) -> Option<&Config> {
+        None
+    }
+
+    fn as_log(self: Box<Self>) -> Box<dyn Log> {
+        self
+    }
 }
 
 fn json(time: &str, record: &Record<'_>) -> String {
