@@ -4,14 +4,13 @@
 mod common;
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Duration;
 
-use common::Server;
 use common::docs::block_with;
 use common::process::is_missing;
+use common::{Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Listen};
 use serde_json::json;
@@ -42,11 +41,14 @@ impl Caddy {
                 .spawn()
                 .unwrap();
             let mut caddy = Self { child, port };
-            while caddy.child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return caddy;
-                }
-                std::thread::park_timeout(Duration::from_millis(5));
+            // It says so when it listens. A connection would not tell whose port it is.
+            let mut listens = false;
+            eventually(|| {
+                listens = std::fs::read_to_string(&log).unwrap().contains("serving initial configuration");
+                listens || caddy.child.try_wait().unwrap().is_some()
+            });
+            if listens {
+                return caddy;
             }
         }
         panic!("Caddy does not start: {}", std::fs::read_to_string(log).unwrap());

@@ -230,21 +230,21 @@ fn keep_alive_comments_are_sent_every_15_seconds() {
 
 #[test]
 fn a_follower_that_does_not_read_is_reset_and_delays_nobody() {
-    let server = Server::start();
+    // On a slow machine the requests below take longer than the default timeout, which would end the stream.
+    let server = Server::with(|config| config.server.write_timeout = Duration::from_secs(3_600));
     let mut alice = server.user("alice");
-    let deaf = Follower::new(&server, "", "");
+    let mut not_reading = Follower::new(&server, "", "");
     let mut good = Follower::new(&server, "", "");
     let metadata = json!({ "blob": "m".repeat(4_000) });
-    // Far more than the sockets and the door hold for one.
+    // Far more than the socket buffers and the server hold for one client.
     for _ in 0..1_500 {
         alice.acquire("w", &json!({ "metadata": metadata })).expect(200);
         good.told("lock.acquired");
         alice.delete("/api/v1/workspaces/w/lock").expect(200);
         good.told("lock.released");
     }
-    let mut deaf = deaf;
     let mut last = None;
-    while let Some(told) = deaf.next() {
+    while let Some(told) = not_reading.next() {
         last = Some(told);
     }
     let last = last.unwrap();

@@ -37,7 +37,8 @@ fn refused_to_all(database: &Path, says: &str) {
     refused(&run(&["token", "create", "--scope", "admin"], database), says);
 }
 
-/// The locks that this process has on the files of a database, as the system knows them.
+/// The lasting locks that this process has on the files of a database, as the system knows them. The locks of a running
+/// read or write are left out: they are bytes 120 to 127 of the index of the log (SQLite's wal.c).
 fn system_locks(database: &Path) -> BTreeSet<String> {
     let inodes: Vec<_> = ["", "-shm", "-wal", ".lock"]
         .iter()
@@ -50,7 +51,12 @@ fn system_locks(database: &Path) -> BTreeSet<String> {
         .lines()
         .filter(|line| line.contains(&own) && inodes.iter().any(|inode| line.contains(inode)))
         // The number in front counts all locks of the system.
-        .filter_map(|line| line.split_once(": ").map(|(_, lock)| lock.to_owned()))
+        .filter_map(|line| line.split_once(": ").map(|(_, lock)| lock))
+        .filter(|lock| {
+            let start: u64 = lock.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+            !(120..128).contains(&start)
+        })
+        .map(str::to_owned)
         .collect()
 }
 
@@ -108,7 +114,6 @@ fn inspecting_the_database_keeps_the_locks_of_sqlite() {
     server.sweep();
     let second = lockhouse::cli::serve::start(&server.config, lockhouse::time::Clock::system());
     assert!(second.is_err());
-    // A reader may be at work still.
     eventually(|| system_locks(&database) == before);
 }
 
@@ -356,7 +361,9 @@ fn an_overwritten_database_is_noticed_before_and_after_a_checkpoint() {
             assert_eq!(acquire(number), 200);
         }
         overwrite(&database, &backup);
-        assert_eq!(acquire(number + 1), 503, "later: {is_later}");
+        // The server may have noticed already, and have ended.
+        let last = alice.try_request("POST", "/api/v1/workspaces/last/lock", &[], b"");
+        assert!(last.is_err() || last.is_ok_and(|last| last.status == 503), "later: {is_later}");
         eventually(|| process.has_ended());
         assert_eq!(process.wait().0, Some(1));
     }

@@ -253,7 +253,12 @@ fn setting_the_system_clock_keeps_the_remaining_lease_time() {
     let Some(library) = faketime_library() else { return };
     let directory = tempfile::tempdir().unwrap();
     let offset = directory.path().join("offset");
-    let set = |offset_text: &str| std::fs::write(&offset, format!("{offset_text}\n")).unwrap();
+    // In one step: the server may read the clock at any time, and an empty file would be an offset of zero.
+    let set = |offset_text: &str| {
+        let next = directory.path().join("next");
+        std::fs::write(&next, format!("{offset_text}\n")).unwrap();
+        std::fs::rename(next, &offset).unwrap();
+    };
     let database = directory.path().join("lockhouse.db");
     let start = || {
         let mut command = lockhouse();

@@ -10,15 +10,15 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::Server;
 use common::docs::{block_with, blocks, with};
 use common::process::{is_missing, lockhouse};
+use common::{Server, eventually};
 use lockhouse::api::exchange::Response;
 use lockhouse::api::operation::{Answer, Call, Route};
 use lockhouse::api::problem::Problem;
@@ -102,14 +102,16 @@ impl Nginx {
         panic!("nginx does not start: {}", fs::read_to_string(at("errors")).unwrap_or_default());
     }
 
+    /// Waits until it listens or has ended. It writes its process id when it listens. A connection would not tell whose
+    /// port it is.
     fn is_up(&mut self) -> bool {
-        while self.child.try_wait().unwrap().is_none() {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        false
+        let (pid, own) = (self.directory.join("pid"), format!("{}\n", self.child.id()));
+        let mut listens = false;
+        eventually(|| {
+            listens = fs::read_to_string(&pid).is_ok_and(|pid| pid == own);
+            listens || self.child.try_wait().unwrap().is_some()
+        });
+        listens
     }
 
     fn curl(&self, arguments: &[&str], path: &str) -> Command {

@@ -84,10 +84,9 @@ fn open_the_gate(for_readers: usize) {
     OPENED.notify_all();
 }
 
+#[track_caller]
 fn wait_until_read(requests: usize) {
-    while READ.lock().unwrap().len() < requests {
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
+    common::eventually(|| READ.lock().unwrap().len() >= requests);
 }
 
 static ROUTES: [Route; 6] = [
@@ -297,9 +296,10 @@ fn stream_buffers_stay_below_the_memory_limit() {
         for (_, stream) in &deaf {
             stream.push(&[b'x'; 8 * 1024]);
         }
-        assert!(stream.push(format!("round {round}.").as_bytes()), "whoever reads stays");
+        assert!(stream.push(format!("round {round}.").as_bytes()), "a client that reads stays");
         reads.read_until(&format!("round {round}."));
-        assert!(kept() <= MOST, "{} bytes are kept", kept());
+        // The event loop sends first, and then frees memory.
+        common::eventually(|| kept() <= MOST);
     }
     // What many are told is kept once.
     drop(deaf);
@@ -344,7 +344,9 @@ fn chunks_count_by_payload_and_a_large_one_is_sent_whole() {
     let stream = ticket("small").stream(Response::empty(200));
     assert!(stream.push(&vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
     reads.read_until(&"x".repeat(BEHIND_BYTES));
-    stream.push(b"the end");
+    // The client may have read the bytes before the event loop has counted them.
+    common::eventually(|| stream.client().behind() == 0);
+    assert!(stream.push(b"the end"));
     reads.read_until("the end");
     // One byte at a time, and six bytes of framing with each: only the one counts, on both sides.
     let deaf = ask(&server, "small-deaf", "1.1");
@@ -379,9 +381,7 @@ fn requests_of_closed_connections_are_not_read() {
     // All of them have been heard: nobody is behind them.
     while server.client().try_request("GET", "/at-once", &[], b"").unwrap().status != 200 {}
     gone.into_iter().for_each(Raw::reset);
-    while server.running().service().metrics().connections.get() > 4 + 20 + 1 + 2 {
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
+    common::eventually(|| server.running().service().metrics().connections.get() <= 4 + 20 + 1 + 2);
     // One reader goes on: what it reads next is what comes first.
     open_the_gate(1);
     wait_until_read(all + 1);
@@ -400,13 +400,14 @@ fn new_chunks_do_not_extend_the_write_timeout() {
         Server::with_routes(&ROUTES, |config| config.server.write_timeout = Duration::from_millis(300));
     let deaf = ask(&server, "stalled", "1.1");
     let stream = ticket("stalled").stream(Response::empty(200));
-    // As much as the sockets hold: until something stays behind.
+    // As much as the socket buffers hold: until something stays behind. On a slow machine that takes longer than the
+    // timeout.
     let stays_behind = |_| {
         std::thread::park_timeout(Duration::from_millis(10));
         stream.client().behind() > 0
     };
-    while !(0..10).all(stays_behind) {
-        assert!(stream.push(&vec![b'x'; 32 * 1024]));
+    while !stream.client().is_gone() && !(0..10).all(stays_behind) {
+        stream.push(&vec![b'x'; 32 * 1024]);
     }
     let mut added = 0;
     while !stream.client().is_gone() {
@@ -467,9 +468,7 @@ fn parked_connections_are_not_evicted_at_the_connection_limit() {
     for connection in &mut waiting {
         connection.read_until("at last");
     }
-    while server.running().service().metrics().connections.get() > 10 {
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
+    common::eventually(|| server.running().service().metrics().connections.get() <= 10);
     let mut comes = Raw::connect(server.address());
     comes.send("GET /reads HTTP/1.1\r\nHost: h\r\n\r\n");
     comes.read_until("read");

@@ -13,12 +13,12 @@ use common::process::{Process, lockhouse};
 use common::{eventually, shim};
 use serde_json::json;
 
-/// Waits for the end; who does not end is killed, and has no code.
+/// Waits for the end. A process that does not end is killed, and has no code.
 fn code(child: &mut Child) -> Option<i32> {
     let mut waits = 0;
     eventually(|| {
         waits += 1;
-        if waits == 3_000 {
+        if waits == 5_000 {
             child.kill().unwrap();
         }
         child.try_wait().unwrap().is_some()
@@ -56,7 +56,7 @@ fn start(library: &Path, threads: usize) -> (Option<i32>, String) {
     let mut waits = 0;
     eventually(|| {
         waits += 1;
-        if waits == 3_000 {
+        if waits == 5_000 {
             // It hangs before it listens. Its end closes its standard output.
             child.kill().unwrap();
         }
@@ -75,7 +75,7 @@ fn start(library: &Path, threads: usize) -> (Option<i32>, String) {
 fn ask(address: &str) {
     for path in ["/healthz", "/readyz", "/api/v1/workspaces/w/lock"] {
         let Ok(mut stream) = TcpStream::connect(address) else { return };
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: t\r\nX-User-Id: alice\r\nConnection: close\r\n\r\n");
         let _ = stream.write_all(request.as_bytes());

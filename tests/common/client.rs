@@ -1,4 +1,4 @@
-//! A small HTTP client on one kept connection, which can also say what no good client says.
+//! A small HTTP client on one persistent connection. It can also send invalid requests.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::contract;
 
-/// A test that waits longer than this for an answer has found a defect.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A longer wait for a response is a defect.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Client {
     address: SocketAddr,
@@ -127,7 +127,7 @@ impl Client {
             .collect()
     }
 
-    /// Says just this, and holds the answer against the contract.
+    /// Sends exactly this, and checks the response against the OpenAPI document.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let answer = self
             .try_request(method, path, headers, body)

@@ -47,19 +47,19 @@ pub use raw::Raw;
 /// 2026-11-23T12:00:00Z
 pub const NOON: WallTime = WallTime(1_795_435_200_000);
 
-/// Looks again and again until it is so; what is not after twenty seconds is a defect.
+/// Waits until `condition` is true, for at least 30 seconds.
 #[track_caller]
-pub fn eventually(mut so: impl FnMut() -> bool) {
-    for _ in 0..4_000 {
-        if so() {
+pub fn eventually(mut condition: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if condition() {
             return;
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
-    panic!("it does not happen");
+    panic!("the condition does not become true");
 }
 
-/// Somebody who follows the events; heard when this returns.
+/// Follows the events. The server has accepted the stream when this returns.
 pub fn follow(server: &Server, user: &str, query: &str) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let head =
@@ -74,7 +74,7 @@ pub fn follow(server: &Server, user: &str, query: &str) -> BufReader<TcpStream> 
     reader
 }
 
-/// The next event that a follower hears of.
+/// The next event of a stream.
 pub fn told(events: &mut BufReader<TcpStream>) -> Value {
     let mut data = String::new();
     while !data.starts_with("data: ") {
@@ -94,17 +94,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the default settings, but for the port and the sweeper, which does not come by.
+    /// With the default settings, except for the port. The sweeper does not run.
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// With settings of one's own.
+    /// With changed settings.
     pub fn with(set: impl FnOnce(&mut Config)) -> Self {
         Self::with_routes(ROUTES, set)
     }
 
-    /// With operations of one's own.
+    /// With other operations.
     pub fn with_routes(routes: &'static [Route], set: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
@@ -139,7 +139,7 @@ impl Server {
         self.running.as_ref().unwrap()
     }
 
-    /// Time passes.
+    /// Moves the clock forward.
     pub fn pass(&self, milliseconds: u64) {
         self.clock.advance(Duration::from_millis(milliseconds));
     }
@@ -151,7 +151,7 @@ impl Server {
         text.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
     }
 
-    /// The sweeper comes by.
+    /// Runs the sweeper once.
     pub fn sweep(&self) -> Swept {
         sweep_once(self.running().service()).unwrap()
     }
@@ -160,7 +160,7 @@ impl Server {
         self.running().address().unwrap()
     }
 
-    /// A connection of nobody in particular.
+    /// A connection without an identity.
     pub fn client(&self) -> Client {
         Client::connect(self.address())
     }
@@ -170,7 +170,7 @@ impl Server {
         self.client().by(user)
     }
 
-    /// A new token, made from beside as `lockhouse token create` does.
+    /// A new token, written to the database as `lockhouse token create` does.
     pub fn token(&self, scope: Scope, user: Option<&str>) -> String {
         let user_id = user.map(|user| UserId::parse(user).unwrap());
         let now = Clock::Manual(Arc::clone(&self.clock)).wall();
@@ -191,7 +191,7 @@ impl Server {
     /// The database as another process sees it.
     pub fn sql(&self) -> rusqlite::Connection {
         let connection = rusqlite::Connection::open(self.database()).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        connection.busy_timeout(Duration::from_secs(30)).unwrap();
         connection
     }
 }

@@ -1,4 +1,4 @@
-//! A connection on which anything can be said, and that reads whatever comes.
+//! A connection that sends and receives arbitrary bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Answer;
 
-/// Who waits longer has found a defect.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A longer wait is a defect.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Raw {
     stream: TcpStream,
@@ -35,12 +35,12 @@ impl Raw {
         self.stream.set_write_timeout(Some(patience)).unwrap();
     }
 
-    /// Sends nothing more, and goes on reading.
+    /// Closes the sending direction (FIN). Reading goes on.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Whether the other end sends nothing more: reads up to there.
+    /// Waits until the server closes the connection.
     pub fn is_closed(&mut self) -> bool {
         let _ = self.read_all();
         true
@@ -55,19 +55,19 @@ impl Raw {
         found.is_ok() || found.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
 
-    /// Some of what has come.
+    /// Reads some of the received bytes, unless the connection has ended.
     pub fn read_some(&mut self) {
         let mut buffer = [0; 4096];
-        let length = self.stream.read(&mut buffer).unwrap();
+        let length = self.stream.read(&mut buffer).unwrap_or_default();
         self.read.extend_from_slice(&buffer[..length]);
     }
 
-    /// Goes away without a word: the other end gets a reset (RST).
+    /// Closes the connection with a reset (RST).
     pub fn reset(self) {
         rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
     }
 
-    /// All that comes, until the other end is closed. A reset is an end too.
+    /// Reads until the server closes or resets the connection.
     pub fn read_all(&mut self) -> &[u8] {
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -104,7 +104,7 @@ impl Raw {
         if self.read_all().is_empty() { Vec::new() } else { self.answers() }
     }
 
-    /// The answers until the other end is closed, without those that only say to go on.
+    /// The responses until the server closes the connection, without 100 Continue.
     pub fn answers(&mut self) -> Vec<Answer> {
         let bytes = self.read_all().to_vec();
         let mut answers = Vec::new();

@@ -49,7 +49,7 @@ async function violations(page) {
 }
 
 for (const colorScheme of ['light', 'dark']) {
-  test(`every page is accessible and fits its width: ${colorScheme}`, { timeout: 120_000 }, async () => {
+  test(`every page is accessible and fits its width: ${colorScheme}`, { timeout: 300_000 }, async () => {
     // A long time of grant, so that the holder keeps the lock during the test.
     const patient = { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: 'never' };
     const servers = [await Server.start(patient), await Server.start({ LOCKHOUSE_AUTH_MODE: 'token' })];
@@ -121,7 +121,7 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
-test('a page of the console sends requests only to its own server', { timeout: 30_000 }, async () => {
+test('a page of the console sends requests only to its own server', { timeout: 120_000 }, async () => {
   const server = await Server.start();
   const context = await chromium.newContext();
   try {

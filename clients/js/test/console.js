@@ -16,14 +16,14 @@ export function useBrowser() {
 /** A story on a server of its own, in which `open` opens the console. Whatever the browser complains of is a defect;
  * that a request was refused or failed is none. */
 export function story(name, tell, settings) {
-  test(name, { timeout: 90_000 }, async () => {
+  test(name, { timeout: 300_000 }, async () => {
     const server = await Server.start(settings);
     const context = await chromium.newContext();
     const complaints = [];
     try {
       const open = async (hash = '') => {
         const page = await context.newPage();
-        page.setDefaultTimeout(15_000);
+        page.setDefaultTimeout(30_000);
         page.on('console', (message) => {
           if (['error', 'warning'].includes(message.type()) && !message.text().startsWith('Failed to load resource'))
             complaints.push(message.text());

@@ -239,7 +239,7 @@ story('a lost connection is shown, and missed changes appear after the reconnect
   await row(page, 'long')
     .locator('.left')
     .filter({ hasText: /^(9|10):/ })
-    .waitFor({ timeout: 5_000 });
+    .waitFor();
   assert.equal(await page.locator('main .wrong').textContent(), '');
 });
 

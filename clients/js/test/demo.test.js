@@ -18,8 +18,8 @@ const someone = (root) => ({
   text: root.locator('textarea'),
   press: (name) => root.getByRole('button', { name, exact: true }).click(),
   title: (name) => root.getByRole('heading', { name, exact: true }).waitFor(),
-  says: (text) => root.getByText(text).filter({ visible: true }).first().waitFor({ timeout: 20_000 }),
-  is: (state) => root.locator('.state', { hasText: state }).waitFor({ timeout: 20_000 }),
+  says: (text) => root.getByText(text).filter({ visible: true }).first().waitFor(),
+  is: (state) => root.locator('.state', { hasText: state }).waitFor(),
 });
 
 const logs = (page, text) => page.locator('#log li', { hasText: text }).first().waitFor();

@@ -69,7 +69,7 @@ story('the time of inactivity does not depend on the wall clock of this machine'
   await context.addInitScript(() => (Date.now = () => 0));
   const bob = await app(context, server, 'bob');
   await press(bob, 'Edit the drawing');
-  await says(bob, /^alice was active (just now|\d\ss ago)$/);
+  await says(bob, /^alice was active (just now|\d+\ss ago)$/);
 });
 
 story('a waiting user is granted the lock, and can stop waiting', async (there) => {
@@ -183,15 +183,15 @@ story('there is no automatic grant while the holder types', async (there) => {
   await press(bob, 'Ask');
   await noticed(alice).waitFor();
   const began = Date.now();
-  while (Date.now() - began < 6_000) {
+  while (Date.now() - began < 9_000) {
     await alice.evaluate(() => lock.activity());
     await alice.waitForTimeout(200);
   }
   assert.equal(await alice.evaluate(() => lock.state), 'held');
   // She stops.
-  await until(bob, 'held', 20_000);
+  await until(bob, 'held');
   await says(alice, /^You did not answer for \d+\ss: it passed to Bob/);
-}, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '2s' });
+}, { LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER: '6s' });
 
 story('a request changes the title of the tab; notification and sound need the attributes', async (there) => {
   const { alice, bob } = await two(there);
@@ -332,7 +332,7 @@ story('after a network failure without another holder, the lease is reclaimed', 
   await context.setOffline(true);
   await title(alice, 'You are no longer editing');
   await context.setOffline(false);
-  await until(alice, 'held', 20_000);
+  await until(alice, 'held');
   await closed(alice);
 });
 
@@ -343,7 +343,7 @@ story('the holder sees a notice while the connection is lost', async ({ server, 
   await server.kill();
   await noticed(alice).getByRole('heading', { name: 'Connection lost' }).waitFor();
   await server.restart();
-  await noticed(alice).waitFor({ state: 'hidden', timeout: 30_000 });
+  await noticed(alice).waitFor({ state: 'hidden' });
 });
 
 story('an unreachable server is shown', async ({ server, person }) => {
@@ -477,7 +477,7 @@ story('a dialog that is closed and shown at once stays open', async (there) => {
 
 story('names are isolated in sentences, an empty name is replaced by the id, and the holder sees the queue', async ({ server, person }) => {
   const name = 'אליס (1)';
-  const alice = await app(await person(), server, 'alice', name, { ttlMs: 1_500 });
+  const alice = await app(await person(), server, 'alice', name, { ttlMs: 6_000 });
   const bob = await app(await person(), server, 'bob', ' ');
   await press(alice, 'Edit the drawing');
   await until(alice, 'held');

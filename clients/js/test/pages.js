@@ -20,7 +20,7 @@ export function stories() {
  * @param {(context: { server: Server, person: (options?: import('playwright-core').BrowserContextOptions) => Promise<import('playwright-core').BrowserContext> }) => Promise<void>} tell
  * @param {Record<string, string>} [settings] */
 function story(name, tell, settings) {
-  test(name, { timeout: 90_000 }, async () => {
+  test(name, { timeout: 300_000 }, async () => {
     const server = await Server.start(settings);
     const people = [];
     const wrong = [];

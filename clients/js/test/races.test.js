@@ -115,7 +115,7 @@ story('the removal of a member who does not hold the lock leaves the holder', as
 
 story('a lease counts as new if another device used the same fence meanwhile', async ({ server, person }) => {
   const context = await person();
-  const laptop = await tab(context, server.url, 'alice', { ttlMs: 2_000 });
+  const laptop = await tab(context, server.url, 'alice', { ttlMs: 10_000 });
   await laptop.evaluate(() => lock.acquire());
   const fence = await laptop.evaluate(() => lock.fence);
   await context.setOffline(true);

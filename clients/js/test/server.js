@@ -184,13 +184,13 @@ export function begin(page, userId, options, workspaceId = 'design-42') {
 
 /** Waits for a state of the lock.
  * @param {import('playwright-core').Page} page @param {string} state @param {number} [timeout] */
-export const until = (page, state, timeout = 10_000) =>
+export const until = (page, state, timeout = 30_000) =>
   page.waitForFunction((state) => window.lock.state === state, state, { timeout, polling: 20 });
 
-/** Polls until the result is truthy, and returns it.
+/** Polls until the result is truthy, for at least 30 seconds, and returns it.
  * @template T @param {() => Promise<T>} poll */
 export async function eventually(poll) {
-  for (let tries = 0; tries < 250; tries++) {
+  for (let tries = 0; tries < 1_500; tries++) {
     const found = await poll();
     if (found) return found;
     await new Promise((resolve) => setTimeout(resolve, 20));
