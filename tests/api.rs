@@ -1,4 +1,4 @@
-//! The API as a client meets it, over a real socket. The clock moves only when a test says so.
+//! The API over a real socket. The clock moves only when a test moves it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -118,7 +118,7 @@ fn a_takeover_starts_a_new_lease_and_tells_the_previous_holder() {
             &json!({ "new_fence": taken["lock"]["fence"] })
         )
     );
-    // The query says it too.
+    // The query works too.
     let back = alice.call("POST", "/api/v1/workspaces/w/lock?force=true", None).expect(200);
     assert_eq!(back["outcome"], "taken_over");
 }
@@ -135,7 +135,7 @@ fn a_takeover_with_expected_fence_applies_to_that_lease_only() {
     assert_eq!(carol.lock("w")["locked_by_user_id"], "bob");
     let unseen = json!({ "force": true, "expected_fence": 9_007_199_254_740_991_i64 });
     carol.acquire("w", &unseen).refused(409, "fence_mismatch");
-    // The lost response: the same request again renews what it got.
+    // After a lost response the same request renews the lease.
     assert_eq!(
         bob.acquire("w", &json!({ "force": true, "expected_fence": seen })).expect(200)["outcome"],
         "renewed"
@@ -166,10 +166,10 @@ fn an_expired_lease_is_reclaimed_with_its_fence_if_unclaimed_since() {
         let fence = alice.acquire("w", &asked).expect(200)["lock"]["fence"].clone();
         server.pass(TEN_MINUTES * 3);
         if swept {
-            // The timer may have come first.
+            // The timer may have run first.
             server.sweep();
         }
-        // Another tab of the same person is not who had it.
+        // Another session of the same user does not reclaim.
         let back = alice.acquire("w", &asked).expect(200);
         assert_eq!((&back["outcome"], &back["lock"]["fence"]), (&json!("reclaimed"), &fence));
         server.pass(TEN_MINUTES);
@@ -218,7 +218,7 @@ fn a_heartbeat_renews_for_the_previous_or_the_given_ttl() {
         json!({ "success": true, "expires_at": "2026-11-23T12:01:30.000Z", "expires_in_ms": 60_000, "fence": fence, "knock": null, "waiting": 0 })
     );
     assert_eq!(alice.lock("w")["last_active_at"], "2026-11-23T12:00:00.000Z");
-    // Whoever went on in another session is told there.
+    // The response names another session of the same user that has the lease.
     alice.acquire("shared", &json!({ "session_id": "laptop" })).expect(200);
     let beat = |alice: &mut Client| alice.heartbeat("shared", &json!({ "session_id": "laptop" })).expect(200);
     assert_eq!(beat(&mut alice).get("session_id"), None);
@@ -261,7 +261,7 @@ fn a_release_is_idempotent_and_ends_only_the_named_lease() {
     );
     let newer = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
     assert!(newer.as_i64() > fence.as_i64());
-    // The repeat comes late: her newer lease stays.
+    // The repeat comes late: the newer lease stays.
     let refused = alice.release("w", &json!({ "fence": fence })).refused(403, "not_holder");
     assert_eq!((&refused["same_user"], &refused["lost"]["reason"]), (&json!(true), &json!("released")));
     assert_eq!(alice.lock("w")["fence"], newer);
@@ -280,7 +280,7 @@ fn a_beacon_releases_a_lock() {
     page.request("POST", path, &text, b"{}").refused(401, "unauthenticated");
     page.request("POST", path, &text, beacon("bob").as_bytes()).refused(403, "not_holder");
     assert_eq!(page.request("POST", path, &text, beacon("alice").as_bytes()).expect(200)["released"], true);
-    // Only where a page that closes needs it.
+    // Only for releases.
     page.request("POST", "/api/v1/workspaces/w/lock", &text, beacon("alice").as_bytes())
         .refused(401, "unauthenticated");
 }
@@ -305,7 +305,7 @@ fn sessions_of_a_user_share_or_compete_as_configured() {
     alice.release("w", &json!({ "session_id": "two" })).refused(403, "not_holder");
     let taken = alice.acquire("w", &json!({ "session_id": "two", "force": true })).expect(200);
     assert_eq!(taken["outcome"], "taken_over");
-    // What she gives back without saying what is what she has.
+    // A release without session and fence releases the user's lease.
     assert_eq!(alice.release("w", &json!({})).expect(200), json!({ "released": true }));
 }
 
@@ -405,7 +405,7 @@ fn all_locks_of_a_user_are_released_in_one_call() {
     server.user("bob").acquire("his", &json!({})).expect(200);
     alice.acquire("expired", &json!({ "ttl_ms": 1_000 })).expect(200);
     server.pass(1_000);
-    // More than one transaction of the bulk operation takes.
+    // More than fits into one transaction of the operation.
     let many = 1_234;
     for number in 0..many {
         alice.acquire(&format!("w{number}"), &json!({})).expect(200);

@@ -1,4 +1,4 @@
-//! The walls of the house: who may use whom, and where SQL, sockets and the clock stay.
+//! The architecture: dependencies between modules, and where SQL, sockets and the clock are used.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ fn sources(folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// The lines of a file that are code and belong to the program: not comments, not its tests.
+/// The lines of a file that are code of the program, without comments and tests.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .take_while(|line| line.trim() != "#[cfg(test)]")

@@ -1,4 +1,4 @@
-//! The history over all workspaces, and who the caller is.
+//! The history of all workspaces, and whoami.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -118,7 +118,7 @@ fn audit_log_pages_have_no_gaps_or_repeats() {
         let next = page(&mut alice, &format!("?limit=2{cursor}"));
         found.extend(workspaces(&next));
         let Some(next) = next["next_cursor"].as_str() else { break };
-        // What happens meanwhile is newer than any page that follows.
+        // New events are newer than all following pages.
         alice.acquire("later", &json!({})).expect(200);
         cursor = format!("&cursor={next}");
     }
@@ -151,7 +151,7 @@ fn an_audit_log_page_reads_at_most_10_000_rows() {
     assert_eq!((workspaces(&second).len(), next(&second).as_deref()), (0, Some("5001")));
     let third = page(&mut alice, "?user_id=alice&cursor=5001");
     assert_eq!((workspaces(&third), next(&third)), (vec!["w".to_owned()], None));
-    // As many as a page looks at and no more: that was the last.
+    // A page that ends exactly at the limit is the last one.
     assert_eq!(next(&page(&mut alice, "?user_id=nobody&cursor=10001")), None);
     assert_eq!(next(&page(&mut alice, "?user_id=nobody&cursor=10002")).as_deref(), Some("2"));
 }
@@ -180,7 +180,7 @@ fn the_audit_log_shows_only_workspaces_visible_now() {
     assert_eq!(sees(&mut carol), ["hers"]);
     app.delete("/api/v1/workspaces/gone").expect(200);
     app.delete("/api/v1/workspaces/hers/members/alice").expect(200);
-    // Whoever belongs there no more sees nothing of it, not even what they did themselves.
+    // A former member sees no event of the workspace, not even their own.
     assert_eq!(sees(&mut alice), ["theirs"]);
     assert_eq!(workspaces(&page(&mut alice, "?user_id=alice")), ["theirs"]);
     assert_eq!(sees(&mut bob), ["theirs"]);
@@ -191,7 +191,7 @@ fn the_audit_log_shows_only_workspaces_visible_now() {
     assert_eq!(sees(&mut admin), ["hers", "gone", "theirs", "hers"].map(str::to_owned)[..].to_vec());
     let deleted = page(&mut admin, "?type=workspace.deleted");
     assert_eq!(workspaces(&deleted), ["gone"]);
-    // One of the same id is another workspace: of the one before nobody else is told.
+    // A new workspace with the same id is another one: events of the former are for administrators.
     put(&mut app, "gone", &[("bob", "editor")]);
     assert_eq!(sees(&mut bob), ["theirs"]);
     bob.acquire("gone", &json!({})).expect(200);

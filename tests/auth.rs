@@ -1,4 +1,4 @@
-//! Who is let in: tokens, JWTs, proxies; and who is not.
+//! Authentication by tokens, JWTs and proxies.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -27,7 +27,7 @@ fn is(client: &mut Client, user: &str) {
 }
 
 #[track_caller]
-fn is_nobody(client: &mut Client) -> Value {
+fn is_unauthenticated(client: &mut Client) -> Value {
     let mut answer = client.get("/api/v1/locks");
     let mut problem = answer.refused(401, "unauthenticated");
     assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
@@ -47,7 +47,7 @@ fn a_token_identifies_its_user_until_expiry_or_revocation() {
     let mut alice = server.client().with_token(&secret);
     is(&mut alice, "alice");
     assert_eq!(alice.lock("whoami")["locked_by_name"], "Alice Martin");
-    // She cannot be somebody else, nor be called so.
+    // She cannot use another user id or another name.
     server.user("bob").with_token(&secret).acquire("w", &json!({})).refused(403, "forbidden");
     is(&mut server.user("alice").with_token(&secret), "alice");
     alice.acquire("other", &json!({ "name": "Bob" })).expect(200);
@@ -62,17 +62,17 @@ fn a_token_identifies_its_user_until_expiry_or_revocation() {
     server.pass(59_999);
     is(&mut alice, "alice");
     server.pass(1);
-    let over = is_nobody(&mut alice);
+    let over = is_unauthenticated(&mut alice);
     // Neither does an unknown one say more, nor one that was revoked.
-    assert_eq!(is_nobody(&mut server.client().with_token("lh_unknown")), over);
-    assert_eq!(is_nobody(&mut server.client().with_token("no.such.jwt")), over);
-    assert_eq!(is_nobody(&mut server.client()), over);
+    assert_eq!(is_unauthenticated(&mut server.client().with_token("lh_unknown")), over);
+    assert_eq!(is_unauthenticated(&mut server.client().with_token("no.such.jwt")), over);
+    assert_eq!(is_unauthenticated(&mut server.client()), over);
     let made = admin.post("/api/v1/tokens", &json!({ "user_id": "bob" })).expect(201);
     let mut bob = server.client().with_token(made["token"].as_str().unwrap());
     is(&mut bob, "bob");
     let path = format!("/api/v1/tokens/{}", made["token_id"].as_str().unwrap());
     assert_eq!(admin.delete(&path).expect(200), json!({ "revoked": true }));
-    assert_eq!(is_nobody(&mut bob), over);
+    assert_eq!(is_unauthenticated(&mut bob), over);
     assert_eq!(admin.delete(&path).expect(200), json!({ "revoked": false }));
 }
 
@@ -85,7 +85,7 @@ fn a_token_revoked_in_the_database_is_refused_within_a_second() {
     server.pass(999);
     is(&mut alice, "alice");
     server.pass(1);
-    is_nobody(&mut alice);
+    is_unauthenticated(&mut alice);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_service_acts_for_users_and_creates_only_user_tokens() {
     let mut revoke =
         |id: &str| service.delete(&format!("/api/v1/tokens/{id}")).expect(200)["revoked"].clone();
     assert_eq!(revoke(&id), true);
-    is_nobody(&mut server.client().with_token(&carols));
+    is_unauthenticated(&mut server.client().with_token(&carols));
     let root = server.token(Scope::Admin, Some("root"));
     let listed = server.client().with_token(&root).get("/api/v1/tokens").expect(200)["tokens"].clone();
     for other in listed.as_array().unwrap().iter().filter(|token| token["scope"] != "user") {
@@ -204,7 +204,7 @@ fn a_jwt_identifies_its_user_while_it_is_valid() {
     server.pass(329_999);
     is(&mut alice, "alice");
     server.pass(1);
-    is_nobody(&mut alice);
+    is_unauthenticated(&mut alice);
     // Who administers is a matter of the settings, or of a claim.
     let mut root = claims();
     root["sub"] = json!("root");
@@ -301,9 +301,9 @@ fn invalid_jwts_are_refused() {
         ("nothing", "..".to_owned()),
     ];
     is(&mut server.client().with_token(&good), "alice");
-    let expected = is_nobody(&mut server.client());
+    let expected = is_unauthenticated(&mut server.client());
     for (what, token) in forged {
-        assert_eq!(is_nobody(&mut server.client().with_token(&token)), expected, "{what}");
+        assert_eq!(is_unauthenticated(&mut server.client().with_token(&token)), expected, "{what}");
     }
 }
 
@@ -331,11 +331,11 @@ fn every_public_key_algorithm_works_with_several_keys() {
         is(&mut server.client().with_token(&token), "alice");
         let signature = token.rsplit('.').next().unwrap();
         let changed = signature.chars().rev().collect::<String>();
-        is_nobody(&mut server.client().with_token(&token.replace(signature, &changed)));
-        // Whoever has the public key cannot sign with it.
+        is_unauthenticated(&mut server.client().with_token(&token.replace(signature, &changed)));
+        // The public key cannot be used for signing.
         let forged = common::jwt::hs256(&claims(), read(&public));
-        is_nobody(&mut server.client().with_token(&forged));
-        is_nobody(&mut server.client().with_token(&hs256(&claims())));
+        is_unauthenticated(&mut server.client().with_token(&forged));
+        is_unauthenticated(&mut server.client().with_token(&hs256(&claims())));
     }
 }
 
@@ -440,7 +440,7 @@ fn proxy_headers_are_trusted_from_its_address_only() {
     ask(&server, &[("Remote-User", "alice"), ("remote-user", "mallory")]).refused(400, "invalid_request");
     ask(&server, &[("Remote-User", "")]).refused(401, "unauthenticated");
     ask(&server, &[("Remote-User", "alice"), ("X-Forwarded-For", "192.0.2.1")]).expect(200);
-    // The rule for escapes is the one for every header. Nobody passes for alice by a name with escapes in it.
+    // The rule for escapes is that of every header. No escaped name is taken for alice.
     for (value, user) in [("zo%C3%AB", "zoë"), ("50%25 alice", "50% alice"), ("a%2561", "a%61")] {
         let lock = ask(&server, &[("Remote-User", value), ("Remote-Name", "")]).expect(200)["lock"].clone();
         assert_eq!((&lock["locked_by_user_id"], &lock["locked_by_name"]), (&json!(user), &Value::Null));

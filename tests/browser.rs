@@ -1,4 +1,4 @@
-//! What people see, in a real browser: the tests of `clients/js`, against this server. They need Node.js, npm,
+//! The tests of `clients/js` in a real browser, against this server. They need Node.js, npm,
 //! Chromium, and Python 3 for the back end of the documentation; without them they are skipped, but not in CI.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -46,7 +46,7 @@ fn the_client_is_typed_and_works_in_a_browser() {
     if is_missing() {
         return;
     }
-    // Nothing of what comes needs to run anything when it is installed.
+    // No package needs its install scripts.
     runs(&["ci", "--ignore-scripts"]);
     runs(&["run", "check"]);
     runs(&["run", "types"]);

@@ -24,8 +24,8 @@ struct Caddy {
 }
 
 impl Caddy {
-    /// Runs with these settings, which are for two ports. Caddy cannot pick them itself; those that are free now may be
-    /// taken before it is there.
+    /// Runs with these settings, which are for two ports. Caddy cannot pick ports itself, and those that are free now may be
+    /// taken before it listens.
     fn start(directory: &Path, settings: impl Fn(u16, u16) -> String) -> Self {
         let (file, log) = (directory.join("Caddyfile"), directory.join("log"));
         for _ in 0..20 {
@@ -132,7 +132,7 @@ fn the_caddy_gate_passes_only_writes_with_the_live_fence() {
         passed.starts_with("HTTP/1.1 200") && passed.contains("the app /documents/design-42"),
         "{passed}"
     );
-    // Nobody, and another workspace, whatever the client says.
+    // Without a token, and for another workspace, whatever the client sends.
     let nobody = caddy.ask(&["-X", "PUT", "-d", "new", "-H", &fence], "/documents/design-42");
     assert!(nobody.starts_with("HTTP/1.1 401"), "{nobody}");
     for path in ["/documents/design-43", "/documents/design-43?workspace_id=design-42", "/documents/a/b", "/"]

@@ -1,4 +1,4 @@
-//! Who somebody is taken for, in the odd cases; and how often they may call.
+//! Identification of callers in unusual cases, and rate limits.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -45,7 +45,7 @@ fn an_invalid_asserted_name_cannot_be_replaced_by_the_user() {
         assert_eq!(ask(unusable.clone()), Value::Null, "{unusable}");
     }
     assert_eq!(ask(json!("Alice")), "Alice");
-    // One who has none may say.
+    // A user without an asserted name may give one.
     assert_eq!(ask(Value::Null), "The Boss");
     let server = with_proxy();
     let long = "x".repeat(201);
@@ -184,7 +184,7 @@ fn proxies_covering_all_addresses_and_reserved_headers_are_refused() {
     }
 }
 
-/// Who the server takes somebody for who says this in the header.
+/// The response of whoami to a request with this header.
 fn said(server: &Server, header: &str, value: &str) -> Answer {
     server.client().request("GET", "/api/v1/whoami", &[(header, value)], b"")
 }
@@ -315,7 +315,7 @@ fn invisible_names_are_dropped_and_bidi_controls_removed() {
         with_proxy().client().request("GET", "/api/v1/whoami", &named, b"").expect(200)["name"].clone()
     };
     assert_eq!((asserted("\u{200B}"), asserted("\u{202E}ecilA")), (Value::Null, json!("ecilA")));
-    // A sentence names whoever has no name by their id.
+    // A user without a name is shown by their id.
     server.user("alice").acquire("w", &json!({ "name": " \u{200B}" })).expect(200);
     let held = server.user("bob").acquire("w", &json!({})).refused(409, "lock_held");
     assert!(held["detail"].as_str().unwrap().starts_with("alice has this workspace"), "{held}");
@@ -344,7 +344,7 @@ fn jwt_claims_of_wrong_types_are_refused() {
         (json!({ "iss": 7 }), 401),
         (json!({ "iss": null }), 401),
         (json!({}), 401),
-        // Without an audience of one's own, what is for somebody in particular is not for us, however it says so.
+        // Without a configured audience, a token with any audience is refused, whatever its type.
         (json!({ "iss": "app", "aud": "other" }), 401),
         (json!({ "iss": "app", "aud": ["other"] }), 401),
         (json!({ "iss": "app", "aud": 7 }), 401),

@@ -1,4 +1,4 @@
-//! Hostile and slow clients: each affects only its own connection.
+//! Hostile and slow clients affect only their own connections.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! `lockhouse token` and `lockhouse check --database`, as the program that people type.
+//! The commands `lockhouse token` and `lockhouse check --database`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Many at once: 32 threads fight for 8 workspaces through the real server, and the complete history is checked
+//! Contention: 32 threads use 8 workspaces through the server at once, and the complete history is checked
 //! afterwards.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -32,7 +32,7 @@ impl Guarded {
 /// What a client was told: a lease it was given, with the fence.
 type Grant = (u64, i64, String);
 
-fn fight(
+fn use_workspaces(
     mut client: Client,
     user: &str,
     number: usize,
@@ -126,13 +126,13 @@ fn no_workspace_has_two_holders_under_contention() {
     let storage: Vec<_> = (0..WORKSPACES).map(|_| Guarded::default()).collect();
     let clients: Vec<_> = (0..THREADS).map(|number| server.user(&format!("user-{number}"))).collect();
     let grants: Vec<Grant> = std::thread::scope(|scope| {
-        let fighters: Vec<_> = clients
+        let workers: Vec<_> = clients
             .into_iter()
             .enumerate()
             .map(|(number, client)| {
                 let (clock, storage) = (&server.clock, &storage);
                 scope.spawn(move || {
-                    fight(
+                    use_workspaces(
                         client,
                         &format!("user-{number}"),
                         number,
@@ -142,7 +142,7 @@ fn no_workspace_has_two_holders_under_contention() {
                 })
             })
             .collect();
-        fighters.into_iter().flat_map(|fighter| fighter.join().unwrap()).collect()
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     let mut client = server.client();
     let mut outcomes = BTreeMap::new();
@@ -172,6 +172,9 @@ fn no_workspace_has_two_holders_under_contention() {
         assert_eq!(distinct.len(), begun.len(), "w{at}: a lease began that nobody was told of");
     }
     for outcome in ["acquired", "renewed", "reclaimed", "taken_over"] {
-        assert!(outcomes.get(outcome).is_some_and(|count| *count > 20), "not much of a fight: {outcomes:?}");
+        assert!(
+            outcomes.get(outcome).is_some_and(|count| *count > 20),
+            "too little contention: {outcomes:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The documentation is true: the example configuration, the settings, the stories, the links, the API reference.
+//! The documentation matches the code: example configuration, settings, stories, links, API reference.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

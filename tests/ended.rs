@@ -1,4 +1,4 @@
-//! What an answer has shown as ended stays ended, over a crash too; and what a restart gives to those who were alive.
+//! A lease that an answer has shown as ended stays ended, also after a crash; and the grace of live leases at a restart.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -58,7 +58,7 @@ fn live(store: &Store, name: &str) -> Option<Lock> {
     }
 }
 
-/// What a crash leaves of a database just now: the files as they are, in a directory of their own.
+/// Copies the database files as a crash would leave them now, into `directory`.
 fn crash(path: &Path, directory: &Path) -> std::path::PathBuf {
     for file in ["lockhouse.db", "lockhouse.db-wal"] {
         // Not by this process: closing the file would take SQLite's locks away.
@@ -69,7 +69,7 @@ fn crash(path: &Path, directory: &Path) -> std::path::PathBuf {
     directory.join("lockhouse.db")
 }
 
-/// Alice's lease of a second ends; somebody is answered, by `answer`, and after a crash it has ended still.
+/// Alice's lease of one second ends, `answer` shows that, and after a crash it is still ended.
 #[track_caller]
 fn stays_ended(rules: Rules, answer: impl FnOnce(&Store)) {
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -100,7 +100,7 @@ fn a_lease_read_as_ended_stays_ended_after_a_crash() {
     stays_ended(rules(), |store| {
         store.read(nothing_is_shown).unwrap();
     });
-    // An event is told with the lock that it began, if that is still there.
+    // An event carries the lock that it started, if that still exists.
     stays_ended(rules(), |store| {
         let read = |rows: &dyn Rows| {
             assert_eq!(rows.events_after(0, 9)?.len(), 1);
@@ -234,7 +234,7 @@ fn starting_rewrites_no_lease() {
     assert_eq!(rows(&server), before);
     server.pass(10_000);
     assert_eq!(server.user("alice").lock("w7")["expires_in_ms"], GRACE - 10_000);
-    // Those that are looked at because their end would have come stay, and are looked at again when it has.
+    // The leases that are checked at their former end stay, and are checked again at their new end.
     common::eventually(|| rows(&server).iter().all(|(_, _, check_at, _)| *check_at > before[0].2));
     server.pass(GRACE - 10_000);
     common::eventually(|| rows(&server).is_empty());

@@ -1,4 +1,4 @@
-//! Following the events: nothing is missed, nothing is heard twice, and nobody waits for one who does not listen.
+//! Event streams: no gaps, no repeats, and no delay by followers that do not read.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use common::{Client, Server, contract};
 use serde_json::{Value, json};
 
-/// Somebody who follows.
+/// A follower.
 struct Follower {
     reader: BufReader<TcpStream>,
 }
 
-/// What they are told.
+/// An event that a follower receives.
 #[derive(Debug, Clone, PartialEq)]
 struct Told {
     id: i64,
@@ -25,7 +25,7 @@ struct Told {
 }
 
 impl Follower {
-    /// Follows, and is heard.
+    /// Follows. The server has accepted the stream when this returns.
     fn new(server: &Server, query: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -51,7 +51,7 @@ impl Follower {
         (length > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// What is told next; nothing when the stream has ended.
+    /// The next event; `None` when the stream has ended.
     fn next(&mut self) -> Option<Told> {
         let mut lines = Vec::new();
         loop {
@@ -144,7 +144,7 @@ fn a_resumed_stream_has_no_gaps_or_repeats() {
         }
         let (mut place, mut heard) = (0, Vec::new());
         for round in 0..20 {
-            // Both ways to say where one was; the header is the later one.
+            // Both ways to give the position; the header is used if both are given.
             let mut follower = if round % 2 == 0 {
                 Follower::new(&server, &format!("?since={place}"), "")
             } else {

@@ -1,4 +1,4 @@
-//! The real program on a disk that refuses to sync, to write and to read.
+//! The program on a disk that fails to sync, write and read.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Fences grow, whatever becomes of the database and of the clock.
+//! Fences grow, whatever happens to the database and the clock.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

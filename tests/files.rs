@@ -1,4 +1,4 @@
-//! The files of a database: one server for each, whatever its name, and what is no regular file.
+//! The files of a database: one server for each file, whatever its name, and only regular files.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -102,7 +102,7 @@ fn inspecting_the_database_keeps_the_locks_of_sqlite() {
     let before = system_locks(&database);
     assert!(before.iter().any(|lock| lock.starts_with("POSIX")), "{before:?}");
     assert!(before.iter().filter(|lock| lock.starts_with("FLOCK")).count() >= 2, "{before:?}");
-    // A token is made from beside in this process, and three more programs look at the file.
+    // A token is created in this process, and three more programs inspect the file.
     server.token(lockhouse::auth::Scope::Admin, None);
     refused(&run(&["check"], &database), "is in use by");
     refused(&serve(&database), "is in use by");
@@ -140,7 +140,7 @@ fn only_regular_files_are_opened_as_databases() {
     assert_eq!(names, ["directory", "fifo", "link.db", "socket"], "nothing was made");
 }
 
-/// What can happen to a file while the server runs, and what the log says then.
+/// An accident with a file while the server runs, and the message in the log.
 type Accident = (fn(&Path, &Path), &'static str);
 
 const ACCIDENTS: &[Accident] = &[
@@ -224,13 +224,13 @@ fn a_lost_database_is_noticed_before_the_next_acknowledgement() {
         let mut process = Process::serve(&database);
         let mut alice = process.user("alice");
         alice.acquire("before", &json!({})).expect(200);
-        // As new as a backup can be.
+        // The newest possible backup.
         let into = format!("VACUUM INTO '{}'", backup.display());
         Connection::open(&database).unwrap().execute_batch(&into).unwrap();
         let backed_up = std::fs::read(&backup).unwrap();
         alice.acquire("after", &json!({})).expect(200);
         accident(&database, &backup);
-        // It is as good if the connection has ended.
+        // The connection may also have ended.
         if let Ok(answer) = alice.try_request("POST", "/api/v1/workspaces/after/lock/heartbeat", &[], b"") {
             answer.refused(503, "busy");
         }
@@ -298,7 +298,7 @@ fn permitted_access_by_other_programs_is_no_alarm() {
             }
         }
     }
-    // The log is folded in by somebody else while it is written.
+    // Another process runs checkpoints while the server writes.
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -315,9 +315,9 @@ fn permitted_access_by_other_programs_is_no_alarm() {
         }
         done.store(true, Ordering::SeqCst);
     });
-    // Closing it would fold the log in if the server were not there.
+    // Closing it would run a checkpoint if the server were not running.
     foreign.close().unwrap();
-    // The server looks when it is idle, too.
+    // The server also checks when it is idle.
     std::thread::park_timeout(std::time::Duration::from_millis(600));
     beat(0);
     let (code, log) = process.terminate();

@@ -1,4 +1,4 @@
-//! Between the event loop and `tiny_http`: whatever goes wrong there, no client gets the answer of another one.
+//! Forwarding between the event loop and `tiny_http`: no fault gives a client the response of another one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -191,7 +191,7 @@ fn a_response_for_a_gone_client_is_dropped() {
     drop(client);
     let say = |text: &str| ResponseMessage::Whole(Response::of(200, "text/plain", text.as_bytes().to_vec()));
     for round in 0..20 {
-        // The slot of the client that is gone is taken by others.
+        // The slot of the disconnected client is reused.
         let path = format!("/{round}");
         let (mut next, forwarded) = fake.ask(&path);
         claimed.post(say("wrong"));

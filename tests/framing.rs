@@ -1,5 +1,5 @@
-//! Where a request ends: the door's reading of the bytes against a second one, and against those who would have it
-//! read them wrongly.
+//! Where a request ends: the framer compared with a second parser, and attacks that try to make it
+//! read the bytes wrongly.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::reading::{Rest, agree, by_the_book, by_the_door};
+use common::reading::{Rest, agree, parse_by_rfc, parse_with_framer};
 use common::{Raw, Server};
 use lockhouse::server::parser::Limits;
 use proptest::prelude::*;
@@ -92,10 +92,10 @@ proptest! {
         limits in prop::sample::select(vec![LIMITS, SMALL]),
     ) {
         let bytes = fragments.concat();
-        let whole = by_the_door(&[&bytes], &limits);
-        prop_assert_eq!(&whole, &by_the_book(&bytes, &limits), "{:?}", String::from_utf8_lossy(&bytes));
+        let whole = parse_with_framer(&[&bytes], &limits);
+        prop_assert_eq!(&whole, &parse_by_rfc(&bytes, &limits), "{:?}", String::from_utf8_lossy(&bytes));
         let (left, right) = bytes.split_at(cut.index(bytes.len() + 1));
-        prop_assert_eq!(&whole, &by_the_door(&[left, right], &limits));
+        prop_assert_eq!(&whole, &parse_with_framer(&[left, right], &limits));
     }
 
     #[test]
@@ -112,7 +112,7 @@ proptest! {
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&body);
-        let (requests, rest) = by_the_door(&[&bytes, &bytes], &LIMITS);
+        let (requests, rest) = parse_with_framer(&[&bytes, &bytes], &LIMITS);
         prop_assert_eq!(rest, Rest::Nothing);
         prop_assert_eq!(requests.len(), 2);
         prop_assert_eq!(&requests[1].body, &body);
@@ -125,19 +125,19 @@ proptest! {
 fn split_bytes_give_the_same_requests() {
     let bytes = b"\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nab\r\ncGET / HTTP/1.0\r\n\r\n\
                   OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET http://h/x HTTP/1.1\r\nHost: h\r\nbad header\r\n\r\n";
-    let whole = by_the_book(bytes, &LIMITS);
+    let whole = parse_by_rfc(bytes, &LIMITS);
     assert_eq!((whole.0.len(), whole.1), (3, Rest::Refused));
     let singly: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(by_the_door(&singly, &LIMITS), whole);
+    assert_eq!(parse_with_framer(&singly, &LIMITS), whole);
     for one in 0..=bytes.len() {
         for other in one..=bytes.len() {
             let pieces = [&bytes[..one], &bytes[one..other], &bytes[other..]];
-            assert_eq!(by_the_door(&pieces, &LIMITS), whole, "cut at {one} and {other}");
+            assert_eq!(parse_with_framer(&pieces, &LIMITS), whole, "cut at {one} and {other}");
         }
     }
 }
 
-/// What the fuzzer has found worth keeping: bytes that reach every corner of the reading.
+/// The corpus of the fuzzer: bytes that reach every branch of the framer.
 #[test]
 fn the_framer_agrees_with_the_reference_parser_on_the_fuzz_corpus() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/framing");
@@ -156,26 +156,26 @@ fn size_limits_are_exact() {
         let fill = "x".repeat(size - head.len() - 4);
         format!("{head}{fill}\r\n\r\n").into_bytes()
     };
-    assert_eq!(by_the_door(&[&filled(200)], &SMALL).1, Rest::Nothing);
-    assert_eq!(by_the_door(&[&filled(201)], &SMALL).1, Rest::Refused);
+    assert_eq!(parse_with_framer(&[&filled(200)], &SMALL).1, Rest::Nothing);
+    assert_eq!(parse_with_framer(&[&filled(201)], &SMALL).1, Rest::Refused);
     let with_body = |size: usize| {
         format!("POST / HTTP/1.0\r\nContent-Length: {size}\r\n\r\n{}", "b".repeat(size)).into_bytes()
     };
-    assert_eq!(by_the_door(&[&with_body(40)], &SMALL).0.len(), 1);
-    assert_eq!(by_the_door(&[&with_body(41)], &SMALL).1, Rest::Refused);
+    assert_eq!(parse_with_framer(&[&with_body(40)], &SMALL).0.len(), 1);
+    assert_eq!(parse_with_framer(&[&with_body(41)], &SMALL).1, Rest::Refused);
     let with_headers =
         |count: usize| format!("GET / HTTP/1.0\r\n{}\r\n", "a: b\r\n".repeat(count)).into_bytes();
-    assert_eq!(by_the_door(&[&with_headers(6)], &SMALL).0.len(), 1);
-    assert_eq!(by_the_door(&[&with_headers(7)], &SMALL).1, Rest::Refused);
+    assert_eq!(parse_with_framer(&[&with_headers(6)], &SMALL).0.len(), 1);
+    assert_eq!(parse_with_framer(&[&with_headers(7)], &SMALL).1, Rest::Refused);
 }
 
-/// A request that nobody sent: it stands in a body, or where another reading of the bytes would see a request.
+/// A smuggled request: it is in a body, or where another parser would see a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: h\r\nX-Request-Id: smuggled\r\n\r\n";
 /// The client's own next request.
 const NEXT: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\nX-Request-Id: own\r\n\r\n";
 
-/// What is sent, and the status of its answer. After a refusal nothing is answered any more; after any other answer
-/// comes that to the client's own next request, and none to what was smuggled.
+/// The bytes to send, and the status of the answer. After a refusal nothing more is answered. After any other answer
+/// comes that to the client's own next request, and none to the smuggled one.
 fn attacks() -> Vec<(String, u16)> {
     [lengths(), encodings(), heads()].concat()
 }
@@ -189,7 +189,7 @@ fn lengths() -> Vec<(String, u16)> {
     let smuggled = |headers: &str| post(headers, SMUGGLED);
     let length = SMUGGLED.len();
     vec![
-        // Two lengths, and lengths that are none.
+        // Two lengths, and invalid lengths.
         (smuggled(&format!("Content-Length: 0\r\nContent-Length: {length}\r\n")), 400),
         (smuggled(&format!("Content-Length: {length}\r\nContent-Length: {length}\r\n")), 400),
         (smuggled(&format!("Content-Length: {length}\r\ncontent-length: 0\r\n")), 400),
@@ -213,14 +213,14 @@ fn lengths() -> Vec<(String, u16)> {
         (smuggled(&format!("X: y\r\n\tContent-Length: {length}\r\n")), 400),
         (smuggled(&format!("Content-Length:\r\n {length}\r\n")), 400),
         (smuggled(&format!("Content\u{0}-Length: {length}\r\n")), 400),
-        // A length that is one, in an unusual way: the body is a body.
+        // Valid lengths in unusual spellings.
         (smuggled(&format!("Content-Length: 000{length}\r\n")), 405),
         (smuggled(&format!("cOnTeNt-LeNgTh:\t{length}\t\r\n")), 405),
         (format!("GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"), 400),
     ]
 }
 
-/// Every way to write Transfer-Encoding that somebody may understand.
+/// Spellings of Transfer-Encoding that other parsers may accept.
 fn encodings() -> Vec<(String, u16)> {
     let chunked = format!("{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len());
     let mut attacks = Vec::new();
@@ -258,7 +258,7 @@ fn encodings() -> Vec<(String, u16)> {
     attacks
 }
 
-/// Heads that end where another reader would not see it, and request lines that are none.
+/// Heads whose end other parsers may not see, and invalid request lines.
 fn heads() -> Vec<(String, u16)> {
     let length = SMUGGLED.len();
     vec![
@@ -329,7 +329,7 @@ fn smuggled_requests_are_never_answered() {
             }
         }
     }
-    // And the server is none the worse for it.
+    // The server still works.
     let text = server.client().get("/metrics").text().to_owned();
     for reason in ["content_length", "transfer_encoding", "line_end", "version", "host", "request_line"] {
         assert!(

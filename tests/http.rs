@@ -1,4 +1,4 @@
-//! HTTP around the API: what is refused, what is repeated, what is counted.
+//! HTTP around the API: refusals, headers, metrics.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -59,7 +59,7 @@ fn unknown_and_invalid_fields_are_refused_by_name() {
         let refused = alice.request("POST", LOCK, &[], body.as_bytes()).refused(400, "invalid_request");
         assert_eq!(refused["detail"], sentence);
     }
-    // What takes no fields takes none of them.
+    // An operation without fields accepts an empty body.
     alice
         .request("POST", "/api/v1/invariants/check", &[("Content-Type", "application/json")], b"{}")
         .expect(200);
@@ -81,7 +81,7 @@ fn bodies_must_be_json_of_limited_size() {
     assert!(alice.receive("POST").is_err(), "the connection is closed");
     let mut alice = server.user("alice");
     assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
-    // Beyond what tiny_http reads at once, and still small enough.
+    // More than tiny_http reads at once, and below the limit.
     let note = "n".repeat(500);
     let body = json!({ "note": note, "metadata": { "blob": "m".repeat(4_000) } });
     assert_eq!(alice.acquire("w", &body).expect(200)["lock"]["note"], note);
@@ -188,7 +188,7 @@ fn cors_allows_only_configured_origins() {
         refused.refused(403, "forbidden");
         assert_eq!(refused.header("access-control-allow-origin"), None, "{origin}");
     }
-    // Pages of the developer's own machine may send, but what they get is for those that the settings name.
+    // Pages of the local machine may send requests, but only configured origins may read responses.
     for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
         let answer = ask("GET", origin);
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{origin}");
@@ -201,7 +201,7 @@ fn cors_allows_only_configured_origins() {
 fn pipelined_requests_are_answered_in_order() {
     let server = Server::start();
     let mut alice = server.user("alice");
-    // Reads are answered by another thread than writes, and sooner.
+    // Reads are answered by another thread than writes, and earlier.
     for round in 0..50 {
         let requests = [
             "POST /api/v1/workspaces/w/lock",
@@ -231,7 +231,7 @@ fn connection_headers_decide_whether_the_connection_is_kept() {
         ("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Some("keep-alive")),
         ("GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", Some("close")),
         ("GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", None),
-        // What we do not speak is not taken up (RFC 9110 §7.8).
+        // Unsupported upgrades are ignored (RFC 9110 §7.8).
         ("GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", None),
     ] {
         let mut client = server.client();
@@ -317,9 +317,9 @@ fn clients_that_do_not_read_do_not_block_shutdown() {
     let mut alice = server.user("alice");
     let metadata = json!({ "blob": "m".repeat(4_000) });
     let fence = alice.acquire("w", &json!({ "metadata": metadata })).expect(200)["lock"]["fence"].clone();
-    let mut deaf = server.user("bob");
+    let mut not_reading = server.user("bob");
     for _ in 0..2_000 {
-        deaf.send(format!("POST {LOCK} HTTP/1.1\r\nHost: t\r\nX-User-Id: bob\r\n\r\n").as_bytes());
+        not_reading.send(format!("POST {LOCK} HTTP/1.1\r\nHost: t\r\nX-User-Id: bob\r\n\r\n").as_bytes());
     }
     server.stop();
     let kept: i64 = server.sql().query_row("SELECT fence FROM locks", [], |row| row.get(0)).unwrap();

@@ -1,4 +1,4 @@
-//! The check of the invariants finds what must not be, and repairs it.
+//! The check of the invariants finds and repairs violations.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -80,7 +80,7 @@ fn violated_invariants_are_found_and_repaired() {
     let next =
         user(&server, "alice").acquire("new", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
     assert!(next > fence + 1_000_000_000, "no fence is given out twice");
-    // A fence above which there is none was never given out: that lease ends, and the counter stays.
+    // The greatest possible fence was never given out: that lease ends, and the counter stays.
     sql.execute("UPDATE locks SET fence = 9007199254740991 WHERE workspace_id = 'fence'", []).unwrap();
     assert_eq!(check(&mut admin)["violations"][0]["kind"], "fence_above_counter");
     assert_eq!(check(&mut admin), json!({ "violations": [], "repaired": 0 }));

@@ -1,4 +1,4 @@
-//! Asking before taking: knock, hand over, decline, silence; the idle; and who is there.
+//! Knocks: handover, decline, automatic grant; idle holders; presence.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -91,7 +91,7 @@ fn after_a_decline_the_same_user_must_wait_to_knock_again() {
     server.pass(29_999);
     assert_eq!(knock(&server, "bob").header("retry-after"), Some("1"));
     server.pass(1);
-    // Carol had no answer: it is hers, until she does not claim it.
+    // Carol's knock was not answered: she has the lock until the claim time ends.
     assert_eq!(alice.lock("w")["locked_by_user_id"], "carol");
     knock(&server, "bob").expect(202);
     let declined = &alice.get("/api/v1/workspaces/w/history").expect(200)["events"][3];
@@ -115,7 +115,7 @@ fn an_unanswered_knock_is_granted_even_if_heartbeats_continue() {
         }
         assert_eq!(alice.lock("w")["locked_by_user_id"], "alice");
         server.pass(1);
-        // Nobody follows, nobody asks: it happens all the same.
+        // It happens without followers and requests.
         eventually(|| {
             let sql = server.sql();
             let who = sql.query_row("SELECT user_id FROM locks", [], |row| row.get::<_, String>(0));
@@ -160,7 +160,7 @@ fn knocks_are_shown_to_the_holder_one_at_a_time() {
         (&json!("carol"), &Value::Null)
     );
     assert_eq!(second["lock"]["knock"]["user_id"], "bob");
-    // Other words, the same knock.
+    // A new message, the same knock.
     let reworded =
         server.user("bob").post(KNOCK, &json!({ "message": "Hello?" })).expect(202)["knock"].clone();
     assert_eq!((&reworded["message"], &reworded["auto_grant_in_ms"]), (&json!("Hello?"), &json!(20_000)));
@@ -263,7 +263,7 @@ fn a_lease_given_to_a_user_belongs_to_the_first_claiming_session() {
     bob.heartbeat("w", &json!({ "session_id": "one" })).expect(200);
     bob.heartbeat("w", &json!({ "session_id": "two" })).refused(403, "not_holder");
     assert_eq!(bob.lock("w")["session_id"], "one");
-    // Whoever knocks from a session gets it for that session.
+    // A knock from a session is granted to that session.
     server.user("carol").post(KNOCK, &json!({ "session_id": "c" })).expect(202);
     bob.post(HANDOVER, &json!({ "session_id": "one" })).expect(200);
     assert_eq!(bob.lock("w")["session_id"], "c");
@@ -296,7 +296,7 @@ fn repeating_a_handover_is_idempotent() {
         let again = alice.post(HANDOVER, &asked).expect(200)["lock"].clone();
         assert_eq!((&again["fence"], &again["expires_in_ms"]), (&first["lock"]["fence"], &json!(14_000)));
         assert_eq!(types(&server).iter().filter(|event| *event == "lock.handed_over").count(), 1);
-        // Somebody else's handover, to somebody else, of another lease, by another session: that is not this one.
+        // With another user, recipient, lease or session it is another handover.
         server.user("carol").post(HANDOVER, &asked).refused(403, "not_holder");
         for (name, value) in [("to_user_id", json!("carol")), ("fence", json!(1))] {
             let mut other = asked.clone();
@@ -305,7 +305,7 @@ fn repeating_a_handover_is_idempotent() {
         }
         let other = alice.post(HANDOVER, &json!({ "session_id": "two" }));
         assert_eq!(other.status, if mode == SameUser::Share { 200 } else { 403 });
-        // When it has gone further there is nothing to repeat.
+        // After the next handover there is nothing to repeat.
         server.user("bob").post(HANDOVER, &json!({ "to_user_id": "carol" })).expect(200);
         let lost = alice.post(HANDOVER, &asked).refused(403, "not_holder")["lost"].clone();
         assert_eq!((&lost["reason"], &lost["by_user_id"]), (&json!("handed_over"), &json!("alice")));

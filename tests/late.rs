@@ -1,4 +1,4 @@
-//! A timer that comes late: a lock that became a waiter's while nobody looked is theirs.
+//! Late timers: a lock that was due to a waiter before the timer ran is granted to them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const LOCK: &str = "/api/v1/workspaces/w/lock";
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
-/// Sends the request of a waiter, and does not wait for the answer.
+/// Sends the request of a waiter without reading the answer.
 fn ask(client: &mut Client, header: &str, body: &Value) {
     let body = body.to_string();
     client.send(
@@ -30,7 +30,7 @@ fn ask(client: &mut Client, header: &str, body: &Value) {
     );
 }
 
-/// One more waits; returns when they are in the line.
+/// Adds a waiter; returns when they are in the queue.
 fn wait(server: &Server, user: &str, body: &Value) -> Client {
     let count = || {
         let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
@@ -43,7 +43,7 @@ fn wait(server: &Server, user: &str, body: &Value) -> Client {
     client
 }
 
-fn soon(same_user: SameUser) -> Server {
+fn with_short_grant(same_user: SameUser) -> Server {
     Server::with(|config| {
         config.locks.knock_grant_after = Some(Ttl::from_millis(400));
         config.locks.same_user = same_user;
@@ -75,7 +75,7 @@ fn a_grant_during_sigstop_still_answers_the_waiter() {
 #[test]
 fn a_grant_wins_over_a_wait_timeout_noticed_at_the_same_time() {
     for same_user in [SameUser::Share, SameUser::Separate] {
-        let server = soon(same_user);
+        let server = with_short_grant(same_user);
         server.user("bob").acquire("w", &json!({ "session_id": "b" })).expect(200);
         server.user("alice").post(&format!("{LOCK}/knock"), &json!({ "session_id": "one" })).expect(202);
         let mut alice = wait(&server, "alice", &json!({ "session_id": "one", "wait_ms": 450 }));
@@ -102,7 +102,7 @@ fn a_wait_that_ends_with_the_lease_is_not_refused_by_an_ended_lock() {
     assert!(refusal["lock"]["expires_in_ms"].as_i64().unwrap() > 0);
 }
 
-/// How credentials can end.
+/// The ways in which credentials end.
 #[derive(Debug, Clone, Copy)]
 enum End {
     RevokedBeside,
@@ -111,7 +111,7 @@ enum End {
     JwtExpired,
 }
 
-/// Credentials of alice that are good for five seconds, or until they are revoked.
+/// Credentials of alice that are valid for five seconds, or until they are revoked.
 fn credentials(server: &Server, end: End) -> String {
     match end {
         End::JwtExpired => {
@@ -204,7 +204,7 @@ fn knocks_are_not_granted_after_the_credentials_end() {
         assert_eq!(asks(&mut bob), "alice", "{end:?}");
         end_credentials(&server, end);
         server.pass(30_000);
-        // The next who knocked is shown to the holder, who has the whole time to answer.
+        // The next knock is shown to the holder, who has the full time to answer.
         assert_eq!(
             (&bob.lock("w")["locked_by_user_id"], asks(&mut bob)),
             (&json!("bob"), json!("carol")),

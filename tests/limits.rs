@@ -1,4 +1,4 @@
-//! What one user can take: locks that come by waiting, places in a line, streams of events.
+//! Limits of one user: locks granted by waiting, places in a queue, event streams.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -32,7 +32,7 @@ fn locks_granted_to_waiters_count_for_the_limit() {
     let server = Server::with(|config| config.limits.locks_per_user = 1);
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
-    // When they come, both have fewer locks than they can have.
+    // When they join, both are below their limit.
     let mut bob = wait(&server, "bob", "w", "s");
     eventually(|| waiting(&server, "w") == 1);
     let mut carol = wait(&server, "carol", "w", "s");
@@ -45,7 +45,7 @@ fn locks_granted_to_waiters_count_for_the_limit() {
     assert_eq!(server.limited("locks_per_user"), 1);
     let granted = carol.receive("POST").unwrap().expect(200);
     assert_eq!(granted["lock"]["locked_by_user_id"], "carol");
-    // Nobody is left in the line, and the lock is free when it is released.
+    // The queue is empty, and the lock is free when it is released.
     server.user("carol").release("w", &json!({})).expect(200);
     assert_eq!(alice.lock("w"), Value::Null);
 }
@@ -61,14 +61,14 @@ fn waiters_are_limited_per_user() {
     full.refused(429, "rate_limited");
     assert!(full.header("retry-after").is_some());
     assert_eq!(server.limited("waiters_per_user"), 1);
-    // Others can, he can elsewhere, and he can ask again where he waits.
+    // Other users can wait, and he can wait elsewhere and repeat a wait.
     known.push(wait(&server, "carol", "w", "a"));
     known.push(wait(&server, "bob", "v", "c"));
     eventually(|| waiting(&server, "w") == 3 && waiting(&server, "v") == 1);
     let again = wait(&server, "bob", "w", "a");
     known[0].receive("POST").unwrap().refused(409, "lock_held");
     assert_eq!(waiting(&server, "w"), 3);
-    // Whoever goes away makes room.
+    // A disconnected waiter makes room.
     drop(again);
     eventually(|| waiting(&server, "w") == 2);
     known.push(wait(&server, "bob", "w", "c"));
@@ -96,13 +96,13 @@ fn event_streams_are_limited_per_user() {
     let one = follow(&server, &alice);
     let two = follow(&server, &alice);
     assert_eq!((one.1, two.1), (200, 200));
-    // Another token does not help.
+    // Another token of the same user has the same limit.
     let third = server.client().with_token(&server.token(Scope::User, Some("alice"))).get("/api/v1/events");
     third.refused(429, "rate_limited");
     assert_eq!(server.limited("streams_per_user"), 1);
     assert!(third.header("retry-after").is_some());
     assert_eq!(status(&bearer(Scope::User, Some("bob"))), 200);
-    // Whoever is nobody is told apart by the token.
+    // Callers without a user are counted by their token.
     let monitor = bearer(Scope::Read, None);
     let watching = [follow(&server, &monitor), follow(&server, &monitor)];
     assert_eq!((watching[1].1, status(&monitor)), (200, 429));
@@ -136,14 +136,14 @@ fn invalid_credentials_are_rate_limited_per_address() {
         assert_eq!(refused.header("retry-after"), Some("1"));
     }
     assert_eq!(server.limited("bad_credentials"), 2);
-    // Those who are known go on.
+    // Known callers are still served.
     for token in [&alice, &bob] {
         get(token).expect(200);
     }
     server.pass(50);
     get(&wrong(201)).refused(401, "unauthenticated");
     get(&wrong(202)).refused(429, "rate_limited");
-    // Also when a token is to be looked up anew. Others come in when the address has cooled down a little.
+    // Also when a token must be looked up again. Unknown callers are served when the rate allows it.
     server.pass(1_000);
     for number in 0..20 {
         get(&wrong(300 + number)).refused(401, "unauthenticated");

@@ -181,7 +181,7 @@ fn the_server_recovers_from_the_open_files_limit() {
         for connection in &mut crowd {
             let _ = connection.try_send(b"GET / HT");
         }
-        // Whoever comes now is served all the same, though all places are taken.
+        // New clients are still served, although all connections are in use.
         for _ in 0..20 {
             let mut comes = Client::connect(process.address).by("alice");
             comes.acquire("w", &json!({})).expect(200);

@@ -1,4 +1,4 @@
-//! Listing locks: each page has what it must have, and costs what its length costs.
+//! Listing locks: each page has the right locks and limited cost.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! What the log says: of the real program in both formats, and of transactions that are rolled back.
+//! The log: of the program in both formats, and of transactions that are rolled back.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -30,8 +30,8 @@ fn serve(directory: &tempfile::TempDir, level: &str, format: &str) -> Process {
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// What happens in one life of a server. Returns its log.
-fn a_day(level: &str, format: &str) -> String {
+/// Runs a server with a few requests. Returns its log.
+fn log_of_a_run(level: &str, format: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let process = serve(&directory, level, format);
     let (mut alice, mut bob) = (process.user("alice"), process.user("bob%E2%80%AE"));
@@ -50,7 +50,7 @@ fn a_day(level: &str, format: &str) -> String {
 
 #[test]
 fn the_info_log_has_changes_and_refusals_but_no_heartbeats_and_reads() {
-    let log = a_day("info", "text");
+    let log = log_of_a_run("info", "text");
     let expected: [&[&str]; 9] = [
         &["[INFO] lockhouse ", env!("CARGO_PKG_VERSION"), " is listening on http://127.0.0.1:"],
         &["defaults: ", "database.path = \"", "locks.idle_takeover_after = \"15m\""],
@@ -73,7 +73,7 @@ fn the_info_log_has_changes_and_refusals_but_no_heartbeats_and_reads() {
 
 #[test]
 fn json_log_lines_have_each_field_once() {
-    let log = a_day("debug", "json");
+    let log = log_of_a_run("debug", "json");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |target: &str| lines.iter().filter(|line| line["target"] == target).collect::<Vec<_>>();
     let changes = of("lockhouse::lock");
@@ -307,7 +307,7 @@ fn rolled_back_changes_are_not_logged_and_others_once() {
             locks::acquire(set, &request, &Config::default().rules())
         }
     };
-    // The first keeps the writer until the others wait, so that they share a transaction.
+    // The first job blocks the writer until the others are queued, so that they share a transaction.
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let gone = Mutex::new(gone);
     let (answered, answers) = std::sync::mpsc::channel();

@@ -1,4 +1,4 @@
-//! The pages of `docs` are true: the commands of walks are run as they are written, and limits are compared with the code.
+//! The pages of `docs` match the code: commands of walkthroughs are run as written, and limits are compared.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;

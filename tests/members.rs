@@ -1,4 +1,4 @@
-//! Workspaces and members: who sees, who locks, and what ends with them; limits; the gate.
+//! Workspaces and members: visibility, the right to lock, removal; limits; the gate.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -53,7 +53,7 @@ fn workspaces_and_members_are_stored_listed_and_removed() {
         shown,
         json!({ "workspace_id": "w", "name": "Plans", "created_at": "2026-11-23T12:00:00.000Z" })
     );
-    // A repeat without a name leaves it.
+    // A repeat without a name keeps the name.
     assert_eq!(app.call("PUT", "/api/v1/workspaces/w", None).expect(200), shown);
     let members = app.get("/api/v1/workspaces/w/members?limit=2").expect(200);
     assert_eq!(
@@ -94,7 +94,7 @@ fn an_invisible_workspace_looks_like_a_missing_one() {
         problem.as_object_mut().unwrap().remove("request_id");
         problem
     };
-    // Not there, or not to be seen: the answers are the same.
+    // A missing and an invisible workspace give the same answers.
     for what in ["", "/lock", "/history", "/presence", "/members"] {
         let ask = |client: &mut Client, id: &str| {
             strip(client.get(&format!("/api/v1/workspaces/{id}{what}")).refused(404, "workspace_not_found"))
@@ -120,7 +120,7 @@ fn a_removed_member_loses_the_lock_and_is_told_why() {
     workspace(&mut app, "w", &[("alice", "editor"), ("bob", "editor"), ("boss", "admin")]);
     let mut alice = user(&server, "alice");
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
-    // Bob waits; it is his at once.
+    // Bob waits, and is granted the lock at once.
     let mut bob = user(&server, "bob");
     let token = server.token(Scope::User, Some("bob"));
     let mut waits = server.client();
@@ -131,7 +131,7 @@ fn a_removed_member_loses_the_lock_and_is_told_why() {
     eventually(|| bob.get("/api/v1/workspaces/w/presence").expect(200)["waiting"] != json!([]));
     user(&server, "boss").delete("/api/v1/workspaces/w/members/alice").expect(200);
     assert_eq!(waits.receive("POST").unwrap().expect(200)["lock"]["locked_by_user_id"], "bob");
-    // They are told why, and not who has it now; a repeat of what they would do on leaving is harmless.
+    // They are told the reason, and not the new holder. Repeating the release is harmless.
     let gone = alice.heartbeat("w", &json!({ "fence": fence })).refused(404, "lock_not_found");
     assert_eq!((&gone["lost"]["reason"], &gone["lost"]["fence"]), (&json!("member_removed"), &fence));
     assert!(gone["detail"].as_str().unwrap().contains("do not belong to this workspace"));
@@ -156,14 +156,14 @@ fn a_removed_member_loses_the_lock_and_is_told_why() {
     );
     let events = bob.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
     assert_eq!(events[1]["type"], "member.removed");
-    // A viewer sees and does not lock; an editor who becomes one loses the lock.
+    // A viewer cannot lock. An editor who becomes a viewer loses the lock.
     alice.lock("w");
     alice.acquire("w", &json!({})).refused(403, "not_a_member");
     member(&mut app, "w", "bob", "viewer");
     assert_eq!(bob.lock("w"), Value::Null);
     let lost = bob.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
     assert_eq!(lost["reason"], "revoked");
-    // One who had no lock is removed, too, and that is told.
+    // The removal of a member without a lock is an event too.
     app.delete("/api/v1/workspaces/w/members/bob").expect(200);
     let events = alice.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
     assert_eq!(
@@ -192,7 +192,7 @@ fn deleting_a_workspace_ends_its_lock_waits_and_knocks() {
     waits.receive("POST").unwrap().refused(404, "workspace_not_found");
     let lost = alice.heartbeat("w", &json!({})).refused(404, "lock_not_found")["lost"].clone();
     assert_eq!(lost["reason"], "workspace_deleted");
-    // An administrator may look up what became of it.
+    // An administrator can read the history.
     let mut admin = server.with_token(Scope::Admin, None);
     let events = admin.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
     assert_eq!(events[0]["type"], "workspace.deleted");
@@ -201,7 +201,7 @@ fn deleting_a_workspace_ends_its_lock_waits_and_knocks() {
     assert_eq!(lost["reason"], "workspace_deleted");
     server.pass(60_000);
     assert_eq!(alice.lock("w"), Value::Null);
-    // Nor does one who knocked and was removed since.
+    // The knock of a removed member ends too.
     alice.acquire("w", &json!({})).expect(200);
     user(&server, "carol").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
     app.delete("/api/v1/workspaces/w/members/carol").expect(200);
@@ -222,7 +222,7 @@ fn with_open_membership_deletion_and_removal_end_locks_too() {
     assert_eq!(admin.delete("/api/v1/workspaces/w").expect(200), json!({ "deleted": false }));
     admin.call("PUT", "/api/v1/workspaces/w", None).expect(200);
     alice.acquire("w", &json!({})).expect(200);
-    // Who is no member may knock all the same.
+    // A user who is no member may knock too.
     server.user("bob").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
     assert_eq!(admin.delete("/api/v1/workspaces/w/members/bob").expect(200), json!({ "removed": false }));
     assert_eq!(alice.lock("w")["knock"]["user_id"], "bob");
@@ -264,7 +264,7 @@ fn workspace_admins_take_over_and_revoke_with_a_reason() {
     boss.acquire("w", &json!({ "force": true, "reason": "The printer waits." })).expect(200);
     boss.release("w", &json!({})).expect(200);
     alice.acquire("w", &json!({})).expect(200);
-    // It has moved on since: that is something else than not to be allowed.
+    // A wrong fence is another refusal than a missing right.
     boss.delete("/api/v1/workspaces/w/lock?force=true&fence=1").refused(403, "not_holder");
     boss.delete("/api/v1/workspaces/w/lock?force=true&reason=Enough").expect(200);
     let events = alice.get("/api/v1/workspaces/w/history").expect(200)["events"].clone();
@@ -288,20 +288,20 @@ fn a_removed_member_is_no_longer_a_follower() {
     };
     let _streams = ["alice", "bob"].map(follow);
     let mut alice = user(&server, "alice");
-    let mut faces = || {
+    let mut followers_shown = || {
         let presence = alice.get("/api/v1/workspaces/w/presence").expect(200);
         let followers = presence["followers"].as_array().unwrap();
         let mut users: Vec<_> =
-            followers.iter().map(|face| face["user_id"].as_str().unwrap().to_owned()).collect();
+            followers.iter().map(|follower| follower["user_id"].as_str().unwrap().to_owned()).collect();
         users.sort();
         users
     };
-    eventually(|| faces() == ["alice", "bob"]);
+    eventually(|| followers_shown() == ["alice", "bob"]);
     app.delete("/api/v1/workspaces/w/members/bob").expect(200);
-    assert_eq!(faces(), ["alice"]);
+    assert_eq!(followers_shown(), ["alice"]);
 }
 
-/// What somebody who follows all that they may see is told until something has happened on `last`.
+/// The events of a follower without a filter, up to the first of the workspace `last`.
 fn told(server: &Server, token: &str, last: &str) -> Vec<Value> {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let head = format!("GET /api/v1/events?since=0 HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -430,7 +430,7 @@ fn the_gate_passes_only_the_current_holder() {
     ] {
         alice.get(bad).refused(403, "not_holder");
     }
-    // What the client says in the query does not go before what the proxy says.
+    // The query of the client does not override the headers of the proxy.
     let other = [("X-Lock-Workspace", "other")];
     alice.request("GET", &path, &other, b"").refused(403, "not_holder");
     alice.request("GET", &path, &[("X-Lock-Fence", "1")], b"").refused(403, "not_holder");

@@ -1,4 +1,4 @@
-//! Files of older versions of the schema are brought up to this one, with all that they hold.
+//! Migrations from older versions of the schema keep all data.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

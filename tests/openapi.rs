@@ -1,5 +1,5 @@
-//! The document and the server say the same: every answer that the document declares is met here, and every answer
-//! that any test meets is declared (see `common::contract`).
+//! The OpenAPI document matches the server: every declared response occurs here, and every response
+//! in any test is declared (see `common::contract`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -44,8 +44,8 @@ fn writes() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(|route| matches!(route.store, Touches::Writes | Touches::ReadsAndWrites))
 }
 
-/// The answers that follow from what each row of the table says.
-fn every_row() {
+/// The responses that follow from the route table.
+fn responses_of_all_routes() {
     let server = Server::start();
     let (mut alice, mut nobody) = (server.user("alice"), server.client());
     for route in ROUTES {
@@ -63,7 +63,7 @@ fn every_row() {
             call(&mut alice, route, "?what", &[], "").refused(403, "not_holder");
             continue;
         }
-        // A stream has no end: its connection is for nothing else. And nobody asks themselves.
+        // A stream needs a connection of its own, and users cannot knock on their own lock.
         let mut own = server.user(if route.name == "knock" { "bob" } else { "alice" });
         let other = ["followEvents", "knock"].contains(&route.name);
         fine(if other { &mut own } else { &mut alice }, route).expect_any(route.status);
@@ -84,8 +84,8 @@ fn every_row() {
     }
 }
 
-/// The refusals of those who are not let in, or not let see.
-fn strangers() {
+/// Refusals for missing credentials and missing rights.
+fn missing_rights() {
     let server = Server::with(|config| {
         config.auth.mode = AuthMode::Token;
         config.workspaces.membership = Membership::Enforced;
@@ -126,7 +126,7 @@ fn strangers() {
     }
 }
 
-/// The refusals of those who ask too often.
+/// Refusals by rate limits.
 fn limited() {
     let server = Server::with(|config| config.limits.requests_per_second = Some(1));
     let mut alice = server.user("alice");
@@ -182,7 +182,7 @@ fn busy() {
     let server = Server::with(|config| config.database.busy_timeout = Duration::from_millis(5));
     let mut alice = server.user("alice");
     for route in writes() {
-        something_to_settle(&server);
+        add_due_expiry(&server);
         let other = server.sql();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let answer = fine(&mut alice, route);
@@ -205,7 +205,7 @@ fn full() {
         // Each of them has something to write.
         alice.acquire("w", &json!({})).expect(200);
         let sql = rusqlite::Connection::open(&database).unwrap();
-        end_all(&sql);
+        expire_all(&sql);
         sql.execute_batch(
             "INSERT OR IGNORE INTO workspaces VALUES ('w', NULL, 0);
              INSERT OR IGNORE INTO members VALUES ('w', 'alice', 'viewer');
@@ -218,20 +218,20 @@ fn full() {
     }
 }
 
-/// A lease of alice's that is over and that nobody has come across: whatever writes has something to write.
-fn something_to_settle(server: &Server) {
+/// Leaves an expired lease of alice that was not swept, so that each write has something to write.
+fn add_due_expiry(server: &Server) {
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
-    // Behind the back of the timer, which would settle it first.
-    end_all(&server.sql());
+    // Changed in the database, because the timer would settle it first.
+    expire_all(&server.sql());
     server.pass(2_000);
 }
 
-fn end_all(sql: &rusqlite::Connection) {
+fn expire_all(sql: &rusqlite::Connection) {
     sql.execute_batch("UPDATE locks SET expires_at = 1").unwrap();
 }
 
-/// A handler fails in a way that nobody foresaw.
+/// Handlers fail with an internal error.
 fn broken() {
     let routes: Vec<Route> = ROUTES
         .iter()
@@ -263,8 +263,8 @@ impl Expect for Answer {
 
 #[test]
 fn every_declared_response_occurs() {
-    every_row();
-    strangers();
+    responses_of_all_routes();
+    missing_rights();
     limited();
     conflicts();
     busy();
@@ -284,7 +284,7 @@ fn the_server_serves_the_openapi_document() {
     let locked = Server::with(|config| config.auth.mode = AuthMode::Token);
     let shown = locked.client().get("/api/v1/openapi.json").expect(200);
     assert_eq!(shown["paths"]["/api/v1/locks"]["get"]["security"], json!([{ "token": [] }]));
-    // Whom the proxy has signed in bears nothing.
+    // Users of the proxy send no token.
     let behind = lockhouse::api::openapi::document(ROUTES, AuthMode::Proxy);
     assert_eq!(behind["paths"]["/api/v1/locks"]["get"]["security"], json!([{}, { "token": [] }]));
     let operations: usize =

@@ -1,4 +1,4 @@
-//! Those who may not any more: what they hear, what they wait for, what they hold and what they have asked for.
+//! Users who have lost the right to a workspace: their events, waits, locks and knocks.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -37,7 +37,7 @@ fn workspace(server: &Server, id: &str, members: &[(&str, &str)]) {
 struct Stream(BufReader<TcpStream>);
 
 impl Stream {
-    /// Of what is told from now on, once it is heard.
+    /// Follows from now on. The server has accepted the stream when this returns.
     fn of(server: &Server, name: &str) -> Self {
         let token = server.token(Scope::User, Some(name));
         let mut stream = TcpStream::connect(server.address()).unwrap();
@@ -124,7 +124,7 @@ fn waiters_who_lose_the_right_are_refused_at_once() {
     assert_eq!(waiting(&server), ["dave"]);
     app.delete("/api/v1/workspaces/w").expect(200);
     dave.receive("POST").unwrap().refused(404, "workspace_not_found");
-    // The same where the lock has ended, and nobody has noticed yet.
+    // The same when the lock has expired and was not swept yet.
     workspace(&server, "w", &editors);
     user(&server, "alice").acquire("w", &json!({ "ttl_ms": 1_000 })).expect(200);
     let mut bob = wait(&server, "bob");
@@ -181,7 +181,7 @@ fn locks_of_non_members_end_once_membership_is_enforced() {
         let path = format!("/api/v1/workspaces/w/lock/{verb}");
         eve.post(&path, &json!({ "fence": fence })).refused(403, "not_holder");
     }
-    // One who is no member, too; whoever comes first finds it free.
+    // The same for a user who is no member. The next user finds the workspace free.
     user(&server, "bob").release("w", &json!({})).expect(200);
     server.stop();
     server.config.workspaces.membership = Membership::Open;

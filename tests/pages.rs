@@ -1,4 +1,4 @@
-//! The pages that a browser is served: who gets them, with which headers, and how they are turned off.
+//! The pages for browsers: access, headers, and how they are turned off.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! A defect in a handler costs one 500, and nothing else.
+//! A panic in a handler gives one 500 and has no other effect.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,5 +1,5 @@
-//! How SQLite carries out every statement of the store, held against what stands in `plans.txt`: none of them may cost more
-//! with every row that there is.
+//! The query plan of every statement of the store, compared with `plans.txt`: none may cost more
+//! with every row.
 //!
 //! The statements are taken from the source, so that a new one is not forgotten.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]

@@ -39,7 +39,7 @@ fn activity_postpones_a_grant_up_to_the_latest_time() {
     let active = json!({ "active": true });
     let beat = alice.heartbeat("w", &active).expect(200);
     assert_eq!(ends(&beat["knock"]), (30_000, Some(290_000)));
-    // The one who knocked sees it, wherever they look.
+    // The user who knocked sees it in every response.
     assert_eq!(alice.lock("w")["knock"], beat["knock"]);
     assert_eq!(knock(&server, "bob").expect(202)["knock"], beat["knock"]);
     let told = postponements(&server);

@@ -1,4 +1,4 @@
-//! The real program: started, stopped, killed, doubled, and lied to about the time.
+//! The program as a process: start, stop, kill, two servers, and changes of the clock.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

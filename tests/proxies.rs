@@ -74,8 +74,8 @@ impl Nginx {
         Self::run(directory, settings)
     }
 
-    /// Runs with these settings of its `http` block, which are for a port. It cannot pick one itself; one that is free
-    /// now may be taken before it is there.
+    /// Runs with these settings of its `http` block, which are for a port. It cannot pick a port itself, and one that is free
+    /// now may be taken before it listens.
     fn run(directory: &Path, settings: impl Fn(u16) -> String) -> Self {
         let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
         let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -186,7 +186,7 @@ fn the_nginx_page_gives_tls_http_2_and_the_client_address() {
             answer.starts_with("HTTP/2 200") && answer.contains("\"locked_by_user_id\":\"alice\""),
             "{answer}"
         );
-        // Nobody can say that they are somebody else, or are called otherwise, or come from somewhere else.
+        // Clients cannot forge the user, the name or the address.
         let forged = [
             "Remote-User: root",
             "Remote-Name: Root",
@@ -200,7 +200,7 @@ fn the_nginx_page_gives_tls_http_2_and_the_client_address() {
         let answer =
             nginx.ask(&[&alice[..], &forged[..], &["-X", "POST"]].concat(), "/api/v1/workspaces/v/lock");
         assert!(answer.contains("\"locked_by_user_id\":\"alice\",\"locked_by_name\":\"alice\""), "{answer}");
-        // People are people, whatever letters their names have; one of them is an administrator.
+        // User names may have any letters. One user is an administrator.
         let answer = nginx.ask(&["-u", "Zoë:secret", "-X", "POST"], "/api/v1/workspaces/z/lock");
         assert!(answer.contains("\"locked_by_user_id\":\"Zoë\""), "{answer}");
         let token = ["--json", "{\"scope\": \"admin\"}", "-o", "/dev/null", "-w", "%{http_code}", "-u"];
@@ -263,11 +263,11 @@ fn events_pass_nginx_without_buffering() {
         std::thread::park_timeout(Duration::from_millis(5));
     };
     let stream = ticket.stream(Response::of(200, "text/event-stream", Vec::new()));
-    // Each is read before the next is sent: nobody keeps them back.
+    // Each is read before the next is sent: none is buffered.
     for event in ["one", "two", "three"] {
         says(&stream, &mut reader, event);
     }
-    // And the client's going away comes back through it.
+    // A disconnect of the client passes the proxy too.
     curl.kill().unwrap();
     curl.wait().unwrap();
     while !stream.client().is_gone() {
@@ -338,7 +338,7 @@ fn an_app_can_use_a_separate_host_or_a_path() {
     assert!(nginx.ask(&[], "/locks/client/index.js").contains("export"));
 }
 
-/// An app that knows nothing of locks: what is written to it, it takes. Its port, and what it was asked.
+/// An app without locks, which accepts every write. Returns its port and the received requests.
 fn app() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -411,7 +411,7 @@ fn the_nginx_gate_passes_only_writes_with_the_live_fence() {
     // With the live fence.
     let fence = with(&alice.acquire("design-42", &json!({})).expect(200)["lock"]["fence"]);
     assert_eq!(write("/documents/design-42", &[&alices, &fence]), "200");
-    // Without a fence, with a stale one, with somebody else's, by nobody.
+    // Without a fence, with a wrong one, by another user, without a token.
     assert_eq!(write("/documents/design-42", &[&alices]), "403");
     assert_eq!(write("/documents/design-42", &[&alices, "X-Lock-Fence: 7"]), "403");
     assert_eq!(write("/documents/design-42", &[&bobs, &fence]), "403");
@@ -420,7 +420,7 @@ fn the_nginx_gate_passes_only_writes_with_the_live_fence() {
     let other = "X-Lock-Workspace: design-42";
     assert_eq!(write("/documents/design-43", &[&alices, &fence, other]), "403");
     assert_eq!(write("/documents/design-43?workspace_id=design-42", &[&alices, &fence, other]), "403");
-    // Nor is there a way round it.
+    // Other spellings of the path do not bypass the gate.
     for path in ["/documents/design-42/", "/documents/design%2f42", "/documents/", "/", "/gate"] {
         assert!(["403", "404"].contains(&write(path, &[&alices, &fence]).as_str()), "{path}");
     }

@@ -1,4 +1,4 @@
-//! The line of those who wait, on a real file: random histories against a list, with transactions that fail in between.
+//! The queue of waiters on a real file: random histories compared with a list, with failing transactions in between.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -28,20 +28,20 @@ const CLAIM: i64 = 20;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody new asks, and waits for so long.
+    /// A new user asks, and waits for this time (ms).
     Ask(i64),
-    /// The one at this place goes away.
+    /// The waiter at this place disconnects.
     Go(usize),
-    /// The holder gives it back.
+    /// The holder releases the lock.
     Release,
     /// The same, in a transaction that fails afterwards.
     ReleaseInVain,
     /// The holder renews it.
     Renew,
-    /// Somebody new takes it.
+    /// A new user takes over.
     Force,
     Pass(u64),
-    /// Those who have gone or wait too long are looked for.
+    /// The queue is searched for disconnected and late waiters.
     LookAround,
 }
 
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What one of those who wait was told: whether they have the lock.
+/// The answer to a waiter: whether they have the lock.
 type Told = Arc<Mutex<Option<bool>>>;
 
 struct Person {
@@ -79,7 +79,7 @@ impl Client for Person {
     }
 }
 
-/// As an onlooker sees them.
+/// A waiter in the model.
 struct Waits {
     user: String,
     until: i64,
@@ -100,7 +100,7 @@ struct Play {
     clock: Arc<ManualClock>,
     rules: Arc<Rules>,
     line: Vec<Waits>,
-    /// Who has it, and until when.
+    /// The holder, and the end of the lease.
     holder: Option<(String, i64)>,
     count: usize,
     _directory: tempfile::TempDir,
@@ -159,14 +159,14 @@ impl Play {
         format!("user-{}", self.count)
     }
 
-    /// Time has ended leases, and each went to whoever was next and there.
+    /// Applies the ends of leases: each lock goes to the next connected waiter.
     fn time_passed(&mut self, now: i64) {
         while let Some((_, until)) = self.holder.take_if(|(_, until)| *until <= now) {
             self.next(until, now);
         }
     }
 
-    /// To the first whose time was not up when it came free, else to the first who is still there.
+    /// Grants to the first waiter in time, else to the first who is still connected.
     fn next(&mut self, freed_at: i64, now: i64) {
         let there = |waits: &Waits| !waits.gone.load(Ordering::SeqCst);
         let in_time = self.line.iter().position(|waits| freed_at < waits.until && there(waits));
@@ -202,7 +202,7 @@ impl Play {
             self.holder = Some((user, now + TTL));
             return;
         }
-        // Whoever cannot get it any more makes room.
+        // Waiters who cannot get the lock any more leave.
         self.leave(now);
         if self.line.len() < MOST {
             assert_eq!(came, WaitOutcome::Waiting);

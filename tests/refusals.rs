@@ -1,5 +1,5 @@
-//! Nobody who waits is refused by themselves, and nobody by a lock that has ended: random histories of waits, knocks,
-//! renewals and releases by several sessions of several people, with a timer that comes when it comes.
+//! No waiter is refused because of their own lock or an ended lock: random histories of waits, knocks,
+//! renewals and releases by several sessions of several users, with a timer at random times.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -35,15 +35,15 @@ type Who = (usize, usize);
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Acquires, and waits for so long.
+    /// Acquires, and waits for this time (ms).
     Wait(Who, i64),
     Knock(Who),
     Beat(Who, bool),
     Release(Who),
     Pass(u64),
-    /// What is due happens.
+    /// Due changes are applied.
     Timer,
-    /// Those whose time is up are looked for.
+    /// The queue is searched for waiters whose time is over.
     Leavers,
 }
 
@@ -63,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What those who waited were told, each with what they had asked for.
+/// The answers to waiters, each with its request.
 type Heard = Arc<Mutex<Vec<(Acquire, Result<AsOf<Acquired>, Error>)>>>;
 
 struct Person {
@@ -134,7 +134,7 @@ impl Play {
         Self { store, clock, rules, heard, waited: 0, _directory: directory }
     }
 
-    /// A lock that somebody was told that they cannot have, at that time.
+    /// Checks a refusal at this time.
     fn refused(&self, request: &Acquire, lock: &Lock, now: Timestamp) {
         assert!(lock.is_live(now), "refused by a lock that has ended: {lock:?} at {now:?}");
         let is_theirs = lock.user_id == request.user_id
@@ -236,7 +236,7 @@ impl Play {
         self.store.write(move |set| waitlist::remove_leavers(set, &leaving, &rules)).unwrap();
     }
 
-    /// In the end everybody has been told something.
+    /// In the end every waiter has an answer.
     fn end(mut self) {
         for _ in 0..10 {
             self.take(&Step::Pass(1_000));

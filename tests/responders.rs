@@ -23,36 +23,36 @@ use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 use lockhouse::events::chunk::StreamChunk;
 
-/// The tickets of all tests, by the name that the path gives.
-static TICKETS: Mutex<Option<HashMap<String, Responder>>> = Mutex::new(None);
-static COME: Condvar = Condvar::new();
+/// The responders of all tests, by the name in the path.
+static RESPONDERS: Mutex<Option<HashMap<String, Responder>>> = Mutex::new(None);
+static ADDED: Condvar = Condvar::new();
 
-fn put(name: &str, ticket: Responder) {
-    TICKETS.lock().unwrap().get_or_insert_default().insert(name.to_owned(), ticket);
-    COME.notify_all();
+fn keep(name: &str, responder_of: Responder) {
+    RESPONDERS.lock().unwrap().get_or_insert_default().insert(name.to_owned(), responder_of);
+    ADDED.notify_all();
 }
 
-/// The ticket of the request with this name, when it has come.
-fn ticket(name: &str) -> Responder {
-    let mut tickets = TICKETS.lock().unwrap();
+/// Waits for the request with this name, and returns its responder.
+fn responder_of(name: &str) -> Responder {
+    let mut responders = RESPONDERS.lock().unwrap();
     loop {
-        if let Some(ticket) = tickets.get_or_insert_default().remove(name) {
-            return ticket;
+        if let Some(responder_of) = responders.get_or_insert_default().remove(name) {
+            return responder_of;
         }
-        let (again, waited) = COME.wait_timeout(tickets, Duration::from_secs(20)).unwrap();
+        let (again, waited) = ADDED.wait_timeout(responders, Duration::from_secs(20)).unwrap();
         assert!(!waited.timed_out(), "{name} was not held");
-        tickets = again;
+        responders = again;
     }
 }
 
 fn hold(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     let name = call.path[0].1.clone();
-    Ok(Answer::later(move |reply| put(&name, reply.park())))
+    Ok(Answer::later(move |reply| keep(&name, reply.park())))
 }
 
-/// Answers so soon that the door hears it before it hears that there is something to wait for.
+/// Answers so early that the event loop receives the response before it knows that the request is parked.
 fn at_once(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::later(|reply| reply.park().send(said("at once"))))
+    Ok(Answer::later(|reply| reply.park().send(text_response("at once"))))
 }
 
 fn forgets(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
@@ -60,7 +60,7 @@ fn forgets(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
 }
 
 fn reads(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
-    Ok(Answer::Now(said("read")))
+    Ok(Answer::Now(text_response("read")))
 }
 
 const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
@@ -76,7 +76,7 @@ static READ: Mutex<Vec<String>> = Mutex::new(Vec::new());
 fn behind_the_gate(_: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
     READ.lock().unwrap().push(call.path[0].1.clone());
     *OPENED.wait_while(GATE.lock().unwrap(), |may_go_on| *may_go_on == 0).unwrap() -= 1;
-    Ok(Answer::Now(said("read")))
+    Ok(Answer::Now(text_response("read")))
 }
 
 fn open_the_gate(for_readers: usize) {
@@ -91,7 +91,7 @@ fn wait_until_read(requests: usize) {
 
 static ROUTES: [Route; 6] = [
     route("/gate/{workspace_id}", Touches::Reads, behind_the_gate),
-    // It looks into the store before it waits.
+    // It reads from the store before it parked.
     route("/looks/{workspace_id}", Touches::Reads, hold),
     route("/hold/{workspace_id}", Touches::Nothing, hold),
     route("/at-once", Touches::Nothing, at_once),
@@ -103,7 +103,7 @@ fn server() -> Server {
     Server::with_routes(&ROUTES, |_| {})
 }
 
-fn said(text: &str) -> Response {
+fn text_response(text: &str) -> Response {
     Response::of(200, "text/plain", text.as_bytes().to_vec())
 }
 
@@ -116,20 +116,20 @@ fn ask(server: &Server, name: &str, version: &str) -> Raw {
 #[test]
 fn a_parked_request_is_answered_only_by_its_responder() {
     let server = server();
-    let mut waits = ask(&server, "one", "1.1");
-    let one = ticket("one");
-    assert!(!one.client().is_gone() && !waits.has_something(Duration::from_millis(30)));
+    let mut parked = ask(&server, "one", "1.1");
+    let one = responder_of("one");
+    assert!(!one.client().is_gone() && !parked.has_something(Duration::from_millis(30)));
     for _ in 0..20 {
         assert_eq!(server.client().try_request("GET", "/at-once", &[], b"").unwrap().text(), "at once");
     }
-    one.send(said("now"));
-    let answer = waits.read_until("now");
+    one.send(text_response("now"));
+    let answer = parked.read_until("now");
     for part in ["HTTP/1.1 200 OK\r\n", "X-Request-Id: one\r\n", "Content-Length: 3\r\n", "Date: "] {
         assert!(answer.contains(part), "{part} is missing in {answer}");
     }
     // The connection goes on.
-    waits.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    assert_eq!(waits.answers()[0].text(), "read");
+    parked.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(parked.answers()[0].text(), "read");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn many_parked_requests_get_their_own_responses() {
     let mut waiting: Vec<_> = (0..300).map(|number| ask(&server, &format!("many-{number}"), "1.1")).collect();
     // In another order than they came.
     for number in (0..300).rev() {
-        ticket(&format!("many-{number}")).send(said(&format!("for {number};")));
+        responder_of(&format!("many-{number}")).send(text_response(&format!("for {number};")));
     }
     for (number, connection) in waiting.iter_mut().enumerate() {
         let answer = connection.read_until(";");
@@ -158,9 +158,9 @@ fn pipelined_requests_wait_for_a_parked_one() {
     let server = server();
     let mut connection = ask(&server, "first", "1.1");
     connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    let first = ticket("first");
+    let first = responder_of("first");
     assert!(!connection.has_something(Duration::from_millis(30)));
-    first.send(said("first"));
+    first.send(text_response("first"));
     let texts: Vec<_> = connection.answers().iter().map(|answer| answer.text().to_owned()).collect();
     assert_eq!(texts, ["first", "read"]);
 }
@@ -169,7 +169,7 @@ fn pipelined_requests_wait_for_a_parked_one() {
 fn chunks_arrive_as_sent_and_the_connection_is_reusable() {
     let server = server();
     let mut connection = ask(&server, "stream", "1.1");
-    let stream = ticket("stream").stream(Response::of(200, "text/event-stream", Vec::new()));
+    let stream = responder_of("stream").stream(Response::of(200, "text/event-stream", Vec::new()));
     let head = connection.read_until("\r\n\r\n");
     assert!(head.contains("Transfer-Encoding: chunked\r\n") && !head.contains("Content-Length"), "{head}");
     for (piece, chunk) in [("one", "3\r\none\r\n"), ("and another", "b\r\nand another\r\n")] {
@@ -186,7 +186,7 @@ fn chunks_arrive_as_sent_and_the_connection_is_reusable() {
 fn http_1_0_streams_are_unchunked_and_end_with_the_connection() {
     let server = server();
     let mut connection = ask(&server, "old", "1.0");
-    let stream = ticket("old").stream(Response::of(200, "text/plain", b"a".to_vec()));
+    let stream = responder_of("old").stream(Response::of(200, "text/plain", b"a".to_vec()));
     stream.push(b"b");
     drop(stream);
     let all = String::from_utf8(connection.read_all().to_vec()).unwrap();
@@ -199,7 +199,7 @@ fn head_requests_get_only_the_head_of_a_stream() {
     let server = server();
     let mut connection = Raw::connect(server.address());
     connection.send("HEAD /hold/head HTTP/1.1\r\nHost: h\r\n\r\n");
-    let stream = ticket("head").stream(Response::of(200, "text/plain", b"a".to_vec()));
+    let stream = responder_of("head").stream(Response::of(200, "text/plain", b"a".to_vec()));
     connection.read_until("\r\n\r\n");
     connection.send("GET /reads HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert_eq!(connection.answers()[0].text(), "read");
@@ -211,10 +211,10 @@ fn the_responder_learns_of_a_disconnect_at_once() {
     let server = server();
     for (name, begun) in [("gone", false), ("gone-reading", true)] {
         let mut connection = ask(&server, name, "1.1");
-        let waiting = ticket(name);
+        let waiting = responder_of(name);
         let (tell, told) = channel();
         if begun {
-            let stream = waiting.stream(said("begun"));
+            let stream = waiting.stream(text_response("begun"));
             connection.read_until("begun");
             stream.client().when_gone(Box::new(move || tell.send(()).unwrap()));
             drop(connection);
@@ -222,7 +222,7 @@ fn the_responder_learns_of_a_disconnect_at_once() {
             assert!(stream.client().is_gone() && !stream.push(b"x"));
         } else {
             waiting.client().when_gone(Box::new(move || tell.send(()).unwrap()));
-            // It has more to say, and nobody reads it.
+            // It sends more bytes, which are not read.
             connection.send("x".repeat(30_000));
             drop(connection);
             told.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -238,14 +238,14 @@ fn early_disconnects_are_reported() {
     for round in 0..50 {
         let name = format!("early-{round}");
         drop(ask(&server, &name, "1.1"));
-        // It may have gone before its request was read; then there is no ticket.
+        // It may be gone before its request was read. Then there is no responder.
         let (tell, told) = channel();
         let waiting = ask(&server, &format!("late-{round}"), "1.1");
-        let late = ticket(&format!("late-{round}"));
+        let late = responder_of(&format!("late-{round}"));
         late.client().when_gone(Box::new(move || tell.send(()).unwrap()));
         drop(waiting);
         told.recv_timeout(Duration::from_secs(20)).unwrap();
-        let early = TICKETS.lock().unwrap().get_or_insert_default().remove(&name);
+        let early = RESPONDERS.lock().unwrap().get_or_insert_default().remove(&name);
         if let Some(early) = early {
             let (tell, told) = channel();
             early.client().when_gone(Box::new(move || tell.send(()).unwrap()));
@@ -257,8 +257,8 @@ fn early_disconnects_are_reported() {
 #[test]
 fn clients_that_do_not_read_a_stream_are_disconnected() {
     let server = server();
-    let connection = ask(&server, "deaf", "1.1");
-    let stream = ticket("deaf").stream(Response::empty(200));
+    let connection = ask(&server, "not_reading", "1.1");
+    let stream = responder_of("not_reading").stream(Response::empty(200));
     let (tell, told) = channel();
     stream.client().when_gone(Box::new(move || tell.send(()).unwrap()));
     let mut pieces = 0;
@@ -269,9 +269,9 @@ fn clients_that_do_not_read_a_stream_are_disconnected() {
     }
     told.recv_timeout(Duration::from_secs(20)).unwrap();
     drop(connection);
-    // One who reads gets as much, however long it takes.
+    // A client that reads receives everything.
     let mut reads = ask(&server, "reads", "1.1");
-    let stream = ticket("reads").stream(Response::empty(200));
+    let stream = responder_of("reads").stream(Response::empty(200));
     for piece in 0..200 {
         assert!(stream.push(format!("{piece:>16384}").as_bytes()));
         reads.read_until(&format!("{piece}\r\n"));
@@ -285,15 +285,15 @@ fn stream_buffers_stay_below_the_memory_limit() {
     let kept = || server.running().service().broadcaster().stream_memory().bytes();
     let follow = |name: &str| {
         let client = ask(&server, name, "1.1");
-        (client, ticket(name).stream(Response::empty(200)))
+        (client, responder_of(name).stream(Response::empty(200)))
     };
-    let deaf: Vec<_> = (0..60).map(|number| follow(&format!("deaf-{number}"))).collect();
+    let not_reading: Vec<_> = (0..60).map(|number| follow(&format!("not_reading-{number}"))).collect();
     let (mut reads, stream) = follow("good");
     let mut round = 0;
-    while deaf.iter().all(|(_, stream)| !stream.client().is_gone()) {
+    while not_reading.iter().all(|(_, stream)| !stream.client().is_gone()) {
         round += 1;
         assert!(round < 1_000, "so much cannot fit into the sockets");
-        for (_, stream) in &deaf {
+        for (_, stream) in &not_reading {
             stream.push(&[b'x'; 8 * 1024]);
         }
         assert!(stream.push(format!("round {round}.").as_bytes()), "a client that reads stays");
@@ -301,8 +301,8 @@ fn stream_buffers_stay_below_the_memory_limit() {
         // The event loop sends first, and then frees memory.
         common::eventually(|| kept() <= MOST);
     }
-    // What many are told is kept once.
-    drop(deaf);
+    // Shared chunks are kept once.
+    drop(not_reading);
     common::eventually(|| kept() == 0);
     let all: Vec<_> = (0..60).map(|number| follow(&format!("all-{number}"))).collect();
     let shared =
@@ -322,16 +322,16 @@ fn requests_parked_by_a_reader_thread_behave_the_same() {
         connection
     };
     let gone = look("looks-gone");
-    let waiting = ticket("looks-gone");
+    let waiting = responder_of("looks-gone");
     let (tell, told) = channel();
     waiting.client().when_gone(Box::new(move || tell.send(()).unwrap()));
     drop(gone);
     told.recv_timeout(Duration::from_secs(20)).unwrap();
     let mut answered = look("looks-answered");
-    ticket("looks-answered").send(said("answered"));
+    responder_of("looks-answered").send(text_response("answered"));
     answered.read_until("answered");
     let mut stopped = look("looks-stopped");
-    let waiting = ticket("looks-stopped");
+    let waiting = responder_of("looks-stopped");
     server.stop();
     stopped.answers()[0].refused(503, "busy");
     assert!(waiting.client().is_gone());
@@ -341,16 +341,16 @@ fn requests_parked_by_a_reader_thread_behave_the_same() {
 fn chunks_count_by_payload_and_a_large_one_is_sent_whole() {
     let server = server();
     let mut reads = ask(&server, "small", "1.1");
-    let stream = ticket("small").stream(Response::empty(200));
+    let stream = responder_of("small").stream(Response::empty(200));
     assert!(stream.push(&vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
     reads.read_until(&"x".repeat(BEHIND_BYTES));
     // The client may have read the bytes before the event loop has counted them.
     common::eventually(|| stream.client().behind() == 0);
     assert!(stream.push(b"the end"));
     reads.read_until("the end");
-    // One byte at a time, and six bytes of framing with each: only the one counts, on both sides.
-    let deaf = ask(&server, "small-deaf", "1.1");
-    let stream = ticket("small-deaf").stream(Response::empty(200));
+    // One byte at a time, with six bytes of framing each: only the payload counts, on both sides.
+    let not_reading = ask(&server, "small-not_reading", "1.1");
+    let stream = responder_of("small-not_reading").stream(Response::empty(200));
     let mut pieces = 0;
     while stream.push(b"x") {
         pieces += 1;
@@ -359,7 +359,7 @@ fn chunks_count_by_payload_and_a_large_one_is_sent_whole() {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
-    drop(deaf);
+    drop(not_reading);
 }
 
 #[test]
@@ -374,11 +374,11 @@ fn requests_of_closed_connections_are_not_read() {
     let busy: Vec<_> = (0..READERS).map(|_| ask("busy")).collect();
     wait_until_read(all);
     let gone: Vec<_> = (0..50).map(|_| ask("gone")).collect();
-    // They have finished sending: they may be gone, and are not.
+    // They have closed the sending direction. They may be gone, and are not.
     let mut half_closed: Vec<_> = (0..20).map(|_| ask("half-closed")).collect();
     half_closed.iter_mut().for_each(Raw::finish);
     let good = ask("good");
-    // All of them have been heard: nobody is behind them.
+    // All of them have been received when a later request is answered.
     while server.client().try_request("GET", "/at-once", &[], b"").unwrap().status != 200 {}
     gone.into_iter().for_each(Raw::reset);
     common::eventually(|| server.running().service().metrics().connections.get() <= 4 + 20 + 1 + 2);
@@ -398,8 +398,8 @@ fn requests_of_closed_connections_are_not_read() {
 fn new_chunks_do_not_extend_the_write_timeout() {
     let server =
         Server::with_routes(&ROUTES, |config| config.server.write_timeout = Duration::from_millis(300));
-    let deaf = ask(&server, "stalled", "1.1");
-    let stream = ticket("stalled").stream(Response::empty(200));
+    let not_reading = ask(&server, "stalled", "1.1");
+    let stream = responder_of("stalled").stream(Response::empty(200));
     // As much as the socket buffers hold: until something stays behind. On a slow machine that takes longer than the
     // timeout.
     let stays_behind = |_| {
@@ -416,32 +416,32 @@ fn new_chunks_do_not_extend_the_write_timeout() {
         assert!(added < 4_000, "it is never cut off");
         std::thread::park_timeout(Duration::from_millis(5));
     }
-    drop(deaf);
+    drop(not_reading);
 }
 
 #[test]
 fn bytes_sent_while_parked_are_not_buffered() {
     let server = Server::with_routes(&ROUTES, |config| config.server.max_buffered = 1 << 20);
     let mut talks = ask(&server, "talks", "1.1");
-    let waiting = ticket("talks");
+    let waiting = responder_of("talks");
     talks.set_patience(Duration::from_millis(50));
-    // Until the sockets are full: the door takes no more of it.
+    // Until the socket buffers are full: the server reads no more.
     while talks.try_send(&[b'x'; 8 * 1024]).is_ok() {}
     assert!(!waiting.client().is_gone(), "it has cost the door no memory to speak of");
-    waiting.send(said("answered"));
+    waiting.send(text_response("answered"));
     talks.read_until("answered");
 }
 
 #[test]
 fn shutdown_answers_parked_requests() {
     let mut server = server();
-    let mut waits = ask(&server, "stopped", "1.1");
-    let waiting = ticket("stopped");
+    let mut parked = ask(&server, "stopped", "1.1");
+    let waiting = responder_of("stopped");
     let mut reads = ask(&server, "stopped-stream", "1.1");
-    let stream = ticket("stopped-stream").stream(said("begun"));
+    let stream = responder_of("stopped-stream").stream(text_response("begun"));
     reads.read_until("begun\r\n");
     server.stop();
-    let answers = waits.answers();
+    let answers = parked.answers();
     answers[0].refused(503, "busy");
     assert_eq!(answers[0].header("retry-after"), Some("1"));
     assert_eq!(reads.read_all(), b"0\r\n\r\n", "the stream ends as it should");
@@ -452,18 +452,18 @@ fn shutdown_answers_parked_requests() {
 fn parked_connections_are_not_evicted_at_the_connection_limit() {
     let server = Server::with_routes(&ROUTES, |config| config.server.max_connections = 10);
     let mut waiting: Vec<_> = (0..10).map(|number| ask(&server, &format!("full-{number}"), "1.1")).collect();
-    let tickets: Vec<_> = (0..10).map(|number| ticket(&format!("full-{number}"))).collect();
+    let responders: Vec<_> = (0..10).map(|number| responder_of(&format!("full-{number}"))).collect();
     for _ in 0..5 {
         let mut late = Raw::connect(server.address());
         let answers = late.answers();
         answers[0].refused(503, "busy");
         assert_eq!(answers[0].header("retry-after"), Some("1"));
     }
-    // Far more at once than are told: none of them costs those who wait their place.
+    // Far more connections than are answered. They do not evict the parked ones.
     drop((0..100).map(|_| Raw::connect(server.address())).collect::<Vec<_>>());
-    for ticket in tickets {
-        assert!(!ticket.client().is_gone());
-        ticket.send(said("at last"));
+    for responder_of in responders {
+        assert!(!responder_of.client().is_gone());
+        responder_of.send(text_response("at last"));
     }
     for connection in &mut waiting {
         connection.read_until("at last");

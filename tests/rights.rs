@@ -1,4 +1,4 @@
-//! Who may do what: every operation, tried by every kind of caller, and compared with the matrix of `docs/auth.md`.
+//! Rights: every operation, tried by every kind of caller, and compared with the matrix of `docs/auth.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const CALLERS: [&str; 9] =
     ["nobody", "stranger", "viewer", "editor", "holder", "workspace admin", "read", "service", "admin"];
 
-/// A workspace of which everybody is what they are called, with a lock of the holder for which an editor has knocked.
+/// A workspace with one member of each role, and a lock of the holder on which an editor has knocked.
 struct Stage<'s> {
     server: &'s Server,
     service: String,
@@ -57,7 +57,7 @@ impl Stage<'_> {
 fn caller(server: &Server, name: &str, tokens: &[(&str, String)]) -> Client {
     let client = server.client();
     let Some((_, token)) = tokens.iter().find(|(known, _)| *known == name) else { return client };
-    // A service acts for somebody.
+    // A service acts for a user.
     if name == "service" { client.by("editor").with_token(token) } else { client.with_token(token) }
 }
 

@@ -1,4 +1,4 @@
-//! Two sessions of one person and one lease.
+//! Two sessions of one user with one lease.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

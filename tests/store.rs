@@ -1,4 +1,4 @@
-//! The store on real SQLite files: whose file it opens, what a failing use case does to the others, what is kept.
+//! The store on real SQLite files: which files it opens, failing use cases, and retention.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -175,7 +175,7 @@ fn together(store: &Store, jobs: Vec<Job>) -> Vec<Result<i64, Error>> {
     store.submit(
         Keys::default(),
         move |_| {
-            // It may be in the same batch as those that follow, and run again with them.
+            // It may be in the same batch as the following jobs, and run again with them.
             if once.swap(false, Ordering::SeqCst) {
                 opened.wait();
             }
@@ -304,7 +304,7 @@ fn a_full_disk_refuses_writes_and_allows_reads() {
     assert_eq!(alice.lock(&format!("w{granted}")), Value::Null, "what was refused is not there");
     assert_eq!(alice.lock("w3")["locked_by_user_id"], "alice");
     assert_eq!(alice.history("w3").len(), 1);
-    // Room is made by whoever releases, and then there is room again.
+    // Releasing makes room.
     assert_eq!(alice.delete("/api/v1/users/alice/locks").expect(200)["released"], granted);
     alice.acquire("again", &json!({ "metadata": metadata })).expect(200);
     assert!(std::fs::metadata(server.database()).unwrap().len() <= 256 * 1024);

@@ -37,7 +37,7 @@ enum End {
 impl Fault {
     /// Whether the server cannot be ready while this goes on.
     fn is_noticed(self) -> bool {
-        // The database is written, and the log read, when the log is folded in. The log keeps everything meanwhile.
+        // The database is written and the log is read only in a checkpoint. Until then the log keeps everything.
         [(WRITE, LOG), (SYNC, LOG), (READ, DATABASE)].contains(&(self.call, self.file))
     }
 

@@ -1,4 +1,4 @@
-//! What the system does to the process: signals, and limits that are too low.
+//! Signals and too low system limits.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The thread that receives requests does nothing that takes long: a heartbeat of a known caller waits for no read, and for
+//! The thread that receives requests does no slow work: a heartbeat of a known caller waits for no read, and for
 //! no look-up of credentials.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -77,7 +77,7 @@ fn heartbeats_do_not_wait_for_busy_readers() {
             .call("POST", "/api/v1/workspaces/w/lock/heartbeat", Some(&json!({ "fence": fence })))
             .expect(200);
     }
-    // Somebody of whom nothing is known yet, and somebody whose token was looked up too long ago.
+    // A caller who is not in memory, and one whose token was looked up too long ago.
     let mut other = server.with_token(Scope::User, Some("alice"));
     server.pass(1_000);
     for client in [&mut other, &mut alice] {
@@ -95,7 +95,7 @@ fn heartbeats_do_not_wait_for_busy_readers() {
         assert!(head.starts_with("HTTP/1.1 20"), "{target}: {head}");
     }
     drop(reads);
-    // An event for the one who followed all the same, and what is written down now and then.
+    // An event of a stream, and the writes of the sweeper.
     let mut raw = ask("/api/v1/events", "");
     raw.read_until("still here");
     alice.release("w", &json!({})).expect(200);

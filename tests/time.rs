@@ -1,4 +1,4 @@
-//! Time: the wall clock is set while the server runs and while it is away, and what is left of a lease stays.
+//! Time: changes of the wall clock, while the server runs and while it is stopped, do not change the remaining lease time.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -95,7 +95,7 @@ fn a_clock_set_back_during_downtime_ends_no_lease() {
         taken["fence"].as_i64() > before["fence"].as_i64(),
         "the fence goes on though the clock went back"
     );
-    // Put right again while it is away: a day has passed, for all it knows; who was alive has the grace.
+    // Corrected while the server is stopped: it counts as a day. Live leases have the grace.
     server.stop();
     server.clock.set_wall_by(24 * HOUR);
     server.start_again();

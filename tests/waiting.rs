@@ -1,4 +1,4 @@
-//! Waiting for a lock: first come, first served, at the door; never for those who have gone.
+//! Waiting for a lock: in the order of arrival, and only while the client is connected.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -9,7 +9,7 @@ use common::{Client, Server, eventually};
 use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
 
-/// Asks, and does not wait for the answer.
+/// Sends an acquire request without reading the answer.
 fn ask(server: &Server, user: &str, body: &Value) -> Client {
     let mut client = server.client();
     let body = body.to_string();
@@ -23,7 +23,7 @@ fn ask(server: &Server, user: &str, body: &Value) -> Client {
     client
 }
 
-/// Who waits, in the order in which they will get it.
+/// The user ids of the queue, in order.
 fn line(server: &Server) -> Vec<String> {
     let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
     let waiting = presence["waiting"].as_array().unwrap();
@@ -31,11 +31,11 @@ fn line(server: &Server) -> Vec<String> {
 }
 
 #[track_caller]
-fn stands(server: &Server, users: &[&str]) {
+fn line_becomes(server: &Server, users: &[&str]) {
     eventually(|| line(server) == users);
 }
 
-/// Comes into the line, behind those who are there.
+/// Joins the end of the queue.
 #[track_caller]
 fn wait(server: &Server, user: &str, milliseconds: u64) -> Client {
     let mut expected = line(server);
@@ -75,7 +75,7 @@ fn waiters_get_the_lock_in_order_for_the_claim_time() {
     for (user, client) in &mut waiting {
         let lock = granted(client, user);
         assert_eq!((&lock["expires_in_ms"], &lock["ttl_ms"]), (&json!(15_000), &json!(600_000)));
-        // The connection is as good as before.
+        // The connection can be used again.
         let mut known = server.user(user);
         let renewed = known.heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
         assert_eq!(renewed["expires_in_ms"], 600_000);
@@ -161,7 +161,7 @@ fn disconnected_waiters_leave_the_queue() {
     let mut bob = wait(&server, "bob", 60_000);
     closed.stream().shutdown(Shutdown::Write).unwrap();
     drop(gone);
-    stands(&server, &["bob"]);
+    line_becomes(&server, &["bob"]);
     alice.release("w", &json!({})).expect(200);
     granted(&mut bob, "bob");
     assert_eq!(alice.history("w").len(), 3);
@@ -178,7 +178,7 @@ fn an_unclaimed_grant_passes_to_the_next_waiter() {
     assert_eq!(line(&server), ["carol"]);
     server.pass(1);
     granted(&mut carol, "carol");
-    // To ask again is to claim it, too.
+    // Acquiring again claims the lock too.
     let again = server.user("carol").acquire("w", &json!({})).expect(200);
     assert_eq!((&again["outcome"], &again["lock"]["expires_in_ms"]), (&json!("renewed"), &json!(600_000)));
 }
@@ -192,12 +192,12 @@ fn a_repeated_wait_keeps_its_place() {
     bob.receive("POST").unwrap().refused(409, "lock_held");
     server.pass(1_000);
     assert_eq!(line(&server), ["bob", "carol"], "for as long as they said last");
-    // Another session is somebody else here.
+    // Another session has its own place.
     let _other = ask(&server, "bob", &json!({ "wait_ms": 60_000, "session_id": "other" }));
-    stands(&server, &["bob", "carol", "bob"]);
+    line_becomes(&server, &["bob", "carol", "bob"]);
     alice.release("w", &json!({})).expect(200);
     granted(&mut again, "bob");
-    stands(&server, &["carol"]);
+    line_becomes(&server, &["carol"]);
 }
 
 #[test]
@@ -206,14 +206,14 @@ fn separate_sessions_wait_for_each_other() {
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({ "session_id": "one" })).expect(200);
     let mut two = ask(&server, "alice", &json!({ "session_id": "two", "wait_ms": 60_000 }));
-    stands(&server, &["alice"]);
+    line_becomes(&server, &["alice"]);
     alice.release("w", &json!({ "session_id": "one" })).expect(200);
     assert_eq!(granted(&mut two, "alice")["session_id"], "two");
 }
 
 #[test]
 fn an_expired_lock_goes_to_the_first_waiter_not_a_newcomer() {
-    // Nobody follows time here: the first to come across the end is a stranger.
+    // Either the timer or carol's request finds the expired lock.
     for _ in 0..20 {
         let (server, _alice) = locked_for(5_000);
         let mut bob = wait(&server, "bob", 60_000);
@@ -240,11 +240,11 @@ fn waiters_are_limited_and_freed_places_are_reused() {
     let full = dave.acquire("w", &json!({ "wait_ms": 1_000 }));
     full.refused(429, "rate_limited");
     assert_eq!(full.header("retry-after"), Some("1"));
-    // Whoever waits already may ask again.
+    // A waiter may repeat the request.
     let _again = ask(&server, "carol", &json!({ "wait_ms": 60_000 }));
     carol.receive("POST").unwrap().refused(409, "lock_held");
     drop(bob);
-    stands(&server, &["carol"]);
+    line_becomes(&server, &["carol"]);
     let _dave = wait(&server, "dave", 60_000);
     let mut others = ["eve", "fay"].map(|user| server.user(user));
     others[0].send(b"POST /api/v1/workspaces/v/lock HTTP/1.1\r\nHost: t\r\nX-User-Id: eve\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"wait_ms\":900}");
@@ -313,24 +313,24 @@ fn of_separate_waiting_sessions_one_is_granted() {
     alice.acquire("w", &json!({})).expect(200);
     let mut none = wait(&server, "bob", 60_000);
     let mut one = ask(&server, "bob", &json!({ "session_id": "one", "wait_ms": 60_000 }));
-    stands(&server, &["bob", "bob"]);
+    line_becomes(&server, &["bob", "bob"]);
     alice.release("w", &json!({})).expect(200);
     let lock = granted(&mut none, "bob");
     assert_eq!((&lock["session_id"], line(&server)), (&Value::Null, vec!["bob".to_owned()]));
     let mut bob = server.user("bob");
     bob.heartbeat("w", &json!({ "session_id": "one", "fence": lock["fence"] })).refused(403, "not_holder");
     bob.heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
-    // Whoever knocked without a session gets it where they wait.
+    // A knock without a session is granted to a waiting session.
     bob.release("w", &json!({ "fence": lock["fence"] })).expect(200);
     granted(&mut one, "bob");
     bob.release("w", &json!({ "session_id": "one" })).expect(200);
     alice.acquire("w", &json!({})).expect(200);
     let mut two = ask(&server, "bob", &json!({ "session_id": "two", "wait_ms": 60_000 }));
     let mut three = ask(&server, "bob", &json!({ "session_id": "three", "wait_ms": 60_000 }));
-    stands(&server, &["bob", "bob"]);
+    line_becomes(&server, &["bob", "bob"]);
     bob.post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
     server.pass(30_000);
-    stands(&server, &["bob"]);
+    line_becomes(&server, &["bob"]);
     let session = server.client().lock("w")["session_id"].clone();
     let (has, waits) = if session == "two" { (&mut two, &mut three) } else { (&mut three, &mut two) };
     assert_eq!(granted(has, "bob")["session_id"], session);

@@ -1,4 +1,4 @@
-//! The door reads any bytes as the book does (`tests/common/reading.rs`), however they are cut.
+//! The framer agrees with the reference parser (`tests/common/reading.rs`) on any bytes, however they are split.
 #![no_main]
 
 #[path = "../../tests/common/reading.rs"]

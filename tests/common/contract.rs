@@ -1,4 +1,4 @@
-//! Holds answers against the OpenAPI document: each must be declared there, in its status, its type and its shape.
+//! Compares responses with the OpenAPI document: status, media type and schema must be declared.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, Mutex};
@@ -13,7 +13,7 @@ use super::Answer;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(ROUTES, AuthMode::None));
 
-/// The (operation, status) pairs that this process has met.
+/// The (operation, status) pairs that occurred in this process.
 pub static MET: Mutex<BTreeSet<(String, u16)>> = Mutex::new(BTreeSet::new());
 
 /// One validator for each answer that the document declares.
@@ -24,7 +24,7 @@ static VALIDATORS: LazyLock<HashMap<(String, u16), Validator>> = LazyLock::new(|
             let content = response(&operation, status)["content"].as_object()?.clone();
             let media = content.values().next()?;
             let mut schema = media["schema"].clone();
-            // These are no JSON.
+            // These are not JSON.
             if ["Metrics", "EventStream"]
                 .iter()
                 .any(|text| schema["$ref"] == format!("#/components/schemas/{text}"))
@@ -77,7 +77,7 @@ fn matches(template: &str, path: &str) -> bool {
     }
 }
 
-/// What every answer keeps to.
+/// Checks what all responses have in common, and the declared schema.
 #[track_caller]
 pub fn check(method: &str, path: &str, answer: &Answer) {
     assert!(
@@ -126,7 +126,7 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
     MET.lock().unwrap().insert(met);
 }
 
-/// The headers that are declared are there, and those that mean something are declared.
+/// Declared headers must be there, and headers with a meaning must be declared.
 #[track_caller]
 fn check_headers(declared: &Value, answer: &Answer) {
     let headers = declared["headers"].as_object().unwrap();
@@ -141,7 +141,7 @@ fn check_headers(declared: &Value, answer: &Answer) {
     }
 }
 
-/// An event as the followers are told it.
+/// Checks an event of a stream.
 #[track_caller]
 pub fn check_told(data: &Value) {
     static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
@@ -153,7 +153,7 @@ pub fn check_told(data: &Value) {
     assert!(errors.is_empty(), "{errors:?}\n{data:#}");
 }
 
-/// What the door refuses, whatever was meant: that is declared once, and the connection is closed afterwards.
+/// Checks a refusal of the HTTP layer. It is declared once for all operations, and closes the connection.
 pub fn check_refusal(answer: &Answer) {
     static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
         let refused = &DOCUMENT["components"]["responses"]["RefusedAtTheDoor"];

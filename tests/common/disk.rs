@@ -1,4 +1,4 @@
-//! A disk that loses power and has faults: `tests/shims/disk.c` between the real program and the system.
+//! A simulated disk with power cuts and faults: `tests/shims/disk.c` between the program and the system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -33,7 +33,7 @@ pub const FOR_EVER: i32 = -1;
 /// A power cut keeps or loses so many bytes at a time.
 const SECTOR: usize = 512;
 
-/// A directory with a database, and what the server is made to believe about it.
+/// A directory with a database on the simulated disk.
 pub struct Disk {
     root: TempDir,
     control: File,
@@ -113,8 +113,8 @@ impl Disk {
         i32::from_ne_bytes(bytes)
     }
 
-    /// From now on these files are not synced, and nobody is told.
-    pub fn lie_about(&self, files: i32) {
+    /// From now on syncs of these files succeed without an effect.
+    pub fn skip_syncs_of(&self, files: i32) {
         self.set(5, files);
     }
 

@@ -1,4 +1,4 @@
-//! What stands on a page of `docs`.
+//! The contents of pages of `docs`.
 
 use std::path::PathBuf;
 

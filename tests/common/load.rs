@@ -13,7 +13,7 @@ use super::process::Process;
 /// Clients at a time.
 const CLIENTS: usize = 6;
 
-/// What a client was told before the server died.
+/// What a client received before the server ended.
 #[derive(Default)]
 pub struct Told {
     /// The last lease on each workspace, and whether its release was acknowledged.
@@ -32,7 +32,7 @@ impl Told {
     }
 }
 
-/// What may be refused.
+/// Which refusals are allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refusals {
     None,
@@ -81,7 +81,7 @@ fn load(process: &Process, number: usize, refusals: Refusals, answers: &AtomicUs
     told
 }
 
-/// How far the clients are.
+/// The progress of the clients.
 pub struct Progress<'l> {
     answers: &'l AtomicUsize,
 }
@@ -91,7 +91,7 @@ impl Progress<'_> {
         self.answers.load(Ordering::SeqCst)
     }
 
-    /// Waits until there are so many answers more, or it is `so`.
+    /// Waits for this number of further answers, or until `so` is true.
     pub fn wait(&self, more: usize, so: impl Fn() -> bool) {
         let until = self.answers() + more;
         while self.answers() < until && !so() {
@@ -116,7 +116,7 @@ pub fn killed_after(
                 scope.spawn(move || load(process, number, refusals, answers))
             })
             .collect();
-        // If it panics, the clients must come to an end all the same.
+        // If it panics, the clients must end too.
         let went = catch_unwind(AssertUnwindSafe(|| meanwhile(&process, &Progress { answers: &answers })));
         Command::new("kill").args(["-KILL", &process.id().to_string()]).status().unwrap();
         let told = clients.into_iter().map(|client| client.join().unwrap()).collect();
@@ -135,12 +135,12 @@ pub fn killed_under_load(process: Process, round: usize, answers: usize) -> Vec<
     killed_after(process, first, Refusals::None, |_, progress| progress.wait(answers, || false))
 }
 
-/// The greatest fence that was told.
+/// The greatest fence that a client received.
 pub fn highest(told: &[Told]) -> i64 {
     told.iter().flat_map(|told| &told.fences).map(|(_, fence)| *fence).max().unwrap()
 }
 
-/// What was acknowledged and is not there any more, and what was refused and is there. What is unknown may be there.
+/// Acknowledged changes that are missing, and refused ones that are there. Changes with an unknown outcome may be there.
 pub fn missing(database: &Path, told: &[Told]) -> Vec<String> {
     let process = Process::serve(database);
     let mut missing = Vec::new();
@@ -193,7 +193,7 @@ pub fn missing(database: &Path, told: &[Told]) -> Vec<String> {
     missing
 }
 
-/// What must not be in a database that no server has open: damage, and a fence that two leases have.
+/// Defects of a database that no server has open: damage, and fences of two leases.
 pub fn defects(database: &Path) -> Vec<String> {
     let connection = Connection::open(database).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();

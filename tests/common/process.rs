@@ -1,4 +1,4 @@
-//! The real program, as a process of its own.
+//! The program as a separate process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ pub struct Process {
     log: Option<JoinHandle<String>>,
 }
 
-/// `lockhouse` with nothing of this machine's environment that could change it.
+/// `lockhouse` without the settings of this machine's environment.
 pub fn lockhouse() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockhouse"));
     for (name, _) in std::env::vars_os() {
@@ -25,7 +25,7 @@ pub fn lockhouse() -> Command {
     command
 }
 
-/// Whether a program is not on this machine, with a line that says so. In CI there are all: `.ci/run` installs them.
+/// Whether a program is missing on this machine. Prints that. In CI no program may be missing: `.ci/run` installs them.
 pub fn is_missing(program: &str) -> bool {
     let missing = Command::new(program).arg("--version").output().is_err();
     assert!(!missing || std::env::var_os("CI").is_none(), "{program} is missing in CI");
@@ -35,7 +35,7 @@ pub fn is_missing(program: &str) -> bool {
     missing
 }
 
-/// libfaketime; `None`, with a line that says so, where the machine does not have it. In CI there is one.
+/// libfaketime; prints that and returns `None` where it is not installed. In CI it must be there.
 pub fn faketime_library() -> Option<String> {
     let files = "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1";
     let found = Command::new("sh").args(["-c", files]).output().ok()?;
@@ -116,7 +116,7 @@ impl Process {
         assert!(killed.success());
     }
 
-    /// Whether it has ended, for whoever has only a share in it.
+    /// Whether it has ended. Does not need the child mutably.
     pub fn is_over(&self) -> bool {
         std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap().contains(") Z ")
     }

@@ -1,20 +1,20 @@
-//! A second reading of RFC 9112, slow and obvious, to hold the door's against. It takes the bytes as a whole, and
-//! shares nothing with `server::parser` but the types in which the result is told.
+//! A second parser of RFC 9112, slow and simple, to compare the framer with. It takes the bytes as a whole, and
+//! shares nothing with `server::parser` but the types of the result.
 
 use lockhouse::server::parser::{After, Framer, Limits, Progress, Version};
 
-/// Holds the two readings against each other, for bytes of which the first says where to cut the others. Limits are
+/// Compares the two parsers. The first byte says where to cut the others. Limits are
 /// small, so that they are met.
 pub fn agree(data: &[u8]) {
     let Some((cut, bytes)) = data.split_first() else { return };
     let limits = Limits { head_bytes: 200, headers: 6, body_bytes: 40 };
-    let whole = by_the_door(&[bytes], &limits);
+    let whole = parse_with_framer(&[bytes], &limits);
     let (left, right) = bytes.split_at(bytes.len() * usize::from(*cut) / 256);
-    assert_eq!(whole, by_the_door(&[left, right], &limits));
-    assert_eq!(whole, by_the_book(bytes, &limits));
+    assert_eq!(whole, parse_with_framer(&[left, right], &limits));
+    assert_eq!(whole, parse_by_rfc(bytes, &limits));
 }
 
-/// One request, as it was understood.
+/// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     pub method: String,
@@ -35,8 +35,8 @@ pub enum Rest {
     Refused,
 }
 
-/// What the door makes of these bytes, when they come in these pieces.
-pub fn by_the_door(pieces: &[&[u8]], limits: &Limits) -> (Vec<Read>, Rest) {
+/// The requests that the framer finds in these bytes when they arrive in these pieces.
+pub fn parse_with_framer(pieces: &[&[u8]], limits: &Limits) -> (Vec<Read>, Rest) {
     let (mut framer, mut requests) = (Framer::default(), Vec::new());
     let mut rest = Rest::Nothing;
     for piece in pieces {
@@ -72,8 +72,8 @@ pub fn by_the_door(pieces: &[&[u8]], limits: &Limits) -> (Vec<Read>, Rest) {
     (requests, rest)
 }
 
-/// What RFC 9112 makes of them, with the strictness that the door promises.
-pub fn by_the_book(bytes: &[u8], limits: &Limits) -> (Vec<Read>, Rest) {
+/// The requests by RFC 9112, as strict as the server promises.
+pub fn parse_by_rfc(bytes: &[u8], limits: &Limits) -> (Vec<Read>, Rest) {
     let mut rest = bytes;
     let mut requests = Vec::new();
     loop {
@@ -116,14 +116,14 @@ fn one(bytes: &[u8], limits: &Limits) -> Result<(Read, usize), Rest> {
         _ if head.len() >= limits.head_bytes => return Err(Rest::Refused),
         _ => return Err(Rest::PartOfAHead),
     }
-    let (mut request, body_length) = understood(&text, limits).ok_or(Rest::Refused)?;
+    let (mut request, body_length) = parse_head(&text, limits).ok_or(Rest::Refused)?;
     let Some(body) = bytes.get(head.len()..head.len() + body_length) else { return Err(Rest::PartOfABody) };
     request.body = body.to_vec();
     Ok((request, head.len() + body_length))
 }
 
 /// The head, one Latin-1 character a byte, and how long the body is.
-fn understood(text: &str, limits: &Limits) -> Option<(Read, usize)> {
+fn parse_head(text: &str, limits: &Limits) -> Option<(Read, usize)> {
     let mut lines = text.strip_suffix("\r\n\r\n")?.split("\r\n");
     let words: Vec<&str> = lines.next()?.split(' ').collect();
     let [method, target, version] = words[..] else { return None };
@@ -156,7 +156,7 @@ fn understood(text: &str, limits: &Limits) -> Option<(Read, usize)> {
     };
     match &all("host")[..] {
         [] if version == Version::Http10 => {}
-        [host] if host.chars().all(is_of_a_host) => {}
+        [host] if host.chars().all(is_host_character) => {}
         _ => return None,
     }
     if !all("transfer-encoding").is_empty() {
@@ -219,7 +219,7 @@ fn path_of(method: &str, target: &str) -> Option<String> {
         Some(slash) => rest.split_at(slash),
         None => (rest, "/"),
     };
-    (!host.is_empty() && host.chars().all(is_of_a_host)).then(|| path.to_owned())
+    (!host.is_empty() && host.chars().all(is_host_character)).then(|| path.to_owned())
 }
 
 /// The bytes of a text that has one character for each.
@@ -232,6 +232,6 @@ fn is_token(text: &str) -> bool {
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter))
 }
 
-fn is_of_a_host(letter: char) -> bool {
+fn is_host_character(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:%[]".contains(letter)
 }

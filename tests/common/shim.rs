@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles `tests/shims/{name}.c` into `directory`, for `LD_PRELOAD`. `None`, with a line that says so, where there is no
-/// C compiler. In CI there is one.
+/// Compiles `tests/shims/{name}.c` into `directory`, for `LD_PRELOAD`. Prints that and returns `None` where there is no
+/// C compiler. In CI it must be there.
 pub fn compile(name: &str, directory: &Path) -> Option<PathBuf> {
     let library = directory.join(name).with_extension("so");
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());

@@ -64,7 +64,7 @@ fn kind(schema: &Value) -> String {
     types.iter().map(each).collect::<Vec<_>>().join(" or ") + &range(schema)
 }
 
-/// The least and the greatest value or length. The greatest integer of all is not worth a word.
+/// The least and the greatest value or length, except the greatest integer.
 fn range(schema: &Value) -> String {
     let number = |keys: [&str; 2]| keys.iter().find_map(|key| schema[*key].as_u64());
     let unit = if schema["maxLength"].is_u64() { " bytes" } else { "" };

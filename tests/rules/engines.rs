@@ -1,5 +1,5 @@
-//! The seam: the same histories on SQLite and on an engine in memory that loads in batches, misses, and runs use cases
-//! twice. What the clients are told is the same, word for word, over restarts, too.
+//! Two engines: the same histories on SQLite and on an engine in memory that loads in batches, misses, and runs use cases
+//! twice. The outcomes are the same, also after restarts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -74,7 +74,7 @@ impl Both {
         Self { directory, sqlite, memory, tables, misses, clocks, lease_clock, rules, fences }
     }
 
-    /// The use case on both. Returns what came of it, which is the same.
+    /// Runs the use case on both engines. Returns the outcome, which must be the same.
     fn run(
         &self,
         keys: &Keys,
@@ -183,7 +183,7 @@ impl Both {
                 self.run(&Keys::default(), move |set| Ok(format!("{:?}", sweep::sweep(set, &rules, 10)?)));
             }
         }
-        // What is there then. It is seen as a use case sees it, and nothing of that is kept.
+        // Compares the state after the step.
         for at in 0..WORKSPACES {
             self.look(at);
         }

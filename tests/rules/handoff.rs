@@ -110,7 +110,7 @@ impl Play {
         }
     }
 
-    /// The live lease, if it is the one of whoever answers; else they are told.
+    /// The live lease if it belongs to `by`. Otherwise checks the refusal.
     fn holders(&self, by: Who, at: usize, fence: Option<i64>, outcome: &ReplyOutcome) -> Option<Lease> {
         match self.model.live(at, self.now) {
             None => assert_eq!(*outcome, ReplyOutcome::NoLock),

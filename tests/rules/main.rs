@@ -1,5 +1,5 @@
-//! The rules, without SQL and HTTP: long random histories of acquire, heartbeat, release, force, knock, handover, time,
-//! restart and sweep, against a model that is small enough to be seen to be right.
+//! The rules without SQL and HTTP: long random histories of acquire, heartbeat, release, takeover, knock, handover, time,
+//! restart and sweep, compared with a small model.
 //!
 //! The model keeps of each workspace who had which lease, until when, and whether it was given up: it never deletes
 //! anything, so it has no notion of sweeping.
@@ -39,14 +39,14 @@ fn workspace(number: usize) -> WorkspaceId {
     WorkspaceId::parse(&format!("workspace {number}")).unwrap()
 }
 
-/// The whole play: each step in both worlds, compared.
+/// Takes each step in the world and in the model, and compares them.
 struct Play {
     world: World,
     model: Model,
     now: i64,
     /// When the server started last.
     opened: i64,
-    /// What the clients were told, in words.
+    /// The outcomes that the clients received, as text.
     told: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl Play {
         }
     }
 
-    /// What holds whatever the model says.
+    /// Promises that do not depend on the model.
     fn keeps_its_promises(&self, before: &Lock, after: &Lock) {
         let rules = &self.model.rules;
         if before.fence != after.fence || before.acquired_at != after.acquired_at {
@@ -154,13 +154,13 @@ impl Play {
         }
     }
 
-    /// The store writes down when it stopped, and prolongs what was alive then.
+    /// The store records when it stopped, and extends the leases that were live then.
     fn restart(&mut self, away: i64, grace: i64) {
-        // Whoever was to get a lock has got it.
+        // All due grants are applied.
         for at in 0..WORKSPACES {
             self.world.now(at, &self.model.rules, self.now);
         }
-        // The time is written down with each write; what ended before the end has ended for good.
+        // The time is recorded with each write. Leases that ended before the stop stay ended.
         let last_seen = self.now;
         self.now += away;
         self.opened = self.now;

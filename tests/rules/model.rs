@@ -1,4 +1,4 @@
-//! Who has what, as an onlooker with a perfect memory sees it. Nothing is ever deleted.
+//! The model: all leases of each workspace. Nothing is ever deleted.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,14 @@ pub struct Lease {
     pub given_up: bool,
     pub ttl: i64,
     pub active: i64,
-    /// Whether its holder has said a word, or which of them may.
+    /// Whether the holder has claimed it, and who may claim it.
     pub grant_state: GrantState,
-    /// Those who knocked, in their order, and from which session.
+    /// The users who knocked and their sessions, in order.
     pub knocks: Vec<(usize, Option<usize>)>,
-    /// Those who were declined, and when.
+    /// The users who were declined, and when.
     pub declined: Vec<(usize, i64)>,
     pub grant_at: Option<i64>,
-    /// The latest that it can become because the holder is at work.
+    /// The limit for postponements by activity.
     pub grant_at_latest: Option<i64>,
 }
 
@@ -46,21 +46,21 @@ impl Lease {
         }
     }
 
-    /// One that was given to somebody who did not ask just then.
+    /// A lease that was granted or handed over.
     pub fn given(to: Who, fence: i64, rules: &Rules, now: i64) -> Self {
         let ends = now + rules.claim_within.as_millis().min(DEFAULT_TTL);
         let grant_state = if to.session.is_some() { GrantState::ToSession } else { GrantState::ToUser };
         Self { ends, grant_state, ..Self::granted(to, fence, DEFAULT_TTL, now) }
     }
 
-    /// The first of those who knocked is shown from now on.
+    /// Shows the first knock from now on.
     pub fn show_the_first(&mut self, rules: &Rules, now: i64) {
         let after = rules.knock_grant_after.filter(|_| !self.knocks.is_empty());
         self.grant_at = after.map(|after| now + after.as_millis());
         self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now + latest.as_millis());
     }
 
-    /// The holder is at work.
+    /// Records activity of the holder.
     pub fn is_active(&mut self, rules: &Rules, now: i64) {
         self.active = now;
         if let (Some(grant_at), Some(after)) = (self.grant_at, rules.knock_grant_after) {
@@ -83,7 +83,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Time passes locks on. The fences are those that the world would give.
+    /// Applies due grants. The fences are those that the world would give.
     pub fn settle(&mut self, at: usize, now: i64) {
         let Some(leases) = self.leases.get_mut(&at) else { return };
         let Some(last) = leases.last_mut() else { return };

@@ -1,4 +1,4 @@
-//! What can happen, at random.
+//! Random steps.
 
 use lockhouse::domain::access::{Rules, SameUser, Takeover};
 use lockhouse::domain::member::Membership;
@@ -41,7 +41,7 @@ pub enum Step {
         by: Who,
         at: usize,
     },
-    /// The holder answers, one whom they name or the first.
+    /// The holder answers the named knock, or the first.
     HandOver {
         by: Who,
         at: usize,

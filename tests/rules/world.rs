@@ -1,4 +1,4 @@
-//! What the decisions run on: the store without SQL.
+//! A store without SQL, for the decisions of the domain.
 
 use std::collections::HashMap;
 
@@ -57,7 +57,7 @@ impl World {
         row
     }
 
-    /// The workspace, once time has had its say.
+    /// The workspace after all due changes.
     pub fn now(&mut self, at: usize, rules: &Rules, now: i64) -> WorkspaceState {
         while let Some(lock) = self.row(at) {
             let change = rules::due(&lock, None, rules, self.moment(at, now));
@@ -69,7 +69,7 @@ impl World {
         WorkspaceState::Free { last: self.last.get(&at).cloned() }
     }
 
-    /// The lock, without anything's being changed.
+    /// The lock at this time. Changes nothing.
     pub fn seen(&self, at: usize, rules: &Rules, now: i64) -> Option<Lock> {
         match self.clone().now(at, rules, now) {
             WorkspaceState::Locked(lock) => Some(lock),
@@ -81,7 +81,7 @@ impl World {
         Moment { now: Timestamp(now), opened_at: Timestamp(self.opened_at), next_fence: self.next_fence(at) }
     }
 
-    /// The wall clock may stand still: the fence grows all the same.
+    /// The next fence. It grows even if the wall clock stands still.
     pub fn next_fence(&self, at: usize) -> Fence {
         Fence(self.fences.get(&at).copied().unwrap_or_default() + 1)
     }
