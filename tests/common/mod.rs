@@ -59,6 +59,29 @@ pub fn eventually(mut condition: impl FnMut() -> bool) {
     panic!("the condition does not become true");
 }
 
+/// Waits until well-behaved clients are served. Tries again, because on a busy machine this thread may be paused for
+/// longer than a short timeout.
+pub fn is_well(server: &Server) {
+    eventually(|| {
+        let mut client = server.user("good");
+        let locked = client.try_request("POST", "/api/v1/workspaces/good/lock", &[], b"");
+        let is_up = client.try_request("GET", "/healthz", &[], b"");
+        locked.is_ok_and(|locked| locked.status == 200) && is_up.is_ok_and(|is_up| is_up.status == 200)
+    });
+}
+
+/// The value of the metric with this name and labels; 0 if it is missing. Tries again if the connection is closed.
+pub fn metric(server: &Server, line: &str) -> f64 {
+    let mut answer = None;
+    eventually(|| {
+        answer = server.client().try_request("GET", "/metrics", &[], b"").ok();
+        answer.is_some()
+    });
+    let answer = answer.unwrap();
+    let text = answer.text();
+    text.lines().find_map(|known| known.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0.0)
+}
+
 /// Follows the events. The server has accepted the stream when this returns.
 pub fn follow(server: &Server, user: &str, query: &str) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(server.address()).unwrap();
