@@ -92,36 +92,6 @@ fn jwts_with_a_crit_header_are_refused() {
     with_header(r#"{"alg":"HS256","crit":null}"#).refused(401, "unauthenticated");
 }
 
-#[test]
-fn the_gate_refuses_malformed_requests() {
-    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
-    let (service, alice) = (server.token(Scope::Service, None), server.token(Scope::User, Some("alice")));
-    let lock = server.client().with_token(&alice).acquire("w", &json!({})).expect(200)["lock"].clone();
-    let (fence, long) = (lock["fence"].to_string(), "9".repeat(40));
-    let gate = |token: &str, query: &str, headers: &[(&str, &str)]| {
-        let path = format!("/api/v1/gate{query}");
-        server.client().with_token(token).request("GET", &path, headers, b"")
-    };
-    let good = format!("?workspace_id=w&fence={fence}");
-    assert_eq!(gate(&alice, &good, &[]).status, 204);
-    let doubled = [("X-Lock-Fence", fence.as_str()), ("X-Lock-Fence", "1")];
-    gate(&alice, "?workspace_id=w", &doubled).refused(403, "not_holder");
-    gate(&alice, &format!("?workspace_id=w&fence={long}"), &[]).refused(403, "not_holder");
-    gate(&alice, &format!("?workspace_id={}&fence=1", "w".repeat(256)), &[]).refused(403, "not_holder");
-    gate(&alice, &format!("{good}&more=1"), &[]).refused(403, "not_holder");
-    let closed = gate(&service, &good, &[]).refused(403, "not_holder");
-    assert!(closed["detail"].as_str().unwrap().contains("X-User-Id"), "{closed}");
-    gate(&service, &good, &[("X-User-Id", "%ff")]).refused(403, "not_holder");
-    assert_eq!(gate(&service, &good, &[("X-User-Id", "alice")]).status, 204);
-    // What is said twice elsewhere is a mistake of the client.
-    let origins = [("Origin", "http://localhost"), ("Origin", "https://evil.example")];
-    server
-        .client()
-        .with_token(&alice)
-        .request("GET", "/api/v1/locks", &origins, b"")
-        .refused(400, "invalid_request");
-}
-
 /// How many calls are answered before the first 429, of at most 50.
 fn until_limited(mut call: impl FnMut() -> u16) -> usize {
     (0..50).take_while(|_| call() != 429).count()

@@ -346,3 +346,50 @@ fn invalid_bytes_affect_only_their_own_connection() {
         assert_eq!(good.acquire("w", &json!({})).status, 200);
     }
 }
+
+#[test]
+fn metadata_is_returned_verbatim() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    let json = [("Content-Type", "application/json")];
+    let metadata = r#"{"z":123456789012345678901234567890,"a":[1e2,-0.0,0.10],"t":"ë"}"#;
+    let body = format!(r#"{{ "session_id": "tab", "metadata": {} }}"#, metadata.replace(',', " ,\n"));
+    let path = "/api/v1/workspaces/w/lock";
+    let is_in = |answer: &common::Answer| {
+        let expected = format!(r#""metadata":{metadata}"#);
+        assert!(answer.text().contains(&expected), "{}", answer.text());
+    };
+    is_in(&alice.request("POST", path, &json, body.as_bytes()));
+    let mut bob = server.user("bob");
+    is_in(&alice.get(path));
+    is_in(&alice.get("/api/v1/locks"));
+    is_in(&alice.get("/api/v1/workspaces/w/presence"));
+    is_in(&bob.request("POST", path, &[], b""));
+    is_in(&bob.heartbeat("w", &json!({})));
+    is_in(&bob.post("/api/v1/workspaces/w/lock/knock", &json!({})));
+    is_in(&bob.post("/api/v1/locks/heartbeat", &json!({ "locks": [{ "workspace_id": "w" }] })));
+    is_in(&alice.get("/api/v1/gate?workspace_id=w&fence=1"));
+    is_in(&bob.request("POST", &format!("{path}?force=true"), &json, body.as_bytes()));
+}
+
+#[test]
+fn duplicate_json_keys_are_refused_at_any_depth() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    let mut ask = |path: &str, body: &str| {
+        let json = [("Content-Type", "application/json")];
+        alice.request("POST", path, &json, body.as_bytes()).refused(400, "invalid_request")["field"].clone()
+    };
+    let path = "/api/v1/workspaces/w/lock";
+    assert_eq!(ask(path, r#"{"metadata":{"a":1,"a":2}}"#), "metadata.a");
+    assert_eq!(ask(path, r#"{"metadata":{"x":[{"k":{"a":1,"b":2,"a":1}}]}}"#), "metadata.x[0].k.a");
+    assert_eq!(ask(path, r#"{"ttl_ms":1000,"ttl_ms":1000}"#), "ttl_ms");
+    assert_eq!(ask(path, r#"{"note":"\ud800"}"#), "note");
+    let twice = r#"{"locks":[{"workspace_id":"w"},{"workspace_id":"w","fence":1,"fence":2}]}"#;
+    assert_eq!(ask("/api/v1/locks/heartbeat", twice), "locks[1].fence");
+    let deep = format!(r#"{{"metadata":{}1{}}}"#, r#"{"a":"#.repeat(33), "}".repeat(33));
+    assert!(ask(path, &deep).as_str().unwrap().starts_with("metadata.a.a"));
+    // What counts is the size without white space.
+    let wide = format!(r#"{{"metadata":{{{}"a":1}}}}"#, " ".repeat(5_000));
+    alice.request("POST", path, &[("Content-Type", "application/json")], wide.as_bytes()).expect(200);
+}

@@ -1,11 +1,10 @@
-//! Knocks: handover, decline, automatic grant; idle holders; presence.
+//! Knocks: handover, decline, automatic grant; presence.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
 use common::{Answer, Client, Server, eventually, follow, told};
-use lockhouse::domain::access::{SameUser, Takeover};
-use lockhouse::time::Ttl;
+use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
 
 const KNOCK: &str = "/api/v1/workspaces/w/lock/knock";
@@ -319,50 +318,6 @@ fn an_automatic_grant_is_no_handover_of_the_holder() {
     knock(&server, "bob").expect(202);
     server.pass(30_000);
     alice.post(HANDOVER, &json!({ "to_user_id": "bob" })).refused(403, "not_holder");
-}
-
-#[test]
-fn downtime_does_not_count_as_idle_time() {
-    let mut server = Server::with(|config| {
-        config.locks.takeover = Takeover::Nobody;
-        config.locks.idle_takeover_after = Some(Ttl::from_millis(60_000));
-    });
-    locked(&server);
-    server.pass(30_000);
-    server.stop();
-    server.pass(100_000);
-    server.start_again();
-    let mut bob = server.user("bob");
-    server.pass(59_999);
-    assert_eq!(bob.acquire("w", &json!({})).refused(409, "lock_held")["idle_for_ms"], 59_999);
-    bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
-    server.pass(1);
-    bob.acquire("w", &json!({ "force": true })).expect(200);
-}
-
-#[test]
-fn idle_holders_can_be_taken_over_despite_the_policy() {
-    let server = Server::with(|config| {
-        config.locks.takeover = Takeover::Nobody;
-        config.locks.idle_takeover_after = Some(Ttl::from_millis(60_000));
-    });
-    let mut alice = locked(&server);
-    let mut bob = server.user("bob");
-    server.pass(30_000);
-    alice.heartbeat("w", &json!({ "active": true })).expect(200);
-    for (after, idle) in [(30_000, 30_000), (29_999, 59_999)] {
-        server.pass(after);
-        alice.heartbeat("w", &json!({})).expect(200);
-        let held = bob.acquire("w", &json!({})).refused(409, "lock_held");
-        assert_eq!((&held["takeover_allowed"], &held["idle_for_ms"]), (&json!(false), &json!(idle)));
-        bob.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
-    }
-    server.pass(1);
-    let held = bob.acquire("w", &json!({})).refused(409, "lock_held");
-    assert_eq!((&held["takeover_allowed"], &held["idle_for_ms"]), (&json!(true), &json!(60_000)));
-    assert_eq!(held["lock"]["last_active_at"], "2026-11-23T12:00:30.000Z");
-    bob.acquire("w", &json!({ "force": true, "expected_fence": held["lock"]["fence"] })).expect(200);
-    alice.acquire("w", &json!({ "force": true })).refused(403, "takeover_forbidden");
 }
 
 #[test]

@@ -153,3 +153,23 @@ fn invalid_credentials_are_rate_limited_per_address() {
     server.pass(50);
     get(&jwt("carol", SECRET)).expect(200);
 }
+
+#[test]
+fn locks_are_limited_per_user() {
+    let server = Server::with(|config| config.limits.locks_per_user = 2);
+    let mut alice = server.user("alice");
+    for workspace in ["a", "b"] {
+        alice.acquire(workspace, &json!({ "ttl_ms": 60_000 })).expect(200);
+    }
+    let full = alice.acquire("c", &json!({}));
+    full.refused(429, "rate_limited");
+    assert!(full.header("retry-after").is_some());
+    alice.acquire("a", &json!({ "ttl_ms": 60_000 })).expect(200);
+    server.user("bob").acquire("d", &json!({})).expect(200);
+    alice.acquire("d", &json!({ "force": true })).refused(429, "rate_limited");
+    assert_eq!(server.limited("locks_per_user"), 2);
+    alice.release("a", &json!({})).expect(200);
+    alice.acquire("c", &json!({})).expect(200);
+    server.pass(60_000);
+    alice.acquire("e", &json!({})).expect(200);
+}

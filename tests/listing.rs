@@ -1,5 +1,5 @@
-//! Listing locks: each page has the right locks and limited cost.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+//! Listing locks and history: each page has the right entries and limited cost.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -9,6 +9,7 @@ use common::Server;
 use lockhouse::domain::UserId;
 use lockhouse::store::listing::{LockPage, LockQuery};
 use rusqlite::params;
+use serde_json::{Value, json};
 
 /// Ids that stand close to each other, at the ends of what a text can be.
 const IDS: [&str; 14] = [
@@ -148,4 +149,60 @@ fn a_page_reads_a_limited_number_of_rows() {
     let all = alice.get("/api/v1/locks?cursor=w5000").expect(200);
     assert_eq!(all["locks"][0]["workspace_id"], "x");
     assert_eq!(all["next_cursor"], serde_json::Value::Null);
+}
+
+#[test]
+fn live_locks_are_listed_in_pages_by_prefix_and_user() {
+    let server = Server::start();
+    let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
+    bob.acquire("gone", &json!({ "ttl_ms": 1_000 })).expect(200);
+    server.pass(1_000);
+    for name in ["team%2Fa", "team%2Fb", "team%2Fc", "zebra", "team"] {
+        alice.acquire(name, &json!({})).expect(200);
+    }
+    bob.acquire("team%2Fd", &json!({})).expect(200);
+    let mut all = |query: &str| {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        for _ in 0..10 {
+            let page = bob.get(&format!("/api/v1/locks?limit=2{query}{cursor}")).expect(200);
+            let locks = page["locks"].as_array().unwrap();
+            assert!(locks.len() <= 2);
+            found.extend(locks.iter().map(|lock| lock["workspace_id"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", next.replace('/', "%2F")),
+                None => return found,
+            }
+        }
+        panic!("the pages do not end");
+    };
+    assert_eq!(all(""), ["team", "team/a", "team/b", "team/c", "team/d", "zebra"]);
+    assert_eq!(all("&prefix=team%2F"), ["team/a", "team/b", "team/c", "team/d"]);
+    assert_eq!(all("&prefix=team%2F&user_id=alice"), ["team/a", "team/b", "team/c"]);
+    assert_eq!(all("&user_id=carol"), Vec::<String>::new());
+    assert_eq!(all("&prefix=team%2Fd"), ["team/d"]);
+}
+
+#[test]
+fn the_history_is_paged_and_shows_expiries_not_yet_swept() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    for _ in 0..3 {
+        alice.acquire("w", &json!({})).expect(200);
+        alice.delete("/api/v1/workspaces/w/lock").expect(200);
+    }
+    alice.acquire("w", &json!({})).expect(200);
+    server.pass(600_000);
+    let first = alice.get("/api/v1/workspaces/w/history?limit=5").expect(200);
+    assert_eq!(first["events"][0]["type"], "lock.expired");
+    assert_eq!(first["events"][0]["at"], "2026-11-23T12:10:00.000Z");
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = alice.get(&format!("/api/v1/workspaces/w/history?limit=5&cursor={cursor}")).expect(200);
+    let revisions: Vec<_> = [&first, &second]
+        .iter()
+        .flat_map(|page| page["events"].as_array().unwrap())
+        .map(|event| event["revision"].as_i64().unwrap())
+        .collect();
+    assert_eq!(revisions, [8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(second["next_cursor"], Value::Null);
+    assert_eq!(alice.get("/api/v1/workspaces/none/history").expect(200)["events"], json!([]));
 }

@@ -1,4 +1,4 @@
-//! Workspaces and members: visibility, the right to lock, removal; limits; the gate.
+//! Workspaces and members: visibility, the right to lock, removal.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -386,68 +386,4 @@ fn former_members_do_not_see_who_took_over() {
     assert_eq!(pairs(&told), expected.map(|(kind, id)| (kind.to_owned(), id.to_owned())));
     let all = json!(told).to_string();
     assert!(!["dismissed", "secret", "boss", "Boss"].iter().any(|word| all.contains(word)), "{all}");
-}
-
-#[test]
-fn locks_are_limited_per_user() {
-    let server = Server::with(|config| config.limits.locks_per_user = 2);
-    let mut alice = server.user("alice");
-    for workspace in ["a", "b"] {
-        alice.acquire(workspace, &json!({ "ttl_ms": 60_000 })).expect(200);
-    }
-    let full = alice.acquire("c", &json!({}));
-    full.refused(429, "rate_limited");
-    assert!(full.header("retry-after").is_some());
-    alice.acquire("a", &json!({ "ttl_ms": 60_000 })).expect(200);
-    server.user("bob").acquire("d", &json!({})).expect(200);
-    alice.acquire("d", &json!({ "force": true })).refused(429, "rate_limited");
-    assert_eq!(server.limited("locks_per_user"), 2);
-    alice.release("a", &json!({})).expect(200);
-    alice.acquire("c", &json!({})).expect(200);
-    server.pass(60_000);
-    alice.acquire("e", &json!({})).expect(200);
-}
-
-#[test]
-fn the_gate_passes_only_the_current_holder() {
-    let server = Server::with(|config| config.auth.mode = AuthMode::Token);
-    let (mut alice, mut bob) = (user(&server, "alice"), user(&server, "bob"));
-    let lock = alice.acquire("team%2Fdesign", &json!({ "ttl_ms": 60_000 })).expect(200)["lock"].clone();
-    let fence = lock["fence"].to_string();
-    let path = format!("/api/v1/gate?workspace_id=team%2Fdesign&fence={fence}");
-    assert_eq!(alice.get(&path).status, 204);
-    let headers = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", fence.as_str())];
-    assert_eq!(alice.request("GET", "/api/v1/gate", &headers, b"").status, 204);
-    let encoded = [("X-Lock-Workspace", "team%2Fdesign"), ("X-Lock-Fence", fence.as_str())];
-    assert_eq!(alice.request("GET", "/api/v1/gate", &encoded, b"").status, 204, "as in a path");
-    bob.get(&path).refused(403, "not_holder");
-    for bad in [
-        "/api/v1/gate",
-        "/api/v1/gate?workspace_id=team%2Fdesign",
-        "/api/v1/gate?workspace_id=other&fence=1",
-        &format!("/api/v1/gate?fence={fence}"),
-        &format!("/api/v1/gate?workspace_id=team%2Fdesign&fence={}", lock["fence"].as_i64().unwrap() - 1),
-    ] {
-        alice.get(bad).refused(403, "not_holder");
-    }
-    // The query of the client does not override the headers of the proxy.
-    let other = [("X-Lock-Workspace", "other")];
-    alice.request("GET", &path, &other, b"").refused(403, "not_holder");
-    alice.request("GET", &path, &[("X-Lock-Fence", "1")], b"").refused(403, "not_holder");
-    assert_eq!(alice.request("GET", &path, &[("X-Lock-Fence", &fence)], b"").status, 204);
-    alice.get(&format!("{path}x")).refused(403, "not_holder");
-    for unreadable in ["other%ff", "%zz", "team/design%", "team/design%2", "", "%C3"] {
-        alice.request("GET", &path, &[("X-Lock-Workspace", unreadable)], b"").refused(403, "not_holder");
-    }
-    let garbage = [("X-Lock-Workspace", "team/design"), ("X-Lock-Fence", "garbage")];
-    alice.request("GET", "/api/v1/gate", &garbage, b"").refused(403, "not_holder");
-    server.client().get(&path).refused(401, "unauthenticated");
-    bob.acquire("team%2Fdesign", &json!({ "force": true })).expect(200);
-    let closed = alice.get(&path).refused(403, "not_holder");
-    assert_eq!(closed["lock"]["locked_by_user_id"], "bob");
-    let lock = bob.lock("team%2Fdesign");
-    let path = format!("/api/v1/gate?workspace_id=team%2Fdesign&fence={}", lock["fence"]);
-    assert_eq!(bob.get(&path).status, 204);
-    server.pass(600_000);
-    bob.get(&path).refused(403, "not_holder");
 }
