@@ -85,9 +85,9 @@ fn libraries_are_used_only_in_their_modules() {
         ("r2d2", &["store/sqlite/"]),
         ("tiny_http", &["server/tiny.rs"]),
         ("mio::", &["server/"]),
-        ("httparse", &["server/"]),
-        ("std::net::Tcp", &["server/"]),
-        ("UnixStream", &["server/"]),
+        ("httparse", &["server/", "cli/http.rs"]),
+        ("std::net::Tcp", &["server/", "cli/http.rs"]),
+        ("UnixStream", &["server/", "cli/http.rs"]),
         ("set_boxed_logger", &["ops/logging.rs"]),
         ("signal_hook", &["cli/serve.rs"]),
         ("clap", &["cli/"]),
@@ -153,12 +153,14 @@ fn no_file_refers_to_the_authors_directories() {
 
 /// Types of the API that have the name of their schema in the OpenAPI document, which is that of what they show.
 const SHARED_NAMES: &[&str] =
-    &["Declined", "Follower", "Health", "Members", "Presence", "Violation", "Waiting"];
+    &["Declined", "Follower", "Health", "LockPage", "Members", "Presence", "Violation"];
 
 #[test]
 fn type_names_are_unique() {
     let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (file, text) in sources(&root().join("src")) {
+    // The arguments of a command are named after the command.
+    let is_counted = |file: &String| !file.starts_with("cli/");
+    for (file, text) in sources(&root().join("src")).into_iter().filter(|(file, _)| is_counted(file)) {
         for line in code(&text) {
             let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
             let (kind, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

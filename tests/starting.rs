@@ -9,9 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::process::{Process, lockhouse};
+use common::process::lockhouse;
 use common::{eventually, shim};
-use serde_json::json;
 
 /// Waits for the end. A process that does not end is killed, and has no code.
 fn code(child: &mut Child) -> Option<i32> {
@@ -87,13 +86,11 @@ fn ask(address: &str) {
 fn with_too_few_threads_it_exits_with_a_message_or_works() {
     let directory = tempfile::tempdir().unwrap();
     let Some(library) = shim::compile("threads", directory.path()) else { return };
-    // As many as a start takes, and those that come with the first requests.
-    let process = Process::serve(&directory.path().join("lockhouse.db"));
-    process.user("alice").acquire("w", &json!({})).expect(200);
-    let all = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().count();
-    drop(process);
-    let mut starts = Vec::new();
-    for threads in 0..=all {
+    let mut starts: Vec<(usize, Option<i32>, String, String)> = Vec::new();
+    // Up to the first number that is enough, and one more. That number depends on the order in which threads start.
+    while starts.iter().filter(|(_, code, ..)| *code == Some(0)).count() < 2 {
+        let threads = starts.len();
+        assert!(threads < 100, "it never starts: {starts:?}");
         let (code, log) = start(&library, threads);
         let last = log.lines().last().unwrap_or_default().to_owned();
         eprintln!("{threads} threads: {code:?} {last}");
@@ -105,5 +102,5 @@ fn with_too_few_threads_it_exits_with_a_message_or_works() {
             log.lines().any(|line| line.starts_with("lockhouse: ") && line.contains("gives no more threads"));
         assert!(*code == Some(0) || *code == Some(1) && says_why, "{threads} threads: {code:?} {log}");
     }
-    assert_eq!((starts[0].1, starts[all].1), (Some(1), Some(0)), "{starts:?}");
+    assert_eq!(starts[0].1, Some(1), "{starts:?}");
 }
