@@ -199,7 +199,6 @@ const CYCLES: &[&[&str]] = &[
     ],
     &["api::fields", "api::input", "api::json", "api::lock", "api::problem"],
     &["app::current", "app::locks", "app::waitlist"],
-    &["domain::handoff", "domain::rules"],
 ];
 
 #[test]

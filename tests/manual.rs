@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::docs::read;
 use common::process::lockhouse;
-use lockhouse::domain::handoff::MAX_KNOCKS;
+use lockhouse::domain::knocks::MAX_KNOCKS;
 use lockhouse::domain::{
     ID_BYTES, LFS_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES,
 };

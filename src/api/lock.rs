@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Count, Whole};
 use crate::domain::event::{Ending, EventType, Lost};
-use crate::domain::handoff::Knock;
+use crate::domain::knocks::Knock;
 use crate::domain::{DisplayName, Fence, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
 

@@ -60,7 +60,7 @@ pub(super) fn apply_due(
             }
             Some(_) | None => None,
         };
-        let change = rules::due(&lock, waiting, rules, set.moment());
+        let change = rules::due(&lock, waiting.as_ref(), rules, set.moment());
         if change == Change::Nothing {
             return Ok(Some(lock));
         }

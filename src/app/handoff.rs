@@ -53,7 +53,7 @@ pub fn hand_over(
         Some(recipient) => waitlist::acquire_of(set, workspace_id, recipient, rules)?,
         None => None,
     };
-    let decision = handoff::hand_over(found, request, may_hold, waiting, rules, set.moment());
+    let decision = handoff::hand_over(found, request, may_hold, waiting.as_ref(), rules, set.moment());
     apply(set, decision.change, Some(by), rules)?;
     let (replied, lost) = with_lost(set, request, decision.outcome)?;
     Ok(match (replied, lost) {

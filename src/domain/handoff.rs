@@ -4,120 +4,15 @@
 //! Knocks belong to a lease and end with it. The holder is shown one knock at a time, in order of arrival.
 //! The time limit of a knock starts when it is shown.
 
-use super::access::{Privilege, Rules, SameUser};
+use super::access::{Rules, SameUser};
 use super::event::{Ending, Lost};
-use super::rules::{Change, Decision, GrantTime, granted_lease, may_dispose, owns};
+use super::knocks::{Declined, Knock, MAX_KNOCKS};
+use super::rules::{Change, Decision, GrantTime, granted_lease, lease_for_knock, may_dispose, owns};
 use super::token::Validity;
 use super::{
-    Acquire, Claim, DisplayName, Fence, Force, GrantState, Lock, Moment, SessionId, UserId, WorkspaceId,
-    WorkspaceState,
+    Acquire, Claim, DisplayName, GrantState, Lock, Moment, SessionId, UserId, WorkspaceId, WorkspaceState,
 };
 use crate::time::{Timestamp, Ttl};
-
-/// Maximum number of knocks on one lease, including recently declined ones.
-pub const MAX_KNOCKS: usize = 20;
-
-/// Knocks on one lease.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Knocks {
-    /// Unanswered knocks, in order of arrival. The holder is shown the first one.
-    pub pending: Vec<Knock>,
-    /// Recently declined knocks.
-    pub declined: Vec<Declined>,
-    /// When the first pending knock was shown to the holder.
-    pub shown_at: Option<Timestamp>,
-    /// When the lock is granted to the first knock, unless the holder answers or is active before.
-    pub grant_at: Option<Timestamp>,
-    /// Upper bound of `grant_at` for an active holder; `None` means no bound.
-    pub grant_at_latest: Option<Timestamp>,
-}
-
-/// Effect of the holder's activity on `grant_at`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Postponement {
-    /// No change.
-    None,
-    /// `grant_at` moves, but too little for an event.
-    Silent,
-    /// `grant_at` moves, and an event is recorded.
-    Announced,
-}
-
-/// Knock: a user asks the holder for the lock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Knock {
-    /// Id of the user who knocked.
-    pub user_id: UserId,
-    /// Display name of that user.
-    pub name: Option<DisplayName>,
-    /// Session of that user.
-    pub session_id: Option<SessionId>,
-    /// Message, up to 500 bytes.
-    pub message: Option<String>,
-    /// Time of the knock.
-    pub knocked_at: Timestamp,
-    /// How long the credentials of the caller are valid. The lock is not granted if they have ended.
-    pub validity: Validity,
-}
-
-/// Declined knock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declined {
-    /// Id of the user who knocked.
-    pub user_id: UserId,
-    /// When the holder declined.
-    pub at: Timestamp,
-}
-
-impl Declined {
-    /// Time until the user may knock again; `None` if they may now.
-    fn retry_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
-        let left = self.at.plus(rules.knock_again_after).since(now);
-        (left > 0).then(|| Ttl::from_millis(left))
-    }
-}
-
-impl Knock {
-    /// Lease for this knock, in place of `lock`. `waits` is the user's waiting acquire, if there is one.
-    pub(super) fn lease(
-        &self,
-        waits: Option<Acquire>,
-        lock: &Lock,
-        rules: &Rules,
-        begins: GrantTime,
-        next_fence: Fence,
-    ) -> Lock {
-        if let Some(waits) = waits {
-            return granted_lease(&waits, GrantState::ToSession, rules, begins, next_fence);
-        }
-        let waiting = Acquire {
-            user_name: self.name.clone(),
-            session_id: self.session_id.clone(),
-            ..Acquire::new(lock.workspace_id.clone(), self.user_id.clone())
-        };
-        let grant_state = if self.session_id.is_some() { GrantState::ToSession } else { GrantState::ToUser };
-        granted_lease(&waiting, grant_state, rules, GrantTime { told_at: begins.at, ..begins }, next_fence)
-    }
-}
-
-impl Acquire {
-    /// Acquire for `user_id` with defaults in all other fields.
-    #[must_use]
-    pub const fn new(workspace_id: WorkspaceId, user_id: UserId) -> Self {
-        Self {
-            workspace_id,
-            user_id,
-            user_name: None,
-            session_id: None,
-            privilege: Privilege::Ordinary,
-            ttl: None,
-            force: Force::No,
-            note: None,
-            metadata: None,
-            reason: None,
-        }
-    }
-}
 
 /// Request to knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,76 +98,6 @@ pub fn knock(
     Decision { change: Change::Knock(lock.clone()), outcome: Knocked::Pending(lock) }
 }
 
-impl Knocks {
-    /// Whether there is no pending and no declined knock.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.declined.is_empty()
-    }
-
-    /// Time until `user_id` may knock again after being declined; `None` if they may now.
-    #[must_use]
-    pub fn retry_in(&self, user_id: &UserId, rules: &Rules, now: Timestamp) -> Option<Ttl> {
-        self.declined
-            .iter()
-            .filter(|declined| declined.user_id == *user_id)
-            .find_map(|declined| declined.retry_in(rules, now))
-    }
-
-    /// Removes the pending knock of `user_id`. Returns whether there was one.
-    pub fn remove(&mut self, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
-        let Some(position) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
-            return false;
-        };
-        self.pending.remove(position);
-        if position == 0 {
-            self.show_first(rules, now);
-        }
-        true
-    }
-
-    /// Shows the first pending knock to the holder: its time limit starts at `now`.
-    fn show_first(&mut self, rules: &Rules, now: Timestamp) {
-        let after = rules.knock_grant_after.filter(|_| !self.pending.is_empty());
-        self.shown_at = after.map(|_| now);
-        self.grant_at = after.map(|after| now.plus(after));
-        self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now.plus(latest));
-    }
-
-    /// Postpones `grant_at`, because the holder is active. `last_active_at` is the holder's activity before
-    /// this.
-    ///
-    /// Each heartbeat moves `grant_at` by a little. An event is recorded for the first move, for each half of
-    /// `knock_grant_after` that `grant_at` has moved, and for the last move. So a reader of the events is
-    /// never behind by more than that half, and the history stays small.
-    pub(super) fn postpone(
-        &mut self,
-        last_active_at: Timestamp,
-        rules: &Rules,
-        now: Timestamp,
-    ) -> Postponement {
-        let (Some(shown_at), Some(before), Some(after)) =
-            (self.shown_at, self.grant_at, rules.knock_grant_after)
-        else {
-            return Postponement::None;
-        };
-        let end = self.grant_at_latest.map_or(now.plus(after), |latest| latest.min(now.plus(after)));
-        if end <= before {
-            return Postponement::None;
-        }
-        self.grant_at = Some(end);
-        let half = (after.as_millis() / 2).max(1);
-        let halves = |end: Timestamp| end.since(shown_at).div_euclid(half);
-        let is_first = last_active_at <= shown_at;
-        let is_last = Some(end) == self.grant_at_latest;
-        if is_first || is_last || halves(end) > halves(before) {
-            Postponement::Announced
-        } else {
-            Postponement::Silent
-        }
-    }
-}
-
 /// Answer of the holder to a knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnockReply {
@@ -323,7 +148,7 @@ pub fn hand_over(
     found: WorkspaceState,
     request: &KnockReply,
     may_hold: bool,
-    waiting: Option<Acquire>,
+    waiting: Option<&Acquire>,
     rules: &Rules,
     Moment { now, next_fence, .. }: Moment,
 ) -> Decision<ReplyOutcome> {
@@ -336,22 +161,18 @@ pub fn hand_over(
         Err(outcome) => return Decision { change: Change::Nothing, outcome: *outcome },
     };
     let lock = match (knock_of(&previous, request.user_id.as_ref()), &request.user_id) {
-        (Some(knock), _) => knock.lease(waiting, &previous, rules, GrantTime::now(now), next_fence),
+        (Some(knock), _) => {
+            lease_for_knock(knock, waiting, &previous, rules, GrantTime::now(now), next_fence)
+        }
         (None, None) => return Decision { change: Change::Nothing, outcome: ReplyOutcome::NoKnock },
         // The holder can hand over to another of their own sessions only if that session knocked.
         (None, Some(to)) if *to == previous.user_id => {
             return Decision { change: Change::Nothing, outcome: ReplyOutcome::OwnLock };
         }
         (None, Some(to)) => {
-            let anybody = || Acquire::new(previous.workspace_id.clone(), to.clone());
-            let grant_state = if waiting.is_some() { GrantState::ToSession } else { GrantState::ToUser };
-            granted_lease(
-                &waiting.unwrap_or_else(anybody),
-                grant_state,
-                rules,
-                GrantTime::now(now),
-                next_fence,
-            )
+            let new = Acquire::new(previous.workspace_id.clone(), to.clone());
+            let (request, state) = waiting.map_or((&new, GrantState::ToUser), |own| (own, GrantState::ToSession));
+            granted_lease(request, state, rules, GrantTime::now(now), next_fence)
         }
     };
     let outcome = ReplyOutcome::HandedOver(lock.clone());

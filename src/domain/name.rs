@@ -2,7 +2,7 @@
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
-use super::NAME_BYTES;
+use super::id::NAME_BYTES;
 use crate::error::Error;
 
 /// Display name: 1 to 200 bytes with at least one visible character, without control characters and

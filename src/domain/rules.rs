@@ -15,7 +15,7 @@
 
 use super::access::{Privilege, Rules, SameUser};
 use super::event::Ending;
-use super::handoff::{Knocks, Postponement};
+use super::knocks::{Knock, Knocks, Postponement};
 use super::{
     Acquire, Acquired, Activity, Authority, Claim, Fence, Force, GrantState, Heartbeat, HeartbeatOutcome,
     LastLease, Lock, Moment, Release, Released, SessionId, UserId, WorkspaceState,
@@ -76,14 +76,14 @@ pub enum Change {
 #[must_use]
 pub fn due(
     lock: &Lock,
-    waiting: Option<Acquire>,
+    waiting: Option<&Acquire>,
     rules: &Rules,
     Moment { now, next_fence, .. }: Moment,
 ) -> Change {
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
         (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
             previous: lock.clone(),
-            lock: knock.lease(waiting, lock, rules, GrantTime { at: grant_at, told_at: now }, next_fence),
+            lock: lease_for_knock(knock, waiting, lock, rules, GrantTime { at: grant_at, told_at: now }, next_fence),
             requested: false,
         },
         _ if lock.is_live(now) => Change::Nothing,
@@ -203,6 +203,28 @@ pub fn granted_lease(
     let lease = new_lease(request, rules, begins.at, next_fence);
     let expires_at = begins.told_at.plus(lease.ttl.min(rules.claim_within));
     Lock { expires_at, check_at: expires_at, grant_state, ..lease }
+}
+
+/// Lease that `knock` gets in place of `lock`. `waiting` is the waiting acquire of the user who knocked, if there
+/// is one.
+pub(super) fn lease_for_knock(
+    knock: &Knock,
+    waiting: Option<&Acquire>,
+    lock: &Lock,
+    rules: &Rules,
+    begins: GrantTime,
+    next_fence: Fence,
+) -> Lock {
+    if let Some(waiting) = waiting {
+        return granted_lease(waiting, GrantState::ToSession, rules, begins, next_fence);
+    }
+    let request = Acquire {
+        user_name: knock.name.clone(),
+        session_id: knock.session_id.clone(),
+        ..Acquire::new(lock.workspace_id.clone(), knock.user_id.clone())
+    };
+    let grant_state = if knock.session_id.is_some() { GrantState::ToSession } else { GrantState::ToUser };
+    granted_lease(&request, grant_state, rules, GrantTime { told_at: begins.at, ..begins }, next_fence)
 }
 
 /// Decides a heartbeat.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row};
 use super::tables::Tables;
 use crate::domain::event::{Event, EventType};
 use crate::domain::grace::Run;
-use crate::domain::handoff::{Declined, Knock, Knocks};
+use crate::domain::knocks::{Declined, Knock, Knocks};
 use crate::domain::member::Workspace;
 use crate::domain::token::Validity;
 use crate::domain::token::{Scope, Token};
