@@ -6,7 +6,7 @@ mod common;
 use common::{Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config};
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::Membership;
 use rusqlite::params;
 use serde_json::{Value, json};
 

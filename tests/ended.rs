@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::{NOON, Server};
 use lockhouse::app::locks::{self, StoredLock};
+use lockhouse::app::release_user;
 use lockhouse::app::{current, handoff};
 use lockhouse::config::Config;
 use lockhouse::domain::access::Rules;
@@ -163,8 +164,9 @@ fn releasing_all_locks_of_a_user_includes_due_grants() {
     store.write(move |set| handoff::knock(set, &ask, &rules())).unwrap();
     clock.advance(Duration::from_secs(30));
     let by = Author { user_id: bob.clone(), name: None, reason: None };
-    let some = store.write(move |set| locks::release_user(set, &bob, &by, &rules(), "")).unwrap().value;
-    assert_eq!(some, locks::ReleaseStep { released: 1, after: None });
+    let some =
+        store.write(move |set| release_user::release_user(set, &bob, &by, &rules(), "")).unwrap().value;
+    assert_eq!(some, release_user::ReleaseStep { released: 1, after: None });
     let now = store.write(|set| current::load_current(set, &workspace("w"), &rules())).unwrap().value;
     assert_eq!(now, None, "neither has it");
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::Membership;
 use serde_json::json;
 
 fn enforced() -> Server {

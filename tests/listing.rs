@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::Server;
 use lockhouse::domain::UserId;
-use lockhouse::store::listing::{LockPage, LockQuery};
+use lockhouse::store::listing::{FoundLocks, LockQuery};
 use rusqlite::params;
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn insert(server: &Server, locks: &[(String, &str, bool)]) {
 }
 
 fn page(server: &Server, listing: &LockQuery) -> (Vec<String>, Option<String>) {
-    let LockPage { locks, next } = server.running().service().locks(listing).unwrap().value;
+    let FoundLocks { locks, next } = server.running().service().locks(listing).unwrap().value;
     (locks.iter().map(|lock| lock.workspace_id.as_str().to_owned()).collect(), next)
 }
 

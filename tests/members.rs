@@ -9,8 +9,7 @@ use std::net::TcpStream;
 use common::{Client, Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::domain::access::Takeover;
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::{Membership, Takeover};
 use serde_json::{Value, json};
 
 fn enforced() -> Server {

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::{Membership, Takeover};
 
 use common::process::Process;
 use common::{Answer, Client, Server, contract, eventually};
 use lockhouse::api::operation::{BodyKind, Right, Route, Touches};
 use lockhouse::api::routes::ROUTES;
-use lockhouse::domain::access::Takeover;
 use lockhouse::error::Error;
 use serde_json::json;
 

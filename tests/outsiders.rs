@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{Client, Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::Membership;
 use serde_json::{Value, json};
 
 fn enforced() -> Server {

@@ -11,8 +11,7 @@ use lockhouse::api::operation::Route;
 use lockhouse::api::routes::ROUTES;
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::domain::access::Takeover;
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::{Membership, Takeover};
 use serde_json::{Value, json};
 
 const CALLERS: [&str; 9] =

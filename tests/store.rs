@@ -18,7 +18,7 @@ use lockhouse::domain::{
 };
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::listing::{LockPage, LockQuery};
+use lockhouse::store::listing::{FoundLocks, LockQuery};
 use lockhouse::store::sqlite::{APPLICATION_ID, SCHEMA_VERSION};
 use lockhouse::store::{Keys, Options, Store, WorkingSet};
 use lockhouse::time::{Clock, ManualClock, Ttl};
@@ -355,7 +355,7 @@ fn leases_end_on_time_without_timer_and_sweeper() {
     clock.advance(Duration::from_secs(1));
     let all =
         LockQuery { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
-    let nothing = LockPage { locks: Vec::new(), next: None };
+    let nothing = FoundLocks { locks: Vec::new(), next: None };
     assert_eq!(store.read(|rows| rows.list_locks(&all)).unwrap().value, nothing);
     let claim = Claim {
         workspace_id: WorkspaceId::parse("w1").unwrap(),

@@ -16,7 +16,7 @@ use lockhouse::api::workers::READERS;
 use lockhouse::app::Service;
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::Membership;
 use serde_json::json;
 
 /// Closed while the readers are to be kept busy.

@@ -10,6 +10,7 @@ use super::problem::{Code, Problem};
 use super::router::Matched;
 use crate::auth::{Caller, Credentials, Effort, Refusal, Scope, Validity};
 use crate::config::AuthMode;
+use crate::domain::rights::Missing;
 use crate::error::{Error, Limit};
 
 /// The paths that monitors probe.
@@ -107,24 +108,22 @@ impl App {
 
     /// Checks the scope of the caller against the right that the route requires.
     fn admit(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
-        let somebody = caller.user_id.is_some();
-        match (route.right, caller.scope) {
-            (Right::Open | Right::Read, _)
-            | (Right::Monitor, Scope::Read | Scope::Service | Scope::Admin)
-            | (Right::Serve, Scope::Service | Scope::Admin)
-            | (Right::Administer, Scope::Admin) => Ok(()),
-            (Right::Lock, Scope::User | Scope::Service | Scope::Admin) if somebody => Ok(()),
-            (Right::Lock, Scope::Service | Scope::Admin) if self.auth.mode() != AuthMode::None => {
+        match route.right.check(caller.scope, caller.user_id.is_some()) {
+            Ok(()) => Ok(()),
+            Err(Missing::User) if caller.scope.acts_for_others() && self.auth.mode() != AuthMode::None => {
                 Err(Problem::invalid("X-User-Id", "is missing: say for whom this is done"))
             }
-            (Right::Lock, Scope::User | Scope::Service | Scope::Admin) => Err(self.unauthenticated()),
-            (Right::Lock, Scope::Read)
-            | (Right::Monitor, Scope::User)
-            | (Right::Serve, Scope::Read | Scope::User)
-            | (Right::Administer, Scope::Read | Scope::User | Scope::Service) => {
+            Err(Missing::User) => Err(self.unauthenticated()),
+            Err(Missing::Scope) => {
+                let scopes: Vec<_> = route.right.scopes().iter().map(|scope| scope.as_str()).collect();
+                let (last, others) = scopes.split_last().unwrap_or((&"", &[]));
+                let scopes = if others.is_empty() {
+                    (*last).to_owned()
+                } else {
+                    format!("{} or {last}", others.join(", "))
+                };
                 Err(Problem::new(Code::Forbidden).detail(format!(
-                    "This takes credentials of the scope {}; yours have the scope {}.",
-                    route.right.scopes(),
+                    "This takes credentials of the scope {scopes}; yours have the scope {}.",
                     caller.scope.as_str()
                 )))
             }

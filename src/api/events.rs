@@ -17,7 +17,7 @@ use crate::app::Service;
 use crate::domain::access::Rules;
 use crate::domain::event::Event;
 use crate::domain::event::EventType;
-use crate::domain::member::Need;
+use crate::domain::rights::Need;
 use crate::domain::{Lock, WorkspaceId};
 use crate::events::chunk::StreamChunk;
 use crate::events::presence::PresentUser;
@@ -86,7 +86,7 @@ impl Operation for FollowEvents {
         let seat = service.reserve_stream(call.caller.key())?;
         let (for_lasts, validity) = (Arc::clone(service), call.caller.validity.clone());
         let still_allowed = Box::new(move || for_lasts.are_valid(&validity));
-        let sees_deleted = call.caller.is_admin();
+        let sees_deleted = call.caller.scope.sees_deleted();
         let subscription = Subscription { from, workspaces, member, sees_deleted, still_allowed };
         let service = Arc::clone(service);
         Ok(Answer::later(move |responder| {

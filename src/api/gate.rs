@@ -15,7 +15,7 @@ use super::refusals::not_holder;
 use crate::app::Service;
 use crate::app::locks::StoredLock;
 use crate::auth::id_in_header;
-use crate::domain::member::Need;
+use crate::domain::rights::Need;
 use crate::domain::{Fence, LFS_BYTES, WorkspaceId};
 use crate::error::Error;
 

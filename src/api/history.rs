@@ -11,7 +11,7 @@ use super::problem::Problem;
 use crate::app::Service;
 use crate::app::history::Filter;
 use crate::domain::event::{Event, EventType};
-use crate::domain::member::Need;
+use crate::domain::rights::Need;
 use crate::domain::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
 use crate::time::WallTime;
 

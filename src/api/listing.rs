@@ -10,7 +10,6 @@ use super::lock::LockOut;
 use super::operation::{Answer, Call, Operation, ok};
 use super::problem::{Code, Problem};
 use crate::app::Service;
-use crate::domain::access::Privilege;
 use crate::domain::event::Author;
 use crate::domain::{LFS_BYTES, MESSAGE_BYTES, UserId, WorkspaceId};
 use crate::store::listing::LockQuery;
@@ -77,10 +76,8 @@ impl Operation for ReleaseLocksOfUser {
     type Output = ReleasedMany;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        match call.caller.privilege() {
-            Privilege::Administrator => {}
-            Privilege::Ordinary if *call.user()? == self.user_id => {}
-            Privilege::Ordinary | Privilege::WorkspaceAdmin => return Err(Problem::new(Code::Forbidden)),
+        if !call.caller.actor().may_release_all_of(&self.user_id) {
+            return Err(Problem::new(Code::Forbidden));
         }
         let author = call.author().unwrap_or_else(|| Author::new(self.user_id.clone(), None));
         let by = Author { reason: self.reason.and_then(Text::not_empty), ..author };

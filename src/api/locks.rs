@@ -14,7 +14,7 @@ use super::refusals::{held, not_holder, seconds, who_has_it};
 use super::responder::Responder;
 use crate::app::Service;
 use crate::domain::event::Lost;
-use crate::domain::member::Need;
+use crate::domain::rights::Need;
 use crate::domain::{
     Acquire, Acquired, Authority, Claim, Fence, Force, Lock, MESSAGE_BYTES, NOTE_BYTES, Release, Released,
     SessionId, WorkspaceId,
@@ -99,7 +99,7 @@ impl Operation for AcquireLock {
             user_id: call.user()?.clone(),
             user_name: call.display_name(self.name),
             session_id: self.session_id,
-            privilege: call.caller.privilege(),
+            privilege: call.caller.scope.privilege(),
             ttl: self.ttl_ms,
             force,
             note: self.note.map(|note| note.0),
@@ -264,7 +264,7 @@ impl Operation for ReleaseLock {
         let request = Release {
             claim: claim(call, self.workspace_id, self.session_id, self.fence)?,
             user_name: call.caller.name.clone(),
-            privilege: call.caller.privilege(),
+            privilege: call.caller.scope.privilege(),
             authority,
             reason: self.reason.and_then(Text::not_empty),
         };

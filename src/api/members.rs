@@ -9,7 +9,8 @@ use super::fields::{PageLimit, page_length};
 use super::operation::{Answer, Call, Operation, ok, page};
 use super::problem::{Code, Problem};
 use crate::app::Service;
-use crate::domain::member::{Member, Need, Role};
+use crate::domain::member::{Member, Role};
+use crate::domain::rights::Need;
 use crate::domain::{UserId, WorkspaceId};
 use crate::store::AsOf;
 

@@ -15,7 +15,8 @@ use super::responder::Responder;
 use crate::app::Service;
 use crate::auth::Caller;
 use crate::domain::event::Author;
-use crate::domain::member::Need;
+use crate::domain::rights::Need;
+pub use crate::domain::rights::Right;
 use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::LeaseClock;
@@ -157,37 +158,6 @@ impl Route {
 
 /// The name of the gate operation. A proxy calls it and understands only 204, 401 and 403.
 pub const GATE: &str = "passGate";
-
-/// The right that an operation requires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Right {
-    /// No right: the response reveals nothing about locks.
-    Open,
-    /// The right to see locks.
-    Read,
-    /// The right to hold locks. The credentials must name a user.
-    Lock,
-    /// The right to monitor the server.
-    Monitor,
-    /// The right to manage workspaces, members and users for an app.
-    Serve,
-    /// The right to administer the server.
-    Administer,
-}
-
-impl Right {
-    /// The scopes that have the right, as part of a sentence.
-    #[must_use]
-    pub const fn scopes(self) -> &'static str {
-        match self {
-            Self::Open | Self::Read => "read, user, service or admin",
-            Self::Lock => "user, service or admin",
-            Self::Monitor => "read, service or admin",
-            Self::Serve => "service or admin",
-            Self::Administer => "admin",
-        }
-    }
-}
 
 /// How an operation uses the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::lock::{KnockOut, LockOut};
 use super::operation::{Answer, Call, Operation};
 use super::problem::Problem;
-use crate::app::{MAX_PRESENT_USERS, Service};
-use crate::domain::member::Need;
+use crate::app::Service;
+use crate::app::presence::MAX_PRESENT_USERS;
+use crate::domain::rights::Need;
 use crate::domain::{DisplayName, SessionId, UserId, WorkspaceId};
 use crate::time::WallTime;
 

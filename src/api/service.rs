@@ -160,7 +160,7 @@ impl Operation for WhoAmI {
             mode: service.auth_mode(),
             scope: caller.token_scope(),
             agent: (),
-            is_admin: caller.is_admin(),
+            is_admin: caller.scope == Scope::Admin,
             expires_at: caller.expires_at,
         })
     }

@@ -75,7 +75,7 @@ impl Operation for CreateToken {
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let scope = self.scope.unwrap_or(Scope::User);
-        if call.caller.scope != Scope::Admin && scope != Scope::User {
+        if call.caller.scope.only_tokens_of().is_some_and(|only| only != scope) {
             return Err(Problem::new(Code::Forbidden)
                 .detail("A service makes tokens for users; for others it takes an administrator."));
         }
@@ -146,8 +146,7 @@ impl Operation for RevokeToken {
     type Output = Revoked;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        // A service may revoke only tokens of users, since it can create only those.
-        let only = (call.caller.scope == Scope::Service).then_some(Scope::User);
+        let only = call.caller.scope.only_tokens_of();
         Answer::of(
             service,
             move |service, done| service.revoke_token(self.token_id.0, only, done),

@@ -1,15 +1,21 @@
 //! Loads the current lock of a workspace, and applies a decision to it.
 //!
-//! Every use case begins with [`load_current`] and ends with [`apply`].
+//! Every use case begins with [`load_current`] and ends with [`apply`]. A lock that becomes free is granted to the
+//! next waiter in the same transaction, so that no other caller gets it in between.
 
-use super::waitlist;
-use crate::domain::access::Rules;
+use std::sync::Arc;
+
+use crate::domain::access::{Membership, Rules};
 use crate::domain::event::{Author, Ending, EventType, NewEvent};
-use crate::domain::member::{Membership, forced_ending, may_hold};
-use crate::domain::rules::{self, Change};
-use crate::domain::{Lock, UserId, WorkspaceId, WorkspaceState};
+use crate::domain::rights::{forced_ending, may_hold};
+use crate::domain::rules::{self, Change, Decision, GrantTime};
+use crate::domain::token::Validity;
+use crate::domain::waitlist;
+use crate::domain::{Acquire, Acquired, GrantState, Lock, SessionId, UserId, WorkspaceId, WorkspaceState};
 use crate::error::{Denied, Error};
+use crate::store::queue::{QueuedWaiter, Waiter};
 use crate::store::{Rows, WorkingSet};
+use crate::time::Timestamp;
 
 /// Returns the lock of a workspace after due expiries and grants are applied. An expired lease is ended, and
 /// the next waiter gets the lock. A lease is also ended if its holder may not hold it, for example because
@@ -50,13 +56,13 @@ pub(super) fn apply_due(
         remove_knocks_without_access(set, &mut lock, rules)?;
         let waiting = match lock.knocks.pending.first() {
             Some(knock) if lock.due_at() <= set.now() => {
-                if !waitlist::are_valid(set, &knock.validity)? {
+                if !are_valid(set, &knock.validity)? {
                     let user_id = knock.user_id.clone();
                     lock.knocks.remove(&user_id, rules, set.now());
                     set.put_knocks(&lock)?;
                     continue;
                 }
-                waitlist::acquire_of(set, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
+                acquire_of(set, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
             }
             Some(_) | None => None,
         };
@@ -127,13 +133,13 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
         Change::Grant(lock) => {
             set.begin_lease(&lock)?;
             set.record(&NewEvent { by, ..NewEvent::on_lease(&lock, EventType::Acquired, now) })?;
-            waitlist::answer_satisfied(set, &lock, rules)?;
+            answer_satisfied(set, &lock, rules)?;
         }
         Change::Reclaim(lock) => {
             set.resume_lease(&lock)?;
             let event = NewEvent::on_lease(&lock, EventType::Acquired, now);
             set.record(&NewEvent { by, reclaimed: true, ..event })?;
-            waitlist::answer_satisfied(set, &lock, rules)?;
+            answer_satisfied(set, &lock, rules)?;
         }
         Change::Renew(lock) => set.renew(&lock)?,
         Change::Postpone(lock) => {
@@ -155,14 +161,14 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             if ending == Ending::Expired {
                 set.count_expiry();
             }
-            waitlist::grant_next(set, &lock.workspace_id, at, rules)?;
+            grant_next(set, &lock.workspace_id, at, rules)?;
         }
         Change::TakeOver { previous, lock } => {
             replace(set, &previous, &lock)?;
             let event = NewEvent::on_lease(&previous, EventType::Ended(Ending::TakenOver), now);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, message: reason, ..event })?;
             set.count_takeover();
-            waitlist::answer_satisfied(set, &lock, rules)?;
+            answer_satisfied(set, &lock, rules)?;
         }
         Change::HandOver { previous, lock, requested } => {
             replace(set, &previous, &lock)?;
@@ -170,7 +176,7 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             let by = if requested { by } else { Some(&silence) };
             let event = NewEvent::on_lease(&previous, EventType::Ended(Ending::HandedOver), lock.acquired_at);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, to: Some(&lock.user_id), ..event })?;
-            waitlist::answer_satisfied(set, &lock, rules)?;
+            answer_satisfied(set, &lock, rules)?;
         }
         Change::Knock(lock) => {
             set.put_knocks(&lock)?;
@@ -190,4 +196,127 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
 fn replace(set: &WorkingSet<'_>, previous: &Lock, lock: &Lock) -> Result<(), Error> {
     set.end_lease(previous)?;
     set.begin_lease(lock)
+}
+
+/// Grants a lock that became free at `freed_at` to the next waiter.
+fn grant_next(
+    set: &WorkingSet<'_>,
+    workspace_id: &WorkspaceId,
+    freed_at: Timestamp,
+    rules: &Rules,
+) -> Result<(), Error> {
+    if !set.queue().has_waiters(workspace_id) {
+        return Ok(());
+    }
+    let mut places = set.queue().waiters(workspace_id);
+    let mut lease_for = None;
+    while lease_for.is_none()
+        && let Some(next) = waitlist::next(&places, freed_at)
+    {
+        let QueuedWaiter { waiter, .. } = places.remove(next);
+        if let Some(why) = refusal(set, &waiter, rules)? {
+            set.queue().reject(waiter, why);
+            continue;
+        }
+        let lock = rules::granted_lease(
+            &waiter.request,
+            GrantState::ToSession,
+            rules,
+            GrantTime::now(set.now()),
+            set.moment().next_fence,
+        );
+        let decision = Decision { change: Change::Grant(lock.clone()), outcome: Acquired::Acquired(lock) };
+        let decision = within_lock_limit(set, decision, &waiter.request.user_id, rules)?;
+        set.queue().answer(Arc::clone(&waiter), decision.outcome);
+        lease_for = (decision.change != Change::Nothing).then_some((waiter, decision.change));
+    }
+    set.queue().replace(workspace_id, places);
+    let Some((waiter, change)) = lease_for else { return Ok(()) };
+    let by = Author::new(waiter.request.user_id.clone(), waiter.request.user_name.clone());
+    apply(set, change, Some(&by), rules)
+}
+
+/// After a lease begins, answers the waiters whose acquire it satisfies, even if their wait is over. The
+/// lease may come from another request or a handover.
+fn answer_satisfied(set: &WorkingSet<'_>, lock: &Lock, rules: &Rules) -> Result<(), Error> {
+    if !set.queue().has_waiters(&lock.workspace_id) {
+        return Ok(());
+    }
+    let (arrived, places): (Vec<_>, Vec<_>) = set
+        .queue()
+        .waiters(&lock.workspace_id)
+        .into_iter()
+        .partition(|place| waitlist::satisfies(&place.waiter.request, lock, rules));
+    if !arrived.is_empty() {
+        set.queue().replace(&lock.workspace_id, places);
+    }
+    for QueuedWaiter { waiter, .. } in arrived {
+        let outcome = waitlist::outcome_when_satisfied(&waiter.request, lock);
+        answer_if_allowed(set, waiter, rules, outcome)?;
+    }
+    Ok(())
+}
+
+/// Waiting acquire of this user on the workspace, if there is one.
+pub(super) fn acquire_of(
+    set: &WorkingSet<'_>,
+    workspace_id: &WorkspaceId,
+    who: (&UserId, Option<&SessionId>),
+    rules: &Rules,
+) -> Result<Option<Acquire>, Error> {
+    if !set.queue().has_waiters(workspace_id) {
+        return Ok(None);
+    }
+    let places = set.queue().waiters(workspace_id);
+    let acquire =
+        waitlist::acquire_of(&places, who, |place| Ok(refusal(set, &place.waiter, rules)?.is_none()))?;
+    Ok(acquire.cloned())
+}
+
+/// Answers a leaving waiter with the outcome, or with the reason why it may not have the lock.
+pub(super) fn answer_if_allowed(
+    set: &WorkingSet<'_>,
+    waiter: Arc<Waiter>,
+    rules: &Rules,
+    outcome: Acquired,
+) -> Result<(), Error> {
+    match refusal(set, &waiter, rules)? {
+        Some(why) => set.queue().reject(waiter, why),
+        None => set.queue().answer(waiter, outcome),
+    }
+    Ok(())
+}
+
+/// Reason why the lock cannot be granted to a waiter, if any.
+pub(super) fn refusal(set: &WorkingSet<'_>, waiter: &Waiter, rules: &Rules) -> Result<Option<Error>, Error> {
+    let Acquire { workspace_id, user_id, .. } = &waiter.request;
+    Ok(waitlist::refusal(
+        are_valid(set, &waiter.validity)?,
+        is_allowed(&**set, workspace_id, user_id, rules)?,
+    ))
+}
+
+/// Whether the credentials are still valid.
+fn are_valid(set: &WorkingSet<'_>, validity: &Validity) -> Result<bool, Error> {
+    Ok(match validity {
+        Validity::Unlimited => true,
+        Validity::Until(end) => set.wall() < *end,
+        Validity::WhileTokenValid(hash) => {
+            set.token(hash)?.is_some_and(|(token, _)| token.is_valid(set.wall()))
+        }
+    })
+}
+
+/// Applies the limit of locks per user to the decision.
+pub(super) fn within_lock_limit(
+    set: &WorkingSet<'_>,
+    decision: Decision<Acquired>,
+    user_id: &UserId,
+    rules: &Rules,
+) -> Result<Decision<Acquired>, Error> {
+    if !decision.change.begins_lease() {
+        return Ok(decision);
+    }
+    let live_locks = set.live_locks_of(user_id, rules.locks_per_user)?;
+    Ok(rules::within_limit(decision, live_locks, rules))
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use super::Service;
-use super::current::{apply, is_allowed, state};
+use super::current::{acquire_of, apply, is_allowed, state};
 use super::locks::lost;
-use super::waitlist;
 use crate::domain::WorkspaceState;
 use crate::domain::access::Rules;
 use crate::domain::event::{Author, Lost};
 use crate::domain::handoff::{self, KnockReply, KnockRequest, Knocked, ReplyOutcome};
-use crate::domain::member::{Actor, Need};
+use crate::domain::rights::{Actor, Need};
 use crate::error::{Error, Limit};
 use crate::store::{AsOf, Keys, WorkingSet};
 
@@ -50,7 +49,7 @@ pub fn hand_over(
         WorkspaceState::Free { .. } => None,
     };
     let waiting = match recipient {
-        Some(recipient) => waitlist::acquire_of(set, workspace_id, recipient, rules)?,
+        Some(recipient) => acquire_of(set, workspace_id, recipient, rules)?,
         None => None,
     };
     let decision = handoff::hand_over(found, request, may_hold, waiting.as_ref(), rules, set.moment());

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::current::load_current;
 use super::locks::StoredLock;
 use super::{STEP, Service, members};
-use crate::domain::access::{Privilege, Rules};
+use crate::domain::access::Rules;
 use crate::domain::event::{Event, EventType};
-use crate::domain::member::{Actor, Need};
+use crate::domain::rights::{Actor, Need};
 use crate::domain::{UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::{Rows, Visit};
@@ -99,7 +99,7 @@ fn visible_after(
     workspace_id: &WorkspaceId,
     rules: &Rules,
 ) -> Result<Option<i64>, Error> {
-    if actor.privilege == Privilege::Administrator {
+    if actor.scope.sees_deleted() {
         return Ok(Some(0));
     }
     let sees = members::may(rows, actor, workspace_id, Need::See, rules)?;
@@ -145,8 +145,7 @@ impl Service {
             current.map_or_else(|error| log::debug!("an expiry is not in the history yet: {error}"), drop);
         }
         let read = |rows: &dyn Rows| {
-            let is_admin = actor.privilege == Privilege::Administrator;
-            let after = if is_admin { 0 } else { rows.last_deletion(workspace_id)? };
+            let after = if actor.scope.sees_deleted() { 0 } else { rows.last_deletion(workspace_id)? };
             rows.history(workspace_id, after, before, limit)
         };
         self.store.read(read).map(|events| events.value)

@@ -254,7 +254,8 @@ mod tests {
     use super::*;
     use crate::app::{locks, members};
     use crate::config::Config;
-    use crate::domain::member::{Member, Membership, Role};
+    use crate::domain::access::Membership;
+    use crate::domain::member::{Member, Role};
     use crate::domain::waitlist::WaitlistLimits;
     use crate::domain::{Acquire, UserId};
     use crate::metrics::Metrics;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::Service;
 use super::current::{apply, apply_due, is_allowed, load_current};
 use super::waitlist;
-use crate::domain::access::{Privilege, Rules};
+use crate::domain::access::{Membership, Privilege, Rules};
 use crate::domain::event::{Author, Ending, EventType, NewEvent};
-use crate::domain::member::{Actor, Member, Membership, Need, Workspace, access, depends_on_role};
+use crate::domain::member::{Member, Workspace};
+use crate::domain::rights::{Actor, Need, access, depends_on_role};
 use crate::domain::rules::Change;
 use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::{Denied, Error};
@@ -27,7 +28,7 @@ pub fn may(
     rules: &Rules,
 ) -> Result<Result<Privilege, Denied>, Error> {
     if !depends_on_role(need, rules) {
-        return Ok(Ok(actor.privilege));
+        return Ok(Ok(actor.scope.privilege()));
     }
     let role = match &actor.user_id {
         Some(user_id) => rows.role(workspace_id, user_id)?,
@@ -171,7 +172,7 @@ impl Service {
     #[must_use]
     pub fn visible_only_to<'a>(&self, actor: &'a Actor) -> Option<&'a UserId> {
         match self.rules.membership {
-            Membership::Enforced if !actor.sees_all => actor.user_id.as_ref(),
+            Membership::Enforced if !actor.scope.sees_all() => actor.user_id.as_ref(),
             Membership::Enforced | Membership::Open => None,
         }
     }

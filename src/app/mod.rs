@@ -9,6 +9,8 @@ pub mod history;
 pub mod invariants;
 pub mod locks;
 pub mod members;
+pub mod presence;
+pub mod release_user;
 pub mod sweep;
 mod tokens;
 pub mod waitlist;
@@ -22,7 +24,7 @@ use std::thread::JoinHandle;
 use crate::config::{AuthMode, Config};
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::Lost;
-use crate::domain::member::{Actor, Need, depends_on_role};
+use crate::domain::rights::{Actor, Need, depends_on_role};
 use crate::domain::{Claim, WorkspaceId};
 use crate::error::{Denied, Error, Limit};
 use crate::events::broadcaster::Broadcaster;
@@ -32,7 +34,6 @@ use crate::metrics::Metrics;
 use crate::store::{AsOf, Keys, Store, WorkingSet};
 use crate::time::{LeaseClock, Ttl};
 
-pub use locks::{MAX_PRESENT_USERS, WorkspacePresence};
 pub use tokens::CacheLookup;
 
 /// Maximum number of leases that one transaction of a bulk operation ends, so that other writes are not
@@ -182,7 +183,7 @@ impl Service {
     ) {
         let (rules, workspaces) = (Arc::clone(&self.rules), keys.workspaces.clone());
         let work = move |set: &WorkingSet<'_>| {
-            let mut privilege = actor.privilege;
+            let mut privilege = actor.scope.privilege();
             for workspace_id in &workspaces {
                 match members::may(&**set, &actor, workspace_id, need, &rules)? {
                     Ok(found) => privilege = found,

@@ -1,22 +1,21 @@
-//! Use cases on the wait list: join, leave and grant. They run inside the transactions that end and begin
-//! leases, so that no other caller gets the lock in between.
+//! Use cases on the wait list: join and leave.
 
 use std::sync::Arc;
 
 use super::Service;
-use super::current::{apply, is_allowed, load_current};
-use super::locks::{self, CountingClient};
-use crate::domain::access::{Privilege, Rules};
-use crate::domain::event::Author;
-use crate::domain::member::{Actor, Membership, Need};
-use crate::domain::rules::{self, Change, GrantTime};
+use super::current::{answer_if_allowed, load_current, refusal};
+use super::locks;
+use crate::domain::access::{Membership, Privilege, Rules};
+use crate::domain::rights::{Actor, Need};
+use crate::domain::rules;
 use crate::domain::token::Validity;
 use crate::domain::waitlist::{self as rule, QueueEntry as _};
-use crate::domain::{Acquire, Acquired, GrantState, Lock, SessionId, UserId, WorkspaceId};
+use crate::domain::{Acquire, Acquired, Lock, WorkspaceId};
 use crate::error::{Error, Limit};
+use crate::metrics::Metrics;
 use crate::store::queue::{Client, QueuedWaiter, Waiter};
 use crate::store::{AsOf, Keys, WorkingSet};
-use crate::time::{Timestamp, Ttl};
+use crate::time::Ttl;
 
 /// Outcome of an acquire that may wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,76 +121,6 @@ fn remove_overdue(
     Ok(there)
 }
 
-/// Answers a leaving waiter with the outcome, or with the reason why it may not have the lock.
-fn answer_if_allowed(
-    set: &WorkingSet<'_>,
-    waiter: Arc<Waiter>,
-    rules: &Rules,
-    outcome: Acquired,
-) -> Result<(), Error> {
-    match refusal(set, &waiter, rules)? {
-        Some(why) => set.queue().reject(waiter, why),
-        None => set.queue().answer(waiter, outcome),
-    }
-    Ok(())
-}
-
-/// Reason why the lock cannot be granted to a waiter, if any.
-fn refusal(set: &WorkingSet<'_>, waiter: &Waiter, rules: &Rules) -> Result<Option<Error>, Error> {
-    let Acquire { workspace_id, user_id, .. } = &waiter.request;
-    Ok(rule::refusal(are_valid(set, &waiter.validity)?, is_allowed(&**set, workspace_id, user_id, rules)?))
-}
-
-/// Whether the credentials are still valid.
-pub(super) fn are_valid(set: &WorkingSet<'_>, validity: &Validity) -> Result<bool, Error> {
-    Ok(match validity {
-        Validity::Unlimited => true,
-        Validity::Until(end) => set.wall() < *end,
-        Validity::WhileTokenValid(hash) => {
-            set.token(hash)?.is_some_and(|(token, _)| token.is_valid(set.wall()))
-        }
-    })
-}
-
-/// Grants a lock that became free at `freed_at` to the next waiter.
-pub(super) fn grant_next(
-    set: &WorkingSet<'_>,
-    workspace_id: &WorkspaceId,
-    freed_at: Timestamp,
-    rules: &Rules,
-) -> Result<(), Error> {
-    if !set.queue().has_waiters(workspace_id) {
-        return Ok(());
-    }
-    let mut places = set.queue().waiters(workspace_id);
-    let mut lease_for = None;
-    while lease_for.is_none()
-        && let Some(next) = rule::next(&places, freed_at)
-    {
-        let QueuedWaiter { waiter, .. } = places.remove(next);
-        if let Some(why) = refusal(set, &waiter, rules)? {
-            set.queue().reject(waiter, why);
-            continue;
-        }
-        let lock = rules::granted_lease(
-            &waiter.request,
-            GrantState::ToSession,
-            rules,
-            GrantTime::now(set.now()),
-            set.moment().next_fence,
-        );
-        let decision =
-            rules::Decision { change: Change::Grant(lock.clone()), outcome: Acquired::Acquired(lock) };
-        let decision = locks::within_lock_limit(set, decision, &waiter.request.user_id, rules)?;
-        set.queue().answer(Arc::clone(&waiter), decision.outcome);
-        lease_for = (decision.change != Change::Nothing).then_some((waiter, decision.change));
-    }
-    set.queue().replace(workspace_id, places);
-    let Some((waiter, change)) = lease_for else { return Ok(()) };
-    let by = Author::new(waiter.request.user_id.clone(), waiter.request.user_name.clone());
-    apply(set, change, Some(&by), rules)
-}
-
 /// Removes the waiters who may no longer hold this lock, and tells them why.
 pub(super) fn remove_excluded(
     set: &WorkingSet<'_>,
@@ -209,27 +138,6 @@ pub(super) fn remove_excluded(
         }
     }
     set.queue().replace(workspace_id, there);
-    Ok(())
-}
-
-/// After a lease begins, answers the waiters whose acquire it satisfies, even if their wait is over. The
-/// lease may come from another request or a handover.
-pub(super) fn answer_satisfied(set: &WorkingSet<'_>, lock: &Lock, rules: &Rules) -> Result<(), Error> {
-    if !set.queue().has_waiters(&lock.workspace_id) {
-        return Ok(());
-    }
-    let (arrived, places): (Vec<_>, Vec<_>) = set
-        .queue()
-        .waiters(&lock.workspace_id)
-        .into_iter()
-        .partition(|place| rule::satisfies(&place.waiter.request, lock, rules));
-    if !arrived.is_empty() {
-        set.queue().replace(&lock.workspace_id, places);
-    }
-    for QueuedWaiter { waiter, .. } in arrived {
-        let outcome = rule::outcome_when_satisfied(&waiter.request, lock);
-        answer_if_allowed(set, waiter, rules, outcome)?;
-    }
     Ok(())
 }
 
@@ -256,17 +164,23 @@ pub fn remove_leavers(set: &WorkingSet<'_>, workspaces: &[WorkspaceId], rules: &
     Ok(())
 }
 
-/// Waiting acquire of this user on the workspace, if there is one.
-pub(super) fn acquire_of(
-    set: &WorkingSet<'_>,
-    workspace_id: &WorkspaceId,
-    who: (&UserId, Option<&SessionId>),
-    rules: &Rules,
-) -> Result<Option<Acquire>, Error> {
-    if !set.queue().has_waiters(workspace_id) {
-        return Ok(None);
+/// Client of a waiter. Counts the outcome in the metrics.
+struct CountingClient {
+    client: Box<dyn Client>,
+    metrics: Arc<Metrics>,
+}
+
+impl Client for CountingClient {
+    fn is_gone(&self) -> bool {
+        self.client.is_gone()
     }
-    let places = set.queue().waiters(workspace_id);
-    let acquire = rule::acquire_of(&places, who, |place| Ok(refusal(set, &place.waiter, rules)?.is_none()))?;
-    Ok(acquire.cloned())
+
+    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.client.when_gone(callback);
+    }
+
+    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
+        locks::count(&self.metrics, &answer);
+        self.client.answer(answer);
+    }
 }

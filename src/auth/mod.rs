@@ -13,8 +13,7 @@ use hashlink::LruCache;
 
 use crate::app::{CacheLookup, Service};
 use crate::config::{self, AuthMode};
-use crate::domain::access::Privilege;
-use crate::domain::member::Actor;
+use crate::domain::rights::Actor;
 use crate::domain::token::Hash;
 pub use crate::domain::token::{Scope, Validity};
 use crate::domain::{DisplayName, UserId};
@@ -55,12 +54,6 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether the caller is an administrator.
-    #[must_use]
-    pub fn is_admin(&self) -> bool {
-        self.scope == Scope::Admin
-    }
-
     /// The scope of the caller's token. `None` without a token.
     #[must_use]
     pub const fn token_scope(&self) -> Option<Scope> {
@@ -68,12 +61,6 @@ impl Caller {
             Validity::WhileTokenValid(_) => Some(self.scope),
             Validity::Unlimited | Validity::Until(_) => None,
         }
-    }
-
-    /// The caller's privilege.
-    #[must_use]
-    pub fn privilege(&self) -> Privilege {
-        if self.is_admin() { Privilege::Administrator } else { Privilege::Ordinary }
     }
 
     /// The key that identifies the caller: the user for whom they act or, without a user, the token.
@@ -93,12 +80,7 @@ impl Caller {
     /// The caller as the actor in the access rules of workspaces.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        Actor {
-            user_id: self.user_id.clone(),
-            sees_all: self.scope != Scope::User,
-            manages_all: matches!(self.scope, Scope::Service | Scope::Admin),
-            privilege: self.privilege(),
-        }
+        Actor { user_id: self.user_id.clone(), scope: self.scope }
     }
 }
 

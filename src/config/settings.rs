@@ -16,8 +16,7 @@ use super::types::{
     AuthMode, Demo, JwtAlgorithm, Listen, LogFormat, Secret, TrustedProxy, is_free_header, origin,
 };
 use crate::domain::UserId;
-use crate::domain::access::{Rules, SameUser, Takeover};
-use crate::domain::member::Membership;
+use crate::domain::access::{Membership, Rules, SameUser, Takeover};
 use crate::time::Ttl;
 
 /// Makes the structs, their defaults and the table. A setting is written

@@ -171,7 +171,8 @@ pub fn hand_over(
         }
         (None, Some(to)) => {
             let new = Acquire::new(previous.workspace_id.clone(), to.clone());
-            let (request, state) = waiting.map_or((&new, GrantState::ToUser), |own| (own, GrantState::ToSession));
+            let (request, state) =
+                waiting.map_or((&new, GrantState::ToUser), |own| (own, GrantState::ToSession));
             granted_lease(request, state, rules, GrantTime::now(now), next_fence)
         }
     };

@@ -63,7 +63,7 @@ pub struct Declined {
 
 impl Declined {
     /// Time until the user may knock again; `None` if they may now.
-    fn retry_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
+    pub(super) fn retry_in(&self, rules: &Rules, now: Timestamp) -> Option<Ttl> {
         let left = self.at.plus(rules.knock_again_after).since(now);
         (left > 0).then(|| Ttl::from_millis(left))
     }

@@ -1,7 +1,7 @@
 //! Domain types and rules: no SQL, no HTTP, no clock.
 //!
-//! [`rules`] contains the decisions on locks, [`handoff`] those on knocks and handovers, and [`access`] who may do
-//! what. [`event`] contains the history.
+//! [`rules`] contains the decisions on locks, [`handoff`] those on knocks and handovers, and [`rights`] who may do
+//! what. [`access`] contains the settings that change the rules. [`event`] contains the history.
 
 pub mod access;
 pub mod event;
@@ -13,13 +13,14 @@ mod lease;
 pub mod member;
 mod name;
 mod request;
+pub mod rights;
 pub mod rules;
 pub mod token;
 pub mod waitlist;
 
 pub use id::{
-    ID_BYTES, LFS_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES, SessionId, UserId,
-    WorkspaceId,
+    ID_BYTES, LFS_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES, SessionId,
+    UserId, WorkspaceId,
 };
 pub use lease::{Fence, GrantState, LastLease, Lock, Moment, WorkspaceState};
 pub use name::DisplayName;

@@ -83,7 +83,14 @@ pub fn due(
     match (lock.knocks.grant_at, lock.knocks.pending.first()) {
         (Some(grant_at), Some(knock)) if grant_at <= now && grant_at <= lock.expires_at => Change::HandOver {
             previous: lock.clone(),
-            lock: lease_for_knock(knock, waiting, lock, rules, GrantTime { at: grant_at, told_at: now }, next_fence),
+            lock: lease_for_knock(
+                knock,
+                waiting,
+                lock,
+                rules,
+                GrantTime { at: grant_at, told_at: now },
+                next_fence,
+            ),
             requested: false,
         },
         _ if lock.is_live(now) => Change::Nothing,

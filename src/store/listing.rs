@@ -19,7 +19,7 @@ pub struct LockQuery {
 
 /// A page of locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockPage {
+pub struct FoundLocks {
     /// Live locks, by workspace id. There may be fewer than the limit although more follow.
     pub locks: Vec<Lock>,
     /// The workspace id after which the next page begins. `None` on the last page.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::listing::{LockPage, LockQuery};
+use super::listing::{FoundLocks, LockQuery};
 use crate::domain::event::{Event, Lost, NewEvent};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Scope, Token};
@@ -69,7 +69,7 @@ pub trait Rows {
     /// Lock rows of workspaces after `after`, even if their leases have ended.
     fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error>;
     /// A page of live locks.
-    fn list_locks(&self, listing: &LockQuery) -> Result<LockPage, Error>;
+    fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error>;
     /// Locks whose `check_at` is not after now, the earliest first.
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error>;
     /// The earliest `check_at`. No expiry or grant is due before it.

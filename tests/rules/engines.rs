@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use lockhouse::app::{current, handoff, invariants, locks, members, sweep};
-use lockhouse::domain::access::{Privilege, Rules};
+use lockhouse::domain::access::{Membership, Privilege, Rules};
 use lockhouse::domain::event::Author;
 use lockhouse::domain::grace::{RestartGrace, Run};
 use lockhouse::domain::handoff::{KnockReply, KnockRequest};
-use lockhouse::domain::member::{Member, Membership, Role};
+use lockhouse::domain::member::{Member, Role};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Release};

@@ -1,7 +1,6 @@
 //! Random steps.
 
-use lockhouse::domain::access::{Rules, SameUser, Takeover};
-use lockhouse::domain::member::Membership;
+use lockhouse::domain::access::{Membership, Rules, SameUser, Takeover};
 use lockhouse::time::Ttl;
 use proptest::prelude::*;
 

@@ -10,21 +10,17 @@
 //! is on disk, whether it was made before or since. A backup made while the log is folded in has that mark,
 //! but also the same pages as the file, or another header (`VACUUM INTO`).
 //!
-//! The log is compared with its index, which has the number of its pages.
-//!
 //! If another program folds the log in, a mark from the log is on disk, and the log shows that it was folded.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
-use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use super::guard::{Guard, Inode};
+use super::wal::Wal;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::health::Health;
@@ -33,23 +29,6 @@ use crate::store::health::Health;
 const CHECKPOINT_PAGES: i64 = 1_000;
 /// Number of pages from which a log that a reader keeps from being folded in is reported.
 const LONG_LOG_PAGES: i64 = 16_000;
-/// A process that folds the log in holds a lock on this byte of the index (`WAL_CKPT_LOCK`:
-/// <https://www.sqlite.org/walformat.html>, section 2.3.2).
-const CHECKPOINT_LOCK: u64 = 121;
-/// Offset of the salts in the log, which change each time the log begins anew (file format, section 4.1).
-const SALTS: u64 = 16;
-
-/// The sizes in bytes of the header of the log and of the header of each page (section 4.1).
-const LOG_HEADER: u64 = 32;
-const FRAME_HEADER: u64 = 24;
-/// Offsets in the index: of the number of the log's pages, of the log's salts, and the end of what is read
-/// (<https://www.sqlite.org/walformat.html>, section 2.1).
-const INDEX_PAGES: usize = 16;
-const INDEX_SALTS: usize = 32;
-const INDEX_HEADER: usize = 40;
-/// How often the log is compared with its index before a difference counts.
-const LOG_ATTEMPTS: usize = 5;
-
 type Mark = [u8; 16];
 
 /// The part of the file on disk that is compared: its header, and the mark.
@@ -78,27 +57,9 @@ enum CheckpointStatus {
     Failed,
 }
 
-/// A file of SQLite beside the database (log or index). Kept open until SQLite has closed the database.
-struct SideFile {
-    path: PathBuf,
-    file: File,
-    inode: Inode,
-}
-
-impl SideFile {
-    fn open(guard: &Guard, end: &str) -> io::Result<Self> {
-        let mut path = guard.path().as_os_str().to_owned();
-        path.push(end);
-        let file = File::open(&path)?;
-        let inode = Inode::of(&file.metadata()?);
-        Ok(Self { path: path.into(), file, inode })
-    }
-}
-
 /// The files of an open database.
 pub(super) struct Files {
-    log: SideFile,
-    index: SideFile,
+    wal: Wal,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     /// Offset of the page of `meta` in the file, and a buffer for the page.
@@ -109,8 +70,6 @@ pub(super) struct Files {
     /// Marks that are in the log but not on disk.
     in_log: Vec<Mark>,
     salts: [u8; 8],
-    /// Number of pages in the log, as the last look at it found.
-    pages: u32,
     /// Number of pages at which the log is folded in next.
     checkpoint_at: i64,
     status: CheckpointStatus,
@@ -126,16 +85,10 @@ impl Files {
         metrics: Arc<Metrics>,
         connection: &Connection,
     ) -> Result<Self, Error> {
-        let beside = |end| {
-            SideFile::open(&guard, end).map_err(|error| {
-                Error::Internal(format!("cannot open {}{end}: {error}", guard.path().display()))
-            })
-        };
         let size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let size = usize::try_from(size).unwrap_or_default();
         let mut files = Self {
-            log: beside("-wal")?,
-            index: beside("-shm")?,
+            wal: Wal::open(&guard)?,
             health,
             metrics,
             at: locate(connection, size)?,
@@ -143,7 +96,6 @@ impl Files {
             on_disk: None,
             in_log: Vec::new(),
             salts: [0; 8],
-            pages: 0,
             checkpoint_at: CHECKPOINT_PAGES,
             status: CheckpointStatus::Done,
             is_unreadable: false,
@@ -212,8 +164,8 @@ impl Files {
 
     /// Returns what has happened to the files; `None` if they are unchanged.
     fn compare(&mut self, connection: &Connection) -> io::Result<Option<String>> {
-        let others = [&self.log, &self.index].map(|beside| (beside.path.as_path(), beside.inode));
-        for (path, inode) in [(self.guard.path(), self.guard.inode())].into_iter().chain(others) {
+        let database = (self.guard.path(), self.guard.inode());
+        for (path, inode) in [database].into_iter().chain(self.wal.files()) {
             match std::fs::metadata(path) {
                 Ok(found) if Inode::of(&found) == inode => {}
                 Ok(_) => return Ok(Some(format!("{} was replaced by another file", path.display()))),
@@ -237,32 +189,10 @@ impl Files {
 
     /// Returns what has happened to the log; `None` if it is complete.
     fn compare_log(&mut self) -> io::Result<Option<String>> {
-        // Another program may be changing the log and the index at this moment.
-        for _ in 0..LOG_ATTEMPTS {
-            if self.log_matches_index()? {
-                return Ok(None);
-            }
+        if self.wal.is_complete(self.page.len())? {
+            return Ok(None);
         }
-        Ok(Some(format!("{} was cut or changed", self.log.path.display())))
-    }
-
-    /// Whether the log has what its index describes: its salts and the number of pages. SQLite writes the log
-    /// before the index, and removes the pages from the index before it truncates the log.
-    fn log_matches_index(&mut self) -> io::Result<bool> {
-        let mut index = [0; INDEX_HEADER];
-        self.index.file.read_exact_at(&mut index, 0)?;
-        let (_, rest) = index.split_at(INDEX_PAGES);
-        self.pages = rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
-        if self.pages == 0 {
-            return Ok(true);
-        }
-        let page = u64::try_from(self.page.len()).unwrap_or_default().saturating_add(FRAME_HEADER);
-        let needed = LOG_HEADER.saturating_add(page.saturating_mul(self.pages.into()));
-        if self.log.file.metadata()?.len() < needed {
-            return Ok(false);
-        }
-        let (_, salts) = index.split_at(INDEX_SALTS);
-        Ok(self.salts()?.as_slice() == salts)
+        Ok(Some(format!("{} was cut or changed", self.wal.log_path().display())))
     }
 
     /// Finds out why the file does not have the expected header and mark. Returns what has happened; `None`
@@ -275,7 +205,7 @@ impl Files {
         let found = self.read_mark()?;
         // The order matters: a process that folds the log in publishes that it is folded before it releases
         // the lock.
-        if found == self.on_disk || self.is_being_checkpointed()? {
+        if found == self.on_disk || self.wal.is_being_checkpointed()? {
             return Ok(None);
         }
         let mark = found.and_then(|found| found.mark);
@@ -300,26 +230,9 @@ impl Files {
         Ok(Some(FileMark { header, mark: mark_of(&self.page) }))
     }
 
-    /// Whether another program is folding the log in.
-    fn is_being_checkpointed(&self) -> io::Result<bool> {
-        let lock = Flock {
-            start: CHECKPOINT_LOCK,
-            length: 1,
-            pid: None,
-            typ: FlockType::WriteLock,
-            offset_type: FlockOffsetType::Set,
-        };
-        Ok(fcntl_getlk(&self.index.file, &lock)?.is_some())
-    }
-
     /// Whether the log was folded in after the last mark was written.
     fn was_checkpointed(&self, connection: &Connection) -> bool {
-        self.salts().ok() != Some(self.salts) || pages(connection).is_ok_and(|(_, folded)| folded > 0)
-    }
-
-    fn salts(&self) -> io::Result<[u8; 8]> {
-        let mut salts = [0; 8];
-        self.log.file.read_exact_at(&mut salts, SALTS).map(|()| salts)
+        self.wal.salts().ok() != Some(self.salts) || pages(connection).is_ok_and(|(_, folded)| folded > 0)
     }
 
     /// Writes a new mark into the log.
@@ -329,13 +242,13 @@ impl Files {
         connection.prepare_cached("UPDATE meta SET mark = ?1 WHERE id = 1")?.execute(params![mark])?;
         self.in_log.push(mark);
         // The log has a header now. If its salts cannot be read, it counts as folded.
-        self.salts = self.salts().unwrap_or_default();
+        self.salts = self.wal.salts().unwrap_or_default();
         Ok(())
     }
 
     /// Folds the log in if it is long enough. Call it when no caller waits for an answer.
     pub(super) fn checkpoint_if_long(&mut self, connection: &Connection) {
-        if i64::from(self.pages) >= self.checkpoint_at {
+        if i64::from(self.wal.pages()) >= self.checkpoint_at {
             // `checkpoint` logs a failure.
             let _ = self.checkpoint(connection, CheckpointMode::Passive);
         }

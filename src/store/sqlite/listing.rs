@@ -11,7 +11,7 @@ use super::row;
 use super::tables::Tables;
 use crate::domain::{Lock, WorkspaceId};
 use crate::error::Error;
-use crate::store::listing::{LockPage, LockQuery};
+use crate::store::listing::{FoundLocks, LockQuery};
 use crate::store::rows::Rows as _;
 
 /// Maximum number of rows that are read for one page. Locks that have ended, and locks on workspaces that the
@@ -19,7 +19,7 @@ use crate::store::rows::Rows as _;
 const MAX_ROWS: usize = 2_000;
 
 /// A page of the live locks that match `listing`.
-pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<LockPage, Error> {
+pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks, Error> {
     let (from, until) = range(&listing.prefix, &listing.after);
     let connection = read.connection();
     match (&listing.user_id, &listing.member) {
@@ -73,7 +73,7 @@ fn page(
     limit: usize,
     mut next: impl FnMut() -> Result<Option<ListedRow>, Error>,
     is_shown: impl Fn(&Lock) -> Result<bool, Error>,
-) -> Result<LockPage, Error> {
+) -> Result<FoundLocks, Error> {
     let mut locks: Vec<Lock> = Vec::new();
     for row_count in 1.. {
         let Some((workspace_id, lock)) = next()? else { break };
@@ -82,15 +82,15 @@ fn page(
         {
             if locks.len() == limit {
                 let next = locks.last().map(|lock| lock.workspace_id.as_str().to_owned());
-                return Ok(LockPage { locks, next });
+                return Ok(FoundLocks { locks, next });
             }
             locks.push(lock);
         }
         if row_count == MAX_ROWS {
-            return Ok(LockPage { locks, next: Some(workspace_id.as_str().to_owned()) });
+            return Ok(FoundLocks { locks, next: Some(workspace_id.as_str().to_owned()) });
         }
     }
-    Ok(LockPage { locks, next: None })
+    Ok(FoundLocks { locks, next: None })
 }
 
 fn next_lock(read: &Tables<'_>, rows: &mut rusqlite::Rows<'_>) -> Result<Option<ListedRow>, Error> {

@@ -14,6 +14,7 @@ mod rows;
 mod shape;
 mod tables;
 pub mod tokens;
+mod wal;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::store::listing::{LockPage, LockQuery};
+use crate::store::listing::{FoundLocks, LockQuery};
 use crate::store::rows::{RevisionRange, Rows, Visit};
 use crate::time::{Timestamp, WallTime};
 
@@ -41,7 +41,7 @@ impl Rows for Tables<'_> {
             .collect::<rusqlite::Result<_>>()?)
     }
 
-    fn list_locks(&self, listing: &LockQuery) -> Result<LockPage, Error> {
+    fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
         listing::list(self, listing)
     }
 

@@ -8,7 +8,7 @@ use lockhouse::domain::member::{Member, Role, Workspace};
 use lockhouse::domain::token::{Hash, Token};
 use lockhouse::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
-use lockhouse::store::listing::{LockPage, LockQuery};
+use lockhouse::store::listing::{FoundLocks, LockQuery};
 use lockhouse::store::{RevisionRange, Rows, Visit};
 use lockhouse::time::{Timestamp, WallTime};
 
@@ -36,7 +36,7 @@ impl Rows for Set {
         Ok(first(wide(limit), self.all_locks().into_iter().filter(after)))
     }
 
-    fn list_locks(&self, listing: &LockQuery) -> Result<LockPage, Error> {
+    fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
         let LockQuery { user_id, prefix, after, limit, member } = listing;
         self.need(format!("locks {listing:?}"))?;
         let sees = |lock: &Lock| match member {
@@ -55,7 +55,7 @@ impl Rows for Set {
         let more = locks.len() > *limit;
         locks.truncate(*limit);
         let next = locks.last().filter(|_| more).map(|lock| lock.workspace_id.as_str().to_owned());
-        Ok(LockPage { locks, next })
+        Ok(FoundLocks { locks, next })
     }
 
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error> {
