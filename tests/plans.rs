@@ -86,7 +86,7 @@ fn statements(directory: &Path) -> Vec<String> {
         let source = source.split("#[cfg(test)]").next().unwrap();
         let mut source = source.to_owned();
         for macro_name in ["locks", "events", "tokens"] {
-            source = source.replace(&format!("row::{macro_name}!()"), &columns(macro_name));
+            source = expanded(&source, macro_name);
         }
         found.extend(literals(&source).into_iter().filter(|text| {
             let first = text.split(' ').next().unwrap();
@@ -94,6 +94,26 @@ fn statements(directory: &Path) -> Vec<String> {
         }));
     }
     found
+}
+
+/// The source with the uses of a macro of `row.rs` as literals: of the columns or, with an argument, of a query of them.
+fn expanded(source: &str, macro_name: &str) -> String {
+    let columns = columns(macro_name);
+    let is_definition = |line: &&str| line.contains("$rest");
+    let source: Vec<_> = source.lines().filter(|line| !is_definition(line)).collect();
+    let source = source.join("\n");
+    let call = format!("row::{macro_name}!(");
+    let mut parts = source.split(&call);
+    let mut expanded = parts.next().unwrap().to_owned();
+    for part in parts.map(str::trim_start) {
+        if let Some(rest) = part.strip_prefix(')') {
+            expanded.extend([&columns, rest]);
+        } else {
+            let begin = format!("{} FROM {macro_name} ", columns.trim_end_matches('"'));
+            expanded.extend([&begin.replacen('"', "\"SELECT ", 1), &part[1..]]);
+        }
+    }
+    expanded
 }
 
 /// What a macro of `row.rs` stands for, as a literal.

@@ -13,7 +13,7 @@ use super::locks::claim;
 use super::operation::{Answer, Call, Operation, ok, with_status};
 use super::problem::{Code, KnockTooSoon, NoLock, Problem};
 use super::refusals::{held, holder, no_lock, not_holder, seconds};
-use crate::app::Service;
+use crate::app::{Service, handoff};
 use crate::domain::event::Author;
 use crate::domain::event::Lost;
 use crate::domain::handoff::{KnockReply, KnockRequest, Knocked, ReplyOutcome};
@@ -142,7 +142,11 @@ impl Operation for HandOverLock {
         let claim = claim(call, self.workspace_id, self.session_id, self.fence)?;
         let request = KnockReply { claim, user_id: self.to_user_id };
         let (actor, by) = (call.caller.actor(), author(call)?);
-        Answer::of(service, |service, done| service.hand_over(actor, request, by, done), replied)
+        Answer::of(
+            service,
+            |service, done| service.answer_knock(handoff::hand_over, actor, request, by, done),
+            replied,
+        )
     }
 }
 
@@ -178,7 +182,7 @@ impl Operation for DeclineKnock {
         let (actor, by) = (call.caller.actor(), author(call)?);
         Answer::of(
             service,
-            |service, done| service.decline(actor, request, by, done),
+            |service, done| service.answer_knock(handoff::decline, actor, request, by, done),
             |at: &AsOf<(ReplyOutcome, Option<Lost>)>, clock| match &at.value {
                 // Declining twice is harmless, so the response is no error.
                 (ReplyOutcome::NoKnock, _) => Ok(ok(&Declined { declined: false })),

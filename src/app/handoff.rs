@@ -11,10 +11,10 @@ use crate::domain::event::{Author, Lost};
 use crate::domain::handoff::{self, KnockReply, KnockRequest, Knocked, ReplyOutcome};
 use crate::domain::rights::{Actor, Need};
 use crate::error::{Error, Limit};
-use crate::store::{AsOf, Keys, WorkingSet};
+use crate::store::{Keys, Reply, WorkingSet};
 
 /// Outcome of a reply. If the caller is not the holder, it includes how the caller's own lease ended.
-type ReplyResult = (ReplyOutcome, Option<Lost>);
+pub type ReplyResult = (ReplyOutcome, Option<Lost>);
 
 /// Knocks: asks the holder for the lock.
 ///
@@ -102,16 +102,10 @@ fn with_lost(
 
 impl Service {
     /// Knocks: asks the holder for the lock.
-    pub fn knock(
-        &self,
-        actor: Actor,
-        request: KnockRequest,
-        reply: impl FnOnce(Result<AsOf<Knocked>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
+    pub fn knock(&self, actor: Actor, request: KnockRequest, reply: impl Reply<Knocked>) {
         let keys = Keys::workspace(&request.workspace_id);
         let metrics = Arc::clone(&self.metrics);
-        let work = move |set: &WorkingSet<'_>, _| knock(set, &request, &rules);
+        let work = move |set: &WorkingSet<'_>, rules: &Rules, _| knock(set, &request, rules);
         self.submit_as(actor, keys, Need::Edit, work, move |answer| {
             match answer.as_ref().map(|asked| &asked.value) {
                 Ok(Knocked::TooSoon { .. }) => metrics.limited(Limit::KnockAgain),
@@ -122,39 +116,17 @@ impl Service {
         });
     }
 
-    /// Hands the lock over to another user.
-    pub fn hand_over(
-        &self,
-        actor: Actor,
-        request: KnockReply,
-        by: Author,
-        reply: impl FnOnce(Result<AsOf<ReplyResult>, Error>) + Send + 'static,
-    ) {
-        self.submit_reply(hand_over, actor, request, by, reply);
-    }
-
-    /// Declines a knock.
-    pub fn decline(
-        &self,
-        actor: Actor,
-        request: KnockReply,
-        by: Author,
-        reply: impl FnOnce(Result<AsOf<ReplyResult>, Error>) + Send + 'static,
-    ) {
-        self.submit_reply(decline, actor, request, by, reply);
-    }
-
-    fn submit_reply(
+    /// Answers a knock: `work` is [`hand_over`] or [`decline`].
+    pub fn answer_knock(
         &self,
         work: fn(&WorkingSet<'_>, &KnockReply, &Author, &Rules) -> Result<ReplyResult, Error>,
         actor: Actor,
         request: KnockReply,
         by: Author,
-        reply: impl FnOnce(Result<AsOf<ReplyResult>, Error>) + Send + 'static,
+        reply: impl Reply<ReplyResult>,
     ) {
-        let rules = Arc::clone(&self.rules);
         let claim = request.claim.clone();
-        let work = move |set: &WorkingSet<'_>| work(set, &request, &by, &rules);
+        let work = move |set: &WorkingSet<'_>, rules: &Rules| work(set, &request, &by, rules);
         self.submit_as_holder(actor, claim, work, |lost| (ReplyOutcome::NoLock, Some(lost)), reply);
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::{
 use crate::error::{Denied, Error, Limit};
 use crate::metrics::Metrics;
 use crate::store::listing::{FoundLocks, LockQuery};
-use crate::store::{AsOf, Keys, Rows, WorkingSet};
+use crate::store::{AsOf, Keys, Reply, Rows, WorkingSet};
 
 /// Outcome of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,20 +125,14 @@ pub fn stored_lock(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<Stored
 
 impl Service {
     /// Acquires the lock of a workspace for a caller.
-    pub fn acquire(
-        &self,
-        actor: Actor,
-        request: Acquire,
-        reply: impl FnOnce(Result<AsOf<Acquired>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
+    pub fn acquire(&self, actor: Actor, request: Acquire, reply: impl Reply<Acquired>) {
         let metrics = Arc::clone(&self.metrics);
         let keys = Keys::workspace(&request.workspace_id).and_user(&request.user_id);
         self.submit_as(
             actor,
             keys,
             Need::Edit,
-            move |set, privilege| acquire(set, &Acquire { privilege, ..request.clone() }, &rules),
+            move |set, rules, privilege| acquire(set, &Acquire { privilege, ..request.clone() }, rules),
             move |answer| {
                 count(&metrics, &answer);
                 reply(answer);
@@ -151,7 +145,7 @@ impl Service {
         &self,
         actor: Actor,
         requests: Vec<Heartbeat>,
-        reply: impl FnOnce(Result<AsOf<Vec<Result<HeartbeatReport, Denied>>>, Error>) + Send + 'static,
+        reply: impl Reply<Vec<Result<HeartbeatReport, Denied>>>,
     ) {
         let rules = Arc::clone(&self.rules);
         let workspaces = requests.iter().map(|request| request.claim.workspace_id.clone()).collect();
@@ -167,33 +161,21 @@ impl Service {
     }
 
     /// Renews the lease of the holder.
-    pub fn heartbeat(
-        &self,
-        actor: Actor,
-        request: Heartbeat,
-        reply: impl FnOnce(Result<AsOf<HeartbeatReport>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
+    pub fn heartbeat(&self, actor: Actor, request: Heartbeat, reply: impl Reply<HeartbeatReport>) {
         let claim = request.claim.clone();
-        let work = move |set: &WorkingSet<'_>| heartbeat(set, &request, &rules);
+        let work = move |set: &WorkingSet<'_>, rules: &Rules| heartbeat(set, &request, rules);
         self.submit_as_holder(actor, claim, work, HeartbeatReport::lost, reply);
     }
 
     /// Releases a lease, or revokes it for an administrator.
-    pub fn release(
-        &self,
-        actor: Actor,
-        request: Release,
-        reply: impl FnOnce(Result<AsOf<(Released, Option<Lost>)>, Error>) + Send + 'static,
-    ) {
-        let rules = Arc::clone(&self.rules);
+    pub fn release(&self, actor: Actor, request: Release, reply: impl Reply<(Released, Option<Lost>)>) {
         let claim = request.claim.clone();
         if request.authority == Authority::Holder {
-            let work = move |set: &WorkingSet<'_>| release(set, &request, &rules);
+            let work = move |set: &WorkingSet<'_>, rules: &Rules| release(set, &request, rules);
             return self.submit_as_holder(actor, claim, work, |lost| (Released::Nothing, Some(lost)), reply);
         }
-        let work = move |set: &WorkingSet<'_>, privilege| {
-            release(set, &Release { privilege, ..request.clone() }, &rules)
+        let work = move |set: &WorkingSet<'_>, rules: &Rules, privilege| {
+            release(set, &Release { privilege, ..request.clone() }, rules)
         };
         self.submit_as(actor, Keys::workspace(&claim.workspace_id), Need::Revoke, work, reply);
     }

@@ -13,7 +13,7 @@ use crate::domain::rights::{Actor, Need, access, depends_on_role};
 use crate::domain::rules::Change;
 use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::{Denied, Error};
-use crate::store::{AsOf, Keys, Rows, WorkingSet};
+use crate::store::{Keys, Reply, Rows, WorkingSet};
 
 /// Checks whether `actor` has the access that `need` names on a workspace. Returns the actor's privilege, or
 /// why access is denied.
@@ -143,7 +143,7 @@ impl Service {
         workspace_id: WorkspaceId,
         name: Option<DisplayName>,
         anew: bool,
-        reply: impl FnOnce(Result<AsOf<Workspace>, Error>) + Send + 'static,
+        reply: impl Reply<Workspace>,
     ) {
         let work = move |set: &WorkingSet<'_>| {
             set.put_workspace(&workspace_id, name.as_ref(), anew, set.wall_at(set.now()))
@@ -178,12 +178,7 @@ impl Service {
     }
 
     /// Deletes a workspace with its members and ends its lock.
-    pub fn delete_workspace(
-        &self,
-        workspace_id: WorkspaceId,
-        by: Option<Author>,
-        reply: impl FnOnce(Result<AsOf<bool>, Error>) + Send + 'static,
-    ) {
+    pub fn delete_workspace(&self, workspace_id: WorkspaceId, by: Option<Author>, reply: impl Reply<bool>) {
         let rules = Arc::clone(&self.rules);
         let keys = Keys::workspace(&workspace_id);
         let work = move |set: &WorkingSet<'_>| delete_workspace(set, &workspace_id, by.as_ref(), &rules);
@@ -197,12 +192,12 @@ impl Service {
         workspace_id: WorkspaceId,
         member: Member,
         by: Option<Author>,
-        reply: impl FnOnce(Result<AsOf<()>, Error>) + Send + 'static,
+        reply: impl Reply<()>,
     ) {
-        let rules = Arc::clone(&self.rules);
         let keys = Keys::workspace(&workspace_id);
-        let work =
-            move |set: &WorkingSet<'_>, _| put_member(set, &workspace_id, &member, by.as_ref(), &rules);
+        let work = move |set: &WorkingSet<'_>, rules: &Rules, _| {
+            put_member(set, &workspace_id, &member, by.as_ref(), rules)
+        };
         self.submit_as(actor, keys, Need::Manage, work, reply);
     }
 
@@ -231,12 +226,12 @@ impl Service {
         workspace_id: WorkspaceId,
         user_id: UserId,
         by: Option<Author>,
-        reply: impl FnOnce(Result<AsOf<bool>, Error>) + Send + 'static,
+        reply: impl Reply<bool>,
     ) {
-        let rules = Arc::clone(&self.rules);
         let keys = Keys::workspace(&workspace_id);
-        let work =
-            move |set: &WorkingSet<'_>, _| remove_member(set, &workspace_id, &user_id, by.as_ref(), &rules);
+        let work = move |set: &WorkingSet<'_>, rules: &Rules, _| {
+            remove_member(set, &workspace_id, &user_id, by.as_ref(), rules)
+        };
         self.submit_as(actor, keys, Need::Manage, work, reply);
     }
 }

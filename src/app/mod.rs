@@ -31,7 +31,7 @@ use crate::events::broadcaster::Broadcaster;
 use crate::events::stream_limit::StreamSlot;
 use crate::events::subscription::EventEncoder;
 use crate::metrics::Metrics;
-use crate::store::{AsOf, Keys, Store, WorkingSet};
+use crate::store::{AsOf, Keys, Reply, Store, WorkingSet};
 use crate::time::{LeaseClock, Ttl};
 
 pub use tokens::CacheLookup;
@@ -178,8 +178,8 @@ impl Service {
         actor: Actor,
         keys: Keys,
         need: Need,
-        work: impl Fn(&WorkingSet<'_>, Privilege) -> Result<T, Error> + Send + 'static,
-        reply: impl FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
+        work: impl Fn(&WorkingSet<'_>, &Rules, Privilege) -> Result<T, Error> + Send + 'static,
+        reply: impl Reply<T>,
     ) {
         let (rules, workspaces) = (Arc::clone(&self.rules), keys.workspaces.clone());
         let work = move |set: &WorkingSet<'_>| {
@@ -190,7 +190,7 @@ impl Service {
                     Err(denied) => return Ok(Err(denied)),
                 }
             }
-            work(set, privilege).map(Ok)
+            work(set, &rules, privilege).map(Ok)
         };
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
@@ -200,13 +200,14 @@ impl Service {
         &self,
         actor: Actor,
         claim: Claim,
-        work: impl Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&WorkingSet<'_>, &Rules) -> Result<T, Error> + Send + 'static,
         lost: impl Fn(Lost) -> T + Send + 'static,
-        reply: impl FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
+        reply: impl Reply<T>,
     ) {
         let rules = Arc::clone(&self.rules);
         let keys = Keys::workspace(&claim.workspace_id);
-        let work = move |set: &WorkingSet<'_>| as_holder(set, &actor, &claim, &rules, || work(set), &lost);
+        let work =
+            move |set: &WorkingSet<'_>| as_holder(set, &actor, &claim, &rules, || work(set, &rules), &lost);
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
 

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use super::{STEP, Service};
 use crate::domain::token::{Hash, Scope, Token, Validity};
 use crate::error::Error;
-use crate::store::{AsOf, Keys, WorkingSet};
+use crate::store::{Keys, Reply, WorkingSet};
 use crate::time::WallTime;
 
 /// How long a cache entry is valid.
@@ -150,12 +150,7 @@ impl Service {
     }
 
     /// Stores a new token.
-    pub fn create_token(
-        &self,
-        token: Token,
-        hash: Hash,
-        reply: impl FnOnce(Result<AsOf<Token>, Error>) + Send + 'static,
-    ) {
+    pub fn create_token(&self, token: Token, hash: Hash, reply: impl Reply<Token>) {
         let work = move |set: &WorkingSet<'_>| set.create_token(&token, &hash).map(|()| token.clone());
         self.store.submit(Keys::default(), work, reply);
     }

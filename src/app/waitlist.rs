@@ -47,13 +47,12 @@ impl Service {
         let keys = Keys::workspace(&request.workspace_id).and_user(&request.user_id);
         let client = CountingClient { client, metrics: Arc::clone(&self.metrics) };
         let waiter = Waiter::new(request, wait.min(self.max_wait), validity, Box::new(client));
-        let rules = Arc::clone(&self.rules);
         let asks = Arc::clone(&waiter);
         self.submit_as(
             actor,
             keys,
             Need::Edit,
-            move |set, privilege| acquire(set, &asks, privilege, &rules),
+            move |set, rules, privilege| acquire(set, &asks, privilege, rules),
             move |came| {
                 waiter.answer(match came {
                     Ok(AsOf { value: WaitOutcome::Waiting, .. }) => return,

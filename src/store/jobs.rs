@@ -7,8 +7,8 @@ use std::sync::mpsc::Receiver;
 
 use super::origin::Origin;
 use super::queue::Waiter;
-use super::rows::AsOf;
-use super::rows::Keys;
+
+use super::rows::{AsOf, Keys, Reply};
 use super::set::WorkingSet;
 use crate::domain::Acquired;
 use crate::error::Error;
@@ -63,7 +63,7 @@ pub(super) fn job<T, W, R>(keys: Keys, work: W, reply: R) -> Box<dyn Job>
 where
     T: Send + 'static,
     W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
-    R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
+    R: Reply<T>,
 {
     Box::new(UseCase { keys, origin: Origin::current(), work, found: None, reply })
 }

@@ -30,7 +30,7 @@ use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
 use health::Health;
 use queue::Queue;
-pub use rows::{AsOf, Changes, Keys, RevisionRange, Rows, Visit};
+pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit};
 pub use set::{Effects, Meta, StepBudget, TransactionStart, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
@@ -158,7 +158,7 @@ impl Store {
     where
         T: Send + 'static,
         W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
-        R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
+        R: Reply<T>,
     {
         let health = Arc::clone(&self.health);
         self.writer.submit(keys, work, move |answer| {

@@ -48,6 +48,11 @@ pub struct AsOf<T> {
     pub value: T,
 }
 
+/// The callback for the answer of a use case. It is called once, after the commit.
+pub trait Reply<T>: FnOnce(Result<AsOf<T>, Error>) + Send + 'static {}
+
+impl<T, F: FnOnce(Result<AsOf<T>, Error>) + Send + 'static> Reply<T> for F {}
+
 /// The range of revisions in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevisionRange {

@@ -4,7 +4,7 @@
 //! the use case again, the set is dropped without effect: answers, metrics and log lines are produced only
 //! after the commit.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Deref;
 use std::time::Duration;
@@ -70,14 +70,8 @@ pub struct WorkingSet<'c> {
     rows: &'c dyn Changes,
     clock: &'c Clock,
     wall_micros: i64,
-    meta: Cell<Meta>,
-    expiries: Cell<u64>,
-    takeovers: Cell<u64>,
-    is_touched: Cell<bool>,
-    due: Cell<Option<Timestamp>>,
+    effects: RefCell<Effects>,
     queue: QueueView<'c>,
-    deleted_members: RefCell<Vec<(i64, HashSet<UserId>)>>,
-    log_entries: RefCell<Vec<LogEntry>>,
 }
 
 /// The effects of a transaction that apply after its commit.
@@ -121,36 +115,19 @@ impl Effects {
 impl<'c> WorkingSet<'c> {
     /// Creates the working set of a transaction that has begun.
     #[must_use]
-    pub fn new(rows: &'c dyn Changes, begin: TransactionStart, clock: &'c Clock, queue: &'c Queue) -> Self {
-        Self {
-            rows,
-            clock,
-            wall_micros: begin.wall_micros,
-            meta: Cell::new(begin.meta),
-            expiries: Cell::default(),
-            takeovers: Cell::default(),
-            is_touched: Cell::default(),
-            due: Cell::default(),
-            queue: QueueView::of(queue),
-            deleted_members: RefCell::default(),
-            log_entries: RefCell::default(),
-        }
+    pub fn new(rows: &'c dyn Changes, start: TransactionStart, clock: &'c Clock, queue: &'c Queue) -> Self {
+        let effects = RefCell::new(Effects::none(rows.now(), start.meta));
+        Self { rows, clock, wall_micros: start.wall_micros, effects, queue: QueueView::of(queue) }
     }
 
     /// Returns the effects to apply after the commit.
     #[must_use]
     pub fn into_effects(self) -> Effects {
-        let nothing = Effects::none(self.now(), self.meta.get());
-        Effects {
-            is_touched: self.is_touched.get(),
-            expiries: self.expiries.get(),
-            takeovers: self.takeovers.get(),
-            due: self.due.get(),
-            queue_changes: self.queue.into_changes(),
-            deleted_members: self.deleted_members.into_inner(),
-            log_entries: self.log_entries.into_inner(),
-            ..nothing
-        }
+        Effects { queue_changes: self.queue.into_changes(), ..self.effects.into_inner() }
+    }
+
+    fn meta(&self) -> Meta {
+        self.effects.borrow().meta
     }
 
     /// Starts a step of a long task.
@@ -168,14 +145,14 @@ impl<'c> WorkingSet<'c> {
     /// Converts lease time to wall time, as shown to people.
     #[must_use]
     pub fn wall_at(&self, at: Timestamp) -> WallTime {
-        WallTime(at.0.saturating_add(self.meta.get().wall_offset_ms))
+        WallTime(at.0.saturating_add(self.meta().wall_offset_ms))
     }
 
     /// The inputs of a decision: lease time, start time and a fresh fence. The fence counts as given out only
     /// after [`Self::begin_lease`].
     #[must_use]
     pub fn moment(&self) -> Moment {
-        let Meta { last_fence, opened_at, .. } = self.meta.get();
+        let Meta { last_fence, opened_at, .. } = self.meta();
         // A clock beyond the range of JavaScript numbers is ignored.
         let fence_by_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
         let next_fence = Fence(last_fence.0.saturating_add(1).max(fence_by_clock));
@@ -185,7 +162,7 @@ impl<'c> WorkingSet<'c> {
     /// The highest fence that was given out.
     #[must_use]
     pub fn last_fence(&self) -> Fence {
-        self.meta.get().last_fence
+        self.meta().last_fence
     }
 
     /// Records that `fence` was given out.
@@ -194,14 +171,14 @@ impl<'c> WorkingSet<'c> {
     /// [`Error::Internal`] if it is not above the last fence: then no fence is left. No fence is given out
     /// twice.
     pub fn give_fence(&self, fence: Fence) -> Result<(), Error> {
-        let meta = self.meta.get();
+        let meta = self.meta();
         if fence <= meta.last_fence {
             let last = meta.last_fence.0;
             return Err(Error::Internal(format!(
                 "there is no fence above {last}, which meta.last_fence has"
             )));
         }
-        self.meta.set(Meta { last_fence: fence, ..meta });
+        self.effects.borrow_mut().meta.last_fence = fence;
         Ok(())
     }
 
@@ -267,11 +244,11 @@ impl<'c> WorkingSet<'c> {
     /// # Errors
     /// Errors of the engine.
     pub fn record(&self, event: &NewEvent<'_>) -> Result<(), Error> {
-        let meta = self.meta.get();
+        let meta = self.meta();
         let last_revision = meta.last_revision.saturating_add(1);
-        self.meta.set(Meta { last_revision, ..meta });
+        self.effects.borrow_mut().meta.last_revision = last_revision;
         self.rows.insert_event(last_revision, self.wall_at(event.at), event)?;
-        self.log_entries.borrow_mut().extend(LogEntry::of_event(event, last_revision));
+        self.effects.borrow_mut().log_entries.extend(LogEntry::of_event(event, last_revision));
         Ok(())
     }
 
@@ -281,7 +258,7 @@ impl<'c> WorkingSet<'c> {
     /// Errors of the engine.
     pub fn create_token(&self, token: &Token, hash: &Hash) -> Result<(), Error> {
         self.rows.insert_token(token, hash)?;
-        self.log_entries.borrow_mut().extend(LogEntry::of_new_token(token));
+        self.effects.borrow_mut().log_entries.extend(LogEntry::of_new_token(token));
         Ok(())
     }
 
@@ -292,23 +269,24 @@ impl<'c> WorkingSet<'c> {
     /// Errors of the engine.
     pub fn revoke_token(&self, token_id: &str, only: Option<Scope>) -> Result<bool, Error> {
         let revoked = self.rows.delete_token(token_id, only)?;
-        self.log_entries.borrow_mut().extend(revoked.as_ref().and_then(LogEntry::of_revoked_token));
+        self.effects.borrow_mut().log_entries.extend(revoked.as_ref().and_then(LogEntry::of_revoked_token));
         Ok(revoked.is_some())
     }
 
     /// Remembers the members of a workspace that was deleted. The deletion must be the last event written.
     pub fn deleted_members(&self, members: HashSet<UserId>) {
-        self.deleted_members.borrow_mut().push((self.meta.get().last_revision, members));
+        let revision = self.meta().last_revision;
+        self.effects.borrow_mut().deleted_members.push((revision, members));
     }
 
     /// Makes the transaction write even if nothing else changes, so that a probe reaches the disk.
     pub fn force_write(&self) {
-        self.is_touched.set(true);
+        self.effects.borrow_mut().is_touched = true;
     }
 
     /// Sets the counter of lock rows.
     pub fn set_lock_count(&self, lock_count: i64) {
-        self.meta.set(Meta { lock_count, ..self.meta.get() });
+        self.effects.borrow_mut().meta.lock_count = lock_count;
     }
 
     /// The waiters, as this transaction sees them.
@@ -319,21 +297,22 @@ impl<'c> WorkingSet<'c> {
 
     /// Counts a lease that expired.
     pub fn count_expiry(&self) {
-        self.expiries.set(self.expiries.get() + 1);
+        self.effects.borrow_mut().expiries += 1;
     }
 
     /// Counts a takeover.
     pub fn count_takeover(&self) {
-        self.takeovers.set(self.takeovers.get() + 1);
+        self.effects.borrow_mut().takeovers += 1;
     }
 
     fn count_locks(&self, more: i64) {
-        self.set_lock_count(self.meta.get().lock_count.saturating_add(more));
+        self.set_lock_count(self.meta().lock_count.saturating_add(more));
     }
 
     /// Records that a written lock has an expiry or grant due at `at`.
     fn due_at(&self, at: Timestamp) {
-        self.due.set(earlier(self.due.get(), Some(at)));
+        let mut effects = self.effects.borrow_mut();
+        effects.due = earlier(effects.due, Some(at));
     }
 }
 

@@ -20,8 +20,8 @@ use super::engine::{Engine, Work};
 use super::jobs::{Answers, FinalAnswer, Job, answer, job};
 use super::note::LogEntry;
 use super::queue::Queue;
-use super::rows::AsOf;
-use super::rows::{Changes, Keys};
+
+use super::rows::{AsOf, Changes, Keys, Reply};
 use super::set::{Effects, TransactionStart, WorkingSet};
 use crate::domain::Acquired;
 use crate::error::Error;
@@ -110,7 +110,7 @@ impl Writer {
     where
         T: Send + 'static,
         W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
-        R: FnOnce(Result<AsOf<T>, Error>) + Send + 'static,
+        R: Reply<T>,
     {
         self.metrics.queue_depth.inc();
         let (command, error) = match self.commands.try_send(WriterMessage::Run(job(keys, work, reply))) {

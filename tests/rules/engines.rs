@@ -1,10 +1,12 @@
 //! Two engines: the same histories on SQLite and on an engine in memory that loads in batches, misses, and runs use cases
-//! twice. The outcomes are the same, also after restarts.
+//! twice. The outcomes are the same, also for waiters and after restarts.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
+use lockhouse::app::waitlist::{self, WaitOutcome};
 use lockhouse::app::{current, handoff, invariants, locks, members, sweep};
 use lockhouse::domain::access::{Membership, Privilege, Rules};
 use lockhouse::domain::event::Author;
@@ -13,36 +15,103 @@ use lockhouse::domain::handoff::{KnockReply, KnockRequest};
 use lockhouse::domain::member::{Member, Role};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
-use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Release};
+use lockhouse::domain::{Acquire, Acquired, Activity, Authority, Fence, Force, Heartbeat, Release};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::commit_notifier::CommitNotifier;
 use lockhouse::store::listing::LockQuery;
-use lockhouse::store::queue::Queue;
+use lockhouse::store::queue::{Client, Queue, Waiter};
 use lockhouse::store::writer::Writer;
-use lockhouse::store::{Keys, Options, Store, WorkingSet};
+use lockhouse::store::{AsOf, Keys, Options, Store, WorkingSet};
 use lockhouse::time::{Clock, LeaseClock, ManualClock, Timestamp, Ttl, WallTime};
 use proptest::prelude::*;
 
 use crate::memory::{Memory, Tables};
-use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, rules, step};
+use crate::refusals;
+use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, rules, step, ttl, who};
 use crate::{session, user, workspace};
 
 const LIMITS: WaitlistLimits = WaitlistLimits { per_workspace: 9, per_user: 9, total: 9 };
 const NOON: WallTime = WallTime(1_795_435_200_000);
 
-type UseCase = Arc<dyn Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync>;
+/// A step on both engines.
+#[derive(Debug, Clone)]
+pub enum EngineStep {
+    Rules(Step),
+    /// Acquires, and waits for up to `wait`.
+    Wait {
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        wait: i64,
+    },
+    /// The waiters whose wait is over are answered.
+    Leave,
+}
+
+fn engine_step() -> impl Strategy<Value = EngineStep> {
+    prop_oneof![
+        8 => step().prop_map(EngineStep::Rules),
+        3 => (who(), 0..WORKSPACES, ttl(), 1_i64..200)
+            .prop_map(|(by, at, ttl, wait)| EngineStep::Wait { by, at, ttl, wait }),
+        1 => Just(EngineStep::Leave),
+    ]
+}
+
+/// The answer to a waiter, with its request.
+pub type WaiterAnswer = (Acquire, Result<AsOf<Acquired>, Error>);
+
+/// The answers to the waiters of one engine.
+#[derive(Default)]
+struct Answers {
+    received: Mutex<Vec<WaiterAnswer>>,
+    more: Condvar,
+}
+
+impl Answers {
+    /// Waits until so many answers were received, and takes them.
+    fn take(&self, count: usize) -> Vec<WaiterAnswer> {
+        let received = self.received.lock().unwrap();
+        let enough = |received: &mut Vec<WaiterAnswer>| received.len() < count;
+        let (mut received, _) =
+            self.more.wait_timeout_while(received, Duration::from_secs(20), enough).unwrap();
+        assert_eq!(received.len(), count, "each waiter that left the queue is answered once");
+        std::mem::take(&mut *received)
+    }
+}
+
+struct WaitingClient {
+    request: Acquire,
+    answers: Arc<Answers>,
+}
+
+impl Client for WaitingClient {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
+        self.answers.received.lock().unwrap().push((self.request, answer));
+        self.answers.more.notify_all();
+    }
+}
 
 /// Both engines, and a clock for each, which are moved together.
-struct Both {
+pub struct Both {
     directory: tempfile::TempDir,
     sqlite: Option<Store>,
     memory: Writer,
+    memory_queue: Arc<Queue>,
+    answers: [Arc<Answers>; 2],
+    /// The number of waiters of each engine that were not answered.
+    pub waiting: usize,
     tables: Arc<Mutex<Tables>>,
     misses: Arc<AtomicUsize>,
     clocks: [Arc<ManualClock>; 2],
     lease_clock: Arc<LeaseClock>,
-    rules: Arc<Rules>,
+    pub rules: Arc<Rules>,
     /// Of each workspace, the fences that were seen.
     fences: [Vec<Fence>; WORKSPACES],
 }
@@ -60,7 +129,7 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<ManualClock>, grace: i64) -> 
 }
 
 impl Both {
-    fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules) -> Self {
         let clocks = [ManualClock::starting_at(NOON), ManualClock::starting_at(NOON)];
         let lease_clock = LeaseClock::resume(Clock::Manual(Arc::clone(&clocks[1])), Timestamp(NOON.0), 0);
         let lease_clock = Arc::new(lease_clock);
@@ -68,10 +137,23 @@ impl Both {
         let sqlite = Some(open(&directory, &clocks[0], 0));
         let tables = Arc::new(Mutex::new(Tables::new(Timestamp(NOON.0))));
         let misses = Arc::default();
-        let memory = start(&tables, &lease_clock, &misses);
+        let (memory, memory_queue) = start(&tables, &lease_clock, &misses);
         let fences = [Vec::new(), Vec::new()];
         let rules = Arc::new(rules);
-        Self { directory, sqlite, memory, tables, misses, clocks, lease_clock, rules, fences }
+        Self {
+            directory,
+            sqlite,
+            memory,
+            memory_queue,
+            answers: Default::default(),
+            waiting: 0,
+            tables,
+            misses,
+            clocks,
+            lease_clock,
+            rules,
+            fences,
+        }
     }
 
     /// Runs the use case on both engines. Returns the outcome, which must be the same.
@@ -80,22 +162,92 @@ impl Both {
         keys: &Keys,
         work: impl Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync + 'static,
     ) -> String {
-        let work: UseCase = Arc::new(work);
+        self.run_each(keys, move |_, set| work(set)).value
+    }
+
+    /// Like [`Self::run`], for work that knows on which engine it runs: 0 is SQLite, 1 is the one in memory.
+    fn run_each<T: Debug + PartialEq + Send + 'static>(
+        &self,
+        keys: &Keys,
+        work: impl Fn(usize, &WorkingSet<'_>) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> AsOf<T> {
+        let work = Arc::new(work);
         let (sender, receiver) = mpsc::channel();
-        for memory in [false, true] {
+        for engine in [0, 1] {
             let (work, sender) = (Arc::clone(&work), sender.clone());
-            let work = move |set: &WorkingSet<'_>| work(set);
-            let reply = move |answer| sender.send((memory, answer)).unwrap();
-            if memory {
+            let work = move |set: &WorkingSet<'_>| work(engine, set);
+            let reply = move |answer| sender.send((engine, answer)).unwrap();
+            if engine == 1 {
                 self.memory.submit(keys.clone(), work, reply);
             } else {
                 self.sqlite.as_ref().unwrap().submit(keys.clone(), work, reply);
             }
         }
         let mut told: Vec<_> = receiver.into_iter().take(2).collect();
-        told.sort_by_key(|(memory, _)| *memory);
+        told.sort_by_key(|(engine, _)| *engine);
         assert_eq!(told[0].1, told[1].1, "SQLite, and in memory");
-        told.swap_remove(0).1.unwrap().value
+        told.swap_remove(0).1.unwrap()
+    }
+
+    fn queues(&self) -> [&Arc<Queue>; 2] {
+        [self.sqlite.as_ref().unwrap().queue(), &self.memory_queue]
+    }
+
+    /// Takes the step. Returns the answers to waiters: those of earlier steps, and to the caller of this one.
+    pub fn take(&mut self, step: &EngineStep) -> Vec<WaiterAnswer> {
+        let mut answers = Vec::new();
+        match step {
+            EngineStep::Rules(step) => self.take_rules(step),
+            EngineStep::Wait { by, at, ttl, wait } => answers.extend(self.wait(*by, *at, *ttl, *wait)),
+            EngineStep::Leave => self.leave(),
+        }
+        // What is there then. It is seen as a use case sees it, and nothing of that is kept.
+        for at in 0..WORKSPACES {
+            self.look(at);
+        }
+        let [left, left_in_memory] = self.queues().map(|queue| queue.len());
+        assert_eq!(left, left_in_memory, "waiters of SQLite, and in memory");
+        let answered = self.waiting - left;
+        let [sqlite, memory] = self.answers.each_ref().map(|answers| answers.take(answered));
+        assert_eq!(sqlite, memory, "answers to the waiters of SQLite, and in memory");
+        self.waiting = left;
+        answers.extend(sqlite);
+        answers
+    }
+
+    fn wait(&mut self, by: Who, at: usize, ttl: Option<i64>, wait: i64) -> Option<WaiterAnswer> {
+        let request = Acquire {
+            session_id: session(by.session),
+            ttl: ttl.map(Ttl::from_millis),
+            ..Acquire::new(workspace(at), user(by.user))
+        };
+        let waiters = self.answers.each_ref().map(|answers| {
+            let client = WaitingClient { request: request.clone(), answers: Arc::clone(answers) };
+            Waiter::new(request.clone(), Ttl::from_millis(wait), Validity::Unlimited, Box::new(client))
+        });
+        let rules = Arc::clone(&self.rules);
+        let keys = Keys::workspace(&workspace(at)).and_user(&user(by.user));
+        let AsOf { now, value } = self.run_each(&keys, move |engine, set| {
+            waitlist::acquire(set, &waiters[engine], Privilege::Ordinary, &rules)
+        });
+        match value {
+            WaitOutcome::Answered(value) => Some((request, Ok(AsOf { now, value: *value }))),
+            WaitOutcome::Waiting => {
+                self.waiting += 1;
+                None
+            }
+            WaitOutcome::LimitReached(_) => None,
+        }
+    }
+
+    fn leave(&self) {
+        let now = self.lease_clock.now();
+        let leaving = self.queues().map(|queue| queue.workspaces_with_leavers(now, 10));
+        assert_eq!(leaving[0], leaving[1], "SQLite, and in memory");
+        let rules = Arc::clone(&self.rules);
+        self.run_each(&Keys::default(), move |engine, set| {
+            waitlist::remove_leavers(set, &leaving[engine], &rules)
+        });
     }
 
     fn fence(&self, at: usize, fence: FenceStep) -> Option<Fence> {
@@ -105,7 +257,7 @@ impl Both {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn take_rules(&mut self, step: &Step) {
         let rules = Arc::clone(&self.rules);
         let claim = |both: &Self, by: Who, at: usize, fence| lockhouse::domain::Claim {
             workspace_id: workspace(at),
@@ -183,10 +335,6 @@ impl Both {
                 self.run(&Keys::default(), move |set| Ok(format!("{:?}", sweep::sweep(set, &rules, 10)?)));
             }
         }
-        // Compares the state after the step.
-        for at in 0..WORKSPACES {
-            self.look(at);
-        }
     }
 
     fn look(&mut self, at: usize) {
@@ -219,6 +367,11 @@ impl Both {
         }
     }
 
+    pub fn stop(&self) {
+        self.memory.stop();
+        self.sqlite.as_ref().unwrap().close();
+    }
+
     fn restart(&mut self, away: i64, grace: i64) {
         self.sqlite.take().unwrap().close();
         self.memory.stop();
@@ -231,11 +384,17 @@ impl Both {
         tables.grace = RestartGrace::at_start(recorded, run, tables.last_seen, now, Ttl::from_millis(grace));
         tables.meta.opened_at = now;
         drop(tables);
-        self.memory = start(&self.tables, &self.lease_clock, &self.misses);
+        (self.memory, self.memory_queue) = start(&self.tables, &self.lease_clock, &self.misses);
+        // The connections of the waiters have ended with the server.
+        self.waiting = 0;
     }
 }
 
-fn start(tables: &Arc<Mutex<Tables>>, clock: &Arc<LeaseClock>, misses: &Arc<AtomicUsize>) -> Writer {
+fn start(
+    tables: &Arc<Mutex<Tables>>,
+    clock: &Arc<LeaseClock>,
+    misses: &Arc<AtomicUsize>,
+) -> (Writer, Arc<Queue>) {
     let memory = Memory {
         tables: Arc::clone(tables),
         clock: Arc::clone(clock),
@@ -243,8 +402,10 @@ fn start(tables: &Arc<Mutex<Tables>>, clock: &Arc<LeaseClock>, misses: &Arc<Atom
         batches: 0,
     };
     let (notifier, queue) = (Arc::new(CommitNotifier::default()), Arc::new(Queue::new(LIMITS)));
-    Writer::start(Box::new(memory), clock.clock().clone(), Arc::new(Metrics::default()), notifier, queue)
-        .unwrap()
+    let metrics = Arc::new(Metrics::default());
+    let writer =
+        Writer::start(Box::new(memory), clock.clock().clone(), metrics, notifier, Arc::clone(&queue));
+    (writer.unwrap(), queue)
 }
 
 proptest! {
@@ -256,7 +417,7 @@ proptest! {
         few in any::<bool>(),
         enforced in any::<bool>(),
         roles in prop::collection::vec(0_usize..4, 3),
-        steps in prop::collection::vec(step(), 1..50),
+        steps in prop::collection::vec(engine_step(), 1..50),
     ) {
         let membership = if enforced { Membership::Enforced } else { Membership::Open };
         let locks_per_user = if few { 1 } else { 1_000 };
@@ -272,7 +433,9 @@ proptest! {
             }
         }
         for step in &steps {
-            both.take(step);
+            for answer in both.take(step) {
+                refusals::check(&answer, &both.rules);
+            }
         }
         let rules = Arc::clone(&both.rules);
         both.run(&Keys::workspace(&workspace(0)), move |set| {
@@ -283,6 +446,6 @@ proptest! {
             assert_eq!(found.kind.as_str(), "expired_lock", "{found:?}");
         }).unwrap();
         prop_assert!(both.misses.load(Ordering::SeqCst) > 0, "use cases ran twice");
-        both.memory.stop();
+        both.stop();
     }
 }

@@ -9,6 +9,7 @@ mod engines;
 mod handoff;
 mod memory;
 mod model;
+mod refusals;
 mod steps;
 mod world;
 

@@ -89,11 +89,12 @@ impl Floor {
     /// # Errors
     /// Errors of SQLite, and [`Error::Disk`] if the file cannot be written.
     pub(super) fn reconcile(&mut self, connection: &Connection) -> Result<(), Error> {
-        let last = connection.query_row("SELECT last_fence FROM meta WHERE id = 1", [], |row| row.get(0))?;
-        if self.value > Fence(last) {
-            connection.execute("UPDATE meta SET last_fence = ?1 WHERE id = 1", [self.value.0])?;
+        let last: Fence =
+            connection.query_row("SELECT last_fence FROM meta WHERE id = 1", [], |row| row.get(0))?;
+        if self.value > last {
+            connection.execute("UPDATE meta SET last_fence = ?1 WHERE id = 1", [self.value])?;
         } else {
-            match self.raise_to(Fence(last)) {
+            match self.raise_to(last) {
                 // The write is tried again before a fence is given. Everything else works.
                 Err(Error::StorageFull) => {
                     log::warn!("the disk is full: no fence can be given until there is room");
@@ -101,7 +102,7 @@ impl Floor {
                 raised => raised?,
             }
         }
-        self.given = self.value.max(Fence(last));
+        self.given = self.value.max(last);
         Ok(())
     }
 

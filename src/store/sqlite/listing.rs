@@ -25,12 +25,10 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
     match (&listing.user_id, &listing.member) {
         // A user has few locks, compared with the number of workspaces.
         (Some(user_id), member) => {
-            let mut statement = connection.prepare_cached(concat!(
-                "SELECT ",
-                row::locks!(),
-                " FROM locks WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id"
+            let mut statement = connection.prepare_cached(row::locks!(
+                "WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id"
             ))?;
-            let mut rows = statement.query(params![user_id.as_str(), from, until])?;
+            let mut rows = statement.query(params![user_id, from, until])?;
             page(
                 listing.limit,
                 || next_lock(read, &mut rows),
@@ -44,20 +42,18 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
             let mut statement = connection.prepare_cached(
                 "SELECT workspace_id FROM members WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id",
             )?;
-            let mut rows = statement.query(params![member.as_str(), from, until])?;
+            let mut rows = statement.query(params![member, from, until])?;
             let next = || {
                 let Some(row) = rows.next()? else { return Ok(None) };
-                let workspace_id = WorkspaceId::trusted(row.get(0)?);
+                let workspace_id: WorkspaceId = row.get(0)?;
                 let lock = read.lock(&workspace_id)?;
                 Ok(Some((workspace_id, live(read, lock))))
             };
             page(listing.limit, next, |_| Ok(true))
         }
         (None, None) => {
-            let mut statement = connection.prepare_cached(concat!(
-                "SELECT ",
-                row::locks!(),
-                " FROM locks WHERE workspace_id >= ?1 AND workspace_id < ?2 ORDER BY workspace_id"
+            let mut statement = connection.prepare_cached(row::locks!(
+                "WHERE workspace_id >= ?1 AND workspace_id < ?2 ORDER BY workspace_id"
             ))?;
             let mut rows = statement.query(params![from, until])?;
             page(listing.limit, || next_lock(read, &mut rows), |_| Ok(true))

@@ -14,6 +14,7 @@ mod rows;
 mod shape;
 mod tables;
 pub mod tokens;
+mod values;
 mod wal;
 
 use std::path::Path;
@@ -339,13 +340,13 @@ fn read_meta(connection: &Connection) -> Result<Row, Error> {
         )?
         .query_row([], |row| {
             let meta = Meta {
-                last_fence: Fence(row.get(0)?),
+                last_fence: row.get(0)?,
                 last_revision: row.get(1)?,
                 wall_offset_ms: row.get(2)?,
                 lock_count: row.get(3)?,
-                opened_at: Timestamp(row.get(4)?),
+                opened_at: row.get(4)?,
             };
-            Ok(Row { meta, last_seen_at: Timestamp(row.get(5)?), run: row.get(6)?, data_version })
+            Ok(Row { meta, last_seen_at: row.get(5)?, run: row.get(6)?, data_version })
         })?)
 }
 
@@ -355,11 +356,11 @@ fn write_meta(connection: &Connection, Row { meta, last_seen_at, .. }: Row) -> R
             "UPDATE meta SET last_fence = ?1, last_revision = ?2, wall_offset_ms = ?3, lock_count = ?4, last_seen_at = ?5 WHERE id = 1",
         )?
         .execute(params![
-            meta.last_fence.0,
+            meta.last_fence,
             meta.last_revision,
             meta.wall_offset_ms,
             meta.lock_count,
-            last_seen_at.0,
+            last_seen_at,
         ])?;
     Ok(())
 }

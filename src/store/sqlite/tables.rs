@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 
-use rusqlite::Connection;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use crate::domain::grace::RestartGrace;
+use crate::error::Error;
 use crate::time::Timestamp;
 
 /// The tables, as one transaction or one read sees them.
@@ -35,6 +37,36 @@ impl<'c> Tables<'c> {
 
     pub(super) const fn grace(&self) -> &'c RestartGrace {
         self.grace
+    }
+
+    /// The first row of a query, if there is one.
+    pub(super) fn first<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        Ok(self.connection.prepare_cached(sql)?.query_row(params, read).optional()?)
+    }
+
+    /// The value of a query that always has one row of one column.
+    pub(super) fn value<T: FromSql>(&self, sql: &'static str, params: impl Params) -> Result<T, Error> {
+        Ok(self.connection.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
+    }
+
+    /// All rows of a query.
+    pub(super) fn all<T, C: FromIterator<T>>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<C, Error> {
+        Ok(self.connection.prepare_cached(sql)?.query_map(params, read)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Runs a statement. Returns the number of changed rows.
+    pub(super) fn execute(&self, sql: &'static str, params: impl Params) -> Result<usize, Error> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
 
     /// Records that an expiry or grant at `at` was read. If `at` has come, the answer depends on it.

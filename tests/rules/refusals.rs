@@ -1,0 +1,93 @@
+//! No waiter is refused because of its own lock, or because of a lock that has ended: random histories of waits, knocks,
+//! renewals and releases by several sessions of several users, on both engines.
+
+use lockhouse::config::Config;
+use lockhouse::domain::Acquired;
+use lockhouse::domain::access::{Rules, SameUser};
+use lockhouse::time::Ttl;
+use proptest::prelude::*;
+
+use crate::engines::{Both, EngineStep, WaiterAnswer};
+use crate::steps::{FenceStep, Step, Who};
+
+/// Durations in milliseconds, near to each other so that they meet.
+const TTL: i64 = 300;
+const CLAIM: i64 = 60;
+const GRANT: i64 = 100;
+
+fn who() -> impl Strategy<Value = Who> {
+    (0_usize..3, 0_usize..2).prop_map(|(user, session)| Who { user, session: Some(session) })
+}
+
+fn step() -> impl Strategy<Value = EngineStep> {
+    let rules = prop_oneof![
+        4 => who().prop_map(|by| Step::Knock { by, at: 0 }),
+        2 => (who(), any::<bool>()).prop_map(|(by, active)| {
+            Step::Heartbeat { by, at: 0, ttl: None, fence: FenceStep::None, session: true, active }
+        }),
+        1 => who().prop_map(|by| {
+            Step::Release { by, at: 0, fence: FenceStep::None, session: true, admin: false }
+        }),
+        5 => prop_oneof![Just(50_i64), Just(100_i64), 0_i64..200].prop_map(Step::Pass),
+        1 => Just(Step::Sweep),
+    ];
+    prop_oneof![
+        6 => (who(), prop_oneof![Just(GRANT), 1_i64..400])
+            .prop_map(|(by, wait)| EngineStep::Wait { by, at: 0, ttl: Some(TTL), wait }),
+        13 => rules.prop_map(EngineStep::Rules),
+        3 => Just(EngineStep::Leave),
+    ]
+}
+
+/// Checks the answer to a waiter.
+pub fn check((request, answer): &WaiterAnswer, rules: &Rules) {
+    let Ok(answer) = answer else { return };
+    let now = answer.now;
+    match &answer.value {
+        Acquired::Held { lock, .. } => {
+            assert!(lock.is_live(now), "refused because of a lock that has ended: {lock:?} at {now:?}");
+            let is_own = lock.user_id == request.user_id
+                && match rules.same_user {
+                    SameUser::Share => true,
+                    SameUser::Separate => lock.session_id == request.session_id,
+                };
+            assert!(!is_own, "refused because of its own lock: {request:?} by {lock:?}");
+        }
+        Acquired::Acquired(lock) | Acquired::Renewed(lock) | Acquired::Reclaimed(lock) => {
+            assert_eq!(lock.user_id, request.user_id, "a waiter gets its own lock");
+            assert!(lock.is_live(now), "a lease that is granted has not ended: {lock:?} at {now:?}");
+        }
+        Acquired::TooMany => {}
+        Acquired::TakenOver { .. } | Acquired::FenceMismatch(_) | Acquired::TakeoverForbidden(_) => {
+            panic!("waiters do not take over: {answer:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_waiter_is_refused_because_of_its_own_lock_or_one_that_has_ended(
+        separate in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut both = Both::new(Rules {
+            same_user: if separate { SameUser::Separate } else { SameUser::Share },
+            min_ttl: Ttl::from_millis(1),
+            claim_within: Ttl::from_millis(CLAIM),
+            knock_grant_after: Some(Ttl::from_millis(GRANT)),
+            knock_grant_at_latest: Some(Ttl::from_millis(2 * GRANT)),
+            ..Config::default().rules()
+        });
+        let end = [EngineStep::Rules(Step::Pass(1_000)), EngineStep::Rules(Step::Sweep), EngineStep::Leave];
+        for step in steps.iter().chain(end.iter().cycle().take(30)) {
+            for answer in both.take(step) {
+                assert!(answer.1.is_ok() && !matches!(&answer.1, Ok(found) if found.value == Acquired::TooMany));
+                check(&answer, &both.rules);
+            }
+        }
+        prop_assert_eq!(both.waiting, 0, "every waiter is answered");
+        both.stop();
+    }
+}
