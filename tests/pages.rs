@@ -6,7 +6,12 @@ mod common;
 use common::{Answer, Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config, Demo};
-use lockhouse::web::{CLIENT, CONSOLE, DEMO, DEMO_IS_OFF};
+use lockhouse::web::{CLIENT, CONSOLE, DEMO, DEMO_IS_OFF, EmbeddedFile, LOOK, docs};
+
+/// All files, but for 404 pages.
+fn all() -> impl Iterator<Item = &'static EmbeddedFile> {
+    [CONSOLE, LOOK, CLIENT, DEMO, docs::PAGES, docs::FILES].into_iter().flatten()
+}
 
 /// The contract that [`Client::request`] knows has no pages.
 #[track_caller]
@@ -26,9 +31,9 @@ fn pages_are_public_and_have_a_strict_csp() {
         config.server.demo = Demo::On;
     });
     let mut nobody = server.client();
-    for page in CONSOLE.iter().chain(CLIENT).chain(DEMO) {
+    for page in all() {
         let answer = ask(&mut nobody, "GET", page.path, &[]);
-        assert_eq!((answer.status, answer.body.as_slice()), (200, page.bytes), "{}", page.path);
+        assert_eq!((answer.status, answer.body.as_slice()), (200, page.bytes()), "{}", page.path);
         let policy = answer.header("content-security-policy").unwrap();
         for part in [
             "default-src 'none'",
@@ -53,7 +58,7 @@ fn pages_are_public_and_have_a_strict_csp() {
         }
         let head = ask(&mut nobody, "HEAD", page.path, &[]);
         assert_eq!(head.status, 200);
-        assert_eq!(head.header("content-length").unwrap(), page.bytes.len().to_string());
+        assert_eq!(head.header("content-length").unwrap(), page.bytes().len().to_string());
         assert_eq!(head.header("content-security-policy"), Some(policy));
     }
     for path in ["/?utm=x", "/console/console.css?2"] {
@@ -82,8 +87,10 @@ fn pages_can_be_turned_off() {
     let without = Server::with(|config| {
         config.server.console = false;
         config.server.demo = Demo::Off;
+        config.server.docs = false;
     });
-    for page in CONSOLE.iter().chain(CLIENT).chain(DEMO) {
+    assert_eq!(status(&without, docs::HOME), 404);
+    for page in all() {
         assert_eq!(status(&without, page.path), 404, "{}", page.path);
     }
     let demo_only = Server::with(|config| config.server.console = false);
@@ -100,7 +107,7 @@ fn a_disabled_playground_answers_html_to_browsers_only() {
     let off = Server::with(|config| config.server.demo = Demo::Off);
     let mut nobody = off.client();
     let answer = ask(&mut nobody, "GET", "/demo", &html);
-    assert_eq!((answer.status, answer.body.as_slice()), (404, DEMO_IS_OFF.bytes));
+    assert_eq!((answer.status, answer.body.as_slice()), (404, DEMO_IS_OFF.bytes()));
     assert_eq!(answer.header("content-type"), Some(DEMO_IS_OFF.media_type));
     assert!(answer.header("content-security-policy").is_some());
     for accept in ["*/*", "application/json"] {
@@ -164,4 +171,69 @@ fn page_requests_are_counted_and_rate_limited() {
         let counted = format!("lockhouse_http_requests_total{{route=\"page\",status=\"{status}\"}}");
         assert!(metrics.text().contains(&counted), "{}", metrics.text());
     }
+}
+
+/// The values of an attribute in a page.
+fn values<'p>(page: &'p str, attribute: &str) -> impl Iterator<Item = &'p str> {
+    let begin = format!(" {attribute}=\"");
+    let found: Vec<_> = page.split(&begin).skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    found.into_iter()
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    // Its look is there without the console, too.
+    let server = Server::with(|config| config.server.console = false);
+    let with_console = Server::start();
+    let mut client = server.client();
+    let mut pages = std::collections::BTreeMap::new();
+    for page in docs::PAGES {
+        pages.insert(page.path, String::from_utf8(page.bytes().to_vec()).unwrap());
+    }
+    let home = ask(&mut client, "GET", docs::HOME, &[]);
+    assert_eq!((home.status, home.text()), (200, pages["/docs/start"].as_str()));
+    let (mut wrong, mut links) = (Vec::new(), 0);
+    for (path, page) in &pages {
+        for target in values(page, "href").chain(values(page, "src")) {
+            links += 1;
+            if target.starts_with("https://") || target.starts_with("http://localhost") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => path,
+                docs::HOME => "/docs/start",
+                file => file,
+            };
+            let found = if file.starts_with("/docs/") || file.starts_with("/console/") {
+                status(&server, file)
+            } else {
+                status(&with_console, file)
+            };
+            let has_anchor = || pages.get(file).is_some_and(|page| values(page, "id").any(|id| id == anchor));
+            if found != 200 || !(anchor.is_empty() || has_anchor()) {
+                wrong.push(format!("{path}: {target}"));
+            }
+        }
+        let ids: Vec<_> = values(page, "id").collect();
+        let different: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(ids.len(), different.len(), "{path}: {ids:?}");
+        assert!(!page.contains(" style=") && !page.contains("<script"), "{path}: the policy blocks it");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(links > 500, "only {links} links were found");
+}
+
+#[test]
+fn a_browser_is_shown_the_menu_for_an_unknown_page_of_the_documentation() {
+    let html = [("Accept", "text/html")];
+    let server = Server::start();
+    let mut client = server.client();
+    for path in ["/docs/", "/docs/nothing", "/docs/concepts.md"] {
+        let answer = ask(&mut client, "GET", path, &html);
+        assert_eq!(answer.status, 404);
+        assert!(answer.text().contains("href=\"/docs/concepts\"") && answer.text().contains("no such page"));
+        ask(&mut client, "GET", path, &[]).refused(404, "not_found");
+    }
+    ask(&mut client, "GET", "/docsx", &html).refused(404, "not_found");
 }

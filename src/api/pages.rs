@@ -15,7 +15,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The response with a page, and the headers that isolate it from other pages.
 #[must_use]
 pub fn response(page: &EmbeddedFile) -> Response {
-    Response::of(page.status, page.media_type, page.bytes.to_vec())
+    Response::of(page.status, page.media_type, page.bytes().to_vec())
         .with("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .with("Referrer-Policy", "no-referrer")
         .with("Cross-Origin-Opener-Policy", "same-origin")

@@ -292,7 +292,7 @@ pub fn start_on(
     let events = service.start_events(EVENT_ENCODER).map_err(cannot_start)?;
     let app = App {
         routes,
-        pages: Pages { console: config.server.console, demo: config.has_demo() },
+        pages: Pages { console: config.server.console, demo: config.has_demo(), docs: config.server.docs },
         service: Arc::clone(&service),
         auth: Auth::new(means, &service),
         rate: config.limits.requests_per_second.map(RateLimit::new),

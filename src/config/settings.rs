@@ -154,6 +154,8 @@ settings! {
         console: bool = true, switch();
         /// Whether the playground is served at /demo: "on", "off", or "auto", which is on with auth.mode = "none".
         demo: Demo = Demo::Auto, choice(&[("auto", Demo::Auto), ("on", Demo::On), ("off", Demo::Off)]);
+        /// Whether the documentation is served at /docs.
+        docs: bool = true, switch();
         /// How long the request line and the headers may take to arrive, from their first byte on.
         head_timeout: Duration = 10 * SECOND, timeout();
         /// How long the body of a request may take to arrive.

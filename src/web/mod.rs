@@ -1,5 +1,7 @@
-//! Static files for browsers: the console, the playground, and the modules of the JavaScript client that both use. They are
+//! Static files for browsers: the console, the playground, the documentation, and the modules of the JavaScript client that both use. They are
 //! embedded in the binary as they are in the repository, without a build step.
+
+pub mod docs;
 
 /// Which pages are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +10,8 @@ pub struct Pages {
     pub console: bool,
     /// `/demo` and its files.
     pub demo: bool,
+    /// `/docs` and its files.
+    pub docs: bool,
 }
 
 /// A static file and its response.
@@ -19,8 +23,16 @@ pub struct EmbeddedFile {
     pub status: u16,
     /// The media type.
     pub media_type: &'static str,
+    /// Returns the body.
+    content: fn() -> &'static [u8],
+}
+
+impl EmbeddedFile {
     /// The body.
-    pub bytes: &'static [u8],
+    #[must_use]
+    pub fn bytes(&self) -> &'static [u8] {
+        (self.content)()
+    }
 }
 
 /// Serves `pages/name` as `/console/name`.
@@ -30,7 +42,7 @@ macro_rules! console {
             path: concat!("/console/", $name),
             status: 200,
             media_type: $media_type,
-            bytes: include_bytes!(concat!("pages/", $name)),
+            content: || include_bytes!(concat!("pages/", $name)),
         }
     };
 }
@@ -42,7 +54,7 @@ macro_rules! demo {
             path: concat!("/demo/", $name),
             status: 200,
             media_type: $media_type,
-            bytes: include_bytes!(concat!("demo/", $name)),
+            content: || include_bytes!(concat!("demo/", $name)),
         }
     };
 }
@@ -54,7 +66,7 @@ macro_rules! client {
             path: concat!("/client/", $name),
             status: 200,
             media_type: JAVASCRIPT,
-            bytes: include_bytes!(concat!("../../clients/js/src/", $name)),
+            content: || include_bytes!(concat!("../../clients/js/src/", $name)),
         }
     };
 }
@@ -63,14 +75,14 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+const PNG: &str = "image/png";
 
 /// The files of the console.
 pub const CONSOLE: &[EmbeddedFile] = &[
-    EmbeddedFile { path: "/", status: 200, media_type: HTML, bytes: include_bytes!("pages/index.html") },
+    EmbeddedFile { path: "/", status: 200, media_type: HTML, content: || include_bytes!("pages/index.html") },
     console!("activity.js", JAVASCRIPT),
     console!("chart.js", JAVASCRIPT),
     console!("clock.js", JAVASCRIPT),
-    console!("console.css", CSS),
     console!("csv.js", JAVASCRIPT),
     console!("curl.js", JAVASCRIPT),
     console!("dialog.js", JAVASCRIPT),
@@ -79,7 +91,6 @@ pub const CONSOLE: &[EmbeddedFile] = &[
     console!("format.js", JAVASCRIPT),
     console!("health.js", JAVASCRIPT),
     console!("history.js", JAVASCRIPT),
-    console!("icon.svg", SVG),
     console!("listing.js", JAVASCRIPT),
     console!("live.js", JAVASCRIPT),
     console!("lockrow.js", JAVASCRIPT),
@@ -101,6 +112,9 @@ pub const CONSOLE: &[EmbeddedFile] = &[
     console!("workspace.js", JAVASCRIPT),
     console!("workspaces.js", JAVASCRIPT),
 ];
+
+/// The files of the console that the documentation uses, too.
+pub const LOOK: &[EmbeddedFile] = &[console!("console.css", CSS), console!("icon.svg", SVG)];
 
 /// The modules of the JavaScript client, except `react.js`: it needs React, which is not embedded.
 pub const CLIENT: &[EmbeddedFile] = &[
@@ -141,7 +155,12 @@ pub const CLIENT: &[EmbeddedFile] = &[
 
 /// The files of the playground.
 pub const DEMO: &[EmbeddedFile] = &[
-    EmbeddedFile { path: "/demo", status: 200, media_type: HTML, bytes: include_bytes!("demo/demo.html") },
+    EmbeddedFile {
+        path: "/demo",
+        status: 200,
+        media_type: HTML,
+        content: || include_bytes!("demo/demo.html"),
+    },
     demo!("client.js", JAVASCRIPT),
     demo!("demo.css", CSS),
     demo!("demo.js", JAVASCRIPT),
@@ -152,23 +171,38 @@ pub const DEMO: &[EmbeddedFile] = &[
 ];
 
 /// The response for `/demo` when the playground is disabled. It uses the style of the console.
-pub const DEMO_IS_OFF: EmbeddedFile =
-    EmbeddedFile { path: "/demo", status: 404, media_type: HTML, bytes: include_bytes!("demo-is-off.html") };
+pub const DEMO_IS_OFF: EmbeddedFile = EmbeddedFile {
+    path: "/demo",
+    status: 404,
+    media_type: HTML,
+    content: || include_bytes!("demo-is-off.html"),
+};
 
 impl Pages {
     /// The file at a path, if it is served.
     #[must_use]
     pub fn find(self, path: &str) -> Option<&'static EmbeddedFile> {
-        [(self.console, CONSOLE), (self.demo, DEMO), (self.console || self.demo, CLIENT)]
-            .into_iter()
-            .filter(|(is_served, _)| *is_served)
-            .flat_map(|(_, pages)| pages)
-            .find(|page| page.path == path)
+        let tables = [
+            (self.console, CONSOLE),
+            (self.demo, DEMO),
+            (self.console || self.demo, CLIENT),
+            (self.console || self.docs, LOOK),
+            (self.docs, docs::PAGES),
+            (self.docs, docs::FILES),
+        ];
+        if self.docs && path == docs::HOME {
+            return docs::PAGES.first();
+        }
+        let served = tables.into_iter().filter(|(is_served, _)| *is_served);
+        served.flat_map(|(_, files)| files).find(|file| file.path == path)
     }
 
-    /// The 404 page for a path whose page is disabled. None without the console, whose style it uses.
+    /// The 404 page for a path without a page. `None` if its style is not served, or nothing is known of the path.
     #[must_use]
     pub fn find_missing(self, path: &str) -> Option<&'static EmbeddedFile> {
+        if self.docs && path.starts_with(docs::NOT_FOUND.path) {
+            return Some(&docs::NOT_FOUND);
+        }
         (self.console && !self.demo && path == DEMO_IS_OFF.path).then_some(&DEMO_IS_OFF)
     }
 }
@@ -185,7 +219,7 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let path = if name == "index.html" { "/".to_owned() } else { format!("/console/{name}") };
-            assert!(CONSOLE.iter().any(|page| page.path == path), "{name} is not in the table");
+            assert!(CONSOLE.iter().chain(LOOK).any(|page| page.path == path), "{name} is not in the table");
         }
     }
 
@@ -209,7 +243,7 @@ mod tests {
     #[test]
     fn every_import_of_a_module_is_served() {
         for page in CONSOLE.iter().chain(CLIENT).chain(DEMO).filter(|page| page.media_type == JAVASCRIPT) {
-            let text = std::str::from_utf8(page.bytes).unwrap();
+            let text = std::str::from_utf8(page.bytes()).unwrap();
             let (folder, _) = page.path.rsplit_once('/').unwrap();
             for import in
                 text.lines().filter(|line| line.starts_with("import ") || line.starts_with("export {"))
@@ -219,7 +253,7 @@ mod tests {
                 let path = name
                     .strip_prefix("./")
                     .map_or_else(|| name.to_owned(), |name| format!("{folder}/{name}"));
-                let all = Pages { console: true, demo: true };
+                let all = Pages { console: true, demo: true, docs: true };
                 assert!(all.find(&path).is_some(), "{} imports {name}", page.path);
             }
         }
@@ -227,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_client_is_served_with_the_console_or_the_playground() {
-        let served = |console, demo| Pages { console, demo }.find("/client/client.js").is_some();
+        let served = |console, demo| Pages { console, demo, docs: true }.find("/client/client.js").is_some();
         assert!(served(true, false) && served(false, true) && !served(false, false));
     }
 }

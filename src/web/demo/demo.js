@@ -14,11 +14,13 @@ const believed = [
   { userId: 'bob', userName: 'Bob Dupont' },
 ];
 
-// The link to the console, if it is served.
-fetch('/', { method: 'HEAD' }).then(
-  ({ ok }) => (byId('console').hidden = !ok),
-  () => {},
-);
+// The links to other pages, if they are served.
+for (const [id, path] of [['console', '/'], ['docs', '/docs']]) {
+  fetch(path, { method: 'HEAD' }).then(
+    ({ ok }) => (byId(id).hidden = !ok),
+    () => {},
+  );
+}
 
 try {
   await new WatchedClient(believed[0]).request('GET', '/api/v1/locks', { query: { limit: 1 } });

@@ -246,10 +246,10 @@ async function start() {
   }
 }
 
-/** Shows the link to the playground if it is enabled. */
-async function showDemo() {
-  const response = await fetch('/demo', { method: 'HEAD' });
-  document.getElementById('demo').hidden = !response.ok;
+/** Shows the link to a page if it is enabled. */
+async function offerPage(name) {
+  const response = await fetch('/' + name, { method: 'HEAD' });
+  document.getElementById(name).hidden = !response.ok;
 }
 
 document.getElementById('skip').addEventListener('click', (event) => {
@@ -260,4 +260,4 @@ document.getElementById('skip').addEventListener('click', (event) => {
 addEventListener('hashchange', () => session && show({ focus: true }));
 offerSettings(() => session && show({ focus: false }));
 start();
-showDemo().catch(() => {});
+for (const name of ['docs', 'demo']) offerPage(name).catch(() => {});
