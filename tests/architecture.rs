@@ -89,7 +89,7 @@ fn libraries_are_used_only_in_their_modules() {
         ("std::net::Tcp", &["server/", "cli/http.rs"]),
         ("UnixStream", &["server/", "cli/http.rs"]),
         ("set_boxed_logger", &["ops/logging.rs"]),
-        ("signal_hook", &["cli/serve.rs"]),
+        ("signal_hook", &["cli/"]),
         ("clap", &["cli/"]),
         ("toml::", &["config/"]),
         ("prometheus_client", &["metrics.rs"]),

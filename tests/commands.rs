@@ -150,7 +150,7 @@ fn check_honours_the_restart_grace() {
         sql.query_row(rows, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
     };
     let before: (i64, i64, i64) = seen();
-    assert_eq!(fine(&run(&["check"], &database)), "0 found, 0 put right\n");
+    assert_eq!(fine(&run(&["check", "--repair"], &database)), "0 found, 0 repaired\n");
     assert_eq!(seen(), before);
     let server = Process::serve(&database);
     assert_eq!(server.user("alice").lock("w")["locked_by_user_id"], "alice", "by restart grace");
@@ -174,9 +174,9 @@ fn check_repairs_any_number_of_violations() {
     .unwrap();
     sql.execute("UPDATE locks SET expires_at = 0 WHERE workspace_id <> 'w'", []).unwrap();
     drop(sql);
-    let said = fine(&run(&["check"], &database));
+    let said = fine(&run(&["check", "--repair"], &database));
     assert_eq!(said.lines().filter(|line| line.starts_with("expired_lock")).count(), 1_234);
-    assert_eq!(fine(&run(&["check"], &database)), "0 found, 0 put right\n");
+    assert_eq!(fine(&run(&["check", "--repair"], &database)), "0 found, 0 repaired\n");
 }
 
 #[test]
@@ -185,28 +185,64 @@ fn check_finds_and_repairs_violations() {
     let database = directory.path().join("lockhouse.db");
     let server = Process::serve(&database);
     server.user("alice").acquire("w", &json!({ "ttl_ms": 86_400_000 })).expect(200);
-    refused(&run(&["check"], &database), "is in use by the lockhouse with process id");
+    refused(&run(&["check", "--repair"], &database), "is in use by the lockhouse with process id");
+    assert_eq!(fine(&run(&["check"], &database)), "0 found\n", "a server may run");
     server.terminate();
-    assert_eq!(fine(&run(&["check"], &database)), "0 found, 0 put right\n");
+    assert_eq!(fine(&run(&["check", "--repair"], &database)), "0 found, 0 repaired\n");
     let sql = rusqlite::Connection::open(&database).unwrap();
     let raised: i64 = sql
         .query_row("UPDATE locks SET fence = fence + 1000000000 RETURNING fence", [], |row| row.get(0))
         .unwrap();
     drop(sql);
-    let expected = format!("fence_above_counter workspace=\"w\" fence={raised}\n1 found, 1 put right\n");
-    assert_eq!(fine(&run(&["check"], &database)), expected);
+    let found = format!("fence_above_counter workspace=\"w\" fence={raised}\n1 found");
+    for _ in 0..2 {
+        let looked = run(&["check"], &database);
+        refused(&looked, "--repair");
+        assert_eq!(String::from_utf8_lossy(&looked.stdout), format!("{found}\n"), "it only looks");
+    }
+    let expected = format!("{found}, 1 repaired\n");
+    assert_eq!(fine(&run(&["check", "--repair"], &database)), expected);
     // By the settings that are given: where one has to be a member, alice may not have it.
     let enforced = lockhouse()
-        .args(["check", "--database"])
+        .args(["check", "--repair", "--database"])
         .arg(&database)
         .env("LOCKHOUSE_WORKSPACES_MEMBERSHIP", "enforced")
         .output();
     assert_eq!(
         fine(&enforced.unwrap()),
-        format!("no_such_workspace workspace=\"w\" fence={raised}\n1 found, 1 put right\n")
+        format!("no_such_workspace workspace=\"w\" fence={raised}\n1 found, 1 repaired\n")
     );
     let server = Process::serve(&database);
     let lock = server.user("bob").acquire("w", &json!({})).expect(200)["lock"].clone();
     assert!(lock["fence"].as_i64().unwrap() > raised);
     server.terminate();
+}
+
+#[test]
+fn check_only_reads_and_tells_of_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let server = Process::serve(&database);
+    server.user("alice").acquire("w", &json!({})).expect(200);
+    server.terminate();
+    let whole = std::fs::read(&database).unwrap();
+    assert_eq!(fine(&run(&["check"], &database)), "0 found\n");
+    assert_eq!(std::fs::read(&database).unwrap(), whole);
+    let floor = directory.path().join(".lockhouse.db.fence");
+    let floor_text = std::fs::read(&floor).unwrap();
+    std::fs::write(&floor, "nonsense").unwrap();
+    refused(&run(&["check"], &database), "the fence floor");
+    std::fs::write(&floor, floor_text).unwrap();
+    let mut torn = whole.clone();
+    torn[8_192..12_288].fill(0xff);
+    std::fs::write(&database, &torn).unwrap();
+    refused(&run(&["check"], &database), "is damaged");
+    std::fs::write(&database, "").unwrap();
+    refused(&run(&["check"], &database), "is an empty file");
+    assert_eq!(std::fs::metadata(&database).unwrap().len(), 0, "no tables are made");
+    // Both ways of checking read the same settings.
+    std::fs::write(&database, &whole).unwrap();
+    let path = database.to_str().unwrap();
+    let repaired = lockhouse().args(["check", "--repair"]).env("LOCKHOUSE_DATABASE_PATH", path).output();
+    assert_eq!(fine(&repaired.unwrap()), "0 found, 0 repaired\n");
 }

@@ -111,7 +111,9 @@ fn fences_grow_after_a_kill_and_the_loss_of_the_files() {
         let text = database.to_str().unwrap();
         let token = ["token", "create", "--scope", "admin", "--database", text];
         assert!(lockhouse().args(token).output().unwrap().status.success());
-        assert!(lockhouse().args(["check", "--database", text]).output().unwrap().status.success());
+        assert!(
+            lockhouse().args(["check", "--repair", "--database", text]).output().unwrap().status.success()
+        );
         let process = Process::serve(&database);
         assert!(new_fence(&mut process.user("alice"), "w") > fence, "{ends}");
     }

@@ -67,7 +67,7 @@ fn a_moved_database_or_removed_lock_file_admits_no_second_server() {
     let mut server = Server::with(|config| config.database.path.clone_from(&database));
     std::fs::remove_file(directory.path().join("l.db.lock")).unwrap();
     refused(&serve(&database), "is in use by a lockhouse that may have it under another name");
-    refused(&run(&["check"], &database), "is in use by");
+    refused(&run(&["check", "--repair"], &database), "is in use by");
     std::fs::rename(&database, &moved).unwrap();
     refused_to_all(&moved, "under another name");
     server.stop();
@@ -104,7 +104,7 @@ fn inspecting_the_database_keeps_the_locks_of_sqlite() {
     assert!(before.iter().filter(|lock| lock.starts_with("FLOCK")).count() >= 2, "{before:?}");
     // A token is created in this process, and three more programs inspect the file.
     server.token(lockhouse::auth::Scope::Admin, None);
-    refused(&run(&["check"], &database), "is in use by");
+    refused(&run(&["check", "--repair"], &database), "is in use by");
     refused(&serve(&database), "is in use by");
     assert!(run(&["token", "list"], &database).status.success());
     for path in ["/readyz", "/metrics", "/healthz", "/api/v1/locks"] {

@@ -128,6 +128,29 @@ pub fn check(
     Ok(())
 }
 
+/// Searches for violations without repairing them. Calls `found` for each.
+///
+/// # Errors
+/// An error of the store when it cannot read.
+pub fn look(
+    rows: &dyn Rows,
+    last_fence: Fence,
+    rules: &Rules,
+    mut found: impl FnMut(Violation),
+) -> Result<(), Error> {
+    let mut after = String::new();
+    loop {
+        let page = search(rows, &after, last_fence, rules)?;
+        page.suspects.into_iter().for_each(&mut found);
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    if !rows.counted_locks()?.1 {
+        found(Violation { kind: FindingKind::WrongLockCount, lock: None });
+    }
+    Ok(())
+}
+
 /// Page of the search.
 struct SearchPage {
     /// Violations as read.

@@ -1,17 +1,18 @@
-//! `lockhouse check`: prints the settings in force, or checks the invariants of a database.
+//! `lockhouse check`: prints the settings in force, or looks for faults in a database.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::serve;
-use crate::app::invariants;
+use crate::app::invariants::{self, Violation};
 use crate::auth::Means;
 use crate::config::{Loaded, effective};
-use crate::domain::access::Rules;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::store::sqlite::backup;
 
 /// Prints the settings in force, and warnings about them.
 pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
@@ -23,45 +24,67 @@ pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the invariants of the database, repairs violations and prints them.
-pub(super) fn data(loaded: &Loaded) -> Result<(), Error> {
-    warn(loaded);
-    let path = &loaded.config.database.path;
-    if !path.exists() {
-        return Err(Error::Internal(format!("there is no database {}", path.display())));
+/// Prints violations of the invariants, and changes nothing.
+pub(super) fn look(loaded: &Loaded) -> Result<(), Error> {
+    let path = database(loaded)?;
+    let rules = loaded.config.rules();
+    let mut found = 0;
+    backup::look(path, |rows, last_fence| {
+        invariants::look(rows, last_fence, &rules, |violation| {
+            print(&violation);
+            found += 1;
+        })
+    })?;
+    let _ = writeln!(io::stdout(), "{found} found");
+    if found == 0 {
+        return Ok(());
     }
+    Err(Error::Internal(format!("{} has faults: --repair mends them while no server runs", path.display())))
+}
+
+/// Prints violations of the invariants, and repairs them.
+pub(super) fn repair(loaded: &Loaded) -> Result<(), Error> {
+    database(loaded)?;
     let mut options = serve::options(&loaded.config);
     // The database is checked as of the moment when the server stopped. Leases that were live then
     // continue when the server starts again, however late, and get their restart grace only then.
     options.restart_grace = Duration::ZERO;
     let store = Store::open_as_it_stopped(&options, &Arc::new(Metrics::default()))?;
-    let found = print_all(&store, loaded.config.rules());
-    store.close();
-    let found = found?;
-    let _ = writeln!(io::stdout(), "{found} found, {found} put right");
-    Ok(())
-}
-
-/// Checks and repairs. Prints each violation, and returns their number.
-fn print_all(store: &Store, rules: Rules) -> Result<usize, Error> {
-    let mut out = io::stdout().lock();
-    let mut total = 0;
-    invariants::check(
-        store,
+    let mut found = 0;
+    let rules = Arc::new(loaded.config.rules());
+    let checked = invariants::check(
+        &store,
         None,
-        &Arc::new(rules),
+        &rules,
         usize::MAX,
         || false,
         |violation| {
-            let kind = violation.kind.as_str();
-            let _ = match violation.lock {
-                Some((id, fence)) => writeln!(out, "{kind} workspace={:?} fence={}", id.as_str(), fence.0),
-                None => writeln!(out, "{kind}"),
-            };
-            total += 1;
+            print(&violation);
+            found += 1;
         },
-    )?;
-    Ok(total)
+    );
+    store.close();
+    checked?;
+    let _ = writeln!(io::stdout(), "{found} found, {found} repaired");
+    Ok(())
+}
+
+/// The path of the database, which must exist. Prints the warnings about the settings, too.
+fn database(loaded: &Loaded) -> Result<&Path, Error> {
+    warn(loaded);
+    let path = &loaded.config.database.path;
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Error::Internal(format!("there is no database {}", path.display())))
+}
+
+fn print(violation: &Violation) {
+    let (kind, mut out) = (violation.kind.as_str(), io::stdout());
+    let _ = match &violation.lock {
+        Some((id, fence)) => writeln!(out, "{kind} workspace={:?} fence={}", id.as_str(), fence.0),
+        None => writeln!(out, "{kind}"),
+    };
 }
 
 fn warn(loaded: &Loaded) {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Settings;
-use super::http::Server;
+use super::http::RemoteServer;
 use crate::config;
 
 /// What is percent-encoded in a path or a header: all but the unreserved characters (RFC 3986 §2.3).
@@ -16,7 +16,7 @@ const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Which server is called.
 #[derive(Debug, Args)]
-pub(super) struct Target {
+pub(super) struct ServerFlags {
     /// The server: http://HOST:PORT or unix:PATH [default: LOCKHOUSE_URL, else server.listen of the settings].
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -27,34 +27,34 @@ pub(super) struct Target {
 
 /// Which server is called, and by whom.
 #[derive(Debug, Args)]
-pub(super) struct Client {
+pub(super) struct CallerFlags {
     #[command(flatten)]
-    target: Target,
+    target: ServerFlags,
     /// For which user: with auth.mode "none", or a token that acts for others [default: LOCKHOUSE_USER].
     #[arg(long, value_name = "ID")]
     user: Option<String>,
 }
 
 /// A server, and the headers that say who calls.
-pub(super) struct Api {
-    server: Server,
+pub(super) struct ApiClient {
+    server: RemoteServer,
     headers: Vec<(&'static str, String)>,
 }
 
-impl Target {
-    pub(super) fn server(&self) -> Result<Server, String> {
+impl ServerFlags {
+    pub(super) fn server(&self) -> Result<RemoteServer, String> {
         if let Some(url) = self.url.clone().map_or_else(|| variable("LOCKHOUSE_URL"), |url| Ok(Some(url)))? {
-            return Server::parse(&url);
+            return RemoteServer::parse(&url);
         }
         // Only the address is needed. The server's secrets may be in its own environment only.
         let settings = Settings { config: self.config.clone(), listen: None, database: None };
         let read = config::read(&settings.sources()).map_err(|error| error.to_string())?;
-        Server::listening(&read.config.server.listen)
+        RemoteServer::listening(&read.config.server.listen)
     }
 }
 
-impl Client {
-    pub(super) fn api(&self) -> Result<Api, String> {
+impl CallerFlags {
+    pub(super) fn api(&self) -> Result<ApiClient, String> {
         let mut headers = Vec::new();
         if let Some(token) = token()? {
             headers.push(("Authorization", format!("Bearer {token}")));
@@ -63,11 +63,11 @@ impl Client {
         if let Some(user) = user {
             headers.push(("X-User-Id", encoded(&user)));
         }
-        Ok(Api { server: self.target.server()?, headers })
+        Ok(ApiClient { server: self.target.server()?, headers })
     }
 }
 
-impl Api {
+impl ApiClient {
     /// Calls an operation. Anything but success is an error.
     pub(super) fn call<T: DeserializeOwned>(
         &self,

@@ -4,17 +4,17 @@ use std::io::{self, Write};
 
 use serde::Deserialize;
 
-use super::client::Target;
-use super::http::{Response, Server};
+use super::client::ServerFlags;
+use super::http::{RemoteServer, ServerAnswer};
 
 /// The body of `/readyz` and `/healthz`.
 #[derive(Deserialize)]
-struct Health {
+struct HealthAnswer {
     status: String,
 }
 
 /// Asks the server, and prints one sentence.
-pub(super) fn run(target: &Target) -> Result<(), String> {
+pub(super) fn run(target: &ServerFlags) -> Result<(), String> {
     let server = target.server()?;
     let why = match server.call("GET", "/readyz", &[], None) {
         Ok(ready) if says(&ready, "ready") => {
@@ -27,10 +27,10 @@ pub(super) fn run(target: &Target) -> Result<(), String> {
     Err(format!("{server} {why}{}", if is_up(&server) { "; the process is up" } else { "" }))
 }
 
-fn is_up(server: &Server) -> bool {
+fn is_up(server: &RemoteServer) -> bool {
     server.call("GET", "/healthz", &[], None).is_ok_and(|response| says(&response, "up"))
 }
 
-fn says(response: &Response, status: &str) -> bool {
-    response.status == 200 && response.body().is_some_and(|health: Health| health.status == status)
+fn says(response: &ServerAnswer, status: &str) -> bool {
+    response.status == 200 && response.body().is_some_and(|health: HealthAnswer| health.status == status)
 }

@@ -27,7 +27,7 @@ const HEADERS: usize = 64;
 
 /// A server that can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Server {
+pub(super) enum RemoteServer {
     /// `http://AUTHORITY` and a path, which is empty or begins with a slash.
     Tcp { authority: String, path: String },
     /// A Unix socket.
@@ -36,19 +36,19 @@ pub(super) enum Server {
 
 /// A response.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(super) struct ServerAnswer {
     pub(super) status: u16,
     body: Vec<u8>,
 }
 
 /// The members of a problem (RFC 9457) that are shown.
 #[derive(Deserialize)]
-struct Problem {
+struct ProblemAnswer {
     detail: String,
     code: String,
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for RemoteServer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { authority, path } => write!(formatter, "http://{authority}{path}"),
@@ -57,7 +57,7 @@ impl fmt::Display for Server {
     }
 }
 
-impl Server {
+impl RemoteServer {
     /// Parses `http://HOST[:PORT][/PATH]` or `unix:PATH`.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("the URL {url:?} cannot be used: {why}"));
@@ -107,7 +107,7 @@ impl Server {
         path: &str,
         headers: &[(&str, String)],
         body: Option<&Value>,
-    ) -> Result<Response, String> {
+    ) -> Result<ServerAnswer, String> {
         let (authority, base) = match self {
             Self::Tcp { authority, path } => (authority.as_str(), path.as_str()),
             Self::Unix(_) => ("localhost", ""),
@@ -161,7 +161,7 @@ impl Server {
     }
 }
 
-fn parse(response: &[u8]) -> Result<Response, String> {
+fn parse(response: &[u8]) -> Result<ServerAnswer, String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let (Ok(httparse::Status::Complete(length)), Some(status)) = (head.parse(response), head.code) else {
@@ -173,10 +173,10 @@ fn parse(response: &[u8]) -> Result<Response, String> {
     if announced.is_some_and(|announced| announced.parse() != Ok(body.len())) {
         return Err("has sent a part of an answer only".to_owned());
     }
-    Ok(Response { status, body: body.to_vec() })
+    Ok(ServerAnswer { status, body: body.to_vec() })
 }
 
-impl Response {
+impl ServerAnswer {
     /// The body, if it is what is expected.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
@@ -186,7 +186,7 @@ impl Response {
     pub(super) fn problem(&self) -> String {
         let status = self.status;
         match self.body() {
-            Some(Problem { detail, code }) => format!("{detail} ({status} {code})"),
+            Some(ProblemAnswer { detail, code }) => format!("{detail} ({status} {code})"),
             None => format!("it answers with the status {status}, which is not an answer of Lockhouse"),
         }
     }
@@ -204,7 +204,7 @@ mod tests {
             ("http://locks.example/base/", "http://locks.example/base"),
             ("unix:/run/lockhouse/lockhouse.sock", "unix:/run/lockhouse/lockhouse.sock"),
         ] {
-            assert_eq!(Server::parse(url).unwrap().to_string(), shown);
+            assert_eq!(RemoteServer::parse(url).unwrap().to_string(), shown);
         }
         for (url, says) in [
             ("https://locks.example", "no TLS"),
@@ -219,7 +219,7 @@ mod tests {
             ("http://a/?x", "query"),
             ("", "http://HOST:PORT"),
         ] {
-            let message = Server::parse(url).unwrap_err();
+            let message = RemoteServer::parse(url).unwrap_err();
             assert!(message.contains(says), "{url}: {message}");
         }
     }
@@ -232,9 +232,9 @@ mod tests {
             ("10.0.0.7:80", "http://10.0.0.7:80"),
             ("unix:/a b/c", "unix:/a b/c"),
         ] {
-            assert_eq!(Server::listening(&listen.parse().unwrap()).unwrap().to_string(), shown);
+            assert_eq!(RemoteServer::listening(&listen.parse().unwrap()).unwrap().to_string(), shown);
         }
-        assert!(Server::listening(&"127.0.0.1:0".parse().unwrap()).unwrap_err().contains("--url"));
+        assert!(RemoteServer::listening(&"127.0.0.1:0".parse().unwrap()).unwrap_err().contains("--url"));
     }
 
     #[test]

@@ -9,20 +9,20 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::client::{Client, encoded};
+use super::client::{CallerFlags, encoded};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LocksCommand {
     /// List the live locks that the caller may see.
-    List(List),
+    List(ListFlags),
     /// End the lock of a workspace, whoever holds it. Its holder learns of it with the next heartbeat.
-    End(End),
+    End(EndFlags),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct ListFlags {
     #[command(flatten)]
-    client: Client,
+    client: CallerFlags,
     /// Only workspaces whose id begins with this.
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
@@ -32,9 +32,9 @@ pub(super) struct List {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct End {
+pub(super) struct EndFlags {
     #[command(flatten)]
-    client: Client,
+    client: CallerFlags,
     /// The id of the workspace.
     workspace_id: String,
     /// Why, for the history and the holder.
@@ -44,14 +44,14 @@ pub(super) struct End {
 
 /// A page of locks. Each is kept as the server has written it.
 #[derive(Deserialize)]
-struct Page {
+struct LocksPage {
     locks: Vec<Box<RawValue>>,
     next_cursor: Option<String>,
 }
 
 /// What the table shows of a lock.
 #[derive(Deserialize)]
-struct Lock {
+struct LockRow {
     workspace_id: String,
     locked_by_user_id: String,
     locked_by_name: Option<String>,
@@ -61,7 +61,7 @@ struct Lock {
 }
 
 #[derive(Deserialize)]
-struct Released {
+struct ReleaseAnswer {
     released: bool,
 }
 
@@ -73,14 +73,14 @@ pub(super) fn run(verb: &LocksCommand) -> Result<(), String> {
     }
 }
 
-fn print(list: &List) -> Result<(), String> {
+fn print(list: &ListFlags) -> Result<(), String> {
     let api = list.client.api()?;
     let prefix = list.prefix.as_deref().map(|prefix| format!("&prefix={}", encoded(prefix)));
     let mut rows = vec![["WORKSPACE", "USER", "NAME", "SINCE", "ENDS IN", "FENCE"].map(str::to_owned)];
     let mut cursor = String::new();
     loop {
         let path = format!("/locks?limit=500{}{cursor}", prefix.as_deref().unwrap_or_default());
-        let page: Page = api.call("GET", &path, None)?;
+        let page: LocksPage = api.call("GET", &path, None)?;
         for lock in &page.locks {
             if !list.json {
                 rows.push(row(lock)?);
@@ -99,7 +99,7 @@ fn print(list: &List) -> Result<(), String> {
 }
 
 fn row(lock: &RawValue) -> Result<[String; 6], String> {
-    let lock: Lock = serde_json::from_str(lock.get())
+    let lock: LockRow = serde_json::from_str(lock.get())
         .map_err(|error| format!("the server's answer is not understood: {error}"))?;
     let left = Duration::from_secs(lock.expires_in_ms / 1_000);
     Ok([
@@ -132,13 +132,13 @@ fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     table
 }
 
-fn finish(end: &End) -> Result<(), String> {
+fn finish(end: &EndFlags) -> Result<(), String> {
     let path = format!("/workspaces/{}/lock/release", encoded(&end.workspace_id));
     let body = match &end.reason {
         Some(reason) => json!({ "force": true, "reason": reason }),
         None => json!({ "force": true }),
     };
-    let Released { released } = end.client.api()?.call("POST", &path, Some(&body))?;
+    let ReleaseAnswer { released } = end.client.api()?.call("POST", &path, Some(&body))?;
     let what = if released { "was locked, and its lock was ended" } else { "was not locked" };
     let _ = writeln!(io::stdout(), "{:?} {what}", end.workspace_id);
     Ok(())

@@ -1,11 +1,14 @@
 //! The command line.
 
+mod backup;
 mod check;
 mod client;
 mod health;
 mod http;
 mod locks;
 mod pages;
+mod restore;
+mod scratch;
 pub mod serve;
 mod token;
 
@@ -17,6 +20,7 @@ use clap_complete::Shell;
 
 use crate::config::{self, ConfigError, Loaded, Sources};
 use crate::domain::Fence;
+use crate::error::Error;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
@@ -53,17 +57,28 @@ enum Verb {
     /// database and exits with 0. SIGHUP stays ignored where it is (nohup). A second signal ends it at once, which loses
     /// nothing that was answered.
     Serve(Serve),
-    /// Check the settings and print those in force, or check a database, without serving anything.
+    /// Check the settings and print those in force, or look for faults in a database.
     ///
-    /// Exits with 0 and prints TOML when the settings can be used, without secrets; else says on standard error which
-    /// one cannot and what is allowed, and exits with 1.
+    /// Without --database and --repair it prints the settings in force as TOML, without secrets. If they cannot be
+    /// used, it says on standard error which one and what is allowed, and exits with 1.
     ///
-    /// With --database it looks at that file instead: for what must not be, by these settings, which it puts right and
-    /// prints. The server must not be running on it; to check one that is, POST /api/v1/invariants/check.
-    Check(Settings),
+    /// With --database it looks at that file: for damage, and for locks that must not be there by these settings. It
+    /// only reads, so a server may run on the file. It prints what it finds, and exits with 1 if there is something.
+    Check(Check),
     /// Make, list or revoke tokens, whether a server runs on the database or not.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Copy the database to a new file, whether a server runs on it or not.
+    ///
+    /// The copy is one moment of the database. It is checked and written to the disk before it gets its name, and only
+    /// its owner can read it. A file that exists is not overwritten.
+    Backup(backup::BackupFlags),
+    /// Replace the database by a backup, while no server runs on it.
+    ///
+    /// Checks a copy of the backup first, and brings that of an older version to this one. Keeps the database that was
+    /// there beside it, under a name with the time. Ends all locks of the backup, and raises the fence floor, so that
+    /// no fence is given again. Prints what has come back.
+    Restore(restore::RestoreFlags),
     /// List or end the locks of a running server.
     ///
     /// The token is in LOCKHOUSE_TOKEN, or in the file that LOCKHOUSE_TOKEN_FILE names. There is no flag for it,
@@ -73,7 +88,7 @@ enum Verb {
     /// Ask a running server whether it is ready, which means that its store takes a write.
     ///
     /// Exits with 0 and prints one sentence if it is, else with 1. It waits 5 seconds at most for each answer.
-    Health(client::Target),
+    Health(client::ServerFlags),
     /// Print the completion script of a shell.
     ///
     /// For example: lockhouse completions bash > /usr/share/bash-completion/completions/lockhouse
@@ -117,6 +132,16 @@ struct Serve {
 }
 
 #[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    settings: Settings,
+    /// Mend what is found in the database, and exit with 0. No server may run on it: for one that does, use
+    /// POST /api/v1/invariants/check.
+    #[arg(long)]
+    repair: bool,
+}
+
+#[derive(Debug, Args)]
 struct Settings {
     /// Read settings from this TOML file (see config.example.toml).
     #[arg(long, value_name = "FILE")]
@@ -148,6 +173,37 @@ impl Settings {
     }
 }
 
+/// The flags of commands that need nothing of the settings but the database.
+#[derive(Debug, Args)]
+struct Database {
+    /// Read settings from this TOML file, database.path among them.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The SQLite file [default: what the settings say, else lockhouse.db].
+    #[arg(long, value_name = "FILE")]
+    database: Option<String>,
+}
+
+impl Database {
+    fn path(&self) -> Result<PathBuf, Error> {
+        let settings =
+            Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
+        // Only the path is needed. The other settings may be incomplete here: the server's secrets may be
+        // in its own environment only.
+        let read = config::read(&settings.sources()).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(read.config.database.path)
+    }
+
+    /// The path of the database, which must exist.
+    fn existing(&self) -> Result<PathBuf, Error> {
+        let path = self.path()?;
+        if path.exists() {
+            return Ok(path);
+        }
+        Err(Error::Internal(format!("there is no database {}: say which with --database", path.display())))
+    }
+}
+
 /// Runs the program. Exit codes: 0 for success, 1 for failure, 2 for an invalid command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -170,17 +226,19 @@ fn run(verb: Verb) -> Result<(), String> {
                 serve::run(&loaded, fence_at_least.map(Fence)).map_err(|error| error.to_string())
             })
         }
-        Verb::Check(settings) => {
-            let checks_data = settings.database.is_some();
-            settings.load().map_err(|error| error.to_string()).and_then(|loaded| {
-                if checks_data {
-                    check::data(&loaded).map_err(|error| error.to_string())
-                } else {
-                    check::settings(&loaded).map_err(|error| error.to_string())
-                }
-            })
+        Verb::Check(Check { settings, repair }) => {
+            let looks = settings.database.is_some();
+            let loaded = settings.load().map_err(|error| error.to_string())?;
+            let checked = match (repair, looks) {
+                (true, _) => check::repair(&loaded),
+                (false, true) => check::look(&loaded),
+                (false, false) => check::settings(&loaded),
+            };
+            checked.map_err(|error| error.to_string())
         }
         Verb::Token(verb) => token::run(verb).map_err(|error| error.to_string()),
+        Verb::Backup(backup) => backup::run(&backup).map_err(|error| error.to_string()),
+        Verb::Restore(restore) => restore::run(&restore).map_err(|error| error.to_string()),
         Verb::Locks(verb) => locks::run(&verb),
         Verb::Health(target) => health::run(&target),
         Verb::Completions { shell } => {

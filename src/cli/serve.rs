@@ -221,7 +221,7 @@ pub(super) fn outlive_file_size_limit() -> Result<(), Error> {
 }
 
 /// Whether SIGHUP is ignored, as `nohup` sets it up. It must then stay ignored.
-fn ignores_hangup() -> bool {
+pub(super) fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

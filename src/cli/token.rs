@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Settings;
+use super::Database;
 use crate::auth::{Scope, token};
-use crate::config;
 use crate::domain::token::Token;
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
@@ -30,36 +28,6 @@ pub(super) enum TokenCommand {
     List(Database),
     /// Revoke a token. A running server refuses it within a second.
     Revoke(Revoke),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Database {
-    /// Read settings from this TOML file, database.path among them.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The SQLite file [default: what the settings say, else lockhouse.db].
-    #[arg(long, value_name = "FILE")]
-    database: Option<String>,
-}
-
-impl Database {
-    fn path(&self) -> Result<PathBuf, Error> {
-        let settings =
-            Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
-        // Only the path is needed. The other settings may be incomplete here: the server's secrets may be
-        // in its own environment only.
-        let read = config::read(&settings.sources()).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(read.config.database.path)
-    }
-
-    /// The path of the database, which must exist.
-    fn existing(&self) -> Result<PathBuf, Error> {
-        let path = self.path()?;
-        if path.exists() {
-            return Ok(path);
-        }
-        Err(Error::Internal(format!("there is no database {}: say which with --database", path.display())))
-    }
 }
 
 #[derive(Debug, Args)]

@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::guard::Guard;
+use super::guard::give;
 use crate::domain::Fence;
 use crate::error::Error;
 
 /// How far the floor is raised ahead: one minute, in microseconds.
 const BLOCK: i64 = 60_000_000;
 /// The greatest floor. Up to 2^53, where JavaScript numbers end, 7 * 10^12 more fences are left.
-const GREATEST: Fence = Fence(9_000_000_000_000_000);
+pub(super) const GREATEST: Fence = Fence(9_000_000_000_000_000);
 /// Read limit for the file, in bytes. It is larger than any valid file.
 const MOST_BYTES: u64 = 1024;
 
@@ -50,16 +50,16 @@ fn parse(file: &str) -> Option<Fence> {
 }
 
 impl Floor {
-    /// Reads the floor of the guarded database. Before the first start and on a new machine there is no file,
+    /// Reads the floor of the database with this resolved path. Before the first start and on a new machine there is no file,
     /// and the floor is 0.
     ///
     /// # Errors
     /// [`Error::Internal`] with a sentence for the operator, if the file exists but cannot be used.
-    pub(super) fn read(guard: &Guard) -> Result<Self, Error> {
+    pub(super) fn read(database: &Path) -> Result<Self, Error> {
         let mut name = std::ffi::OsString::from(".");
-        name.push(guard.path().file_name().unwrap_or_default());
+        name.push(database.file_name().unwrap_or_default());
         name.push(".fence");
-        let path = guard.path().with_file_name(name);
+        let path = database.with_file_name(name);
         let unusable = |why: &str| {
             Error::Internal(format!(
                 "the fence floor {} {why}: put a copy of it in its place, or remove it and start once with --fence-at-least N, where N is not below any fence that was given (see docs/operation.md)",
@@ -82,6 +82,11 @@ impl Floor {
             return Err(unusable("is the greatest, above which no fence is left"));
         }
         Ok(Self { path, value, given: value })
+    }
+
+    /// The value on disk; 0 if there is no file.
+    pub(super) const fn value(&self) -> Fence {
+        self.value
     }
 
     /// Levels the floor and the counter in the database at start: the lower one is raised to the other.
@@ -167,14 +172,16 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let owned = folder.metadata().and_then(|folder| give(&file, &folder));
+    let written = owned.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| std::fs::rename(temporary, path)) {
         // The next attempt removes the file if this one cannot.
         let _ = std::fs::remove_file(temporary);
         return Err(error);
     }
-    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

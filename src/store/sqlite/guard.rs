@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -141,6 +141,14 @@ fn is_held(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| held_files().contains(&Inode::of(&file)))
 }
 
+/// Gives a new file to the owner of another file, if root runs this program for the server of another user.
+pub(super) fn give(file: &File, model: &Metadata) -> std::io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return fchown(file, Some(model.uid()), Some(model.gid()));
+    }
+    Ok(())
+}
+
 /// Options to open a file for reading and writing, without blocking if it is a FIFO or a device.
 fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -184,6 +192,9 @@ impl Guard {
         let mut name = open_options()
             .create(true)
             .open(&lock_file)
+            .and_then(|file| {
+                path.with_file_name("").metadata().and_then(|folder| give(&file, &folder)).map(|()| file)
+            })
             .map_err(|error| Error::Internal(format!("cannot open {shown}: {error}")))?;
         match name.try_lock() {
             Ok(()) => {}

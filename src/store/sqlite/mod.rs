@@ -1,5 +1,6 @@
 //! The SQLite engine: one file, one connection that writes, some that read. All SQL is below this module.
 
+pub mod backup;
 mod changes;
 mod failure;
 mod files;
@@ -9,6 +10,7 @@ mod listing;
 mod migrations;
 mod open;
 mod readers;
+pub mod restore;
 mod row;
 mod rows;
 mod shape;
@@ -55,7 +57,7 @@ const SEEN_EVERY_MS: i64 = 1_000;
 /// [`Error::Internal`] with a sentence for the operator, and [`Error::StorageFull`].
 pub fn fence_at_least(database: &Path, fence: Fence) -> Result<(), Error> {
     let guard = Guard::take(database)?;
-    Floor::read(&guard)?.raise_to(fence)
+    Floor::read(guard.path())?.raise_to(fence)
 }
 
 /// The clock of a store.
@@ -79,7 +81,7 @@ pub(super) struct Opened {
 pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Result<Opened, Error> {
     let guard = Arc::new(Guard::take(&options.path)?);
     let options = &Options { path: guard.path().to_owned(), ..options.clone() };
-    let mut floor = Floor::read(&guard)?;
+    let mut floor = Floor::read(guard.path())?;
     let connection = open::prepare(guard.path(), open::Older::Migrate)?;
     floor.reconcile(&connection)?;
     let clock = match time {

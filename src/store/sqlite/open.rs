@@ -266,7 +266,7 @@ fn resume(
 }
 
 /// The recorded restarts, oldest first.
-fn restarts(connection: &Connection) -> rusqlite::Result<Vec<Restart>> {
+pub(super) fn restarts(connection: &Connection) -> rusqlite::Result<Vec<Restart>> {
     connection
         .prepare("SELECT run, last_seen_at, grace_ends_at FROM restarts ORDER BY run")?
         .query_map([], |row| {
