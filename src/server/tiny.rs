@@ -59,12 +59,6 @@ impl RequestReceiver {
 /// The next request, or nothing at the end.
 fn next(http: &tiny_http::Server, stopping: &AtomicBool) -> Option<tiny_http::Request> {
     loop {
-        if let Ok(Some(request)) = http.try_recv() {
-            return Some(request);
-        }
-        // While requests come one after the other, this takes less time than to sleep and be woken for each.
-        std::thread::yield_now();
-        // The first `try_recv` may have taken what `stop` has sent.
         if stopping.load(Ordering::SeqCst) {
             return http.try_recv().ok().flatten();
         }
