@@ -141,11 +141,11 @@ impl Log for Logger {
         let time = self.clock.wall().to_rfc3339();
         let mut line = match self.format {
             LogFormat::Text => {
-                printable(&format!("{time} [{}] {}", record.level(), record.args()), |letter, line| {
+                printable(format!("{time} [{}] {}", record.level(), record.args()), |letter, line| {
                     line.extend(letter.escape_unicode());
                 })
             }
-            LogFormat::Json => printable(&json(&time, record), |letter, line| {
+            LogFormat::Json => printable(json(&time, record), |letter, line| {
                 for unit in letter.encode_utf16(&mut [0; 2]) {
                     // Writing into a string does not fail.
                     let _ = write!(line, "\\u{unit:04x}");
@@ -187,7 +187,11 @@ fn json(time: &str, record: &Record<'_>) -> String {
 /// The line with each invisible character escaped by `escape`.
 ///
 /// So text from a client can neither start a new line nor reverse the direction of one.
-fn printable(line: &str, escape: impl Fn(char, &mut String)) -> String {
+fn printable(line: String, escape: impl Fn(char, &mut String)) -> String {
+    // Nearly every line.
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return line;
+    }
     let mut printable = String::with_capacity(line.len() + 1);
     for letter in line.chars() {
         if is_printable(letter) { printable.push(letter) } else { escape(letter, &mut printable) }
@@ -229,7 +233,8 @@ mod tests {
 
     #[test]
     fn invisible_characters_are_escaped_and_json_stays_valid() {
-        let text = |line| printable(line, |letter, line| line.extend(letter.escape_unicode()));
+        let text =
+            |line: &str| printable(line.to_owned(), |letter, line| line.extend(letter.escape_unicode()));
         assert_eq!(
             text("a\nb\u{1b}[31m \u{202e}c\u{2028} \u{85}é👩"),
             "a\\u{a}b\\u{1b}[31m \\u{202e}c\\u{2028} \\u{85}é👩"
