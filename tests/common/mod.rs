@@ -12,6 +12,7 @@
     reason = "each test uses what it needs, and a test may panic"
 )]
 
+pub mod browser;
 pub mod client;
 pub mod contract;
 pub mod disk;

@@ -1,0 +1,1 @@
+../../shared/page/back-end.js
