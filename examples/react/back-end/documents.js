@@ -1,0 +1,1 @@
+../../node/documents.js
