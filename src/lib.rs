@@ -12,7 +12,7 @@
 //! | [`time`] | instants, durations, and the only place that reads a clock |
 //! | [`error`] | the errors of the use cases, without HTTP |
 //! | [`percent`] | percent-encoding, by one strict rule |
-//! | [`domain`] | the rules about locks, pure; [`domain::rules`] decides |
+//! | [`domain`] | the rules, pure: [`domain::rules`] decides about locks, [`domain::rights`] who may do what |
 //! | [`config`] | one table of settings, read from file, environment and flags |
 //! | [`metrics`] | the metrics, as one table |
 //! | [`store`] | the working set of a use case, one writer with group commit, and [`store::sqlite`] with the only SQL |
@@ -45,8 +45,8 @@
 //! 1. [`app::waitlist::acquire`] finds the lock held. It puts the waiter into the line ([`store::queue`]) and answers nothing.
 //! 2. The event loop parks the request. It costs a socket and a few hundred bytes, and no thread.
 //! 3. The holder releases: [`app::locks::release`] loads the lock, and [`domain::rules::release`] decides that the lease ends.
-//! 4. [`app::current::apply`] deletes the row, records the event, and calls `app::waitlist::grant_next` in the same
-//!    transaction. So no other request comes between.
+//! 4. [`app::current::apply`] deletes the row, records the event, and calls `grant_next` in the same transaction. So no
+//!    other request comes between.
 //! 5. The next waiter whose credentials and role still allow it gets a lease with a new fence.
 //! 6. After the commit the writer answers both: the waiter's parked request is answered through its responder.
 //!
