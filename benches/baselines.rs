@@ -1,7 +1,7 @@
 //! What Lockhouse is measured against (see `benches/http.sh`):
 //!
 //! - `raw`: `tiny_http` alone, four threads, a constant answer as large as that to a heartbeat.
-//! - `door`: the front door before `tiny_http`, with the same constant answer; beside it, `/slow`, which takes 200 ms,
+//! - `event-loop`: the event loop before `tiny_http`, with the same constant answer; beside it, `/slow`, which takes 200 ms,
 //!   and `/hold`, which is never answered.
 //! - `commit`: nothing but COUNT transactions that renew one lease, on the same schema with the same pragmas.
 //! - `pooled`: the obvious way to do it: 64 threads, a pool of 64 connections, each request in an IMMEDIATE
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockhouse::api;
-use lockhouse::api::operation::{Answer as Reply, Handler, Right, Route, Touches};
+use lockhouse::api::operation::{Answer as Reply, Handler, Right, Route, StoreAccess};
 use lockhouse::api::responder::Responder;
 use lockhouse::cli::serve::start_on;
 use lockhouse::config::Config;
@@ -38,10 +38,10 @@ fn main() {
             let pool = pool(database);
             serve(address, 64, move |request| pooled(&mut pool.get().unwrap(), request));
         }
-        ["door", address] => door(address),
+        ["event-loop", address] => event_loop(address),
         ["commit", database, count] => commit(database, count.parse().unwrap()),
         _ => eprintln!(
-            "baselines raw ADDRESS:PORT | door ADDRESS:PORT | pooled ADDRESS:PORT DATABASE | commit DATABASE COUNT"
+            "baselines raw ADDRESS:PORT | event-loop ADDRESS:PORT | pooled ADDRESS:PORT DATABASE | commit DATABASE COUNT"
         ),
     }
 }
@@ -68,17 +68,17 @@ fn serve(address: &str, threads: usize, answer: impl Fn(&Request) -> (u16, Strin
 /// Responders of `/hold`.
 static HELD: Mutex<Vec<Responder>> = Mutex::new(Vec::new());
 
-const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
+const fn route(path: &'static str, store: StoreAccess, handler: Handler) -> Route {
     Route::new("GET", path, "bench", handler).allow(Right::Open, store)
 }
 
-const DOOR: &[Route] = &[
-    route("/healthz", Touches::Nothing, |_, _| Ok(Reply::Now(constant()))),
-    route("/slow", Touches::Reads, |_, _| {
+const BENCH_ROUTES: &[Route] = &[
+    route("/healthz", StoreAccess::None, |_, _| Ok(Reply::Now(constant()))),
+    route("/slow", StoreAccess::Reads, |_, _| {
         std::thread::sleep(Duration::from_millis(200));
         Ok(Reply::Now(constant()))
     }),
-    route("/hold", Touches::Nothing, |_, _| {
+    route("/hold", StoreAccess::None, |_, _| {
         Ok(Reply::later(|reply| HELD.lock().unwrap().push(reply.park())))
     }),
 ];
@@ -87,14 +87,14 @@ fn constant() -> api::exchange::Response {
     api::exchange::Response::of(200, "text/plain; charset=UTF-8", ANSWER.as_bytes().to_vec())
 }
 
-fn door(address: &str) {
+fn event_loop(address: &str) {
     let directory = std::env::temp_dir().join(format!("baselines-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     let mut config = Config::default();
     config.server.listen = address.parse().unwrap();
     config.database.path = directory.join("lockhouse.db");
     // Nothing is logged here: whoever measures `tiny_http` alone has no log either.
-    let running = start_on(&config, Vec::new(), Clock::system(), DOOR).unwrap();
+    let running = start_on(&config, Vec::new(), Clock::system(), BENCH_ROUTES).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     println!("{}", running.addresses()[0]);
     loop {

@@ -2,7 +2,7 @@
 """Ten thousand connections that wait (all but ten): what they cost, and how a request fares beside them.
 
 crowd.py PID ADDRESS:PORT idle|hold [COUNT]   idle: kept connections on which one request was answered
-                                              hold: requests for /hold, which `baselines door` never answers
+                                              hold: requests for /hold, which `baselines event-loop` never answers
 Prints memory and threads of the process before and with the crowd, and the latency of /healthz beside it.
 """
 import select, socket, sys, time

@@ -23,13 +23,13 @@ use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn start(socket: PathBuf, outbox: Arc<Outbox>, broken: Box<dyn FnOnce() + Send>) -> (Server, SocketAddr) {
+fn start(socket: PathBuf, outbox: Arc<Outbox>, on_failure: Box<dyn FnOnce() + Send>) -> (Server, SocketAddr) {
     let bound = Bound::at(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), 0o600).unwrap();
     let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
     (start_on(bound, socket, outbox, broken), address)
 }
 
-fn start_on(bound: Bound, socket: PathBuf, outbox: Arc<Outbox>, broken: Box<dyn FnOnce() + Send>) -> Server {
+fn start_on(bound: Bound, socket: PathBuf, outbox: Arc<Outbox>, on_failure: Box<dyn FnOnce() + Send>) -> Server {
     let mut config = Config::default();
     config.server.max_buffered = 1 << 20;
     let backend = Backend {
@@ -38,8 +38,8 @@ fn start_on(bound: Bound, socket: PathBuf, outbox: Arc<Outbox>, broken: Box<dyn 
         asserted: Vec::new(),
         asserted_by: Vec::new(),
         outbox,
-        pages_may_call: true,
-        broken,
+        allows_cors: true,
+        on_failure,
     };
     let metrics = Arc::new(Metrics::default());
     Server::start(vec![bound], backend, &config.server, metrics, Clock::system()).unwrap()
@@ -85,7 +85,7 @@ impl Fake {
 
     fn answer(&self, forwarded: &Forwarded) {
         let text = forwarded.path.clone().into_bytes();
-        let message = ResponseMessage::Whole(Response::of(200, "text/plain", text));
+        let message = ResponseMessage::Complete(Response::of(200, "text/plain", text));
         self.outbox.claim(forwarded.id).unwrap().post(message);
     }
 }
@@ -161,7 +161,7 @@ fn bytes_on_the_internal_connection_are_a_fault_and_reach_no_client() {
         assert!(fake.outbox.claim(forwarded.id).is_none());
         // The one that was received is answered.
         assert!(!received.has_something(Duration::from_millis(1)));
-        claimed.post(ResponseMessage::Whole(Response::of(200, "text/plain", b"/received".to_vec())));
+        claimed.post(ResponseMessage::Complete(Response::of(200, "text/plain", b"/received".to_vec())));
         assert_eq!(received.answers()[0].text(), "/received");
         // The connection is opened again.
         let (mut next, forwarded) = fake.ask("/next");
@@ -189,7 +189,7 @@ fn a_response_for_a_gone_client_is_dropped() {
     let (client, forwarded) = fake.ask("/gone");
     let claimed = fake.outbox.claim(forwarded.id).unwrap();
     drop(client);
-    let say = |text: &str| ResponseMessage::Whole(Response::of(200, "text/plain", text.as_bytes().to_vec()));
+    let say = |text: &str| ResponseMessage::Complete(Response::of(200, "text/plain", text.as_bytes().to_vec()));
     for round in 0..20 {
         // The slot of the disconnected client is reused.
         let path = format!("/{round}");
@@ -239,7 +239,7 @@ fn requests_wait_until_the_internal_server_accepts() {
     let (send, requests) = channel();
     std::thread::spawn(move || accept(&listener, &send));
     let forwarded = requests.recv_timeout(PATIENCE).unwrap();
-    outbox.claim(forwarded.id).unwrap().post(ResponseMessage::Whole(Response::empty(204)));
+    outbox.claim(forwarded.id).unwrap().post(ResponseMessage::Complete(Response::empty(204)));
     assert_eq!(early.answers()[0].status, 204);
     server.stop(Duration::from_secs(1));
 }

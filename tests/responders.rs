@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use common::{Raw, Server};
 use lockhouse::api::exchange::Response;
-use lockhouse::api::operation::{Answer, Call, Handler, Right, Route, Touches};
-use lockhouse::api::outbox::BEHIND_BYTES;
+use lockhouse::api::operation::{Answer, Call, Handler, Right, Route, StoreAccess};
+use lockhouse::api::outbox::MAX_BEHIND_BYTES;
 use lockhouse::api::problem::Problem;
 use lockhouse::api::responder::Responder;
 use lockhouse::api::workers::READERS;
@@ -63,7 +63,7 @@ fn reads(_: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     Ok(Answer::Now(text_response("read")))
 }
 
-const fn route(path: &'static str, store: Touches, handler: Handler) -> Route {
+const fn route(path: &'static str, store: StoreAccess, handler: Handler) -> Route {
     Route::new("GET", path, "test", handler).allow(Right::Open, store)
 }
 
@@ -90,13 +90,13 @@ fn wait_until_read(requests: usize) {
 }
 
 static ROUTES: [Route; 6] = [
-    route("/gate/{workspace_id}", Touches::Reads, behind_the_gate),
+    route("/gate/{workspace_id}", StoreAccess::Reads, behind_the_gate),
     // It reads from the store before it parked.
-    route("/looks/{workspace_id}", Touches::Reads, hold),
-    route("/hold/{workspace_id}", Touches::Nothing, hold),
-    route("/at-once", Touches::Nothing, at_once),
-    route("/forgets", Touches::Nothing, forgets),
-    route("/reads", Touches::Reads, reads),
+    route("/looks/{workspace_id}", StoreAccess::Reads, hold),
+    route("/hold/{workspace_id}", StoreAccess::None, hold),
+    route("/at-once", StoreAccess::None, at_once),
+    route("/forgets", StoreAccess::None, forgets),
+    route("/reads", StoreAccess::Reads, reads),
 ];
 
 fn server() -> Server {
@@ -264,7 +264,7 @@ fn clients_that_do_not_read_a_stream_are_disconnected() {
     let mut pieces = 0;
     while stream.push(&[b'x'; 16 * 1024]) {
         pieces += 1;
-        assert!(pieces < 10_000, "so much cannot fit into the sockets and {BEHIND_BYTES} bytes");
+        assert!(pieces < 10_000, "so much cannot fit into the sockets and {MAX_BEHIND_BYTES} bytes");
         std::thread::park_timeout(Duration::from_millis(1));
     }
     told.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -342,8 +342,8 @@ fn chunks_count_by_payload_and_a_large_one_is_sent_whole() {
     let server = server();
     let mut reads = ask(&server, "small", "1.1");
     let stream = responder_of("small").stream(Response::empty(200));
-    assert!(stream.push(&vec![b'x'; BEHIND_BYTES + 1]), "who has read all there was gets more at once");
-    reads.read_until(&"x".repeat(BEHIND_BYTES));
+    assert!(stream.push(&vec![b'x'; MAX_BEHIND_BYTES + 1]), "who has read all there was gets more at once");
+    reads.read_until(&"x".repeat(MAX_BEHIND_BYTES));
     // The client may have read the bytes before the event loop has counted them.
     common::eventually(|| stream.client().behind() == 0);
     assert!(stream.push(b"the end"));

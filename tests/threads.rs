@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Raw, Server};
 use lockhouse::api::exchange::Response;
-use lockhouse::api::operation::{Answer, Call, Right, Route, Touches};
+use lockhouse::api::operation::{Answer, Call, Right, Route, StoreAccess};
 use lockhouse::api::problem::Problem;
 use lockhouse::api::routes::ROUTES;
 use lockhouse::api::workers::READERS;
@@ -31,7 +31,7 @@ fn slow(service: &Arc<Service>, _: &Call) -> Result<Answer, Problem> {
     Ok(Answer::Now(Response::of(200, "text/plain", b"slow".to_vec())))
 }
 
-const SLOW: Route = Route::new("GET", "/slow", "slow", slow).allow(Right::Open, Touches::Reads);
+const SLOW: Route = Route::new("GET", "/slow", "slow", slow).allow(Right::Open, StoreAccess::Reads);
 
 #[test]
 fn heartbeats_do_not_wait_for_busy_readers() {

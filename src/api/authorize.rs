@@ -1,14 +1,16 @@
 //! Authentication and authorisation of requests: credentials, the origin of the page, and rate limits.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::dispatch::App;
 use super::exchange::Request;
 use super::input;
 use super::operation::{Right, Route};
 use super::problem::{Code, Problem};
+use super::rate::RateLimit;
 use super::router::Matched;
-use crate::auth::{Caller, Credentials, Effort, Refusal, Scope, Validity};
+use crate::app::Service;
+use crate::auth::{Auth, AuthError, Caller, Credentials, Lookup, Scope, Validity};
 use crate::config::AuthMode;
 use crate::domain::rights::Missing;
 use crate::error::{Error, Limit};
@@ -17,15 +19,29 @@ use crate::error::{Error, Limit};
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The caller, or the refusal. `None` if no credentials are needed, or the request is refused anyway.
-pub type Identity = Option<Result<Caller, Refusal>>;
+pub type Identity = Option<Result<Caller, AuthError>>;
 
-impl App {
+/// Identifies callers and decides what they may call.
+pub struct Authorizer {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// Identifies callers.
+    pub auth: Auth,
+    /// The rate limit for each caller.
+    pub rate: Option<RateLimit>,
+    /// The rate limit of bad credentials for each address.
+    pub bad_credentials: RateLimit,
+    /// Web origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
+}
+
+impl Authorizer {
     /// Identifies the caller by the credentials of the request.
-    pub fn identify(&self, request: &Request, named: &Matched, effort: Effort) -> Identity {
-        let Matched::Route(route, _) = named else { return None };
+    pub fn identify(&self, request: &Request, matched: &Matched, lookup: Lookup) -> Identity {
+        let Matched::Route(route, _) = matched else { return None };
         if route.right == Right::Open
             || request.headers.twice.is_some()
-            || self.is_from_a_strange_page(request)
+            || self.is_from_forbidden_origin(request)
         {
             return None;
         }
@@ -39,25 +55,27 @@ impl App {
             access_token: access_token.as_deref(),
             asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
         };
-        Some(self.auth.identify(&credentials, effort))
+        Some(self.auth.identify(&credentials, lookup))
     }
 
     /// Whether unknown credentials may be looked up: not after too many bad ones from the same address.
     ///
     /// So a flood of bad credentials costs next to nothing.
     pub(super) fn may_look_up(&self, request: &Request) -> Result<(), Problem> {
-        self.strangers.look(&from("address", request), self.service.monotonic()).map_err(|wait| {
-            self.service.metrics().limited(Limit::Credentials);
-            Problem::limited(Limit::Credentials, wait)
-        })
+        self.bad_credentials.look(&address_key("address", request), self.service.monotonic()).map_err(
+            |wait| {
+                self.service.metrics().limited(Limit::Credentials);
+                Problem::limited(Limit::Credentials, wait)
+            },
+        )
     }
 
     /// Looks up the caller. Bad credentials count against the limit of the client's address.
-    pub(super) fn look_up(&self, request: &Request, named: &Matched) -> Identity {
-        let identity = self.identify(request, named, Effort::LookUp);
-        if identity == Some(Err(Refusal::Unauthenticated)) {
+    pub(super) fn look_up(&self, request: &Request, matched: &Matched) -> Identity {
+        let identity = self.identify(request, matched, Lookup::Full);
+        if identity == Some(Err(AuthError::Unauthenticated)) {
             // Requests that were queued when the limit was reached are looked up all the same.
-            let _ = self.strangers.take(&from("address", request), self.service.monotonic());
+            let _ = self.bad_credentials.take(&address_key("address", request), self.service.monotonic());
         }
         identity
     }
@@ -72,7 +90,7 @@ impl App {
         if let Some(name) = request.headers.twice {
             return Err(self.limited(request, Problem::invalid(name, "must be given once")));
         }
-        if route.right != Right::Open && self.is_from_a_strange_page(request) {
+        if route.right != Right::Open && self.is_from_forbidden_origin(request) {
             let problem = Problem::new(Code::Forbidden)
                 .detail("Pages of this origin may not call. If they should, add it to server.cors_origins.");
             return Err(self.limited(request, problem));
@@ -80,7 +98,7 @@ impl App {
         if route.right == Right::Open {
             // Probes have a limit of their own, so other clients of the same address cannot block a monitor.
             let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
-            self.limit(|| from(what, request))?;
+            self.limit(|| address_key(what, request))?;
             return Ok(Caller {
                 user_id: None,
                 name: None,
@@ -90,24 +108,24 @@ impl App {
                 expires_at: None,
             });
         }
-        let caller = identity.unwrap_or(Err(Refusal::Unauthenticated));
+        let caller = identity.unwrap_or(Err(AuthError::Unauthenticated));
         self.limit(|| {
             let key = caller.as_ref().ok().and_then(Caller::key);
-            key.unwrap_or_else(|| from("address", request))
+            key.unwrap_or_else(|| address_key("address", request))
         })?;
         let caller = caller.map_err(|refusal| match refusal {
-            Refusal::Unauthenticated => self.unauthenticated(),
-            Refusal::NotForThem => Problem::new(Code::Forbidden)
+            AuthError::Unauthenticated => self.unauthenticated(),
+            AuthError::WrongUser => Problem::new(Code::Forbidden)
                 .detail("This token acts for its owner only: leave X-User-Id out."),
-            Refusal::NotRecalled(_) => Error::Internal("a caller was not looked up".to_owned()).into(),
-            Refusal::Failed(error) => error.into(),
+            AuthError::NotCached(_) => Error::Internal("a caller was not looked up".to_owned()).into(),
+            AuthError::Failed(error) => error.into(),
         })?;
-        self.admit(route, &caller)?;
+        self.check_scope(route, &caller)?;
         Ok(caller)
     }
 
     /// Checks the scope of the caller against the right that the route requires.
-    fn admit(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
+    fn check_scope(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
         match route.right.check(caller.scope, caller.user_id.is_some()) {
             Ok(()) => Ok(()),
             Err(Missing::User) if caller.scope.acts_for_others() && self.auth.mode() != AuthMode::None => {
@@ -136,7 +154,7 @@ impl App {
 
     /// The refusal of a request before its caller is known: `problem`, or the refusal by the rate limit.
     pub(super) fn limited(&self, request: &Request, problem: Problem) -> Problem {
-        self.limit(|| from("address", request)).err().unwrap_or(problem)
+        self.limit(|| address_key("address", request)).err().unwrap_or(problem)
     }
 
     /// Counts a request against the rate limit of `key`: the caller or, for unknown callers, the address.
@@ -148,11 +166,18 @@ impl App {
         })
     }
 
+    /// The request's origin, if its pages may call the API.
+    #[must_use]
+    pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        let origin = request.headers.origin.as_deref()?;
+        self.cors_origins.iter().any(|allowed| allowed == origin).then_some(origin)
+    }
+
     /// Whether a browser sends the request for a page whose origin may not call.
     ///
     /// This matters in modes without credentials that a page must know. There, any page in the user's browser
     /// could otherwise release locks unnoticed.
-    fn is_from_a_strange_page(&self, request: &Request) -> bool {
+    fn is_from_forbidden_origin(&self, request: &Request) -> bool {
         let headers = &request.headers;
         let Some(origin) = headers.origin.as_deref().filter(|_| self.allowed_origin(request).is_none())
         else {
@@ -172,7 +197,7 @@ impl App {
 }
 
 /// The rate limit key of a client address. An IPv6 client has a whole /64 network, which shares one key.
-pub(super) fn from(what: &str, request: &Request) -> String {
+pub(super) fn address_key(what: &str, request: &Request) -> String {
     match request.client.map(|client| client.to_canonical()) {
         Some(IpAddr::V6(address)) => {
             let [a, b, c, d, ..] = address.segments();

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Response;
-use super::fields::{List, Whole};
+use super::fields::{Integer, List};
 use super::history::WorkspaceEventOut;
 use super::lock::LockOut;
 use super::operation::{Answer, Call, Operation};
@@ -40,12 +40,12 @@ pub struct FollowEvents {
     /// Only what happens there; may be given up to 100 times. Without it: everywhere.
     workspace_id: Option<List<WorkspaceId, 100>>,
     /// Begin after this revision; without it, now.
-    since: Option<Whole<0, { i64::MAX }>>,
+    since: Option<Integer<0, { i64::MAX }>>,
 }
 
 /// The `data:` of an event.
 #[derive(Serialize, JsonSchema)]
-struct ToldEvent<'a> {
+struct StreamEvent<'a> {
     #[serde(flatten)]
     event: WorkspaceEventOut<'a>,
     lock: Option<LockOut<'a>>,
@@ -63,7 +63,7 @@ impl JsonSchema for EventStream {
         json_schema!({
             "type": "string",
             "description": "The `data:` of each event is as `x-data` says; of `reset` it is `{}`.",
-            "x-data": generator.subschema_for::<ToldEvent<'_>>(),
+            "x-data": generator.subschema_for::<StreamEvent<'_>>(),
         })
     }
 }
@@ -84,8 +84,8 @@ impl Operation for FollowEvents {
             is_member: member.is_some(),
         });
         let seat = service.reserve_stream(call.caller.key())?;
-        let (for_lasts, validity) = (Arc::clone(service), call.caller.validity.clone());
-        let still_allowed = Box::new(move || for_lasts.are_valid(&validity));
+        let (validator, validity) = (Arc::clone(service), call.caller.validity.clone());
+        let still_allowed = Box::new(move || validator.are_valid(&validity));
         let sees_deleted = call.caller.scope.sees_deleted();
         let subscription = Subscription { from, workspaces, member, sees_deleted, still_allowed };
         let service = Arc::clone(service);
@@ -105,19 +105,19 @@ fn last_heard(call: &Call) -> Result<Option<i64>, Problem> {
     };
     let digits = last.bytes().all(|byte| byte.is_ascii_digit());
     let revision = digits.then(|| last.parse().ok()).flatten();
-    let wrong = || Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number");
-    revision.map(Some).ok_or_else(wrong)
+    let invalid = || Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number");
+    revision.map(Some).ok_or_else(invalid)
 }
 
 /// How an event is written into a stream.
 pub const EVENT_ENCODER: EventEncoder = EventEncoder {
     event: |event, lock, rules, now, clock| {
-        let mut told = ToldEvent {
+        let mut told = StreamEvent {
             event: WorkspaceEventOut::of(event),
             lock: lock.map(|lock| LockOut::of(lock, now, clock)),
         };
         // Only in the stream: in the history the value would be out of date.
-        told.event.event.detail.again_in_ms = again_in_ms(event, lock, rules, now).map(Whole);
+        told.event.event.detail.again_in_ms = again_in_ms(event, lock, rules, now).map(Integer);
         // serde_json writes no line ends here. One would end the `data:` line.
         let data = serde_json::to_string(&told).unwrap_or_default();
         format!("id: {}\nevent: {}\ndata: {data}\n\n", event.revision, event.event_type.as_str()).into_bytes()

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::input::COMPACT;
+use super::json::COMPACT;
 use crate::app::invariants;
 use crate::auth::Scope;
 use crate::config::AuthMode;
@@ -24,17 +24,17 @@ use crate::error::Error;
 use crate::time::{Ttl, WallTime};
 
 /// The greatest integer that every JSON reader keeps exact: 2^53 - 1 (RFC 8259 §6).
-const GREATEST: i64 = 9_007_199_254_740_991;
+const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
 
 /// A whole number between two others.
 #[derive(Debug, Clone, Copy)]
-pub struct Whole<const LEAST: i64, const MOST: i64>(pub i64);
+pub struct Integer<const MIN: i64, const MAX: i64>(pub i64);
 
 /// Milliseconds that are left, or a number of things.
-pub type Count = Whole<0, GREATEST>;
+pub type Count = Integer<0, MAX_SAFE_INTEGER>;
 
 /// Most entries of a page.
-pub type PageLimit = Whole<1, 500>;
+pub type PageLimit = Integer<1, 500>;
 
 /// The number of entries of a page: `limit`, or 100 by default.
 #[must_use]
@@ -44,9 +44,9 @@ pub fn page_length(limit: Option<PageLimit>) -> usize {
 
 /// A text of limited length, in bytes.
 #[derive(Debug)]
-pub struct Text<const MOST: usize>(pub String);
+pub struct Text<const MAX: usize>(pub String);
 
-impl<const MOST: usize> Text<MOST> {
+impl<const MAX: usize> Text<MAX> {
     /// The text, or `None` if it is empty.
     #[must_use]
     pub fn not_empty(self) -> Option<String> {
@@ -66,9 +66,9 @@ pub struct Name(pub Option<DisplayName>);
 #[derive(Debug)]
 pub struct Metadata(pub String);
 
-/// A list of up to `MOST` entries. In a query, the parameter is repeated.
+/// A list of up to `MAX` entries. In a query, the parameter is repeated.
 #[derive(Debug)]
-pub struct List<T, const MOST: usize>(pub Vec<T>);
+pub struct List<T, const MAX: usize>(pub Vec<T>);
 
 /// A visitor that parses a text. The first field names what it expects.
 struct Parse<F>(&'static str, F);
@@ -90,13 +90,13 @@ impl<T, F: FnOnce(&str) -> Result<T, Error>> Visitor<'_> for Parse<F> {
 /// Checks the length of a text (bytes).
 fn bounded(text: &str, least: usize, most: usize) -> Result<String, Error> {
     if text.len() < least || text.len() > most {
-        return Err(wrong(format!("must have {least} to {most} bytes; this has {}", text.len())));
+        return Err(invalid(format!("must have {least} to {most} bytes; this has {}", text.len())));
     }
     Ok(text.to_owned())
 }
 
 /// An error without a field name. The name is added from the position of the field.
-fn wrong(reason: impl Into<String>) -> Error {
+fn invalid(reason: impl Into<String>) -> Error {
     Error::invalid("", reason)
 }
 
@@ -104,14 +104,14 @@ fn wrong(reason: impl Into<String>) -> Error {
 fn choice<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, Error> {
     all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|one| name(*one)).collect();
-        wrong(format!("must be one of {}", names.join(", ")))
+        invalid(format!("must be one of {}", names.join(", ")))
     })
 }
 
 /// A visitor that reads a whole number in a range. Both ends are included.
-struct Between(i64, i64);
+struct IntegerRange(i64, i64);
 
-impl Visitor<'_> for Between {
+impl Visitor<'_> for IntegerRange {
     type Value = i64;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +134,7 @@ fn instant(text: &str) -> Result<WallTime, Error> {
     let has_shape = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
     let instant = has_shape.then(|| DateTime::parse_from_rfc3339(text).ok()).flatten();
     let instant = instant.ok_or_else(|| {
-        wrong("must be an instant as in RFC 3339, such as 2026-11-23T10:42:13.125Z or 2026-11-23T11:42:13%2B01:00 (a + in a query stands for a space: write %2B)")
+        invalid("must be an instant as in RFC 3339, such as 2026-11-23T10:42:13.125Z or 2026-11-23T11:42:13%2B01:00 (a + in a query stands for a space: write %2B)")
     })?;
     let part = i64::from(instant.nanosecond() % 1_000_000 != 0);
     Ok(WallTime(instant.timestamp_millis().saturating_add(part)))
@@ -148,7 +148,7 @@ fn identifier(most: usize) -> Schema {
 }
 
 /// The same schema without `.` and `..`.
-fn part_of_paths(most: usize) -> Schema {
+fn path_segment(most: usize) -> Schema {
     let mut schema = identifier(most);
     schema.insert("not".to_owned(), serde_json::json!({ "enum": [".", ".."] }));
     schema
@@ -156,7 +156,7 @@ fn part_of_paths(most: usize) -> Schema {
 
 fn workspace_id() -> Schema {
     let lfs = [identifier(LFS_BYTES), json_schema!({ "pattern": "^lfs/" })];
-    json_schema!({ "type": "string", "anyOf": [part_of_paths(ID_BYTES), { "allOf": lfs }] })
+    json_schema!({ "type": "string", "anyOf": [path_segment(ID_BYTES), { "allOf": lfs }] })
 }
 
 /// Implements the JSON of a type: its schema and, as needed, how it is read and written.
@@ -220,7 +220,7 @@ macro_rules! choice {
 field!([] WorkspaceId: workspace_id(),
     read from => from.deserialize_str(Parse("a text", WorkspaceId::parse)),
     write id => id.as_str());
-field!([] UserId: part_of_paths(ID_BYTES),
+field!([] UserId: path_segment(ID_BYTES),
     read from => from.deserialize_str(Parse("a text", UserId::parse)),
     write id => id.as_str());
 field!([] SessionId: identifier(SESSION_BYTES),
@@ -228,7 +228,7 @@ field!([] SessionId: identifier(SESSION_BYTES),
     write id => id.as_str());
 field!([] TokenId: identifier(ID_BYTES),
 read from => from.deserialize_str(Parse("a text", |text: &str| match bounded(text, 1, ID_BYTES)? {
-    id if id.chars().any(char::is_control) => Err(wrong("must not contain control characters")),
+    id if id.chars().any(char::is_control) => Err(invalid("must not contain control characters")),
     id => Ok(Self(id)),
 })));
 field!([] DisplayName: identifier(NAME_BYTES), write name => name.as_str());
@@ -236,17 +236,17 @@ field!([] Name: json_schema!({
         "type": "string", "maxLength": NAME_BYTES, "pattern": "^[^\\u0000-\\u001F\\u007F-\\u009F]*$",
     }),
     read from => from.deserialize_str(Parse("a text", |text: &str| DisplayName::parse(text).map(Self))));
-field!([const MOST: usize] Text<MOST>: json_schema!({ "type": "string", "maxLength": MOST }),
-    read from => from.deserialize_str(Parse("a text", |text: &str| bounded(text, 0, MOST).map(Self))));
-field!([const LEAST: i64, const MOST: i64] Whole<LEAST, MOST>:
-    json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST }),
-    read from => from.deserialize_i64(Between(LEAST, MOST)).map(Self),
+field!([const MAX: usize] Text<MAX>: json_schema!({ "type": "string", "maxLength": MAX }),
+    read from => from.deserialize_str(Parse("a text", |text: &str| bounded(text, 0, MAX).map(Self))));
+field!([const MIN: i64, const MAX: i64] Integer<MIN, MAX>:
+    json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX }),
+    read from => from.deserialize_i64(IntegerRange(MIN, MAX)).map(Self),
     write number => number.0);
-field!([] Fence: json_schema!({ "type": "integer", "minimum": 1, "maximum": GREATEST }),
-    read from => from.deserialize_i64(Between(1, GREATEST)).map(Self),
+field!([] Fence: json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_SAFE_INTEGER }),
+    read from => from.deserialize_i64(IntegerRange(1, MAX_SAFE_INTEGER)).map(Self),
     write fence => fence.0);
-field!([] Ttl: json_schema!({ "type": "integer", "minimum": 1, "maximum": GREATEST }),
-    read from => from.deserialize_i64(Between(1, GREATEST)).map(Self::from_millis),
+field!([] Ttl: json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_SAFE_INTEGER }),
+    read from => from.deserialize_i64(IntegerRange(1, MAX_SAFE_INTEGER)).map(Self::from_millis),
     write ttl => ttl.as_millis());
 field!([] WallTime: json_schema!({ "type": "string", "format": "date-time" }),
     read from => from.deserialize_str(Parse("an instant", instant)),
@@ -256,7 +256,7 @@ field!([] Metadata: json_schema!({
 }),
 read from => from.deserialize_newtype_struct(COMPACT, Parse("a JSON object", |text: &str| {
     if text.len() > METADATA_BYTES {
-        return Err(wrong(format!("must have at most {METADATA_BYTES} bytes as JSON; this has {}", text.len())));
+        return Err(invalid(format!("must have at most {METADATA_BYTES} bytes as JSON; this has {}", text.len())));
     }
     Ok(Self(text.to_owned()))
 })));
@@ -266,7 +266,7 @@ choice!(Scope, read);
 choice!(EventType, read);
 choice!(invariants::FindingKind);
 
-impl<T: JsonSchema, const MOST: usize> JsonSchema for List<T, MOST> {
+impl<T: JsonSchema, const MAX: usize> JsonSchema for List<T, MAX> {
     fn schema_name() -> Cow<'static, str> {
         format!("ListOf{}", T::schema_name()).into()
     }
@@ -276,18 +276,18 @@ impl<T: JsonSchema, const MOST: usize> JsonSchema for List<T, MOST> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "array", "maxItems": MOST, "items": generator.subschema_for::<T>() })
+        json_schema!({ "type": "array", "maxItems": MAX, "items": generator.subschema_for::<T>() })
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(List(Vec::new()))
     }
 }
 
 /// Reads the entries into itself.
-impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
     type Value = Self;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,8 +296,8 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST>
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut entries: A) -> Result<Self, A::Error> {
         while let Some(entry) = entries.next_element()? {
-            if self.0.len() == MOST {
-                return Err(A::Error::custom(format_args!("must have at most {MOST} entries")));
+            if self.0.len() == MAX {
+                return Err(A::Error::custom(format_args!("must have at most {MAX} entries")));
             }
             self.0.push(entry);
         }

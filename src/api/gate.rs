@@ -7,10 +7,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::code::NotHolder;
 use super::exchange::Response;
 use super::fields::Text;
 use super::operation::{Answer, Call, Operation};
-use super::problem::{Code, NotHolder, Problem};
+use super::problem::{Code, Problem};
 use super::refusals::not_holder;
 use crate::app::Service;
 use crate::app::locks::StoredLock;
@@ -69,7 +70,7 @@ impl Operation for PassGate {
 }
 
 /// The value from the query or a header. `None` if there is none, or the two differ.
-fn only<const MOST: usize>(query: Option<Text<MOST>>, header: Option<String>) -> Option<String> {
+fn only<const MAX: usize>(query: Option<Text<MAX>>, header: Option<String>) -> Option<String> {
     match (query.map(|query| query.0), header) {
         (Some(query), Some(header)) if query != header => None,
         (query, header) => query.or(header),

@@ -6,12 +6,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::code::{KnockTooSoon, NoLock};
 use super::exchange::Response;
-use super::fields::{Name, Text, Whole};
+use super::fields::{Integer, Name, Text};
 use super::lock::{KnockOut, LockOut};
 use super::locks::claim;
 use super::operation::{Answer, Call, Operation, ok, with_status};
-use super::problem::{Code, KnockTooSoon, NoLock, Problem};
+use super::problem::{Code, Problem};
 use super::refusals::{held, holder, no_lock, not_holder, seconds};
 use crate::app::{Service, handoff};
 use crate::domain::event::Author;
@@ -49,14 +50,14 @@ pub struct KnockForLock {
 
 /// A knock that the holder is told of.
 #[derive(Serialize, JsonSchema)]
-pub struct Heard<'a> {
+pub struct KnockAccepted<'a> {
     #[schemars(required)]
     knock: Option<KnockOut<'a>>,
     lock: LockOut<'a>,
 }
 
 impl Operation for KnockForLock {
-    type Output = Heard<'static>;
+    type Output = KnockAccepted<'static>;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
         let user_id = call.user()?.clone();
@@ -82,7 +83,8 @@ fn asked(outcome: &Knocked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> 
         Knocked::Pending(lock) => {
             let knocks = KnockOut::all(lock, now, clock);
             let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| knock.user_id == *by);
-            let heard = Heard { knock: knock.map(|(_, shown)| shown), lock: LockOut::of(lock, now, clock) };
+            let heard =
+                KnockAccepted { knock: knock.map(|(_, shown)| shown), lock: LockOut::of(lock, now, clock) };
             Ok(with_status(202, &heard))
         }
         Knocked::NoLock => Err(Problem::new(Code::LockNotFound)
@@ -102,7 +104,7 @@ fn asked(outcome: &Knocked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> 
                 ))
                 .with(&KnockTooSoon {
                     lock: LockOut::of(lock, now, clock),
-                    again_in_ms: Whole(again.as_millis()),
+                    again_in_ms: Integer(again.as_millis()),
                 })
                 .header("Retry-After", wait.to_string()))
         }
@@ -121,7 +123,7 @@ pub struct HandOverLock {
     workspace_id: WorkspaceId,
     /// The user who gets the lock. Default: the one who knocked first.
     to_user_id: Option<UserId>,
-    /// Means that lease only.
+    /// Only this lease.
     fence: Option<Fence>,
     /// Tells the tabs or devices of one person apart.
     session_id: Option<SessionId>,
@@ -161,7 +163,7 @@ pub struct DeclineKnock {
     workspace_id: WorkspaceId,
     /// The user whose knock is declined. Default: the one who knocked first.
     user_id: Option<UserId>,
-    /// Means that lease only.
+    /// Only this lease.
     fence: Option<Fence>,
     /// Tells the tabs or devices of one person apart.
     session_id: Option<SessionId>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Count, List, PageLimit, Whole, page_length};
+use super::fields::{Count, Integer, List, PageLimit, page_length};
 use super::operation::{Answer, Call, Operation, page};
 use super::problem::Problem;
 use crate::app::Service;
@@ -19,7 +19,7 @@ use crate::time::WallTime;
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Event")]
 pub struct EventOut<'a> {
-    #[schemars(with = "Whole<1, { i64::MAX }>")]
+    #[schemars(with = "Integer<1, { i64::MAX }>")]
     revision: i64,
     r#type: EventType,
     at: WallTime,
@@ -118,7 +118,7 @@ impl<'a> EventOut<'a> {
 }
 
 /// The position of a page of events: a revision.
-type Cursor = Whole<1, { i64::MAX }>;
+type Cursor = Integer<1, { i64::MAX }>;
 
 /// What happened to the lock of a workspace
 ///

@@ -12,12 +12,9 @@ use serde_json::value::RawValue;
 
 use super::exchange::Request;
 use super::fields::Text;
-use super::json::{self, Invalid, Object};
+use super::json::{self, COMPACT, Invalid, Object};
 use super::problem::{Code, Problem};
 use crate::percent;
-
-/// The name of the newtype that is read as JSON without white space.
-pub const COMPACT: &str = "Compact";
 
 /// The kind of body that an operation takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +36,7 @@ pub const TOKEN_BYTES: usize = 8_192;
 /// The body of a request, as the members of a JSON object.
 ///
 /// # Errors
-/// A 400 when the body is not such an object, or a 415 for a wrong media type.
+/// A 400 when the body is not such an object, or a 415 for an unsupported media type.
 pub fn body(kind: BodyKind, request: &Request) -> Result<Object<'_>, Problem> {
     if request.body.is_empty() {
         return Ok(Vec::new());
@@ -50,7 +47,7 @@ pub fn body(kind: BodyKind, request: &Request) -> Result<Object<'_>, Problem> {
         let members = members(raw)?.ok_or_else(empty)?;
         return match members.first() {
             None => Ok(members),
-            Some((name, _)) => Err(Invalid::unknown_field(name, &[]).to_problem("field", |_| false)),
+            Some((name, _)) => Err(refusal(&Invalid::unknown_field(name, &[]), "field", |_| false)),
         };
     }
     check_media_type(kind, request.headers.content_type.as_deref())?;
@@ -60,7 +57,19 @@ pub fn body(kind: BodyKind, request: &Request) -> Result<Object<'_>, Problem> {
 }
 
 fn members(raw: &RawValue) -> Result<Option<Object<'_>>, Problem> {
-    json::object(raw).map_err(|invalid| invalid.to_problem("field", |_| false))
+    json::object(raw).map_err(|invalid| refusal(&invalid, "field", |_| false))
+}
+
+/// The refusal of a part of a request.
+///
+/// `what` is "field" or "query parameter". `elsewhere` tells which fields are not listed as allowed, because the
+/// client cannot give them there.
+fn refusal(invalid: &Invalid, what: &str, elsewhere: impl Fn(&str) -> bool) -> Problem {
+    let problem = Problem::invalid(&invalid.field, &invalid.reason);
+    let Some(allowed) = invalid.allowed else { return problem };
+    let allowed: Vec<_> = allowed.iter().copied().filter(|name| !elsewhere(name)).collect();
+    let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+    problem.detail(format!("Unknown {what} `{}`. Allowed: {allowed}.", invalid.field))
 }
 
 /// Checks the media type of a body. Without one, the body is read as JSON.
@@ -88,7 +97,7 @@ pub fn access_token(kind: BodyKind, request: &Request) -> Result<Option<String>,
     }
     let token = body(kind, request)?.into_iter().find(|(name, _)| name == ACCESS_TOKEN);
     let token = token.map(|(_, raw)| Option::<Text<TOKEN_BYTES>>::deserialize(Source::Json(raw))).transpose();
-    let token = token.map_err(|invalid| invalid.under(ACCESS_TOKEN).to_problem("field", |_| false))?;
+    let token = token.map_err(|invalid| refusal(&invalid.under(ACCESS_TOKEN), "field", |_| false))?;
     Ok(token.flatten().map(|token| token.0))
 }
 
@@ -116,7 +125,7 @@ pub fn read<T: DeserializeOwned>(
         let name = decoded(name, "query")?;
         let text = decoded(text, &name)?;
         if kind != BodyKind::None && !in_query.contains(&name.as_str()) {
-            return Err(Invalid::unknown_field(&name, in_query).to_problem("query parameter", in_path));
+            return Err(refusal(&Invalid::unknown_field(&name, in_query), "query parameter", in_path));
         }
         match fields.iter_mut().find(|(known, _)| *known == name) {
             Some((_, Source::Texts(texts))) => texts.push(text),
@@ -138,7 +147,7 @@ pub fn read<T: DeserializeOwned>(
     }
     let what = if kind == BodyKind::None { "query parameter" } else { "field" };
     T::deserialize(Members { fields: fields.into_iter(), value: None })
-        .map_err(|invalid| invalid.to_problem(what, in_path))
+        .map_err(|invalid| refusal(&invalid, what, in_path))
 }
 
 /// Decodes a part of a query: percent-encoded UTF-8, with `+` for a space.
@@ -316,7 +325,7 @@ impl<'de> SeqAccess<'de> for Entries<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::fields::{List, Metadata, Whole};
+    use crate::api::fields::{Integer, List, Metadata};
     use crate::domain::SessionId;
     use serde::Deserialize;
 
@@ -325,7 +334,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Knocked {
         id: SessionId,
-        ttl_ms: Option<Whole<1, 100>>,
+        ttl_ms: Option<Integer<1, 100>>,
         force: Option<bool>,
         metadata: Option<Metadata>,
         list: Option<List<Entry, 2>>,
@@ -335,7 +344,7 @@ mod tests {
     #[serde(deny_unknown_fields, expecting = "a JSON object")]
     #[expect(dead_code, reason = "it is only read")]
     struct Entry {
-        n: Whole<0, 9>,
+        n: Integer<0, 9>,
     }
 
     const IN_QUERY: &[&str] = &["id", "ttl_ms", "force"];

@@ -5,7 +5,8 @@ use std::fmt::{self, Display};
 use serde::de::{self, Deserialize, Deserializer, Expected, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
-use super::problem::Problem;
+/// The name of the newtype that is read as JSON without white space.
+pub const COMPACT: &str = "Compact";
 
 /// The nesting limit of metadata. Programs that read it may have a limit of their own.
 const DEPTH: usize = 32;
@@ -16,11 +17,11 @@ const SHOWN: usize = 64;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Invalid {
     /// The path to the part, such as `locks[3].fence`.
-    field: String,
+    pub field: String,
     /// The reason: the end of a sentence that begins with the field.
-    reason: String,
+    pub reason: String,
     /// The allowed fields, if this one is unknown.
-    allowed: Option<&'static [&'static str]>,
+    pub allowed: Option<&'static [&'static str]>,
 }
 
 impl Invalid {
@@ -30,19 +31,6 @@ impl Invalid {
         let dot = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
         self.field.insert_str(0, &format!("{name}{dot}"));
         self
-    }
-
-    /// The refusal of the request.
-    ///
-    /// `what` is "field" or "query parameter". `elsewhere` tells which fields are not listed as allowed,
-    /// because the client cannot give them there.
-    #[must_use]
-    pub fn to_problem(&self, what: &str, elsewhere: impl Fn(&str) -> bool) -> Problem {
-        let problem = Problem::invalid(&self.field, &self.reason);
-        let Some(allowed) = self.allowed else { return problem };
-        let allowed: Vec<_> = allowed.iter().copied().filter(|name| !elsewhere(name)).collect();
-        let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-        problem.detail(format!("Unknown {what} `{}`. Allowed: {allowed}.", self.field))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::fields::{Count, Whole};
+use super::fields::{Count, Integer};
 use crate::domain::event::{Ending, EventType, Lost};
 use crate::domain::knocks::Knock;
 use crate::domain::{DisplayName, Fence, Lock, SessionId, UserId, WorkspaceId};
@@ -60,7 +60,7 @@ impl<'a> LockOut<'a> {
 /// The milliseconds from `now` to `at`; 0 when `at` is past.
 #[must_use]
 pub fn left(at: Timestamp, now: Timestamp) -> Count {
-    Whole(at.since(now).max(0))
+    Integer(at.since(now).max(0))
 }
 
 /// Somebody who asks the holder for the lock.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::code::LockHeld;
 use super::exchange::Response;
-use super::fields::{Metadata, Name, Text, Whole};
+use super::fields::{Integer, Metadata, Name, Text};
 use super::lock::LockOut;
 use super::operation::{Answer, Call, Operation, ok};
-use super::problem::{Code, LockHeld, Problem};
-use super::refusals::{held, not_holder, seconds, who_has_it};
+use super::problem::{Code, Problem};
+use super::refusals::{describe_holder, held, not_holder, seconds};
 use super::responder::Responder;
 use crate::app::Service;
 use crate::domain::event::Lost;
@@ -51,7 +52,7 @@ pub struct AcquireLock {
     /// Why somebody's lease is ended, for the history.
     reason: Option<Text<MESSAGE_BYTES>>,
     /// How long to wait for the lock, in milliseconds, if somebody else has it.
-    wait_ms: Option<Whole<0, 60_000>>,
+    wait_ms: Option<Integer<0, 60_000>>,
     /// How the caller is shown; else `X-User-Name`.
     name: Option<Name>,
     /// What the holder says about it.
@@ -166,21 +167,22 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
         Acquired::Reclaimed(lock) => granted(AcquireOutcome::Reclaimed, lock, None),
         Acquired::TakenOver { lock, previous } => granted(AcquireOutcome::TakenOver, lock, Some(previous)),
         Acquired::Held { lock, same_user, takeover_allowed, idle } => Err(Problem::new(Code::LockHeld)
-            .detail(who_has_it(lock, *same_user, now))
+            .detail(describe_holder(lock, *same_user, now))
             .with(&LockHeld {
                 lock: LockOut::of(lock, now, clock),
                 same_user: *same_user,
                 takeover_allowed: *takeover_allowed,
-                idle_for_ms: Whole(idle.as_millis()),
+                idle_for_ms: Integer(idle.as_millis()),
             })
             .header("Retry-After", seconds(lock.expires_at.since(now)).to_string())),
         Acquired::TooMany => Err(Problem::limited(Limit::Locks, 60)),
         Acquired::FenceMismatch(lock) => {
-            let detail = format!("The lock is no longer the one you saw: {}", who_has_it(lock, false, now));
+            let detail =
+                format!("The lock is no longer the one you saw: {}", describe_holder(lock, false, now));
             Err(held(Code::FenceMismatch, detail, lock, now, clock))
         }
         Acquired::TakeoverForbidden(lock) => {
-            let detail = format!("You may not take this lock over. {}", who_has_it(lock, false, now));
+            let detail = format!("You may not take this lock over. {}", describe_holder(lock, false, now));
             Err(held(Code::TakeoverForbidden, detail, lock, now, clock))
         }
     }
@@ -222,7 +224,7 @@ impl Operation for ReadLock {
 #[schemars(inline)]
 pub struct ReleaseLock {
     workspace_id: WorkspaceId,
-    /// Means that lease only.
+    /// Only this lease.
     fence: Option<Fence>,
     /// Tells the tabs or devices of one person apart.
     session_id: Option<SessionId>,

@@ -10,7 +10,8 @@
 //! response, without sockets. [`workers`] has the threads that run requests. [`dispatch`] finds the operation
 //! of a request and runs it. A [`responder`] answers one request, by messages to the event loop ([`outbox`]).
 
-mod authorize;
+pub mod authorize;
+pub mod code;
 pub mod dispatch;
 mod events;
 pub mod exchange;

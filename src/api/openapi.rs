@@ -5,10 +5,11 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use super::code::HTTP_REFUSALS;
 use super::events::EVENT_STREAM;
 use super::input::{ACCESS_TOKEN, TOKEN_BYTES};
 use super::operation::{BodyKind, GATE, JSON, Right, Route};
-use super::problem::{self, Code, DOOR};
+use super::problem::{self, Code};
 use crate::config::AuthMode;
 
 /// The document for a server with the authentication mode `mode`.
@@ -36,7 +37,7 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
         }
     }
     schemas.extend(answers.take_definitions(false));
-    schemas.values_mut().for_each(tidy);
+    schemas.values_mut().for_each(close_objects);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -49,7 +50,7 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": security(mode),
-            "responses": { "RefusedAtTheDoor": refused_at_the_door() },
+            "responses": { "HttpRefusal": http_refusal() },
             "headers": headers(),
             "schemas": schemas,
         },
@@ -57,7 +58,7 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
 }
 
 /// Makes a response schema exact: no other members are allowed. Descriptions become one line.
-fn tidy(schema: &mut Value) {
+fn close_objects(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             if members.contains_key("properties") {
@@ -70,9 +71,9 @@ fn tidy(schema: &mut Value) {
             if let Some(Value::String(description)) = members.get_mut("description") {
                 *description = one_line(description);
             }
-            members.values_mut().for_each(tidy);
+            members.values_mut().for_each(close_objects);
         }
-        Value::Array(entries) => entries.iter_mut().for_each(tidy),
+        Value::Array(entries) => entries.iter_mut().for_each(close_objects),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -174,7 +175,7 @@ fn operation(
     let about = takes.get("description").and_then(Value::as_str).unwrap_or_default();
     let (summary, description) = about.split_once("\n\n").unwrap_or((about, ""));
     let (summary, description) = (one_line(summary), one_line(description));
-    tidy(&mut takes);
+    close_objects(&mut takes);
     let mut operation = json!({
         "operationId": route.name,
         "summary": summary,
@@ -297,8 +298,8 @@ fn request_body(route: &Route, takes: &Value) -> Option<Value> {
 }
 
 /// The response for refusals before the operation is known.
-fn refused_at_the_door() -> Value {
-    let mut refused = refused(DOOR);
+fn http_refusal() -> Value {
+    let mut refused = refused(HTTP_REFUSALS);
     if let Value::Object(refused) = &mut refused {
         let about = "The request is not well-formed, too large, or did not arrive in time; or the server is too busy, or stopping. The connection is closed afterwards.";
         refused.insert("description".to_owned(), about.into());
@@ -336,6 +337,6 @@ fn responses(route: &Route, answer: &Value) -> Map<String, Value> {
             responses.insert(code.status().to_string(), refused(same_status));
         }
     }
-    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/RefusedAtTheDoor" }));
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/HttpRefusal" }));
     responses
 }

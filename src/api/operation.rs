@@ -51,7 +51,7 @@ pub struct Route {
     /// The right that the caller must have.
     pub right: Right,
     /// How the operation uses the store.
-    pub store: Touches,
+    pub store: StoreAccess,
     /// The function that runs a call.
     pub handler: Handler,
     /// The kind of body that it takes.
@@ -60,6 +60,8 @@ pub struct Route {
     ///
     /// Without a body, all fields that are not in the path may be in the query.
     pub in_query: &'static [&'static str],
+    /// The level of the log line of a success.
+    pub log_level: log::Level,
     /// The status of a success.
     pub status: u16,
     /// The media type of a success; empty if it has no body.
@@ -82,10 +84,11 @@ impl Route {
             path,
             name,
             right: Right::Open,
-            store: Touches::Nothing,
+            store: StoreAccess::None,
             handler,
             body: BodyKind::None,
             in_query: &[],
+            log_level: log::Level::Debug,
             status: 200,
             media_type: JSON,
             schemas: [<()>::json_schema, <()>::json_schema],
@@ -105,7 +108,7 @@ impl Route {
 
     /// Sets the required right, and the use of the store.
     #[must_use]
-    pub const fn allow(self, right: Right, store: Touches) -> Self {
+    pub const fn allow(self, right: Right, store: StoreAccess) -> Self {
         Self { right, store, ..self }
     }
 
@@ -113,6 +116,12 @@ impl Route {
     #[must_use]
     pub const fn body(self, body: BodyKind, in_query: &'static [&'static str]) -> Self {
         Self { body, in_query, ..self }
+    }
+
+    /// Logs successes at `info`: nothing else logs this change.
+    #[must_use]
+    pub const fn log_at_info(self) -> Self {
+        Self { log_level: log::Level::Info, ..self }
     }
 
     /// Sets the status and the media type of a success.
@@ -130,7 +139,7 @@ impl Route {
     /// All codes of refusals that the operation may have.
     #[must_use]
     pub fn refusals(&self) -> Vec<Code> {
-        let mut codes = vec![Code::InvalidRequest, Code::RateLimited];
+        let mut codes = vec![Code::InvalidRequest, Code::RateLimited, Code::Internal];
         if self.right != Right::Open {
             codes.extend([Code::Unauthenticated, Code::Forbidden]);
         }
@@ -138,10 +147,9 @@ impl Route {
             codes.extend([Code::BodyTooLarge, Code::UnsupportedMediaType]);
         }
         match self.store {
-            Touches::Nothing => {}
-            Touches::Reads => codes.push(Code::Internal),
-            Touches::Writes | Touches::ReadsAndWrites => {
-                codes.extend([Code::Internal, Code::Busy, Code::StorageFull]);
+            StoreAccess::None | StoreAccess::Reads => {}
+            StoreAccess::Writes | StoreAccess::ReadsThenWrites => {
+                codes.extend([Code::Busy, Code::StorageFull]);
             }
         }
         if self.path.contains("{workspace_id}") && self.right != Right::Serve {
@@ -161,15 +169,15 @@ pub const GATE: &str = "passGate";
 
 /// How an operation uses the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touches {
+pub enum StoreAccess {
     /// Not at all.
-    Nothing,
+    None,
     /// It only reads.
     Reads,
     /// It only writes.
     Writes,
     /// It reads, and then writes based on what it read.
-    ReadsAndWrites,
+    ReadsThenWrites,
 }
 
 /// A call of an operation.

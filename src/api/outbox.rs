@@ -12,7 +12,7 @@ use super::exchange::Response;
 use crate::events::chunk::{StreamChunk, StreamMemory};
 
 /// The limit of unread bytes of a streaming client. A client beyond it is disconnected.
-pub const BEHIND_BYTES: usize = 256 * 1024;
+pub const MAX_BEHIND_BYTES: usize = 256 * 1024;
 
 /// The limit of uncollected bytes. Threads that make large responses wait while there are more.
 const UNREAD_BYTES: usize = 16 * 1024 * 1024;
@@ -21,7 +21,7 @@ const UNREAD_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub enum ResponseMessage {
     /// The complete response. The last message.
-    Whole(Response),
+    Complete(Response),
     /// The head of a response that is streamed.
     Head(Response),
     /// A piece of the streamed response.
@@ -29,7 +29,7 @@ pub enum ResponseMessage {
     /// There are no more pieces. The last message.
     End,
     /// The client reads too slowly. The last message.
-    Cut,
+    Disconnect,
     /// The request waits for an event, maybe for minutes.
     Parked,
 }
@@ -37,9 +37,9 @@ pub enum ResponseMessage {
 impl ResponseMessage {
     const fn size(&self) -> usize {
         match self {
-            Self::Whole(response) | Self::Head(response) => response.body.len(),
+            Self::Complete(response) | Self::Head(response) => response.body.len(),
             // The meter counts pieces, because several clients may share one.
-            Self::Chunk(_) | Self::End | Self::Cut | Self::Parked => 0,
+            Self::Chunk(_) | Self::End | Self::Disconnect | Self::Parked => 0,
         }
     }
 }
@@ -273,10 +273,10 @@ impl ReturnPath {
         let length = piece.bytes().len();
         let behind = self.client.behind.fetch_add(length, Ordering::SeqCst);
         // A client that has received everything may get a piece of any size.
-        if behind > 0 && behind.saturating_add(length) > BEHIND_BYTES {
+        if behind > 0 && behind.saturating_add(length) > MAX_BEHIND_BYTES {
             // The event loop calls the callbacks.
             self.client.gone.store(true, Ordering::SeqCst);
-            self.post(ResponseMessage::Cut);
+            self.post(ResponseMessage::Disconnect);
             return false;
         }
         self.post(ResponseMessage::Chunk(piece));
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_blocked_sender_resumes_when_the_outbox_is_drained_or_closed() {
         let outbox = Arc::new(Outbox::default());
-        let large = || ResponseMessage::Whole(Response::of(200, "text/plain", vec![0; UNREAD_BYTES + 1]));
+        let large = || ResponseMessage::Complete(Response::of(200, "text/plain", vec![0; UNREAD_BYTES + 1]));
         outbox.post(7, large());
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| outbox.wait_for_room());

@@ -10,7 +10,7 @@ const BURST: Duration = Duration::from_secs(10);
 ///
 /// The caller of the fullest bucket loses the least by it. A caller who has used up their bucket stays
 /// limited, however many others come.
-const CALLERS: usize = 100_000;
+const MAX_BUCKETS: usize = 100_000;
 
 /// A limit on requests.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl RateLimit {
     pub fn new(per_second: u32) -> Self {
         Self {
             interval: Duration::from_secs(1) / per_second.max(1),
-            most: CALLERS,
+            most: MAX_BUCKETS,
             buckets: Mutex::default(),
         }
     }
@@ -49,11 +49,11 @@ impl RateLimit {
     pub fn take(&self, caller: &str, now: Duration) -> Result<(), u64> {
         // No code panics while it holds this lock, so the contents of a poisoned lock are sound.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = self.after_one_more(&buckets, caller, now)?;
+        let full_at = self.full_after_one_more(&buckets, caller, now)?;
         buckets.set(caller, full_at);
         // Up to two full buckets are dropped for each request, so that their number shrinks.
-        buckets.forget_first_if(|first, _| first <= now);
-        buckets.forget_first_if(|first, count| first <= now || count > self.most);
+        buckets.evict_first_if(|first, _| first <= now);
+        buckets.evict_first_if(|first, count| first <= now || count > self.most);
         Ok(())
     }
 
@@ -63,11 +63,11 @@ impl RateLimit {
     /// The errors of [`Self::take`].
     pub fn look(&self, caller: &str, now: Duration) -> Result<(), u64> {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        self.after_one_more(&buckets, caller, now).map(drop)
+        self.full_after_one_more(&buckets, caller, now).map(drop)
     }
 
     /// The time when the bucket would be full after one more request.
-    fn after_one_more(&self, buckets: &Buckets, caller: &str, now: Duration) -> Result<Duration, u64> {
+    fn full_after_one_more(&self, buckets: &Buckets, caller: &str, now: Duration) -> Result<Duration, u64> {
         let full_at = buckets.full_at.get(caller).copied().unwrap_or_default();
         let after = full_at.max(now).saturating_add(self.interval);
         let wait = after.saturating_sub(now).saturating_sub(BURST);
@@ -91,7 +91,7 @@ impl Buckets {
     }
 
     /// Drops the bucket that is full first, if `so` returns true for that time and the number of buckets.
-    fn forget_first_if(&mut self, so: impl FnOnce(Duration, usize) -> bool) {
+    fn evict_first_if(&mut self, so: impl FnOnce(Duration, usize) -> bool) {
         if let Some((first, _)) = self.by_time.first()
             && so(*first, self.by_time.len())
             && let Some((_, caller)) = self.by_time.pop_first()

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::code::{Held, NoLock, NotHolder};
 use super::lock::{LockOut, LostOut};
-use super::problem::{Code, Held, NoLock, NotHolder, Problem};
+use super::problem::{Code, Problem};
 use crate::domain::event::{Ending, Lost};
 use crate::domain::{DisplayName, Lock, UserId};
 use crate::time::{LeaseClock, Timestamp};
@@ -32,7 +33,7 @@ pub fn not_holder(
     clock: &LeaseClock,
 ) -> Problem {
     Problem::new(Code::NotHolder)
-        .detail(format!("This is not the live lock. {}", who_has_it(lock, same_user, now)))
+        .detail(format!("This is not the live lock. {}", describe_holder(lock, same_user, now)))
         .with(&NotHolder {
             lock: Some(LockOut::of(lock, now, clock)),
             same_user,
@@ -52,7 +53,7 @@ pub fn held(
 }
 
 /// A sentence for a dialog: who holds the lock and for how long.
-pub fn who_has_it(lock: &Lock, same_user: bool, now: Timestamp) -> String {
+pub fn describe_holder(lock: &Lock, same_user: bool, now: Timestamp) -> String {
     let left = humantime::format_duration(Duration::from_secs(seconds(lock.expires_at.since(now))));
     let who = if same_user { "You" } else { holder(lock) };
     let (has, renew) = if same_user {

@@ -30,7 +30,7 @@ use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
 #[serde(deny_unknown_fields)]
 pub struct RenewLock {
     workspace_id: WorkspaceId,
-    /// Means that lease only.
+    /// Only this lease.
     fence: Option<Fence>,
     /// Tells the tabs or devices of one person apart.
     session_id: Option<SessionId>,
@@ -148,7 +148,7 @@ pub struct RenewLocks {
 struct Entry {
     /// Names the workspace.
     workspace_id: WorkspaceId,
-    /// Means that lease only.
+    /// Only this lease.
     fence: Option<Fence>,
     /// Tells the tabs or devices of one person apart.
     session_id: Option<SessionId>,

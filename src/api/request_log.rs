@@ -10,15 +10,11 @@ use log::kv::Value;
 use log::{Level, Record};
 
 use super::exchange::{ClientAddress, Request, Response, Trace};
-use super::routes::{CHECK, PUT_MEMBER, PUT_WORKSPACE};
 use crate::metrics::Metrics;
 use crate::ops::log_limit::{LineLimit, Repeats};
 use crate::time::Clock;
 
 const TARGET: &str = "lockhouse::request";
-/// Operations that are logged at `info` when they succeed. All other changes have a line of their own, written after
-/// the commit: [`crate::store`] logs them.
-const CHANGES: [&str; 3] = [CHECK, PUT_MEMBER, PUT_WORKSPACE];
 /// Most refusals that are logged in a second.
 const REFUSALS: u32 = 20;
 
@@ -34,6 +30,8 @@ pub(super) struct RequestLine {
     pub(super) request_id: String,
     /// The operation's name in the OpenAPI document, or the name of all pages. `None` for other requests.
     pub(super) route: Option<&'static str>,
+    /// The level of the line if the request succeeds.
+    pub(super) level: Level,
     pub(super) user_id: Option<String>,
     method: String,
     path: String,
@@ -54,9 +52,10 @@ impl RequestLog {
         RequestLine {
             request_id: request.id.clone(),
             route: None,
+            level: Level::Debug,
             user_id: None,
-            method: shortened(&request.method).into_owned(),
-            path: shortened(&request.path).into_owned(),
+            method: truncated(&request.method).into_owned(),
+            path: truncated(&request.path).into_owned(),
             client: request.client,
             trace: request.trace.clone(),
             started: self.clock.monotonic(),
@@ -77,8 +76,7 @@ impl RequestLog {
     /// The level of a line, and how many refusals like this one were left out at `info` since the last one.
     fn level(&self, entry: &RequestLine, response: &Response, now: Duration) -> (Level, u64) {
         if response.status < 400 {
-            let is_change = entry.route.is_some_and(|route| CHANGES.contains(&route));
-            return (if is_change { Level::Info } else { Level::Debug }, 0);
+            return (entry.level, 0);
         }
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let (repeats, limit) = &mut *refusals;
@@ -128,7 +126,7 @@ impl RequestLine {
 }
 
 /// Shortens a text for a log line.
-fn shortened(text: &str) -> Cow<'_, str> {
+fn truncated(text: &str) -> Cow<'_, str> {
     const SHOWN: usize = 300;
     match text.char_indices().nth(SHOWN) {
         Some(_) => Cow::Owned(text.chars().take(SHOWN - 1).chain(['…']).collect()),

@@ -52,13 +52,13 @@ impl Responder {
         &self.entry.request_id
     }
 
-    /// Sets the operation for the log.
-    pub const fn is_for(&mut self, route: &'static str) {
-        self.entry.route = Some(route);
+    /// Sets the operation for the log, and the level of its line if it succeeds.
+    pub const fn set_operation(&mut self, name: &'static str, level: log::Level) {
+        (self.entry.route, self.entry.level) = (Some(name), level);
     }
 
     /// Sets the caller for the log.
-    pub fn is_by(&mut self, user_id: &str) {
+    pub fn set_user(&mut self, user_id: &str) {
         self.entry.user_id = Some(user_id.to_owned());
     }
 
@@ -110,7 +110,7 @@ impl Responder {
 
     fn finish(&mut self, response: Response) {
         let response = self.complete(response);
-        self.path.post(ResponseMessage::Whole(response));
+        self.path.post(ResponseMessage::Complete(response));
     }
 
     /// Adds the headers that depend on the request, logs the response, and marks the responder as used.
@@ -145,7 +145,7 @@ pub struct Stream {
 impl Stream {
     /// Sends a piece. Returns whether the client is still connected.
     ///
-    /// A client that is [`BEHIND_BYTES`](super::outbox::BEHIND_BYTES) behind is disconnected.
+    /// A client that is [`MAX_BEHIND_BYTES`](super::outbox::MAX_BEHIND_BYTES) behind is disconnected.
     #[expect(clippy::must_use_candidate, reason = "a caller that has set when_gone need not look")]
     pub fn push(&self, piece: &[u8]) -> bool {
         self.share(&self.path.piece(piece))
@@ -177,7 +177,7 @@ impl Drop for Stream {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::outbox::{BEHIND_BYTES, Outbox};
+    use super::super::outbox::{MAX_BEHIND_BYTES, Outbox};
     use super::*;
     use crate::events::chunk::StreamMemory;
     use crate::metrics::Metrics;
@@ -204,14 +204,14 @@ mod tests {
         let (outbox, _client, responder) = received();
         responder.send(Response::empty(204));
         let expected = Response::empty(204).with("X-Request-Id", "");
-        assert_eq!(posted(&outbox), [ResponseMessage::Whole(expected)]);
+        assert_eq!(posted(&outbox), [ResponseMessage::Complete(expected)]);
     }
 
     #[test]
     fn a_dropped_responder_answers_500_unless_the_client_is_gone() {
         let (outbox, _client, responder) = received();
         drop(responder);
-        assert!(matches!(&posted(&outbox)[..], [ResponseMessage::Whole(answer)] if answer.status == 500));
+        assert!(matches!(&posted(&outbox)[..], [ResponseMessage::Complete(answer)] if answer.status == 500));
         let (outbox, client, responder) = received();
         client.hang_up();
         drop(responder);
@@ -253,12 +253,12 @@ mod tests {
     fn a_client_too_far_behind_is_disconnected() {
         let (outbox, client, responder) = received();
         let stream = responder.stream(Response::empty(200));
-        let half = vec![0; BEHIND_BYTES / 2];
+        let half = vec![0; MAX_BEHIND_BYTES / 2];
         assert!(stream.push(&half) && stream.push(&half));
         client.delivered(half.len());
         assert!(stream.push(&half), "bytes that were taken no longer count");
         assert!(!stream.push(&[0]) && stream.client().is_gone());
         drop(stream);
-        assert_eq!(posted(&outbox).last(), Some(&ResponseMessage::Cut));
+        assert_eq!(posted(&outbox).last(), Some(&ResponseMessage::Disconnect));
     }
 }

@@ -1,7 +1,6 @@
 //! The router: finds the route or page of a request.
 
-use super::operation::{Route, Touches};
-use super::routes::{DOCUMENT, FOLLOW};
+use super::operation::{Route, StoreAccess};
 use crate::web::EmbeddedFile;
 
 /// The match of a request.
@@ -22,10 +21,8 @@ impl Matched {
     pub fn takes_time(&self) -> bool {
         match self {
             Self::Route(route, _) => match route.store {
-                Touches::Reads | Touches::ReadsAndWrites => true,
-                // Following may read the membership of the caller, and the document is large.
-                Touches::Nothing => matches!(route.name, FOLLOW | DOCUMENT),
-                Touches::Writes => false,
+                StoreAccess::Reads | StoreAccess::ReadsThenWrites => true,
+                StoreAccess::None | StoreAccess::Writes => false,
             },
             Self::EmbeddedFile(_) => true,
             Self::OtherMethods(_) | Self::Nothing => false,

@@ -7,7 +7,7 @@ use super::history::{ReadHistory, ReadWholeHistory};
 use super::listing::{ListLocks, ReleaseLocksOfUser};
 use super::locks::{AcquireLock, ReadLock, ReleaseLock, ReleaseLockByBeacon};
 use super::members::{ListMembers, PutMember, RemoveMember};
-use super::operation::{BodyKind, GATE, JSON, Right, Route, Touches};
+use super::operation::{BodyKind, GATE, JSON, Right, Route, StoreAccess};
 use super::presence::ReadPresence;
 use super::problem::Code;
 use super::renewals::{RenewLock, RenewLocks};
@@ -16,27 +16,16 @@ use super::tokens::{CreateToken, ListTokens, RevokeToken};
 use super::workspaces::{DeleteWorkspace, ListWorkspaces, PutWorkspace, ReadWorkspace};
 use crate::metrics::Metrics;
 
-/// The name of the operation that checks and repairs the invariants.
-pub const CHECK: &str = "checkInvariants";
-/// The name of the operation that makes a user a member.
-pub const PUT_MEMBER: &str = "putMember";
-/// The name of the operation that creates or renames a workspace.
-pub const PUT_WORKSPACE: &str = "putWorkspace";
-/// The name of the operation that streams events.
-pub const FOLLOW: &str = "followEvents";
-/// The name of the operation that returns the OpenAPI document.
-pub const DOCUMENT: &str = "readOpenApi";
-
 /// All operations.
 pub const ROUTES: &[Route] = &[
     Route::of::<AcquireLock>("POST", "/api/v1/workspaces/{workspace_id}/lock", "acquireLock")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &["force"])
         .refuse(&[Code::NotAMember, Code::TakeoverForbidden, Code::LockHeld, Code::FenceMismatch]),
     Route::of::<ReadLock>("GET", "/api/v1/workspaces/{workspace_id}/lock", "readLock")
-        .allow(Right::Read, Touches::Reads),
+        .allow(Right::Read, StoreAccess::Reads),
     Route::of::<ReleaseLock>("DELETE", "/api/v1/workspaces/{workspace_id}/lock", "releaseLock")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &["fence", "session_id", "force", "reason"])
         .refuse(&[Code::NotHolder, Code::TakeoverForbidden]),
     Route::of::<ReleaseLockByBeacon>(
@@ -44,81 +33,86 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/workspaces/{workspace_id}/lock/release",
         "releaseLockByBeacon",
     )
-    .allow(Right::Lock, Touches::Writes)
+    .allow(Right::Lock, StoreAccess::Writes)
     .body(BodyKind::Beacon, &["fence", "session_id", "force"])
     .refuse(&[Code::NotHolder, Code::TakeoverForbidden]),
     Route::of::<RenewLock>("POST", "/api/v1/workspaces/{workspace_id}/lock/heartbeat", "renewLock")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &[])
         .refuse(&[Code::NotHolder, Code::LockNotFound]),
     Route::of::<KnockForLock>("POST", "/api/v1/workspaces/{workspace_id}/lock/knock", "knock")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &[])
         .answer(202, JSON)
         .refuse(&[Code::NotAMember, Code::LockNotFound, Code::KnockOnOwnLock, Code::KnockTooSoon]),
     Route::of::<DeclineKnock>("POST", "/api/v1/workspaces/{workspace_id}/lock/knock/decline", "declineKnock")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &[])
         .refuse(&[Code::NotHolder, Code::LockNotFound]),
     Route::of::<HandOverLock>("POST", "/api/v1/workspaces/{workspace_id}/lock/handover", "handOverLock")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &[])
         .refuse(&[Code::NotHolder, Code::NotAMember, Code::LockNotFound]),
     Route::of::<ReadPresence>("GET", "/api/v1/workspaces/{workspace_id}/presence", "readPresence")
-        .allow(Right::Read, Touches::Reads),
+        .allow(Right::Read, StoreAccess::Reads),
     Route::of::<ReadHistory>("GET", "/api/v1/workspaces/{workspace_id}/history", "readHistory")
-        .allow(Right::Read, Touches::Reads),
+        .allow(Right::Read, StoreAccess::Reads),
     Route::of::<ReadWholeHistory>("GET", "/api/v1/history", "readWholeHistory")
-        .allow(Right::Read, Touches::Reads),
-    Route::of::<WhoAmI>("GET", "/api/v1/whoami", "whoAmI").allow(Right::Read, Touches::Nothing),
-    Route::of::<FollowEvents>("GET", "/api/v1/events", FOLLOW)
-        .allow(Right::Read, Touches::Nothing)
+        .allow(Right::Read, StoreAccess::Reads),
+    Route::of::<WhoAmI>("GET", "/api/v1/whoami", "whoAmI").allow(Right::Read, StoreAccess::None),
+    Route::of::<FollowEvents>("GET", "/api/v1/events", "followEvents")
+        .allow(Right::Read, StoreAccess::Reads)
         .answer(200, EVENT_STREAM)
         .refuse(&[Code::WorkspaceNotFound]),
-    Route::of::<ListLocks>("GET", "/api/v1/locks", "listLocks").allow(Right::Read, Touches::Reads),
+    Route::of::<ListLocks>("GET", "/api/v1/locks", "listLocks").allow(Right::Read, StoreAccess::Reads),
     Route::of::<RenewLocks>("POST", "/api/v1/locks/heartbeat", "renewLocks")
-        .allow(Right::Lock, Touches::Writes)
+        .allow(Right::Lock, StoreAccess::Writes)
         .body(BodyKind::Json, &[]),
     Route::of::<ReleaseLocksOfUser>("DELETE", "/api/v1/users/{user_id}/locks", "releaseLocksOfUser")
-        .allow(Right::Lock, Touches::Writes),
+        .allow(Right::Lock, StoreAccess::Writes),
     Route::of::<ListWorkspaces>("GET", "/api/v1/workspaces", "listWorkspaces")
-        .allow(Right::Read, Touches::Reads),
-    Route::of::<PutWorkspace>("PUT", "/api/v1/workspaces/{workspace_id}", PUT_WORKSPACE)
-        .allow(Right::Serve, Touches::Writes)
+        .allow(Right::Read, StoreAccess::Reads),
+    Route::of::<PutWorkspace>("PUT", "/api/v1/workspaces/{workspace_id}", "putWorkspace")
+        .allow(Right::Serve, StoreAccess::Writes)
+        .log_at_info()
         .body(BodyKind::Json, &[]),
     Route::of::<ReadWorkspace>("GET", "/api/v1/workspaces/{workspace_id}", "readWorkspace")
-        .allow(Right::Read, Touches::Reads),
+        .allow(Right::Read, StoreAccess::Reads),
     Route::of::<DeleteWorkspace>("DELETE", "/api/v1/workspaces/{workspace_id}", "deleteWorkspace")
-        .allow(Right::Serve, Touches::Writes),
+        .allow(Right::Serve, StoreAccess::Writes),
     Route::of::<ListMembers>("GET", "/api/v1/workspaces/{workspace_id}/members", "listMembers")
-        .allow(Right::Read, Touches::Reads)
+        .allow(Right::Read, StoreAccess::Reads)
         .refuse(&[Code::WorkspaceNotFound]),
-    Route::of::<PutMember>("PUT", "/api/v1/workspaces/{workspace_id}/members/{user_id}", PUT_MEMBER)
-        .allow(Right::Read, Touches::Writes)
+    Route::of::<PutMember>("PUT", "/api/v1/workspaces/{workspace_id}/members/{user_id}", "putMember")
+        .allow(Right::Read, StoreAccess::Writes)
+        .log_at_info()
         .body(BodyKind::Json, &[]),
     Route::of::<RemoveMember>(
         "DELETE",
         "/api/v1/workspaces/{workspace_id}/members/{user_id}",
         "removeMember",
     )
-    .allow(Right::Read, Touches::Writes),
-    Route::of::<CheckInvariants>("POST", "/api/v1/invariants/check", CHECK)
-        .allow(Right::Administer, Touches::ReadsAndWrites),
+    .allow(Right::Read, StoreAccess::Writes),
+    Route::of::<CheckInvariants>("POST", "/api/v1/invariants/check", "checkInvariants")
+        .allow(Right::Administer, StoreAccess::ReadsThenWrites)
+        .log_at_info(),
     Route::of::<CreateToken>("POST", "/api/v1/tokens", "createToken")
-        .allow(Right::Serve, Touches::Writes)
+        .allow(Right::Serve, StoreAccess::Writes)
         .body(BodyKind::Json, &[])
         .answer(201, JSON),
-    Route::of::<ListTokens>("GET", "/api/v1/tokens", "listTokens").allow(Right::Administer, Touches::Reads),
+    Route::of::<ListTokens>("GET", "/api/v1/tokens", "listTokens")
+        .allow(Right::Administer, StoreAccess::Reads),
     Route::of::<RevokeToken>("DELETE", "/api/v1/tokens/{token_id}", "revokeToken")
-        .allow(Right::Serve, Touches::Writes),
+        .allow(Right::Serve, StoreAccess::Writes),
     Route::of::<PassGate>("GET", "/api/v1/gate", GATE)
-        .allow(Right::Lock, Touches::Reads)
+        .allow(Right::Lock, StoreAccess::Reads)
         .answer(204, "")
         .refuse(&[Code::NotHolder]),
-    Route::of::<ReadOpenApi>("GET", "/api/v1/openapi.json", DOCUMENT),
+    Route::of::<ReadOpenApi>("GET", "/api/v1/openapi.json", "readOpenApi")
+        .allow(Right::Open, StoreAccess::Reads),
     Route::of::<IsUp>("GET", "/healthz", "isUp"),
-    Route::of::<IsReady>("GET", "/readyz", "isReady").allow(Right::Open, Touches::Writes),
+    Route::of::<IsReady>("GET", "/readyz", "isReady").allow(Right::Open, StoreAccess::Writes),
     Route::of::<ReadMetrics>("GET", "/metrics", "readMetrics")
-        .allow(Right::Monitor, Touches::Reads)
+        .allow(Right::Monitor, StoreAccess::Reads)
         .answer(200, Metrics::CONTENT_TYPE),
 ];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Name, PageLimit, TokenId, Whole, page_length};
+use super::fields::{Integer, Name, PageLimit, TokenId, page_length};
 use super::operation::{Answer, Call, Operation, ok, page, with_status};
 use super::problem::{Code, Problem};
 use crate::app::Service;
@@ -56,7 +56,7 @@ pub struct CreateToken {
     /// How its owner is shown, or what it is for.
     name: Option<Name>,
     /// How long it is good, in milliseconds; if not given, until it is revoked.
-    ttl_ms: Option<Whole<1, CENTURY>>,
+    ttl_ms: Option<Integer<1, CENTURY>>,
 }
 
 /// A hundred years (milliseconds).

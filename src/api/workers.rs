@@ -20,7 +20,7 @@ use super::outbox::{Outbox, ReturnPath};
 use super::request_log::RequestLog;
 use super::responder::Responder;
 use super::router::Matched;
-use crate::auth::{Earlier, Effort, Refusal};
+use crate::auth::{AuthError, CacheMiss, Lookup};
 use crate::error::Error;
 use crate::store::origin::Origin;
 
@@ -47,7 +47,7 @@ type WorkQueue = (Sender<Received>, Receiver<Received>);
 pub struct Intake {
     app: Arc<App>,
     log: Arc<RequestLog>,
-    look_ups: Sender<Received>,
+    lookups: Sender<Received>,
     reads: Sender<Received>,
     _running: mpsc::Sender<()>,
 }
@@ -66,7 +66,7 @@ pub struct Workers {
 pub fn start(app: App, outbox: &Arc<Outbox>, log: RequestLog) -> io::Result<(Intake, Workers)> {
     let (app, log) = (Arc::new(app), Arc::new(log));
     let (reads, to_read) = bounded(QUEUE);
-    let (look_ups, to_look_up) = bounded(QUEUE);
+    let (lookups, to_look_up) = bounded(QUEUE);
     let later: WorkQueue = bounded(QUEUE);
     let (running, ended) = mpsc::channel::<()>();
     let mut threads = Vec::new();
@@ -82,7 +82,7 @@ pub fn start(app: App, outbox: &Arc<Outbox>, log: RequestLog) -> io::Result<(Int
             read(&app, &outbox, &to_read, &later);
         })?);
     }
-    let intake = Intake { app, log, look_ups, reads, _running: running };
+    let intake = Intake { app, log, lookups, reads, _running: running };
     Ok((intake, Workers { threads, ended }))
 }
 
@@ -108,42 +108,42 @@ impl Intake {
     /// Accepts a received request.
     pub fn take(&self, request: Request, path: ReturnPath) {
         let responder = Responder::new(path, &request, self.app.cors_headers(&request), &self.log);
-        isolated(|| self.begin(request, responder));
+        catch_panic(|| self.begin(request, responder));
     }
 
     /// Finds the operation and the caller of a request, and the thread that runs it.
     fn begin(&self, mut request: Request, mut responder: Responder) {
         let matched = self.app.find(&request);
         if let Matched::Route(route, _) = &matched {
-            responder.is_for(route.name);
+            responder.set_operation(route.name, route.log_level);
         }
         if let Err(problem) = self.app.drop_body(&mut request, &matched) {
             return responder.refuse(&problem);
         }
-        let identity = self.app.identify(&request, &matched, Effort::Recall);
-        let Some(Err(Refusal::NotRecalled(before))) = identity else {
+        let identity = self.app.authorizer.identify(&request, &matched, Lookup::CacheOnly);
+        let Some(Err(AuthError::NotCached(before))) = identity else {
             return serve(&self.app, Received { request, matched, identity, responder }, &self.reads);
         };
-        if before == Earlier::Nothing
-            && let Err(problem) = self.app.may_look_up(&request)
+        if before == CacheMiss::Unknown
+            && let Err(problem) = self.app.authorizer.may_look_up(&request)
         {
             return responder.refuse(&problem);
         }
-        hand_on(Received { request, matched, identity, responder }, &self.look_ups);
+        enqueue(Received { request, matched, identity, responder }, &self.lookups);
     }
 }
 
 /// Runs a request whose caller is known, or hands it to the readers if it takes long.
 fn serve(app: &App, received: Received, reads: &Sender<Received>) {
-    if received.matched.takes_time() { hand_on(received, reads) } else { carry_out(app, received) }
+    if received.matched.takes_time() { enqueue(received, reads) } else { handle(app, received) }
 }
 
 /// Looks up callers who are not in memory. These requests delay each other, and no other requests.
 fn look_up(app: &App, unknown: &Receiver<Received>, reads: &Sender<Received>) {
     for Received { request, matched, responder, .. } in unknown {
         if !responder.client().is_gone() {
-            isolated(|| {
-                let identity = app.look_up(&request, &matched);
+            catch_panic(|| {
+                let identity = app.authorizer.look_up(&request, &matched);
                 serve(app, Received { request, matched, identity, responder }, reads);
             });
         }
@@ -158,28 +158,28 @@ fn read(app: &App, outbox: &Outbox, reads: &Receiver<Received>, later: &WorkQueu
             && !received.responder.client().is_gone()
             && !reads.is_empty()
         {
-            hand_on(received, &later.0);
+            enqueue(received, &later.0);
         } else if !received.responder.client().is_gone() {
-            carry_out(app, received);
+            handle(app, received);
         }
     }
 }
 
-fn carry_out(app: &App, Received { request, matched, identity, responder }: Received) {
+fn handle(app: &App, Received { request, matched, identity, responder }: Received) {
     let trace_id = request.trace.as_ref().map(|trace| trace.trace_id.as_str());
     let origin = Origin::request(&request.id, trace_id);
-    isolated(|| origin.run(|| app.handle(&request, matched, identity, responder)));
+    catch_panic(|| origin.run(|| app.handle(&request, matched, identity, responder)));
 }
 
 /// Runs `work`. A panic fails only this request.
 ///
 /// The panic hook logs the cause, and the responder answers 500.
-fn isolated(work: impl FnOnce()) {
+fn catch_panic(work: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
 /// Queues a request for another thread, or refuses it with 503 if the queue is full.
-fn hand_on(received: Received, queue: &Sender<Received>) {
+fn enqueue(received: Received, queue: &Sender<Received>) {
     if let Err(unsent) = queue.try_send(received) {
         let Received { responder, .. } = unsent.into_inner();
         responder.refuse(&Error::Busy.into());

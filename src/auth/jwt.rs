@@ -13,25 +13,26 @@ use rustls_pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{SaidName, token};
+use super::caller::StatedName;
+use super::token;
 use crate::config::{AuthConfig, JwtAlgorithm, Secret};
 use crate::domain::UserId;
 use crate::error::Error;
 use crate::time::WallTime;
 
 /// The length limit of a JWT (bytes). A longer one is refused before it is parsed.
-const LONGEST: usize = 8 * 1024;
+const MAX_JWT_BYTES: usize = 8 * 1024;
 /// The length floor of an encoded RSA public key (bytes). A key of 2048 bits is longer.
-const RSA_BYTES: usize = 260;
+const MIN_RSA_KEY_BYTES: usize = 260;
 
 /// The end of the year 9999, the last year that RFC 3339 can express.
-const LAST: WallTime = WallTime(253_402_300_799_999);
+const END_OF_YEAR_9999: WallTime = WallTime(253_402_300_799_999);
 
 /// The result of a successful verification: the user whom the JWT names.
 pub(super) struct Verified {
     pub(super) user_id: UserId,
     /// The user's display name, as the JWT states it.
-    pub(super) name: SaidName,
+    pub(super) name: StatedName,
     pub(super) is_admin: bool,
     /// When the JWT expires, without the leeway. `None` for a time after the year 9999.
     pub(super) expires_at: Option<WallTime>,
@@ -83,12 +84,12 @@ impl Verifier {
     /// # Errors
     /// The reason for the refusal. It is for the operator and must not be sent to the client.
     pub(super) fn verify(&self, token: &str, now: WallTime) -> Result<Verified, String> {
-        if token.len() > LONGEST {
-            return Err(format!("it has {} bytes, and at most {LONGEST} are looked at", token.len()));
+        if token.len() > MAX_JWT_BYTES {
+            return Err(format!("it has {} bytes, and at most {MAX_JWT_BYTES} are looked at", token.len()));
         }
         let claims = self.signed_claims(token)?;
-        self.is_for_us(&claims)?;
-        let (expires_at, until) = self.in_time(&claims, now)?;
+        self.check_issuer_and_audience(&claims)?;
+        let (expires_at, until) = self.check_times(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
         let is_admin = match claims.get(&self.settings.jwt_role_claim) {
             Some(Value::String(role)) => role == "admin",
@@ -97,16 +98,16 @@ impl Verifier {
         };
         let user = text(&self.settings.jwt_user_claim).ok_or("the claim with the user is no text")?;
         let user_id = UserId::parse(user).map_err(|error| error.to_string())?;
-        token::is_no_token(&user_id).map_err(|error| error.to_string())?;
+        token::check_not_reserved(&user_id).map_err(|error| error.to_string())?;
         Ok(Verified {
             user_id,
             name: match claims.get(&self.settings.jwt_name_claim) {
-                None | Some(Value::Null) => SaidName::Unsaid,
-                Some(Value::String(name)) => SaidName::said(name),
-                Some(_) => SaidName::Said(None),
+                None | Some(Value::Null) => StatedName::Absent,
+                Some(Value::String(name)) => StatedName::parse(name),
+                Some(_) => StatedName::Given(None),
             },
             is_admin,
-            expires_at: (expires_at <= LAST).then_some(expires_at),
+            expires_at: (expires_at <= END_OF_YEAR_9999).then_some(expires_at),
             until,
         })
     }
@@ -139,7 +140,7 @@ impl Verifier {
     }
 
     /// Checks that the issuer and the audience match the settings (RFC 7519 §4.1.1 and §4.1.3).
-    fn is_for_us(&self, claims: &Map<String, Value>) -> Result<(), &'static str> {
+    fn check_issuer_and_audience(&self, claims: &Map<String, Value>) -> Result<(), &'static str> {
         if let Some(issuer) = &self.settings.jwt_issuer {
             let iss = claims.get("iss").ok_or("it has no iss")?;
             // Only a string is an issuer. A list of issuers is refused.
@@ -165,7 +166,7 @@ impl Verifier {
     }
 
     /// Checks the time claims. Returns the expiry, and the expiry plus the leeway.
-    fn in_time(
+    fn check_times(
         &self,
         claims: &Map<String, Value>,
         now: WallTime,
@@ -239,7 +240,7 @@ fn public_key(file: &Path, id: AlgorithmIdentifier) -> Result<Vec<u8>, Error> {
     let info = SubjectPublicKeyInfoDer::from_pem_slice(&pem).ok();
     let key = info.as_deref().and_then(|info| key_in(info, &id));
     let key = key.ok_or_else(|| wrong("it is no public key of this auth.jwt_algorithm, as PEM"))?;
-    if id == alg_id::RSA_ENCRYPTION && key.len() < RSA_BYTES {
+    if id == alg_id::RSA_ENCRYPTION && key.len() < MIN_RSA_KEY_BYTES {
         return Err(wrong("it is too short: RS256 needs at least 2048 bits"));
     }
     Ok(key.to_vec())

@@ -3,6 +3,8 @@
 //! All bad credentials get the same response, so that the response reveals nothing about them. Bad
 //! credentials are a token that is unknown, revoked, expired or malformed, and a JWT that fails any check.
 
+mod caller;
+mod headers;
 mod jwt;
 pub mod token;
 
@@ -11,118 +13,57 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashlink::LruCache;
 
+pub use self::caller::Caller;
+use self::caller::StatedName;
+pub use self::headers::{Credentials, id_in_header};
+use self::headers::{StatedUser, decode, only_needed_escapes, stated_user};
 use crate::app::{CacheLookup, Service};
 use crate::config::{self, AuthMode};
-use crate::domain::rights::Actor;
+use crate::domain::UserId;
 use crate::domain::token::Hash;
 pub use crate::domain::token::{Scope, Validity};
-use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::percent;
 use crate::time::WallTime;
-
-/// The credentials of a request.
-#[derive(Debug, Default, Clone)]
-pub struct Credentials<'a> {
-    /// `X-User-Id`
-    pub user_id: Option<&'a str>,
-    /// `X-User-Name`
-    pub user_name: Option<&'a str>,
-    /// `Authorization`
-    pub authorization: Option<&'a str>,
-    /// `access_token` in the body of a request that cannot have headers (`navigator.sendBeacon`).
-    pub access_token: Option<&'a str>,
-    /// The user id and the display name from the headers of a trusted proxy.
-    pub asserted: Option<(&'a str, Option<&'a str>)>,
-}
-
-/// The authenticated caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The user who acts. `None` if the credentials name no user and the operation needs none.
-    pub user_id: Option<UserId>,
-    /// The display name.
-    pub name: Option<DisplayName>,
-    /// Whether the credentials fix the display name, so that the request cannot give another.
-    pub is_named: bool,
-    /// The scope of the credentials.
-    pub scope: Scope,
-    /// How long the credentials are valid.
-    pub validity: Validity,
-    /// When the credentials expire, as they state it themselves.
-    pub expires_at: Option<WallTime>,
-}
-
-impl Caller {
-    /// The scope of the caller's token. `None` without a token.
-    #[must_use]
-    pub const fn token_scope(&self) -> Option<Scope> {
-        match self.validity {
-            Validity::WhileTokenValid(_) => Some(self.scope),
-            Validity::Unlimited | Validity::Until(_) => None,
-        }
-    }
-
-    /// The key that identifies the caller: the user for whom they act or, without a user, the token.
-    ///
-    /// `None` if there is neither.
-    #[must_use]
-    pub fn key(&self) -> Option<String> {
-        match (&self.user_id, &self.validity) {
-            (Some(user_id), _) => Some(format!("user {}", user_id.as_str())),
-            (None, Validity::WhileTokenValid(hash)) => {
-                Some(hash.iter().fold("token ".to_owned(), |key, byte| format!("{key}{byte:02x}")))
-            }
-            (None, Validity::Unlimited | Validity::Until(_)) => None,
-        }
-    }
-
-    /// The caller as the actor in the access rules of workspaces.
-    #[must_use]
-    pub fn actor(&self) -> Actor {
-        Actor { user_id: self.user_id.clone(), scope: self.scope }
-    }
-}
 
 /// How much work identification may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
+pub enum Lookup {
     /// Uses only what is in memory: no read from the store and no signature check.
-    Recall,
+    CacheOnly,
     /// Reads from the store and checks signatures where needed.
-    LookUp,
+    Full,
 }
 
 /// Why a caller could not be authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AuthError {
     /// There are no credentials, or they are not valid.
     Unauthenticated,
     /// The token does not permit acting for the user that the request names.
-    NotForThem,
+    WrongUser,
     /// The credentials must be looked up first.
-    NotRecalled(Earlier),
+    NotCached(CacheMiss),
     /// A header is invalid, or the lookup failed.
     Failed(Error),
 }
 
 /// What is in memory about credentials that must be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Earlier {
+pub enum CacheMiss {
     /// The credentials were valid a while ago.
-    Good,
+    Stale,
     /// The credentials are unknown.
-    Nothing,
+    Unknown,
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for AuthError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
 /// The settings and keys that identify callers. Tokens are in the store.
-pub struct Means {
+pub struct AuthKeys {
     mode: AuthMode,
     admins: HashSet<UserId>,
     jwt: Option<jwt::Verifier>,
@@ -130,7 +71,7 @@ pub struct Means {
     user_header: String,
 }
 
-impl Means {
+impl AuthKeys {
     /// Loads the keys that the settings name.
     ///
     /// # Errors
@@ -147,7 +88,7 @@ impl Means {
 
 /// Identifies callers.
 pub struct Auth {
-    means: Means,
+    keys: AuthKeys,
     service: Arc<Service>,
     /// A cache of verified JWTs. When it is full, the least recently used entry is dropped.
     verified: Mutex<LruCache<Hash, CachedJwt>>,
@@ -162,59 +103,61 @@ struct CachedJwt {
 }
 
 /// The size limit of the cache of verified JWTs (entries).
-const VERIFIED: usize = 10_000;
+const CACHED_JWTS: usize = 10_000;
 
 impl Auth {
-    /// Uses `means` and the tokens of `service`.
+    /// Uses `keys` and the tokens of `service`.
     #[must_use]
-    pub fn new(means: Means, service: &Arc<Service>) -> Self {
-        Self { means, service: Arc::clone(service), verified: Mutex::new(LruCache::new(VERIFIED)) }
+    pub fn new(keys: AuthKeys, service: &Arc<Service>) -> Self {
+        Self { keys, service: Arc::clone(service), verified: Mutex::new(LruCache::new(CACHED_JWTS)) }
     }
 
     /// The authentication mode in force.
     #[must_use]
     pub const fn mode(&self) -> AuthMode {
-        self.means.mode
+        self.keys.mode
     }
 
     /// Identifies the caller, with at most the work that `effort` permits.
     ///
     /// # Errors
-    /// The reason why the caller is refused; [`Refusal::NotRecalled`] if identification needs more work.
-    pub fn identify(&self, credentials: &Credentials<'_>, effort: Effort) -> Result<Caller, Refusal> {
-        if self.means.mode == AuthMode::None {
-            return Ok(believe(credentials)?);
+    /// Why the caller is refused; [`AuthError::NotCached`] if identification needs more work.
+    pub fn identify(&self, credentials: &Credentials<'_>, effort: Lookup) -> Result<Caller, AuthError> {
+        if self.keys.mode == AuthMode::None {
+            return Ok(trust_headers(credentials)?);
         }
         // An empty user header means that the proxy has signed no user in.
         let asserted = credentials.asserted.filter(|(user_id, _)| !user_id.is_empty());
-        let bearer = match (self.means.mode, bearer(credentials)) {
+        let bearer = match (self.keys.mode, bearer(credentials)) {
             // The browser's Authorization header is meant for the proxy, unless it has one of our tokens.
             (AuthMode::Proxy, bearer) if asserted.is_some() => {
-                bearer.unwrap_or_default().filter(|token| token::is_ours(token))
+                bearer.unwrap_or_default().filter(|token| token::has_prefix(token))
             }
             (_, bearer) => bearer?,
         };
         match (bearer, asserted) {
-            (Some(token), _) if token::is_ours(token) => self.by_token(token, credentials, effort),
-            (Some(token), _) => self.by_jwt(token, effort),
-            (None, Some((user_id, name))) if self.means.mode == AuthMode::Proxy => {
-                let header = &self.means.user_header;
+            (Some(token), _) if token::has_prefix(token) => self.token_caller(token, credentials, effort),
+            (Some(token), _) => self.jwt_caller(token, effort),
+            (None, Some((user_id, name))) if self.keys.mode == AuthMode::Proxy => {
+                let header = &self.keys.user_header;
                 let decoded = id_in_header(header, user_id)?;
                 only_needed_escapes(header, user_id)?;
                 let user_id = UserId::parse_as(header, &decoded)?;
-                token::is_no_token(&user_id).map_err(|error| renamed(header, error))?;
+                token::check_not_reserved(&user_id).map_err(|error| with_field(header, error))?;
                 let name = match name {
-                    None => SaidName::Unsaid,
-                    Some(name) => decode("", name).map_or(SaidName::Said(None), |name| SaidName::said(&name)),
+                    None => StatedName::Absent,
+                    Some(name) => {
+                        decode("", name).map_or(StatedName::Given(None), |name| StatedName::parse(&name))
+                    }
                 };
-                Ok(self.vouched_for(user_id, name, false, Validity::Unlimited))
+                Ok(self.signed_in_elsewhere(user_id, name, false, Validity::Unlimited))
             }
-            (None, _) => Err(Refusal::Unauthenticated),
+            (None, _) => Err(AuthError::Unauthenticated),
         }
     }
 
-    fn by_jwt(&self, token: &str, effort: Effort) -> Result<Caller, Refusal> {
-        let jwt = self.means.jwt.as_ref().ok_or(Refusal::Unauthenticated)?;
+    fn jwt_caller(&self, token: &str, effort: Lookup) -> Result<Caller, AuthError> {
+        let jwt = self.keys.jwt.as_ref().ok_or(AuthError::Unauthenticated)?;
         let (hash, now) = (token::hash(token), self.service.wall());
         let recalled = self.verified().get(&hash).map(|verified| {
             let is_good = verified.from <= now && now < verified.until;
@@ -222,18 +165,22 @@ impl Auth {
         });
         match (recalled, effort) {
             (Some(Some(caller)), _) => return Ok(caller),
-            (Some(None), Effort::Recall) => return Err(Refusal::NotRecalled(Earlier::Good)),
-            (None, Effort::Recall) => return Err(Refusal::NotRecalled(Earlier::Nothing)),
-            (Some(None) | None, Effort::LookUp) => {}
+            (Some(None), Lookup::CacheOnly) => return Err(AuthError::NotCached(CacheMiss::Stale)),
+            (None, Lookup::CacheOnly) => return Err(AuthError::NotCached(CacheMiss::Unknown)),
+            (Some(None) | None, Lookup::Full) => {}
         }
         let verified = jwt.verify(token, now).map_err(|wrong| {
             log::debug!("a JWT was refused: {wrong}");
             self.verified().remove(&hash);
-            Refusal::Unauthenticated
+            AuthError::Unauthenticated
         })?;
         let until = verified.until;
-        let caller =
-            self.vouched_for(verified.user_id, verified.name, verified.is_admin, Validity::Until(until));
+        let caller = self.signed_in_elsewhere(
+            verified.user_id,
+            verified.name,
+            verified.is_admin,
+            Validity::Until(until),
+        );
         let caller = Caller { expires_at: verified.expires_at, ..caller };
         self.verified().insert(hash, CachedJwt { caller: caller.clone(), from: now, until });
         Ok(caller)
@@ -245,46 +192,52 @@ impl Auth {
     }
 
     /// A caller whom a third party, a proxy or the issuer of a JWT, has signed in.
-    fn vouched_for(&self, user_id: UserId, name: SaidName, is_admin: bool, validity: Validity) -> Caller {
-        let is_admin = is_admin || self.means.admins.contains(&user_id);
+    fn signed_in_elsewhere(
+        &self,
+        user_id: UserId,
+        name: StatedName,
+        is_admin: bool,
+        validity: Validity,
+    ) -> Caller {
+        let is_admin = is_admin || self.keys.admins.contains(&user_id);
         let scope = if is_admin { Scope::Admin } else { Scope::User };
         let (is_named, name) = match name {
-            SaidName::Unsaid => (false, None),
-            SaidName::Said(name) => (true, name),
+            StatedName::Absent => (false, None),
+            StatedName::Given(name) => (true, name),
         };
         Caller { is_named, user_id: Some(user_id), name, scope, validity, expires_at: None }
     }
 
-    fn by_token(
+    fn token_caller(
         &self,
         token: &str,
         credentials: &Credentials<'_>,
-        effort: Effort,
-    ) -> Result<Caller, Refusal> {
+        effort: Lookup,
+    ) -> Result<Caller, AuthError> {
         let hash = token::hash(token);
         let token = match effort {
-            Effort::LookUp => self.service.token(&hash)?,
-            Effort::Recall => match self.service.cached_token(&hash) {
+            Lookup::Full => self.service.token(&hash)?,
+            Lookup::CacheOnly => match self.service.cached_token(&hash) {
                 CacheLookup::Hit(token) => token,
-                CacheLookup::Stale => return Err(Refusal::NotRecalled(Earlier::Good)),
-                CacheLookup::Miss => return Err(Refusal::NotRecalled(Earlier::Nothing)),
+                CacheLookup::Stale => return Err(AuthError::NotCached(CacheMiss::Stale)),
+                CacheLookup::Miss => return Err(AuthError::NotCached(CacheMiss::Unknown)),
             },
         };
-        let token = token.ok_or(Refusal::Unauthenticated)?;
+        let token = token.ok_or(AuthError::Unauthenticated)?;
         let validity = Validity::WhileTokenValid(hash);
-        let said = said(credentials)?;
-        if let Some(user_id) = &said.user_id {
-            token::is_no_token(user_id).map_err(|error| renamed("X-User-Id", error))?;
+        let stated = stated_user(credentials)?;
+        if let Some(user_id) = &stated.user_id {
+            token::check_not_reserved(user_id).map_err(|error| with_field("X-User-Id", error))?;
         }
         match token.scope {
             Scope::User | Scope::Read => {
-                if said.user_id.is_some() && said.user_id != token.user_id {
-                    return Err(Refusal::NotForThem);
+                if stated.user_id.is_some() && stated.user_id != token.user_id {
+                    return Err(AuthError::WrongUser);
                 }
                 let is_named = token.name.is_some();
                 Ok(Caller {
                     user_id: token.user_id,
-                    name: token.name.or(said.name),
+                    name: token.name.or(stated.name),
                     is_named,
                     scope: token.scope,
                     validity,
@@ -292,12 +245,12 @@ impl Auth {
                 })
             }
             Scope::Service | Scope::Admin => {
-                let name = said.name.or_else(|| token.name.filter(|_| said.user_id.is_none()));
+                let name = stated.name.or_else(|| token.name.filter(|_| stated.user_id.is_none()));
                 // An administrator's token without a user acts under its own id, so the history shows which.
-                let unnamed =
-                    (token.scope == Scope::Admin).then(|| format!("{}{}", token::AS, token.token_id));
+                let unnamed = (token.scope == Scope::Admin)
+                    .then(|| format!("{}{}", token::TOKEN_USER_PREFIX, token.token_id));
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
-                let user_id = said.user_id.or(token.user_id).or(unnamed);
+                let user_id = stated.user_id.or(token.user_id).or(unnamed);
                 let (scope, expires_at) = (token.scope, token.expires_at);
                 Ok(Caller { user_id, name, is_named: false, scope, validity, expires_at })
             }
@@ -306,54 +259,20 @@ impl Auth {
 }
 
 /// The bearer credentials: from the header or, without the header, from the body (a beacon has no headers).
-fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, Refusal> {
+fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, AuthError> {
     let Some(header) = credentials.authorization else { return Ok(credentials.access_token) };
-    let (scheme, token) = header.split_once(' ').ok_or(Refusal::Unauthenticated)?;
+    let (scheme, token) = header.split_once(' ').ok_or(AuthError::Unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("Bearer") {
-        return Err(Refusal::Unauthenticated);
+        return Err(AuthError::Unauthenticated);
     }
     Ok(Some(token.trim()))
-}
-
-/// The display name that a third party, a proxy or the issuer of a JWT, states for a user.
-enum SaidName {
-    /// The third party states no name.
-    Unsaid,
-    /// The third party states this name. `None` is a name that cannot be shown; the user cannot replace it.
-    Said(Option<DisplayName>),
-}
-
-impl SaidName {
-    fn said(name: &str) -> Self {
-        DisplayName::parse(name)
-            .map_or(Self::Said(None), |name| name.map_or(Self::Unsaid, |name| Self::Said(Some(name))))
-    }
-}
-
-/// The user and the display name in the request's headers.
-struct Said {
-    user_id: Option<UserId>,
-    name: Option<DisplayName>,
-}
-
-fn said(credentials: &Credentials<'_>) -> Result<Said, Error> {
-    let user_id = credentials
-        .user_id
-        .map(|header| UserId::parse_as("X-User-Id", &id_in_header("X-User-Id", header)?))
-        .transpose()?;
-    let name = credentials
-        .user_name
-        .map(|header| DisplayName::parse_as("X-User-Name", &decode("X-User-Name", header)?))
-        .transpose()?
-        .flatten();
-    Ok(Said { user_id, name })
 }
 
 /// The caller with `auth.mode = "none"`: the named user, as an administrator.
 ///
 /// The token of a beacon is the user id.
-fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
-    let Said { user_id, name } = said(credentials)?;
+fn trust_headers(credentials: &Credentials<'_>) -> Result<Caller, Error> {
+    let StatedUser { user_id, name } = stated_user(credentials)?;
     let user_id = match (user_id, credentials.access_token) {
         (Some(header), Some(token)) if header.as_str() != token => {
             return Err(Error::invalid("access_token", "names another user than X-User-Id"));
@@ -372,57 +291,21 @@ fn believe(credentials: &Credentials<'_>) -> Result<Caller, Error> {
 }
 
 /// The same error, with `field` as the name of the field that the caller knows.
-fn renamed(field: &str, error: Error) -> Error {
+fn with_field(field: &str, error: Error) -> Error {
     if let Error::Invalid { reason, .. } = error { Error::invalid(field, reason) } else { error }
-}
-
-/// Decodes a header value. Characters outside ASCII are percent-encoded in it.
-fn decode(field: &str, value: &str) -> Result<String, Error> {
-    percent::decode(value).ok_or_else(|| Error::invalid(field, percent::RULE))
-}
-
-/// Decodes the id in a header value. A bare comma is refused.
-///
-/// A proxy that joins two headers puts a comma between the values (RFC 9110 §5.3). The result is not one id.
-///
-/// # Errors
-/// [`Error::Invalid`] of `field`, for a comma or an invalid percent-encoding.
-pub fn id_in_header(field: &str, value: &str) -> Result<String, Error> {
-    if value.contains(',') {
-        return Err(Error::invalid(
-            field,
-            "must name one, and has a comma as two joined headers have (where a client sends it, a comma in an id is %2C)",
-        ));
-    }
-    decode(field, value)
-}
-
-/// Refuses an escape that stands for a visible ASCII character other than `%`.
-///
-/// A proxy sends such a character as it is. So the escape is part of a user id that is registered as
-/// `%61lice`, for example. Decoded, that id would be taken for `alice`.
-fn only_needed_escapes(header: &str, value: &str) -> Result<(), Error> {
-    let is_needed = |escape: &str| {
-        let byte = escape.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        byte.is_none_or(|byte| byte == b'%' || !byte.is_ascii_graphic())
-    };
-    if value.split('%').skip(1).all(is_needed) {
-        return Ok(());
-    }
-    Err(Error::invalid(header, "must not percent-encode a visible ASCII character other than %"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn believed(user_id: Option<&str>, user_name: Option<&str>) -> Result<Caller, Error> {
-        believe(&Credentials { user_id, user_name, ..Credentials::default() })
+    fn trusted(user_id: Option<&str>, user_name: Option<&str>) -> Result<Caller, Error> {
+        trust_headers(&Credentials { user_id, user_name, ..Credentials::default() })
     }
 
     #[test]
     fn identity_headers_are_percent_encoded_utf_8() {
-        let caller = believed(Some("zo%C3%AB"), Some("Zo%C3%AB Vandenberg")).unwrap();
+        let caller = trusted(Some("zo%C3%AB"), Some("Zo%C3%AB Vandenberg")).unwrap();
         assert_eq!(caller.user_id.unwrap().as_str(), "zoë");
         assert_eq!(caller.name.unwrap().as_str(), "Zoë Vandenberg");
     }
@@ -430,16 +313,16 @@ mod tests {
     #[test]
     fn invalid_identity_headers_are_refused_by_name() {
         for bad in ["", "a%00b", "%ff", "a%zz", "a%2", "100%", "alice, bob", "alice,", ".", "%2e%2E"] {
-            match believed(Some(bad), None) {
+            match trusted(Some(bad), None) {
                 Err(Error::Invalid { field: named, .. }) => assert_eq!(named, "X-User-Id"),
                 other => panic!("{bad:?} gave {other:?}"),
             }
         }
-        assert_eq!(believed(None, None).unwrap().user_id, None);
+        assert_eq!(trusted(None, None).unwrap().user_id, None);
         for (fine, user_id) in [("a%2525zz", "a%25zz"), ("alice%2C%20bob", "alice, bob"), ("...", "...")] {
-            assert_eq!(believed(Some(fine), None).unwrap().user_id.unwrap().as_str(), user_id);
+            assert_eq!(trusted(Some(fine), None).unwrap().user_id.unwrap().as_str(), user_id);
         }
-        let named = |name| believed(Some("alice"), Some(name)).map(|caller| caller.name.unwrap());
+        let named = |name| trusted(Some("alice"), Some(name)).map(|caller| caller.name.unwrap());
         assert_eq!(named("Martin, Alice").unwrap().as_str(), "Martin, Alice", "a name may have a comma");
         assert!(named("100%").is_err());
     }
@@ -447,7 +330,7 @@ mod tests {
     #[test]
     fn a_beacon_carries_its_token_in_the_body() {
         let credentials = Credentials { access_token: Some("alice"), ..Credentials::default() };
-        assert_eq!(believe(&credentials).unwrap().user_id.unwrap().as_str(), "alice");
+        assert_eq!(trust_headers(&credentials).unwrap().user_id.unwrap().as_str(), "alice");
     }
 
     #[test]
@@ -456,7 +339,7 @@ mod tests {
         assert_eq!(bears(Some("bearer  x ")), Ok(Some("x")));
         assert_eq!(bears(None), Ok(None));
         for bad in ["Basic eDp5", "Bearer", "lh_x"] {
-            assert_eq!(bears(Some(bad)), Err(Refusal::Unauthenticated), "{bad}");
+            assert_eq!(bears(Some(bad)), Err(AuthError::Unauthenticated), "{bad}");
         }
     }
 }

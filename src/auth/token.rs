@@ -13,7 +13,7 @@ use crate::time::WallTime;
 /// The prefix of every token. It tells a token from a JWT, and lets scanners find leaked tokens.
 const PREFIX: &str = "lh_";
 /// The prefix of the user id under which an administrator's token without a user acts. The token id follows.
-pub const AS: &str = "token:";
+pub const TOKEN_USER_PREFIX: &str = "token:";
 /// The length of the random part of a token (bytes).
 const SECRET_BYTES: usize = 32;
 /// The length of the random part of a token id (bytes).
@@ -21,7 +21,7 @@ const ID_BYTES: usize = 9;
 
 /// Whether `token` has the format of a Lockhouse token.
 #[must_use]
-pub fn is_ours(token: &str) -> bool {
+pub fn has_prefix(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 
@@ -31,8 +31,8 @@ pub fn is_ours(token: &str) -> bool {
 ///
 /// # Errors
 /// [`Error::Invalid`] of `user_id`.
-pub fn is_no_token(user_id: &UserId) -> Result<(), Error> {
-    if user_id.as_str().starts_with(AS) {
+pub fn check_not_reserved(user_id: &UserId) -> Result<(), Error> {
+    if user_id.as_str().starts_with(TOKEN_USER_PREFIX) {
         return Err(Error::invalid(
             "user_id",
             "must not begin with \"token:\", as tokens do that act for nobody",
@@ -55,7 +55,7 @@ pub fn hash(token: &str) -> Hash {
 /// Makes a token. Returns the secret, which is shown once, and the record and the hash, which are stored.
 ///
 /// # Errors
-/// [`Error::Internal`] when the system gives no random bytes; the errors of [`is_no_token`].
+/// [`Error::Internal`] when the system gives no random bytes; the errors of [`check_not_reserved`].
 pub fn mint(
     scope: Scope,
     user_id: Option<UserId>,
@@ -63,7 +63,7 @@ pub fn mint(
     created_at: WallTime,
     expires_at: Option<WallTime>,
 ) -> Result<(String, Token, Hash), Error> {
-    user_id.as_ref().map(is_no_token).transpose()?;
+    user_id.as_ref().map(check_not_reserved).transpose()?;
     let secret = format!("{PREFIX}{}", base64url(&random::<SECRET_BYTES>()?));
     let token_id = random::<ID_BYTES>()?.iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
     let hash = hash(&secret);
@@ -93,7 +93,7 @@ mod tests {
         let made: Vec<_> =
             (0..2).map(|_| mint(Scope::Admin, None, None, WallTime(0), None).unwrap()).collect();
         let (secret, token, kept) = &made[0];
-        assert!(is_ours(secret) && secret.len() == 3 + 43);
+        assert!(has_prefix(secret) && secret.len() == 3 + 43);
         assert_eq!(hash(secret), *kept);
         assert!(!format!("{token:?}").contains(&secret[3..]));
         assert!(secret != &made[1].0 && token.token_id != made[1].1.token_id);

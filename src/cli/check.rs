@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::serve;
 use crate::app::invariants::{self, Violation};
-use crate::auth::Means;
+use crate::auth::AuthKeys;
 use crate::config::{Loaded, effective};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -18,7 +18,7 @@ use crate::store::sqlite::backup;
 pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
     warn(loaded);
     // Fails on keys that cannot be used.
-    Means::new(&loaded.config.auth)?;
+    AuthKeys::new(&loaded.config.auth)?;
     // A failed write means that the reader has closed the pipe, which is no error here.
     let _ = io::stdout().write_all(effective(&loaded.config).as_bytes());
     Ok(())

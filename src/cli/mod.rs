@@ -209,7 +209,7 @@ impl Database {
 pub fn main() -> ExitCode {
     let verb = Lockhouse::parse().verb;
     let outcome =
-        serve::outlive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
+        serve::survive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::api::EVENT_ENCODER;
+use crate::api::authorize::Authorizer;
 use crate::api::dispatch::App;
 use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
 use crate::api::operation::Route;
@@ -23,7 +24,7 @@ use crate::api::request_log::RequestLog;
 use crate::api::routes::ROUTES;
 use crate::api::workers::{self, Workers};
 use crate::app::Service;
-use crate::auth::{Auth, Means};
+use crate::auth::{Auth, AuthKeys};
 use crate::config::{self, AuthMode, Config, Loaded};
 use crate::domain::Fence;
 use crate::domain::waitlist::WaitlistLimits;
@@ -44,14 +45,14 @@ use crate::web::Pages;
 const READING_THREADS: u32 =
     workers::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
 /// The rate limit of look-ups of bad credentials for each client address (per second).
-const BAD_CREDENTIALS: u32 = 20;
+const BAD_CREDENTIALS_PER_SECOND: u32 = 20;
 /// The minimum time that a stop waits for running requests, after it has disconnected the clients.
-const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+const MIN_STOP_WAIT: Duration = Duration::from_millis(100);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The minimum limit of open files: for the database, the threads and some connections.
-const FILES: u64 = 64;
+const MIN_OPEN_FILES: u64 = 64;
 /// Signals within this time after the first count as one signal.
-const TOGETHER: Duration = Duration::from_millis(500);
+const SIGNAL_WINDOW: Duration = Duration::from_millis(500);
 
 /// Runs a server until a signal stops it.
 pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
@@ -66,7 +67,7 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
             let mut last_panic = last_panic.lock().unwrap_or_else(PoisonError::into_inner);
             // Panics that follow from a lack of threads must not replace the message about it.
             if !last_panic.contains(NO_THREAD) {
-                *last_panic = words(panic.payload());
+                *last_panic = panic_message(panic.payload());
             }
         }
     }));
@@ -75,7 +76,7 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
     log.finish();
     let panicked = || last_panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let failure = match outcome {
-        Ok(Ok(End::InOrder)) => return Ok(()),
+        Ok(Ok(End::Clean)) => return Ok(()),
         Ok(Ok(End::BrokeDown)) => format!("the event loop broke down; the log says why. {}", panicked()),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the server broke down: {}", panicked()),
@@ -86,7 +87,7 @@ pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), 
 /// How the server stopped.
 enum End {
     /// A signal stopped it.
-    InOrder,
+    Clean,
     /// It stopped because of a defect that kept it from serving requests.
     BrokeDown,
 }
@@ -105,7 +106,7 @@ fn with_remedy(failure: &str) -> String {
 }
 
 /// The message of a panic.
-fn words(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
@@ -177,7 +178,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
             config.database.path.display()
         )));
     }
-    Ok(if broke_down { End::BrokeDown } else { End::InOrder })
+    Ok(if broke_down { End::BrokeDown } else { End::Clean })
 }
 
 /// Starts the thread that receives signals. It passes on the first one; a later one ends the process at once.
@@ -202,7 +203,7 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
                 let _ = sender.try_send(signal);
                 continue;
             };
-            if clock.monotonic().saturating_sub(first_at) > TOGETHER {
+            if clock.monotonic().saturating_sub(first_at) > SIGNAL_WINDOW {
                 // If the default action does not end the process, nothing more can be done.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
@@ -214,7 +215,7 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
 /// Handles SIGXFSZ, so that a write beyond `ulimit -f` fails like a write to a full disk.
 ///
 /// Unhandled, the signal ends the process.
-pub(super) fn outlive_file_size_limit() -> Result<(), Error> {
+pub(super) fn survive_file_size_limit() -> Result<(), Error> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())
         .map(drop)
         .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
@@ -231,8 +232,8 @@ pub(super) fn ignores_hangup() -> bool {
 /// Checks the limit of open files. With too few, SQLite cannot open the database and does not name the cause.
 fn has_enough_files() -> Result<(), Error> {
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-        Some(limit) if limit < FILES => Err(Error::Internal(format!(
-            "only {limit} files can be open at a time, and it takes at least {FILES}: raise the limit with `ulimit -n 1024`, or LimitNOFILE=1024 in a systemd unit; each connection takes one more"
+        Some(limit) if limit < MIN_OPEN_FILES => Err(Error::Internal(format!(
+            "only {limit} files can be open at a time, and it takes at least {MIN_OPEN_FILES}: raise the limit with `ulimit -n 1024`, or LimitNOFILE=1024 in a systemd unit; each connection takes one more"
         ))),
         Some(_) | None => Ok(()),
     }
@@ -270,13 +271,13 @@ pub fn start_on(
     routes: &'static [Route],
 ) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::default());
-    let means = Means::new(&config.auth)?;
+    let keys = AuthKeys::new(&config.auth)?;
     // The address is bound first: a second server that is started by mistake fails here and touches no file.
     if bound.is_empty() {
         bound.push(Bound::at(&config.server.listen, config.server.socket_mode)?);
     }
     if config.auth.mode == AuthMode::None {
-        believes_nobody_afar(&bound)?;
+        check_loopback_only(&bound)?;
     }
     let store = Store::open(&options(config), clock.clone(), &metrics)?;
     let cannot_start = |error: io::Error| Error::Internal(format!("cannot start the server: {error}"));
@@ -293,11 +294,13 @@ pub fn start_on(
     let app = App {
         routes,
         pages: Pages { console: config.server.console, demo: config.has_demo(), docs: config.server.docs },
-        service: Arc::clone(&service),
-        auth: Auth::new(means, &service),
-        rate: config.limits.requests_per_second.map(RateLimit::new),
-        strangers: RateLimit::new(BAD_CREDENTIALS),
-        cors_origins: config.server.cors_origins.clone(),
+        authorizer: Authorizer {
+            service: Arc::clone(&service),
+            auth: Auth::new(keys, &service),
+            rate: config.limits.requests_per_second.map(RateLimit::new),
+            bad_credentials: RateLimit::new(BAD_CREDENTIALS_PER_SECOND),
+            cors_origins: config.server.cors_origins.clone(),
+        },
     };
     let (internal_socket, listener) = InternalSocket::create().map_err(cannot_start)?;
     let outbox = Arc::new(Outbox::new(service.broadcaster().stream_memory()));
@@ -313,8 +316,8 @@ pub fn start_on(
         asserted: asserted(&config.auth),
         asserted_by: config.auth.proxy_addresses.clone(),
         outbox,
-        pages_may_call: !config.server.cors_origins.is_empty(),
-        broken: {
+        allows_cors: !config.server.cors_origins.is_empty(),
+        on_failure: {
             let broke_down = Arc::clone(&broke_down);
             Box::new(move || {
                 broke_down.store(true, Ordering::SeqCst);
@@ -372,7 +375,7 @@ fn asserted(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
 /// Checks that with `auth.mode = "none"` no socket is reachable from other machines.
 ///
 /// In this mode the server believes every client. The check covers all sockets, also those from systemd.
-fn believes_nobody_afar(bound: &[Bound]) -> Result<(), Error> {
+fn check_loopback_only(bound: &[Bound]) -> Result<(), Error> {
     for bound in bound {
         if let Address::Tcp(address) = bound.address()
             && !address.ip().is_loopback()
@@ -421,7 +424,7 @@ impl Running {
         let clock = Clock::system();
         self.server.stop(self.grace);
         self.receiver.stop();
-        self.workers.stop(self.grace.saturating_sub(clock.monotonic()).max(LEAST_PATIENCE));
+        self.workers.stop(self.grace.saturating_sub(clock.monotonic()).max(MIN_STOP_WAIT));
         self.service.broadcaster().stop();
         if self.events.join().is_err() {
             log::error!("the thread that tells the events had panicked");

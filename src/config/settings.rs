@@ -13,7 +13,7 @@ use super::kinds::{
 };
 use super::setting::Setting;
 use super::types::{
-    AuthMode, Demo, JwtAlgorithm, Listen, LogFormat, Secret, TrustedProxy, is_free_header, origin,
+    AuthMode, Demo, JwtAlgorithm, Listen, LogFormat, Secret, TrustedProxy, is_allowed_header, origin,
 };
 use crate::domain::UserId;
 use crate::domain::access::{Membership, Rules, SameUser, Takeover};
@@ -110,7 +110,7 @@ fn claim() -> Kind<String> {
 /// Names of headers that a proxy sets.
 fn header() -> Kind<String> {
     name("the name of a header that has no other meaning, such as \"Remote-User\"")
-        .only_if(|name| is_free_header(name))
+        .only_if(|name| is_allowed_header(name))
 }
 
 /// Web origins.

@@ -205,17 +205,17 @@ impl fmt::Debug for Secret {
 }
 
 /// Headers with another meaning, to this server or to those between.
-const TAKEN: &str = "accept authorization connection content-length content-type cookie date expect forwarded host \
+const RESERVED_HEADERS: &str = "accept authorization connection content-length content-type cookie date expect forwarded host \
      keep-alive last-event-id origin proxy-authorization referer te trailer transfer-encoding upgrade user-agent via \
      x-forwarded-for x-forwarded-host x-forwarded-proto x-lock-fence x-lock-workspace x-request-id";
 
 /// Whether a proxy may be configured to name the user in this header.
-pub(super) fn is_free_header(name: &str) -> bool {
+pub(super) fn is_allowed_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !name.starts_with("x-lockhouse")
-        && TAKEN.split_whitespace().all(|taken| taken != name)
+        && RESERVED_HEADERS.split_whitespace().all(|taken| taken != name)
 }
 
 /// A web origin as a browser writes it: in lower case, and without the default port.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::access_log::Cut;
+use super::access_log::CloseReason;
 use super::event_loop::{EventLoop, FIRST_CLIENT};
 use super::refusal::HttpRefusal;
 use super::socket::{Peer, Socket};
@@ -20,7 +20,7 @@ const SPARE: usize = 16;
 impl EventLoop {
     /// Accepts the connections that wait.
     pub(super) fn accept(&mut self) {
-        if !self.must_accept || self.stop_by.is_some() || self.now < self.accept_again_at {
+        if !self.accept_pending || self.stop_by.is_some() || self.now < self.accept_again_at {
             return;
         }
         self.accept_again_at = self.now;
@@ -35,18 +35,18 @@ impl EventLoop {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // This connection failed, and not the listener.
-                    Err(error) if is_of_the_client(&error) => is_empty = false,
+                    Err(error) if is_connection_error(&error) => is_empty = false,
                     Err(error) => {
                         // No file, or no memory, for another one.
                         self.access_log.cannot_accept(&error, self.now);
                         self.accept_again_at = self.now + PAUSE;
-                        return self.make_room();
+                        return self.evict_clients();
                     }
                 }
             }
             if is_empty {
                 // The next one causes an event.
-                self.must_accept = false;
+                self.accept_pending = false;
                 return;
             }
         }
@@ -54,14 +54,14 @@ impl EventLoop {
 
     fn admit(&mut self, socket: Socket, peer: Peer) {
         let most = self.settings.max_connections;
-        if self.clients.len() >= most && self.now >= self.no_room_until {
+        if self.clients.len() >= most && self.now >= self.no_eviction_until {
             // What the others have sent decides which of them can be disconnected.
-            self.attend();
-            self.make_room();
+            self.serve_clients();
+            self.evict_clients();
         }
         let is_full = self.clients.len() >= most;
         if self.clients.len() >= most + SPARE {
-            return self.access_log.cut(Cut::Room, peer, self.now);
+            return self.access_log.close_early(CloseReason::Room, peer, self.now);
         }
         let registry = self.poll.registry();
         let register = |socket: &Socket, slot: usize| socket.register(registry, Token(FIRST_CLIENT + slot));
@@ -79,7 +79,7 @@ impl EventLoop {
 }
 
 /// Errors of `accept` that concern the connection and not the listener (accept(2)).
-fn is_of_the_client(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

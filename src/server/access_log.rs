@@ -14,7 +14,7 @@ const LINES: u32 = 5;
 
 /// Why a connection was ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum CloseReason {
     /// It was silent for too long.
     Idle,
     /// Its answer was not read.
@@ -27,7 +27,7 @@ pub(super) enum Cut {
     Stopping,
 }
 
-impl Cut {
+impl CloseReason {
     const fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -60,10 +60,10 @@ impl AccessLog {
         }
     }
 
-    pub(super) fn cut(&mut self, cut: Cut, peer: Peer, now: Duration) {
+    pub(super) fn close_early(&mut self, cut: CloseReason, peer: Peer, now: Duration) {
         self.metrics.cut(cut.name());
         // Idle connections are normal.
-        if cut != Cut::Idle && self.limit.allows(now) {
+        if cut != CloseReason::Idle && self.limit.allows(now) {
             let client = shown(peer);
             log::info!(
                 message = "cut", client:% = client, reason = cut.name();

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::forward::Forwarded;
+use super::forward::ForwardedHeaders;
 use super::socket::Peer;
 use crate::api::outbox::Outbox;
 use crate::config::TrustedProxy;
 
 /// Grace of a server that is not stopping.
-pub(super) const RUNNING: u64 = u64::MAX;
+pub(super) const NOT_STOPPING: u64 = u64::MAX;
 
 /// What the event loop forwards requests to.
 pub struct Backend {
@@ -24,18 +24,18 @@ pub struct Backend {
     /// Where the answers come from.
     pub outbox: Arc<Outbox>,
     /// Whether pages of other origins may call: then they may read refusals.
-    pub pages_may_call: bool,
+    pub allows_cors: bool,
     /// Called when the event loop breaks down, which is a defect.
-    pub broken: Box<dyn FnOnce() + Send>,
+    pub on_failure: Box<dyn FnOnce() + Send>,
 }
 
 impl Backend {
     /// The headers that are forwarded for this peer. Trusted proxies may say who the user is.
-    pub(super) fn headers_of(&self, peer: Peer) -> Forwarded<'_> {
+    pub(super) fn headers_of(&self, peer: Peer) -> ForwardedHeaders<'_> {
         let is_trusted = self.asserted_by.iter().any(|proxy| match peer {
             Peer::Ip(address) => proxy.covers(address),
             Peer::Local => *proxy == TrustedProxy::Local,
         });
-        Forwarded { wanted: self.wanted, asserted: if is_trusted { &self.asserted } else { &[] } }
+        ForwardedHeaders { wanted: self.wanted, asserted: if is_trusted { &self.asserted } else { &[] } }
     }
 }

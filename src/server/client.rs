@@ -17,11 +17,11 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Most bytes that are read and discarded meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// A good client finishes a request, or reads a part of the answer, within this time.
-const PROMPT: Duration = Duration::from_secs(1);
+const RESPONSIVE_WITHIN: Duration = Duration::from_secs(1);
 /// How long a request waits until it can be forwarded.
 const QUEUE: Duration = Duration::from_secs(5);
 /// Most bytes that are read ahead while a request is being answered.
-const AHEAD_BYTES: usize = 4 * 1024;
+const READ_AHEAD_BYTES: usize = 4 * 1024;
 
 /// Names a client: its slot, and a serial number, because slots are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,20 +34,20 @@ pub(super) struct ClientKey {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
     /// Silent, or sending a request.
-    Reading(Part),
+    Reading(RequestPart),
     /// Its request cannot be forwarded yet; the framer keeps it.
     Queued,
     /// Its request was forwarded.
-    Asked(Exchange),
+    Forwarded(Exchange),
     /// Reading the last answer, after which the connection is finished.
-    Leaving,
+    Closing,
     /// The connection is finished on this side; this many bytes were discarded.
     Lingering(usize),
 }
 
 /// Which part of a request is coming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum RequestPart {
     Nothing,
     Head,
     Body,
@@ -171,7 +171,7 @@ impl Clients {
 
 /// Which clients are disconnected first when there are too many: the lowest; among equals the one that has been so longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Worth {
+pub(super) enum EvictionRank {
     /// It got its last answer, or has hung up.
     Finished,
     /// It does not finish its request, or does not read its answer.
@@ -181,18 +181,18 @@ pub(super) enum Worth {
     /// It was answered, and is silent now.
     Idle,
     /// It is sending its next request.
-    Asking,
+    Sending,
     /// It is still reading its answer.
     Unread,
 }
 
 /// The outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    Something,
-    Nothing,
-    /// The connection is broken.
-    Broken,
+pub(super) enum ReadOutcome {
+    Data,
+    NoData,
+    /// The connection failed.
+    Failed,
 }
 
 /// A connection.
@@ -222,7 +222,7 @@ pub(super) struct ClientConnection {
     /// Its socket is full, until an event says otherwise.
     pub(super) blocked: bool,
     /// It was answered at least once.
-    pub(super) has_asked: bool,
+    pub(super) was_answered: bool,
     /// The size of its buffers when they were last counted.
     pub(super) counted: usize,
 }
@@ -234,7 +234,7 @@ impl ClientConnection {
             key,
             peer,
             framer: Framer::default(),
-            state: ConnectionState::Reading(Part::Nothing),
+            state: ConnectionState::Reading(RequestPart::Nothing),
             output: Output::default(),
             since: now,
             moved: now,
@@ -245,7 +245,7 @@ impl ClientConnection {
             continued: false,
             writes: false,
             blocked: false,
-            has_asked: false,
+            was_answered: false,
             counted: 0,
         }
     }
@@ -257,7 +257,7 @@ impl ClientConnection {
     }
 
     /// This part of a request is coming.
-    pub(super) fn is_sending(&mut self, part: Part, now: Duration) {
+    pub(super) fn set_part(&mut self, part: RequestPart, now: Duration) {
         if self.state != ConnectionState::Reading(part) {
             self.enter(ConnectionState::Reading(part), now);
         }
@@ -267,49 +267,61 @@ impl ClientConnection {
     pub(super) fn due(&self, settings: &config::ServerConfig, server_stops: bool) -> Option<Duration> {
         if !self.output.is_empty() {
             let timeout = settings.write_timeout;
-            return Some(self.moved + if server_stops { timeout.min(PROMPT) } else { timeout });
+            return Some(self.moved + if server_stops { timeout.min(RESPONSIVE_WITHIN) } else { timeout });
         }
         match self.state {
-            ConnectionState::Reading(Part::Nothing) => Some(self.since + settings.idle_timeout),
-            ConnectionState::Reading(Part::Head) => Some(self.since + settings.head_timeout),
-            ConnectionState::Reading(Part::Body) => Some(self.since + settings.body_timeout),
+            ConnectionState::Reading(RequestPart::Nothing) => Some(self.since + settings.idle_timeout),
+            ConnectionState::Reading(RequestPart::Head) => Some(self.since + settings.head_timeout),
+            ConnectionState::Reading(RequestPart::Body) => Some(self.since + settings.body_timeout),
             ConnectionState::Queued => Some(self.since + QUEUE),
-            ConnectionState::Asked(_) => None,
-            ConnectionState::Leaving | ConnectionState::Lingering(_) => Some(self.since + LINGER),
+            ConnectionState::Forwarded(_) => None,
+            ConnectionState::Closing | ConnectionState::Lingering(_) => Some(self.since + LINGER),
         }
     }
 
     /// Whether it can be disconnected when there are too many, and how soon.
-    pub(super) fn worth(&self, now: Duration) -> Option<(Worth, Duration)> {
-        let worth = match self.state {
-            ConnectionState::Lingering(_) => Worth::Finished,
-            ConnectionState::Reading(_) | ConnectionState::Leaving if self.blocked => {
-                let worth = if now > self.moved + PROMPT { Worth::Slow } else { Worth::Unread };
-                return Some((worth, self.moved));
+    pub(super) fn eviction_rank(&self, now: Duration) -> Option<(EvictionRank, Duration)> {
+        let eviction_rank = match self.state {
+            ConnectionState::Lingering(_) => EvictionRank::Finished,
+            ConnectionState::Reading(_) | ConnectionState::Closing if self.blocked => {
+                let eviction_rank = if now > self.moved + RESPONSIVE_WITHIN {
+                    EvictionRank::Slow
+                } else {
+                    EvictionRank::Unread
+                };
+                return Some((eviction_rank, self.moved));
             }
             // Something is about to be read or written.
-            ConnectionState::Reading(_) | ConnectionState::Leaving
+            ConnectionState::Reading(_) | ConnectionState::Closing
                 if self.readable || !self.output.is_empty() =>
             {
                 return None;
             }
-            ConnectionState::Reading(Part::Nothing) if self.has_asked => Worth::Idle,
-            ConnectionState::Reading(Part::Nothing) => Worth::Silent,
-            ConnectionState::Reading(Part::Head | Part::Body) if now > self.since + PROMPT => Worth::Slow,
+            ConnectionState::Reading(RequestPart::Nothing) if self.was_answered => EvictionRank::Idle,
+            ConnectionState::Reading(RequestPart::Nothing) => EvictionRank::Silent,
+            ConnectionState::Reading(RequestPart::Head | RequestPart::Body)
+                if now > self.since + RESPONSIVE_WITHIN =>
+            {
+                EvictionRank::Slow
+            }
             // One byte of a head is not yet a request.
-            ConnectionState::Reading(Part::Head | Part::Body) if !self.has_asked => Worth::Silent,
-            ConnectionState::Reading(Part::Head | Part::Body) | ConnectionState::Leaving => Worth::Asking,
+            ConnectionState::Reading(RequestPart::Head | RequestPart::Body) if !self.was_answered => {
+                EvictionRank::Silent
+            }
+            ConnectionState::Reading(RequestPart::Head | RequestPart::Body) | ConnectionState::Closing => {
+                EvictionRank::Sending
+            }
             // It has hung up, or only finished sending.
-            ConnectionState::Queued | ConnectionState::Asked(_) if self.hung_up => Worth::Finished,
-            ConnectionState::Queued | ConnectionState::Asked(_) => return None,
+            ConnectionState::Queued | ConnectionState::Forwarded(_) if self.hung_up => EvictionRank::Finished,
+            ConnectionState::Queued | ConnectionState::Forwarded(_) => return None,
         };
-        Some((worth, self.since))
+        Some((eviction_rank, self.since))
     }
 
     /// Which clients are disconnected first when memory is short: the lowest. Clients without buffers are not. Clients
     /// that do not read, or do not finish their request, go first, the largest of them before the others; then those
     /// that have just begun a request; those that read their answer go last.
-    pub(super) fn burden(&self, now: Duration) -> Option<(u8, Duration, Reverse<usize>)> {
+    pub(super) fn memory_rank(&self, now: Duration) -> Option<(u8, Duration, Reverse<usize>)> {
         // It keeps its pieces in memory, even if others keep them too.
         let size = self.size() + self.output.shared_bytes();
         if size == 0 {
@@ -318,9 +330,9 @@ impl ClientConnection {
         let size = Reverse(size);
         let sends = matches!(self.state, ConnectionState::Reading(_) | ConnectionState::Lingering(_))
             && self.output.is_empty();
-        Some(if self.blocked && now > self.moved + PROMPT {
+        Some(if self.blocked && now > self.moved + RESPONSIVE_WITHIN {
             (0, Duration::ZERO, size)
-        } else if sends && now > self.since + PROMPT {
+        } else if sends && now > self.since + RESPONSIVE_WITHIN {
             (1, Duration::ZERO, size)
         } else if sends {
             (2, Duration::ZERO, size)
@@ -339,20 +351,20 @@ impl ClientConnection {
         match self.state {
             ConnectionState::Reading(_) | ConnectionState::Lingering(_) => true,
             // Only to notice that it is gone.
-            ConnectionState::Queued | ConnectionState::Asked(_) => self.framer.len() < AHEAD_BYTES,
-            ConnectionState::Leaving => false,
+            ConnectionState::Queued | ConnectionState::Forwarded(_) => self.framer.len() < READ_AHEAD_BYTES,
+            ConnectionState::Closing => false,
         }
     }
 
     /// Reads once, if there is anything that is wanted.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Arrival {
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> ReadOutcome {
         if !self.readable || self.ended || !self.wants_input() {
-            return Arrival::Nothing;
+            return ReadOutcome::NoData;
         }
         let scratch = match self.state {
-            ConnectionState::Reading(_) | ConnectionState::Lingering(_) | ConnectionState::Leaving => scratch,
-            ConnectionState::Queued | ConnectionState::Asked(_) => {
-                scratch.get_mut(..AHEAD_BYTES).unwrap_or_default()
+            ConnectionState::Reading(_) | ConnectionState::Lingering(_) | ConnectionState::Closing => scratch,
+            ConnectionState::Queued | ConnectionState::Forwarded(_) => {
+                scratch.get_mut(..READ_AHEAD_BYTES).unwrap_or_default()
             }
         };
         match self.socket.read(scratch) {
@@ -360,30 +372,30 @@ impl ClientConnection {
                 self.readable = false;
                 self.hung_up = true;
                 self.ended = true;
-                Arrival::Something
+                ReadOutcome::Data
             }
             Ok(length) => {
                 // A short read has emptied the socket. More bytes cause an event; the end of the stream has caused one.
                 self.readable = length == scratch.len() || self.hung_up;
                 if let ConnectionState::Lingering(thrown_away) = &mut self.state {
                     *thrown_away += length;
-                    return if *thrown_away > LINGER_BYTES { Arrival::Broken } else { Arrival::Something };
+                    return if *thrown_away > LINGER_BYTES { ReadOutcome::Failed } else { ReadOutcome::Data };
                 }
                 self.framer.push(scratch.get(..length).unwrap_or_default());
-                Arrival::Something
+                ReadOutcome::Data
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                Arrival::Nothing
+                ReadOutcome::NoData
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Arrival::Something,
-            Err(_) => Arrival::Broken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadOutcome::Data,
+            Err(_) => ReadOutcome::Failed,
         }
     }
 
     /// Puts a piece of a streamed answer into the output.
     pub(super) fn piece(&mut self, piece: StreamChunk) {
-        if let ConnectionState::Asked(Exchange { version, phase: Phase::Streaming(pieces), .. }) =
+        if let ConnectionState::Forwarded(Exchange { version, phase: Phase::Streaming(pieces), .. }) =
             &mut self.state
         {
             pieces.bytes += piece.bytes().len();

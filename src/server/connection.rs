@@ -1,7 +1,7 @@
 //! What happens on the connections: requests come, are forwarded, and are answered by messages.
 
-use super::access_log::Cut;
-use super::client::{Arrival, ClientKey, ConnectionState, Exchange, Part, Phase, Pieces};
+use super::access_log::CloseReason;
+use super::client::{ClientKey, ConnectionState, Exchange, Phase, Pieces, ReadOutcome, RequestPart};
 use super::event_loop::EventLoop;
 use super::forward;
 use super::parser::{After, Progress, Version};
@@ -26,21 +26,23 @@ enum NextStep {
 
 impl EventLoop {
     /// Processes what a client has sent.
-    pub(super) fn work(&mut self, key: ClientKey) {
+    pub(super) fn serve_client(&mut self, key: ClientKey) {
         for _ in 0..STEPS {
             if self.step(key) == NextStep::Done {
-                return self.arm(key);
+                return self.update_deadline(key);
             }
         }
         self.busy.push(key);
-        self.arm(key);
+        self.update_deadline(key);
     }
 
     fn step(&mut self, key: ClientKey) -> NextStep {
         let Some(client) = self.clients.get(key) else { return NextStep::Done };
         match client.state {
             // The next request waits until the answer to this one was taken.
-            ConnectionState::Reading(Part::Nothing | Part::Head) if !client.output.is_empty() => {
+            ConnectionState::Reading(RequestPart::Nothing | RequestPart::Head)
+                if !client.output.is_empty() =>
+            {
                 return NextStep::Done;
             }
             ConnectionState::Reading(_) if !client.framer.is_empty() && !client.framer.waits_for_body() => {
@@ -48,26 +50,26 @@ impl EventLoop {
                     return step;
                 }
             }
-            ConnectionState::Asked(Exchange { phase: Phase::InFlight, id, .. }) if client.hung_up => {
+            ConnectionState::Forwarded(Exchange { phase: Phase::InFlight, id, .. }) if client.hung_up => {
                 if let Some(pending) = self.requests.get(id) {
                     pending.status.half_close();
                 }
             }
-            ConnectionState::Asked(_) if client.hung_up => {
+            ConnectionState::Forwarded(_) if client.hung_up => {
                 self.drop_client(key);
                 return NextStep::Done;
             }
             ConnectionState::Reading(_)
             | ConnectionState::Queued
-            | ConnectionState::Asked(_)
-            | ConnectionState::Leaving
+            | ConnectionState::Forwarded(_)
+            | ConnectionState::Closing
             | ConnectionState::Lingering(_) => {}
         }
         let Some(client) = self.clients.get(key) else { return NextStep::Done };
         match client.read(&mut self.scratch) {
-            Arrival::Something => return NextStep::Again,
-            Arrival::Broken => self.drop_client(key),
-            Arrival::Nothing => {
+            ReadOutcome::Data => return NextStep::Again,
+            ReadOutcome::Failed => self.drop_client(key),
+            ReadOutcome::NoData => {
                 // A client that has finished sending still gets its answer.
                 if client.ended
                     && matches!(client.state, ConnectionState::Reading(_) | ConnectionState::Lingering(_))
@@ -98,7 +100,7 @@ impl EventLoop {
                         self.next_id += 1;
                         client.framer.consume();
                         client.continued = false;
-                        client.enter(ConnectionState::Asked(exchange), self.now);
+                        client.enter(ConnectionState::Forwarded(exchange), self.now);
                         return Some(NextStep::Again);
                     }
                     Err(refusal) => Err(refusal),
@@ -113,18 +115,18 @@ impl EventLoop {
                 if expects_continue && !client.continued {
                     client.continued = true;
                     client.output.end().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                    self.writes(key);
+                    self.schedule_write(key);
                 }
-                Ok(Part::Body)
+                Ok(RequestPart::Body)
             }
-            Ok(Progress::Head) => Ok(Part::Head),
-            Ok(Progress::Nothing) => Ok(Part::Nothing),
+            Ok(Progress::Head) => Ok(RequestPart::Head),
+            Ok(Progress::Nothing) => Ok(RequestPart::Nothing),
             Err(refusal) => Err(refusal),
         };
         match part {
             Ok(part) => {
                 let now = self.now;
-                self.clients.get(key)?.is_sending(part, now);
+                self.clients.get(key)?.set_part(part, now);
                 None
             }
             Err(refusal) => {
@@ -150,14 +152,14 @@ impl EventLoop {
             if let Some(client) = self.clients.get(key)
                 && client.state == ConnectionState::Queued
             {
-                client.enter(ConnectionState::Reading(Part::Nothing), now);
-                self.work(key);
+                client.enter(ConnectionState::Reading(RequestPart::Nothing), now);
+                self.serve_client(key);
             }
         }
     }
 
     /// The client has something in its output: it is written at the end of the round.
-    fn writes(&mut self, key: ClientKey) {
+    fn schedule_write(&mut self, key: ClientKey) {
         let now = self.now;
         // The deadline of a blocked client stands until its socket has room again.
         if let Some(client) = self.clients.get(key)
@@ -180,13 +182,13 @@ impl EventLoop {
             client.moved = self.now;
         }
         match &mut client.state {
-            ConnectionState::Asked(Exchange { phase: Phase::Streaming(pieces), id, .. }) => {
+            ConnectionState::Forwarded(Exchange { phase: Phase::Streaming(pieces), id, .. }) => {
                 let taken = pieces.taken(written);
                 if let Some(pending) = self.requests.get(*id) {
                     pending.status.delivered(taken);
                 }
             }
-            ConnectionState::Leaving if written == Written::All => {
+            ConnectionState::Closing if written == Written::All => {
                 client.socket.finish();
                 client.framer.discard();
                 client.enter(ConnectionState::Lingering(0), self.now);
@@ -202,11 +204,11 @@ impl EventLoop {
             }
             ConnectionState::Reading(_)
             | ConnectionState::Queued
-            | ConnectionState::Asked(_)
-            | ConnectionState::Leaving
+            | ConnectionState::Forwarded(_)
+            | ConnectionState::Closing
             | ConnectionState::Lingering(_) => {}
         }
-        self.arm(key);
+        self.update_deadline(key);
     }
 
     /// Refuses a request, and ends the connection.
@@ -214,23 +216,23 @@ impl EventLoop {
         let Some(client) = self.clients.get(key) else { return };
         self.access_log.refused(refusal, client.peer, self.now);
         let is_head = match client.state {
-            ConnectionState::Asked(exchange) => exchange.is_head,
+            ConnectionState::Forwarded(exchange) => exchange.is_head,
             ConnectionState::Reading(_)
             | ConnectionState::Queued
-            | ConnectionState::Leaving
+            | ConnectionState::Closing
             | ConnectionState::Lingering(_) => client.framer.is_head(),
         };
         client.framer.discard();
         self.refusals += 1;
         let request_id = format!("{:x}-r{:x}", self.run, self.refusals);
         let mut response = refusal.problem().to_response(&request_id).with("X-Request-Id", request_id);
-        if self.backend.pages_may_call {
+        if self.backend.allows_cors {
             // There is nothing in it that a page of any origin may not read.
             response.headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
             response.headers.push(("Access-Control-Expose-Headers", "Retry-After, X-Request-Id".to_owned()));
         }
         self.respond(key, &response, Exchange::last(is_head));
-        self.arm(key);
+        self.update_deadline(key);
     }
 
     /// Answers a request, and goes on to the next one.
@@ -250,31 +252,31 @@ impl EventLoop {
     fn answered(&mut self, key: ClientKey, exchange: Exchange) {
         let now = self.now;
         // This client could be disconnected now, for another one.
-        self.no_room_until = now;
+        self.no_eviction_until = now;
         if let Some(client) = self.clients.get(key) {
-            client.has_asked = true;
+            client.was_answered = true;
             let next = match exchange.after {
-                After::KeepAlive => ConnectionState::Reading(Part::Nothing),
-                After::Close => ConnectionState::Leaving,
+                After::KeepAlive => ConnectionState::Reading(RequestPart::Nothing),
+                After::Close => ConnectionState::Closing,
             };
             client.enter(next, now);
         }
-        self.writes(key);
+        self.schedule_write(key);
     }
 
     /// A client has taken too long.
     pub(super) fn time_out(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         if !client.output.is_empty() {
-            return self.cut(key, Cut::Unread);
+            return self.close_early(key, CloseReason::Unread);
         }
         match client.state {
-            ConnectionState::Reading(Part::Nothing) => self.cut(key, Cut::Idle),
-            ConnectionState::Reading(Part::Head) => self.refuse(key, HttpRefusal::HeadTimeout),
-            ConnectionState::Reading(Part::Body) => self.refuse(key, HttpRefusal::BodyTimeout),
+            ConnectionState::Reading(RequestPart::Nothing) => self.close_early(key, CloseReason::Idle),
+            ConnectionState::Reading(RequestPart::Head) => self.refuse(key, HttpRefusal::HeadTimeout),
+            ConnectionState::Reading(RequestPart::Body) => self.refuse(key, HttpRefusal::BodyTimeout),
             ConnectionState::Queued => self.refuse(key, HttpRefusal::Queue),
-            ConnectionState::Leaving | ConnectionState::Lingering(_) => self.drop_client(key),
-            ConnectionState::Asked(_) => {}
+            ConnectionState::Closing | ConnectionState::Lingering(_) => self.drop_client(key),
+            ConnectionState::Forwarded(_) => {}
         }
     }
 
@@ -284,18 +286,18 @@ impl EventLoop {
             // A late message about a request that was given up is dropped.
             let Some(key) = self.requests.get(id).map(|pending| pending.client) else { continue };
             self.read_message(id, key, message);
-            self.arm(key);
+            self.update_deadline(key);
         }
     }
 
     fn read_message(&mut self, id: u64, key: ClientKey, message: ResponseMessage) {
         let exchange = match self.clients.get(key).map(|client| &client.state) {
-            Some(ConnectionState::Asked(exchange)) if exchange.id == id => *exchange,
+            Some(ConnectionState::Forwarded(exchange)) if exchange.id == id => *exchange,
             // The client is gone. The request is in flight until its answer, or the word that it waits, has come.
             Some(_) | None => return self.end_request(id),
         };
         match message {
-            ResponseMessage::Whole(response) => {
+            ResponseMessage::Complete(response) => {
                 self.end_request(id);
                 self.respond(key, &response, exchange);
             }
@@ -304,17 +306,17 @@ impl EventLoop {
                 if let Some(client) = self.clients.get(key) {
                     client.piece(piece);
                 }
-                self.writes(key);
+                self.schedule_write(key);
             }
             ResponseMessage::End => {
                 self.end_request(id);
                 self.end_stream(key, exchange);
             }
-            ResponseMessage::Cut => self.cut(key, Cut::Unread),
+            ResponseMessage::Disconnect => self.close_early(key, CloseReason::Unread),
             ResponseMessage::Parked => {
                 self.park(key, Exchange { phase: Phase::Parked, ..exchange });
                 // It may have hung up meanwhile, or the server stops.
-                self.work(key);
+                self.serve_client(key);
                 self.stop_parked(key);
             }
         }
@@ -324,7 +326,7 @@ impl EventLoop {
         self.requests.park(exchange.id);
         self.access_log.parked(self.requests.parked());
         if let Some(client) = self.clients.get(key) {
-            client.state = ConnectionState::Asked(exchange);
+            client.state = ConnectionState::Forwarded(exchange);
         }
     }
 
@@ -336,12 +338,12 @@ impl EventLoop {
         self.park(key, exchange);
         let Some(client) = self.clients.get(key) else { return };
         self.renderer.write(client.output.end(), response, &exchange, Framing::Pieces);
-        self.writes(key);
+        self.schedule_write(key);
         if exchange.is_head {
             self.forget(exchange.id);
             return self.answered(key, exchange);
         }
-        self.work(key);
+        self.serve_client(key);
         self.stop_parked(key);
     }
 
@@ -400,14 +402,18 @@ impl EventLoop {
 
     /// What a stop of the server means for a client.
     pub(super) fn stop_client(&mut self, key: ClientKey) {
-        self.work(key);
+        self.serve_client(key);
         let now = self.now;
         let Some(client) = self.clients.get(key) else { return };
         match client.state {
-            ConnectionState::Reading(Part::Nothing) if client.output.is_empty() => self.drop_client(key),
-            ConnectionState::Reading(Part::Nothing) => client.enter(ConnectionState::Leaving, now),
-            ConnectionState::Reading(Part::Head | Part::Body) => self.refuse(key, HttpRefusal::Stopping),
-            ConnectionState::Asked(exchange) => match exchange.phase {
+            ConnectionState::Reading(RequestPart::Nothing) if client.output.is_empty() => {
+                self.drop_client(key)
+            }
+            ConnectionState::Reading(RequestPart::Nothing) => client.enter(ConnectionState::Closing, now),
+            ConnectionState::Reading(RequestPart::Head | RequestPart::Body) => {
+                self.refuse(key, HttpRefusal::Stopping)
+            }
+            ConnectionState::Forwarded(exchange) => match exchange.phase {
                 Phase::InFlight => {}
                 Phase::Parked => {
                     self.forget(exchange.id);
@@ -418,8 +424,8 @@ impl EventLoop {
                     self.end_stream(key, exchange);
                 }
             },
-            ConnectionState::Queued | ConnectionState::Leaving | ConnectionState::Lingering(_) => {}
+            ConnectionState::Queued | ConnectionState::Closing | ConnectionState::Lingering(_) => {}
         }
-        self.arm(key);
+        self.update_deadline(key);
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
-use super::access_log::{AccessLog, Cut};
-use super::backend::{Backend, RUNNING};
+use super::access_log::{AccessLog, CloseReason};
+use super::backend::{Backend, NOT_STOPPING};
 use super::client::{ClientConnection, ClientKey, Clients, ConnectionState};
 use super::file_limit::room_for_connections;
 use super::forward::Forwarder;
@@ -33,11 +33,11 @@ pub(super) const FIRST_CLIENT: usize = 1_000;
 /// Most events in one round.
 const EVENTS: usize = 1024;
 /// How many full rounds may put the deadlines off.
-const HURRIED: u32 = 8;
+const MAX_FULL_ROUNDS: u32 = 8;
 /// The deadlines are checked at most this often.
 const CHECK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a stop waits for clients to read their last answer.
-const FAREWELL: Duration = Duration::from_millis(100);
+const CLOSE_GRACE: Duration = Duration::from_millis(100);
 /// Bytes read at a time.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -45,10 +45,10 @@ pub(super) struct EventLoop {
     pub(super) poll: Poll,
     pub(super) bound: Vec<Bound>,
     /// Connections may be waiting to be accepted.
-    pub(super) must_accept: bool,
+    pub(super) accept_pending: bool,
     pub(super) accept_again_at: Duration,
     /// No client can be disconnected for another one before this.
-    pub(super) no_room_until: Duration,
+    pub(super) no_eviction_until: Duration,
     pub(super) clients: Clients,
     /// The earliest deadline of a client, or earlier.
     check_at: Duration,
@@ -115,9 +115,9 @@ impl EventLoop {
         let event_loop = Self {
             poll,
             bound,
-            must_accept: true,
+            accept_pending: true,
             accept_again_at: Duration::ZERO,
-            no_room_until: Duration::ZERO,
+            no_eviction_until: Duration::ZERO,
             clients: Clients::default(),
             check_at: Duration::MAX,
             forwarder: Forwarder::new(backend.socket.clone(), FORWARDER),
@@ -143,22 +143,22 @@ impl EventLoop {
         Ok((event_loop, waker))
     }
 
-    /// Runs until it is stopped. Calls `broken` if it ends for another reason.
-    pub(super) fn run_to_the_end(mut self) {
-        let broken = std::mem::replace(&mut self.backend.broken, Box::new(|| {}));
+    /// Runs until it is stopped. Calls `on_failure` if it ends for another reason.
+    pub(super) fn run_to_end(mut self) {
+        let on_failure = std::mem::replace(&mut self.backend.on_failure, Box::new(|| {}));
         // The cause is logged by the panic hook.
         let stopped = catch_unwind(AssertUnwindSafe(|| self.run()));
         if !matches!(stopped, Ok(true)) {
-            broken();
+            on_failure();
         }
     }
 
     /// Runs until it is stopped. Returns whether it was.
     fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
-        let mut hurried = 0;
+        let mut full_rounds = 0;
         while !self.is_over() {
-            match self.poll.poll(&mut events, self.patience()) {
+            match self.poll.poll(&mut events, self.poll_timeout()) {
                 Ok(()) => {}
                 // After a pause (SIGSTOP) what came meanwhile is read before deadlines are checked.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -169,17 +169,17 @@ impl EventLoop {
             }
             self.now = self.clock.monotonic();
             for event in &events {
-                self.notice(event);
+                self.handle_event(event);
             }
             self.process();
             // More events come before deadlines; but not for ever.
             let is_last = events.iter().count() < EVENTS;
-            hurried = if is_last { 0 } else { hurried + 1 };
-            if is_last || hurried > HURRIED {
+            full_rounds = if is_last { 0 } else { full_rounds + 1 };
+            if is_last || full_rounds > MAX_FULL_ROUNDS {
                 self.check_deadlines();
-                hurried = 0;
+                full_rounds = 0;
             }
-            if self.forwarder.is_cut_off() && self.stop_by.is_none() {
+            if self.forwarder.has_failed() && self.stop_by.is_none() {
                 log::error!(
                     "the internal socket cannot be reached any more: a thread has ended, or the directory in TMPDIR was removed"
                 );
@@ -191,12 +191,12 @@ impl EventLoop {
     }
 
     /// How long to wait for events.
-    fn patience(&self) -> Option<Duration> {
+    fn poll_timeout(&self) -> Option<Duration> {
         if !self.busy.is_empty() || !self.backend.outbox.sleep() {
             return Some(Duration::ZERO);
         }
-        let accept = self.must_accept.then_some(self.accept_again_at);
-        let farewell = self.stop_by.map(|stop_by| stop_by.min(self.now + FAREWELL));
+        let accept = self.accept_pending.then_some(self.accept_again_at);
+        let farewell = self.stop_by.map(|stop_by| stop_by.min(self.now + CLOSE_GRACE));
         let check = Some(self.check_at).filter(|at| *at < Duration::MAX);
         let next = [check, self.forwarder.next_attempt(), accept, farewell];
         // Rounded up: to wake just before is to wake twice.
@@ -204,7 +204,7 @@ impl EventLoop {
         Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
     }
 
-    fn notice(&mut self, event: &mio::event::Event) {
+    fn handle_event(&mut self, event: &mio::event::Event) {
         let token = event.token();
         if let Some(slot) = token.0.checked_sub(FIRST_CLIENT) {
             // It is still the same client: slots are reused only after all events of the round.
@@ -224,20 +224,20 @@ impl EventLoop {
         } else if token == FORWARDER {
             self.check_forwarder();
         } else if token != WAKER {
-            self.must_accept = true;
+            self.accept_pending = true;
         }
     }
 
     /// Does what there is to do.
     fn process(&mut self) {
-        if self.stop_by.is_none() && self.grace.load(Ordering::SeqCst) != RUNNING {
+        if self.stop_by.is_none() && self.grace.load(Ordering::SeqCst) != NOT_STOPPING {
             self.begin_to_stop();
         }
         self.read_messages();
         self.accept();
         self.forwarder.maintain(self.poll.registry(), self.now);
-        self.attend();
-        self.save_memory();
+        self.serve_clients();
+        self.reduce_memory();
     }
 
     /// Ends what has taken too long. Everything that has come was processed before.
@@ -257,15 +257,15 @@ impl EventLoop {
         for key in late {
             self.time_out(key);
         }
-        self.attend();
+        self.serve_clients();
     }
 
     /// Processes the clients that have something to do, then writes: once for each connection.
-    pub(super) fn attend(&mut self) {
+    pub(super) fn serve_clients(&mut self) {
         // Clients that are not done after this come after the others have had their turn.
         for _ in 0..3 {
             for key in std::mem::take(&mut self.busy) {
-                self.work(key);
+                self.serve_client(key);
             }
             self.serve_queue();
             if let Err(fault) = self.forwarder.flush(self.poll.registry()) {
@@ -281,7 +281,7 @@ impl EventLoop {
     }
 
     /// Sets the deadline of a client by what it is doing now, and counts its buffers.
-    pub(super) fn arm(&mut self, key: ClientKey) {
+    pub(super) fn update_deadline(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         if let Some(at) = client.due(&self.settings, self.stop_by.is_some()) {
             self.check_at = self.check_at.min(at);
@@ -295,16 +295,16 @@ impl EventLoop {
     pub(super) fn drop_client(&mut self, key: ClientKey) {
         let Some(client) = self.clients.remove(key) else { return };
         self.buffered = self.buffered.saturating_sub(client.counted);
-        if let ConnectionState::Asked(exchange) = client.state {
+        if let ConnectionState::Forwarded(exchange) = client.state {
             self.forget(exchange.id);
         }
         self.access_log.count(self.clients.len());
     }
 
     /// Closes a connection before its time.
-    pub(super) fn cut(&mut self, key: ClientKey, cut: Cut) {
+    pub(super) fn close_early(&mut self, key: ClientKey, cut: CloseReason) {
         if let Some(client) = self.clients.get(key) {
-            self.access_log.cut(cut, client.peer, self.now);
+            self.access_log.close_early(cut, client.peer, self.now);
             self.drop_client(key);
         }
     }
@@ -312,14 +312,14 @@ impl EventLoop {
     fn begin_to_stop(&mut self) {
         let grace = Duration::from_millis(self.grace.load(Ordering::SeqCst));
         // Connections that have come by now are still served.
-        self.must_accept = true;
+        self.accept_pending = true;
         self.accept();
-        self.attend();
+        self.serve_clients();
         self.stop_by = Some(self.now.saturating_add(grace));
         for bound in self.bound.drain(..) {
             bound.deregister(self.poll.registry());
         }
-        self.must_accept = false;
+        self.accept_pending = false;
         for key in self.keys() {
             self.stop_client(key);
         }
@@ -329,7 +329,7 @@ impl EventLoop {
     fn is_over(&self) -> bool {
         let Some(stop_by) = self.stop_by else { return false };
         let is_finished = |client: &ClientConnection| {
-            matches!(client.state, ConnectionState::Lingering(_)) && self.now >= client.since + FAREWELL
+            matches!(client.state, ConnectionState::Lingering(_)) && self.now >= client.since + CLOSE_GRACE
         };
         self.now >= stop_by || (self.requests.in_flight() == 0 && self.clients.iter().all(is_finished))
     }
@@ -339,7 +339,7 @@ impl EventLoop {
         for key in self.keys() {
             match self.clients.get(key).map(|client| &client.state) {
                 Some(ConnectionState::Lingering(_)) | None => self.drop_client(key),
-                Some(_) => self.cut(key, Cut::Stopping),
+                Some(_) => self.close_early(key, CloseReason::Stopping),
             }
         }
     }

@@ -32,7 +32,7 @@ const ENCODED: &percent_encoding::AsciiSet = percent_encoding::CONTROLS;
 
 /// The headers that are forwarded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Forwarded<'a> {
+pub(super) struct ForwardedHeaders<'a> {
     /// Those that the API reads.
     pub(super) wanted: &'a [&'a str],
     /// Those in which this client may assert who the user is, and their internal names.
@@ -75,7 +75,7 @@ impl Forwarder {
         &mut self,
         id: u64,
         request: &ParsedRequest<'_>,
-        headers: &Forwarded<'_>,
+        headers: &ForwardedHeaders<'_>,
     ) -> Result<usize, HttpRefusal> {
         let bytes = self.output.end();
         let before = bytes.len();
@@ -143,7 +143,7 @@ impl Forwarder {
     }
 
     /// Whether the server cannot be reached any more.
-    pub(super) const fn is_cut_off(&self) -> bool {
+    pub(super) const fn has_failed(&self) -> bool {
         self.failures >= ATTEMPTS
     }
 }
@@ -158,7 +158,7 @@ fn write(
     bytes: &mut Vec<u8>,
     id: u64,
     request: &ParsedRequest<'_>,
-    headers: &Forwarded<'_>,
+    headers: &ForwardedHeaders<'_>,
 ) -> Result<(), HttpRefusal> {
     let ParsedRequest { head, body } = request;
     let before = bytes.len();
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    const USER: Forwarded<'_> = Forwarded { wanted: &["X-User-Id"], asserted: &[] };
+    const USER: ForwardedHeaders<'_> = ForwardedHeaders { wanted: &["X-User-Id"], asserted: &[] };
 
     #[test]
     fn forwarded_requests_have_the_id_and_the_wanted_headers_only() {
@@ -262,7 +262,7 @@ mod tests {
         for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: al%69ce %C3%AB\r\n"), (&[], "")] {
             let mut bytes = Vec::new();
             with_request(sent, |request| {
-                write(&mut bytes, 10, request, &Forwarded { wanted: &[], asserted: believed })
+                write(&mut bytes, 10, request, &ForwardedHeaders { wanted: &[], asserted: believed })
             })
             .unwrap();
             let written = String::from_utf8(bytes).unwrap();

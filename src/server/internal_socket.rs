@@ -34,7 +34,7 @@ impl InternalSocket {
     /// When it cannot be made there; a path that is too long for a socket, for example.
     pub fn create() -> io::Result<(Self, UnixListener)> {
         let folder = std::env::temp_dir();
-        remove_abandoned(&folder);
+        remove_stale(&folder);
         Self::create_in(&folder).map_err(|error| {
             let folder = folder.display();
             io::Error::new(
@@ -66,10 +66,10 @@ impl InternalSocket {
 }
 
 /// Removes the sockets of servers that were killed.
-fn remove_abandoned(folder: &Path) {
+fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.take(ENTRIES).flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_ours_and_abandoned(&entry.path()) {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_stale(&entry.path()) {
             for name in [SOCKET, LOCK] {
                 let _ = fs::remove_file(entry.path().join(name));
             }
@@ -80,7 +80,7 @@ fn remove_abandoned(folder: &Path) {
 }
 
 /// Whether it is a directory of ours, with permissions that let nobody else put anything into it, and no server uses it.
-fn is_ours_and_abandoned(directory: &Path) -> bool {
+fn is_stale(directory: &Path) -> bool {
     let ours = fs::symlink_metadata(directory).is_ok_and(|found| {
         found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o777 == MODE
     });
@@ -119,7 +119,7 @@ mod tests {
             fs::set_permissions(at(name), Permissions::from_mode(MODE)).unwrap();
         }
         std::os::unix::fs::symlink(at("elsewhere"), at("lockhouse-link")).unwrap();
-        remove_abandoned(folder.path());
+        remove_stale(folder.path());
         assert!(used.path().exists());
         assert!(!killed_at.exists());
         for name in ["lockhouse-project", "elsewhere", "lockhouse-open", "lockhouse-backup"] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::access_log::Cut;
+use super::access_log::CloseReason;
 use super::event_loop::EventLoop;
 
 /// Most requests in flight: more than all queues behind the event loop take together, so that a full queue is answered at
@@ -13,7 +13,7 @@ const IN_FLIGHT_SHARE: usize = 4;
 /// Part of the connections that is disconnected at once when there are too many: one in this number.
 const PARTS: usize = 64;
 /// How long no client is looked for that could be disconnected, after none was found.
-const SOON: Duration = Duration::from_millis(10);
+const EVICTION_PAUSE: Duration = Duration::from_millis(10);
 
 impl EventLoop {
     /// Whether a request can be forwarded now.
@@ -25,51 +25,53 @@ impl EventLoop {
     }
 
     /// Disconnects the clients that are worth least: some at once, so that it is not done for each new one.
-    pub(super) fn make_room(&mut self) {
+    pub(super) fn evict_clients(&mut self) {
         let now = self.now;
-        let mut worth: Vec<_> = self
+        let mut eviction_rank: Vec<_> = self
             .clients
             .iter()
-            .filter_map(|client| client.worth(now).map(|(worth, since)| (worth, since, client.key)))
+            .filter_map(|client| {
+                client.eviction_rank(now).map(|(eviction_rank, since)| (eviction_rank, since, client.key))
+            })
             .collect();
-        if worth.is_empty() {
+        if eviction_rank.is_empty() {
             // All of them wait for an answer, which does not change at once.
-            self.no_room_until = now + SOON;
+            self.no_eviction_until = now + EVICTION_PAUSE;
         }
         let too_many = (self.clients.len() + 1).saturating_sub(self.settings.max_connections);
         let count = (self.clients.len() / PARTS).max(too_many).max(1);
-        if count < worth.len() {
-            worth.select_nth_unstable(count);
-            worth.truncate(count);
+        if count < eviction_rank.len() {
+            eviction_rank.select_nth_unstable(count);
+            eviction_rank.truncate(count);
         }
-        for (_, _, key) in worth {
-            self.cut(key, Cut::Room);
+        for (_, _, key) in eviction_rank {
+            self.close_early(key, CloseReason::Room);
         }
     }
 
     /// Disconnects the clients that take most memory, if it is short. It begins before all is used up: one round takes
     /// less than the rest.
-    pub(super) fn save_memory(&mut self) {
-        if self.kept_bytes() <= self.settings.max_buffered / 8 * 7 {
+    pub(super) fn reduce_memory(&mut self) {
+        if self.buffered_bytes() <= self.settings.max_buffered / 8 * 7 {
             return;
         }
         let now = self.now;
-        let mut burdens: Vec<_> = self
+        let mut ranked: Vec<_> = self
             .clients
             .iter()
-            .filter_map(|client| client.burden(now).map(|burden| (burden, client.key)))
+            .filter_map(|client| client.memory_rank(now).map(|memory_rank| (memory_rank, client.key)))
             .collect();
-        burdens.sort_unstable();
-        for (_, key) in burdens {
-            if self.kept_bytes() <= self.settings.max_buffered / 4 * 3 {
+        ranked.sort_unstable();
+        for (_, key) in ranked {
+            if self.buffered_bytes() <= self.settings.max_buffered / 4 * 3 {
                 return;
             }
-            self.cut(key, Cut::Memory);
+            self.close_early(key, CloseReason::Memory);
         }
     }
 
     /// Bytes that are kept for the clients: their buffers, and what is on its way to them.
-    fn kept_bytes(&self) -> usize {
+    fn buffered_bytes(&self) -> usize {
         self.buffered + self.backend.outbox.bytes()
     }
 }

@@ -45,7 +45,7 @@ use std::time::Duration;
 use mio::Waker;
 
 pub use self::backend::Backend;
-use self::backend::RUNNING;
+use self::backend::NOT_STOPPING;
 use self::event_loop::EventLoop;
 use self::listen::{Address, Bound};
 use crate::config;
@@ -56,7 +56,7 @@ use crate::time::Clock;
 pub struct Server {
     thread: JoinHandle<()>,
     waker: Arc<Waker>,
-    /// How long a stop may take (ms); [`RUNNING`] before there is one.
+    /// How long a stop may take (ms); [`NOT_STOPPING`] before there is one.
     grace: Arc<AtomicU64>,
     addresses: Vec<Address>,
 }
@@ -74,10 +74,10 @@ impl Server {
         clock: Clock,
     ) -> io::Result<Self> {
         let addresses = bound.iter().map(|bound| bound.address().clone()).collect();
-        let grace = Arc::new(AtomicU64::new(RUNNING));
+        let grace = Arc::new(AtomicU64::new(NOT_STOPPING));
         let (event_loop, waker) =
             EventLoop::new(bound, backend, settings, metrics, clock, Arc::clone(&grace))?;
-        let run = move || event_loop.run_to_the_end();
+        let run = move || event_loop.run_to_end();
         let thread = Builder::new().name("event loop".to_owned()).spawn(run)?;
         Ok(Self { thread, waker, grace, addresses })
     }
@@ -90,10 +90,10 @@ impl Server {
 
     /// Stops: accepts no more connections, finishes requests in flight, for `grace` at most, and refuses those that wait.
     pub fn stop(self, grace: Duration) {
-        let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(RUNNING).min(RUNNING - 1);
+        let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(NOT_STOPPING).min(NOT_STOPPING - 1);
         self.grace.store(milliseconds, Ordering::SeqCst);
         if self.waker.wake().is_err() || self.thread.join().is_err() {
-            log::error!("the event loop had broken down");
+            log::error!("the event loop panicked");
         }
     }
 }

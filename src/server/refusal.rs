@@ -97,14 +97,14 @@ impl HttpRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::problem::DOOR;
+    use crate::api::code::HTTP_REFUSALS;
 
     #[test]
     fn every_refusal_code_is_in_the_openapi_document() {
         let mut codes: Vec<_> = HttpRefusal::ALL.iter().map(|refusal| refusal.code()).collect();
         codes.sort_unstable();
         codes.dedup();
-        assert_eq!(codes, DOOR);
+        assert_eq!(codes, HTTP_REFUSALS);
     }
 
     #[test]

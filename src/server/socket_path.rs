@@ -30,8 +30,8 @@ impl SocketPath {
             ))
         })?;
         // Two servers that start at once take turns, unless one of them hangs.
-        let _turn = turn(path);
-        if !is_free(path)? {
+        let _turn = lock_directory(path);
+        if !is_unused(path)? {
             return Err(io::Error::other("another server listens there; stop it, or give another path"));
         }
         let _ = fs::remove_file(path);
@@ -42,7 +42,7 @@ impl SocketPath {
             let socket = UnixListener::bind(path)?;
             return Ok((Self::named(path, mode)?, socket));
         }
-        if is_free(&unnamed)? {
+        if is_unused(&unnamed)? {
             // Left by a server with the same process id that was killed just here.
             let _ = fs::remove_file(&unnamed);
         }
@@ -76,7 +76,7 @@ impl Drop for SocketPath {
 }
 
 /// Locks the directory of a path, unless another process keeps it locked.
-fn turn(path: &Path) -> Option<File> {
+fn lock_directory(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = File::open(directory).ok()?;
     for _ in 0..TRIES {
@@ -89,7 +89,7 @@ fn turn(path: &Path) -> Option<File> {
 }
 
 /// Whether nothing is there, or a socket that no process serves any more.
-fn is_free(path: &Path) -> io::Result<bool> {
+fn is_unused(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),

@@ -85,7 +85,7 @@ fn receive(
         let value = header.value.as_str();
         match header.field.as_str().as_str() {
             ID_HEADER => id = id.or(u64::from_str_radix(value, 16).ok()),
-            "X-Request-Id" => request_id = plausible(value),
+            "X-Request-Id" => request_id = valid_request_id(value),
             "Traceparent" => traces.push(value),
             name => keep(&mut headers, name, value),
         }
@@ -136,7 +136,7 @@ fn keep(headers: &mut Headers, name: &str, value: &str) {
 }
 
 /// A request id that may be repeated in a header and in the log.
-fn plausible(id: &str) -> Option<String> {
+fn valid_request_id(id: &str) -> Option<String> {
     let is_plausible = (1..=REQUEST_ID_BYTES).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte));
     is_plausible.then(|| id.to_owned())

@@ -156,7 +156,7 @@ pub fn check_told(data: &Value) {
 /// Checks a refusal of the HTTP layer. It is declared once for all operations, and closes the connection.
 pub fn check_refusal(answer: &Answer) {
     static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
-        let refused = &DOCUMENT["components"]["responses"]["RefusedAtTheDoor"];
+        let refused = &DOCUMENT["components"]["responses"]["HttpRefusal"];
         let mut schema = refused["content"]["application/problem+json"]["schema"].clone();
         schema["components"] = DOCUMENT["components"].clone();
         jsonschema::validator_for(&schema).unwrap()

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The front door before tiny_http beside tiny_http alone, a constant answer over kept connections, in one run: ROUNDS
-# rounds of SECONDS_EACH, at each number of connections; then the door again while one client loops on a handler that
+# The event loop before tiny_http beside tiny_http alone, a constant answer over kept connections, in one run: ROUNDS
+# rounds of SECONDS_EACH, at each number of connections; then the event loop again while one client loops on a handler that
 # takes 200 ms. Needs wrk, curl and python3.
 # Prints: round, server, connections, requests per second, p50, p99, answers that were not 2xx or 3xx.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-4} connections=${CONNECTIONS:-"1 16 64 256"}
-servers=${SERVERS:-"raw door slow"}
+servers=${SERVERS:-"raw event-loop slow"}
 
 baselines=$(cargo bench --bench baselines --no-run --message-format json 2>/dev/null |
   grep -o '"executable":"[^"]*baselines[^"]*"' | tail -n 1 | cut -d'"' -f4)
@@ -14,7 +14,7 @@ work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 "$baselines" raw 127.0.0.1:7321 & pids+=($!)
-"$baselines" door 127.0.0.1:7324 >/dev/null & pids+=($!)
+"$baselines" event-loop 127.0.0.1:7324 >/dev/null & pids+=($!)
 sleep 1
 
 # tiny_http leaves some of the connections that come together unanswered, unless it has idle threads enough.
