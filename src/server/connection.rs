@@ -407,11 +407,11 @@ impl EventLoop {
         let Some(client) = self.clients.get(key) else { return };
         match client.state {
             ConnectionState::Reading(RequestPart::Nothing) if client.output.is_empty() => {
-                self.drop_client(key)
+                self.drop_client(key);
             }
             ConnectionState::Reading(RequestPart::Nothing) => client.enter(ConnectionState::Closing, now),
             ConnectionState::Reading(RequestPart::Head | RequestPart::Body) => {
-                self.refuse(key, HttpRefusal::Stopping)
+                self.refuse(key, HttpRefusal::Stopping);
             }
             ConnectionState::Forwarded(exchange) => match exchange.phase {
                 Phase::InFlight => {}
