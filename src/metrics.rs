@@ -50,7 +50,7 @@ macro_rules! metrics {
             fn default() -> Self {
                 let mut registry = Registry::with_prefix("lockhouse");
                 let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-                registry.register("build", "The version that runs", version);
+                registry.register("build", "The version of the server", version);
                 $(
                     let $field: $kind = $new;
                     metrics!(@register registry, $name, $help, $field $(, $unit)?);
@@ -75,23 +75,23 @@ metrics! {
     requests: CountBy<RequestLabels> = Family::default(),
         "http_requests", "Requests answered, by operation and status";
     request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram> = Family::new_with_constructor(durations),
-        "http_request_duration" [Seconds], "Time from a request's head to its answer, by operation";
+        "http_request_duration" [Seconds], "Time from the receipt of a request to its response, by operation";
     connections: Level = Gauge::default(),
-        "connections", "Clients that are connected";
+        "connections", "Open client connections";
     connections_accepted: PlainCounter = Counter::default(),
-        "connections_accepted", "Connections that were accepted";
+        "connections_accepted", "Accepted connections";
     refusals: CountBy<ReasonLabels> = Family::default(),
         "refusals", "Requests refused before they were parsed, by reason";
     cuts: CountBy<ReasonLabels> = Family::default(),
-        "cuts", "Connections closed without an answer, by reason";
+        "cuts", "Connections closed early by the server, by reason";
     held_requests: Level = Gauge::default(),
-        "held_requests", "Requests that wait for something";
+        "held_requests", "Parked requests: waiting for a lock, or event streams";
     waiters: Level = Gauge::default(),
-        "waiters", "Clients that wait for a lock";
+        "waiters", "Requests that wait for a lock";
     followers: Level = Gauge::default(),
-        "followers", "Clients that follow the events";
+        "followers", "Open event streams";
     live_locks: Level = Gauge::default(),
-        "live_locks", "Locks whose lease has not ended";
+        "live_locks", "Live locks";
     database_size: Level = Gauge::default(),
         "database_size" [Bytes], "Size of the database file";
     wal_size: Level = Gauge::default(),
@@ -101,19 +101,19 @@ metrics! {
     limited: CountBy<LimitLabels> = Family::default(),
         "limited", "Requests answered with 429, by the limit that was reached";
     expiries: PlainCounter = Counter::default(),
-        "expiries", "Leases that ended because nobody renewed them, counted when noticed";
+        "expiries", "Expired leases, counted when the expiry is stored";
     takeovers: PlainCounter = Counter::default(),
-        "takeovers", "Live leases that somebody took over";
+        "takeovers", "Live leases that were taken over";
     batch_size: Histogram = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
         "writer_batch_size", "Use cases in one transaction";
     commit_seconds: Histogram = durations(),
-        "writer_commit_duration" [Seconds], "Time of a commit, to the disk";
+        "writer_commit_duration" [Seconds], "Duration of a commit, including the sync to disk";
     queue_depth: Level = Gauge::default(),
-        "writer_queue_depth", "Use cases that wait for the writer";
+        "writer_queue_depth", "Use cases in the queue of the writer";
     checkpoint_failures: PlainCounter = Counter::default(),
         "checkpoint_failures", "Checkpoints of the write-ahead log that failed";
     clock_corrections: PlainCounter = Counter::default(),
-        "clock_corrections", "Times that the wall clock was set while the server ran";
+        "clock_corrections", "Steps of the wall clock that were corrected";
 }
 
 fn durations() -> Histogram {

@@ -92,7 +92,7 @@ impl Authorizer {
         }
         if route.right != Right::Open && self.is_from_forbidden_origin(request) {
             let problem = Problem::new(Code::Forbidden)
-                .detail("Pages of this origin may not call. If they should, add it to server.cors_origins.");
+                .detail("Pages of this origin may not call the API. To allow them, add the origin to server.cors_origins.");
             return Err(self.limited(request, problem));
         }
         if route.right == Right::Open {
@@ -115,8 +115,9 @@ impl Authorizer {
         })?;
         let caller = caller.map_err(|refusal| match refusal {
             AuthError::Unauthenticated => self.unauthenticated(),
-            AuthError::WrongUser => Problem::new(Code::Forbidden)
-                .detail("This token acts for its owner only: leave X-User-Id out."),
+            AuthError::WrongUser => {
+                Problem::new(Code::Forbidden).detail("This token acts for its owner only. Omit X-User-Id.")
+            }
             AuthError::NotCached(_) => Error::Internal("a caller was not looked up".to_owned()).into(),
             AuthError::Failed(error) => error.into(),
         })?;
@@ -129,7 +130,7 @@ impl Authorizer {
         match route.right.check(caller.scope, caller.user_id.is_some()) {
             Ok(()) => Ok(()),
             Err(Missing::User) if caller.scope.acts_for_others() && self.auth.mode() != AuthMode::None => {
-                Err(Problem::invalid("X-User-Id", "is missing: say for whom this is done"))
+                Err(Problem::invalid("X-User-Id", "is missing: this token must name the user for whom it acts"))
             }
             Err(Missing::User) => Err(self.unauthenticated()),
             Err(Missing::Scope) => {
@@ -141,7 +142,7 @@ impl Authorizer {
                     format!("{} or {last}", others.join(", "))
                 };
                 Err(Problem::new(Code::Forbidden).detail(format!(
-                    "This takes credentials of the scope {scopes}; yours have the scope {}.",
+                    "This operation needs credentials with the scope {scopes}. Yours have the scope {}.",
                     caller.scope.as_str()
                 )))
             }

@@ -52,55 +52,55 @@ macro_rules! codes {
 
 codes! {
     /// Malformed JSON, a field out of range, an unknown field.
-    InvalidRequest = (400, "invalid_request", "The request cannot be understood", InvalidField<'static>),
+    InvalidRequest = (400, "invalid_request", "Invalid request", InvalidField<'static>),
     /// No or bad credentials.
-    Unauthenticated = (401, "unauthenticated", "Who are you?"),
+    Unauthenticated = (401, "unauthenticated", "Authentication required"),
     /// The caller does not hold the live lock.
-    NotHolder = (403, "not_holder", "You do not hold this lock", NotHolder<'static>),
+    NotHolder = (403, "not_holder", "Not the holder of the lock", NotHolder<'static>),
     /// The caller is no member of the workspace, or their role is not enough.
-    NotAMember = (403, "not_a_member", "You may not do this here"),
+    NotAMember = (403, "not_a_member", "Not permitted on this workspace"),
     /// The takeover policy does not allow it.
-    TakeoverForbidden = (403, "takeover_forbidden", "Taking over is not allowed", Held<'static>),
+    TakeoverForbidden = (403, "takeover_forbidden", "Takeover is not allowed", Held<'static>),
     /// The caller may not call this.
-    Forbidden = (403, "forbidden", "You may not do this"),
+    Forbidden = (403, "forbidden", "Not permitted"),
     /// There is no live lock.
-    LockNotFound = (404, "lock_not_found", "There is no lock", NoLock<'static>),
+    LockNotFound = (404, "lock_not_found", "No lock", NoLock<'static>),
     /// There is no such workspace, or none that the caller may see.
-    WorkspaceNotFound = (404, "workspace_not_found", "There is no such workspace"),
+    WorkspaceNotFound = (404, "workspace_not_found", "Workspace not found"),
     /// There is nothing at this path.
-    NotFound = (404, "not_found", "There is nothing here"),
+    NotFound = (404, "not_found", "Not found"),
     /// The path has no such method.
-    MethodNotAllowed = (405, "method_not_allowed", "This cannot be done here"),
+    MethodNotAllowed = (405, "method_not_allowed", "Method not allowed"),
     /// The request did not arrive in time.
-    RequestTimeout = (408, "request_timeout", "The request did not arrive in time"),
+    RequestTimeout = (408, "request_timeout", "Request timeout"),
     /// Another holder has the lock.
-    LockHeld = (409, "lock_held", "Somebody else is editing", LockHeld<'static>),
-    /// The lock has moved on.
-    FenceMismatch = (409, "fence_mismatch", "The lock has moved on", Held<'static>),
-    /// The caller asks the holder for a lock, and is the holder.
-    KnockOnOwnLock = (409, "knock_on_own_lock", "You have this lock", Held<'static>),
-    /// A body whose length is not said beforehand.
+    LockHeld = (409, "lock_held", "The lock is held by another session or user", LockHeld<'static>),
+    /// The live lock has another fence.
+    FenceMismatch = (409, "fence_mismatch", "The lock has another fence now", Held<'static>),
+    /// The caller knocks on their own lock.
+    KnockOnOwnLock = (409, "knock_on_own_lock", "You hold this lock", Held<'static>),
+    /// A body without a `Content-Length`.
     LengthRequired = (411, "length_required", "The body must have a Content-Length"),
     /// The body is larger than allowed.
     BodyTooLarge = (413, "body_too_large", "The body is too large"),
     /// The target is longer than allowed.
     UriTooLong = (414, "uri_too_long", "The path is too long"),
-    /// The body is not of a type that is understood.
-    UnsupportedMediaType = (415, "unsupported_media_type", "The body is of the invalid type"),
-    /// `Expect` asks for something that is not there.
-    ExpectationFailed = (417, "expectation_failed", "This cannot be expected here"),
-    /// More than is allowed, in all or to this caller.
-    RateLimited = (429, "rate_limited", "Too much at once"),
+    /// The media type of the body is not supported.
+    UnsupportedMediaType = (415, "unsupported_media_type", "Unsupported media type"),
+    /// `Expect` is not `100-continue`.
+    ExpectationFailed = (417, "expectation_failed", "Expectation failed"),
+    /// A limit is reached.
+    RateLimited = (429, "rate_limited", "A limit is reached"),
     /// The holder has just declined a knock of the caller.
-    KnockTooSoon = (429, "knock_too_soon", "You were declined just now", KnockTooSoon<'static>),
+    KnockTooSoon = (429, "knock_too_soon", "The holder has just declined", KnockTooSoon<'static>),
     /// The headers are larger than allowed.
     HeadersTooLarge = (431, "headers_too_large", "The headers are too large"),
     /// A defect; the cause is in the log.
-    Internal = (500, "internal", "Something is broken here"),
+    Internal = (500, "internal", "Internal error"),
     /// The store could not take the write in time.
-    Busy = (503, "busy", "Too busy just now"),
+    Busy = (503, "busy", "The server is busy"),
     /// Neither HTTP/1.0 nor HTTP/1.1.
-    VersionNotSupported = (505, "version_not_supported", "This version of HTTP is not spoken here"),
+    VersionNotSupported = (505, "version_not_supported", "HTTP version not supported"),
     /// The disk is full.
     StorageFull = (507, "storage_full", "The disk is full"),
 }

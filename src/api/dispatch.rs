@@ -1,13 +1,13 @@
 //! Dispatches a request by the table of routes: finds its operation, authorises it and runs its handler.
 
-use super::authorize::{Authorizer, Identity, address_key};
+use super::authorize::{Authorizer, Identity};
 use super::exchange::{Request, Response};
 use super::operation::{Answer, BodyKind, Call, GATE, Route};
 use super::problem::{Code, Problem};
 use super::responder::Responder;
 use super::router::{Matched, find};
 use super::{gate, input, pages};
-use crate::web::{EmbeddedFile, Pages};
+use crate::web::Pages;
 
 /// Everything that requests are answered from.
 pub struct App {
@@ -60,11 +60,16 @@ impl App {
     pub fn handle(&self, request: &Request, matched: Matched, identity: Identity, mut responder: Responder) {
         let (route, path) = match matched {
             Matched::Route(route, path) => (route, path),
-            Matched::EmbeddedFile(page) => return self.show(page, request, responder),
+            // Pages need no credentials and have no rate limit: they contain no data and no secrets, they are in
+            // memory, and one page consists of more than thirty files.
+            Matched::EmbeddedFile(page) => {
+                responder.set_operation(pages::NAME, log::Level::Debug);
+                return responder.send(pages::response(page));
+            }
             Matched::OtherMethods(allowed) => return self.answer_other_method(request, responder, &allowed),
             Matched::Nothing => {
                 let problem = Problem::new(Code::NotFound)
-                    .detail("There is nothing at this path. The API is described at /api/v1/openapi.json.");
+                    .detail("Nothing is served at this path. The API is described at /api/v1/openapi.json.");
                 return responder.refuse(&self.authorizer.limited(request, problem));
             }
         };
@@ -79,15 +84,6 @@ impl App {
             Ok(Answer::Now(response)) => responder.send(response),
             Ok(Answer::Later(promise)) => promise(responder),
             Err(problem) => responder.refuse(&gate_refusal(route, problem)),
-        }
-    }
-
-    /// Sends a page. Pages need no credentials: they contain no data and no secrets.
-    fn show(&self, page: &EmbeddedFile, request: &Request, mut responder: Responder) {
-        responder.set_operation(pages::NAME, log::Level::Debug);
-        match self.authorizer.limit(|| address_key("address", request)) {
-            Ok(()) => responder.send(pages::response(page)),
-            Err(problem) => responder.refuse(&problem),
         }
     }
 

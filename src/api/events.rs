@@ -27,19 +27,20 @@ use crate::time::{Timestamp, Ttl};
 /// The media type of a stream of events.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
-/// What happens to the locks, as it happens
+/// Follow the events of the locks
 ///
-/// Server-Sent Events. `id:` is the revision, `event:` the type, `data:` the event as in the history, with `lock`: the lock
-/// that the event began or is about, if it is still there. Heartbeats are no events. A connection that begins again with
-/// the header `Last-Event-ID` (or with `since`) misses nothing and hears nothing twice; if what came after that revision is
-/// no longer kept, `event: reset` comes first: read the state anew. A lease that ends is told at its end. A comment comes
-/// at least every 15 seconds.
+/// Server-Sent Events. `id:` is the revision, `event:` is the type, `data:` is the event as in the history, with
+/// `lock`: the lock that the event is about, if it is still live. Heartbeats are not events.
+///
+/// A client that reconnects with the header `Last-Event-ID`, or with `since`, gets each event exactly once. If
+/// events after that revision are no longer kept, `event: reset` comes first; then read the state again. Expiries
+/// are sent when they happen. A comment line is sent at least every 15 seconds.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowEvents {
-    /// Only what happens there; may be given up to 100 times. Without it: everywhere.
+    /// Only events of this workspace. Repeatable, up to 100 times. Default: all workspaces.
     workspace_id: Option<List<WorkspaceId, 100>>,
-    /// Begin after this revision; without it, now.
+    /// Start after this revision. Default: now.
     since: Option<Integer<0, { i64::MAX }>>,
 }
 
@@ -51,7 +52,7 @@ struct StreamEvent<'a> {
     lock: Option<LockOut<'a>>,
 }
 
-/// What followers are sent.
+/// The stream of events.
 pub struct EventStream;
 
 impl JsonSchema for EventStream {
@@ -62,7 +63,7 @@ impl JsonSchema for EventStream {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "The `data:` of each event is as `x-data` says; of `reset` it is `{}`.",
+            "description": "The `data:` of each event has the schema in `x-data`; that of `reset` is `{}`.",
             "x-data": generator.subschema_for::<StreamEvent<'_>>(),
         })
     }
@@ -105,7 +106,7 @@ fn last_heard(call: &Call) -> Result<Option<i64>, Problem> {
     };
     let digits = last.bytes().all(|byte| byte.is_ascii_digit());
     let revision = digits.then(|| last.parse().ok()).flatten();
-    let invalid = || Problem::invalid("Last-Event-ID", "must be the id of an event: a whole number");
+    let invalid = || Problem::invalid("Last-Event-ID", "must be the id of an event, a whole number");
     revision.map(Some).ok_or_else(invalid)
 }
 

@@ -20,16 +20,16 @@ use crate::domain::rights::Need;
 use crate::domain::{Fence, LFS_BYTES, WorkspaceId};
 use crate::error::Error;
 
-/// Whether a write may pass
+/// Check whether a write may pass
 ///
-/// For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or the middleware of an app: 204 when the
-/// caller has the lease with this fence now. The workspace and the fence may also stand in `X-Lock-Workspace`
-/// (percent-encoded where it is not ASCII) and `X-Lock-Fence`. What is missing is answered with 403, too: that is all that
-/// a proxy understands.
+/// For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or for the middleware of an app. 204
+/// if the caller holds the lease with this fence now. The workspace and the fence may also be given in
+/// `X-Lock-Workspace` (percent-encoded where it is not ASCII) and `X-Lock-Fence`. Missing or invalid values are
+/// answered with 403 too, because proxies handle only 204, 401 and 403.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PassGate {
-    /// Whose lock.
+    /// The workspace of the lease.
     workspace_id: Option<Text<LFS_BYTES>>,
     /// The fence of the lease.
     fence: Option<Text<32>>,
@@ -47,7 +47,7 @@ impl Operation for PassGate {
         let workspace_id = workspace.and_then(|id| WorkspaceId::parse(&id).ok());
         let fence = fence.and_then(|fence| fence.parse().ok().map(Fence));
         let (Some(workspace_id), Some(fence)) = (workspace_id, fence) else {
-            return Err(closed("Say which lock lets this write pass: its workspace and its fence."));
+            return Err(closed("The workspace or the fence of the lock is missing or invalid."));
         };
         let nothing = || closed("This is not the live lock.");
         // A holder who has lost the right to edit is refused, even while the lock row still exists.

@@ -25,30 +25,34 @@ use crate::time::{LeaseClock, Timestamp};
 
 /// Ask the holder for the lock
 ///
-/// The holder sees it in the answer to its next heartbeat, in the lock and in the events, and hands the lock over or
-/// declines. If the holder is silent until `auto_grant_at` (`locks.knock_grant_after`), the lock passes to the one who
-/// knocked, for `locks.claim_within` unless a heartbeat claims it. A holder who is at work is not silent: each heartbeat
-/// with `active` postpones `auto_grant_at` to `locks.knock_grant_after` from then, and at most to
-/// `locks.knock_grant_at_latest` after the knock (`auto_grant_at_latest_in_ms`; null if there is no latest). The one who
-/// knocked sees it in the lock, in the answer to a repeated knock and in the events: a further `lock.knocked` with
-/// `detail.outcome` `postponed`, for the first time, for each half of `locks.knock_grant_after` that the end has moved, and
-/// when it reaches the latest. The holder answers one at a time: `auto_grant_at` is null as long as others knocked
-/// before, and both times count from when a knock is shown to the holder. A repeat changes the words and nothing else.
-/// Who is declined keeps the place in the line that they have. A knock ends with the lease that it is about. 429
-/// `knock_too_soon` when the holder has just declined (`locks.knock_again_after`), 429 `rate_limited` when 20 have knocked.
+/// The holder sees the knock in the response to the next heartbeat, in the lock and in the events, and then hands
+/// the lock over or declines.
+///
+/// If the holder is inactive until `auto_grant_at` (`locks.knock_grant_after`), the lock passes to the user who
+/// knocked. That lease ends after `locks.claim_within` unless a heartbeat claims it. Each heartbeat with `active`
+/// postpones `auto_grant_at` to `locks.knock_grant_after` from then, but not beyond `locks.knock_grant_at_latest`
+/// after the knock (`auto_grant_at_latest_in_ms`; null without such a limit). The user who knocked sees the
+/// postponement in the lock, in the response to a repeated knock, and in events `lock.knocked` with
+/// `detail.outcome` `postponed`. These events are sent for the first postponement, for each half of
+/// `locks.knock_grant_after`, and at the limit.
+///
+/// The holder answers one knock at a time: `auto_grant_at` is null while earlier knocks are pending, and both times
+/// count from when the knock is shown to the holder. A repeat changes only the message. A declined user keeps their
+/// place in the waiting line. A knock ends with the lease. 429 `knock_too_soon`: the holder has just declined
+/// (`locks.knock_again_after`). 429 `rate_limited`: 20 knocks are pending.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnockForLock {
     workspace_id: WorkspaceId,
-    /// How the caller is shown; else `X-User-Name`.
+    /// Display name of the caller. Default: `X-User-Name`.
     name: Option<Name>,
-    /// What the holder is told.
+    /// A message to the holder.
     message: Option<Text<MESSAGE_BYTES>>,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
 }
 
-/// A knock that the holder is told of.
+/// A pending knock.
 #[derive(Serialize, JsonSchema)]
 pub struct KnockAccepted<'a> {
     #[schemars(required)]
@@ -88,10 +92,10 @@ fn asked(outcome: &Knocked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> 
             Ok(with_status(202, &heard))
         }
         Knocked::NoLock => Err(Problem::new(Code::LockNotFound)
-            .detail("Nobody has locked this workspace: there is nobody to ask. Acquire the lock.")
+            .detail("Nobody holds this lock. Acquire it.")
             .with(&NoLock { lost: None })),
         Knocked::OwnLock(lock) => {
-            let detail = "You have this lock yourself: there is nobody to ask.";
+            let detail = "You hold this lock yourself.";
             Err(held(Code::KnockOnOwnLock, detail, lock, now, clock))
         }
         Knocked::TooSoon { lock, again } => {
@@ -112,20 +116,20 @@ fn asked(outcome: &Knocked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> 
     }
 }
 
-/// Give the lock to somebody
+/// Hand the lock over to another user
 ///
-/// For the holder. To the user who knocked first, or to another user. One transaction, with a new fence; the lease ends after
-/// `locks.claim_within` unless a heartbeat of the new holder claims it. Repeated after a lost answer it is answered with
-/// the same lock again, as long as that is live.
+/// For the holder. The new holder gets a new fence in the same transaction. The new lease ends after
+/// `locks.claim_within` unless a heartbeat of the new holder claims it. A repeat after a lost response is answered
+/// with the same lock, as long as it is live.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandOverLock {
     workspace_id: WorkspaceId,
     /// The user who gets the lock. Default: the one who knocked first.
     to_user_id: Option<UserId>,
-    /// Only this lease.
+    /// The lease that the caller holds.
     fence: Option<Fence>,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
 }
 
@@ -152,20 +156,19 @@ impl Operation for HandOverLock {
     }
 }
 
-/// Keep the lock, though somebody asks for it
+/// Decline a knock and keep the lock
 ///
-/// For the holder. The next who knocked is shown then. The event `lock.knock_declined` tells the one who was declined
-/// when they may knock again (`detail.again_in_ms`). `declined` is false when nobody had knocked, so a repeat is
-/// harmless.
+/// For the holder. The next knock is shown then. The event `lock.knock_declined` tells the declined user when they
+/// may knock again (`detail.again_in_ms`). `declined` is false if there was no knock, so a repeat is harmless.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeclineKnock {
     workspace_id: WorkspaceId,
     /// The user whose knock is declined. Default: the one who knocked first.
     user_id: Option<UserId>,
-    /// Only this lease.
+    /// The lease that the caller holds.
     fence: Option<Fence>,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
 }
 
@@ -208,10 +211,8 @@ fn replied(
         }
         ReplyOutcome::Declined(_) => Ok(ok(&Declined { declined: true })),
         ReplyOutcome::NoKnock => Err(Problem::invalid("to_user_id", "is missing, and nobody has knocked")),
-        ReplyOutcome::NotAMember => {
-            Err(Problem::new(Code::NotAMember)
-                .detail("They may not hold this lock: they are no editor here."))
-        }
+        ReplyOutcome::NotAMember => Err(Problem::new(Code::NotAMember)
+            .detail("This user is not an editor of the workspace and may not hold its lock.")),
         ReplyOutcome::OwnLock => Err(Problem::invalid("to_user_id", "is the holder")),
         ReplyOutcome::NotHolder { lock, same_user } => {
             Err(not_holder(lock, *same_user, lost.as_ref(), *now, clock))

@@ -28,11 +28,11 @@ pub struct EventOut<'a> {
     by_user_id: Option<&'a UserId>,
     by_name: Option<&'a DisplayName>,
     fence: Option<Fence>,
-    /// What only some events have.
+    /// Data of some event types.
     pub detail: Detail<'a>,
 }
 
-/// What only some events have.
+/// Data of some event types.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
@@ -52,7 +52,7 @@ pub struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "EventOutcome")]
     outcome: Option<EventOutcome>,
-    /// In the event stream only, of `lock.knock_declined`: until the one who was declined may knock again.
+    /// Only in the event stream, for `lock.knock_declined`: time until the declined user may knock again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Count")]
     pub again_in_ms: Option<Count>,
@@ -120,18 +120,19 @@ impl<'a> EventOut<'a> {
 /// The position of a page of events: a revision.
 type Cursor = Integer<1, { i64::MAX }>;
 
-/// What happened to the lock of a workspace
+/// Read the history of a workspace
 ///
-/// Newest first. Every lease begins with one event and ends with one. An event's `user_id`, `session_id` and `fence` are
-/// those of the lease that it is about; for `lock.taken_over` and `lock.handed_over` that is the lease that ended, and
-/// `detail.new_fence` is the one that followed. A handover because the holder did not answer is by the user who knocked.
+/// Newest first. Each lease has one event for its start and one for its end. `user_id`, `session_id` and `fence`
+/// are those of the lease. For `lock.taken_over` and `lock.handed_over` they are those of the lease that ended, and
+/// `detail.new_fence` is the fence of the next lease. The author of a handover because of an inactive holder is the
+/// user who knocked.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadHistory {
     workspace_id: WorkspaceId,
-    /// Most entries of a page; 100 if not given.
+    /// Maximum number of entries in a page. Default: 100.
     limit: Option<PageLimit>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<Cursor>,
 }
 
@@ -161,27 +162,27 @@ impl Operation for ReadHistory {
     }
 }
 
-/// What happened to the locks of all workspaces
+/// Read the history of all workspaces
 ///
-/// Newest first: the audit log. Only events of workspaces that the caller may see now. Events of a workspace that was
-/// deleted are for administrators. A page looks at no more than 10,000 events: it can hold fewer than `limit`, or none,
-/// and still have a `next_cursor`. Go on until that is null.
+/// Newest first. This is the audit log. It has the events of workspaces that the caller may see now; administrators
+/// also see those of deleted workspaces. A page reads at most 10,000 events. So it may have fewer events than
+/// `limit`, or none, and still have a `next_cursor`. Continue until it is null.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadWholeHistory {
-    /// Only what happened to leases of this user.
+    /// Only events of this user's leases.
     user_id: Option<UserId>,
-    /// Only what this user did.
+    /// Only events whose author is this user.
     by_user_id: Option<UserId>,
-    /// Only events of this type; may be given several times.
+    /// Only events of this type. Repeatable.
     r#type: Option<List<EventType, { EventType::ALL.len() }>>,
-    /// Only what happened then or later, by the wall clock.
+    /// Only events at or after this time, by the wall clock.
     from: Option<WallTime>,
-    /// Only what happened before then, by the wall clock.
+    /// Only events before this time, by the wall clock.
     until: Option<WallTime>,
-    /// Most entries of a page; 100 if not given.
+    /// Maximum number of entries in a page. Default: 100.
     limit: Option<PageLimit>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<Cursor>,
 }
 

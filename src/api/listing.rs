@@ -14,19 +14,19 @@ use crate::domain::event::Author;
 use crate::domain::{LFS_BYTES, MESSAGE_BYTES, UserId, WorkspaceId};
 use crate::store::listing::LockQuery;
 
-/// The live locks
+/// List the live locks
 ///
-/// By workspace id.
+/// Ordered by workspace id.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListLocks {
-    /// Only those of this user.
+    /// Only locks of this user.
     user_id: Option<UserId>,
-    /// Only workspaces whose id begins like this.
+    /// Only workspaces whose id begins with this.
     prefix: Option<Text<LFS_BYTES>>,
-    /// Most entries of a page; 100 if not given.
+    /// Maximum number of entries in a page. Default: 100.
     limit: Option<PageLimit>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<WorkspaceId>,
 }
 
@@ -56,13 +56,13 @@ impl Operation for ListLocks {
 
 /// Release all locks of a user
 ///
-/// One's own, or anyone's as an administrator. For logout, and for "she is on holiday". A lock that is due to the user by
-/// a knock or by the line ends, too.
+/// Users may release their own locks, administrators those of any user. For a logout or an absence. Locks that are
+/// due to the user by a knock or by the waiting line are ended too.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseLocksOfUser {
     user_id: UserId,
-    /// Why somebody's lease is ended, for the history.
+    /// The reason for ending another user's leases. It is stored in the history.
     reason: Option<Text<MESSAGE_BYTES>>,
 }
 

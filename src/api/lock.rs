@@ -24,7 +24,7 @@ pub struct LockOut<'a> {
     renewed_at: WallTime,
     last_active_at: WallTime,
     expires_at: WallTime,
-    /// Count down from this, from the moment at which the request was sent.
+    /// Time left. Count down from when the request was sent.
     expires_in_ms: Count,
     ttl_ms: Ttl,
     note: Option<&'a str>,

@@ -27,37 +27,41 @@ use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Acquire the lock of a workspace
 ///
-/// A free workspace is locked, one's own live lock starts over, one's own expired lock comes back with its fence if
-/// nobody came between, the server has not restarted since it ended, and its history is still kept. With
-/// `locks.same_user = "share"` one's own live lease is never shortened. Idempotent: a client that lost the response sends
-/// the same request again and gets the same lease. With `wait_ms` the request waits, in the order of arrival, until the
-/// lock is free, and then gets it; the same user and session waits once, and what it asked before is answered with 409,
-/// while the place in the line is kept; nobody waits longer than `locks.max_wait`. Who has been given the lock in the
-/// meantime, by a knock or a handover, is answered with it. Who waits with credentials that end meanwhile is not given the
-/// lock but answered with 401. A lease that was granted after a wait ends after `locks.claim_within` unless a heartbeat
-/// claims it.
+/// A free workspace is locked. If the caller holds the lock, the lease starts over. If the caller's last lease has
+/// expired, it is reclaimed with the same fence; this needs that nobody else had the lock since, that the server
+/// has not restarted, and that the history of the lease is still kept. With `locks.same_user = "share"` the
+/// caller's own live lease is never shortened.
+///
+/// The call is idempotent: a client that lost the response sends the same request again and gets the same lease.
+///
+/// With `wait_ms` the request waits until the lock is free. Requests are served in order of arrival, and the wait
+/// is limited by `locks.max_wait`. Each session has one place in the line: a newer request of the same user and
+/// session keeps the place, and the older request is answered with 409. A request whose user gets the lock
+/// otherwise, by a knock or a handover, is answered with that lock. If the credentials end during the wait, the
+/// answer is 401. A lease that was granted after a wait ends after `locks.claim_within` unless a heartbeat claims
+/// it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcquireLock {
     workspace_id: WorkspaceId,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
-    /// How long the lease shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
-    /// `locks.same_user = "share"` it never makes a lease shorter.
+    /// Length of the lease from now, in milliseconds. It is clamped to `locks.min_ttl` and `locks.max_ttl`. With
+    /// `locks.same_user = "share"` it never shortens a live lease.
     ttl_ms: Option<Ttl>,
     /// Take the lock over from its holder.
     force: Option<bool>,
-    /// With `force`: take over only the lease with this fence, the one that the person saw.
+    /// With `force`: take over only the lease with this fence.
     expected_fence: Option<Fence>,
-    /// Why somebody's lease is ended, for the history.
+    /// The reason for ending another user's lease. It is stored in the history.
     reason: Option<Text<MESSAGE_BYTES>>,
-    /// How long to wait for the lock, in milliseconds, if somebody else has it.
+    /// Maximum time to wait for a held lock, in milliseconds.
     wait_ms: Option<Integer<0, 60_000>>,
-    /// How the caller is shown; else `X-User-Name`.
+    /// Display name of the caller. Default: `X-User-Name`.
     name: Option<Name>,
-    /// What the holder says about it.
+    /// A note of the holder.
     note: Option<Text<NOTE_BYTES>>,
-    /// Data that the app keeps with the lock.
+    /// Data of the app, stored with the lock.
     metadata: Option<Metadata>,
 }
 
@@ -92,7 +96,7 @@ impl Operation for AcquireLock {
             (true, None) => Force::AnyHolder,
             (true, Some(fence)) => Force::OnlyFence(fence),
             (false, Some(_)) => {
-                return Err(Problem::invalid("expected_fence", "goes with force, which is not true"));
+                return Err(Problem::invalid("expected_fence", "needs force = true"));
             }
         };
         let request = Acquire {
@@ -143,7 +147,7 @@ impl Client for Waits {
         let answer = match answer {
             Ok(at) => acquired(&at.value, at.now, service.clock()),
             Err(Error::CredentialsEnded) => Err(Problem::unauthenticated(service.auth_mode())
-                .detail("Your credentials have ended while you waited. Sign in again.")),
+                .detail("Your credentials expired while you waited. Sign in again.")),
             Err(error) => Err(error.into()),
         };
         match answer {
@@ -178,19 +182,19 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
         Acquired::TooMany => Err(Problem::limited(Limit::Locks, 60)),
         Acquired::FenceMismatch(lock) => {
             let detail =
-                format!("The lock is no longer the one you saw: {}", describe_holder(lock, false, now));
+                format!("The lock has changed since you saw it. {}", describe_holder(lock, false, now));
             Err(held(Code::FenceMismatch, detail, lock, now, clock))
         }
         Acquired::TakeoverForbidden(lock) => {
-            let detail = format!("You may not take this lock over. {}", describe_holder(lock, false, now));
+            let detail = format!("You may not take over this lock. {}", describe_holder(lock, false, now));
             Err(held(Code::TakeoverForbidden, detail, lock, now, clock))
         }
     }
 }
 
-/// Who has the lock of a workspace
+/// Read the lock of a workspace
 ///
-/// Never shows an expired lock.
+/// An expired lock is never shown.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadLock {
@@ -217,27 +221,27 @@ impl Operation for ReadLock {
 
 /// Release the lock of a workspace
 ///
-/// A repeat is harmless. With `force` an administrator, or an admin of the workspace, ends anyone's. Without `fence` and
-/// `session_id` it is any lease of the caller.
+/// A repeat is harmless. Without `fence` and `session_id`, any lease of the caller is released. With `force`, an
+/// administrator or an admin of the workspace ends the lease of any user.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct ReleaseLock {
     workspace_id: WorkspaceId,
-    /// Only this lease.
+    /// Release only this lease.
     fence: Option<Fence>,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
     /// End another user's lease, as an administrator.
     force: Option<bool>,
-    /// Why somebody's lease is ended, for the history.
+    /// The reason for ending another user's lease. It is stored in the history.
     reason: Option<Text<MESSAGE_BYTES>>,
 }
 
-/// Release the lock of a workspace, from a closing page
+/// Release the lock of a workspace from a page that closes
 ///
-/// The same as DELETE, as a request that `navigator.sendBeacon` can send: it takes `text/plain` too, and needs no CORS
-/// preflight.
+/// The same as DELETE, as a request that `navigator.sendBeacon` can send. It also takes `text/plain`, so it needs
+/// no CORS preflight.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ReleaseLockByBeacon(ReleaseLock);
@@ -279,7 +283,7 @@ impl Operation for ReleaseLock {
                 (Released::Nothing, _) => Ok(ok(&ReleasedOut { released: false })),
                 (Released::Forbidden(lock), _) => {
                     let detail =
-                        "Only an administrator, or an admin of the workspace, may end somebody else's lock.";
+                        "Only an administrator or an admin of the workspace may end another user's lock.";
                     Err(held(Code::TakeoverForbidden, detail, lock, at.now, clock))
                 }
                 (Released::NotHolder { lock, same_user }, lost) => {

@@ -28,16 +28,16 @@ impl<'a> MemberOut<'a> {
     }
 }
 
-/// Make somebody a member, or change their role
+/// Add a member or change their role
 ///
-/// For admins of the workspace, services and administrators. A member who becomes a viewer where membership is enforced loses
-/// the lock, in the same transaction.
+/// For admins of the workspace, services and administrators. If membership is enforced, a member who becomes a
+/// viewer loses the lock in the same transaction.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutMember {
     workspace_id: WorkspaceId,
     user_id: UserId,
-    /// `viewer` (sees it), `editor` (locks it, too) or `admin` (takes over and ends locks, and sees to the members, too).
+    /// `viewer` may read, `editor` may also lock, `admin` may also take over and end locks and manage members.
     role: Role,
 }
 
@@ -56,16 +56,16 @@ impl Operation for PutMember {
     }
 }
 
-/// The members of a workspace
+/// List the members of a workspace
 ///
-/// By user id.
+/// Ordered by user id.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListMembers {
     workspace_id: WorkspaceId,
-    /// Most entries of a page; 100 if not given.
+    /// Maximum number of entries in a page. Default: 100.
     limit: Option<PageLimit>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<UserId>,
 }
 
@@ -95,8 +95,9 @@ impl Operation for ListMembers {
 
 /// Remove a member
 ///
-/// For admins of the workspace, services and administrators. Their lock on it ends in the same transaction, also if they
-/// had it without being a member. `removed` is false when they were none and had none, so a repeat is harmless.
+/// For admins of the workspace, services and administrators. The user's lock on the workspace ends in the same
+/// transaction, also if they held it without being a member. `removed` is false if there was neither, so a repeat
+/// is harmless.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveMember {

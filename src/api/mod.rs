@@ -5,13 +5,15 @@
 //! [`operation`] implementation runs it. There is one file for each resource: `locks`, `renewals`, `handoff`,
 //! `members`, and others.
 //!
-//! [`fields`] has the types of single fields. `input` deserializes a request into the type of an operation.
+//! [`fields`] has the types of single fields. `input` reads a request into the type of an operation, with the deserializers of
+//! `deserialize`.
 //! [`problem`] is the only place where an error becomes a status. [`exchange`] has the request and the
 //! response, without sockets. [`workers`] has the threads that run requests. [`dispatch`] finds the operation
 //! of a request and runs it. A [`responder`] answers one request, by messages to the event loop ([`outbox`]).
 
 pub mod authorize;
 pub mod code;
+mod deserialize;
 pub mod dispatch;
 mod events;
 pub mod exchange;

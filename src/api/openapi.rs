@@ -87,13 +87,13 @@ fn security(mode: AuthMode) -> Value {
     let bearer = |what: &str| {
         json!({ "token": {
             "type": "http", "scheme": "bearer",
-            "description": format!("{what} Tokens of services and administrators act for whom they name in the header X-User-Id (percent-encoded where it is not ASCII; `X-User-Name` says how they are shown)."),
+            "description": format!("{what} Tokens of services and administrators act for the user in the header X-User-Id, with the display name in X-User-Name. Both are percent-encoded where they are not ASCII."),
         } })
     };
     match mode {
         AuthMode::None => json!({ "user": {
             "type": "apiKey", "in": "header", "name": "X-User-Id",
-            "description": "The user's id, percent-encoded where it is not ASCII, is believed. `X-User-Name` says how they are shown.",
+            "description": "The user id, percent-encoded where it is not ASCII. It is trusted. `X-User-Name` is the display name.",
         } }),
         AuthMode::Token => bearer("A token of Lockhouse (`lh_…`)."),
         AuthMode::Jwt => bearer("A JWT, or a token of Lockhouse (`lh_…`)."),
@@ -107,7 +107,7 @@ fn security(mode: AuthMode) -> Value {
 fn headers() -> Value {
     json!({
         "RequestId": {
-            "description": "The caller's, if it sent a plausible one. It stands in the server's log.",
+            "description": "The id of the request in the log of the server. A valid id from the caller is kept.",
             "required": true, "schema": { "type": "string" },
         },
         "RetryAfter": {
@@ -115,11 +115,11 @@ fn headers() -> Value {
             "required": true, "schema": { "type": "integer", "minimum": 0 },
         },
         "SometimesRetryAfter": {
-            "description": "With `lock_held`: seconds that the lease has left.",
+            "description": "With `lock_held`: seconds until the lease ends.",
             "schema": { "type": "integer", "minimum": 0 },
         },
         "WwwAuthenticate": {
-            "description": "Which credentials it takes.",
+            "description": "The accepted authentication scheme.",
             "required": true, "schema": { "type": "string" },
         },
     })
@@ -157,7 +157,7 @@ fn header_parameters(route: &Route) -> Vec<Value> {
     } else if route.media_type == EVENT_STREAM {
         vec![header(
             "Last-Event-ID",
-            "`since`: the id of the last event that was heard. It takes precedence over the query.",
+            "`since`: the id of the last received event. It takes precedence over the query.",
         )]
     } else {
         Vec::new()
@@ -222,10 +222,10 @@ fn parameters(route: &Route, takes: &Value) -> Vec<Value> {
         let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
         let about = match name.as_str() {
             "workspace_id" if place == "path" => {
-                "Names the workspace; percent-encoded, so that `team%2Fdesign` is one id.".into()
+                "The workspace id, percent-encoded: `team%2Fdesign` is one id.".into()
             }
-            "user_id" if place == "path" => "Names the user; percent-encoded.".into(),
-            "token_id" if place == "path" => "Names the token; it is not the token itself.".into(),
+            "user_id" if place == "path" => "The user id, percent-encoded.".into(),
+            "token_id" if place == "path" => "The token id. It is not the token itself.".into(),
             _ => about.unwrap_or_default(),
         };
         parameters.push(json!({
@@ -301,7 +301,7 @@ fn request_body(route: &Route, takes: &Value) -> Option<Value> {
 fn http_refusal() -> Value {
     let mut refused = refused(HTTP_REFUSALS);
     if let Value::Object(refused) = &mut refused {
-        let about = "The request is not well-formed, too large, or did not arrive in time; or the server is too busy, or stopping. The connection is closed afterwards.";
+        let about = "The server refused the request before the operation was known: it is malformed, too large or too slow, or the server is busy or stopping. The connection is closed afterwards.";
         refused.insert("description".to_owned(), about.into());
     }
     refused
@@ -309,10 +309,7 @@ fn http_refusal() -> Value {
 
 /// The response for refusals with one of `codes`.
 fn refused(codes: &[Code]) -> Value {
-    let describe = |code: &Code| {
-        let end = if code.title().ends_with('?') { "" } else { "." };
-        format!("`{}`: {}{end}", code.name(), code.title())
-    };
+    let describe = |code: &Code| format!("`{}`: {}.", code.name(), code.title());
     let descriptions: Vec<_> = codes.iter().map(describe).collect();
     let shapes: Vec<_> = codes
         .iter()
@@ -326,7 +323,7 @@ fn refused(codes: &[Code]) -> Value {
 }
 
 fn responses(route: &Route, answer: &Value) -> Map<String, Value> {
-    let mut fine = json!({ "description": "It went well.", "headers": headers_of(&[]) });
+    let mut fine = json!({ "description": "Success.", "headers": headers_of(&[]) });
     if !route.media_type.is_empty() {
         let content = json!({ route.media_type: { "schema": answer } });
         fine.as_object_mut().map(|fine| fine.insert("content".to_owned(), content));

@@ -14,17 +14,18 @@ use crate::domain::rights::Need;
 use crate::domain::{DisplayName, SessionId, UserId, WorkspaceId};
 use crate::time::WallTime;
 
-/// Who is there on a workspace
+/// Read who is present on a workspace
 ///
-/// Who has the lock, who knocked, who waits for it (in the order in which they will get it), and who follows the events of
-/// this workspace by its name (each person once, at most 500, not those who do not say who they are).
+/// The holder, the knocks, the waiting users in the order in which they get the lock, and the users who follow the
+/// events of this workspace by its id. Each follower is listed once, at most 500, and only if the credentials name
+/// a user.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadPresence {
     workspace_id: WorkspaceId,
 }
 
-/// Who is there.
+/// The users who are present.
 #[derive(Serialize, JsonSchema)]
 pub struct Presence<'a> {
     lock: Option<LockOut<'a>>,

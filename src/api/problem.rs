@@ -96,11 +96,11 @@ impl Problem {
     #[must_use]
     pub fn unauthenticated(mode: AuthMode) -> Self {
         let (how_to, challenge) = match mode {
-            AuthMode::None => ("Say who you are in the header X-User-Id.", "X-User-Id realm=\"lockhouse\""),
+            AuthMode::None => ("Send the user id in the header X-User-Id.", "X-User-Id realm=\"lockhouse\""),
             AuthMode::Token => ("Send a valid token in the header Authorization: Bearer lh_….", BEARER),
             AuthMode::Jwt => ("Send a valid JWT, or a token, in the header Authorization: Bearer ….", BEARER),
             AuthMode::Proxy => (
-                "Sign in at the proxy in front, or send a valid token in the header Authorization: Bearer lh_….",
+                "Sign in at the proxy, or send a valid token in the header Authorization: Bearer lh_….",
                 BEARER,
             ),
         };
@@ -175,16 +175,16 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid { field, reason } => Self::invalid(&field, &reason),
-            Error::Busy => Self::busy("The server could not take this in time. Try again in a moment."),
+            Error::Busy => Self::busy("The server could not store this in time. Try again in a moment."),
             Error::Denied(denied) => denied.into(),
             Error::CredentialsEnded => Self::new(Code::Unauthenticated),
             Error::TooMany(limit) => Self::limited(limit, 1),
             Error::Stopping => Self::busy("The server is stopping. Try again in a moment."),
             Error::StorageFull => Self::new(Code::StorageFull)
-                .detail("The server has no room left to write this down; its operator must make room.")
+                .detail("The disk of the server is full. Its operator must free space.")
                 .caused_by(log::Level::Warn, "could not be written: the disk, or database.max_size, is full".to_owned()),
             Error::Unknown(cause) => Self::busy(
-                "The server could not make sure that this is kept: it is unknown whether it was carried out. Ask again.",
+                "The server could not confirm the write. It may or may not have been stored. Send the request again.",
             )
             .caused_by(log::Level::Error, format!("may or may not have been carried out: {cause}")),
             Error::Internal(cause) | Error::Disk(cause) => Self::new(Code::Internal)

@@ -12,14 +12,10 @@ use crate::time::{LeaseClock, Timestamp};
 /// The refusal if there is no live lock, although the caller claims to hold one.
 pub fn no_lock(lost: Option<&Lost>) -> Problem {
     let detail = match lost.map(|lost| lost.ending) {
-        Some(Ending::MemberRemoved) => {
-            "You have this lock no more: you do not belong to this workspace any longer."
-        }
-        Some(Ending::WorkspaceDeleted) => "You have this lock no more: the workspace was deleted.",
-        Some(_) => {
-            "You do not have this lock any more, and nobody else has it. Acquire it again before you save."
-        }
-        None => "Nobody has locked this workspace. Acquire the lock first.",
+        Some(Ending::MemberRemoved) => "You lost this lock: you are no longer a member of the workspace.",
+        Some(Ending::WorkspaceDeleted) => "You lost this lock: the workspace was deleted.",
+        Some(_) => "You lost this lock, and nobody else has it. Acquire it again before you save.",
+        None => "Nobody holds this lock. Acquire it first.",
     };
     Problem::new(Code::LockNotFound).detail(detail).with(&NoLock { lost: lost.map(LostOut::of) })
 }

@@ -19,25 +19,25 @@ use crate::error::Denied;
 use crate::store::AsOf;
 use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
 
-/// Renew one's lease
+/// Renew a lease
 ///
-/// A late heartbeat never revives a lease and never lengthens somebody else's. With `locks.same_user = "share"` it never
-/// shortens the lease either: one session does not take away what another relies on. While there is a `knock`, renew at
-/// once and then at least every 10 seconds, with `active` if the person is at work: that postpones `auto_grant_at`.
-/// `waiting` is how many stand in line for the lock. The answer has a `session_id` when another session of the same user
-/// has the lock by now (`locks.same_user = "share"`).
+/// A late heartbeat never revives an expired lease and never extends another user's lease. With `locks.same_user =
+/// "share"` it never shortens the lease, because other sessions of the user rely on it. While a `knock` is pending,
+/// renew at once and then at least every 10 seconds, with `active` if the user is active: this postpones
+/// `auto_grant_at`. `waiting` is the number of waiting requests. The response has a `session_id` if another session
+/// of the same user holds the lock now (`locks.same_user = "share"`).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewLock {
     workspace_id: WorkspaceId,
-    /// Only this lease.
+    /// Renew only this lease.
     fence: Option<Fence>,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
-    /// How long the lease shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
-    /// `locks.same_user = "share"` it never makes a lease shorter.
+    /// Length of the lease from now, in milliseconds. It is clamped to `locks.min_ttl` and `locks.max_ttl`. With
+    /// `locks.same_user = "share"` it never shortens a live lease.
     ttl_ms: Option<Ttl>,
-    /// The person did something since the last heartbeat: `last_active_at` moves, and a knock's end is postponed.
+    /// Whether the user did something since the last heartbeat. It sets `last_active_at` and postpones `auto_grant_at`.
     active: Option<bool>,
 }
 
@@ -47,7 +47,7 @@ pub struct Renewed<'a> {
     #[schemars(extend("const" = true))]
     success: bool,
     expires_at: WallTime,
-    /// Count down from this, from the moment at which the request was sent.
+    /// Time left. Count down from when the request was sent.
     expires_in_ms: Count,
     fence: Fence,
     /// The session that has the lock, if it is another one of the same user.
@@ -130,33 +130,33 @@ fn renewed<'a>(
 
 /// Renew many leases
 ///
-/// All in one transaction; each with its own status.
+/// All leases are renewed in one transaction. Each result has its own status.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewLocks {
     /// The leases to renew.
     locks: List<Entry, 100>,
-    /// How long the leases shall run from now, in milliseconds; brought between `locks.min_ttl` and `locks.max_ttl`. With
-    /// `locks.same_user = "share"` it never makes a lease shorter.
+    /// Length of the leases from now, in milliseconds. It is clamped to `locks.min_ttl` and `locks.max_ttl`. With
+    /// `locks.same_user = "share"` it never shortens a live lease.
     ttl_ms: Option<Ttl>,
 }
 
-/// One of them.
+/// A lease to renew.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
 #[schemars(inline)]
 struct Entry {
-    /// Names the workspace.
+    /// The workspace of the lease.
     workspace_id: WorkspaceId,
-    /// Only this lease.
+    /// Renew only this lease.
     fence: Option<Fence>,
-    /// Tells the tabs or devices of one person apart.
+    /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
-    /// The person did something since the last heartbeat: `last_active_at` moves, and a knock's end is postponed.
+    /// Whether the user did something since the last heartbeat. It sets `last_active_at` and postpones `auto_grant_at`.
     active: Option<bool>,
 }
 
-/// What became of many leases.
+/// The results, in the order of the request.
 #[derive(Serialize, JsonSchema)]
 pub struct RenewedMany<'a> {
     results: &'a [Item<'a>],

@@ -18,21 +18,21 @@ use crate::domain::{DisplayName, Fence, UserId, WorkspaceId};
 use crate::metrics::Metrics;
 use crate::time::WallTime;
 
-/// Whether the process is up
+/// Check that the process is up
 ///
-/// Asks nothing of the store.
+/// Does not use the store.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IsUp {}
 
-/// Whether the store takes a write
+/// Check that the store takes a write
 ///
-/// Writes, to the disk.
+/// Writes to the disk.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IsReady {}
 
-/// How the server is.
+/// The state of the server.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Status")]
 pub struct Health {
@@ -65,16 +65,16 @@ impl Operation for IsReady {
             |ready, _| match ready {
                 Ready::Yes => Ok(ok(&Health::new("ready"))),
                 Ready::Unreadable => {
-                    Err(Problem::busy("The store cannot be read just now. The server's log tells why."))
+                    Err(Problem::busy("The store cannot be read. The log of the server has the cause."))
                 }
             },
         )
     }
 }
 
-/// What is counted, for Prometheus
+/// Read the metrics for Prometheus
 ///
-/// The Prometheus text format, version 0.0.4.
+/// In the Prometheus text format, version 0.0.4.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadMetrics {}
@@ -94,7 +94,7 @@ impl Operation for ReadMetrics {
     }
 }
 
-/// This document
+/// Read this document
 ///
 /// OpenAPI 3.1.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -127,10 +127,11 @@ impl Operation for ReadOpenApi {
     }
 }
 
-/// Who the caller is, as far as the server can tell
+/// Read who the caller is
 ///
-/// For finding out why something is refused. `user_id` is null when the caller is nobody in particular. `scope` is that of
-/// the token; null without one. `expires_at` is when the credentials end; null if they do not, or it is not known here.
+/// For finding out why a request is refused. `user_id` is null if the credentials name no user. `scope` is the
+/// scope of the token; null without a token. `expires_at` is when the credentials expire; null if they do not, or
+/// if the time is unknown.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhoAmI {}
@@ -166,15 +167,15 @@ impl Operation for WhoAmI {
     }
 }
 
-/// Look for what must not be, and put it right
+/// Check the database for violations and repair them
 ///
-/// A lock whose holder may not hold it or whose workspace does not exist (where membership is enforced), an expired row
-/// that was left, a fence above the fence counter: at most 500 of a kind.
+/// Violations are: a lock whose holder may not hold it or whose workspace does not exist (if membership is
+/// enforced), an expired row, and a fence above the fence counter. At most 500 of each kind are reported.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckInvariants {}
 
-/// What was found.
+/// The violations that were found and repaired.
 #[derive(Serialize, JsonSchema)]
 pub struct Checked<'a> {
     violations: Vec<Violation<'a>>,

@@ -15,7 +15,7 @@ use crate::domain::{DisplayName, UserId};
 use crate::store::AsOf;
 use crate::time::WallTime;
 
-/// A token, without what makes it one.
+/// A token without its secret.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
 pub struct TokenOut<'a> {
@@ -42,20 +42,20 @@ impl<'a> TokenOut<'a> {
     }
 }
 
-/// Make a token
+/// Create a token
 ///
-/// It is shown this once. A service makes tokens of users, for the browsers of those whom its app has signed in: give them
-/// a `ttl_ms`.
+/// The response is the only one that contains the token. Services create tokens of users, for the browsers of the
+/// users whom their app has signed in; set `ttl_ms` for these.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// `user` (acts as its owner; if not given), `read` (looks on), `service` (acts for anybody) or `admin`.
+    /// `user` (acts as its owner), `read` (monitoring), `service` (acts for any user) or `admin`. Default: `user`.
     scope: Option<Scope>,
-    /// Whose it is.
+    /// The owner.
     user_id: Option<UserId>,
-    /// How its owner is shown, or what it is for.
+    /// Display name of the owner, or the purpose of the token.
     name: Option<Name>,
-    /// How long it is good, in milliseconds; if not given, until it is revoked.
+    /// Lifetime in milliseconds. Default: until it is revoked.
     ttl_ms: Option<Integer<1, CENTURY>>,
 }
 
@@ -77,10 +77,13 @@ impl Operation for CreateToken {
         let scope = self.scope.unwrap_or(Scope::User);
         if call.caller.scope.only_tokens_of().is_some_and(|only| only != scope) {
             return Err(Problem::new(Code::Forbidden)
-                .detail("A service makes tokens for users; for others it takes an administrator."));
+                .detail("A service may create tokens of users only. Other tokens need an administrator."));
         }
         if scope == Scope::User && self.user_id.is_none() {
-            return Err(Problem::invalid("user_id", "is missing: a token of a user acts as somebody"));
+            return Err(Problem::invalid(
+                "user_id",
+                "is missing: a token with the scope user needs an owner",
+            ));
         }
         let now = service.wall();
         let ends = self.ttl_ms.map(|ttl| WallTime(now.0.saturating_add(ttl.0)));
@@ -96,15 +99,15 @@ impl Operation for CreateToken {
     }
 }
 
-/// The tokens there are
+/// List the tokens
 ///
-/// Without what makes them tokens. `last_used_at` is true to a minute.
+/// Without their secrets. `last_used_at` is accurate to one minute.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListTokens {
-    /// Most entries of a page; 100 if not given.
+    /// Maximum number of entries in a page. Default: 100.
     limit: Option<PageLimit>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<TokenId>,
 }
 
@@ -128,8 +131,8 @@ impl Operation for ListTokens {
 
 /// Revoke a token
 ///
-/// It is refused from now on. A service revokes tokens of users only. `revoked` is false when there was none, so a repeat
-/// is harmless.
+/// It is refused from now on. A service may revoke tokens of users only. `revoked` is false if there was no such
+/// token, so a repeat is harmless.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeToken {

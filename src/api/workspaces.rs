@@ -30,14 +30,14 @@ impl<'a> WorkspaceOut<'a> {
     }
 }
 
-/// Name a workspace
+/// Create or rename a workspace
 ///
-/// It need not be named to be locked, unless `workspaces.membership = "enforced"`.
+/// A workspace need not be created before it is locked, unless `workspaces.membership = "enforced"`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutWorkspace {
     workspace_id: WorkspaceId,
-    /// How it is shown; as before if not given.
+    /// Display name. Default: unchanged.
     name: Option<Name>,
 }
 
@@ -55,9 +55,9 @@ impl Operation for PutWorkspace {
     }
 }
 
-/// A workspace that somebody named
+/// Read a workspace
 ///
-/// For its members, where membership is enforced.
+/// For its members, if membership is enforced.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadWorkspace {
@@ -75,15 +75,15 @@ impl Operation for ReadWorkspace {
     }
 }
 
-/// The workspaces that somebody named
+/// List the workspaces
 ///
-/// By id; with `workspaces.membership = "enforced"` those of the caller.
+/// Ordered by id. With `workspaces.membership = "enforced"` only those of which the caller is a member.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListWorkspaces {
-    /// Most entries of a page; 100 if not given.
+    /// Maximum number of entries in a page. Default: 100.
     limit: Option<PageLimit>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<WorkspaceId>,
 }
 
@@ -106,10 +106,10 @@ impl Operation for ListWorkspaces {
     }
 }
 
-/// Delete a workspace with its members
+/// Delete a workspace and its members
 ///
-/// Its lock ends in the same transaction, and its holder learns why. `deleted` is false when there was none, so a repeat
-/// is harmless.
+/// Its lock ends in the same transaction, and the holder is told the reason. `deleted` is false if there was no
+/// such workspace, so a repeat is harmless.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteWorkspace {

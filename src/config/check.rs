@@ -11,7 +11,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     if min > default || default > max {
         let [min, default, max] = [min, default, max].map(show_ttl);
         return Err(format!(
-            "locks.min_ttl (\"{min}\"), locks.default_ttl (\"{default}\") and locks.max_ttl (\"{max}\") must come in this order, each at least as long as the one before: change one of them",
+            "locks.min_ttl (\"{min}\"), locks.default_ttl (\"{default}\") and locks.max_ttl (\"{max}\") must be in ascending order: change one of them",
         ));
     }
     if let (Some(after), Some(latest)) = (locks.knock_grant_after, locks.knock_grant_at_latest)
@@ -37,7 +37,7 @@ fn check_auth(config: &Config) -> Result<(), String> {
     let problem = match auth.mode {
         AuthMode::None => match config.server.listen {
             Listen::Tcp(address) if !address.ip().is_loopback() => &format!(
-                "server.listen = \"{address}\" cannot be used: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only: use 127.0.0.1, [::1] or unix:PATH, or another auth.mode"
+                "server.listen = \"{address}\" cannot be used: auth.mode = \"none\" trusts every client, so it needs a loopback address or a Unix socket: use 127.0.0.1, [::1] or unix:PATH, or another auth.mode"
             ),
             Listen::Tcp(_) | Listen::Unix(_) => return Ok(()),
         },
@@ -45,19 +45,17 @@ fn check_auth(config: &Config) -> Result<(), String> {
             "auth.mode = \"jwt\" with HS256 needs auth.jwt_secret, of at least 32 bytes: set LOCKHOUSE_AUTH_JWT_SECRET"
         }
         AuthMode::Jwt if is_symmetric && !auth.jwt_public_key_file.is_empty() => {
-            "auth.jwt_public_key_file goes with RS256, ES256 and EdDSA: a public key must never be taken for a secret"
+            "auth.jwt_public_key_file is for RS256, ES256 and EdDSA only: a public key must never be used as a secret"
         }
         AuthMode::Jwt if !is_symmetric && auth.jwt_public_key_file.is_empty() => &format!(
-            "auth.mode = \"jwt\" with {algorithm} needs auth.jwt_public_key_file: the key by which tokens are checked"
+            "auth.mode = \"jwt\" with {algorithm} needs auth.jwt_public_key_file, the key that verifies JWTs"
         ),
-        AuthMode::Jwt if !is_symmetric && !auth.jwt_secret.is_empty() => {
-            "auth.jwt_secret goes with HS256 only"
-        }
+        AuthMode::Jwt if !is_symmetric && !auth.jwt_secret.is_empty() => "auth.jwt_secret is for HS256 only",
         AuthMode::Proxy if auth.proxy_addresses.is_empty() => {
-            "auth.mode = \"proxy\" needs auth.proxy_addresses: without them anybody could say who they are"
+            "auth.mode = \"proxy\" needs auth.proxy_addresses: without them every client could choose its user id"
         }
         AuthMode::Proxy if TrustedProxy::cover_everybody(&auth.proxy_addresses) => {
-            "auth.proxy_addresses must not have a network of everybody: anybody could say who they are"
+            "auth.proxy_addresses must not cover all addresses: every client could choose its user id"
         }
         AuthMode::Proxy if auth.proxy_user_header.eq_ignore_ascii_case(&auth.proxy_name_header) => {
             "auth.proxy_user_header and auth.proxy_name_header must be two headers"

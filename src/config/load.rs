@@ -156,6 +156,6 @@ fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), Str
         return Err(unknown("environment", settings, name));
     }
     // Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST beside a service of that name: not ours to refuse.
-    loaded.warnings.push(format!("the environment variable {name} sets nothing; it is ignored"));
+    loaded.warnings.push(format!("the environment variable {name} is no setting; it is ignored"));
     Ok(())
 }

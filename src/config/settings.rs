@@ -137,18 +137,16 @@ fn proxies() -> Kind<Vec<TrustedProxy>> {
 settings! {
     server: ServerConfig {
         /// Where to listen: an address and a port, or unix:PATH for a Unix socket. Port 0 picks a free one. A
-        /// socket handed over by systemd (`LISTEN_FDS`) goes before it. With auth.mode = "none" only a
+        /// socket handed over by systemd (`LISTEN_FDS`) takes precedence. With auth.mode = "none" only a
         /// loopback address or a Unix socket.
         listen: Listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7311))),
             text("ADDRESS:PORT, such as \"127.0.0.1:7311\" or \"[::1]:7311\", or unix:PATH, such as \"unix:/run/lockhouse/lockhouse.sock\"").with_flag("--listen");
-        /// Who may connect to the Unix socket, as the permissions of a file in octal: "0600" its owner,
-        /// "0660" the group too.
+        /// The permissions of the Unix socket, in octal: "0600" lets its owner connect, "0660" also its group.
         socket_mode: u32 = 0o600, permissions();
         /// The proxies in front of this server: addresses, networks such as "10.0.0.0/8", and "unix" for
-        /// connections by the Unix socket. Only their X-Forwarded-For header is believed.
+        /// connections by the Unix socket. Only their X-Forwarded-For header is trusted.
         trusted_proxies: Vec<TrustedProxy> = Vec::new(), proxies();
-        /// The web origins whose pages may call the API from a browser, such as `https://app.example`,
-        /// as the browser writes them.
+        /// The web origins whose pages may call the API from a browser, such as `https://app.example`.
         cors_origins: Vec<String> = Vec::new(), list(usize::MAX, origins());
         /// Whether the web console is served at /. It shows only what its user's credentials give access to.
         console: bool = true, switch();
@@ -164,18 +162,18 @@ settings! {
         idle_timeout: Duration = 75 * SECOND, timeout();
         /// How long a client may leave a response unread before its connection is closed.
         write_timeout: Duration = 30 * SECOND, timeout();
-        /// Most bytes of the request line and the headers of a request together.
+        /// Maximum size of the request line and the headers of a request together.
         max_head: usize = 16 << 10, size(1 << 10, 1 << 20);
-        /// Most headers of a request.
+        /// Maximum number of headers of a request.
         max_headers: usize = 64, number(8, 256);
-        /// Most bytes of the body of a request.
+        /// Maximum size of the body of a request.
         max_body: usize = 64 << 10, size(8 << 10, 16 << 20);
-        /// Most clients that can be connected at a time. The limit of open files, which is raised as far as
-        /// the system allows, can make it fewer. At the limit, new clients take the place of those that do not
-        /// finish a request, then of those that never sent one, then of idle ones.
+        /// Maximum number of connections. The limit of open files, which is raised as far as the system allows,
+        /// can reduce it. At the limit, a new connection replaces one that does not finish a request, then one
+        /// that never sent a request, then an idle one.
         max_connections: usize = 10_000, number(1, 1_000_000);
-        /// The memory that requests and responses in transit may take together. Beyond it, clients that do
-        /// not read, or do not finish a request, are disconnected.
+        /// Maximum memory for requests and responses in transit. Beyond it, clients that do not read, or do not
+        /// finish a request, are disconnected.
         max_buffered: usize = 128 << 20, size(1 << 20, 64 << 30);
         /// How long a stop waits for requests that are being answered.
         shutdown_grace: Duration = 10 * SECOND, timeout();
@@ -192,36 +190,35 @@ settings! {
         max_size: Option<u64> = None, size(64 << 10, 1 << 48).or("unlimited");
     }
     locks: LocksConfig {
-        /// How long a lease lasts when the acquire does not say.
+        /// The length of a lease if the request does not give one.
         default_ttl: Ttl = minutes(10), any_ttl();
         /// The shortest lease; a request for a shorter one gets this.
         min_ttl: Ttl = Ttl::from_duration(SECOND), any_ttl();
         /// The longest lease; a request for a longer one gets this.
         max_ttl: Ttl = minutes(24 * 60), any_ttl();
-        /// What a second session (tab, device) of the holder is: "share" lets all sessions of one person
-        /// share the lock, "separate" makes them compete like different people.
+        /// How several sessions (tabs, devices) of one user share a lock: with "share" they hold it together, with
+        /// "separate" they compete like different users.
         same_user: SameUser = SameUser::Share,
             choice(&[("share", SameUser::Share), ("separate", SameUser::Separate)]);
-        /// Who may take over a live lock with force: "anyone" who may lock, "admins" (of the workspace or the
+        /// Who may take over a live lock with force: "anyone" with the right to lock, "admins" (of the workspace or the
         /// server) or "nobody". Admins can always end a lock with a forced release.
         takeover: Takeover = Takeover::Anyone,
             choice(&[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)]);
-        /// The longest that one request waits for a lock (`wait_ms`). It must be less than the timeout of a proxy in
-        /// front.
+        /// The maximum time that a request waits for a lock (`wait_ms`). It must be less than the timeout of a proxy.
         max_wait: Ttl = minutes(1), ttl(MILLISECOND, MINUTE);
-        /// How long a lease lasts that was granted after a wait, a knock or a handover, until its holder first renews
-        /// it. A holder who has gone away then blocks nobody.
+        /// The length of a lease that was granted after a wait, a knock or a handover, until its holder first renews
+        /// it. So a holder who is gone does not block others.
         claim_within: Ttl = Ttl::from_duration(15 * SECOND), any_ttl();
-        /// A lock passes to the user who knocked when its holder has been silent for this long, whatever locks.takeover
-        /// says. A holder is silent who neither answers nor sends a heartbeat with "active". "never" turns it off.
+        /// A lock passes to the user who knocked if its holder neither answers nor sends a heartbeat with "active" for
+        /// this long. It does not depend on locks.takeover. "never" disables it.
         knock_grant_after: Option<Ttl> = Some(Ttl::from_duration(30 * SECOND)), any_ttl().or("never");
-        /// How long after a knock the lock passes on at the latest, though its holder is active and does not answer.
-        /// It is at least `knock_grant_after`. "never": not while the holder is active.
+        /// The maximum time after a knock until the lock passes, even if its holder is active. At least
+        /// `knock_grant_after`. "never": the lock does not pass while the holder is active.
         knock_grant_at_latest: Option<Ttl> = Some(minutes(5)), any_ttl().or("never");
         /// How long a user whose knock was declined must wait before they knock on the same lease again.
         knock_again_after: Ttl = minutes(1), ttl(Duration::ZERO, CENTURY);
-        /// A live lock whose holder has not been active for this long (heartbeats say `active`) may be taken over
-        /// by any user who may lock, whatever locks.takeover says. "never" turns it off.
+        /// A live lock whose holder has not been active for this long (heartbeats with `active`) may be taken over
+        /// by any user who may lock. It does not depend on locks.takeover. "never" disables it.
         idle_takeover_after: Option<Ttl> = None, any_ttl().or("never");
         /// A lease that was alive when the server stopped has at least this much left when it starts again,
         /// because its holder could send no heartbeat in between.
@@ -234,25 +231,25 @@ settings! {
             choice(&[("open", Membership::Open), ("enforced", Membership::Enforced)]);
     }
     limits: LimitsConfig {
-        /// Most locks that one user can have; a further one is answered with 429.
+        /// Maximum number of locks of one user. Further ones are answered with 429.
         locks_per_user: u32 = 1_000, number(1, 1_000_000);
-        /// Most requests that one caller may make each second, in the long run (ten times as many at once); further
-        /// ones are answered with 429. "unlimited" turns it off.
+        /// Maximum number of requests of one caller per second, on average; ten times as many at once. Further ones
+        /// are answered with 429. The files of the console and the playground are not counted. "unlimited"
+        /// disables it.
         requests_per_second: Option<u32> = None, number(1, 100_000).or("unlimited");
-        /// Most streams of events that one user can have at a time; a further one is answered with 429. Each takes
-        /// a connection. "unlimited" turns it off.
+        /// Maximum number of event streams of one user at a time. Further ones are answered with 429. Each takes a
+        /// connection. "unlimited" disables it.
         streams_per_user: Option<u32> = Some(100), number(1, 1_000_000).or("unlimited");
-        /// Most clients that can wait for one lock (`wait_ms`); a further one is answered with 429.
+        /// Maximum number of requests that wait for one lock (`wait_ms`). Further ones are answered with 429.
         waiters_per_workspace: usize = 100, number(1, 1_000);
-        /// Most clients of one user, in sessions of their own, that can wait for one lock; a further one is answered
-        /// with 429.
+        /// Maximum number of sessions of one user that wait for one lock. Further ones are answered with 429.
         waiters_per_user: usize = 10, number(1, 1_000);
-        /// Most clients that can wait for locks in all; a further one is answered with 429.
+        /// Maximum number of waiting requests for all locks. Further ones are answered with 429.
         waiters: usize = 10_000, number(1, 1_000_000);
     }
     sweeper: SweeperConfig {
         /// How often expired locks are deleted from the file and old history is trimmed. Only the size of the
-        /// file depends on it: an expired lock is free for all at once. "never" turns it off.
+        /// file depends on it: an expired lock is free at once. "never" disables it.
         interval: Option<Duration> = Some(30 * SECOND), duration(MILLISECOND, CENTURY).or("never");
     }
     history: HistoryConfig {
@@ -260,7 +257,7 @@ settings! {
         keep: Option<Duration> = Some(30 * DAY), duration(MILLISECOND, CENTURY).or("forever");
     }
     auth: AuthConfig {
-        /// How callers are authenticated. "none": the header X-User-Id is believed and every caller is an
+        /// How callers are authenticated. "none": the header X-User-Id is trusted and every caller is an
         /// administrator; only for a loopback address or a Unix socket. "token": Lockhouse's own tokens
         /// (`lockhouse token create`). "jwt": JSON Web Tokens of an app that authenticates its users. "proxy": a
         /// header of a proxy that does. Tokens work beside "jwt" and "proxy", too.
@@ -280,20 +277,20 @@ settings! {
         jwt_issuer: Option<String> = None, name("a text").or("");
         /// The audience that a JWT must have (`aud`). If it is empty, a JWT that names an audience is refused.
         jwt_audience: Option<String> = None, name("a text").or("");
-        /// The claim with the user's id.
+        /// The claim with the user id.
         jwt_user_claim: String = "sub".to_owned(), claim();
-        /// The claim with the user's display name.
+        /// The claim with the display name.
         jwt_name_claim: String = "name".to_owned(), claim();
-        /// The claim that is "admin", or a list with "admin" in it, for users who administer the server.
+        /// The claim that makes a user an administrator of the server: "admin", or a list with "admin".
         jwt_role_claim: String = "lockhouse_role".to_owned(), claim();
         /// How far the clock of the issuer may differ from the server's, when it is compared with `exp` and `nbf`.
         jwt_leeway: Duration = 30 * SECOND, duration(Duration::ZERO, 10 * MINUTE);
-        /// Addresses and networks of the proxies that are believed when they name the user, and "unix" for
-        /// connections by the Unix socket. From elsewhere their headers are ignored.
+        /// Addresses and networks of the proxies that are trusted to name the user, and "unix" for
+        /// connections by the Unix socket. From other addresses these headers are ignored.
         proxy_addresses: Vec<TrustedProxy> = Vec::new(), proxies();
-        /// The header with the user's id, as it is, in UTF-8.
+        /// The header with the user id, in UTF-8.
         proxy_user_header: String = "Remote-User".to_owned(), header();
-        /// The header with the user's display name, as it is, in UTF-8.
+        /// The header with the display name, in UTF-8.
         proxy_name_header: String = "Remote-Name".to_owned(), header();
     }
     log: LogConfig {

@@ -1,16 +1,13 @@
 //! What happens on the connections: requests come, are forwarded, and are answered by messages.
 
 use super::access_log::CloseReason;
-use super::client::{ClientKey, ConnectionState, Exchange, Phase, Pieces, ReadOutcome, RequestPart};
+use super::client::{ClientKey, ConnectionState, Exchange, Phase, ReadOutcome, RequestPart};
 use super::event_loop::EventLoop;
 use super::forward;
-use super::parser::{After, Progress, Version};
+use super::parser::Progress;
 use super::refusal::HttpRefusal;
 use super::requests::Pending;
-use super::response::Framing;
 use super::socket::Written;
-use crate::api::exchange::Response;
-use crate::api::outbox::ResponseMessage;
 
 /// Most steps with one client before the others get their turn.
 const STEPS: usize = 16;
@@ -159,7 +156,7 @@ impl EventLoop {
     }
 
     /// The client has something in its output: it is written at the end of the round.
-    fn schedule_write(&mut self, key: ClientKey) {
+    pub(super) fn schedule_write(&mut self, key: ClientKey) {
         let now = self.now;
         // The deadline of a blocked client stands until its socket has room again.
         if let Some(client) = self.clients.get(key)
@@ -235,35 +232,6 @@ impl EventLoop {
         self.update_deadline(key);
     }
 
-    /// Answers a request, and goes on to the next one.
-    fn respond(&mut self, key: ClientKey, response: &Response, exchange: Exchange) {
-        let exchange = self.last_if_stopping(exchange);
-        if let Some(client) = self.clients.get(key) {
-            self.renderer.write(client.output.end(), response, &exchange, Framing::Length);
-        }
-        self.answered(key, exchange);
-    }
-
-    /// During a stop, every answer is the last one.
-    fn last_if_stopping(&self, exchange: Exchange) -> Exchange {
-        if self.stop_by.is_some() { Exchange { after: After::Close, ..exchange } } else { exchange }
-    }
-
-    fn answered(&mut self, key: ClientKey, exchange: Exchange) {
-        let now = self.now;
-        // This client could be disconnected now, for another one.
-        self.no_eviction_until = now;
-        if let Some(client) = self.clients.get(key) {
-            client.was_answered = true;
-            let next = match exchange.after {
-                After::KeepAlive => ConnectionState::Reading(RequestPart::Nothing),
-                After::Close => ConnectionState::Closing,
-            };
-            client.enter(next, now);
-        }
-        self.schedule_write(key);
-    }
-
     /// A client has taken too long.
     pub(super) fn time_out(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
@@ -277,100 +245,6 @@ impl EventLoop {
             ConnectionState::Queued => self.refuse(key, HttpRefusal::Queue),
             ConnectionState::Closing | ConnectionState::Lingering(_) => self.drop_client(key),
             ConnectionState::Forwarded(_) => {}
-        }
-    }
-
-    /// Processes the messages about requests.
-    pub(super) fn read_messages(&mut self) {
-        for (id, message) in self.backend.outbox.collect() {
-            // A late message about a request that was given up is dropped.
-            let Some(key) = self.requests.get(id).map(|pending| pending.client) else { continue };
-            self.read_message(id, key, message);
-            self.update_deadline(key);
-        }
-    }
-
-    fn read_message(&mut self, id: u64, key: ClientKey, message: ResponseMessage) {
-        let exchange = match self.clients.get(key).map(|client| &client.state) {
-            Some(ConnectionState::Forwarded(exchange)) if exchange.id == id => *exchange,
-            // The client is gone. The request is in flight until its answer, or the word that it waits, has come.
-            Some(_) | None => return self.end_request(id),
-        };
-        match message {
-            ResponseMessage::Complete(response) => {
-                self.end_request(id);
-                self.respond(key, &response, exchange);
-            }
-            ResponseMessage::Head(response) => self.begin_stream(key, &response, exchange),
-            ResponseMessage::Chunk(piece) => {
-                if let Some(client) = self.clients.get(key) {
-                    client.piece(piece);
-                }
-                self.schedule_write(key);
-            }
-            ResponseMessage::End => {
-                self.end_request(id);
-                self.end_stream(key, exchange);
-            }
-            ResponseMessage::Disconnect => self.close_early(key, CloseReason::Unread),
-            ResponseMessage::Parked => {
-                self.park(key, Exchange { phase: Phase::Parked, ..exchange });
-                // It may have hung up meanwhile, or the server stops.
-                self.serve_client(key);
-                self.stop_parked(key);
-            }
-        }
-    }
-
-    fn park(&mut self, key: ClientKey, exchange: Exchange) {
-        self.requests.park(exchange.id);
-        self.access_log.parked(self.requests.parked());
-        if let Some(client) = self.clients.get(key) {
-            client.state = ConnectionState::Forwarded(exchange);
-        }
-    }
-
-    fn begin_stream(&mut self, key: ClientKey, response: &Response, mut exchange: Exchange) {
-        if exchange.version == Version::Http10 {
-            exchange.after = After::Close;
-        }
-        exchange.phase = Phase::Streaming(Pieces::default());
-        self.park(key, exchange);
-        let Some(client) = self.clients.get(key) else { return };
-        self.renderer.write(client.output.end(), response, &exchange, Framing::Pieces);
-        self.schedule_write(key);
-        if exchange.is_head {
-            self.forget(exchange.id);
-            return self.answered(key, exchange);
-        }
-        self.serve_client(key);
-        self.stop_parked(key);
-    }
-
-    fn end_stream(&mut self, key: ClientKey, exchange: Exchange) {
-        let exchange = self.last_if_stopping(exchange);
-        if let Some(client) = self.clients.get(key)
-            && exchange.version == Version::Http11
-        {
-            client.output.end().extend_from_slice(b"0\r\n\r\n");
-        }
-        self.answered(key, exchange);
-    }
-
-    /// The request is over.
-    fn end_request(&mut self, id: u64) {
-        self.requests.remove(id);
-        self.access_log.parked(self.requests.parked());
-    }
-
-    /// Nobody waits for the answer any more: tells the owner of the responder.
-    pub(super) fn forget(&mut self, id: u64) {
-        if let Some(pending) = self.requests.get(id) {
-            let status = std::sync::Arc::clone(&pending.status);
-            if self.requests.is_parked(id) {
-                self.end_request(id);
-            }
-            status.hang_up();
         }
     }
 
@@ -394,7 +268,7 @@ impl EventLoop {
     }
 
     /// Stops a client that waits for an event, if the server stops.
-    fn stop_parked(&mut self, key: ClientKey) {
+    pub(super) fn stop_parked(&mut self, key: ClientKey) {
         if self.stop_by.is_some() {
             self.stop_client(key);
         }

@@ -19,6 +19,7 @@
 
 mod accept;
 mod access_log;
+mod answers;
 mod backend;
 mod client;
 mod connection;
