@@ -353,8 +353,8 @@ fn unsafe_authentication_settings_are_refused_at_start() {
     for (text, says) in [
         ("[server]\nlisten = \"0.0.0.0:7311\"", "loopback"),
         ("[auth]\nmode = \"proxy\"", "needs auth.proxy_addresses"),
-        ("[auth]\nmode = \"proxy\"\nproxy_addresses = [\"0.0.0.0/0\"]", "everybody"),
-        ("[auth]\nmode = \"proxy\"\nproxy_addresses = [\"::/0\"]", "everybody"),
+        ("[auth]\nmode = \"proxy\"\nproxy_addresses = [\"0.0.0.0/0\"]", "cover all addresses"),
+        ("[auth]\nmode = \"proxy\"\nproxy_addresses = [\"::/0\"]", "cover all addresses"),
         (
             "[auth]\nmode = \"proxy\"\nproxy_addresses = [\"unix\"]\nproxy_name_header = \"remote-user\"",
             "two headers",

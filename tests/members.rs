@@ -133,7 +133,7 @@ fn a_removed_member_loses_the_lock_and_is_told_why() {
     // They are told the reason, and not the new holder. Repeating the release is harmless.
     let gone = alice.heartbeat("w", &json!({ "fence": fence })).refused(404, "lock_not_found");
     assert_eq!((&gone["lost"]["reason"], &gone["lost"]["fence"]), (&json!("member_removed"), &fence));
-    assert!(gone["detail"].as_str().unwrap().contains("do not belong to this workspace"));
+    assert!(gone["detail"].as_str().unwrap().contains("no longer a member of the workspace"));
     let many =
         alice.post("/api/v1/locks/heartbeat", &json!({ "locks": [{ "workspace_id": "w" }] })).expect(200);
     assert_eq!(many["results"][0]["lost"], gone["lost"]);

@@ -248,12 +248,12 @@ mod tests {
         ] {
             assert!(asked(query, body).is_ok(), "{query} {body}");
         }
-        assert_eq!(asked("id=a", r#"{"id":"b"}"#).unwrap_err(), "id is given twice, and not the same.");
+        assert_eq!(asked("id=a", r#"{"id":"b"}"#).unwrap_err(), "id is given twice with different values.");
         assert_eq!(asked("id=7", r#"{"id":7}"#).unwrap_err(), "id must be a text.");
         assert!(asked("id=a&force=true", r#"{"force":"true"}"#).is_err(), "the body keeps its types");
         assert_eq!(
             asked("force=false&id=a", r#"{"force":true}"#).unwrap_err(),
-            "force is given twice, and not the same."
+            "force is given twice with different values."
         );
     }
 }
