@@ -26,10 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn start(socket: PathBuf, outbox: Arc<Outbox>, on_failure: Box<dyn FnOnce() + Send>) -> (Server, SocketAddr) {
     let bound = Bound::at(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), 0o600).unwrap();
     let Address::Tcp(address) = *bound.address() else { panic!("it has a port") };
-    (start_on(bound, socket, outbox, broken), address)
+    (start_on(bound, socket, outbox, on_failure), address)
 }
 
-fn start_on(bound: Bound, socket: PathBuf, outbox: Arc<Outbox>, on_failure: Box<dyn FnOnce() + Send>) -> Server {
+fn start_on(
+    bound: Bound,
+    socket: PathBuf,
+    outbox: Arc<Outbox>,
+    on_failure: Box<dyn FnOnce() + Send>,
+) -> Server {
     let mut config = Config::default();
     config.server.max_buffered = 1 << 20;
     let backend = Backend {
@@ -189,7 +194,8 @@ fn a_response_for_a_gone_client_is_dropped() {
     let (client, forwarded) = fake.ask("/gone");
     let claimed = fake.outbox.claim(forwarded.id).unwrap();
     drop(client);
-    let say = |text: &str| ResponseMessage::Complete(Response::of(200, "text/plain", text.as_bytes().to_vec()));
+    let say =
+        |text: &str| ResponseMessage::Complete(Response::of(200, "text/plain", text.as_bytes().to_vec()));
     for round in 0..20 {
         // The slot of the disconnected client is reused.
         let path = format!("/{round}");

@@ -130,7 +130,10 @@ impl Authorizer {
         match route.right.check(caller.scope, caller.user_id.is_some()) {
             Ok(()) => Ok(()),
             Err(Missing::User) if caller.scope.acts_for_others() && self.auth.mode() != AuthMode::None => {
-                Err(Problem::invalid("X-User-Id", "is missing: this token must name the user for whom it acts"))
+                Err(Problem::invalid(
+                    "X-User-Id",
+                    "is missing: this token must name the user for whom it acts",
+                ))
             }
             Err(Missing::User) => Err(self.unauthenticated()),
             Err(Missing::Scope) => {
