@@ -409,7 +409,7 @@ fn start(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(24), ..ProptestConfig::default() })]
 
     #[test]
     fn both_engines_give_the_same_outcomes(

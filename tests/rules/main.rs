@@ -348,8 +348,13 @@ impl Play {
     }
 }
 
+/// The number of cases of a property. `.ci/run all` asks for more.
+fn cases(usual: u32) -> u32 {
+    if std::env::var_os("SLOW_TESTS").is_some() { usual * 20 } else { usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(1_000), ..ProptestConfig::default() })]
 
     #[test]
     fn random_histories_match_the_model(rules in rules(), steps in prop::collection::vec(step(), 1..120)) {
