@@ -133,7 +133,7 @@ impl Floor {
     /// Raises the floor to `fence`, so that no fence up to it is given from now on.
     ///
     /// # Errors
-    /// As [`Self::cover`].
+    /// As [`Self::reserve`].
     pub(super) fn raise_to(&mut self, fence: Fence) -> Result<(), Error> {
         if fence <= self.value { Ok(()) } else { self.write(fence.min(GREATEST)) }
     }
@@ -141,7 +141,7 @@ impl Floor {
     /// Lowers the floor to the last fence that was given. For a normal stop.
     ///
     /// # Errors
-    /// As [`Self::cover`].
+    /// As [`Self::reserve`].
     pub(super) fn release_reserve(&mut self) -> Result<(), Error> {
         if self.given < self.value { self.write(self.given) } else { Ok(()) }
     }
