@@ -1,11 +1,11 @@
-//! What Lockhouse is measured against (see `benches/http.sh`):
+//! Baselines that Lockhouse is compared with (see `benches/http.sh`):
 //!
-//! - `raw`: `tiny_http` alone, four threads, a constant answer as large as that to a heartbeat.
-//! - `event-loop`: the event loop before `tiny_http`, with the same constant answer; beside it, `/slow`, which takes 200 ms,
-//!   and `/hold`, which is never answered.
-//! - `commit`: nothing but COUNT transactions that renew one lease, on the same schema with the same pragmas.
-//! - `pooled`: the obvious way to do it: 64 threads, a pool of 64 connections, each request in an IMMEDIATE
-//!   transaction of its own, on the same schema with the same pragmas.
+//! - `raw`: `tiny_http` without the event loop, four threads, a constant answer of the size of a heartbeat's answer.
+//! - `event-loop`: the event loop and `tiny_http` with the same constant answer. `/slow` takes 200 ms. `/hold` is never
+//!   answered.
+//! - `commit`: COUNT transactions that renew one lease, without HTTP, on the same schema with the same pragmas.
+//! - `pooled`: the simple design: 64 threads and a pool of 64 connections; each request is an IMMEDIATE transaction, on
+//!   the same schema with the same pragmas.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -65,8 +65,8 @@ fn serve(address: &str, threads: usize, answer: impl Fn(&Request) -> (u16, Strin
     }
 }
 
-/// Responders of `/hold`.
-static HELD: Mutex<Vec<Responder>> = Mutex::new(Vec::new());
+/// The responders of `/hold`, which are never used.
+static PARKED: Mutex<Vec<Responder>> = Mutex::new(Vec::new());
 
 const fn route(path: &'static str, store: StoreAccess, handler: Handler) -> Route {
     Route::new("GET", path, "bench", handler).allow(Right::Open, store)
@@ -79,7 +79,7 @@ const BENCH_ROUTES: &[Route] = &[
         Ok(Reply::Now(constant()))
     }),
     route("/hold", StoreAccess::None, |_, _| {
-        Ok(Reply::later(|reply| HELD.lock().unwrap().push(reply.park())))
+        Ok(Reply::later(|reply| PARKED.lock().unwrap().push(reply.park())))
     }),
 ];
 
@@ -93,7 +93,7 @@ fn event_loop(address: &str) {
     let mut config = Config::default();
     config.server.listen = address.parse().unwrap();
     config.database.path = directory.join("lockhouse.db");
-    // Nothing is logged here: whoever measures `tiny_http` alone has no log either.
+    // Logging stays off, because the `raw` baseline does not log either.
     let running = start_on(&config, Vec::new(), Clock::system(), BENCH_ROUTES).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     println!("{}", running.addresses()[0]);
@@ -137,7 +137,7 @@ fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-/// `/api/v1/workspaces/NAME/lock` and `…/lock/heartbeat`, for a user who holds what they ask for.
+/// Answers `/api/v1/workspaces/NAME/lock` and `…/lock/heartbeat`, assuming that the caller holds the lock.
 fn pooled(connection: &mut Connection, request: &Request) -> (u16, String) {
     let workspace = request.url().split('/').nth(4).unwrap_or_default().to_owned();
     let now = now_ms();

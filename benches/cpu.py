@@ -4,7 +4,7 @@
     benches/cpu.py [--rounds 5] [--seconds 3] [--server NAME=PATH]...
 
 Each --server is a `lockhouse` binary; without one it is target/release/lockhouse. Beside them run `tiny_http` alone with a
-constant answer (`raw`) and bare commits (`commit`), see baselines.rs. Prints medians for each kind of request and number of
+constant answer (`raw`) and commits without HTTP (`commit`), see baselines.rs. Prints medians for each kind of request and number of
 connections: user and system time of the whole process, context switches and bytes written, each per request, and requests
 per second. A renewal in a batch of 100 counts as one request. Needs wrk and a release build of both
 (`cargo build --release`, `cargo bench --bench baselines --no-run`).
@@ -19,7 +19,7 @@ WORK = [("heartbeat", 64, "requests.lua", 1), ("heartbeat", 1, "requests.lua", 1
 
 
 def usage(pid):
-    """CPU seconds, context switches and bytes written of all threads of a process, those that ended included for CPU."""
+    """CPU seconds, context switches and bytes written of a process. The CPU time includes ended threads."""
     with open(f"/proc/{pid}/stat") as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
     cpu = (int(fields[11]) + int(fields[12])) / TICK

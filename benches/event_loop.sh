@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The event loop before tiny_http beside tiny_http alone, a constant answer over kept connections, in one run: ROUNDS
-# rounds of SECONDS_EACH, at each number of connections; then the event loop again while one client loops on a handler that
-# takes 200 ms. Needs wrk, curl and python3.
+# Compares the event loop with tiny_http alone: a constant answer over persistent connections, ROUNDS rounds of
+# SECONDS_EACH at each number of connections. Then measures the event loop while one client calls a handler that takes
+# 200 ms in a loop. Needs wrk, curl and python3.
 # Prints: round, server, connections, requests per second, p50, p99, answers that were not 2xx or 3xx.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +17,7 @@ trap 'kill "${pids[@]}" 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 "$baselines" event-loop 127.0.0.1:7324 >/dev/null & pids+=($!)
 sleep 1
 
-# tiny_http leaves some of the connections that come together unanswered, unless it has idle threads enough.
+# tiny_http may not answer some of several simultaneous connections, unless it has enough idle threads.
 warm() {
   python3 - <<'PY'
 import socket

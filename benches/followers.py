@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Many who wait and many who watch: how soon the next one has the lock, and the loser of one hears of it.
+"""Measures the latency of takeover events and of grants with many followers and waiters.
 
 followers.py PID ADDRESS:PORT [FOLLOWERS [WAITERS [TURNS]]]
 FOLLOWERS follow a workspace each, WAITERS wait for the locks of WAITERS / 20 workspaces. Prints memory and threads of the
 process; the time from sending a takeover to the event arriving at the follower of that workspace; and the time from
-sending a release to the grant arriving at whoever is next: median, p99, the longest.
+sending a release to the grant arriving at the first waiter: median, p99, maximum.
 """
 import random, socket, sys, time
 
@@ -59,7 +59,7 @@ for number in range(follow):
     followers.append(one)
 print(f"with {follow} followers:", status())
 
-# Each line is as long as IN_LINE; for whoever has got the lock another one comes, at the end.
+# Each queue has IN_LINE waiters. A waiter that gets the lock is replaced by a new one at the end.
 lines = [[] for _ in range(wait // IN_LINE)]
 
 
@@ -67,7 +67,7 @@ def come(place, user):
     one = connect()
     send(one, "POST", f"q{place}/lock", user, '{"wait_ms":60000}')
     lines[place].append((one, user))
-    # So that they stand in this order.
+    # Wait until the server lists the waiter, so that the order is known.
     stands = b""
     while f'"user_id":"{user}"'.encode() not in stands:
         send(asks, "GET", f"q{place}/presence", "")

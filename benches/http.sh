@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Requests per second and latency over kept connections, Lockhouse beside two baselines (see baselines.rs), in one run:
-# ROUNDS rounds of SECONDS each, at each number of connections. Needs wrk, curl and python3.
+# Compares Lockhouse with two baselines (see baselines.rs): requests per second and latency over persistent connections,
+# ROUNDS rounds of SECONDS_EACH at each number of connections. Needs wrk, curl and python3.
 # Prints: round, server, work, connections, requests per second, p50, p99, answers that were not 2xx or 3xx.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ start() {
 }
 port() { case $1 in raw) echo 7321 ;; lockhouse) echo 7322 ;; pooled) echo 7323 ;; esac }
 
-# tiny_http leaves some of the connections that come together unanswered, unless it has idle threads enough.
+# tiny_http may not answer some of several simultaneous connections, unless it has enough idle threads.
 warm() {
   python3 - "$1" <<'PY'
 import socket, sys

@@ -1,10 +1,10 @@
--- Acquire and release in turn, each release of what was acquired 512 requests ago, so that it is there.
+-- Alternates acquire and release. Each release is of a lock acquired 512 requests earlier, so that it exists.
 local threads = 0
 setup = function(thread)
   thread:set("id", threads)
   threads = threads + 1
 end
--- Each as a user of their own: nobody may have so many locks at once.
+-- One user per thread, because the number of locks per user is limited.
 init = function()
   wrk.headers["X-User-Id"] = "bench-" .. id
 end

@@ -1,4 +1,4 @@
--- Requests of one kind by a holder of 100 locks: `wrk -s benches/requests.lua URL -- heartbeat|read|batch`.
+-- Sends requests of one kind as the holder of 100 locks: `wrk -s benches/requests.lua URL -- heartbeat|read|batch`.
 wrk.headers["X-User-Id"] = "bench"
 local kind, number = "heartbeat", 0
 init = function(arguments)

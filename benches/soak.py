@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Followers that come, go, stall and resume, beside writers: each hears every event once, in order.
+"""Soak test of the event stream: followers connect, stall and resume; each must receive every event once, in order.
 
 soak.py ADDRESS:PORT [SECONDS [FOLLOWERS]]
-A third of the followers follow all workspaces, the others one each. Each of them, again and again, listens for a
-while, then stalls for up to three seconds, or goes away and resumes with Last-Event-ID up to three seconds later.
-Those who follow all must hear each revision; those who follow one, in the end, what its history says.
+A third of the followers follow all workspaces, the others one each. Each repeatedly listens, stalls for up to three
+seconds, or disconnects and resumes with Last-Event-ID up to three seconds later. A follower of all workspaces must
+receive each revision; a follower of one workspace, all events of its history.
 """
 import asyncio, json, random, sys, time
 
@@ -38,7 +38,7 @@ async def write(number):
 
 
 async def listen(heard, last, query, until):
-    """One connection. Returns whether it was told to begin anew."""
+    """Listens on one connection until it ends or the time is over."""
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 14)
     tally["connections"] += 1
     resume = f"Last-Event-ID: {last[0]}\r\n" if last[0] is not None else ""
@@ -77,7 +77,7 @@ async def follow(number):
     while time.monotonic() < end:
         await listen(heard, last, query, min(end + 3, time.monotonic() + random.random() * 20))
         await asyncio.sleep(random.random() * 3)
-    # What is still to be heard.
+    # Receive the remaining events.
     await listen(heard, last, query, time.monotonic() + 16)
     for before, after in zip(heard, heard[1:]):
         assert before < after, f"follower {number} heard {after} after {before}"

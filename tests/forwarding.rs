@@ -40,8 +40,8 @@ fn start_on(
     let backend = Backend {
         socket,
         wanted: WANTED,
-        asserted: Vec::new(),
-        asserted_by: Vec::new(),
+        identity_headers: Vec::new(),
+        identity_proxies: Vec::new(),
         outbox,
         allows_cors: true,
         on_failure,

@@ -73,7 +73,7 @@ fn unix_sockets_have_their_mode_and_are_removed_at_exit() {
     let refused = on(&listen, other.path()).output().unwrap();
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        refused.status.code() == Some(1) && message.contains("another server listens there"),
+        refused.status.code() == Some(1) && message.contains("another server listens on it"),
         "{message}"
     );
     assert!(answers(&path));

@@ -313,8 +313,8 @@ pub fn start_on(
     let backend = Backend {
         socket: internal_socket.path(),
         wanted: WANTED,
-        asserted: asserted(&config.auth),
-        asserted_by: config.auth.proxy_addresses.clone(),
+        identity_headers: identity_headers(&config.auth),
+        identity_proxies: config.auth.proxy_addresses.clone(),
         outbox,
         allows_cors: !config.server.cors_origins.is_empty(),
         on_failure: {
@@ -362,7 +362,7 @@ pub(super) fn options(config: &Config) -> Options {
 /// The headers in which a trusted proxy names the user, each with the header that replaces it internally.
 ///
 /// Empty unless `auth.mode` is `"proxy"`.
-fn asserted(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
+fn identity_headers(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
     match auth.mode {
         AuthMode::Proxy => vec![
             (auth.proxy_user_header.clone(), ASSERTED_USER),

@@ -10,15 +10,15 @@ use super::event_loop::{EventLoop, FIRST_CLIENT};
 use super::refusal::HttpRefusal;
 use super::socket::{Peer, Socket};
 
-/// Most connections that are accepted before the clients get their turn.
+/// Maximum number of accept attempts per event loop round, so that existing clients are served too.
 const ACCEPTS: usize = 256;
-/// How long to wait after the system had no room for a connection.
+/// Pause after `accept` failed for lack of resources.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Connections beyond the limit: they are answered with 503.
+/// Number of connections accepted beyond the limit. They are answered with 503.
 const SPARE: usize = 16;
 
 impl EventLoop {
-    /// Accepts the connections that wait.
+    /// Accepts pending connections.
     pub(super) fn accept(&mut self) {
         if !self.accept_pending || self.stop_by.is_some() || self.now < self.accept_again_at {
             return;
@@ -34,10 +34,10 @@ impl EventLoop {
                         self.admit(socket, peer);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // This connection failed, and not the listener.
+                    // Only this connection failed; the listener works.
                     Err(error) if is_connection_error(&error) => is_empty = false,
                     Err(error) => {
-                        // No file, or no memory, for another one.
+                        // No file descriptor or no memory is available.
                         self.access_log.cannot_accept(&error, self.now);
                         self.accept_again_at = self.now + PAUSE;
                         return self.evict_clients();
@@ -45,7 +45,7 @@ impl EventLoop {
                 }
             }
             if is_empty {
-                // The next one causes an event.
+                // The next connection causes an event.
                 self.accept_pending = false;
                 return;
             }
@@ -53,21 +53,21 @@ impl EventLoop {
     }
 
     fn admit(&mut self, socket: Socket, peer: Peer) {
-        let most = self.settings.max_connections;
-        if self.clients.len() >= most && self.now >= self.no_eviction_until {
-            // What the others have sent decides which of them can be disconnected.
+        let limit = self.settings.max_connections;
+        if self.clients.len() >= limit && self.now >= self.no_eviction_until {
+            // The eviction rank depends on what the clients have sent, so read it first.
             self.serve_clients();
             self.evict_clients();
         }
-        let is_full = self.clients.len() >= most;
-        if self.clients.len() >= most + SPARE {
+        let is_full = self.clients.len() >= limit;
+        if self.clients.len() >= limit + SPARE {
             return self.access_log.close_early(CloseReason::Room, peer, self.now);
         }
         let registry = self.poll.registry();
         let register = |socket: &Socket, slot: usize| socket.register(registry, Token(FIRST_CLIENT + slot));
         let key = match self.clients.insert(socket, peer, self.now, register) {
             Ok(key) => key,
-            Err(error) => return log::warn!("a connection cannot be watched: {error}"),
+            Err(error) => return log::warn!("cannot register a connection for events: {error}"),
         };
         self.access_log.connected(self.clients.len());
         if is_full {
@@ -78,7 +78,7 @@ impl EventLoop {
     }
 }
 
-/// Errors of `accept` that concern the connection and not the listener (accept(2)).
+/// Whether an error of `accept` affects only the pending connection and not the listener (accept(2)).
 fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Counts and logs refusals and disconnections. The log gets at most a few lines a second.
+//! Counts and logs refusals and disconnections. The number of log lines is limited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use crate::api::exchange::ClientAddress;
 use crate::metrics::Metrics;
 use crate::ops::log_limit::LineLimit;
 
-/// Most lines a second.
+/// Maximum number of log lines per second.
 const LINES: u32 = 5;
 
-/// Why a connection was ended without an answer.
+/// Why a connection was closed without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// It was silent for too long.
+    /// The idle timeout expired.
     Idle,
-    /// Its answer was not read.
+    /// The client did not read its answer in time.
     Unread,
     /// There were too many connections.
     Room,
-    /// It took the most memory when memory was short.
+    /// Memory was short, and this connection was chosen to free some.
     Memory,
-    /// The grace of a stop was over.
+    /// The time limit of the shutdown expired.
     Stopping,
 }
 
@@ -60,21 +60,21 @@ impl AccessLog {
         }
     }
 
-    pub(super) fn close_early(&mut self, cut: CloseReason, peer: Peer, now: Duration) {
-        self.metrics.cut(cut.name());
-        // Idle connections are normal.
-        if cut != CloseReason::Idle && self.limit.allows(now) {
+    pub(super) fn close_early(&mut self, reason: CloseReason, peer: Peer, now: Duration) {
+        self.metrics.cut(reason.name());
+        // Idle connections are normal and are not logged.
+        if reason != CloseReason::Idle && self.limit.allows(now) {
             let client = shown(peer);
             log::info!(
-                message = "cut", client:% = client, reason = cut.name();
-                "the connection of {client} was cut: {}", cut.name()
+                message = "cut", client:% = client, reason = reason.name();
+                "the connection of {client} was closed without an answer: {}", reason.name()
             );
         }
     }
 
     pub(super) fn cannot_accept(&mut self, error: &std::io::Error, now: Duration) {
         if self.limit.allows(now) {
-            log::warn!("a connection cannot be accepted just now: {error}");
+            log::warn!("cannot accept a connection: {error}");
         }
     }
 

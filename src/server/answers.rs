@@ -1,15 +1,16 @@
 //! Answers requests: processes the messages that responders post to the event loop.
 
 use super::access_log::CloseReason;
-use super::client::{ClientKey, ConnectionState, Exchange, Phase, Pieces, RequestPart};
+use super::client::{ClientKey, ConnectionState, RequestPart};
 use super::event_loop::EventLoop;
+use super::exchange::{Exchange, Phase, Pieces};
 use super::parser::{After, Version};
 use super::response::Framing;
 use crate::api::exchange::Response;
 use crate::api::outbox::ResponseMessage;
 
 impl EventLoop {
-    /// Answers a request, and goes on to the next one.
+    /// Queues the answer to a request, then lets the client send its next request.
     pub(super) fn respond(&mut self, key: ClientKey, response: &Response, exchange: Exchange) {
         let exchange = self.last_if_stopping(exchange);
         if let Some(client) = self.clients.get(key) {
@@ -18,19 +19,19 @@ impl EventLoop {
         self.answered(key, exchange);
     }
 
-    /// During a stop, every answer is the last one.
+    /// During a shutdown the connection is closed after each answer.
     fn last_if_stopping(&self, exchange: Exchange) -> Exchange {
         if self.stop_by.is_some() { Exchange { after: After::Close, ..exchange } } else { exchange }
     }
 
     fn answered(&mut self, key: ClientKey, exchange: Exchange) {
         let now = self.now;
-        // This client could be disconnected now, for another one.
+        // The client's eviction rank changes, so eviction may succeed again.
         self.no_eviction_until = now;
         if let Some(client) = self.clients.get(key) {
             client.was_answered = true;
             let next = match exchange.after {
-                After::KeepAlive => ConnectionState::Reading(RequestPart::Nothing),
+                After::KeepAlive => ConnectionState::Receiving(RequestPart::Nothing),
                 After::Close => ConnectionState::Closing,
             };
             client.enter(next, now);
@@ -38,10 +39,10 @@ impl EventLoop {
         self.schedule_write(key);
     }
 
-    /// Processes the messages about requests.
+    /// Processes the messages from responders.
     pub(super) fn read_messages(&mut self) {
         for (id, message) in self.backend.outbox.collect() {
-            // A late message about a request that was given up is dropped.
+            // Ignore messages for requests that were abandoned.
             let Some(key) = self.requests.get(id).map(|pending| pending.client) else { continue };
             self.read_message(id, key, message);
             self.update_deadline(key);
@@ -51,7 +52,7 @@ impl EventLoop {
     fn read_message(&mut self, id: u64, key: ClientKey, message: ResponseMessage) {
         let exchange = match self.clients.get(key).map(|client| &client.state) {
             Some(ConnectionState::Forwarded(exchange)) if exchange.id == id => *exchange,
-            // The client is gone. The request is in flight until its answer, or the word that it waits, has come.
+            // The client is gone. Its request was in flight until this message.
             Some(_) | None => return self.end_request(id),
         };
         match message {
@@ -62,7 +63,7 @@ impl EventLoop {
             ResponseMessage::Head(response) => self.begin_stream(key, &response, exchange),
             ResponseMessage::Chunk(piece) => {
                 if let Some(client) = self.clients.get(key) {
-                    client.piece(piece);
+                    client.push_piece(piece);
                 }
                 self.schedule_write(key);
             }
@@ -73,7 +74,7 @@ impl EventLoop {
             ResponseMessage::Disconnect => self.close_early(key, CloseReason::Unread),
             ResponseMessage::Parked => {
                 self.park(key, Exchange { phase: Phase::Parked, ..exchange });
-                // It may have hung up meanwhile, or the server stops.
+                // The client may have hung up in the meantime, or the server may be stopping.
                 self.serve_client(key);
                 self.stop_parked(key);
             }
@@ -115,13 +116,13 @@ impl EventLoop {
         self.answered(key, exchange);
     }
 
-    /// The request is over.
+    /// Removes a request that is complete.
     pub(super) fn end_request(&mut self, id: u64) {
         self.requests.remove(id);
         self.access_log.parked(self.requests.parked());
     }
 
-    /// Nobody waits for the answer any more: tells the owner of the responder.
+    /// Abandons a request whose client is gone, and notifies the owner of its responder.
     pub(super) fn forget(&mut self, id: u64) {
         if let Some(pending) = self.requests.get(id) {
             let status = std::sync::Arc::clone(&pending.status);

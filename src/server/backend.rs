@@ -1,4 +1,4 @@
-//! What the event loop forwards requests to.
+//! The connection between the event loop and the request handlers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,34 +8,37 @@ use super::socket::Peer;
 use crate::api::outbox::Outbox;
 use crate::config::TrustedProxy;
 
-/// Grace of a server that is not stopping.
+/// The shutdown time limit of a server that is not stopping.
 pub(super) const NOT_STOPPING: u64 = u64::MAX;
 
-/// What the event loop forwards requests to.
+/// The receiver of forwarded requests, and the source of their answers.
 pub struct Backend {
-    /// The internal socket.
+    /// The path of the internal Unix socket.
     pub socket: PathBuf,
     /// The names of the headers that the API reads.
     pub wanted: &'static [&'static str],
-    /// Headers in which trusted proxies say who the user is, and their internal names.
-    pub asserted: Vec<(String, &'static str)>,
-    /// The proxies that are trusted with it.
-    pub asserted_by: Vec<TrustedProxy>,
-    /// Where the answers come from.
+    /// The headers that identify the user, set by trusted proxies, with their internal names.
+    pub identity_headers: Vec<(String, &'static str)>,
+    /// The proxies whose identity headers are trusted.
+    pub identity_proxies: Vec<TrustedProxy>,
+    /// Delivers the answers to the event loop.
     pub outbox: Arc<Outbox>,
-    /// Whether pages of other origins may call: then they may read refusals.
+    /// Whether CORS is enabled. If so, refusals carry CORS headers too.
     pub allows_cors: bool,
-    /// Called when the event loop breaks down, which is a defect.
+    /// Called when the event loop ends without a shutdown, which is a bug.
     pub on_failure: Box<dyn FnOnce() + Send>,
 }
 
 impl Backend {
-    /// The headers that are forwarded for this peer. Trusted proxies may say who the user is.
+    /// The headers to forward from this peer. Identity headers are forwarded only from trusted proxies.
     pub(super) fn headers_of(&self, peer: Peer) -> ForwardedHeaders<'_> {
-        let is_trusted = self.asserted_by.iter().any(|proxy| match peer {
+        let is_trusted = self.identity_proxies.iter().any(|proxy| match peer {
             Peer::Ip(address) => proxy.covers(address),
             Peer::Local => *proxy == TrustedProxy::Local,
         });
-        ForwardedHeaders { wanted: self.wanted, asserted: if is_trusted { &self.asserted } else { &[] } }
+        ForwardedHeaders {
+            wanted: self.wanted,
+            identity: if is_trusted { &self.identity_headers } else { &[] },
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One client's connection: its state, the bytes that have come, the bytes to be sent.
+//! A client connection: its state, its input and its output.
 
 use std::cmp::Reverse;
 use std::io::{self, Read};
@@ -6,111 +6,52 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::parser::{After, Framer, Head, Version};
-use super::socket::{Output, Peer, Shared, Socket, Written};
+use super::exchange::{Exchange, Phase};
+use super::parser::{Framer, Version};
+use super::socket::{Output, Peer, Shared, Socket};
 use crate::config;
 use crate::events::chunk::StreamChunk;
 
-/// How long a finished connection waits for the client to finish too, so that the last answer is not lost with what the
-/// client is still sending (RFC 9112 §9.6).
+/// How long to keep reading after the last answer. Closing while the client still sends could discard the answer
+/// (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
-/// Most bytes that are read and discarded meanwhile.
+/// Maximum number of bytes that are read and discarded in that time.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
-/// A good client finishes a request, or reads a part of the answer, within this time.
+/// A client that completes no request, or reads no part of its answer, for this long counts as stalled.
 const RESPONSIVE_WITHIN: Duration = Duration::from_secs(1);
-/// How long a request waits until it can be forwarded.
+/// Maximum time that a request waits to be forwarded.
 const QUEUE: Duration = Duration::from_secs(5);
-/// Most bytes that are read ahead while a request is being answered.
+/// Maximum number of bytes that are read ahead while a request is being answered.
 const READ_AHEAD_BYTES: usize = 4 * 1024;
 
-/// Names a client: its slot, and a serial number, because slots are reused.
+/// Identifies a client. Slots are reused, so a serial number is needed too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClientKey {
     pub(super) slot: usize,
     serial: u64,
 }
 
-/// What the client is doing.
+/// The state of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// Silent, or sending a request.
-    Reading(RequestPart),
-    /// Its request cannot be forwarded yet; the framer keeps it.
+    /// Idle, or receiving a request.
+    Receiving(RequestPart),
+    /// A complete request waits in the framer until it can be forwarded.
     Queued,
-    /// Its request was forwarded.
+    /// The request was forwarded and is not fully answered.
     Forwarded(Exchange),
-    /// Reading the last answer, after which the connection is finished.
+    /// The last answer is being sent.
     Closing,
-    /// The connection is finished on this side; this many bytes were discarded.
+    /// The last answer was sent. Input is discarded; this is the number of bytes so far.
     Lingering(usize),
 }
 
-/// Which part of a request is coming.
+/// The part of a request that is expected next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestPart {
     Nothing,
     Head,
     Body,
-}
-
-/// A request that was forwarded, and what its answer depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Exchange {
-    pub(super) id: u64,
-    pub(super) version: Version,
-    pub(super) after: After,
-    pub(super) is_head: bool,
-    pub(super) phase: Phase,
-}
-
-impl Exchange {
-    pub(super) fn new(id: u64, head: &Head<'_>) -> Self {
-        let is_head = head.method == "HEAD";
-        Self { id, version: head.version, after: head.after, is_head, phase: Phase::InFlight }
-    }
-
-    /// For a refusal, after which the connection is closed.
-    pub(super) const fn last(is_head: bool) -> Self {
-        Self { id: 0, version: Version::Http11, after: After::Close, is_head, phase: Phase::InFlight }
-    }
-}
-
-/// How far a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// It is being carried out.
-    InFlight,
-    /// It waits for an event, maybe for minutes.
-    Parked,
-    /// The head of its answer was sent; these pieces are in the output.
-    Streaming(Pieces),
-}
-
-/// Pieces in the output: their bytes, and their bytes with the framing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pieces {
-    bytes: usize,
-    framed: usize,
-}
-
-impl Pieces {
-    /// How many bytes of the pieces the client has taken with this.
-    pub(super) const fn taken(&mut self, written: Written) -> usize {
-        let framed = match written {
-            Written::Blocked(framed) if framed < self.framed => framed,
-            Written::Blocked(_) | Written::All => self.framed,
-        };
-        if framed == self.framed {
-            let bytes = self.bytes;
-            *self = Self { bytes: 0, framed: 0 };
-            return bytes;
-        }
-        // Its share; the rest is counted when all is sent.
-        let bytes = self.bytes * framed / self.framed;
-        self.bytes -= bytes;
-        self.framed -= framed;
-        bytes
-    }
 }
 
 /// The connected clients.
@@ -129,7 +70,7 @@ impl Clients {
         self.slab.get_mut(key.slot).filter(|client| client.key.serial == key.serial)
     }
 
-    /// The client in this slot. The caller knows that it is still the same one.
+    /// The client in this slot. The caller must know that the slot was not reused.
     pub(super) fn in_slot(&mut self, slot: usize) -> Option<&mut ClientConnection> {
         self.slab.get_mut(slot)
     }
@@ -142,7 +83,7 @@ impl Clients {
         self.slab.iter().map(|(_, client)| client)
     }
 
-    /// Adds a client that `register` can register for its slot.
+    /// Adds a client. `register` registers its socket for events of its slot.
     pub(super) fn insert(
         &mut self,
         socket: Socket,
@@ -162,27 +103,27 @@ impl Clients {
         self.get(key)?;
         let client = self.slab.remove(key.slot);
         if self.slab.is_empty() {
-            // After ten thousand connections their memory is given back.
+            // Frees the memory after a peak of connections.
             self.slab = Slab::new();
         }
         Some(client)
     }
 }
 
-/// Which clients are disconnected first when there are too many: the lowest; among equals the one that has been so longest.
+/// The order in which clients are disconnected at the connection limit, lowest first. Equal ranks: longest unchanged first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EvictionRank {
-    /// It got its last answer, or has hung up.
+    /// The client received its last answer, or has hung up.
     Finished,
-    /// It does not finish its request, or does not read its answer.
-    Slow,
-    /// It has never sent a complete request.
+    /// The client does not complete its request, or does not read its answer.
+    Stalled,
+    /// The client has never sent a complete request.
     Silent,
-    /// It was answered, and is silent now.
+    /// The client was answered and has not begun another request.
     Idle,
-    /// It is sending its next request.
+    /// The client is sending its next request.
     Sending,
-    /// It is still reading its answer.
+    /// The client is still reading its answer.
     Unread,
 }
 
@@ -195,9 +136,12 @@ pub(super) enum ReadOutcome {
     Failed,
 }
 
-/// A connection.
+/// A client connection.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the socket or its lists")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about the socket and the lists it is in"
+)]
 pub(super) struct ClientConnection {
     pub(super) socket: Socket,
     pub(super) key: ClientKey,
@@ -205,25 +149,25 @@ pub(super) struct ClientConnection {
     pub(super) framer: Framer,
     pub(super) state: ConnectionState,
     pub(super) output: Output,
-    /// Since when it is in its state.
+    /// When the current state was entered.
     pub(super) since: Duration,
-    /// When it last took some of its output.
+    /// When output was last written to the socket.
     pub(super) moved: Duration,
-    /// There may be something to read.
+    /// The socket may have input.
     pub(super) readable: bool,
-    /// The client has finished sending, or is gone.
+    /// The client has closed its sending side or the whole connection.
     pub(super) hung_up: bool,
-    /// The end of its stream was read.
+    /// The end of the input was read.
     pub(super) ended: bool,
-    /// It was sent `100 Continue`.
+    /// `100 Continue` was sent for this request.
     pub(super) continued: bool,
-    /// It is in the list of clients with something to write.
+    /// The client is in the list of clients with pending output.
     pub(super) writes: bool,
-    /// Its socket is full, until an event says otherwise.
+    /// The socket's send buffer is full, until a writable event.
     pub(super) blocked: bool,
-    /// It was answered at least once.
+    /// At least one answer was given.
     pub(super) was_answered: bool,
-    /// The size of its buffers when they were last counted.
+    /// The size of the buffers when it was last counted (bytes).
     pub(super) counted: usize,
 }
 
@@ -234,11 +178,11 @@ impl ClientConnection {
             key,
             peer,
             framer: Framer::default(),
-            state: ConnectionState::Reading(RequestPart::Nothing),
+            state: ConnectionState::Receiving(RequestPart::Nothing),
             output: Output::default(),
             since: now,
             moved: now,
-            // Many have sent something before they are accepted.
+            // Most clients have sent data before they are accepted.
             readable: true,
             hung_up: false,
             ended: false,
@@ -256,113 +200,115 @@ impl ClientConnection {
         self.since = now;
     }
 
-    /// This part of a request is coming.
+    /// Records which part of a request is expected.
     pub(super) fn set_part(&mut self, part: RequestPart, now: Duration) {
-        if self.state != ConnectionState::Reading(part) {
-            self.enter(ConnectionState::Reading(part), now);
+        if self.state != ConnectionState::Receiving(part) {
+            self.enter(ConnectionState::Receiving(part), now);
         }
     }
 
-    /// When it will have taken too long for what it is doing.
-    pub(super) fn due(&self, settings: &config::ServerConfig, server_stops: bool) -> Option<Duration> {
+    /// The deadline of the current state.
+    pub(super) fn due(&self, settings: &config::ServerConfig, is_stopping: bool) -> Option<Duration> {
         if !self.output.is_empty() {
             let timeout = settings.write_timeout;
-            return Some(self.moved + if server_stops { timeout.min(RESPONSIVE_WITHIN) } else { timeout });
+            return Some(self.moved + if is_stopping { timeout.min(RESPONSIVE_WITHIN) } else { timeout });
         }
         match self.state {
-            ConnectionState::Reading(RequestPart::Nothing) => Some(self.since + settings.idle_timeout),
-            ConnectionState::Reading(RequestPart::Head) => Some(self.since + settings.head_timeout),
-            ConnectionState::Reading(RequestPart::Body) => Some(self.since + settings.body_timeout),
+            ConnectionState::Receiving(RequestPart::Nothing) => Some(self.since + settings.idle_timeout),
+            ConnectionState::Receiving(RequestPart::Head) => Some(self.since + settings.head_timeout),
+            ConnectionState::Receiving(RequestPart::Body) => Some(self.since + settings.body_timeout),
             ConnectionState::Queued => Some(self.since + QUEUE),
             ConnectionState::Forwarded(_) => None,
             ConnectionState::Closing | ConnectionState::Lingering(_) => Some(self.since + LINGER),
         }
     }
 
-    /// Whether it can be disconnected when there are too many, and how soon.
+    /// The client's place in the eviction order. `None` if it must not be disconnected.
     pub(super) fn eviction_rank(&self, now: Duration) -> Option<(EvictionRank, Duration)> {
         let eviction_rank = match self.state {
             ConnectionState::Lingering(_) => EvictionRank::Finished,
-            ConnectionState::Reading(_) | ConnectionState::Closing if self.blocked => {
+            ConnectionState::Receiving(_) | ConnectionState::Closing if self.blocked => {
                 let eviction_rank = if now > self.moved + RESPONSIVE_WITHIN {
-                    EvictionRank::Slow
+                    EvictionRank::Stalled
                 } else {
                     EvictionRank::Unread
                 };
                 return Some((eviction_rank, self.moved));
             }
-            // Something is about to be read or written.
-            ConnectionState::Reading(_) | ConnectionState::Closing
+            // Input or output is about to be processed.
+            ConnectionState::Receiving(_) | ConnectionState::Closing
                 if self.readable || !self.output.is_empty() =>
             {
                 return None;
             }
-            ConnectionState::Reading(RequestPart::Nothing) if self.was_answered => EvictionRank::Idle,
-            ConnectionState::Reading(RequestPart::Nothing) => EvictionRank::Silent,
-            ConnectionState::Reading(RequestPart::Head | RequestPart::Body)
+            ConnectionState::Receiving(RequestPart::Nothing) if self.was_answered => EvictionRank::Idle,
+            ConnectionState::Receiving(RequestPart::Nothing) => EvictionRank::Silent,
+            ConnectionState::Receiving(RequestPart::Head | RequestPart::Body)
                 if now > self.since + RESPONSIVE_WITHIN =>
             {
-                EvictionRank::Slow
+                EvictionRank::Stalled
             }
-            // One byte of a head is not yet a request.
-            ConnectionState::Reading(RequestPart::Head | RequestPart::Body) if !self.was_answered => {
+            // An incomplete first request does not improve the rank.
+            ConnectionState::Receiving(RequestPart::Head | RequestPart::Body) if !self.was_answered => {
                 EvictionRank::Silent
             }
-            ConnectionState::Reading(RequestPart::Head | RequestPart::Body) | ConnectionState::Closing => {
+            ConnectionState::Receiving(RequestPart::Head | RequestPart::Body) | ConnectionState::Closing => {
                 EvictionRank::Sending
             }
-            // It has hung up, or only finished sending.
+            // The client may only have closed its sending side, but nothing distinguishes that.
             ConnectionState::Queued | ConnectionState::Forwarded(_) if self.hung_up => EvictionRank::Finished,
             ConnectionState::Queued | ConnectionState::Forwarded(_) => return None,
         };
         Some((eviction_rank, self.since))
     }
 
-    /// Which clients are disconnected first when memory is short: the lowest. Clients without buffers are not. Clients
-    /// that do not read, or do not finish their request, go first, the largest of them before the others; then those
-    /// that have just begun a request; those that read their answer go last.
+    /// The order in which clients are disconnected when memory is short, lowest first. `None` without buffers. First
+    /// come clients that do not read, then clients with a stalled request, then clients with a recent request; the
+    /// largest first. Clients that read their answer come last.
     pub(super) fn memory_rank(&self, now: Duration) -> Option<(u8, Duration, Reverse<usize>)> {
-        // It keeps its pieces in memory, even if others keep them too.
+        // Shared pieces stay in memory while any client holds them, so they count.
         let size = self.size() + self.output.shared_bytes();
         if size == 0 {
             return None;
         }
         let size = Reverse(size);
-        let sends = matches!(self.state, ConnectionState::Reading(_) | ConnectionState::Lingering(_))
+        let is_sending = matches!(self.state, ConnectionState::Receiving(_) | ConnectionState::Lingering(_))
             && self.output.is_empty();
         Some(if self.blocked && now > self.moved + RESPONSIVE_WITHIN {
             (0, Duration::ZERO, size)
-        } else if sends && now > self.since + RESPONSIVE_WITHIN {
+        } else if is_sending && now > self.since + RESPONSIVE_WITHIN {
             (1, Duration::ZERO, size)
-        } else if sends {
+        } else if is_sending {
             (2, Duration::ZERO, size)
         } else {
             (3, self.moved, size)
         })
     }
 
-    /// The size of its own buffers, without shared pieces (bytes).
+    /// The size of the client's own buffers, without shared pieces (bytes).
     pub(super) fn size(&self) -> usize {
         self.framer.capacity() + self.output.capacity()
     }
 
-    /// Whether more of what it sends is wanted now.
+    /// Whether input should be read now.
     fn wants_input(&self) -> bool {
         match self.state {
-            ConnectionState::Reading(_) | ConnectionState::Lingering(_) => true,
-            // Only to notice that it is gone.
+            ConnectionState::Receiving(_) | ConnectionState::Lingering(_) => true,
+            // Read only to detect a disconnect.
             ConnectionState::Queued | ConnectionState::Forwarded(_) => self.framer.len() < READ_AHEAD_BYTES,
             ConnectionState::Closing => false,
         }
     }
 
-    /// Reads once, if there is anything that is wanted.
+    /// Reads once from the socket, if input should be read now.
     pub(super) fn read(&mut self, scratch: &mut [u8]) -> ReadOutcome {
         if !self.readable || self.ended || !self.wants_input() {
             return ReadOutcome::NoData;
         }
         let scratch = match self.state {
-            ConnectionState::Reading(_) | ConnectionState::Lingering(_) | ConnectionState::Closing => scratch,
+            ConnectionState::Receiving(_) | ConnectionState::Lingering(_) | ConnectionState::Closing => {
+                scratch
+            }
             ConnectionState::Queued | ConnectionState::Forwarded(_) => {
                 scratch.get_mut(..READ_AHEAD_BYTES).unwrap_or_default()
             }
@@ -375,11 +321,11 @@ impl ClientConnection {
                 ReadOutcome::Data
             }
             Ok(length) => {
-                // A short read has emptied the socket. More bytes cause an event; the end of the stream has caused one.
+                // A short read has emptied the socket. New bytes cause an event; the end of the input has caused one.
                 self.readable = length == scratch.len() || self.hung_up;
-                if let ConnectionState::Lingering(thrown_away) = &mut self.state {
-                    *thrown_away += length;
-                    return if *thrown_away > LINGER_BYTES { ReadOutcome::Failed } else { ReadOutcome::Data };
+                if let ConnectionState::Lingering(discarded) = &mut self.state {
+                    *discarded += length;
+                    return if *discarded > LINGER_BYTES { ReadOutcome::Failed } else { ReadOutcome::Data };
                 }
                 self.framer.push(scratch.get(..length).unwrap_or_default());
                 ReadOutcome::Data
@@ -393,16 +339,17 @@ impl ClientConnection {
         }
     }
 
-    /// Puts a piece of a streamed answer into the output.
-    pub(super) fn piece(&mut self, piece: StreamChunk) {
+    /// Appends a piece of a streamed answer to the output.
+    pub(super) fn push_piece(&mut self, piece: StreamChunk) {
         if let ConnectionState::Forwarded(Exchange { version, phase: Phase::Streaming(pieces), .. }) =
             &mut self.state
         {
-            pieces.bytes += piece.bytes().len();
-            pieces.framed += self.output.share(match version {
+            let bytes = piece.bytes().len();
+            let framed = self.output.share(match version {
                 Version::Http11 => Shared::Chunk(piece),
                 Version::Http10 => Shared::Bytes(piece),
             });
+            pieces.add(bytes, framed);
         }
     }
 }

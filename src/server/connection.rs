@@ -1,28 +1,29 @@
-//! What happens on the connections: requests come, are forwarded, and are answered by messages.
+//! Connection state transitions: receives requests, forwards them, writes the answers.
 
 use super::access_log::CloseReason;
-use super::client::{ClientKey, ConnectionState, Exchange, Phase, ReadOutcome, RequestPart};
+use super::client::{ClientKey, ConnectionState, ReadOutcome, RequestPart};
 use super::event_loop::EventLoop;
+use super::exchange::{Exchange, Phase};
 use super::forward;
 use super::parser::Progress;
 use super::refusal::HttpRefusal;
 use super::requests::Pending;
 use super::socket::Written;
 
-/// Most steps with one client before the others get their turn.
+/// Maximum number of steps for one client per turn, so that other clients are served too.
 const STEPS: usize = 16;
 
-/// What follows a step.
+/// What to do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
-    /// There may be more to do at once.
+    /// Take another step: there may be more to do.
     Again,
-    /// Nothing, until something happens.
+    /// Wait for an event.
     Done,
 }
 
 impl EventLoop {
-    /// Processes what a client has sent.
+    /// Processes the input of a client.
     pub(super) fn serve_client(&mut self, key: ClientKey) {
         for _ in 0..STEPS {
             if self.step(key) == NextStep::Done {
@@ -36,13 +37,13 @@ impl EventLoop {
     fn step(&mut self, key: ClientKey) -> NextStep {
         let Some(client) = self.clients.get(key) else { return NextStep::Done };
         match client.state {
-            // The next request waits until the answer to this one was taken.
-            ConnectionState::Reading(RequestPart::Nothing | RequestPart::Head)
+            // The next request is parsed after the client has read this answer.
+            ConnectionState::Receiving(RequestPart::Nothing | RequestPart::Head)
                 if !client.output.is_empty() =>
             {
                 return NextStep::Done;
             }
-            ConnectionState::Reading(_) if !client.framer.is_empty() && !client.framer.waits_for_body() => {
+            ConnectionState::Receiving(_) if !client.framer.is_empty() && !client.framer.waits_for_body() => {
                 if let Some(step) = self.parse(key) {
                     return step;
                 }
@@ -56,7 +57,7 @@ impl EventLoop {
                 self.drop_client(key);
                 return NextStep::Done;
             }
-            ConnectionState::Reading(_)
+            ConnectionState::Receiving(_)
             | ConnectionState::Queued
             | ConnectionState::Forwarded(_)
             | ConnectionState::Closing
@@ -67,9 +68,9 @@ impl EventLoop {
             ReadOutcome::Data => return NextStep::Again,
             ReadOutcome::Failed => self.drop_client(key),
             ReadOutcome::NoData => {
-                // A client that has finished sending still gets its answer.
+                // After the end of the input, a forwarded request is still answered.
                 if client.ended
-                    && matches!(client.state, ConnectionState::Reading(_) | ConnectionState::Lingering(_))
+                    && matches!(client.state, ConnectionState::Receiving(_) | ConnectionState::Lingering(_))
                 {
                     self.drop_client(key);
                 }
@@ -78,8 +79,8 @@ impl EventLoop {
         NextStep::Done
     }
 
-    /// Parses what has come, and forwards a complete request, or queues it until there is room. Returns nothing when more
-    /// bytes are needed.
+    /// Parses the input. Forwards a complete request, or queues it until there is room. Returns `None` if more bytes are
+    /// needed.
     fn parse(&mut self, key: ClientKey) -> Option<NextStep> {
         let has_room = self.has_room();
         let client = self.clients.get(key)?;
@@ -91,7 +92,7 @@ impl EventLoop {
                 let headers = self.backend.headers_of(client.peer);
                 match self.forwarder.send(exchange.id, &request, &headers) {
                     Ok(bytes) => {
-                        // Registered before the bytes are written.
+                        // Register the id before the bytes are written, so that the receiver can claim it.
                         let status = self.backend.outbox.register(exchange.id, address);
                         self.requests.insert(exchange.id, Pending { client: key, status, bytes });
                         self.next_id += 1;
@@ -141,7 +142,7 @@ impl EventLoop {
         self.queue.push_back(key);
     }
 
-    /// Forwards queued requests, as far as there is room.
+    /// Forwards queued requests while there is room.
     pub(super) fn serve_queue(&mut self) {
         while !self.queue.is_empty() && self.has_room() {
             let Some(key) = self.queue.pop_front() else { return };
@@ -149,16 +150,16 @@ impl EventLoop {
             if let Some(client) = self.clients.get(key)
                 && client.state == ConnectionState::Queued
             {
-                client.enter(ConnectionState::Reading(RequestPart::Nothing), now);
+                client.enter(ConnectionState::Receiving(RequestPart::Nothing), now);
                 self.serve_client(key);
             }
         }
     }
 
-    /// The client has something in its output: it is written at the end of the round.
+    /// Schedules the output of a client to be written at the end of the round.
     pub(super) fn schedule_write(&mut self, key: ClientKey) {
         let now = self.now;
-        // The deadline of a blocked client stands until its socket has room again.
+        // For a blocked client, the deadline must not move before the socket has room.
         if let Some(client) = self.clients.get(key)
             && !client.writes
             && !client.blocked
@@ -169,7 +170,7 @@ impl EventLoop {
         }
     }
 
-    /// Sends a client what it takes of its output.
+    /// Writes as much output as the socket accepts.
     pub(super) fn write(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         client.writes = false;
@@ -192,14 +193,14 @@ impl EventLoop {
                 client.readable = true;
                 self.busy.push(key);
             }
-            // What it sent meanwhile has waited for this.
-            ConnectionState::Reading(_)
+            // Input that arrived during the write can be processed now.
+            ConnectionState::Receiving(_)
                 if written == Written::All
                     && (!client.framer.is_empty() || client.readable || client.ended) =>
             {
                 self.busy.push(key);
             }
-            ConnectionState::Reading(_)
+            ConnectionState::Receiving(_)
             | ConnectionState::Queued
             | ConnectionState::Forwarded(_)
             | ConnectionState::Closing
@@ -208,13 +209,13 @@ impl EventLoop {
         self.update_deadline(key);
     }
 
-    /// Refuses a request, and ends the connection.
+    /// Refuses a request. The connection is closed after the answer.
     pub(super) fn refuse(&mut self, key: ClientKey, refusal: HttpRefusal) {
         let Some(client) = self.clients.get(key) else { return };
         self.access_log.refused(refusal, client.peer, self.now);
         let is_head = match client.state {
             ConnectionState::Forwarded(exchange) => exchange.is_head,
-            ConnectionState::Reading(_)
+            ConnectionState::Receiving(_)
             | ConnectionState::Queued
             | ConnectionState::Closing
             | ConnectionState::Lingering(_) => client.framer.is_head(),
@@ -224,7 +225,7 @@ impl EventLoop {
         let request_id = format!("{:x}-r{:x}", self.run, self.refusals);
         let mut response = refusal.problem().to_response(&request_id).with("X-Request-Id", request_id);
         if self.backend.allows_cors {
-            // There is nothing in it that a page of any origin may not read.
+            // A refusal holds nothing confidential, so any origin may read it.
             response.headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
             response.headers.push(("Access-Control-Expose-Headers", "Retry-After, X-Request-Id".to_owned()));
         }
@@ -232,59 +233,59 @@ impl EventLoop {
         self.update_deadline(key);
     }
 
-    /// A client has taken too long.
+    /// Handles an expired deadline of a client.
     pub(super) fn time_out(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         if !client.output.is_empty() {
             return self.close_early(key, CloseReason::Unread);
         }
         match client.state {
-            ConnectionState::Reading(RequestPart::Nothing) => self.close_early(key, CloseReason::Idle),
-            ConnectionState::Reading(RequestPart::Head) => self.refuse(key, HttpRefusal::HeadTimeout),
-            ConnectionState::Reading(RequestPart::Body) => self.refuse(key, HttpRefusal::BodyTimeout),
+            ConnectionState::Receiving(RequestPart::Nothing) => self.close_early(key, CloseReason::Idle),
+            ConnectionState::Receiving(RequestPart::Head) => self.refuse(key, HttpRefusal::HeadTimeout),
+            ConnectionState::Receiving(RequestPart::Body) => self.refuse(key, HttpRefusal::BodyTimeout),
             ConnectionState::Queued => self.refuse(key, HttpRefusal::Queue),
             ConnectionState::Closing | ConnectionState::Lingering(_) => self.drop_client(key),
             ConnectionState::Forwarded(_) => {}
         }
     }
 
-    /// Checks the internal connection, which never answers.
+    /// Checks the internal connection, on which nothing may be received.
     pub(super) fn check_forwarder(&mut self) {
         if let Err(fault) = self.forwarder.check() {
             self.lose_forwarder(&fault);
         }
     }
 
-    /// Closes the internal connection. Requests that were not received yet are withdrawn and answered with 503; the
-    /// others are answered as usual.
+    /// Closes the internal connection after a failure. Requests that were not received yet are withdrawn and answered
+    /// with 503. The others are answered as usual.
     pub(super) fn lose_forwarder(&mut self, fault: &std::io::Error) {
         self.forwarder.close(self.now);
         let outbox = std::sync::Arc::clone(&self.backend.outbox);
         let lost = self.requests.take_if(|id| outbox.withdraw(id));
-        log::error!("the internal connection failed: {fault}; {} requests are lost", lost.len());
+        log::error!("the internal connection failed: {fault}; {} requests were lost", lost.len());
         for Pending { client, .. } in lost {
             self.refuse(client, HttpRefusal::Lost);
         }
     }
 
-    /// Stops a client that waits for an event, if the server stops.
+    /// Ends a parked request if the server is stopping.
     pub(super) fn stop_parked(&mut self, key: ClientKey) {
         if self.stop_by.is_some() {
             self.stop_client(key);
         }
     }
 
-    /// What a stop of the server means for a client.
+    /// Ends a client's connection for the shutdown, unless its request is in flight.
     pub(super) fn stop_client(&mut self, key: ClientKey) {
         self.serve_client(key);
         let now = self.now;
         let Some(client) = self.clients.get(key) else { return };
         match client.state {
-            ConnectionState::Reading(RequestPart::Nothing) if client.output.is_empty() => {
+            ConnectionState::Receiving(RequestPart::Nothing) if client.output.is_empty() => {
                 self.drop_client(key);
             }
-            ConnectionState::Reading(RequestPart::Nothing) => client.enter(ConnectionState::Closing, now),
-            ConnectionState::Reading(RequestPart::Head | RequestPart::Body) => {
+            ConnectionState::Receiving(RequestPart::Nothing) => client.enter(ConnectionState::Closing, now),
+            ConnectionState::Receiving(RequestPart::Head | RequestPart::Body) => {
                 self.refuse(key, HttpRefusal::Stopping);
             }
             ConnectionState::Forwarded(exchange) => match exchange.phase {

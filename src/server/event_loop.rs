@@ -1,4 +1,4 @@
-//! The event loop: owns the client connections, and waits for sockets, deadlines and messages.
+//! The event loop: owns the client connections; handles socket events, deadlines and messages.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,60 +24,60 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
-/// The tokens of the waker and the internal connection; those of the listeners and the clients follow.
+/// Event tokens. Tokens of the listeners and the clients follow those of the waker and the internal connection.
 const WAKER: Token = Token(0);
 const FORWARDER: Token = Token(1);
 const FIRST_LISTENER: usize = 2;
 pub(super) const FIRST_CLIENT: usize = 1_000;
 
-/// Most events in one round.
+/// Maximum number of events per round.
 const EVENTS: usize = 1024;
-/// How many full rounds may put the deadlines off.
+/// Maximum number of consecutive full rounds before deadlines are checked.
 const MAX_FULL_ROUNDS: u32 = 8;
-/// The deadlines are checked at most this often.
+/// Minimum time between two checks of the deadlines.
 const CHECK_PAUSE: Duration = Duration::from_millis(20);
-/// How long a stop waits for clients to read their last answer.
+/// How long a shutdown waits for clients to read their last answer.
 const CLOSE_GRACE: Duration = Duration::from_millis(100);
-/// Bytes read at a time.
+/// Maximum number of bytes per read.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 pub(super) struct EventLoop {
     pub(super) poll: Poll,
     pub(super) bound: Vec<Bound>,
-    /// Connections may be waiting to be accepted.
+    /// A listener may have pending connections.
     pub(super) accept_pending: bool,
     pub(super) accept_again_at: Duration,
-    /// No client can be disconnected for another one before this.
+    /// Eviction is not attempted before this time, because no client was eligible.
     pub(super) no_eviction_until: Duration,
     pub(super) clients: Clients,
-    /// The earliest deadline of a client, or earlier.
+    /// When to check the deadlines: at the earliest one, or before.
     check_at: Duration,
     pub(super) forwarder: Forwarder,
     /// The id of the next request.
     pub(super) next_id: u64,
     pub(super) requests: Requests,
-    /// Clients whose request could not be forwarded yet.
+    /// Clients whose complete request waits to be forwarded.
     pub(super) queue: VecDeque<ClientKey>,
-    /// Clients with something to write.
+    /// Clients with pending output.
     pub(super) writers: Vec<ClientKey>,
-    /// Clients with something to process.
+    /// Clients with pending work.
     pub(super) busy: Vec<ClientKey>,
-    /// The size of the clients' buffers (bytes).
+    /// The total size of the clients' buffers (bytes).
     pub(super) buffered: usize,
     pub(super) scratch: Vec<u8>,
     pub(super) settings: config::ServerConfig,
-    /// Limits of one request.
+    /// The limits of a single request.
     pub(super) limits: Limits,
     pub(super) backend: Backend,
     pub(super) renderer: Renderer,
     pub(super) access_log: AccessLog,
-    /// Begins the request ids of this run's refusals.
+    /// Prefix of the request ids of refusals, unique for this process.
     pub(super) run: i64,
     pub(super) refusals: u64,
     clock: Clock,
     pub(super) now: Duration,
     grace: Arc<AtomicU64>,
-    /// When a stop has taken too long.
+    /// The deadline of the shutdown; `None` if the server is not stopping.
     pub(super) stop_by: Option<Duration>,
 }
 
@@ -99,7 +99,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let wake = Arc::clone(&waker);
-        // An event loop that cannot be woken has ended.
+        // Waking fails only when the event loop has ended.
         backend.outbox.wake_with(move || drop(wake.wake()));
         for (number, bound) in bound.iter().enumerate() {
             bound.register(poll.registry(), Token(FIRST_LISTENER + number))?;
@@ -143,24 +143,24 @@ impl EventLoop {
         Ok((event_loop, waker))
     }
 
-    /// Runs until it is stopped. Calls `on_failure` if it ends for another reason.
+    /// Runs until shutdown. Calls `on_failure` if the event loop ends for another reason.
     pub(super) fn run_to_end(mut self) {
         let on_failure = std::mem::replace(&mut self.backend.on_failure, Box::new(|| {}));
-        // The cause is logged by the panic hook.
+        // The panic hook logs the cause.
         let stopped = catch_unwind(AssertUnwindSafe(|| self.run()));
         if !matches!(stopped, Ok(true)) {
             on_failure();
         }
     }
 
-    /// Runs until it is stopped. Returns whether it was.
+    /// Runs until shutdown. Returns `false` if it ended for another reason.
     fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
         let mut full_rounds = 0;
         while !self.is_over() {
             match self.poll.poll(&mut events, self.poll_timeout()) {
                 Ok(()) => {}
-                // After a pause (SIGSTOP) what came meanwhile is read before deadlines are checked.
+                // After SIGSTOP and SIGCONT: read pending input before checking deadlines.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     log::error!("the event loop cannot wait for its sockets: {error}");
@@ -172,7 +172,7 @@ impl EventLoop {
                 self.handle_event(event);
             }
             self.process();
-            // More events come before deadlines; but not for ever.
+            // Pending events are processed before deadlines are checked, for a limited number of rounds.
             let is_last = events.iter().count() < EVENTS;
             full_rounds = if is_last { 0 } else { full_rounds + 1 };
             if is_last || full_rounds > MAX_FULL_ROUNDS {
@@ -181,7 +181,7 @@ impl EventLoop {
             }
             if self.forwarder.has_failed() && self.stop_by.is_none() {
                 log::error!(
-                    "the internal socket cannot be reached any more: a thread has ended, or the directory in TMPDIR was removed"
+                    "cannot reach the internal socket: a thread has ended, or the socket's directory in TMPDIR was removed"
                 );
                 break;
             }
@@ -190,16 +190,16 @@ impl EventLoop {
         self.stop_by.is_some()
     }
 
-    /// How long to wait for events.
+    /// The maximum time to wait for events.
     fn poll_timeout(&self) -> Option<Duration> {
         if !self.busy.is_empty() || !self.backend.outbox.sleep() {
             return Some(Duration::ZERO);
         }
         let accept = self.accept_pending.then_some(self.accept_again_at);
-        let farewell = self.stop_by.map(|stop_by| stop_by.min(self.now + CLOSE_GRACE));
+        let shutdown = self.stop_by.map(|stop_by| stop_by.min(self.now + CLOSE_GRACE));
         let check = Some(self.check_at).filter(|at| *at < Duration::MAX);
-        let next = [check, self.forwarder.next_attempt(), accept, farewell];
-        // Rounded up: to wake just before is to wake twice.
+        let next = [check, self.forwarder.next_attempt(), accept, shutdown];
+        // Rounded up, because waking just before the deadline would need a second wake-up.
         let wait = next.into_iter().flatten().min()?.saturating_sub(self.now);
         Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
     }
@@ -207,7 +207,7 @@ impl EventLoop {
     fn handle_event(&mut self, event: &mio::event::Event) {
         let token = event.token();
         if let Some(slot) = token.0.checked_sub(FIRST_CLIENT) {
-            // It is still the same client: slots are reused only after all events of the round.
+            // Slots are not reused while the events of a round are handled, so this is the right client.
             let Some(client) = self.clients.in_slot(slot) else { return };
             client.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             client.hung_up |= event.is_read_closed() || event.is_error();
@@ -228,7 +228,7 @@ impl EventLoop {
         }
     }
 
-    /// Does what there is to do.
+    /// Processes messages, new connections and client input.
     fn process(&mut self) {
         if self.stop_by.is_none() && self.grace.load(Ordering::SeqCst) != NOT_STOPPING {
             self.begin_to_stop();
@@ -240,10 +240,10 @@ impl EventLoop {
         self.reduce_memory();
     }
 
-    /// Ends what has taken too long. Everything that has come was processed before.
+    /// Handles expired deadlines. Pending events were processed before.
     ///
-    /// A deadline moves with each request, nearly always to a later time. So only the earliest one is kept: when it comes,
-    /// all clients are looked at, which takes microseconds.
+    /// Each request moves its client's deadline, usually to a later time. So only the earliest deadline is stored. When
+    /// it expires, all clients are scanned, which takes microseconds.
     fn check_deadlines(&mut self) {
         if self.now < self.check_at {
             return;
@@ -260,9 +260,9 @@ impl EventLoop {
         self.serve_clients();
     }
 
-    /// Processes the clients that have something to do, then writes: once for each connection.
+    /// Processes clients with pending work, then writes once per connection.
     pub(super) fn serve_clients(&mut self) {
-        // Clients that are not done after this come after the others have had their turn.
+        // Clients that still have work after this continue in the next round.
         for _ in 0..3 {
             for key in std::mem::take(&mut self.busy) {
                 self.serve_client(key);
@@ -280,7 +280,7 @@ impl EventLoop {
         }
     }
 
-    /// Sets the deadline of a client by what it is doing now, and counts its buffers.
+    /// Updates the stored deadline and buffer size after a client has changed.
     pub(super) fn update_deadline(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         if let Some(at) = client.due(&self.settings, self.stop_by.is_some()) {
@@ -301,17 +301,17 @@ impl EventLoop {
         self.access_log.count(self.clients.len());
     }
 
-    /// Closes a connection before its time.
-    pub(super) fn close_early(&mut self, key: ClientKey, cut: CloseReason) {
+    /// Closes a connection without an answer, and logs why.
+    pub(super) fn close_early(&mut self, key: ClientKey, reason: CloseReason) {
         if let Some(client) = self.clients.get(key) {
-            self.access_log.close_early(cut, client.peer, self.now);
+            self.access_log.close_early(reason, client.peer, self.now);
             self.drop_client(key);
         }
     }
 
     fn begin_to_stop(&mut self) {
         let grace = Duration::from_millis(self.grace.load(Ordering::SeqCst));
-        // Connections that have come by now are still served.
+        // Connections that are already pending are still served.
         self.accept_pending = true;
         self.accept();
         self.serve_clients();
@@ -325,7 +325,7 @@ impl EventLoop {
         }
     }
 
-    /// Whether there is nothing left to finish, or no time left for it.
+    /// Whether the shutdown is complete or its deadline has passed.
     fn is_over(&self) -> bool {
         let Some(stop_by) = self.stop_by else { return false };
         let is_finished = |client: &ClientConnection| {
@@ -334,7 +334,7 @@ impl EventLoop {
         self.now >= stop_by || (self.requests.in_flight() == 0 && self.clients.iter().all(is_finished))
     }
 
-    /// Disconnects the clients that are left.
+    /// Disconnects the remaining clients.
     fn end(&mut self) {
         for key in self.keys() {
             match self.clients.get(key).map(|client| &client.state) {
@@ -351,7 +351,7 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        // However it ends, the owners of responders are told.
+        // Notify the owners of responders, even after a panic.
         self.backend.outbox.close();
         for pending in self.requests.take_if(|_| true) {
             pending.status.hang_up();

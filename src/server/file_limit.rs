@@ -1,13 +1,13 @@
-//! The limit of open files.
+//! The limit on open files.
 
 use std::io;
 
-/// Open files that are not clients' connections: the database, the internal connection, the log.
+/// File descriptors reserved for other uses: the database, the internal connection, the log.
 const OTHER_FILES: usize = 48;
-/// The fewest connections that are worth serving.
+/// Minimum number of connections that the limit must allow.
 const FEWEST: usize = 8;
 
-/// Raises the limit of open files as far as the system allows, and returns how many connections it leaves room for.
+/// Raises the limit on open files to the hard limit, and returns the number of connections that it allows.
 pub(super) fn room_for_connections() -> io::Result<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -19,7 +19,7 @@ pub(super) fn room_for_connections() -> io::Result<usize> {
     let room = files.saturating_sub(OTHER_FILES);
     if room < FEWEST {
         return Err(io::Error::other(format!(
-            "the limit of open files is {files}, which leaves room for no connections; raise it to {} at least, with ulimit -n or LimitNOFILE=",
+            "the limit of open files is {files}, which is too low; raise it to at least {}, with ulimit -n or LimitNOFILE=",
             OTHER_FILES + FEWEST
         )));
     }

@@ -1,8 +1,8 @@
 //! Forwards complete requests to `tiny_http`, in canonical form, over one connection.
 //!
-//! Requests are pipelined, and nothing is ever answered on this connection: any byte that comes back is a fault. One
-//! connection is enough, because no request waits for another one's answer. It also avoids a race of `tiny_http`, which
-//! may never serve some of the connections that are opened at the same time.
+//! Requests are pipelined. Answers take another path, so any byte received on this connection is an error. One connection
+//! is enough, because no request waits for the answer to another. It also avoids a race in `tiny_http`, which may never
+//! serve some of several connections that are opened at the same time.
 
 use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
@@ -18,25 +18,25 @@ use super::socket::{Output, Peer, Written};
 use crate::api::exchange::FOR_THE_LOG;
 use crate::config::TrustedProxy;
 
-/// The header with the id of the request. It is written first, and clients' headers of this name are not forwarded.
+/// The header with the request id. It is written first. Headers of this name from clients are not forwarded.
 pub(super) const ID_HEADER: &str = "X-Lockhouse";
-/// No more is forwarded while the connection has not taken this many bytes.
+/// Maximum number of unsent bytes before forwarding pauses.
 const OUTPUT_BYTES: usize = 1024 * 1024;
-/// How long to wait before the connection is opened again.
+/// Pause before the next attempt to connect.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Failed attempts to connect in a row after which the event loop ends.
+/// Number of consecutive failed attempts to connect after which the event loop ends.
 const ATTEMPTS: u32 = 3;
 
-/// Percent-encoded in asserted headers, besides what is not ASCII, which `tiny_http` refuses.
+/// Percent-encoded in identity headers. Non-ASCII bytes are encoded too, because `tiny_http` refuses them.
 const ENCODED: &percent_encoding::AsciiSet = percent_encoding::CONTROLS;
 
-/// The headers that are forwarded.
+/// The headers to forward.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ForwardedHeaders<'a> {
-    /// Those that the API reads.
+    /// The names of the headers that the API reads.
     pub(super) wanted: &'a [&'a str],
-    /// Those in which this client may assert who the user is, and their internal names.
-    pub(super) asserted: &'a [(String, &'static str)],
+    /// The identity headers that this peer may set, with their internal names.
+    pub(super) identity: &'a [(String, &'static str)],
 }
 
 /// The connection to `tiny_http`.
@@ -46,7 +46,7 @@ pub(super) struct Forwarder {
     token: Token,
     stream: Option<UnixStream>,
     output: Output,
-    /// It takes no more, until an event says otherwise.
+    /// The socket's send buffer is full, until a writable event.
     is_blocked: bool,
     try_again_at: Duration,
     failures: u32,
@@ -83,24 +83,24 @@ impl Forwarder {
         Ok(bytes.len() - before)
     }
 
-    /// Writes what is queued.
+    /// Writes queued requests.
     pub(super) fn flush(&mut self, registry: &Registry) -> io::Result<()> {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.output.is_empty()) else { return Ok(()) };
         let is_blocked = self.output.write_to(stream)? != Written::All;
         if is_blocked != self.is_blocked {
-            // Only while it is needed: a Unix socket tells of room whenever the other end has read.
+            // Watch for writability only while needed: a Unix socket reports it after every read of the peer.
             self.is_blocked = is_blocked;
             registry.reregister(stream, self.token, interest(is_blocked))?;
         }
         Ok(())
     }
 
-    /// Checks that nothing came back.
+    /// Checks that nothing was received.
     pub(super) fn check(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         match stream.read(&mut [0; 64]) {
-            Ok(0) => Err(io::Error::other("it was closed")),
-            Ok(_) => Err(io::Error::other("something was answered on it")),
+            Ok(0) => Err(io::Error::other("the connection was closed")),
+            Ok(_) => Err(io::Error::other("unexpected data was received")),
             Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&error.kind()) => {
                 Ok(())
             }
@@ -129,7 +129,7 @@ impl Forwarder {
         Ok(stream)
     }
 
-    /// Closes the connection. What was queued is lost.
+    /// Closes the connection. Queued requests are lost.
     pub(super) fn close(&mut self, now: Duration) {
         self.stream = None;
         self.output = Output::default();
@@ -137,12 +137,12 @@ impl Forwarder {
         self.try_again_at = now + PAUSE;
     }
 
-    /// When [`Forwarder::maintain`] has something to do.
+    /// When [`Forwarder::maintain`] should be called to reconnect.
     pub(super) fn next_attempt(&self) -> Option<Duration> {
         self.stream.is_none().then_some(self.try_again_at)
     }
 
-    /// Whether the server cannot be reached any more.
+    /// Whether too many attempts to connect have failed in a row.
     pub(super) const fn has_failed(&self) -> bool {
         self.failures >= ATTEMPTS
     }
@@ -152,8 +152,8 @@ fn interest(is_blocked: bool) -> Interest {
     if is_blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
-/// Appends the request to `bytes`, with its id and the forwarded headers; nothing if it is refused. Asserted headers get
-/// their internal names, which no client can set.
+/// Appends the request to `bytes`, with its id and the forwarded headers. Appends nothing on an error. Identity headers
+/// get their internal names, which clients cannot set.
 fn write(
     bytes: &mut Vec<u8>,
     id: u64,
@@ -165,9 +165,9 @@ fn write(
     // Writing into a Vec cannot fail.
     let _ = write!(bytes, "{} {} HTTP/1.1\r\n{ID_HEADER}: {id:x}\r\n", head.method, head.target);
     for (name, value) in &head.headers {
-        let asserted = headers.asserted.iter().find(|(outside, _)| outside.eq_ignore_ascii_case(name));
+        let identity = headers.identity.iter().find(|(outside, _)| outside.eq_ignore_ascii_case(name));
         let wanted = || headers.wanted.iter().find(|wanted| wanted.eq_ignore_ascii_case(name));
-        if let Some((_, name)) = asserted {
+        if let Some((_, name)) = identity {
             let encoded = percent_encoding::percent_encode(value, ENCODED);
             let _ = write!(bytes, "{name}: {encoded}\r\n");
         } else if let Some(name) = wanted() {
@@ -191,8 +191,8 @@ fn write(
     Ok(())
 }
 
-/// The address of the client: the peer of the connection or, if that is a trusted proxy, the last address of
-/// `X-Forwarded-For` that is not one. Addresses further to the left may be made up by the client.
+/// The address of the client: the peer or, behind a trusted proxy, the last address in `X-Forwarded-For` that is not a
+/// trusted proxy. The client can forge addresses to the left of that one.
 pub(super) fn client_address(peer: Peer, head: &Head<'_>, trusted: &[TrustedProxy]) -> Option<IpAddr> {
     let is_trusted = |address: IpAddr| trusted.iter().any(|proxy| proxy.covers(address));
     let mut client = match peer {
@@ -214,7 +214,7 @@ pub(super) fn client_address(peer: Peer, head: &Head<'_>, trusted: &[TrustedProx
     client
 }
 
-/// An address as proxies write it: with or without a port, an IPv6 address with brackets or without.
+/// Parses an address as proxies write it: with or without a port, IPv6 with or without brackets.
 fn address(word: &[u8]) -> Option<IpAddr> {
     let word = std::str::from_utf8(word).ok()?.trim();
     let bare =
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    const USER: ForwardedHeaders<'_> = ForwardedHeaders { wanted: &["X-User-Id"], asserted: &[] };
+    const USER: ForwardedHeaders<'_> = ForwardedHeaders { wanted: &["X-User-Id"], identity: &[] };
 
     #[test]
     fn forwarded_requests_have_the_id_and_the_wanted_headers_only() {
@@ -255,14 +255,14 @@ mod tests {
     }
 
     #[test]
-    fn asserted_headers_are_forwarded_under_internal_names() {
+    fn identity_headers_are_forwarded_under_internal_names() {
         let sent =
             "GET / HTTP/1.1\r\nHost: h\r\nx-lockhouse-user: eve\r\nremote-user: al%69ce \u{eb}\r\n\r\n";
-        let asserted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
-        for (believed, expected) in [(&asserted[..], "X-Lockhouse-User: al%69ce %C3%AB\r\n"), (&[], "")] {
+        let trusted = [("Remote-User".to_owned(), "X-Lockhouse-User")];
+        for (identity, expected) in [(&trusted[..], "X-Lockhouse-User: al%69ce %C3%AB\r\n"), (&[], "")] {
             let mut bytes = Vec::new();
             with_request(sent, |request| {
-                write(&mut bytes, 10, request, &ForwardedHeaders { wanted: &[], asserted: believed })
+                write(&mut bytes, 10, request, &ForwardedHeaders { wanted: &[], identity })
             })
             .unwrap();
             let written = String::from_utf8(bytes).unwrap();

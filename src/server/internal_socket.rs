@@ -1,4 +1,4 @@
-//! The Unix socket between the event loop and `tiny_http`, in a directory that only this user can enter.
+//! The Unix socket between the event loop and `tiny_http`, in a directory that only the server's user can access.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -8,30 +8,30 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Begins the name of the directory.
+/// Prefix of the directory's name.
 const PREFIX: &str = "lockhouse-";
-/// The socket in it.
+/// File name of the socket.
 const SOCKET: &str = "http";
-/// A file in it that is locked as long as the server runs.
+/// File name of the lock file. It is locked while the server runs.
 const LOCK: &str = "lock";
-/// Its permissions.
+/// Permissions of the directory.
 const MODE: u32 = 0o700;
-/// Most entries of the directory for temporary files that are looked at.
+/// Maximum number of entries of the temporary directory that are examined.
 const ENTRIES: usize = 10_000;
 
-/// The directory; it is removed when this is dropped.
+/// The directory with the socket. Dropping it removes the directory.
 #[derive(Debug)]
 pub struct InternalSocket {
     directory: TempDir,
-    #[allow(dead_code, reason = "the lock is held until the process ends, however it does")]
+    #[allow(dead_code, reason = "held until the process ends, even after a crash")]
     lock: File,
 }
 
 impl InternalSocket {
-    /// Makes one in the directory for temporary files (`TMPDIR`), and removes those of servers that were killed.
+    /// Creates the socket in the temporary directory (`TMPDIR`), and removes sockets of killed servers.
     ///
     /// # Errors
-    /// When it cannot be made there; a path that is too long for a socket, for example.
+    /// When the socket cannot be created there, for example because its path is too long.
     pub fn create() -> io::Result<(Self, UnixListener)> {
         let folder = std::env::temp_dir();
         remove_stale(&folder);
@@ -39,7 +39,7 @@ impl InternalSocket {
             let folder = folder.display();
             io::Error::new(
                 error.kind(),
-                format!("no socket can be made in {folder}: {error}; set TMPDIR to another directory"),
+                format!("cannot create a socket in {folder}: {error}; set TMPDIR to another directory"),
             )
         })
     }
@@ -50,7 +50,7 @@ impl InternalSocket {
             .permissions(Permissions::from_mode(MODE))
             .tempdir_in(folder)?;
         let at = |name: &str| directory.path().join(name);
-        // It gets its name when it is locked, so that no other server takes it for abandoned.
+        // Renamed only after it is locked, so that no other server considers the directory stale.
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(at("new"))?;
         lock.try_lock().map_err(io::Error::other)?;
         fs::rename(at("new"), at(LOCK))?;
@@ -65,7 +65,7 @@ impl InternalSocket {
     }
 }
 
-/// Removes the sockets of servers that were killed.
+/// Removes the socket directories of killed servers.
 fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.take(ENTRIES).flatten() {
@@ -73,13 +73,13 @@ fn remove_stale(folder: &Path) {
             for name in [SOCKET, LOCK] {
                 let _ = fs::remove_file(entry.path().join(name));
             }
-            // If there is more in it than that, it stays.
+            // Fails if the directory holds other files; then it stays.
             let _ = fs::remove_dir(entry.path());
         }
     }
 }
 
-/// Whether it is a directory of ours, with permissions that let nobody else put anything into it, and no server uses it.
+/// Whether this is a socket directory of this user, writable by no other user, and not used by a running server.
 fn is_stale(directory: &Path) -> bool {
     let ours = fs::symlink_metadata(directory).is_ok_and(|found| {
         found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o777 == MODE
@@ -103,12 +103,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (used, _listener) = InternalSocket::create_in(folder.path()).unwrap();
-        // As a server leaves it that was killed.
+        // A killed server leaves its directory behind.
         let (killed, listener) = InternalSocket::create_in(folder.path()).unwrap();
         let killed_at = killed.directory.path().to_owned();
         std::mem::forget(killed.directory);
         drop((killed.lock, listener));
-        // Somebody's project, a link to somebody's files, and an open directory.
+        // Other users' files, a link to them, and a directory with wrong permissions.
         for name in ["lockhouse-project", "elsewhere", "lockhouse-open", "lockhouse-backup"] {
             fs::create_dir(at(name)).unwrap();
             for file in [SOCKET, LOCK] {

@@ -1,30 +1,30 @@
-//! Limits: requests in flight, connections, memory for clients.
+//! Enforces the limits on requests in flight, connections and buffer memory.
 
 use std::time::Duration;
 
 use super::access_log::CloseReason;
 use super::event_loop::EventLoop;
 
-/// Most requests in flight: more than all queues behind the event loop take together, so that a full queue is answered at
-/// once and the other queues still get their requests.
+/// Maximum number of requests in flight. It exceeds the total capacity of all work queues. So a full queue is answered at
+/// once, and requests for the other queues still get through.
 const IN_FLIGHT: usize = 8192;
-/// Requests in flight take at most this part of the memory for clients.
+/// Requests in flight may use this fraction of the buffer memory: one in this number.
 const IN_FLIGHT_SHARE: usize = 4;
-/// Part of the connections that is disconnected at once when there are too many: one in this number.
+/// The fraction of connections that one eviction disconnects: one in this number.
 const PARTS: usize = 64;
-/// How long no client is looked for that could be disconnected, after none was found.
+/// Pause after an eviction found no eligible client.
 const EVICTION_PAUSE: Duration = Duration::from_millis(10);
 
 impl EventLoop {
     /// Whether a request can be forwarded now.
     pub(super) fn has_room(&self) -> bool {
         let in_flight = self.requests.in_flight();
-        let most_bytes = self.settings.max_buffered / IN_FLIGHT_SHARE;
-        let is_within = in_flight < IN_FLIGHT && self.requests.bytes() < most_bytes;
+        let byte_limit = self.settings.max_buffered / IN_FLIGHT_SHARE;
+        let is_within = in_flight < IN_FLIGHT && self.requests.bytes() < byte_limit;
         (in_flight == 0 || is_within) && self.forwarder.has_room()
     }
 
-    /// Disconnects the clients that are worth least: some at once, so that it is not done for each new one.
+    /// Disconnects the clients with the lowest eviction rank. Several at once, to avoid an eviction per new connection.
     pub(super) fn evict_clients(&mut self) {
         let now = self.now;
         let mut eviction_rank: Vec<_> = self
@@ -35,7 +35,7 @@ impl EventLoop {
             })
             .collect();
         if eviction_rank.is_empty() {
-            // All of them wait for an answer, which does not change at once.
+            // All clients wait for an answer, so a retry at once would fail too.
             self.no_eviction_until = now + EVICTION_PAUSE;
         }
         let too_many = (self.clients.len() + 1).saturating_sub(self.settings.max_connections);
@@ -49,8 +49,8 @@ impl EventLoop {
         }
     }
 
-    /// Disconnects the clients that take most memory, if it is short. It begins before all is used up: one round takes
-    /// less than the rest.
+    /// Disconnects clients in the order of their memory rank if memory is short. Begins at 7/8 of the limit, because the
+    /// next round may use more memory before this runs again.
     pub(super) fn reduce_memory(&mut self) {
         if self.buffered_bytes() <= self.settings.max_buffered / 8 * 7 {
             return;
@@ -70,7 +70,7 @@ impl EventLoop {
         }
     }
 
-    /// Bytes that are kept for the clients: their buffers, and what is on its way to them.
+    /// The size of the clients' buffers and of the messages for them (bytes).
     fn buffered_bytes(&self) -> usize {
         self.buffered + self.backend.outbox.bytes()
     }

@@ -1,4 +1,4 @@
-//! Listening sockets: a TCP address, a Unix socket with a path, or sockets handed over by systemd.
+//! Listening sockets: TCP, Unix sockets with a path, or sockets from systemd socket activation.
 
 use std::fmt;
 use std::io;
@@ -17,11 +17,11 @@ use super::socket_path::SocketPath;
 use crate::config::Listen;
 use crate::error::Error;
 
-/// How many connections may wait to be accepted. The system makes clients beyond that try again after a second.
+/// Maximum number of pending connections. Clients beyond that retry after about a second (TCP).
 const BACKLOG: i32 = 4096;
 
-/// After this time without traffic the system probes the client; a client that does not answer for as long again is
-/// disconnected. A client that waits for an answer has no other deadline, and its machine may be gone.
+/// Idle time before TCP keepalive probes begin. A client that does not answer them for the same time is disconnected.
+/// A parked request has no other deadline, so this is how a lost machine is detected.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// An address that the server listens on.
@@ -52,10 +52,10 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Listens on the address of the settings. A Unix socket gets these permissions.
+    /// Listens on the configured address. `socket_mode`: the permissions of a Unix socket.
     ///
     /// # Errors
-    /// [`Error::Internal`] with a sentence for the operator.
+    /// [`Error::Internal`] with a message for the operator.
     pub fn at(listen: &Listen, socket_mode: u32) -> Result<Self, Error> {
         let bound = match listen {
             Listen::Tcp(address) => TcpListener::bind(address).and_then(Self::tcp).map_err(|error| {
@@ -70,10 +70,10 @@ impl Bound {
         bound.map_err(Error::Internal)
     }
 
-    /// Takes over the sockets that systemd hands over (`sd_listen_fds(3)`); none when there are none.
+    /// The sockets from systemd socket activation (`sd_listen_fds(3)`). Empty without socket activation.
     ///
     /// # Errors
-    /// [`Error::Internal`] if one of them is not a listening socket.
+    /// [`Error::Internal`] if one of them is no listening socket.
     pub fn handed_over() -> Result<Vec<Self>, Error> {
         let mut sockets = listenfd::ListenFd::from_env();
         (0..sockets.len())
@@ -83,13 +83,13 @@ impl Bound {
                 }
                 match sockets.take_unix_listener(index)? {
                     Some(socket) => Self::unix(socket, None),
-                    None => Err(io::Error::other("there is no such socket")),
+                    None => Err(io::Error::other("the socket does not exist")),
                 }
             })
             .collect::<io::Result<_>>()
             .map_err(|error| {
                 Error::Internal(format!(
-                    "what LISTEN_FDS hands over cannot be used: {error}; use ListenStream= in the socket unit"
+                    "cannot use the sockets in LISTEN_FDS: {error}; use ListenStream= in the socket unit"
                 ))
             })
     }
@@ -102,7 +102,7 @@ impl Bound {
 
     fn tcp(socket: TcpListener) -> io::Result<Self> {
         let address = Address::Tcp(socket.local_addr()?);
-        // Accepted connections inherit both.
+        // Accepted connections inherit these options.
         sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES)?;
         sockopt::set_socket_keepalive(&socket, true)?;
         sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE)?;
@@ -127,14 +127,14 @@ impl Bound {
         Socket::accept(&self.socket)
     }
 
-    /// Announces new connections to the event loop, with this token.
+    /// Registers the socket for events with this token.
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut SourceFd(&self.socket.as_raw_fd()), token, Interest::READABLE)
     }
 
-    /// Ends that. Another process may have the same socket, so closing it is not enough.
+    /// Deregisters the socket. Closing is not enough, because another process may share it.
     pub(super) fn deregister(&self, registry: &Registry) {
-        // Nothing is registered if that had failed.
+        // Fails only if the socket is not registered.
         let _ = registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()));
     }
 }

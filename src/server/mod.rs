@@ -1,21 +1,21 @@
 //! The HTTP server: accepts client connections, parses and limits untrusted HTTP.
 //!
-//! `tiny_http` is fine on well-behaved input, and only there: it has no deadlines and no limits, one request can abort
-//! the process, and it gives each connection a thread. So one thread with one event loop owns the client connections, and
-//! `tiny_http` listens on a Unix socket in a private directory.
+//! `tiny_http` is safe only for well-formed input from few clients. It has no deadlines and no limits, uses one thread per
+//! connection, and one malformed request can abort the process. So a single event loop thread owns the client connections,
+//! and `tiny_http` listens only on a Unix socket in a private directory.
 //!
-//! - A request is read within deadlines and limits, by the letter of RFC 9112 ([`parser`], pure). When it is complete, the
-//!   event loop registers its id and forwards it in canonical form (`forward`). Malformed requests are refused
+//! - Requests are parsed strictly by RFC 9112, within deadlines and limits ([`parser`], pure). The event loop registers the
+//!   id of a complete request and forwards the request in canonical form (`forward`). Malformed requests are refused
 //!   ([`refusal`]).
-//! - [`tiny`] receives it and answers nothing. The answer is a message to the event loop, with the id
-//!   ([`crate::api::outbox`]). A request that waits costs its socket and a few hundred bytes.
-//! - Each client has one request in flight at a time, so pipelined requests are answered in their order.
-//! - Slow and vanished clients affect only their own connection. The number of connections, of requests in flight, and the
-//!   memory for all of them are bounded (`limits`). When there are too many connections, those go first that do not finish
-//!   their request, then those that never sent one, then idle ones. When memory is short, clients that do not read go
-//!   before those that do.
+//! - [`tiny`] receives the forwarded request and never answers on that connection. The answer is a message to the event
+//!   loop, addressed by the request id ([`crate::api::outbox`]). A parked request uses a socket and a few hundred bytes.
+//! - Each client has at most one request in flight. So pipelined requests are answered in order.
+//! - A slow or disconnected client affects only its own connection. Connections, requests in flight and buffer memory are
+//!   bounded (`limits`). At the connection limit, clients with stalled requests are disconnected first, then clients that
+//!   never sent a request, then idle clients. When memory is short, clients that do not read their answer are disconnected
+//!   first.
 //!
-//! The server knows nothing of locks, and handlers know nothing of sockets.
+//! The server does not depend on the lock logic, and handlers do not depend on sockets.
 
 mod accept;
 mod access_log;
@@ -24,6 +24,7 @@ mod backend;
 mod client;
 mod connection;
 mod event_loop;
+mod exchange;
 mod file_limit;
 mod forward;
 pub mod internal_socket;
@@ -57,16 +58,16 @@ use crate::time::Clock;
 pub struct Server {
     thread: JoinHandle<()>,
     waker: Arc<Waker>,
-    /// How long a stop may take (ms); [`NOT_STOPPING`] before there is one.
+    /// The time limit of the shutdown (ms); [`NOT_STOPPING`] until a shutdown is requested.
     grace: Arc<AtomicU64>,
     addresses: Vec<Address>,
 }
 
 impl Server {
-    /// Serves the clients of `bound`, within the limits and deadlines of `settings`. `clock` counts the deadlines.
+    /// Serves clients on the sockets in `bound`, within the limits and timeouts of `settings`. Deadlines use `clock`.
     ///
     /// # Errors
-    /// When the system gives no thread, or no way to wait for sockets.
+    /// When the thread or the event poller cannot be created.
     pub fn start(
         bound: Vec<Bound>,
         backend: Backend,
@@ -83,13 +84,13 @@ impl Server {
         Ok(Self { thread, waker, grace, addresses })
     }
 
-    /// The addresses it listens on.
+    /// The addresses that the server listens on.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// Stops: accepts no more connections, finishes requests in flight, for `grace` at most, and refuses those that wait.
+    /// Shuts down. Accepts no more connections, refuses parked requests, and finishes requests in flight within `grace`.
     pub fn stop(self, grace: Duration) {
         let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(NOT_STOPPING).min(NOT_STOPPING - 1);
         self.grace.store(milliseconds, Ordering::SeqCst);

@@ -1,32 +1,32 @@
-//! Bytes → a request, or a refusal. Pure: no sockets, no clock.
+//! Parses bytes into requests. Pure: no sockets, no clock.
 //!
-//! A server and the proxy before it must agree where a request ends (request smuggling). So the bytes are parsed by the
-//! letter of RFC 9112, and everything ambiguous is refused: a line that does not end in CR LF, a length that is not one
-//! number, any `Transfer-Encoding`.
+//! To prevent request smuggling, the server and a proxy in front of it must agree where each request ends. So parsing is
+//! strict (RFC 9112), and ambiguous input is refused: lines that do not end in CR LF, a `Content-Length` that is not a
+//! single number, any `Transfer-Encoding`.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::refusal::HttpRefusal;
 
-/// Limits of one request.
+/// The limits of a single request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes of the request line and the headers, with the empty line after them.
+    /// Maximum size of the request line, the headers and the empty line after them (bytes).
     pub head_bytes: usize,
-    /// Most headers; at most [`MOST_HEADERS`].
+    /// Maximum number of headers; at most [`MAX_HEADERS`].
     pub headers: usize,
-    /// Most bytes of a body.
+    /// Maximum size of the body (bytes).
     pub body_bytes: usize,
 }
 
-/// The most headers that [`Limits::headers`] may ask for.
-pub const MOST_HEADERS: usize = 256;
+/// Maximum value of [`Limits::headers`].
+pub const MAX_HEADERS: usize = 256;
 
-/// Most bytes of a method. The longest registered one has 17.
+/// Maximum length of a method (bytes). The longest registered method has 17.
 const METHOD_BYTES: usize = 32;
 
-/// The version of HTTP that the client speaks.
+/// The HTTP version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
@@ -38,24 +38,24 @@ pub enum Version {
 /// What happens to the connection after the answer (RFC 9112 §9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// It stays open for the next request.
+    /// The connection stays open for the next request.
     KeepAlive,
-    /// It is closed.
+    /// The connection is closed.
     Close,
 }
 
-/// A request's head.
+/// The request line and the headers of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head<'a> {
     /// The method.
     pub method: &'a str,
     /// The path and the query, or `*`; visible ASCII.
     pub target: &'a str,
-    /// The version of HTTP.
+    /// The HTTP version.
     pub version: Version,
-    /// Names and values as they came, without the white space around values.
+    /// Names and values as received, without the white space around values.
     pub headers: Vec<(&'a str, &'a [u8])>,
-    /// Bytes of the body.
+    /// The size of the body (bytes).
     pub body_length: usize,
     /// What happens to the connection after the answer.
     pub after: After,
@@ -66,43 +66,43 @@ pub struct Head<'a> {
 /// A complete request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedRequest<'a> {
-    /// Its head.
+    /// The request line and the headers.
     pub head: Head<'a>,
-    /// Its body.
+    /// The body.
     pub body: &'a [u8],
 }
 
-/// How much of a request has come.
+/// How much of a request was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// Nothing has come.
+    /// Nothing.
     Nothing,
     /// A part of the head.
     Head,
-    /// The head, and not all of the body.
+    /// The head, but not all of the body.
     Body {
         /// Whether the client waits for a `100 Continue` before it sends the body.
         expects_continue: bool,
     },
-    /// All of it.
+    /// The whole request.
     Complete(ParsedRequest<'a>),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Stage {
-    /// Before a request: one empty line may stand here (RFC 9112 §2.2).
+    /// Before a request. One empty line is allowed here (RFC 9112 §2.2).
     #[default]
     Start,
     /// The empty line was skipped.
     AfterEmptyLine,
-    /// In the head; the bytes up to here were checked.
+    /// In the head. The bytes before this offset were checked.
     Head(usize),
-    /// The head ends here, and the body there.
+    /// In the body. The offsets where the head and the body end.
     Body(usize, usize),
     Refused(HttpRefusal),
 }
 
-/// Splits the bytes of one client into requests.
+/// Splits the input of a connection into requests.
 #[derive(Debug, Default)]
 pub struct Framer {
     input: Vec<u8>,
@@ -110,7 +110,7 @@ pub struct Framer {
 }
 
 impl Framer {
-    /// More bytes have come.
+    /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
@@ -121,7 +121,7 @@ impl Framer {
         self.input.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no unconsumed bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.input.is_empty()
@@ -133,16 +133,16 @@ impl Framer {
         self.input.capacity()
     }
 
-    /// Whether the next request seems to be a `HEAD`.
+    /// Whether the buffered request begins like a `HEAD` request.
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.input.starts_with(b"HEAD ")
     }
 
-    /// How much of the next request has come.
+    /// How much of the next request was received.
     ///
     /// # Errors
-    /// Why it is malformed. The same from then on.
+    /// Why the request is malformed. Later calls return the same error.
     pub fn progress(&mut self, limits: &Limits) -> Result<Progress<'_>, HttpRefusal> {
         let head_end = match self.find_head(limits) {
             Ok(Some(head_end)) => head_end,
@@ -170,19 +170,19 @@ impl Framer {
         Err(refusal)
     }
 
-    /// Whether the head is complete and the body is not. [`Framer::progress`] returns nothing new until it is.
+    /// Whether the head is complete and the body is not. Until the body is complete, [`Framer::progress`] returns the same.
     #[must_use]
     pub const fn waits_for_body(&self) -> bool {
         matches!(self.stage, Stage::Body(_, end) if self.input.len() < end)
     }
 
-    /// Removes the complete request; what follows it stays.
+    /// Removes the complete request. Bytes after it stay.
     pub fn consume(&mut self) {
         if let Stage::Body(_, end) = self.stage
             && end <= self.input.len()
         {
             if end == self.input.len() {
-                // A silent client takes no memory.
+                // Free the buffer, so that an idle client uses no memory.
                 self.input = Vec::new();
             } else {
                 self.input.drain(..end);
@@ -191,12 +191,12 @@ impl Framer {
         }
     }
 
-    /// Removes all bytes, of a connection that is about to end.
+    /// Removes all bytes, before the connection is closed.
     pub fn discard(&mut self) {
         self.input = Vec::new();
     }
 
-    /// Where the head ends, if all of it has come.
+    /// The offset where the head ends; `None` if it is incomplete.
     fn find_head(&mut self, limits: &Limits) -> Result<Option<usize>, HttpRefusal> {
         if matches!(self.stage, Stage::Start) && self.input.starts_with(b"\r\n") {
             self.input.drain(..2);
@@ -220,7 +220,7 @@ fn part(bytes: &[u8], range: Range<usize>) -> &[u8] {
     bytes.get(range).unwrap_or_default()
 }
 
-/// Where the head ends, searched from `seen` on: each byte is checked once, however slowly they come.
+/// The offset where the head ends. The search begins at `seen`, so that each byte is checked only once.
 fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>, HttpRefusal> {
     if input.first() == Some(&0x16) {
         return Err(HttpRefusal::Tls);
@@ -245,15 +245,15 @@ fn head_end(input: &[u8], seen: usize, limits: &Limits) -> Result<Option<usize>,
     Ok(None)
 }
 
-/// Which part of the head is too large.
+/// Tells whether the request line or the headers are too large.
 fn too_large(input: &[u8]) -> HttpRefusal {
     if input.contains(&b'\n') { HttpRefusal::HeadersTooLarge } else { HttpRefusal::UriTooLong }
 }
 
-/// Parses a head, which ends with its empty line.
+/// Parses a complete head, including its empty line.
 fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, HttpRefusal> {
-    // Not initialised: that would take longer than parsing.
-    let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    // Uninitialised, because initialising would take longer than parsing.
+    let mut space = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let space = space.get_mut(..limits.headers).unwrap_or_default();
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(bytes, space) {
@@ -295,7 +295,7 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> HttpRefusal {
     }
 }
 
-/// Whether the request line ends in another version of HTTP, and is otherwise fine.
+/// Whether the request line ends in a well-formed HTTP version that is not supported.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let word = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
@@ -314,7 +314,7 @@ impl<'a> Fields<'_, 'a> {
 
 /// The path and query of a target in origin-form or absolute-form (RFC 9112 §3.2.1, §3.2.2), or the `*` of `OPTIONS`.
 fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, HttpRefusal> {
-    // A fragment is never sent, and what is not ASCII is percent-encoded (RFC 3986 §2.1).
+    // Fragments are never sent, and non-ASCII characters are percent-encoded (RFC 3986 §2.1).
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(HttpRefusal::Target);
     }
@@ -331,7 +331,7 @@ fn origin_form<'a>(method: &str, target: &'a str) -> Result<&'a str, HttpRefusal
         _ if authority.is_empty() || !is_host(authority.as_bytes()) => Err(HttpRefusal::Target),
         "" => Ok("/"),
         _ if path.starts_with('/') => Ok(path),
-        // `http://host?query` has no path to begin with.
+        // `http://host?query` has no path.
         _ => Err(HttpRefusal::Target),
     }
 }
@@ -345,12 +345,12 @@ fn host(fields: &Fields<'_, '_>, version: Version) -> Result<(), HttpRefusal> {
     }
 }
 
-/// Whether the characters are those of `uri-host [ ":" port ]` (RFC 9110 §7.2).
+/// Whether all characters are allowed in `uri-host [ ":" port ]` (RFC 9110 §7.2).
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%[]".contains(byte))
 }
 
-/// One number, given once, or nothing (RFC 9112 §6.3).
+/// The value of `Content-Length`: a single number, or zero if the header is absent (RFC 9112 §6.3).
 fn body_length(fields: &Fields<'_, '_>, limits: &Limits) -> Result<usize, HttpRefusal> {
     if fields.named("Transfer-Encoding").next().is_some() {
         return Err(HttpRefusal::TransferEncoding);
@@ -386,7 +386,7 @@ fn after(fields: &Fields<'_, '_>, version: Version) -> Result<After, HttpRefusal
     }
 }
 
-/// An HTTP/1.0 client does not know `100 Continue`: it must not get one (RFC 9110 §10.1.1).
+/// Whether to send `100 Continue`. HTTP/1.0 clients must not receive it (RFC 9110 §10.1.1).
 fn expects_continue(fields: &Fields<'_, '_>, version: Version) -> Result<bool, HttpRefusal> {
     let mut expects = false;
     for value in fields.named("Expect") {

@@ -1,4 +1,4 @@
-//! The requests that the event loop has forwarded.
+//! The table of forwarded requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::client::ClientKey;
 use crate::api::outbox::ClientStatus;
 
-/// A request that was forwarded and not answered yet.
+/// A forwarded request without a complete answer.
 pub(super) struct Pending {
     pub(super) client: ClientKey,
     pub(super) status: Arc<ClientStatus>,
-    /// Its size. Zero when it is parked: then it is not in flight any more.
+    /// The size of the request (bytes). Zero if it is parked, because then it is no longer in flight.
     pub(super) bytes: usize,
 }
 
-/// The requests that were forwarded and not answered yet, by id.
+/// Forwarded requests without a complete answer, by id.
 #[derive(Default)]
 pub(super) struct Requests {
     all: HashMap<u64, Pending>,
     parked: usize,
-    /// Bytes of those in flight.
+    /// The total size of the requests in flight (bytes).
     bytes: usize,
 }
 
@@ -37,7 +37,7 @@ impl Requests {
         self.all.get(&id).is_some_and(|pending| pending.bytes == 0)
     }
 
-    /// The request waits for an event: it is not in flight any more.
+    /// Marks a request as parked. It is no longer in flight.
     pub(super) fn park(&mut self, id: u64) {
         if let Some(pending) = self.all.get_mut(&id)
             && pending.bytes > 0
@@ -54,23 +54,23 @@ impl Requests {
         Some(pending)
     }
 
-    /// Removes those whose id passes the test.
+    /// Removes and returns the requests whose id passes the test.
     pub(super) fn take_if(&mut self, test: impl Fn(u64) -> bool) -> Vec<Pending> {
         let ids: Vec<_> = self.all.keys().copied().filter(|id| test(*id)).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// How many wait for an event.
+    /// The number of parked requests.
     pub(super) const fn parked(&self) -> usize {
         self.parked
     }
 
-    /// Bytes of those in flight.
+    /// The total size of the requests in flight (bytes).
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many are being carried out.
+    /// The number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.all.len() - self.parked
     }

@@ -1,28 +1,28 @@
-//! The bytes of a response: the headers that every response has, its framing, its body.
+//! Serialises responses: common headers, framing, body.
 
 use std::io::Write;
 
 use chrono::DateTime;
 
-use super::client::Exchange;
+use super::exchange::Exchange;
 use super::parser::{After, Version};
 use crate::api::exchange::Response;
 use crate::time::Clock;
 
-/// How the client knows where the body ends.
+/// How the end of the body is indicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// By its length.
+    /// By `Content-Length`.
     Length,
-    /// It comes in pieces: as chunks, or for HTTP/1.0 until the connection is closed.
+    /// Streamed in pieces: by chunked encoding or, for HTTP/1.0, by closing the connection.
     Pieces,
 }
 
-/// Writes responses.
+/// Serialises responses.
 #[derive(Debug)]
 pub(super) struct Renderer {
     clock: Clock,
-    /// The last `Date`, and the second that it shows.
+    /// The cached `Date`, and its second since 1970.
     date: (i64, String),
 }
 
@@ -31,7 +31,7 @@ impl Renderer {
         Self { clock, date: (i64::MIN, String::new()) }
     }
 
-    /// Appends the response to a request to `bytes`.
+    /// Appends a response to `bytes`.
     pub(super) fn write(
         &mut self,
         bytes: &mut Vec<u8>,
@@ -69,7 +69,7 @@ impl Renderer {
         }
     }
 
-    /// The `Date` of a response (RFC 9110 §5.6.7), formatted once a second.
+    /// The value of `Date` (RFC 9110 §5.6.7), formatted once per second.
     fn date(&mut self) -> &str {
         let second = self.clock.wall().0.div_euclid(1_000);
         if self.date.0 != second {
@@ -105,7 +105,7 @@ const fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         507 => "Insufficient Storage",
-        // It may be empty (RFC 9112 §4). The test below checks that every status of the API has one.
+        // The phrase may be empty (RFC 9112 §4). A test checks that every status of the API has one.
         _ => "",
     }
 }

@@ -1,4 +1,4 @@
-//! Connections, TCP or Unix, and the bytes to be sent on them.
+//! TCP and Unix connections, and their output buffers.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -11,8 +11,8 @@ use rustix::net::{self, SendFlags, Shutdown, SocketFlags};
 
 use crate::events::chunk::StreamChunk;
 
-/// The send buffer of each client in the system (bytes). It fits nearly every answer. The default grows to megabytes for
-/// a client that does not read, until the system has no memory for the others.
+/// The size of the kernel's send buffer of each client (bytes). It fits nearly every answer. By default the kernel grows
+/// the buffer of a client that does not read to megabytes, which can exhaust its memory.
 pub(super) const SEND_BYTES: usize = 64 * 1024;
 
 /// The other end of a connection.
@@ -24,7 +24,7 @@ pub enum Peer {
     Local,
 }
 
-/// A connection.
+/// A non-blocking connection.
 #[derive(Debug)]
 pub(super) struct Socket(OwnedFd);
 
@@ -34,20 +34,20 @@ impl Socket {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, address) = net::acceptfrom_with(listener, flags)?;
         let peer = if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
-            // An answer is one write. Without this option it is only slower.
+            // An answer is one write, so Nagle's algorithm only delays it. Failing is harmless.
             let _ = net::sockopt::set_tcp_nodelay(&socket, true);
             Peer::Ip(address.ip().to_canonical())
         } else {
-            // A Unix socket does not inherit this from its listener.
+            // Unix sockets do not inherit this option from the listener.
             let _ = net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES);
             Peer::Local
         };
         Ok((Self(socket), peer))
     }
 
-    /// Finishes the sending side.
+    /// Shuts down the sending side.
     pub(super) fn finish(&self) {
-        // It fails if the client is gone already.
+        // Fails if the client has already disconnected.
         let _ = net::shutdown(&self.0, Shutdown::Write);
     }
 
@@ -80,21 +80,21 @@ impl Write for Socket {
 /// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// All of it.
+    /// Everything was written.
     All,
-    /// This many bytes; the socket takes no more now.
+    /// This number of bytes was written; the send buffer is full.
     Blocked(usize),
 }
 
-/// Most parts of one write.
+/// Maximum number of buffers per vectored write.
 const PARTS: usize = 64;
 
-/// A piece in the output.
+/// A piece of a streamed answer in the output.
 #[derive(Debug)]
 pub(super) enum Shared {
-    /// As a chunk.
+    /// With chunked framing.
     Chunk(StreamChunk),
-    /// As it is.
+    /// Without framing.
     Bytes(StreamChunk),
 }
 
@@ -107,13 +107,13 @@ impl Shared {
     }
 }
 
-/// Bytes to be sent: first its own, then pieces that are shared with other clients, then its own again.
+/// Bytes to be sent, in this order: own bytes, pieces shared with other clients, own bytes.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     shared: VecDeque<Shared>,
     after: Vec<u8>,
-    /// How much of the first part was sent.
+    /// The number of bytes of the first part that were sent.
     sent: usize,
     shared_bytes: usize,
 }
@@ -123,27 +123,27 @@ impl Output {
         self.bytes.is_empty() && self.shared.is_empty() && self.after.is_empty()
     }
 
-    /// The number of its own bytes.
+    /// The number of own bytes before the pieces.
     pub(super) const fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The size of its own buffers (bytes).
+    /// The size of the own buffers (bytes).
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity() + self.after.capacity() + self.shared.capacity() * size_of::<Shared>()
     }
 
-    /// The size of the pieces (bytes).
+    /// The size of the shared pieces (bytes).
     pub(super) const fn shared_bytes(&self) -> usize {
         self.shared_bytes
     }
 
-    /// The buffer for more bytes.
+    /// The buffer to append own bytes to.
     pub(super) fn end(&mut self) -> &mut Vec<u8> {
         if self.shared.is_empty() { &mut self.bytes } else { &mut self.after }
     }
 
-    /// Appends a piece. Returns its size in bytes.
+    /// Appends a piece, and returns its size with framing (bytes).
     pub(super) fn share(&mut self, piece: Shared) -> usize {
         let length = piece.bytes().len();
         if self.after.is_empty() {
@@ -155,7 +155,7 @@ impl Output {
         length
     }
 
-    /// Writes what the socket takes.
+    /// Writes until the output is empty or the socket's send buffer is full.
     pub(super) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<Written> {
         let mut all = 0;
         while !self.is_empty() {
@@ -166,7 +166,7 @@ impl Output {
                     self.was_sent(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Sent bytes are removed when they are the greater part.
+                    // Free the sent bytes once they are more than half of the buffer.
                     if !self.bytes.is_empty() && self.sent > self.bytes.len() / 2 {
                         self.bytes.drain(..self.sent);
                         self.bytes.shrink_to(self.bytes.len() * 2);
@@ -224,10 +224,10 @@ mod tests {
 
     use super::*;
 
-    /// Takes a few bytes at a time, and then none for once.
-    struct Slow(Vec<u8>, usize, bool);
+    /// Accepts a few bytes per write, and blocks every other write.
+    struct ShortWriter(Vec<u8>, usize, bool);
 
-    impl Write for Slow {
+    impl Write for ShortWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.2 = !self.2;
             if self.2 {
@@ -258,7 +258,7 @@ mod tests {
             output.share(Shared::Chunk(StreamChunk::new(b"two", &meter)));
             output.end().extend_from_slice(b"end ");
             output.share(Shared::Bytes(StreamChunk::new(b"more", &meter)));
-            let mut socket = Slow(Vec::new(), taken, false);
+            let mut socket = ShortWriter(Vec::new(), taken, false);
             let mut sent = 0;
             let rest = loop {
                 match output.write_to(&mut socket).unwrap() {
@@ -268,7 +268,7 @@ mod tests {
             };
             assert_eq!(socket.0, b"head one 3\r\ntwo\r\nend more", "{taken} at a time");
             assert!(output.is_empty() && output.shared_bytes() == 0 && rest <= taken);
-            assert_eq!(meter.bytes(), 0, "nothing is kept of what was sent");
+            assert_eq!(meter.bytes(), 0, "sent pieces are freed");
         }
     }
 }

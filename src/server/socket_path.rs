@@ -1,4 +1,4 @@
-//! Unix sockets with a path: creates and removes them.
+//! Creates and removes Unix sockets with a path.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -7,11 +7,11 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often, and how far apart, another server that starts at the same time is waited for.
+/// Number of attempts to lock the directory, and the pause between them.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The path of a socket that this server has created. Dropping it removes the socket, unless it was replaced.
+/// The path of a socket that this process created. Dropping it removes the socket, unless another has replaced it.
 #[derive(Debug)]
 pub(super) struct SocketPath {
     path: PathBuf,
@@ -20,30 +20,31 @@ pub(super) struct SocketPath {
 }
 
 impl SocketPath {
-    /// Listens on a socket with this path and these permissions. Replaces a socket that no process serves any more, and
-    /// nothing else.
+    /// Listens on a socket with this path and these permissions. Replaces a stale socket, but no other file.
     pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(Self, UnixListener)> {
         SocketAddr::from_pathname(path).map_err(|_| {
             io::Error::other(format!(
-                "the path of a socket has 1 to 107 bytes, and this has {}",
+                "the path of a socket must have 1 to 107 bytes; this one has {}",
                 path.as_os_str().len()
             ))
         })?;
-        // Two servers that start at once take turns, unless one of them hangs.
+        // Servers that start at the same time must not replace each other's socket.
         let _turn = lock_directory(path);
         if !is_unused(path)? {
-            return Err(io::Error::other("another server listens there; stop it, or give another path"));
+            return Err(io::Error::other(
+                "another server listens on it; stop that server, or use another path",
+            ));
         }
         let _ = fs::remove_file(path);
-        // It gets its name after its permissions, so that no other user connects before; unless there is no room for
-        // another name.
+        // Set the permissions before the socket gets its final name, so that no other user can connect earlier. Not
+        // possible if the temporary name would be too long.
         let unnamed = path.with_file_name(format!(".{:x}", std::process::id()));
         if SocketAddr::from_pathname(&unnamed).is_err() {
             let socket = UnixListener::bind(path)?;
             return Ok((Self::named(path, mode)?, socket));
         }
         if is_unused(&unnamed)? {
-            // Left by a server with the same process id that was killed just here.
+            // Left by a killed server that had the same process id.
             let _ = fs::remove_file(&unnamed);
         }
         let socket = UnixListener::bind(&unnamed)?;
@@ -75,7 +76,7 @@ impl Drop for SocketPath {
     }
 }
 
-/// Locks the directory of a path, unless another process keeps it locked.
+/// Locks the directory of a path. `None` if another process keeps it locked.
 fn lock_directory(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = File::open(directory).ok()?;
@@ -88,17 +89,17 @@ fn lock_directory(path: &Path) -> Option<File> {
     None
 }
 
-/// Whether nothing is there, or a socket that no process serves any more.
+/// Whether the path does not exist or is a stale socket.
 fn is_unused(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::other("something that is no socket is there; give another path"));
+            return Err(io::Error::other("the file exists and is not a socket; use another path"));
         }
         Ok(_) => {}
     }
-    // Without blocking: a server may be there and too busy to accept.
+    // Non-blocking, because a busy server may not accept soon.
     match mio::net::UnixStream::connect(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),

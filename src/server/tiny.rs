@@ -1,9 +1,9 @@
-//! Receives requests with `tiny_http`, and answers none. The only user of that crate.
+//! Receives requests with `tiny_http`, but does not answer with it. The only module that uses that crate.
 //!
-//! `tiny_http` listens on a Unix socket that only the event loop knows ([`super::internal_socket`]), so what it parses is
-//! complete, well-formed and small. The writer of each request is dropped unused, which sends nothing and leaves the
-//! connection usable; the answer goes to the event loop as a message. A body over 1,024 bytes is read lazily and holds up
-//! the requests behind it, so it is read whole, first thing.
+//! `tiny_http` listens on the internal Unix socket ([`super::internal_socket`]), so its input is complete, well-formed and
+//! bounded. The writer of each request is dropped unused. That sends nothing and keeps the connection open. The answer is
+//! a message to the event loop. `tiny_http` reads bodies over 1,024 bytes lazily, and an unread body blocks the requests
+//! behind it. So each body is read first, completely.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -15,21 +15,21 @@ use super::forward::ID_HEADER;
 use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, Headers, Request, Trace};
 use crate::api::outbox::{Outbox, ReturnPath};
 
-/// Most bytes of a request id that is taken over from the caller.
+/// Maximum length of a request id from the caller (bytes).
 const REQUEST_ID_BYTES: usize = 128;
 
-/// Receives requests until it is stopped.
+/// Receives requests in a thread, until it is stopped.
 pub struct RequestReceiver {
     http: Arc<tiny_http::Server>,
     stopping: Arc<AtomicBool>,
 }
 
 impl RequestReceiver {
-    /// Receives on `listener`, and gives each request that the event loop has registered in `outbox` to `take`, which
-    /// must not take long. `run` begins the request ids.
+    /// Receives requests on `listener`, and calls `take` with each request that is registered in `outbox`. `take` must
+    /// not block. `run` is the prefix of the request ids.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When a thread cannot be created.
     pub fn start(
         listener: UnixListener,
         outbox: Arc<Outbox>,
@@ -41,22 +41,22 @@ impl RequestReceiver {
         let receiver = Self { http: Arc::clone(&http), stopping: Arc::clone(&stopping) };
         Builder::new().name("requests".to_owned()).spawn(move || {
             while let Some(incoming) = next(&http, &stopping) {
-                if let Some((request, path)) = receive(incoming, &outbox, run) {
-                    take(request, path);
+                if let Some((request, return_path)) = receive(incoming, &outbox, run) {
+                    take(request, return_path);
                 }
             }
         })?;
         Ok(receiver)
     }
 
-    /// Receives what has arrived by now, and no more.
+    /// Stops after the requests that have already arrived.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.http.unblock();
     }
 }
 
-/// The next request, or nothing at the end.
+/// The next request; `None` after [`RequestReceiver::stop`].
 fn next(http: &tiny_http::Server, stopping: &AtomicBool) -> Option<tiny_http::Request> {
     loop {
         if stopping.load(Ordering::SeqCst) {
@@ -65,12 +65,12 @@ fn next(http: &tiny_http::Server, stopping: &AtomicBool) -> Option<tiny_http::Re
         match http.recv() {
             Ok(request) => return Some(request),
             Err(_) if stopping.load(Ordering::SeqCst) => {}
-            Err(error) => log::error!("no more internal connections can be accepted: {error}"),
+            Err(error) => log::error!("cannot accept internal connections: {error}"),
         }
     }
 }
 
-/// Reads a request whole, drops its writer, and claims its id.
+/// Reads a complete request, drops its writer, and claims its id.
 fn receive(
     mut incoming: tiny_http::Request,
     outbox: &Arc<Outbox>,
@@ -100,18 +100,20 @@ fn receive(
         headers,
         body,
         client: None,
-        // With several, it is unclear which one counts.
+        // Several values are ambiguous, so none is used.
         trace: if let [value] = traces[..] { Trace::parse(value) } else { None },
     };
     drop(incoming.into_writer());
-    // A request that is cut short was lost with its connection.
-    let Some(way_back) = id.filter(|_| is_whole).and_then(|id| outbox.claim(id)) else {
-        log::warn!("a request on the internal socket is dropped: it was lost, or not sent by the event loop");
+    // An incomplete request was withdrawn when its connection failed.
+    let Some(return_path) = id.filter(|_| is_whole).and_then(|id| outbox.claim(id)) else {
+        log::warn!(
+            "dropped a request on the internal socket: it is incomplete, or the event loop did not send it"
+        );
         return None;
     };
-    request.id = request_id.unwrap_or_else(|| format!("{run:x}-{:x}", way_back.id()));
-    request.client = way_back.client().address();
-    Some((request, way_back))
+    request.id = request_id.unwrap_or_else(|| format!("{run:x}-{:x}", return_path.id()));
+    request.client = return_path.client().address();
+    Some((request, return_path))
 }
 
 fn keep(headers: &mut Headers, name: &str, value: &str) {
@@ -135,7 +137,7 @@ fn keep(headers: &mut Headers, name: &str, value: &str) {
     }
 }
 
-/// A request id that may be repeated in a header and in the log.
+/// The request id, if it is safe to repeat in a header and in the log.
 fn valid_request_id(id: &str) -> Option<String> {
     let is_plausible = (1..=REQUEST_ID_BYTES).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte));

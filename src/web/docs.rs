@@ -1,4 +1,4 @@
-//! The documentation: the Markdown pages of `docs/`, rendered when they are first read.
+//! The documentation: the Markdown pages of `docs/`, rendered on first use.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,13 +8,13 @@ use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, 
 
 use super::{CSS, EmbeddedFile, HTML, PNG};
 
-/// The address of the documentation. It shows the first page.
+/// The path of the documentation. It shows the first page.
 pub const HOME: &str = "/docs";
-/// A section with more subsections than this begins with a list of them.
+/// Sections with more subsections than this begin with a list of them.
 const FEW: usize = 5;
-/// The frame of all pages: head, navigation, content.
+/// The template of all pages: head, navigation, content.
 const FRAME: &str = include_str!("docs/page.html");
-/// The address that the pages show. A link there leads to this server, whatever its address is.
+/// The server address in the examples. Links to it are made relative to this server.
 const SHOWN: &str = "http://127.0.0.1:7311";
 
 /// The pages in reading order, as Markdown and as files.
@@ -98,7 +98,7 @@ struct Heading {
     id: String,
     /// Its text, as HTML.
     html: String,
-    /// The place of its last event.
+    /// The index of its last event.
     end: usize,
 }
 
@@ -110,7 +110,7 @@ fn page(name: &str) -> String {
     let headings = headings(&mut events);
     let mut text = String::new();
     html::push_html(&mut text, with_lists(events, &headings));
-    // What the text says is escaped, so these are elements. A keyboard can scroll what can have the focus.
+    // Text is escaped, so only elements match. Scrollable elements need `tabindex` for scrolling by keyboard.
     text = text
         .replace("<th></th>", "<td></td>")
         .replace("<pre>", "<pre tabindex=\"0\">")
@@ -132,12 +132,12 @@ fn title(markdown: &str) -> &str {
     markdown.lines().next().unwrap_or_default().trim_start_matches("# ")
 }
 
-/// The content in the frame. The navigation shows the sections of the page `name`.
+/// Fills the template. The navigation shows the sections of the page `name`.
 fn framed(title: &str, name: &str, headings: &[Heading], content: &str) -> String {
     let mut menu = String::from("<ul>\n");
     for (other, markdown) in MARKDOWN {
         let current = if *other == name { " aria-current=\"page\"" } else { "" };
-        // Writing into a string does not fail.
+        // Writing into a String cannot fail.
         let _ = write!(menu, "<li><a href=\"/docs/{other}\"{current}>{}</a>", self::title(markdown));
         if *other == name {
             menu.push_str(&list(headings.iter().filter(|heading| heading.level == HeadingLevel::H2)));
@@ -148,7 +148,7 @@ fn framed(title: &str, name: &str, headings: &[Heading], content: &str) -> Strin
     FRAME.replace("{title}", title).replace("{menu}", &menu).replace("{content}", content)
 }
 
-/// Links to headings.
+/// A list of links to headings, as HTML.
 fn list<'h>(headings: impl Iterator<Item = &'h Heading>) -> String {
     let mut items = String::new();
     for Heading { id, html, .. } in headings {
@@ -157,7 +157,7 @@ fn list<'h>(headings: impl Iterator<Item = &'h Heading>) -> String {
     if items.is_empty() { items } else { format!("<ul>\n{items}</ul>\n") }
 }
 
-/// The events, with a list of the subsections after each heading that has many, unless a table with links follows.
+/// Inserts a list of the subsections after each heading with many of them, unless a table follows.
 fn with_lists<'e>(events: Vec<Event<'e>>, headings: &[Heading]) -> impl Iterator<Item = Event<'e>> {
     let lists: HashMap<usize, String> = headings
         .iter()
@@ -177,7 +177,7 @@ fn with_lists<'e>(events: Vec<Event<'e>>, headings: &[Heading]) -> impl Iterator
     })
 }
 
-/// Finds the headings, and gives them the ids that GitHub gives them.
+/// Finds the headings, and sets the same ids as GitHub does.
 fn headings(events: &mut [Event<'_>]) -> Vec<Heading> {
     let mut found: Vec<Heading> = Vec::new();
     let mut seen = HashMap::<String, usize>::new();
@@ -211,7 +211,7 @@ fn slug(heading: &str) -> String {
     kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
 }
 
-/// A link or picture with its address on this server.
+/// Rewrites the target of a link or picture for this server.
 fn with_address(mut event: Event<'_>) -> Event<'_> {
     if let Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) = &mut event {
         *dest_url = CowStr::from(address(dest_url));

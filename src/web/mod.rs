@@ -1,5 +1,5 @@
-//! Static files for browsers: the console, the playground, the documentation, and the modules of the JavaScript client that both use. They are
-//! embedded in the binary as they are in the repository, without a build step.
+//! Static files for browsers: the console, the playground, the documentation, and the JavaScript client that the console
+//! and the playground use. They are embedded in the binary without a build step.
 
 pub mod docs;
 
@@ -113,7 +113,7 @@ pub const CONSOLE: &[EmbeddedFile] = &[
     console!("workspaces.js", JAVASCRIPT),
 ];
 
-/// The files of the console that the documentation uses, too.
+/// The files of the console that the documentation also uses.
 pub const LOOK: &[EmbeddedFile] = &[console!("console.css", CSS), console!("icon.svg", SVG)];
 
 /// The modules of the JavaScript client, except `react.js`: it needs React, which is not embedded.
@@ -197,7 +197,7 @@ impl Pages {
         served.flat_map(|(_, files)| files).find(|file| file.path == path)
     }
 
-    /// The 404 page for a path without a page. `None` if its style is not served, or nothing is known of the path.
+    /// The HTML 404 page for a path, if there is one and its style sheet is served.
     #[must_use]
     pub fn find_missing(self, path: &str) -> Option<&'static EmbeddedFile> {
         if self.docs && path.starts_with(docs::NOT_FOUND.path) {
