@@ -1,17 +1,17 @@
-//! Errors of the use cases, without HTTP.
+//! Errors of the use cases, independent of HTTP.
 //!
-//! A lock that is held by somebody else is no error but an outcome (see [`crate::domain`]).
+//! A lock held by another user is an outcome, not an error (see [`crate::domain`]).
 
 use std::fmt;
 
-/// Why a caller may not do something on a workspace.
+/// Why a caller is not permitted to use a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// There is no such workspace, or the caller may not see it.
     NoSuchWorkspace,
-    /// The caller is no member, or a viewer.
+    /// The caller is not a member, or only a viewer.
     NotAMember,
-    /// The caller is not an administrator of it.
+    /// The caller is not an administrator of the workspace.
     NotAnAdmin,
 }
 
@@ -39,7 +39,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The label in the metrics: the setting's name, if there is one.
+    /// The label in the metrics: the name of the setting, if there is one.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,43 +67,45 @@ impl Limit {
             Self::Streams => {
                 "You have the maximum number of event streams of one user. Close another page or stream first."
             }
-            Self::WaitersPerWorkspace => "Too many are waiting for this lock. Try again in a moment.",
-            Self::WaitersPerUser => "You have the maximum number of places in this waiting line.",
-            Self::Waiters => "Too many are waiting for locks. Try again in a moment.",
+            Self::WaitersPerWorkspace => {
+                "Too many requests are waiting for this lock. Try again in a moment."
+            }
+            Self::WaitersPerUser => "You have the maximum number of requests waiting for this lock.",
+            Self::Waiters => "Too many requests are waiting for locks. Try again in a moment.",
             Self::KnockAgain => "The holder has just declined. Try again in a moment.",
-            Self::Knocks => "Too many are asking for this lock already.",
+            Self::Knocks => "Too many users are asking for this lock already.",
         }
     }
 }
 
-/// Why a use case failed. Nothing was changed, except perhaps with [`Error::Unknown`].
+/// Why a use case failed. Nothing was changed, except possibly with [`Error::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A part of the request is not valid.
     Invalid {
         /// The field, header or parameter, as the caller wrote it.
         field: String,
-        /// What is allowed: the rest of a sentence that begins with the field.
+        /// What is allowed, as the rest of a sentence that begins with the field.
         reason: String,
     },
     /// The store could not take the write in time: the queue is full, or another process holds the database. The same
     /// request may succeed later.
     Busy,
-    /// The disk, or the size that the settings allow, is full. Reads go on.
+    /// The disk is full, or `database.max_size` is reached. Reads still work.
     StorageFull,
-    /// The commit failed and may be on disk. The same request may be sent again. The text is for the log.
+    /// The commit failed, but it may be on disk. The same request may be sent again. The text is for the log.
     Unknown(String),
-    /// The disk or the file on it failed, before the commit. The text is for the log.
+    /// The disk or the database file failed before the commit. The text is for the log.
     Disk(String),
     /// A limit is reached.
     TooMany(Limit),
-    /// The caller may not do this on this workspace.
+    /// The caller is not permitted to do this in this workspace.
     Denied(Denied),
-    /// The credentials of the caller ended while they waited.
+    /// The credentials of the caller became invalid while the request waited.
     CredentialsEnded,
     /// The server is stopping.
     Stopping,
-    /// A defect or a broken database. The text is for the log, never for the caller.
+    /// A defect, or a corrupt database. The text is for the log and must not be sent to the caller.
     Internal(String),
 }
 

@@ -62,7 +62,7 @@ fn a_backup_is_private_overwrites_nothing_and_has_the_fence_floor() {
     let mut alice = server.user("alice");
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
     let said = fine(&backup(&database, &file));
-    assert!(said.contains("a backup.db has 0 workspaces, 0 members, 0 tokens and 1 events"), "{said}");
+    assert!(said.contains("a backup.db has 0 workspaces, 0 members, 0 tokens and 1 event of"), "{said}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let sql = is_whole(&file);
     assert_eq!(number(&sql, "SELECT count(*) FROM locks"), 1);

@@ -138,11 +138,11 @@ fn proxies_covering_all_addresses_and_reserved_headers_are_refused() {
             pairs.map(|(name, value)| (format!("LOCKHOUSE_AUTH_{name}"), value.to_owned())).to_vec();
         config::load(&Sources { environment, ..Sources::default() })
     };
-    for everybody in
+    for addresses in
         ["0.0.0.0/0", "0.0.0.0/1,128.0.0.0/1", "::/1,10.0.0.1,8000::/2,c000::/2", "::ffff:0.0.0.0/96"]
     {
-        let refused = load(everybody, "Remote-User").unwrap_err().to_string();
-        assert!(refused.contains("everybody"), "{everybody}: {refused}");
+        let refused = load(addresses, "Remote-User").unwrap_err().to_string();
+        assert!(refused.contains("must not cover all addresses"), "{addresses}: {refused}");
     }
     let addresses = load("0.0.0.0/1,10.0.0.0/8,::ffff:127.0.0.1", "X-Forwarded-User").unwrap();
     assert!(addresses.config.auth.proxy_addresses[2].covers([127, 0, 0, 1].into()));

@@ -33,7 +33,7 @@ fn tokens_are_created_before_the_first_start_and_while_running() {
     let database = directory.path().join("lockhouse.db");
     let first = fine(&run(&["token", "create", "--scope", "admin", "--user", "root"], &database));
     let mode = std::fs::metadata(&database).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode, 0o600, "whoever can read it could not use it, but need not know");
+    assert_eq!(mode, 0o600, "only its owner may read it");
     let first = first.strip_suffix('\n').unwrap();
     assert!(first.starts_with("lh_") && first.len() == 46, "the token and nothing else: {first:?}");
 
@@ -71,10 +71,7 @@ fn the_token_command_needs_only_the_database_setting() {
     let made =
         lockhouse().args(["token", "create", "--scope", "read", "--config"]).arg(&config).output().unwrap();
     fine(&made);
-    assert!(
-        String::from_utf8_lossy(&made.stderr).contains("it was made"),
-        "whoever is in the wrong directory sees it"
-    );
+    assert!(String::from_utf8_lossy(&made.stderr).contains("it was created"), "a wrong path must be noticed");
     let listed = lockhouse().args(["token", "list", "--config"]).arg(&config).output().unwrap();
     assert_eq!(fine(&listed).lines().count(), 1);
     assert!(listed.stderr.is_empty());
@@ -92,7 +89,7 @@ fn invalid_arguments_are_refused() {
         "user_id must have 1 to 255 bytes",
     );
     let expires = |expires| run(&["token", "create", "--scope", "read", "--expires", expires], &database);
-    refused(&expires("0s"), "over at once");
+    refused(&expires("0s"), "expire at once");
     refused(&expires("8000y"), "after the year 9999");
     refused(&expires("584000000y"), "after the year 9999");
     assert!(!database.exists());

@@ -159,7 +159,7 @@ fn mode_none_refuses_a_socket_on_a_public_address() {
     let socket = TcpListener::bind("0.0.0.0:0").unwrap();
     let refused = handed_over(socket.into(), directory.path()).output().unwrap();
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && message.contains("believes everybody"), "{message}");
+    assert!(refused.status.code() == Some(1) && message.contains("trusts every client"), "{message}");
 }
 
 fn with_file_limit(files: u32) -> Command {

@@ -106,10 +106,10 @@ fn a_restore_ends_the_locks_raises_the_fences_and_keeps_the_old_file() {
     let story = Story::tell();
     let said = fine(&story.restore(&[]));
     for part in [
-        "1 workspaces, 1 members, 1 tokens and 1 events of the history, as of 20",
-        "1 locks of that time were ended",
+        "1 workspace, 1 member, 1 token and 1 event of the history, as of 20",
+        "1 lock of the backup ended",
         "revoke and remove them again",
-        "the database before is in",
+        "the previous database is in",
     ] {
         assert!(said.contains(part), "{part:?} is missing in {said}");
     }
@@ -228,8 +228,8 @@ fn a_backup_of_an_older_version_is_migrated() {
     }
     drop(sql);
     let said = fine(&run("restore", &copied.join("old.db"), &database, &[]));
-    assert!(said.contains("1 workspaces"), "{said}");
-    assert!(!said.contains("the database before"), "there was none: {said}");
+    assert!(said.contains("1 workspace,"), "{said}");
+    assert!(!said.contains("the previous database"), "there was none: {said}");
     let server = Process::serve(&database);
     assert_eq!(server.user("root").get("/api/v1/workspaces/design").expect(200)["name"], "The design");
     server.terminate();

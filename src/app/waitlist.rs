@@ -1,4 +1,4 @@
-//! Use cases on the wait list: join and leave.
+//! Use cases on the queue of waiters: join and leave.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Service {
     }
 }
 
-/// Acquires the lock, and adds the caller to the wait list if another holder has it.
+/// Acquires the lock, and adds the caller to the queue if another holder has it.
 ///
 /// # Errors
 /// Any error of the store.
@@ -85,42 +85,44 @@ pub fn acquire(
     };
     let now = set.now();
     let until = now.plus(waiter.wait);
-    let mut places = set.queue().waiters(&request.workspace_id);
-    if let Some(place) = rule::position_of(&places, request).and_then(|place| places.get_mut(place)) {
+    let mut waiters = set.queue().waiters(&request.workspace_id);
+    if let Some(queued) = rule::position_of(&waiters, request).and_then(|position| waiters.get_mut(position))
+    {
         // The new request replaces the earlier one; the client of the earlier request is answered.
-        let before = std::mem::replace(&mut place.waiter, Arc::clone(waiter));
-        place.until = until;
+        let before = std::mem::replace(&mut queued.waiter, Arc::clone(waiter));
+        queued.until = until;
         set.queue().answer(before, outcome);
     } else {
-        places = remove_overdue(set, places, lock, rules)?;
-        set.queue().replace(&request.workspace_id, places.clone());
-        if let Some(limit) = rule::limit_reached(&places, request, set.queue().total(), set.queue().limits())
+        waiters = remove_overdue(set, waiters, lock, rules)?;
+        set.queue().replace(&request.workspace_id, waiters.clone());
+        if let Some(limit) = rule::limit_reached(&waiters, request, set.queue().total(), set.queue().limits())
         {
             return Ok(WaitOutcome::LimitReached(limit));
         }
-        places.push(QueuedWaiter { waiter: Arc::clone(waiter), since: now, until });
+        waiters.push(QueuedWaiter { waiter: Arc::clone(waiter), since: now, until });
     }
-    set.queue().replace(&request.workspace_id, places);
+    set.queue().replace(&request.workspace_id, waiters);
     set.queue().joined(waiter);
     Ok(WaitOutcome::Waiting)
 }
 
-/// Removes the waiters whose wait is over, and tells them who holds this lock.
+/// Removes the waiters whose wait is over, and answers them with the current lock.
 fn remove_overdue(
     set: &WorkingSet<'_>,
-    places: Vec<QueuedWaiter>,
+    waiters: Vec<QueuedWaiter>,
     lock: &Lock,
     rules: &Rules,
 ) -> Result<Vec<QueuedWaiter>, Error> {
-    let (there, leaving): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place.waits(set.now()));
+    let (waiting, leaving): (Vec<_>, Vec<_>) =
+        waiters.into_iter().partition(|queued| queued.waits(set.now()));
     for QueuedWaiter { waiter, .. } in leaving {
         let held = rules::held(lock.clone(), &waiter.request, rules, set.moment());
         answer_if_allowed(set, waiter, rules, held)?;
     }
-    Ok(there)
+    Ok(waiting)
 }
 
-/// Removes the waiters who may no longer hold this lock, and tells them why.
+/// Removes the waiters who may no longer hold this lock, and answers them with the reason.
 pub(super) fn remove_excluded(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
@@ -129,18 +131,18 @@ pub(super) fn remove_excluded(
     if rules.membership == Membership::Open || !set.queue().has_waiters(workspace_id) {
         return Ok(());
     }
-    let mut there = Vec::new();
-    for place in set.queue().waiters(workspace_id) {
-        match refusal(set, &place.waiter, rules)? {
-            Some(why) => set.queue().reject(place.waiter, why),
-            None => there.push(place),
+    let mut waiting = Vec::new();
+    for queued in set.queue().waiters(workspace_id) {
+        match refusal(set, &queued.waiter, rules)? {
+            Some(why) => set.queue().reject(queued.waiter, why),
+            None => waiting.push(queued),
         }
     }
-    set.queue().replace(workspace_id, there);
+    set.queue().replace(workspace_id, waiting);
     Ok(())
 }
 
-/// Removes the waiters of these workspaces whose wait is over, and tells them who holds the lock.
+/// Removes the waiters of these workspaces whose wait is over, and answers them with the current lock.
 ///
 /// # Errors
 /// Any error of the store.
@@ -148,17 +150,17 @@ pub fn remove_leavers(set: &WorkingSet<'_>, workspaces: &[WorkspaceId], rules: &
     for workspace_id in workspaces {
         // If the lease has just expired, this grants the lock to a waiter.
         let lock = load_current(set, workspace_id, rules)?;
-        let places = set.queue().waiters(workspace_id);
-        let places = if let Some(lock) = &lock {
-            remove_overdue(set, places, lock, rules)?
+        let waiters = set.queue().waiters(workspace_id);
+        let waiters = if let Some(lock) = &lock {
+            remove_overdue(set, waiters, lock, rules)?
         } else {
             // The grant skipped only disconnected clients, so the remaining waiters are gone.
-            for QueuedWaiter { waiter, .. } in places {
+            for QueuedWaiter { waiter, .. } in waiters {
                 set.queue().reject(waiter, Error::Busy);
             }
             Vec::new()
         };
-        set.queue().replace(workspace_id, places);
+        set.queue().replace(workspace_id, waiters);
     }
     Ok(())
 }

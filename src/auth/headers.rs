@@ -53,7 +53,7 @@ pub fn id_in_header(field: &str, value: &str) -> Result<String, Error> {
     if value.contains(',') {
         return Err(Error::invalid(
             field,
-            "must name one, and has a comma as two joined headers have (where a client sends it, a comma in an id is %2C)",
+            "must have one value without a comma, because a comma joins repeated headers (send a comma in an id as %2C)",
         ));
     }
     decode(field, value)

@@ -22,7 +22,7 @@ use crate::time::WallTime;
 
 /// The length limit of a JWT (bytes). A longer one is refused before it is parsed.
 const MAX_JWT_BYTES: usize = 8 * 1024;
-/// The length floor of an encoded RSA public key (bytes). A key of 2048 bits is longer.
+/// The minimum length of an encoded RSA public key (bytes). A key of 2048 bits is longer.
 const MIN_RSA_KEY_BYTES: usize = 260;
 
 /// The end of the year 9999, the last year that RFC 3339 can express.
@@ -46,7 +46,7 @@ pub(super) struct Verifier {
     settings: AuthConfig,
 }
 
-/// A key of the algorithm that is set.
+/// A key of the configured algorithm.
 enum Key {
     Secret(hmac::Key),
     Public(UnparsedPublicKey<Vec<u8>>),
@@ -85,7 +85,7 @@ impl Verifier {
     /// The reason for the refusal. It is for the operator and must not be sent to the client.
     pub(super) fn verify(&self, token: &str, now: WallTime) -> Result<Verified, String> {
         if token.len() > MAX_JWT_BYTES {
-            return Err(format!("it has {} bytes, and at most {MAX_JWT_BYTES} are looked at", token.len()));
+            return Err(format!("it has {} bytes; the limit is {MAX_JWT_BYTES}", token.len()));
         }
         let claims = self.signed_claims(token)?;
         self.check_issuer_and_audience(&claims)?;
@@ -96,7 +96,7 @@ impl Verifier {
             Some(Value::Array(roles)) => roles.iter().any(|role| role == "admin"),
             Some(_) | None => false,
         };
-        let user = text(&self.settings.jwt_user_claim).ok_or("the claim with the user is no text")?;
+        let user = text(&self.settings.jwt_user_claim).ok_or("the claim with the user id is not a string")?;
         let user_id = UserId::parse(user).map_err(|error| error.to_string())?;
         token::check_not_reserved(&user_id).map_err(|error| error.to_string())?;
         Ok(Verified {
@@ -114,10 +114,10 @@ impl Verifier {
 
     /// The claims of a JWT that was signed with one of the keys (RFC 7515 §5.2).
     fn signed_claims(&self, token: &str) -> Result<Map<String, Value>, String> {
-        let no_jwt = || "it is no JWT".to_owned();
-        let (message, signature) = token.rsplit_once('.').ok_or_else(no_jwt)?;
-        let (header, claims) = message.split_once('.').ok_or_else(no_jwt)?;
-        let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| no_jwt());
+        let malformed = || "it is not a JWT".to_owned();
+        let (message, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
+        let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
+        let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed());
         let members = |part| {
             let members = serde_json::from_slice(&decode(part)?);
             members.map(|Members(members)| members).map_err(|error| error.to_string())
@@ -130,11 +130,11 @@ impl Verifier {
         }
         // Extensions that a verifier must understand (RFC 7515 §4.1.11).
         if header.contains_key("crit") {
-            return Err("its header has crit, and no extension is known here".to_owned());
+            return Err("its header has crit, but no extension is supported".to_owned());
         }
         let signature = decode(signature)?;
         if !self.keys.iter().any(|key| key.has_signed(message.as_bytes(), &signature)) {
-            return Err("it was not signed with the key that is set".to_owned());
+            return Err("it was not signed with a configured key".to_owned());
         }
         members(claims)
     }
@@ -154,7 +154,7 @@ impl Verifier {
             Some(one) => std::slice::from_ref(one),
         };
         if !aud.iter().all(Value::is_string) {
-            return Err("its aud is neither a text nor a list of texts");
+            return Err("its aud is neither a string nor a list of strings");
         }
         match &self.settings.jwt_audience {
             Some(_) if aud.is_empty() => Err("it has no aud"),
@@ -174,18 +174,18 @@ impl Verifier {
         let leeway = self.settings.jwt_leeway.as_secs_f64();
         let seconds = Duration::from_millis(now.0.max(0).unsigned_abs()).as_secs_f64();
         let starts = match claims.get("nbf") {
-            Some(nbf) => nbf.as_f64().ok_or("its nbf is no number")?,
+            Some(nbf) => nbf.as_f64().ok_or("its nbf is not a number")?,
             None => f64::MIN,
         };
         if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
-            return Err("its iat is no number");
+            return Err("its iat is not a number");
         }
         let ends = claims.get("exp").and_then(Value::as_f64).ok_or("it has no exp that is a number")?;
         if seconds + leeway < starts {
-            return Err("it is not good yet (nbf)");
+            return Err("it is not valid yet (nbf)");
         }
         if seconds - leeway >= ends {
-            return Err("it is over (exp)");
+            return Err("it has expired (exp)");
         }
         // A time beyond the range of i64 milliseconds becomes i64::MAX, which means no end.
         let at = |seconds| {
@@ -235,11 +235,11 @@ fn public_key(file: &Path, id: AlgorithmIdentifier) -> Result<Vec<u8>, Error> {
     let wrong =
         |what: &str| Error::Internal(format!("auth.jwt_public_key_file {shown} cannot be used: {what}"));
     if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
-        return Err(wrong("it has a private key, which stays with whoever signs; give the public one"));
+        return Err(wrong("it has a private key, which only the issuer may have: give the public key"));
     }
     let info = SubjectPublicKeyInfoDer::from_pem_slice(&pem).ok();
     let key = info.as_deref().and_then(|info| key_in(info, &id));
-    let key = key.ok_or_else(|| wrong("it is no public key of this auth.jwt_algorithm, as PEM"))?;
+    let key = key.ok_or_else(|| wrong("it has no public key of this auth.jwt_algorithm in PEM format"))?;
     if id == alg_id::RSA_ENCRYPTION && key.len() < MIN_RSA_KEY_BYTES {
         return Err(wrong("it is too short: RS256 needs at least 2048 bits"));
     }

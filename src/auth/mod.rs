@@ -118,11 +118,11 @@ impl Auth {
         self.keys.mode
     }
 
-    /// Identifies the caller, with at most the work that `effort` permits.
+    /// Identifies the caller, with at most the work that `lookup` permits.
     ///
     /// # Errors
     /// Why the caller is refused; [`AuthError::NotCached`] if identification needs more work.
-    pub fn identify(&self, credentials: &Credentials<'_>, effort: Lookup) -> Result<Caller, AuthError> {
+    pub fn identify(&self, credentials: &Credentials<'_>, lookup: Lookup) -> Result<Caller, AuthError> {
         if self.keys.mode == AuthMode::None {
             return Ok(trust_headers(credentials)?);
         }
@@ -136,8 +136,8 @@ impl Auth {
             (_, bearer) => bearer?,
         };
         match (bearer, asserted) {
-            (Some(token), _) if token::has_prefix(token) => self.token_caller(token, credentials, effort),
-            (Some(token), _) => self.jwt_caller(token, effort),
+            (Some(token), _) if token::has_prefix(token) => self.token_caller(token, credentials, lookup),
+            (Some(token), _) => self.jwt_caller(token, lookup),
             (None, Some((user_id, name))) if self.keys.mode == AuthMode::Proxy => {
                 let header = &self.keys.user_header;
                 let decoded = id_in_header(header, user_id)?;
@@ -156,14 +156,14 @@ impl Auth {
         }
     }
 
-    fn jwt_caller(&self, token: &str, effort: Lookup) -> Result<Caller, AuthError> {
+    fn jwt_caller(&self, token: &str, lookup: Lookup) -> Result<Caller, AuthError> {
         let jwt = self.keys.jwt.as_ref().ok_or(AuthError::Unauthenticated)?;
         let (hash, now) = (token::hash(token), self.service.wall());
-        let recalled = self.verified().get(&hash).map(|verified| {
-            let is_good = verified.from <= now && now < verified.until;
-            is_good.then(|| verified.caller.clone())
+        let cached = self.verified().get(&hash).map(|verified| {
+            let is_valid = verified.from <= now && now < verified.until;
+            is_valid.then(|| verified.caller.clone())
         });
-        match (recalled, effort) {
+        match (cached, lookup) {
             (Some(Some(caller)), _) => return Ok(caller),
             (Some(None), Lookup::CacheOnly) => return Err(AuthError::NotCached(CacheMiss::Stale)),
             (None, Lookup::CacheOnly) => return Err(AuthError::NotCached(CacheMiss::Unknown)),
@@ -212,10 +212,10 @@ impl Auth {
         &self,
         token: &str,
         credentials: &Credentials<'_>,
-        effort: Lookup,
+        lookup: Lookup,
     ) -> Result<Caller, AuthError> {
         let hash = token::hash(token);
-        let token = match effort {
+        let token = match lookup {
             Lookup::Full => self.service.token(&hash)?,
             Lookup::CacheOnly => match self.service.cached_token(&hash) {
                 CacheLookup::Hit(token) => token,

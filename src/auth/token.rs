@@ -25,9 +25,9 @@ pub fn has_prefix(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 
-/// Checks that a user id is not in the form that tokens act under.
+/// Checks that a user id does not have the prefix of tokens.
 ///
-/// So no user can pass for a token: neither in the history nor as the holder of a token's lock.
+/// So no user can be mistaken for a token, in the history or as the holder of a lock.
 ///
 /// # Errors
 /// [`Error::Invalid`] of `user_id`.
@@ -35,7 +35,7 @@ pub fn check_not_reserved(user_id: &UserId) -> Result<(), Error> {
     if user_id.as_str().starts_with(TOKEN_USER_PREFIX) {
         return Err(Error::invalid(
             "user_id",
-            "must not begin with \"token:\", as tokens do that act for nobody",
+            "must not begin with \"token:\", which is reserved for tokens without a user",
         ));
     }
     Ok(())
@@ -46,8 +46,8 @@ pub fn check_not_reserved(user_id: &UserId) -> Result<(), Error> {
 pub fn hash(token: &str) -> Hash {
     let mut hash = Hash::default();
     let digest = digest::digest(&digest::SHA256, token.as_bytes());
-    for (place, byte) in hash.iter_mut().zip(digest.as_ref()) {
-        *place = *byte;
+    for (target, byte) in hash.iter_mut().zip(digest.as_ref()) {
+        *target = *byte;
     }
     hash
 }

@@ -1,4 +1,4 @@
-//! `lockhouse backup`: copies the database, whether a server runs on it or not.
+//! `lockhouse backup`: copies the database. A server may run on it.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use crate::store::sqlite::backup::{self, Contents};
 pub(super) struct BackupFlags {
     #[command(flatten)]
     database: Database,
-    /// The file to make. It must not exist.
+    /// The file to create. It must not exist.
     #[arg(value_name = "BACKUP")]
     file: PathBuf,
 }
@@ -27,7 +27,7 @@ pub(super) fn run(BackupFlags { database, file }: &BackupFlags) -> Result<(), Er
     let shown = file.display();
     let cannot = |error: &dyn Display| Error::Internal(format!("cannot write {shown}: {error}"));
     if file.symlink_metadata().is_ok() {
-        return Err(cannot(&"it exists, and a backup overwrites nothing"));
+        return Err(cannot(&"it exists, and a backup does not overwrite files"));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new(".")).canonicalize().map_err(|error| cannot(&error))?;
@@ -42,11 +42,20 @@ pub(super) fn run(BackupFlags { database, file }: &BackupFlags) -> Result<(), Er
     Ok(())
 }
 
-/// What a backup has, as the end of a sentence.
+/// The contents of a backup, as the end of a sentence.
 pub(super) fn described(contents: &Contents) -> String {
     let Contents { as_of, locks: _, workspaces, members, tokens, events } = contents;
     format!(
-        "{workspaces} workspaces, {members} members, {tokens} tokens and {events} events of the history, as of {}",
+        "{}, {}, {} and {} of the history, as of {}",
+        counted(*workspaces, "workspace"),
+        counted(*members, "member"),
+        counted(*tokens, "token"),
+        counted(*events, "event"),
         as_of.to_rfc3339()
     )
+}
+
+/// A number with its noun, such as `1 lock` or `2 locks`.
+pub(super) fn counted(number: i64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

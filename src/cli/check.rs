@@ -1,4 +1,4 @@
-//! `lockhouse check`: prints the settings in force, or looks for faults in a database.
+//! `lockhouse check`: prints the settings in force, or checks a database.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints violations of the invariants, and changes nothing.
+/// Prints violations of the invariants. Changes nothing.
 pub(super) fn look(loaded: &Loaded) -> Result<(), Error> {
     let path = database(loaded)?;
     let rules = loaded.config.rules();
@@ -39,7 +39,7 @@ pub(super) fn look(loaded: &Loaded) -> Result<(), Error> {
     if found == 0 {
         return Ok(());
     }
-    Err(Error::Internal(format!("{} has faults: --repair mends them while no server runs", path.display())))
+    Err(Error::Internal(format!("{} has faults: --repair repairs them while no server runs", path.display())))
 }
 
 /// Prints violations of the invariants, and repairs them.

@@ -14,28 +14,28 @@ use crate::config;
 /// What is percent-encoded in a path or a header: all but the unreserved characters (RFC 3986 §2.3).
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Which server is called.
+/// The flags that select the server.
 #[derive(Debug, Args)]
 pub(super) struct ServerFlags {
     /// The server: http://HOST:PORT or unix:PATH [default: LOCKHOUSE_URL, else server.listen of the settings].
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Read settings from this TOML file, server.listen among them.
+    /// Read server.listen from this TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Which server is called, and by whom.
+/// The flags that select the server and the caller.
 #[derive(Debug, Args)]
 pub(super) struct CallerFlags {
     #[command(flatten)]
     target: ServerFlags,
-    /// For which user: with auth.mode "none", or a token that acts for others [default: LOCKHOUSE_USER].
+    /// The user to act for, with auth.mode "none" or a token that may act for others [default: LOCKHOUSE_USER].
     #[arg(long, value_name = "ID")]
     user: Option<String>,
 }
 
-/// A server, and the headers that say who calls.
+/// A server, and the headers that identify the caller.
 pub(super) struct ApiClient {
     server: RemoteServer,
     headers: Vec<(&'static str, String)>,
@@ -68,7 +68,7 @@ impl CallerFlags {
 }
 
 impl ApiClient {
-    /// Calls an operation. Anything but success is an error.
+    /// Calls an operation. A status other than 200 is an error.
     pub(super) fn call<T: DeserializeOwned>(
         &self,
         method: &str,

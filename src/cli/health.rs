@@ -1,4 +1,4 @@
-//! `lockhouse health`: whether a running server is ready, for container health checks and scripts.
+//! `lockhouse health`: checks whether a running server is ready. For container health checks and scripts.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ struct HealthAnswer {
     status: String,
 }
 
-/// Asks the server, and prints one sentence.
+/// Calls the server and prints one sentence.
 pub(super) fn run(target: &ServerFlags) -> Result<(), String> {
     let server = target.server()?;
     let why = match server.call("GET", "/readyz", &[], None) {

@@ -66,7 +66,7 @@ impl RemoteServer {
         }
         if url.starts_with("https://") {
             return wrong(
-                "this program has no TLS; give the address on which the server listens itself, http://HOST:PORT or unix:PATH",
+                "this program has no TLS; give the address of the server itself, http://HOST:PORT or unix:PATH",
             );
         }
         let Some(rest) = url.strip_prefix("http://") else {
@@ -82,7 +82,7 @@ impl RemoteServer {
         Ok(Self::Tcp { authority: authority.to_owned(), path: path.trim_end_matches('/').to_owned() })
     }
 
-    /// The server that listens where the settings say.
+    /// The server that listens on `server.listen`.
     pub(super) fn listening(listen: &Listen) -> Result<Self, String> {
         let address = match listen {
             Listen::Unix(path) => return Ok(Self::Unix(path.clone())),
@@ -171,13 +171,13 @@ fn parse(response: &[u8]) -> Result<ServerAnswer, String> {
     let named = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("content-length");
     let announced = head.headers.iter().find(named).map(|header| String::from_utf8_lossy(header.value));
     if announced.is_some_and(|announced| announced.parse() != Ok(body.len())) {
-        return Err("has sent a part of an answer only".to_owned());
+        return Err("has sent an incomplete response".to_owned());
     }
     Ok(ServerAnswer { status, body: body.to_vec() })
 }
 
 impl ServerAnswer {
-    /// The body, if it is what is expected.
+    /// The body, if it has the expected format.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }

@@ -15,7 +15,7 @@ use super::client::{CallerFlags, encoded};
 pub(super) enum LocksCommand {
     /// List the live locks that the caller may see.
     List(ListFlags),
-    /// End the lock of a workspace, whoever holds it. Its holder learns of it with the next heartbeat.
+    /// End the lock of a workspace by force. The next heartbeat of its holder fails.
     End(EndFlags),
 }
 
@@ -23,10 +23,10 @@ pub(super) enum LocksCommand {
 pub(super) struct ListFlags {
     #[command(flatten)]
     client: CallerFlags,
-    /// Only workspaces whose id begins with this.
+    /// List only workspaces whose id begins with this text.
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
-    /// Print one JSON object per line, as the API has it, in place of a table.
+    /// Print one JSON object per line, as the API returns it, instead of a table.
     #[arg(long)]
     json: bool,
 }
@@ -37,19 +37,19 @@ pub(super) struct EndFlags {
     client: CallerFlags,
     /// The id of the workspace.
     workspace_id: String,
-    /// Why, for the history and the holder.
+    /// The reason, which the history and the holder show.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-/// A page of locks. Each is kept as the server has written it.
+/// A page of locks. Each is kept as the server has sent it.
 #[derive(Deserialize)]
 struct LocksPage {
     locks: Vec<Box<RawValue>>,
     next_cursor: Option<String>,
 }
 
-/// What the table shows of a lock.
+/// The fields of a lock that the table shows.
 #[derive(Deserialize)]
 struct LockRow {
     workspace_id: String,
@@ -100,7 +100,7 @@ fn print(list: &ListFlags) -> Result<(), String> {
 
 fn row(lock: &RawValue) -> Result<[String; 6], String> {
     let lock: LockRow = serde_json::from_str(lock.get())
-        .map_err(|error| format!("the server's answer is not understood: {error}"))?;
+        .map_err(|error| format!("the response of the server is invalid: {error}"))?;
     let left = Duration::from_secs(lock.expires_in_ms / 1_000);
     Ok([
         lock.workspace_id,

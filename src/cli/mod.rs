@@ -7,6 +7,7 @@ mod health;
 mod http;
 mod locks;
 mod pages;
+mod process;
 mod restore;
 mod scratch;
 pub mod serve;
@@ -24,8 +25,8 @@ use crate::error::Error;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
-/// A lock is a lease: it ends by itself unless its holder renews it, so a holder who has gone away never blocks the
-/// next one. Everything is kept in one SQLite file; there is nothing else to install.
+/// A lock is a lease: it expires unless its holder renews it, so a holder who is gone never blocks others. All data is
+/// in one SQLite file.
 #[derive(Debug, Parser)]
 #[command(
     name = "lockhouse",
@@ -36,7 +37,7 @@ use crate::error::Error;
     after_help = "Start with:  lockhouse serve\n\
                   Then try:    curl -X POST http://127.0.0.1:7311/api/v1/workspaces/demo/lock -H 'X-User-Id: alice'\n\n\
                   Every setting of the file (see config.example.toml) is also an environment variable,\n\
-                  LOCKHOUSE_<SECTION>_<NAME>. A flag goes before the environment, the environment before the file.\n\n\
+                  LOCKHOUSE_<SECTION>_<NAME>. Precedence: flags, environment, file.\n\n\
                   Exit codes: 0 for success, 1 for failure, 2 for an invalid command line."
 )]
 struct Lockhouse {
@@ -48,52 +49,52 @@ struct Lockhouse {
 enum Verb {
     /// Run the server until SIGTERM, SIGINT or SIGHUP.
     ///
-    /// Needs no settings: it listens on 127.0.0.1:7311 and keeps lockhouse.db in the working directory, which it makes
-    /// if it is not there. When it is ready it prints one line on standard output; the log goes to standard error.
+    /// No settings are needed: by default it listens on 127.0.0.1:7311 and creates lockhouse.db in the working
+    /// directory. When it is ready, it prints one line on standard output. The log goes to standard error.
     ///
-    /// A socket that systemd hands over goes before --listen.
+    /// A socket passed by systemd takes precedence over --listen.
     ///
-    /// On SIGTERM, SIGINT or SIGHUP it takes no more requests, finishes those it has, folds the write-ahead log into the
-    /// database and exits with 0. SIGHUP stays ignored where it is (nohup). A second signal ends it at once, which loses
-    /// nothing that was answered.
+    /// On SIGTERM, SIGINT or SIGHUP it accepts no more requests, answers those it has accepted, folds the write-ahead
+    /// log into the database and exits with 0. If SIGHUP is ignored at the start (nohup), it stays ignored. A second
+    /// signal ends the process at once. Answered writes are not lost.
     Serve(Serve),
-    /// Check the settings and print those in force, or look for faults in a database.
+    /// Check the settings and print those in force, or check a database.
     ///
-    /// Without --database and --repair it prints the settings in force as TOML, without secrets. If they cannot be
-    /// used, it says on standard error which one and what is allowed, and exits with 1.
+    /// Without --database and --repair it prints the settings in force as TOML, without secrets. If a setting is
+    /// invalid, it prints its name and the allowed values on standard error, and exits with 1.
     ///
-    /// With --database it looks at that file: for damage, and for locks that must not be there by these settings. It
-    /// only reads, so a server may run on the file. It prints what it finds, and exits with 1 if there is something.
+    /// With --database it checks that file for damage and for locks that violate the settings. It only reads, so a
+    /// server may run on the file. It prints each fault, and exits with 1 if there is one.
     Check(Check),
-    /// Make, list or revoke tokens, whether a server runs on the database or not.
+    /// Create, list or revoke tokens. A server may run on the database.
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Copy the database to a new file, whether a server runs on it or not.
+    /// Copy the database to a new file. A server may run on the database.
     ///
-    /// The copy is one moment of the database. It is checked and written to the disk before it gets its name, and only
-    /// its owner can read it. A file that exists is not overwritten.
+    /// The copy is a consistent snapshot. It is checked and synced to the disk before it gets its name. Only its owner
+    /// can read it. An existing file is not overwritten.
     Backup(backup::BackupFlags),
-    /// Replace the database by a backup, while no server runs on it.
+    /// Replace the database with a backup, while no server runs on it.
     ///
-    /// Checks a copy of the backup first, and brings that of an older version to this one. Keeps the database that was
-    /// there beside it, under a name with the time. Ends all locks of the backup, and raises the fence floor, so that
-    /// no fence is given again. Prints what has come back.
+    /// Checks a copy of the backup first, and migrates it if it is from an older version. Keeps the previous database
+    /// in the same directory, with the time in its name. Ends all locks of the backup, and raises the fence floor, so
+    /// that no fence is issued twice. Prints the contents of the restored database.
     Restore(restore::RestoreFlags),
     /// List or end the locks of a running server.
     ///
-    /// The token is in LOCKHOUSE_TOKEN, or in the file that LOCKHOUSE_TOKEN_FILE names. There is no flag for it,
-    /// because other users of the machine can see flags.
+    /// The token is read from LOCKHOUSE_TOKEN, or from the file that LOCKHOUSE_TOKEN_FILE names. There is no flag for
+    /// it, because other users of the machine can see flags.
     #[command(subcommand)]
     Locks(locks::LocksCommand),
-    /// Ask a running server whether it is ready, which means that its store takes a write.
+    /// Check whether a running server is ready, which means that its store can write.
     ///
-    /// Exits with 0 and prints one sentence if it is, else with 1. It waits 5 seconds at most for each answer.
+    /// Prints one sentence. Exits with 0 if the server is ready, else with 1. Waits at most 5 seconds for each response.
     Health(client::ServerFlags),
     /// Print the completion script of a shell.
     ///
     /// For example: lockhouse completions bash > /usr/share/bash-completion/completions/lockhouse
     Completions {
-        /// Which shell.
+        /// The shell.
         #[arg(value_enum)]
         shell: CompletedShell,
     },
@@ -126,7 +127,7 @@ impl CompletedShell {
 struct Serve {
     #[command(flatten)]
     settings: Settings,
-    /// Give no fence up to N from now on: once, for a backup that was restored without its fence floor (docs/operation.md).
+    /// Issue only fences greater than N. Use it once, after a backup was restored without its fence floor (docs/operation.md).
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..=8_000_000_000_000_000))]
     fence_at_least: Option<i64>,
 }
@@ -135,7 +136,7 @@ struct Serve {
 struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Mend what is found in the database, and exit with 0. No server may run on it: for one that does, use
+    /// Repair the faults in the database, and exit with 0. No server may run on it. For a running server, use
     /// POST /api/v1/invariants/check.
     #[arg(long)]
     repair: bool,
@@ -146,10 +147,10 @@ struct Settings {
     /// Read settings from this TOML file (see config.example.toml).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Listen here [default: 127.0.0.1:7311]. Port 0 picks a free one; unix:PATH is a Unix socket.
+    /// The address to listen on [default: 127.0.0.1:7311]. Port 0 picks a free port; unix:PATH is a Unix socket.
     #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
     listen: Option<String>,
-    /// Keep the locks in this SQLite file [default: lockhouse.db].
+    /// The SQLite file [default: lockhouse.db].
     #[arg(long, value_name = "FILE")]
     database: Option<String>,
 }
@@ -162,7 +163,7 @@ impl Settings {
     fn sources(self) -> Sources {
         let flags = [("--listen", self.listen), ("--database", self.database)];
         let flags = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
-        // A name that is not UTF-8 is no setting. A value that is not UTF-8 is converted with replacement
+        // A name that is not UTF-8 is not a setting. A value that is not UTF-8 is converted with replacement
         // characters and then refused.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| {
@@ -173,13 +174,13 @@ impl Settings {
     }
 }
 
-/// The flags of commands that need nothing of the settings but the database.
+/// The flags of commands that need only the path of the database.
 #[derive(Debug, Args)]
 struct Database {
-    /// Read settings from this TOML file, database.path among them.
+    /// Read database.path from this TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The SQLite file [default: what the settings say, else lockhouse.db].
+    /// The SQLite file [default: database.path of the settings, else lockhouse.db].
     #[arg(long, value_name = "FILE")]
     database: Option<String>,
 }
@@ -200,7 +201,10 @@ impl Database {
         if path.exists() {
             return Ok(path);
         }
-        Err(Error::Internal(format!("there is no database {}: say which with --database", path.display())))
+        Err(Error::Internal(format!(
+            "there is no database {}: give its path with --database",
+            path.display()
+        )))
     }
 }
 
@@ -209,7 +213,7 @@ impl Database {
 pub fn main() -> ExitCode {
     let verb = Lockhouse::parse().verb;
     let outcome =
-        serve::survive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
+        process::survive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -1,4 +1,4 @@
-//! `lockhouse restore`: replaces the database by a backup.
+//! `lockhouse restore`: replaces the database with a backup.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Database;
-use super::backup::described;
+use super::backup::{counted, described};
 use super::scratch::Scratch;
 use crate::error::Error;
 use crate::store::sqlite::restore;
@@ -20,7 +20,7 @@ pub(super) struct RestoreFlags {
     /// The backup. It is not changed.
     #[arg(value_name = "BACKUP")]
     file: PathBuf,
-    /// Revoke all tokens: those that were revoked since the backup was made come back with it.
+    /// Revoke all tokens. Otherwise, tokens that were revoked after the backup was made are valid again.
     #[arg(long)]
     revoke_tokens: bool,
 }
@@ -31,7 +31,7 @@ pub(super) fn run(RestoreFlags { database, file, revoke_tokens }: &RestoreFlags)
     let restore = restore::Restore::begin(&path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = restore.directory().to_owned();
-    // The same name each time: what a kill has left is removed here.
+    // The name is the same each time, so that the files of a killed restore are removed here.
     let prefix = format!(".{name}.restore");
     match std::fs::remove_dir_all(folder.join(&prefix)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -45,16 +45,15 @@ pub(super) fn run(RestoreFlags { database, file, revoke_tokens }: &RestoreFlags)
     let scratch = Scratch::create(&folder, &prefix, 0)?;
     let done = restore.run(file, scratch.path(), &Clock::system(), *revoke_tokens)?;
     let mut said = format!("{} has {}\n", path.display(), described(&done.contents));
-    let (ended, floor) = (done.contents.locks, done.floor.0);
-    let _ =
-        writeln!(said, "{ended} locks of that time were ended; no fence up to {floor} is given from now on");
+    let (ended, floor) = (counted(done.contents.locks, "lock"), done.floor.0);
+    let _ = writeln!(said, "{ended} of the backup ended; all new fences are greater than {floor}");
     said += if *revoke_tokens {
-        "all tokens were revoked; members who were removed since then are back: remove them again\n"
+        "all tokens were revoked; members who were removed after the backup are back: remove them again\n"
     } else {
-        "tokens and members that were removed since then are back: revoke and remove them again\n"
+        "tokens and members that were removed after the backup are back: revoke and remove them again\n"
     };
     if let Some(kept) = &done.kept {
-        let _ = writeln!(said, "the database before is in {}", kept.display());
+        let _ = writeln!(said, "the previous database is in {}", kept.display());
     }
     if let Some(why) = &done.unreadable {
         let _ = writeln!(said, "it could not be read: {why}");

@@ -1,4 +1,4 @@
-//! A directory for files that are not complete yet.
+//! A directory for incomplete files.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,14 +10,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
-use super::serve::ignores_hangup;
+use super::process::ignores_hangup;
 use crate::error::Error;
 
-/// A directory for files that are not complete yet. It is removed at the end, and by SIGINT, SIGTERM and SIGHUP.
+/// A directory for incomplete files. It is removed when it is dropped, and on SIGINT, SIGTERM and SIGHUP.
 pub(super) struct Scratch(TempDir);
 
 impl Scratch {
-    /// Creates it in `folder`. Its name is `prefix` and so many random characters.
+    /// Creates the directory in `folder`. Its name is `prefix` and `random` random characters.
     pub(super) fn create(folder: &Path, prefix: &str, random: usize) -> Result<Self, Error> {
         let cannot =
             |error: io::Error| Error::Internal(format!("cannot write in {}: {error}", folder.display()));

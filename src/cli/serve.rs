@@ -5,14 +5,13 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::process::{has_enough_files, watch_signals};
 use crate::api::EVENT_ENCODER;
 use crate::api::authorize::Authorizer;
 use crate::api::dispatch::App;
@@ -49,10 +48,6 @@ const BAD_CREDENTIALS_PER_SECOND: u32 = 20;
 /// The minimum time that a stop waits for running requests, after it has disconnected the clients.
 const MIN_STOP_WAIT: Duration = Duration::from_millis(100);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The minimum limit of open files: for the database, the threads and some connections.
-const MIN_OPEN_FILES: u64 = 64;
-/// Signals within this time after the first count as one signal.
-const SIGNAL_WINDOW: Duration = Duration::from_millis(500);
 
 /// Runs a server until a signal stops it.
 pub(super) fn run(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<(), Error> {
@@ -131,18 +126,14 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
             let _ = signal_hook::low_level::raise(SIGTERM);
         }
     });
-    // Standard output may be closed. The server then runs all the same.
+    // The server also runs with a closed standard output.
     for address in running.addresses() {
         let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
         log::info!(
             "lockhouse {VERSION} is listening on {address}, with {} and auth.mode = \"{}\"{}",
             config.database.path.display(),
             config.auth.mode.as_str(),
-            if config.auth.mode == AuthMode::None {
-                ": whoever can reach this address is believed"
-            } else {
-                ""
-            },
+            if config.auth.mode == AuthMode::None { ": every client is trusted" } else { "" },
         );
     }
     let _ = io::stdout().flush();
@@ -155,7 +146,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
         && running.address().is_some_and(|address| !address.ip().is_loopback())
     {
         log::warn!(
-            "there is no TLS here: who can read the network can read the tokens, unless a proxy in front adds it"
+            "connections have no TLS: without a proxy that adds it, tokens can be read on the network"
         );
     }
     let signal = match signals.recv() {
@@ -179,64 +170,6 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
         )));
     }
     Ok(if broke_down { End::BrokeDown } else { End::Clean })
-}
-
-/// Starts the thread that receives signals. It passes on the first one; a later one ends the process at once.
-///
-/// A signal soon after the first one is ignored: both may come from one signal to the process group. The
-/// thread is started early, because the system may refuse a thread when the server stops.
-fn watch_signals() -> Result<Receiver<i32>, Error> {
-    let failed = |error: io::Error| Error::Internal(format!("cannot wait for signals: {error}"));
-    let mut awaited = vec![SIGTERM, SIGINT];
-    if !ignores_hangup() {
-        awaited.push(SIGHUP);
-    }
-    let mut signals = Signals::new(awaited).map_err(failed)?;
-    let (sender, receiver) = sync_channel(1);
-    let clock = Clock::system();
-    let watch = move || {
-        let mut first_at = None;
-        for signal in signals.forever() {
-            let Some(first_at) = first_at else {
-                first_at = Some(clock.monotonic());
-                // The receiver may be gone already: then the process is about to end by itself.
-                let _ = sender.try_send(signal);
-                continue;
-            };
-            if clock.monotonic().saturating_sub(first_at) > SIGNAL_WINDOW {
-                // If the default action does not end the process, nothing more can be done.
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
-        }
-    };
-    Builder::new().name("signals".to_owned()).spawn(watch).map(|_| receiver).map_err(failed)
-}
-
-/// Handles SIGXFSZ, so that a write beyond `ulimit -f` fails like a write to a full disk.
-///
-/// Unhandled, the signal ends the process.
-pub(super) fn survive_file_size_limit() -> Result<(), Error> {
-    signal_hook::flag::register(SIGXFSZ, Arc::default())
-        .map(drop)
-        .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
-}
-
-/// Whether SIGHUP is ignored, as `nohup` sets it up. It must then stay ignored.
-pub(super) fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    ignored.is_some_and(|mask| mask & 1 == 1)
-}
-
-/// Checks the limit of open files. With too few, SQLite cannot open the database and does not name the cause.
-fn has_enough_files() -> Result<(), Error> {
-    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-        Some(limit) if limit < MIN_OPEN_FILES => Err(Error::Internal(format!(
-            "only {limit} files can be open at a time, and it takes at least {MIN_OPEN_FILES}: raise the limit with `ulimit -n 1024`, or LimitNOFILE=1024 in a systemd unit; each connection takes one more"
-        ))),
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// A server that runs in this process.
@@ -374,14 +307,14 @@ fn identity_headers(auth: &config::AuthConfig) -> Vec<(String, &'static str)> {
 
 /// Checks that with `auth.mode = "none"` no socket is reachable from other machines.
 ///
-/// In this mode the server believes every client. The check covers all sockets, also those from systemd.
+/// In this mode the server trusts every client. The check covers all sockets, also those from systemd.
 fn check_loopback_only(bound: &[Bound]) -> Result<(), Error> {
     for bound in bound {
         if let Address::Tcp(address) = bound.address()
             && !address.ip().is_loopback()
         {
             return Err(Error::Internal(format!(
-                "cannot serve on {address}: auth.mode = \"none\" believes everybody, so it goes with loopback or a Unix socket only"
+                "cannot serve on {address}: auth.mode = \"none\" trusts every client, so it needs a loopback address or a Unix socket"
             )));
         }
     }
@@ -427,11 +360,11 @@ impl Running {
         self.workers.stop(self.grace.saturating_sub(clock.monotonic()).max(MIN_STOP_WAIT));
         self.service.broadcaster().stop();
         if self.events.join().is_err() {
-            log::error!("the thread that tells the events had panicked");
+            log::error!("the event thread has panicked");
         }
         self.service.stop_sweeping();
         if self.sweeper.is_some_and(|sweeper| sweeper.join().is_err()) {
-            log::error!("the sweeper had panicked");
+            log::error!("the sweeper has panicked");
         }
         self.service.close();
     }

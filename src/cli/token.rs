@@ -15,16 +15,16 @@ use crate::error::Error;
 use crate::store::sqlite::tokens;
 use crate::time::{Clock, WallTime};
 
-/// The start of the year 10000. RFC 3339 has no format for years of five digits.
+/// The start of the year 10000. RFC 3339 cannot express later times.
 const THE_YEAR_10000: WallTime = WallTime(253_402_300_800_000);
 /// The number of tokens that `list` reads at a time.
 const PAGE: usize = 500;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token and print it, alone, on standard output. It is shown this once.
+    /// Create a token and print it on standard output. It cannot be shown again.
     Create(Create),
-    /// List the tokens there are, without what makes them tokens.
+    /// List the tokens, without their secrets.
     List(Database),
     /// Revoke a token. A running server refuses it within a second.
     Revoke(Revoke),
@@ -34,16 +34,16 @@ pub(super) enum TokenCommand {
 pub(super) struct Create {
     #[command(flatten)]
     database: Database,
-    /// What it is good for.
+    /// What the token permits.
     #[arg(long, value_enum)]
     scope: TokenScope,
-    /// Whose it is: who acts with it.
+    /// The user who acts with the token.
     #[arg(long, value_name = "ID", required_if_eq("scope", "user"))]
     user: Option<String>,
-    /// How its owner is shown, or what it is for.
+    /// The display name of the user, or the purpose of the token.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// How long it is good, such as 90d [default: until it is revoked].
+    /// How long the token is valid, such as 90d [default: until it is revoked].
     #[arg(long, value_name = "DURATION")]
     expires: Option<humantime::Duration>,
 }
@@ -52,19 +52,19 @@ pub(super) struct Create {
 pub(super) struct Revoke {
     #[command(flatten)]
     database: Database,
-    /// The token's id, as listed.
+    /// The id of the token, from lockhouse token list.
     token_id: String,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TokenScope {
-    /// Everything.
+    /// Permits everything.
     Admin,
-    /// Acts for anybody, for the back end of an app.
+    /// Acts for any user, for the back end of an app.
     Service,
-    /// Acts as its owner.
+    /// Acts as its user.
     User,
-    /// Looks on, for monitoring.
+    /// Reads only, for monitoring.
     Read,
 }
 
@@ -102,7 +102,8 @@ fn make(create: &Create) -> Result<(), Error> {
     let expires = create.expires.map(|expires| end(now, expires)).transpose()?;
     if goes_nowhere(&io::stdout()) {
         return Err(Error::Internal(
-            "standard output is closed, or /dev/null: the token would be lost, so none was made".to_owned(),
+            "standard output is closed, or /dev/null: the token would be lost, so none was created"
+                .to_owned(),
         ));
     }
     let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
@@ -113,11 +114,11 @@ fn make(create: &Create) -> Result<(), Error> {
     tokens::beside(&path, |rows| rows.insert_token(&token, &hash))?;
     if is_new {
         // This is expected before the first start of the server. Otherwise the path is likely to be wrong.
-        eprintln!("lockhouse: there was no database {}; it was made", path.display());
+        eprintln!("lockhouse: there was no database {}; it was created", path.display());
     }
     let mut out = io::stdout();
     let Err(error) = writeln!(out, "{secret}").and_then(|()| out.flush()) else { return Ok(()) };
-    // The token was not shown, so it is of no use.
+    // Nobody has seen the token.
     tokens::beside(&path, |rows| rows.delete_token(&token.token_id, None))?;
     Err(Error::Internal(format!("the token cannot be shown, so it was revoked: {error}")))
 }
@@ -127,13 +128,15 @@ fn end(now: WallTime, expires: humantime::Duration) -> Result<WallTime, Error> {
     let wrong = |what: &str| Err(Error::Internal(format!("--expires {expires} cannot be used: {what}")));
     let end = i64::try_from(expires.as_millis()).ok().and_then(|expires| now.0.checked_add(expires));
     match end.map(WallTime) {
-        Some(end) if end <= now => wrong("the token would be over at once"),
+        Some(end) if end <= now => wrong("the token would expire at once"),
         Some(end) if end < THE_YEAR_10000 => Ok(end),
-        Some(_) | None => wrong("it would end after the year 9999; leave it out for a token without an end"),
+        Some(_) | None => {
+            wrong("the token would expire after the year 9999; leave it out for a token that does not expire")
+        }
     }
 }
 
-/// Whether output is lost: it goes to /dev/null, which also takes the place of a closed standard output.
+/// Whether output is lost: it goes to /dev/null, which also replaces a closed standard output.
 fn goes_nowhere(out: &impl AsFd) -> bool {
     let out = out.as_fd().try_clone_to_owned().and_then(|out| File::from(out).metadata());
     match (out, std::fs::metadata("/dev/null")) {
@@ -163,9 +166,9 @@ fn list(database: &Database) -> Result<(), Error> {
 
 fn line(token: &Token, now: WallTime) -> String {
     let at = |at: Option<WallTime>| at.map_or_else(|| "never".to_owned(), WallTime::to_rfc3339);
-    let over = if token.expires_at.is_some_and(|end| end <= now) { " (over)" } else { "" };
+    let expired = if token.expires_at.is_some_and(|end| end <= now) { " (expired)" } else { "" };
     format!(
-        "{}  {:7}  user={:?}  name={:?}  created={}  expires={}{over}  last_used={}",
+        "{}  {:7}  user={:?}  name={:?}  created={}  expires={}{expired}  last_used={}",
         token.token_id,
         token.scope.as_str(),
         token.user_id.as_ref().map_or("", UserId::as_str),

@@ -1,10 +1,10 @@
-//! What settings must be together.
+//! The rules between settings.
 
 use super::kinds::show_ttl;
 use super::settings::Config;
 use super::types::{AuthMode, JwtAlgorithm, Listen, TrustedProxy};
 
-/// Checks what one setting cannot say alone. Returns the sentence for the operator.
+/// Checks the rules between settings. The error is a sentence for the operator.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     let (locks, server) = (&config.locks, &config.server);
     let [min, default, max] = [locks.min_ttl, locks.default_ttl, locks.max_ttl];
@@ -54,7 +54,7 @@ fn check_auth(config: &Config) -> Result<(), String> {
         AuthMode::Proxy if auth.proxy_addresses.is_empty() => {
             "auth.mode = \"proxy\" needs auth.proxy_addresses: without them every client could choose its user id"
         }
-        AuthMode::Proxy if TrustedProxy::cover_everybody(&auth.proxy_addresses) => {
+        AuthMode::Proxy if TrustedProxy::cover_all(&auth.proxy_addresses) => {
             "auth.proxy_addresses must not cover all addresses: every client could choose its user id"
         }
         AuthMode::Proxy if auth.proxy_user_header.eq_ignore_ascii_case(&auth.proxy_name_header) => {

@@ -1,4 +1,4 @@
-//! How the values of settings are read, shown and described.
+//! Parses, shows and describes the values of settings.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -14,19 +14,19 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest duration that a setting without another limit takes: a hundred years.
+/// The maximum of a duration without another limit: 100 years.
 pub(super) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 type Read<T> = Box<dyn Fn(&Value) -> Option<T> + Send + Sync>;
 
-/// What a setting of type `T` takes.
+/// The values that a setting of type `T` accepts.
 pub(super) struct Kind<T> {
-    /// What may be given, as the end of the sentence "it takes …".
+    /// The accepted values, as the end of the sentence "it takes …".
     pub(super) allowed: String,
     pub(super) read: Read<T>,
     pub(super) show: Box<dyn Fn(&T) -> Value + Send + Sync>,
     pub(super) is_secret: bool,
-    /// The flag that sets it, too.
+    /// The command-line flag of the setting, if it has one.
     pub(super) flag: Option<&'static str>,
 }
 
@@ -40,7 +40,7 @@ impl<T: 'static> Kind<T> {
         Self { allowed: allowed.into(), read, show, is_secret: false, flag: None }
     }
 
-    /// The same, or `word` for none.
+    /// Accepts `word`, too. It means `None`.
     pub(super) fn or(self, word: &'static str) -> Kind<Option<T>> {
         let Self { allowed, read, show, .. } = self;
         Kind::new(
@@ -50,10 +50,10 @@ impl<T: 'static> Kind<T> {
         )
     }
 
-    /// The same, if `is_good` says so.
-    pub(super) fn only_if(self, is_good: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+    /// Accepts only the values for which `is_valid` is true.
+    pub(super) fn only_if(self, is_valid: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let Self { allowed, read, show, is_secret, flag } = self;
-        let read = Box::new(move |value: &Value| read(value).filter(&is_good));
+        let read = Box::new(move |value: &Value| read(value).filter(&is_valid));
         Self { allowed, read, show, is_secret, flag }
     }
 
@@ -62,7 +62,7 @@ impl<T: 'static> Kind<T> {
     }
 }
 
-/// A text that `T` reads and writes.
+/// A value that is parsed from text.
 pub(super) fn text<T: FromStr + Display + 'static>(allowed: &str) -> Kind<T> {
     Kind::new(allowed, |value| value.as_str()?.parse().ok(), |shown: &T| shown.to_string().into())
 }
@@ -81,30 +81,30 @@ pub(super) fn path(allowed: &str) -> Kind<std::path::PathBuf> {
     )
 }
 
-/// A list of up to `most`: a list of texts in the file, a text with commas elsewhere.
-pub(super) fn list<T: 'static>(most: usize, of: Kind<T>) -> Kind<Vec<T>> {
+/// A list of at most `max` entries: an array in the file, separated by commas in the environment.
+pub(super) fn list<T: 'static>(max: usize, of: Kind<T>) -> Kind<Vec<T>> {
     let Kind { allowed, read, show, .. } = of;
-    let up_to = if most == usize::MAX { String::new() } else { format!("up to {most} ") };
+    let up_to = if max == usize::MAX { String::new() } else { format!("up to {max} ") };
     Kind::new(
         format!("a list of {up_to}{allowed}"),
         move |value| {
             let split = |text: &str| text.split(',').map(str::trim).map(Value::from).collect::<Vec<_>>();
             let entries = value.as_array().cloned().or_else(|| value.as_str().map(split))?;
             let mut entries = entries.iter().filter(|entry| entry.as_str() != Some(""));
-            (entries.clone().count() <= most).then(|| entries.by_ref().map(&read).collect())?
+            (entries.clone().count() <= max).then(|| entries.by_ref().map(&read).collect())?
         },
         move |entries: &Vec<T>| Value::Array(entries.iter().map(&show).collect()),
     )
 }
 
-/// Secrets of at least `least` bytes, which are never shown.
-pub(super) fn secrets(most: usize, least: usize) -> Kind<Vec<Secret>> {
+/// A list of secrets of at least `min` bytes each. They are never shown.
+pub(super) fn secrets(max: usize, min: usize) -> Kind<Vec<Secret>> {
     let secret = Kind::new(
-        format!("texts of at least {least} bytes without commas"),
-        move |value| value.as_str().filter(|text| text.len() >= least).map(Secret::from),
+        format!("texts of at least {min} bytes without commas"),
+        move |value| value.as_str().filter(|text| text.len() >= min).map(Secret::from),
         |_| "(not shown)".into(),
     );
-    Kind { is_secret: true, ..list(most, secret) }
+    Kind { is_secret: true, ..list(max, secret) }
 }
 
 /// `true` or `false`.
@@ -113,7 +113,7 @@ pub(super) fn switch() -> Kind<bool> {
     Kind::new("true or false", read, |shown| Value::Boolean(*shown))
 }
 
-/// One of a few words.
+/// One of a list of words. Case is ignored.
 pub(super) fn choice<T: Copy + PartialEq + Send + Sync + 'static>(
     words: &'static [(&'static str, T)],
 ) -> Kind<T> {
@@ -132,22 +132,22 @@ pub(super) fn choice<T: Copy + PartialEq + Send + Sync + 'static>(
     )
 }
 
-/// A whole number: one in the file, its digits elsewhere.
-pub(super) fn number<T>(least: T, most: T) -> Kind<T>
+/// A whole number: an integer in the file, digits in the environment.
+pub(super) fn number<T>(min: T, max: T) -> Kind<T>
 where
     T: Copy + Display + PartialOrd + TryFrom<i64> + TryInto<i64> + Send + Sync + 'static,
 {
     Kind::new(
-        format!("a whole number from {least} to {most}"),
+        format!("a whole number from {min} to {max}"),
         move |value| {
             let number = value.as_integer().or_else(|| value.as_str()?.parse().ok())?;
-            T::try_from(number).ok().filter(|number| (least..=most).contains(number))
+            T::try_from(number).ok().filter(|number| (min..=max).contains(number))
         },
         |number| Value::Integer((*number).try_into().unwrap_or(i64::MAX)),
     )
 }
 
-/// Permissions of a file in octal, with those of the owner.
+/// File permissions in octal. The owner must be able to read and write.
 pub(super) fn permissions() -> Kind<u32> {
     Kind::new(
         "permissions in octal that let at least the owner read and write, such as \"0600\" or \"0660\"",
@@ -162,14 +162,14 @@ pub(super) fn permissions() -> Kind<u32> {
 }
 
 /// A number of bytes, such as `"64KiB"`.
-pub(super) fn size<T>(least: u64, most: u64) -> Kind<T>
+pub(super) fn size<T>(min: u64, max: u64) -> Kind<T>
 where
     T: Copy + TryFrom<u64> + TryInto<u64> + 'static,
 {
     Kind::new(
-        format!("a whole number with a unit, from \"{}\" to \"{}\"", show_size(least), show_size(most)),
+        format!("a whole number with a unit, from \"{}\" to \"{}\"", show_size(min), show_size(max)),
         move |value| {
-            let bytes = read_size(value.as_str()?).filter(|bytes| (least..=most).contains(bytes))?;
+            let bytes = read_size(value.as_str()?).filter(|bytes| (min..=max).contains(bytes))?;
             T::try_from(bytes).ok()
         },
         |bytes| show_size((*bytes).try_into().unwrap_or(u64::MAX)).into(),
@@ -184,31 +184,31 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*unit)
 }
 
-/// In the largest unit that shows it whole.
+/// Formats a size in the largest unit that gives a whole number.
 fn show_size(bytes: u64) -> String {
     let fitting = SIZES.iter().find(|(_, unit)| bytes.is_multiple_of(*unit));
     fitting.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
 /// A duration, such as `"10m"`.
-pub(super) fn duration(least: Duration, most: Duration) -> Kind<Duration> {
-    let most_shown = if most == CENTURY { "100 years".to_owned() } else { show_duration(most) };
+pub(super) fn duration(min: Duration, max: Duration) -> Kind<Duration> {
+    let max_shown = if max == CENTURY { "100 years".to_owned() } else { show_duration(max) };
     Kind::new(
         format!(
-            "a duration from {} to {most_shown}, such as \"500ms\", \"30s\" or \"10m\"",
-            show_duration(least)
+            "a duration from {} to {max_shown}, such as \"500ms\", \"30s\" or \"10m\"",
+            show_duration(min)
         ),
         move |value| {
             let duration = humantime::parse_duration(value.as_str()?).ok()?;
-            (least..=most).contains(&duration).then_some(duration)
+            (min..=max).contains(&duration).then_some(duration)
         },
         |duration| show_duration(*duration).into(),
     )
 }
 
-/// A duration that leases go by.
-pub(super) fn ttl(least: Duration, most: Duration) -> Kind<Ttl> {
-    let Kind { allowed, read, .. } = duration(least, most);
+/// A duration in lease time.
+pub(super) fn ttl(min: Duration, max: Duration) -> Kind<Ttl> {
+    let Kind { allowed, read, .. } = duration(min, max);
     Kind::new(allowed, move |value| read(value).map(Ttl::from_duration), |ttl| show_ttl(*ttl).into())
 }
 
@@ -216,13 +216,13 @@ pub(super) fn show_ttl(ttl: Ttl) -> String {
     show_duration(Duration::from_millis(ttl.as_millis().unsigned_abs()))
 }
 
-/// In the largest unit that shows it whole; in days from two of them.
+/// Formats a duration in the largest unit that gives a whole number. Days are used from two days on.
 fn show_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     [("d", DAY, 2), ("h", HOUR, 1), ("m", MINUTE, 1), ("s", SECOND, 0)]
         .into_iter()
-        .map(|(name, unit, least)| (name, unit.as_millis(), least))
-        .find(|(_, unit, least)| milliseconds >= unit * least && milliseconds.is_multiple_of(*unit))
+        .map(|(name, unit, min)| (name, unit.as_millis(), min))
+        .find(|(_, unit, min)| milliseconds >= unit * min && milliseconds.is_multiple_of(*unit))
         .map_or_else(
             || format!("{milliseconds}ms"),
             |(name, unit, _)| format!("{}{name}", milliseconds / unit),

@@ -1,4 +1,4 @@
-//! Reads the settings from file, environment and flags.
+//! Reads the settings from the file, the environment and the flags.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -13,11 +13,12 @@ use super::settings::{Config, SETTINGS, sections};
 
 type AnySetting = super::setting::Setting<Config>;
 
-/// Environment variables of commands that call a running server. They are no settings, and no mistakes.
+/// Environment variables of commands that call a running server. They are not settings, and cause no
+/// warning.
 pub const CLIENT_VARIABLES: [&str; 5] =
     ["LOCKHOUSE_URL", "LOCKHOUSE_TOKEN", "LOCKHOUSE_TOKEN_FILE", "LOCKHOUSE_USER", "LOCKHOUSE_FENCE"];
 
-/// A setting that cannot be used: where it was given, what it was, and what is allowed.
+/// An invalid setting. The message names the source, the key, the value and the accepted values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(pub(super) String);
 
@@ -29,18 +30,18 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What was typed, before it is understood.
+/// The unparsed settings, by source.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
     /// `--config`
     pub file: Option<PathBuf>,
-    /// The environment, as pairs.
+    /// The environment variables: names and values.
     pub environment: Vec<(String, String)>,
-    /// Flags as they are written, with their values.
+    /// The flags, such as `--listen`, and their values.
     pub flags: Vec<(&'static str, String)>,
 }
 
-/// A [`Config`], and what deserves a warning about it.
+/// A [`Config`] and the warnings about it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings.
@@ -59,10 +60,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     Ok(loaded)
 }
 
-/// As [`load`], for a command that needs single settings only: whether they fit together is not checked.
+/// Reads the settings like [`load`], but does not check the rules between them. For commands that need single settings
+/// only.
 ///
 /// # Errors
-/// A setting that cannot be used.
+/// The errors of [`load`], for single settings.
 pub fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded { config: Config::default(), warnings: Vec::new() };
     if let Some(path) = &sources.file {
@@ -92,7 +94,7 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
         .map_err(|error| format!("cannot read the settings in {file}: {error}"))?;
     let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
     let table = DeTable::parse(&text).map_err(|error| {
-        // Without the line itself, which the error would show: it may be that of a secret.
+        // Only the message is used: the full error shows the line, which may contain a secret.
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
         let column = before.chars().count() + 1;
@@ -117,7 +119,7 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
                 format!("{source}: {} cannot be used; it takes {}", setting.key(), setting.allowed)
             })?;
             if setting.is_secret && value.as_array().is_none_or(|secrets| !secrets.is_empty()) {
-                is_private(path).map_err(|mode| {
+                check_private(path).map_err(|mode| {
                     let (key, variable) = (setting.key(), setting.variable());
                     format!("{source}: {key} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {variable} instead")
                 })?;
@@ -128,18 +130,18 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether only its owner can read a file. Its mode, if others can.
-fn is_private(path: &Path) -> Result<(), u32> {
+/// Checks that only the owner can read a file. The error is its mode.
+fn check_private(path: &Path) -> Result<(), u32> {
     let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o777);
-    // The last six bits are those of the group and of others.
+    // The low six bits are the permissions of the group and of others.
     if mode.trailing_zeros() >= 6 { Ok(()) } else { Err(mode) }
 }
 
-/// What to say of a setting that does not exist: those that do.
-fn unknown(source: &str, settings: &[AnySetting], asked: &str) -> String {
+/// The message for an unknown setting. It lists the known ones.
+fn unknown(source: &str, settings: &[AnySetting], key: &str) -> String {
     let section = settings.first().map_or("", |setting| setting.section);
     let known: Vec<_> = settings.iter().map(|setting| setting.name).collect();
-    format!("{source}: there is no setting {asked}; [{section}] has {}", known.join(", "))
+    format!("{source}: there is no setting {key}; [{section}] has {}", known.join(", "))
 }
 
 fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), String> {
@@ -155,7 +157,7 @@ fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), Str
     if let Some((_, settings)) = sections().find(|(section, _)| begins(*section)) {
         return Err(unknown("environment", settings, name));
     }
-    // Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST beside a service of that name: not ours to refuse.
-    loaded.warnings.push(format!("the environment variable {name} is no setting; it is ignored"));
+    // Not refused: Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST for a service named lockhouse.
+    loaded.warnings.push(format!("the environment variable {name} is not a setting; it is ignored"));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The settings: file + environment + flags → one checked [`Config`].
 //!
-//! Precedence: flags, environment, file, default. Each setting is written once, in `settings.rs`: the struct, the file,
-//! the environment, `lockhouse check`, `config.example.toml` and `docs/settings.md` come from there.
+//! Precedence: flags, environment, file, default. Each setting is defined once, in `settings.rs`. The struct, the
+//! file, the environment, `lockhouse check`, `config.example.toml` and `docs/settings.md` are derived from it.
 
 mod check;
 mod kinds;

@@ -1,17 +1,17 @@
-//! What is written from the table of settings: the example, the page, the settings in force.
+//! Texts that are generated from the table of settings.
 
 use std::fmt::Write as _;
 
 use super::settings::{Config, SETTINGS, sections};
 
-/// `config.example.toml`: every setting with its default and what it is for.
+/// `config.example.toml`: every setting with its default and its description.
 #[must_use]
 pub fn example() -> String {
     let config = Config::default();
     let mut text = String::from(
-        "# Lockhouse needs no configuration. These are all settings with their defaults; keep what you change.\n\
+        "# Lockhouse needs no configuration. These are all settings with their defaults; keep those that you change.\n\
          # Start it with `lockhouse serve --config FILE`; `lockhouse check --config FILE` shows the settings in force.\n\
-         # Each is also an environment variable, LOCKHOUSE_<SECTION>_<NAME>, which goes before the file.\n",
+         # Each is also an environment variable, LOCKHOUSE_<SECTION>_<NAME>, which takes precedence over the file.\n",
     );
     for (section, settings) in sections() {
         // Writing into a string does not fail.
@@ -24,7 +24,7 @@ pub fn example() -> String {
     text
 }
 
-/// `docs/settings.md`: every setting for people.
+/// `docs/settings.md`: the reference of all settings.
 #[must_use]
 pub fn page() -> String {
     let config = Config::default();
@@ -34,7 +34,7 @@ pub fn page() -> String {
          `--config FILE` names, in this order of precedence. `lockhouse check` prints the settings in force. A setting that\n\
          does not exist and a value that cannot be used are refused at the start. In an environment variable a list is\n\
          written with commas between its entries.\n\n\
-         This page is made from the code, as `config.example.toml` is.\n",
+         This page and `config.example.toml` are generated from the code.\n",
     );
     for (section, settings) in sections() {
         let _ = writeln!(text, "\n## [{section}]");
@@ -54,7 +54,7 @@ pub fn page() -> String {
     text
 }
 
-/// The settings that differ from their defaults, for one line of the log; secrets are not shown.
+/// The settings that differ from their defaults, as one line for the log. Secrets are not shown.
 #[must_use]
 pub fn changed(config: &Config) -> String {
     let default = Config::default();
@@ -66,7 +66,7 @@ pub fn changed(config: &Config) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// The settings as they are in force, as TOML; secrets are not shown.
+/// The settings in force, as TOML. Secrets are not shown.
 #[must_use]
 pub fn effective(config: &Config) -> String {
     let mut text = String::new();

@@ -10,15 +10,15 @@ type Set<C> = Box<dyn Fn(&mut C, &Value) -> Option<()> + Send + Sync>;
 pub struct Setting<C> {
     /// The TOML table.
     pub section: &'static str,
-    /// The key in it.
+    /// The key in the table.
     pub name: &'static str,
-    /// What it is for, in sentences.
+    /// The description, in sentences.
     pub about: &'static str,
-    /// What may be given, as the end of the sentence "it takes …".
+    /// The accepted values, as the end of the sentence "it takes …".
     pub allowed: String,
-    /// Whether its value must not be shown.
+    /// Whether the value must not be shown.
     pub is_secret: bool,
-    /// The flag that sets it, too.
+    /// The command-line flag of the setting, if it has one.
     pub flag: Option<&'static str>,
     set: Set<C>,
     show: Box<dyn Fn(&C) -> Value + Send + Sync>,
@@ -52,7 +52,7 @@ impl<C: 'static> Setting<C> {
         format!("LOCKHOUSE_{}_{}", self.section, self.name).to_ascii_uppercase()
     }
 
-    /// Puts a value into the configuration; nothing, if it cannot be used.
+    /// Sets the value in `config`. Returns `None` if the value is not accepted.
     pub(super) fn set(&self, config: &mut C, value: &Value) -> Option<()> {
         (self.set)(config, value)
     }

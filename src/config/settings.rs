@@ -1,4 +1,4 @@
-//! All settings: the struct [`Config`], and the table [`SETTINGS`] that is made from the same lines.
+//! All settings: the struct [`Config`] and the table [`SETTINGS`], generated from the same definitions.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use crate::domain::UserId;
 use crate::domain::access::{Membership, Rules, SameUser, Takeover};
 use crate::time::Ttl;
 
-/// Makes the structs, their defaults and the table. A setting is written
-/// `/// What it is for.` `name: Type = default, kind;` in its section. The comment is also what the user reads.
+/// Defines the structs, their defaults and the table. A setting is defined by
+/// `/// Description.` `name: Type = default, kind;` in its section. Users see the description, too.
 macro_rules! settings {
     ($($section:ident: $Section:ident {
         $($(#[doc = $about:literal])+ $name:ident: $type:ty = $default:expr, $kind:expr;)+
     })+) => {
-        /// Everything that can be set.
+        /// All settings.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(#[doc = concat!("`[", stringify!($section), "]`")] pub $section: $Section,)+
@@ -60,7 +60,7 @@ pub(super) fn sections() -> impl Iterator<Item = (&'static str, &'static [Settin
 }
 
 impl Config {
-    /// Whether there is the playground.
+    /// Whether the playground is served.
     #[must_use]
     pub fn has_demo(&self) -> bool {
         match self.server.demo {
@@ -70,7 +70,7 @@ impl Config {
         }
     }
 
-    /// What the domain decides by, without an end to what can be reclaimed.
+    /// The rules of the domain. The time in which a lease can be reclaimed is unlimited.
     #[must_use]
     pub const fn rules(&self) -> Rules {
         let locks = &self.locks;
@@ -97,7 +97,7 @@ fn timeout() -> Kind<Duration> {
     duration(MILLISECOND, DAY)
 }
 
-/// Durations that leases go by.
+/// Durations in lease time.
 fn any_ttl() -> Kind<Ttl> {
     ttl(MILLISECOND, CENTURY)
 }
@@ -119,12 +119,12 @@ fn origins() -> Kind<String> {
     Kind::new(allowed, |value| origin(value.as_str()?), |origin| origin.as_str().into())
 }
 
-/// A number of minutes.
+/// A lease time of `minutes`.
 fn minutes(minutes: u32) -> Ttl {
     Ttl::from_duration(minutes * MINUTE)
 }
 
-/// SQLite takes other texts for a database in memory, or for a URI.
+/// Excludes the texts that SQLite takes for a database in memory or a URI.
 fn is_path_to_sqlite(path: &Path) -> bool {
     path != Path::new(":memory:") && !path.as_os_str().as_encoded_bytes().starts_with(b"file:")
 }

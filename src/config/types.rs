@@ -1,4 +1,4 @@
-//! The types of settings that have one of their own.
+//! The types of single settings.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +10,11 @@ use ipnet::{IpNet, Ipv4Net};
 /// `server.demo`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demo {
-    /// Where everybody is believed.
+    /// On with `auth.mode = "none"`, else off.
     Auto,
-    /// Yes.
+    /// Always on.
     On,
-    /// No.
+    /// Always off.
     Off,
 }
 
@@ -28,7 +28,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// The same with this port, if it has one.
+    /// Sets the port of a TCP address. A Unix socket has none.
     pub const fn set_port(&mut self, port: u16) {
         if let Self::Tcp(address) = self {
             address.set_port(port);
@@ -36,7 +36,7 @@ impl Listen {
     }
 }
 
-/// As it is typed.
+/// In the format of the setting.
 impl fmt::Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,27 +62,25 @@ impl FromStr for Listen {
     }
 }
 
-/// One of `server.trusted_proxies`.
+/// An entry of `server.trusted_proxies` or `auth.proxy_addresses`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustedProxy {
-    /// Whoever connects to the Unix socket.
+    /// Every client of the Unix socket.
     Local,
-    /// These addresses.
+    /// The addresses of a network.
     Network(IpNet),
 }
 
 impl TrustedProxy {
-    /// Whether it is this address.
+    /// Whether `address` belongs to this entry.
     #[must_use]
     pub fn covers(&self, address: IpAddr) -> bool {
         matches!(self, Self::Network(network) if network.contains(&address))
     }
-}
 
-impl TrustedProxy {
-    /// Whether they leave nobody out, one of them or all together.
+    /// Whether the entries together contain all addresses of IPv4 or IPv6.
     #[must_use]
-    pub fn cover_everybody(proxies: &[Self]) -> bool {
+    pub fn cover_all(proxies: &[Self]) -> bool {
         let networks: Vec<_> = proxies
             .iter()
             .filter_map(|proxy| match proxy {
@@ -118,7 +116,7 @@ impl FromStr for TrustedProxy {
     }
 }
 
-/// An address of IPv4 that is written as one of IPv6 is that of IPv4.
+/// Converts a network of IPv4-mapped IPv6 addresses to IPv4.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(six) = network else { return network };
     let four = six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(96));
@@ -128,22 +126,22 @@ fn canonical(network: IpNet) -> IpNet {
 /// `auth.mode`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMode {
-    /// `X-User-Id` is believed; every caller is an administrator.
+    /// `X-User-Id` is trusted. Every caller is an administrator.
     None,
     /// Tokens.
     Token,
-    /// JSON Web Tokens of an app that authenticates its users; and tokens.
+    /// JSON Web Tokens of an app that authenticates its users. Tokens work, too.
     Jwt,
-    /// A proxy that authenticates its users; and tokens.
+    /// Headers of a proxy that authenticates its users. Tokens work, too.
     Proxy,
 }
 
 impl AuthMode {
-    /// Every mode, as it is written.
+    /// All modes and their names in the settings.
     pub const WORDS: [(&str, Self); 4] =
         [("none", Self::None), ("token", Self::Token), ("jwt", Self::Jwt), ("proxy", Self::Proxy)];
 
-    /// As it is written.
+    /// The name in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         word(&Self::WORDS, self)
@@ -153,7 +151,7 @@ impl AuthMode {
 /// `auth.jwt_algorithm`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
-    /// HMAC with SHA-256: a secret that both sides know.
+    /// HMAC with SHA-256, with a shared secret.
     Hs256,
     /// RSA with SHA-256.
     Rs256,
@@ -164,28 +162,28 @@ pub enum JwtAlgorithm {
 }
 
 impl JwtAlgorithm {
-    /// Every algorithm, as a token names it.
+    /// All algorithms and their names in the `alg` header of a JWT.
     pub const WORDS: [(&str, Self); 4] =
         [("HS256", Self::Hs256), ("RS256", Self::Rs256), ("ES256", Self::Es256), ("EdDSA", Self::EdDsa)];
 
-    /// As a token names it.
+    /// The name in the `alg` header of a JWT.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         word(&Self::WORDS, self)
     }
 }
 
-/// The word of a value in a list of words.
+/// The word for `value` in a list of words.
 pub(super) fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     words.iter().find(|(_, meaning)| *meaning == value).map_or("", |(word, _)| word)
 }
 
-/// A text that is not shown.
+/// A secret. It is never shown, also not by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Its bytes.
+    /// The bytes of the secret.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -204,7 +202,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Headers with another meaning, to this server or to those between.
+/// Headers that have another meaning to this server or to intermediaries.
 const RESERVED_HEADERS: &str = "accept authorization connection content-length content-type cookie date expect forwarded host \
      keep-alive last-event-id origin proxy-authorization referer te trailer transfer-encoding upgrade user-agent via \
      x-forwarded-for x-forwarded-host x-forwarded-proto x-lock-fence x-lock-workspace x-request-id";
@@ -235,8 +233,8 @@ pub(super) fn origin(text: &str) -> Option<String> {
 /// `log.format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text, for people.
     Text,
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
 }

@@ -1,16 +1,16 @@
-//! Limits how often the same is logged.
+//! Limits the rate and the repetition of log lines.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use hashlink::LruCache;
 
-/// The time after a line in which its repetitions are not logged.
+/// The time after a line during which its repetitions are not logged.
 const QUIET: Duration = Duration::from_secs(600);
-/// The number of lines whose repetitions are known.
+/// The maximum number of lines whose repetitions are counted.
 const KNOWN: usize = 4096;
 
-/// Limits the number of lines in each second, and counts what is left out.
+/// Limits the number of lines per second, and counts those left out.
 #[derive(Debug)]
 pub struct LineLimit {
     lines: u32,
@@ -20,13 +20,13 @@ pub struct LineLimit {
 }
 
 impl LineLimit {
-    /// Allows so many lines in each second.
+    /// Allows this number of `lines` per second.
     #[must_use]
     pub const fn new(lines: u32) -> Self {
         Self { lines, second: 0, used: 0, left_out: 0 }
     }
 
-    /// Whether one more line may be logged. Logs how many were left out before.
+    /// Whether one more line may be logged. In a new second, first logs how many were left out.
     pub fn allows(&mut self, now: Duration) -> bool {
         if now.as_secs() != self.second {
             if self.left_out > 0 {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repetition_is_due_after_ten_minutes_and_told_how_often_it_came() {
+    fn a_repetition_is_due_after_ten_minutes_with_the_number_of_repetitions() {
         let mut repeats = Repeats::default();
         let at = Duration::from_secs;
         assert_eq!(repeats.due(&"a", at(5)), Some(0));
@@ -84,14 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn a_second_has_so_many_lines_and_the_next_one_has_them_again() {
+    fn the_limit_of_lines_applies_to_each_second() {
         let mut limit = LineLimit::new(2);
         let allowed = [0, 1, 2, 999, 1_000].map(|millis| limit.allows(Duration::from_millis(millis)));
         assert_eq!(allowed, [true, true, false, false, true]);
     }
 
     #[test]
-    fn what_is_remembered_is_limited() {
+    fn the_memory_for_repetitions_is_limited() {
         let mut repeats = Repeats::default();
         for number in 0..2 * KNOWN {
             assert_eq!(repeats.due(&number, Duration::ZERO), Some(0));

@@ -1,7 +1,7 @@
 //! The log: writes to standard error, as text lines for people or as JSON for programs.
 //!
-//! At one line a request, writing each line at once costs a third of the server's throughput. So a separate
-//! thread gathers lines for a few milliseconds and writes them together. The writers of simplelog are not
+//! Writing one line per request at once would cost a third of the server's throughput. So a separate thread
+//! gathers lines for a few milliseconds and writes them together. The writers of simplelog are not
 //! used: they write a line in pieces, and do not escape invisible characters.
 
 use std::fmt::Write as _;
@@ -97,7 +97,7 @@ impl LogBuffer {
             // A failure to write the log cannot be reported anywhere.
             let _ = stderr().lock().write_all(&bytes);
             if dropped > 0 {
-                log::warn!("{dropped} lines were not logged: nobody read them in time");
+                log::warn!("{dropped} lines were not logged: standard error was not read in time");
             }
             waiting = self.lock();
             waiting.writing = false;
@@ -186,9 +186,9 @@ fn json(time: &str, record: &Record<'_>) -> String {
 
 /// The line with each invisible character escaped by `escape`.
 ///
-/// So text from a client can neither start a new line nor reverse the direction of one.
+/// So text from a client can neither start a new line nor change the direction of the text.
 fn printable(line: String, escape: impl Fn(char, &mut String)) -> String {
-    // Nearly every line.
+    // The common case.
     if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return line;
     }

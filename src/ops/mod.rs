@@ -1,4 +1,4 @@
-//! Operation: the program's log and the scheduled sweep.
+//! Operation: the log and the scheduled sweep.
 
 pub mod log_limit;
 pub mod logging;

@@ -66,15 +66,15 @@ impl Waiter {
     }
 }
 
-/// A waiter's place in the line for a lock.
+/// A waiter in the queue of a lock.
 #[derive(Debug, Clone)]
 pub struct QueuedWaiter {
     /// The waiter.
     pub waiter: Arc<Waiter>,
     /// When the wait began (lease time).
     pub since: Timestamp,
-    /// When the wait ends (lease time). If another holder has the lock then, the waiter is told that it
-    /// cannot have it.
+    /// When the wait ends (lease time). If another holder has the lock then, the waiter is answered
+    /// with that lock.
     pub until: Timestamp,
 }
 
@@ -92,20 +92,20 @@ impl QueueEntry for QueuedWaiter {
     }
 }
 
-/// All waiters, in one line per workspace.
+/// All waiters: one queue per workspace.
 #[derive(Debug)]
 pub struct Queue {
     limits: WaitlistLimits,
     waiting: Mutex<QueueState>,
-    /// Workspaces whose line a waiter has left since the last [`Queue::workspaces_with_leavers`].
+    /// Workspaces whose queue a waiter has left since the last [`Queue::workspaces_with_leavers`].
     left: Mutex<BTreeSet<WorkspaceId>>,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
-    lines: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
+    queues: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
     count: usize,
-    /// For each line, the earliest end of a wait.
+    /// For each workspace, the earliest end of a wait.
     ends: BTreeSet<(Timestamp, WorkspaceId)>,
 }
 
@@ -131,7 +131,7 @@ impl Queue {
     /// The waiters for this lock, in the order in which they get it.
     #[must_use]
     pub fn waiters(&self, workspace_id: &WorkspaceId) -> Vec<QueuedWaiter> {
-        lock(&self.waiting).lines.get(workspace_id).cloned().unwrap_or_default()
+        lock(&self.waiting).queues.get(workspace_id).cloned().unwrap_or_default()
     }
 
     /// Records that a waiter for this lock has disconnected.
@@ -157,7 +157,7 @@ impl Queue {
             std::mem::replace(&mut *left, rest)
         };
         let waiting = lock(&self.waiting);
-        found.retain(|workspace_id| waiting.lines.contains_key(workspace_id));
+        found.retain(|workspace_id| waiting.queues.contains_key(workspace_id));
         let late = waiting.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| id.clone());
         found.extend(late.take(limit.saturating_sub(found.len())));
         found.into_iter().collect()
@@ -168,9 +168,9 @@ impl Queue {
     pub fn fail_overdue(&self, now: Timestamp, error: &Error) {
         let late: Vec<_> = {
             let waiting = lock(&self.waiting);
-            let lines = waiting.ends.iter().take_while(|(end, _)| *end <= now);
-            let places = lines.filter_map(|(_, id)| waiting.lines.get(id)).flatten();
-            places.filter(|place| place.until <= now).map(|place| Arc::clone(&place.waiter)).collect()
+            let overdue = waiting.ends.iter().take_while(|(end, _)| *end <= now);
+            let waiters = overdue.filter_map(|(_, id)| waiting.queues.get(id)).flatten();
+            waiters.filter(|queued| queued.until <= now).map(|queued| Arc::clone(&queued.waiter)).collect()
         };
         for waiter in late {
             waiter.answer(Err(error.clone()));
@@ -184,23 +184,23 @@ impl Queue {
             return false;
         }
         let mut waiting = lock(&self.waiting);
-        let QueueState { lines, count, ends } = &mut *waiting;
-        let end = |line: &[QueuedWaiter]| line.iter().map(|place| place.until).min();
-        for (workspace_id, line) in changed {
-            let before = lines.remove(&workspace_id).unwrap_or_default();
+        let QueueState { queues, count, ends } = &mut *waiting;
+        let end = |waiters: &[QueuedWaiter]| waiters.iter().map(|queued| queued.until).min();
+        for (workspace_id, waiters) in changed {
+            let before = queues.remove(&workspace_id).unwrap_or_default();
             if let Some(end) = end(&before) {
                 ends.remove(&(end, workspace_id.clone()));
             }
-            if let Some(end) = end(&line) {
+            if let Some(end) = end(&waiters) {
                 ends.insert((end, workspace_id.clone()));
             }
-            *count = (*count + line.len()).saturating_sub(before.len());
-            if !line.is_empty() {
-                lines.insert(workspace_id, line);
+            *count = (*count + waiters.len()).saturating_sub(before.len());
+            if !waiters.is_empty() {
+                queues.insert(workspace_id, waiters);
             }
         }
         drop(waiting);
-        // A client that disconnected during the commit may have been recorded before its line existed.
+        // A client that disconnected during the commit may have been recorded before its queue existed.
         for waiter in joined.iter().filter(|waiter| waiter.is_gone()) {
             self.client_left(&waiter.request.workspace_id);
         }
@@ -246,19 +246,19 @@ impl<'q> QueueView<'q> {
         if !self.has_waiters(workspace_id) {
             return 0;
         }
-        self.waiters(workspace_id).iter().filter(|place| !place.waiter.is_gone()).count()
+        self.waiters(workspace_id).iter().filter(|queued| !queued.waiter.is_gone()).count()
     }
 
     /// Workspaces after `after` whose lock this user waits for, by workspace id, at most `limit`.
     #[must_use]
     pub fn workspaces_of(&self, user_id: &UserId, after: &str, limit: usize) -> BTreeSet<WorkspaceId> {
         let is_theirs =
-            |line: &[QueuedWaiter]| line.iter().any(|place| place.waiter.request.user_id == *user_id);
+            |waiters: &[QueuedWaiter]| waiters.iter().any(|queued| queued.waiter.request.user_id == *user_id);
         let waiting = lock(&self.queue.waiting);
         let changed = self.changed.borrow();
-        let lines = waiting.lines.iter().filter(|(id, _)| !changed.contains_key(*id)).chain(changed.iter());
-        let mut found: BTreeSet<_> = lines
-            .filter(|(id, line)| id.as_str() > after && is_theirs(line))
+        let queues = waiting.queues.iter().filter(|(id, _)| !changed.contains_key(*id)).chain(changed.iter());
+        let mut found: BTreeSet<_> = queues
+            .filter(|(id, waiters)| id.as_str() > after && is_theirs(waiters))
             .map(|(id, _)| id.clone())
             .collect();
         while found.len() > limit {
@@ -270,16 +270,16 @@ impl<'q> QueueView<'q> {
     /// Whether this lock has waiters.
     #[must_use]
     pub fn has_waiters(&self, workspace_id: &WorkspaceId) -> bool {
-        let changed = self.changed.borrow().get(workspace_id).map(|line| !line.is_empty());
-        changed.unwrap_or_else(|| lock(&self.queue.waiting).lines.contains_key(workspace_id))
+        let changed = self.changed.borrow().get(workspace_id).map(|waiters| !waiters.is_empty());
+        changed.unwrap_or_else(|| lock(&self.queue.waiting).queues.contains_key(workspace_id))
     }
 
-    /// Replaces the line for this lock.
-    pub fn replace(&self, workspace_id: &WorkspaceId, line: Vec<QueuedWaiter>) {
-        self.changed.borrow_mut().insert(workspace_id.clone(), line);
+    /// Replaces the queue of this lock.
+    pub fn replace(&self, workspace_id: &WorkspaceId, waiters: Vec<QueuedWaiter>) {
+        self.changed.borrow_mut().insert(workspace_id.clone(), waiters);
     }
 
-    /// Records that this waiter has entered a line.
+    /// Records that this waiter has joined a queue.
     pub fn joined(&self, waiter: &Arc<Waiter>) {
         self.joined.borrow_mut().push(Arc::clone(waiter));
     }
@@ -294,8 +294,8 @@ impl<'q> QueueView<'q> {
     #[must_use]
     pub fn total(&self) -> usize {
         let waiting = lock(&self.queue.waiting);
-        self.changed.borrow().iter().fold(waiting.count, |count, (workspace_id, line)| {
-            (count + line.len()).saturating_sub(waiting.lines.get(workspace_id).map_or(0, Vec::len))
+        self.changed.borrow().iter().fold(waiting.count, |count, (workspace_id, waiters)| {
+            (count + waiters.len()).saturating_sub(waiting.queues.get(workspace_id).map_or(0, Vec::len))
         })
     }
 
