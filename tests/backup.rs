@@ -70,11 +70,11 @@ fn a_backup_is_private_overwrites_nothing_and_has_the_fence_floor() {
     assert_eq!(number(&sql, "SELECT last_fence FROM meta"), fence + 60_000_000);
     drop(sql);
     let before = fs::read(&file).unwrap();
-    refused(&backup(&database, &file), "overwrites nothing");
+    refused(&backup(&database, &file), "does not overwrite");
     assert_eq!(fs::read(&file).unwrap(), before);
     let link = directory.path().join("link");
     std::os::unix::fs::symlink("nowhere", &link).unwrap();
-    refused(&backup(&database, &link), "overwrites nothing");
+    refused(&backup(&database, &link), "does not overwrite");
     alice.heartbeat("w", &json!({ "fence": fence })).expect(200);
     let (code, _) = server.terminate();
     assert_eq!(code, Some(0));
@@ -138,7 +138,7 @@ fn paths_of_every_kind_work_or_are_refused_in_one_sentence() {
 
     let before = (names(directory.path()), names(&folder));
     let target = directory.path().join("b.db");
-    refused(&backup(&database, &folder), "overwrites nothing");
+    refused(&backup(&database, &folder), "does not overwrite");
     refused(&backup(&database, &directory.path().join("none/b.db")), "cannot write");
     refused(&backup(&database, &database.join("b.db")), "cannot write");
     refused(&backup(&directory.path().join("none.db"), &target), "there is no database");
