@@ -16,7 +16,7 @@ fn failed_syncs_are_reported_as_unknown_or_as_a_full_disk() {
     alice.acquire("w", &json!({})).expect(200);
     disk.fail(SYNC, LOG, EIO, 1);
     let unknown = alice.acquire("once", &json!({})).refused(503, "busy");
-    assert!(unknown["detail"].as_str().unwrap().contains("unknown whether it was carried out"), "{unknown}");
+    assert!(unknown["detail"].as_str().unwrap().contains("may or may not have been stored"), "{unknown}");
     // The next commit was written over it.
     assert!(alice.lock("once").is_null());
     disk.fail(SYNC, LOG, EIO, FOR_EVER);
