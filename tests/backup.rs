@@ -13,25 +13,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::eventually;
-use common::process::{Process, lockhouse};
+use common::process::{Process, fine, lockhouse, refused};
 use rusqlite::Connection;
 use serde_json::json;
 
 fn backup(database: &Path, file: &Path) -> Output {
     lockhouse().arg("backup").arg(file).arg("--database").arg(database).output().unwrap()
-}
-
-#[track_caller]
-fn fine(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-fn refused(output: &Output, says: &str) {
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains(says), "{says:?} is missing in {message}");
 }
 
 fn names(folder: &Path) -> Vec<String> {

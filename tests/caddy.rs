@@ -132,7 +132,7 @@ fn the_caddy_gate_passes_only_writes_with_the_live_fence() {
         passed.starts_with("HTTP/1.1 200") && passed.contains("the app /documents/design-42"),
         "{passed}"
     );
-    // Without a token, and for another workspace, whatever the client sends.
+    // Without a token, and for another workspace, with any header that the client sends.
     let nobody = caddy.ask(&["-X", "PUT", "-d", "new", "-H", &fence], "/documents/design-42");
     assert!(nobody.starts_with("HTTP/1.1 401"), "{nobody}");
     for path in ["/documents/design-43", "/documents/design-43?workspace_id=design-42", "/documents/a/b", "/"]

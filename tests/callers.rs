@@ -314,7 +314,7 @@ fn jwt_claims_of_wrong_types_are_refused() {
         (json!({ "iss": 7 }), 401),
         (json!({ "iss": null }), 401),
         (json!({}), 401),
-        // Without a configured audience, a token with any audience is refused, whatever its type.
+        // Without a configured audience, a token with any audience, of any type, is refused.
         (json!({ "iss": "app", "aud": "other" }), 401),
         (json!({ "iss": "app", "aud": ["other"] }), 401),
         (json!({ "iss": "app", "aud": 7 }), 401),

@@ -263,7 +263,7 @@ fn the_example_of_the_gate_lets_no_late_save_through() {
     assert_eq!(save(&alices, 1, "no lock"), refused);
     let first = take(&mut alice);
     assert_eq!(save(&alices, first, "It is on Friday.").0, 204);
-    // Another's fence, nobody's, another document, and another way to write.
+    // The fence of another lease, a fence that was never given, another document, and another method.
     assert_eq!(save(&bobs, first, "not his"), refused);
     assert_eq!(example.ask("PUT", DOCUMENT, &[format!("X-Lock-Fence: {first}")], "nobody").0, 401);
     let [fence, workspace] = [format!("X-Lock-Fence: {first}"), "X-Lock-Workspace: design-42".to_owned()];

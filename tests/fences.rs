@@ -1,4 +1,4 @@
-//! Fences grow, whatever happens to the database and the clock.
+//! Fences grow, also when the database is lost or restored, or the clock is set.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The files of a database: one server for each file, whatever its name, and only regular files.
+//! The files of a database: one server for each file, under any of its names, and only regular files.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::process::{Process, lockhouse};
+use common::process::{Process, lockhouse, refused};
 use common::{Server, eventually};
 use rusqlite::Connection;
 use serde_json::json;
@@ -21,13 +21,6 @@ fn run(arguments: &[&str], database: &Path) -> Output {
 
 fn serve(database: &Path) -> Output {
     run(&["serve", "--listen", "127.0.0.1:0"], database)
-}
-
-#[track_caller]
-fn refused(output: &Output, says: &str) {
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains(says), "{says} is missing in {message}");
 }
 
 #[track_caller]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::Client;
-use common::process::{Process, lockhouse};
+use common::process::{Process, fine, lockhouse, refused};
 use common::shim;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -17,19 +17,6 @@ use tempfile::TempDir;
 
 fn run(command: &str, file: &Path, database: &Path, flags: &[&str]) -> Output {
     lockhouse().arg(command).arg(file).arg("--database").arg(database).args(flags).output().unwrap()
-}
-
-#[track_caller]
-fn fine(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-fn refused(output: &Output, says: &str) {
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains(says), "{says:?} is missing in {message}");
 }
 
 fn new_fence(client: &mut Client, workspace: &str) -> i64 {

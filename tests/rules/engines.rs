@@ -69,7 +69,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Waits until so many answers were received, and takes them.
+    /// Waits until this number of answers was received, and takes them.
     fn take(&self, count: usize) -> Vec<WaiterAnswer> {
         let received = self.received.lock().unwrap();
         let enough = |received: &mut Vec<WaiterAnswer>| received.len() < count;
