@@ -177,7 +177,9 @@ export function begin(page, userId, options, workspaceId = 'design-42') {
     }
     lock.addEventListener('change', () => {
       const { state } = lock.view;
-      if (recorded.findLast(([type]) => type === 'state')?.[1] !== state) recorded.push(['state', state, performance.now()]);
+      // The stream may connect before or after the first read has ended, so `unknown` is no first state.
+      const last = recorded.findLast(([type]) => type === 'state')?.[1] ?? 'unknown';
+      if (last !== state) recorded.push(['state', state, performance.now()]);
     });
   }, given);
 }
