@@ -28,6 +28,7 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "G@T ",
         "/",
         "/a?b=c",
+        "/terraform/w",
         "*",
         "http://h/x",
         "HTTPS://h",
@@ -63,7 +64,12 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "Content-Length: 99999999999999999999\r\n",
         "Content-Length : 3\r\n",
         "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "Transfer-Encoding : chunked\r\n",
+        "0\r\n\r\n",
+        "UNLOCK /terraform/w HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n",
+        "PUT /terraform/w HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "UNLOCK /terraform/w HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         " folded\r\n",
         "Connection: close\r\n",
         "Connection: x, Keep-Alive\r\n",
@@ -177,7 +183,7 @@ const NEXT: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\nX-Request-Id: own\r\n\r\
 /// The bytes to send, and the status of the answer. After a refusal nothing more is answered. After any other answer
 /// comes that to the client's own next request, and none to the smuggled one.
 fn attacks() -> Vec<(String, u16)> {
-    [lengths(), encodings(), heads()].concat()
+    [lengths(), encodings(), empty_chunks(), heads()].concat()
 }
 
 /// A request with these headers.
@@ -254,6 +260,67 @@ fn encodings() -> Vec<(String, u16)> {
         ": chunked\r\n",
     ] {
         attacks.push((post(encoding, &chunked), 400));
+    }
+    attacks
+}
+
+/// Chunked bodies where only an empty one is accepted, and other spellings of one.
+fn empty_chunks() -> Vec<(String, u16)> {
+    const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+    const EMPTY: &str = "0\r\n\r\n";
+    let unlock = |target: &str, version: &str, headers: &str, body: &str| {
+        format!("UNLOCK {target} {version}\r\nHost: h\r\n{headers}\r\n{body}")
+    };
+    let mut attacks = Vec::new();
+    for target in ["/terraform/a/b/c", "http://h/terraform/a/b/c?ID=x"] {
+        attacks.push((unlock(target, "HTTP/1.1", CHUNKED, EMPTY), 404));
+    }
+    attacks.push((unlock("/terraform/a/b/c", "HTTP/1.1", "TRANSFER-ENCODING:\tchunked \r\n", EMPTY), 404));
+    for body in [
+        &format!("{:x}\r\n{SMUGGLED}\r\n{EMPTY}", SMUGGLED.len()),
+        &format!("0\r\nX: y\r\n\r\n{SMUGGLED}"),
+        &format!("0\r\n{SMUGGLED}"),
+        &format!("0;a=b\r\n\r\n{SMUGGLED}"),
+        "00\r\n\r\n",
+        "0x0\r\n\r\n",
+        "-0\r\n\r\n",
+        "0 \r\n\r\n",
+        " 0\r\n\r\n",
+        "0\n\n",
+        "0\r\r\n",
+        "0\r\n\n",
+        "\r\n0\r\n\r\n",
+        "\r\n\r\n",
+    ] {
+        attacks.push((unlock("/terraform/w", "HTTP/1.1", CHUNKED, body), 411));
+    }
+    for headers in [
+        "Transfer-Encoding: Chunked\r\n",
+        "Transfer-Encoding: chunked,\r\n",
+        "Transfer-Encoding: , chunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: \r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        attacks.push((unlock("/terraform/w", "HTTP/1.1", headers, EMPTY), 411));
+    }
+    attacks.push((unlock("/terraform/w", "HTTP/1.0", CHUNKED, EMPTY), 411));
+    for target in [
+        "/",
+        "/terraform",
+        "/terraformx/w",
+        "/Terraform/w",
+        "//terraform/w",
+        "/%74erraform/w",
+        "/x/terraform/w",
+        "/api/v1/../../terraform/w",
+        "http://h/api/v1/terraform/w",
+    ] {
+        attacks.push((unlock(target, "HTTP/1.1", CHUNKED, EMPTY), 411));
     }
     attacks
 }

@@ -2,7 +2,7 @@
 //!
 //! To prevent request smuggling, the server and a proxy in front of it must agree where each request ends. So parsing is
 //! strict (RFC 9112), and ambiguous input is refused: lines that do not end in CR LF, a `Content-Length` that is not a
-//! single number, any `Transfer-Encoding`.
+//! single number, any `Transfer-Encoding` but that of an empty body under [`TERRAFORM`].
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -25,6 +25,12 @@ pub const MAX_HEADERS: usize = 256;
 
 /// Maximum length of a method (bytes). The longest registered method has 17.
 const METHOD_BYTES: usize = 32;
+
+/// The paths where a chunked body is accepted if it is empty: `terraform force-unlock` sends one.
+const TERRAFORM: &str = "/terraform/";
+
+/// An empty chunked body (RFC 9112 §7.1).
+const EMPTY_CHUNKED: &[u8] = b"0\r\n\r\n";
 
 /// The HTTP version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +61,10 @@ pub struct Head<'a> {
     pub version: Version,
     /// Names and values as received, without the white space around values.
     pub headers: Vec<(&'a str, &'a [u8])>,
-    /// The size of the body (bytes).
+    /// The size of the body as it is sent (bytes).
     pub body_length: usize,
+    /// Whether the body is sent in chunks. Then it is empty.
+    pub is_chunked: bool,
     /// What happens to the connection after the answer.
     pub after: After,
     /// Whether the client waits for a `100 Continue` before it sends the body.
@@ -158,11 +166,19 @@ impl Framer {
             }
         };
         let end = head_end + head.body_length;
+        let mut body = part(&self.input, head_end..end.min(self.input.len()));
+        if head.is_chunked && !EMPTY_CHUNKED.starts_with(body) {
+            self.stage = Stage::Refused(HttpRefusal::TransferEncoding);
+            return Err(HttpRefusal::TransferEncoding);
+        }
         self.stage = Stage::Body(head_end, end);
         if self.input.len() < end {
             return Ok(Progress::Body { expects_continue: head.expects_continue });
         }
-        Ok(Progress::Complete(ParsedRequest { head, body: part(&self.input, head_end..end) }))
+        if head.is_chunked {
+            body = &[];
+        }
+        Ok(Progress::Complete(ParsedRequest { head, body }))
     }
 
     fn refuse(&mut self, refusal: HttpRefusal) -> Result<Progress<'_>, HttpRefusal> {
@@ -271,12 +287,15 @@ fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, HttpRefusal> 
     let headers: Vec<_> = parsed.headers.iter().map(|header| (header.name, header.value)).collect();
     let fields = Fields(&headers);
     host(&fields, version)?;
-    let body_length = body_length(&fields, limits)?;
+    let target = origin_form(method, target)?;
+    let is_chunked = is_chunked(&fields, target, version)?;
+    let body_length = if is_chunked { EMPTY_CHUNKED.len() } else { body_length(&fields, limits)? };
     Ok(Head {
         method,
-        target: origin_form(method, target)?,
+        target,
         version,
         body_length,
+        is_chunked,
         after: after(&fields, version)?,
         expects_continue: expects_continue(&fields, version)? && body_length > 0,
         headers,
@@ -350,11 +369,20 @@ fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%[]".contains(byte))
 }
 
+/// Whether the body is sent in chunks. Only a one spelling is accepted, so that no proxy can read it differently.
+fn is_chunked(fields: &Fields<'_, '_>, target: &str, version: Version) -> Result<bool, HttpRefusal> {
+    let mut encodings = fields.named("Transfer-Encoding");
+    let Some(encoding) = encodings.next() else { return Ok(false) };
+    let is_accepted = encoding == b"chunked"
+        && encodings.next().is_none()
+        && fields.named("Content-Length").next().is_none()
+        && version == Version::Http11
+        && target.starts_with(TERRAFORM);
+    if is_accepted { Ok(true) } else { Err(HttpRefusal::TransferEncoding) }
+}
+
 /// The value of `Content-Length`: a single number, or zero if the header is absent (RFC 9112 §6.3).
 fn body_length(fields: &Fields<'_, '_>, limits: &Limits) -> Result<usize, HttpRefusal> {
-    if fields.named("Transfer-Encoding").next().is_some() {
-        return Err(HttpRefusal::TransferEncoding);
-    }
     let mut lengths = fields.named("Content-Length");
     let digits = match (lengths.next(), lengths.next()) {
         (None, _) => return Ok(0),

@@ -57,7 +57,7 @@ refusals! {
     Host = ("host", InvalidRequest, "An HTTP/1.1 request must have exactly one Host header, with a valid host."),
     /// `Content-Length` is not a single number (RFC 9112 §6.3).
     ContentLength = ("content_length", InvalidRequest, "Content-Length must be a single decimal number."),
-    /// The request uses `Transfer-Encoding`.
+    /// The request uses `Transfer-Encoding`, and is not one of Terraform with an empty body.
     TransferEncoding = ("transfer_encoding", LengthRequired, "Transfer-Encoding is not supported. Send the body with a Content-Length."),
     /// `Expect` is not `100-continue`.
     Expectation = ("expectation", ExpectationFailed, "The only supported value of Expect is 100-continue."),

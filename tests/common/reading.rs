@@ -117,13 +117,21 @@ fn one(bytes: &[u8], limits: &Limits) -> Result<(Read, usize), Rest> {
         _ => return Err(Rest::PartOfAHead),
     }
     let (mut request, body_length) = parse_head(&text, limits).ok_or(Rest::Refused)?;
-    let Some(body) = bytes.get(head.len()..head.len() + body_length) else { return Err(Rest::PartOfABody) };
+    let rest = &bytes[head.len()..];
+    let Some(body_length) = body_length else {
+        // The last chunk, and an empty trailer (§7.1).
+        let after = rest.strip_prefix(b"0\r\n\r\n");
+        let is_begun = b"0\r\n\r\n".starts_with(rest);
+        let after = after.ok_or(if is_begun { Rest::PartOfABody } else { Rest::Refused })?;
+        return Ok((request, bytes.len() - after.len()));
+    };
+    let Some(body) = rest.get(..body_length) else { return Err(Rest::PartOfABody) };
     request.body = body.to_vec();
     Ok((request, head.len() + body_length))
 }
 
-/// The head, one Latin-1 character a byte, and how long the body is.
-fn parse_head(text: &str, limits: &Limits) -> Option<(Read, usize)> {
+/// The head, one Latin-1 character a byte, and how long the body is; no length if it is sent in chunks.
+fn parse_head(text: &str, limits: &Limits) -> Option<(Read, Option<usize>)> {
     let mut lines = text.strip_suffix("\r\n\r\n")?.split("\r\n");
     let words: Vec<&str> = lines.next()?.split(' ').collect();
     let [method, target, version] = words[..] else { return None };
@@ -159,22 +167,24 @@ fn parse_head(text: &str, limits: &Limits) -> Option<(Read, usize)> {
         [host] if host.chars().all(is_host_character) => {}
         _ => return None,
     }
-    if !all("transfer-encoding").is_empty() {
-        return None;
-    }
-    let body_length = match &all("content-length")[..] {
-        [] => 0,
-        [digits] if !digits.is_empty() && digits.chars().all(|letter| letter.is_ascii_digit()) => {
+    let target = path_of(method, target)?;
+    let body_length = match (&all("transfer-encoding")[..], &all("content-length")[..]) {
+        ([], []) => Some(0),
+        // Only Terraform may send chunks, and none that has anything in it.
+        ([encoding], []) if encoding == "chunked" && version == Version::Http11 => {
+            target.starts_with("/terraform/").then_some(None)?
+        }
+        ([], [digits]) if !digits.is_empty() && digits.chars().all(|letter| letter.is_ascii_digit()) => {
             // A number beyond 64 bits is too large whatever it is.
             let significant = digits.trim_start_matches('0');
             if significant.len() > 18 {
                 return None;
             }
-            format!("0{significant}").parse().ok()?
+            Some(format!("0{significant}").parse().ok()?)
         }
         _ => return None,
     };
-    if body_length > limits.body_bytes {
+    if body_length.is_some_and(|length| length > limits.body_bytes) {
         return None;
     }
     let expectations = all("expect");
@@ -194,11 +204,11 @@ fn parse_head(text: &str, limits: &Limits) -> Option<(Read, usize)> {
     };
     let request = Read {
         method: method.to_owned(),
-        target: path_of(method, target)?,
+        target,
         version,
         body: Vec::new(),
         after: if keeps { After::KeepAlive } else { After::Close },
-        expects_continue: !expectations.is_empty() && version == Version::Http11 && body_length > 0,
+        expects_continue: !expectations.is_empty() && version == Version::Http11 && body_length != Some(0),
         headers,
     };
     Some((request, body_length))
