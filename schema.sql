@@ -1,6 +1,6 @@
 -- The data of Lockhouse. All data is in one SQLite file with this schema.
 --
--- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 3.
+-- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 4.
 -- A server refuses a file with another application_id or with a newer version than it knows. It migrates an
 -- older file to its own version, step by step: see src/store/sqlite/migrations.rs.
 --
@@ -81,13 +81,20 @@ CREATE TABLE locks (
     -- When the holder was first shown the first knock.
     shown_at       INTEGER,
     -- The latest time to which activity of the holder can postpone grant_at. NULL with a grant_at: no limit.
-    grant_at_latest INTEGER
+    grant_at_latest INTEGER,
+    -- Who has the lock: a person, an AI agent, a process, Terraform, or Git LFS.
+    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    -- Until when the process of an earlier lease may still be running, because that lease was ended by force or
+    -- handed over before it would have expired. NULL when there is none.
+    drain_until    INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- For the locks that are due next.
 CREATE INDEX locks_by_check ON locks (check_at);
 -- For the locks of a user.
 CREATE INDEX locks_by_user ON locks (user_id);
+-- For the number of locks of a user, which is limited for each kind.
+CREATE INDEX locks_by_user_and_kind ON locks (user_id, kind);
 
 -- The knocks: requests to the holder of a live lease to pass the lock on. They are deleted with the lease.
 CREATE TABLE knocks (
@@ -105,6 +112,8 @@ CREATE TABLE knocks (
     -- until this wall time. Both are NULL if no end is known.
     token_hash     BLOB,
     good_until     INTEGER,
+    -- The kind of the lock that the user asks for.
+    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
     PRIMARY KEY (workspace_id, place, user_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -184,7 +193,10 @@ CREATE TABLE events (
     message        TEXT,
     -- 1 if the holder resumed an expired lease before another user got the lock: lock.acquired with the same
     -- fence again.
-    reclaimed      INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1))
+    reclaimed      INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1)),
+    -- The kind of the lease, and `drain_until` of the next lease (lease time) if this ended one.
+    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    drain_until    INTEGER
 ) STRICT;
 
 -- For the history of a workspace, and for the lease that ended last on it.

@@ -17,7 +17,7 @@ use lockhouse::domain::event::Author;
 use lockhouse::domain::handoff::{KnockRequest, Knocked};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
-use lockhouse::domain::{Acquire, Acquired, Lock, UserId, WorkspaceId};
+use lockhouse::domain::{Acquire, Acquired, Lock, LockKind, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::listing::LockQuery;
@@ -89,8 +89,14 @@ fn rules() -> Rules {
 }
 
 fn nothing_is_shown(rows: &dyn Rows) -> Result<(), Error> {
-    let all =
-        LockQuery { user_id: None, prefix: String::new(), after: String::new(), limit: 9, member: None };
+    let all = LockQuery {
+        user_id: None,
+        kinds: Vec::new(),
+        prefix: String::new(),
+        after: String::new(),
+        limit: 9,
+        member: None,
+    };
     assert_eq!(rows.list_locks(&all)?.locks, []);
     Ok(())
 }
@@ -113,7 +119,8 @@ fn a_lease_read_as_ended_stays_ended_after_a_crash() {
 
 #[test]
 fn a_lease_no_longer_counted_stays_ended_after_a_crash() {
-    let one = Rules { locks_per_user: 1, ..rules() };
+    let mut one = rules();
+    one.kinds.edit.locks_per_user = 1;
     stays_ended(one.clone(), |store| {
         let second = acquire(store, wish("v", "alice", 1_000), one);
         assert!(matches!(second, Acquired::Acquired(_)), "{second:?}");
@@ -128,6 +135,7 @@ fn a_granted_knock_is_not_undone_by_a_crash() {
     let store = open(&path, &clock);
     acquire(&store, wish("w", "alice", 600_000), rules());
     let ask = KnockRequest {
+        kind: LockKind::Edit,
         validity: Validity::Unlimited,
         workspace_id: workspace("w"),
         user_id: UserId::parse("bob").unwrap(),
@@ -154,6 +162,7 @@ fn releasing_all_locks_of_a_user_includes_due_grants() {
     acquire(&store, wish("w", "alice", 600_000), rules());
     let bob = UserId::parse("bob").unwrap();
     let ask = KnockRequest {
+        kind: LockKind::Edit,
         validity: Validity::Unlimited,
         workspace_id: workspace("w"),
         user_id: bob.clone(),
@@ -164,8 +173,10 @@ fn releasing_all_locks_of_a_user_includes_due_grants() {
     store.write(move |set| handoff::knock(set, &ask, &rules())).unwrap();
     clock.advance(Duration::from_secs(30));
     let by = Author { user_id: bob.clone(), name: None, reason: None };
-    let some =
-        store.write(move |set| release_user::release_user(set, &bob, &by, &rules(), "")).unwrap().value;
+    let some = store
+        .write(move |set| release_user::release_user(set, &bob, &[LockKind::Edit], &by, &rules(), ""))
+        .unwrap()
+        .value;
     assert_eq!(some, release_user::ReleaseStep { released: 1, after: None });
     let now = store.write(|set| current::load_current(set, &workspace("w"), &rules())).unwrap().value;
     assert_eq!(now, None, "neither has it");

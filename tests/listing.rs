@@ -106,6 +106,7 @@ fn listings_match_their_filters_in_order() {
                     .collect();
                 for limit in [1, 7, 500] {
                     let listing = LockQuery {
+                        kinds: Vec::new(),
                         user_id: of.map(user),
                         prefix: prefix.clone(),
                         after: after.to_owned(),
@@ -135,6 +136,7 @@ fn a_page_reads_a_limited_number_of_rows() {
         [(None, None), (Some("alice"), None), (None, Some("dora")), (Some("alice"), Some("dora"))]
     {
         let listing = LockQuery {
+            kinds: Vec::new(),
             user_id: of.map(user),
             prefix: String::new(),
             after: String::new(),

@@ -33,6 +33,30 @@ fn version_1(path: &Path) {
 }
 
 #[test]
+fn locks_of_a_version_3_database_are_of_the_kind_edit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("schemas/3.sql")).unwrap();
+    sql.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 3;
+         INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms, lock_count) VALUES (1, 7, 1, {0}, 0, 1);
+         INSERT INTO locks (workspace_id, user_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms)
+             VALUES ('w', 'carol', 7, {0}, {0}, {0}, {0} + 600000, 600000);
+         INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, fence)
+             VALUES (1, 'w', 'lock.acquired', {0}, {0}, 'carol', 7);",
+        NOON.0
+    ))
+    .unwrap();
+    drop(sql);
+    let server = Server::with(|config| config.database.path.clone_from(&path));
+    assert_eq!(server.user("alice").lock("w")["kind"], "edit");
+    let events = server.user("alice").get("/api/v1/workspaces/w/history").expect(200);
+    assert_eq!(events["events"][0]["kind"], "edit");
+    assert_eq!(schema(&server.sql()), schema(&Server::start().sql()));
+}
+
+#[test]
 fn a_version_2_database_migrates_to_the_current_schema() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");

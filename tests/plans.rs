@@ -24,13 +24,13 @@ const BOUNDED: &[(&str, &str)] = &[
     ("DELETE FROM restarts", "at most 100 rows, once at the start"),
     (
         "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id",
-        "at most limits.locks_per_user, by the LIMIT",
+        "at most locks_per_user of the kind, by the LIMIT",
     ),
     ("SELECT count(*), count(*) = ", "by a reader, when somebody asks for the invariants to be checked"),
     ("SELECT coalesce((SELECT min(revision) FROM events)", "meta has one row"),
     ("DELETE FROM events WHERE lease_at <", "the oldest, with a LIMIT, in the order of the table"),
     (
-        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until FROM knocks",
+        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until, kind FROM knocks",
         "few have knocked on one lock",
     ),
 ];

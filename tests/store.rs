@@ -83,7 +83,7 @@ fn foreign_and_newer_databases_are_refused() {
     let newer = path("newer.db");
     open(&newer).unwrap().close();
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
-    refused(&newer, "was made by a newer Lockhouse (schema version 4; this one knows 3)");
+    refused(&newer, "was made by a newer Lockhouse (schema version 5; this one knows 4)");
 
     let nowhere = path("no/such/folder.db");
     let error = open(&nowhere).unwrap_err().to_string();
@@ -353,8 +353,14 @@ fn leases_end_on_time_without_timer_and_sweeper() {
         })
         .unwrap();
     clock.advance(Duration::from_secs(1));
-    let all =
-        LockQuery { user_id: None, prefix: String::new(), after: String::new(), limit: 100, member: None };
+    let all = LockQuery {
+        user_id: None,
+        kinds: Vec::new(),
+        prefix: String::new(),
+        after: String::new(),
+        limit: 100,
+        member: None,
+    };
     let nothing = FoundLocks { locks: Vec::new(), next: None };
     assert_eq!(store.read(|rows| rows.list_locks(&all)).unwrap().value, nothing);
     let claim = Claim {

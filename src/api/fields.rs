@@ -17,8 +17,8 @@ use crate::config::AuthMode;
 use crate::domain::event::EventType;
 use crate::domain::member::Role;
 use crate::domain::{
-    DisplayName, Fence, ID_BYTES, LFS_BYTES, METADATA_BYTES, NAME_BYTES, SESSION_BYTES, SessionId, UserId,
-    WorkspaceId,
+    DisplayName, Fence, ID_BYTES, LFS_BYTES, LockKind, METADATA_BYTES, NAME_BYTES, SESSION_BYTES, SessionId,
+    UserId, WorkspaceId,
 };
 use crate::error::Error;
 use crate::time::{Ttl, WallTime};
@@ -57,6 +57,10 @@ impl<const MAX: usize> Text<MAX> {
 /// The id of a token.
 #[derive(Debug)]
 pub struct TokenId(pub String);
+
+/// The kind of a lock that a request asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestKind(pub LockKind);
 
 /// How somebody or something is shown. A name without a visible letter is given, and says nothing.
 #[derive(Debug)]
@@ -261,6 +265,11 @@ read from => from.deserialize_newtype_struct(COMPACT, Parse("a JSON object", |te
     Ok(Self(text.to_owned()))
 })));
 field!([] AuthMode: json_schema!({ "enum": AuthMode::WORDS.map(|(word, _)| word) }), write mode => mode.as_str());
+field!([] RequestKind: json_schema!({ "enum": LockKind::BY_REQUEST.map(LockKind::as_str) }),
+read from => from.deserialize_str(Parse("a text", |text: &str| {
+    choice(&LockKind::BY_REQUEST, LockKind::as_str, text).map(Self)
+})));
+choice!(LockKind, read);
 choice!(Role, read);
 choice!(Scope, read);
 choice!(EventType, read);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::code::{KnockTooSoon, NoLock};
 use super::exchange::Response;
-use super::fields::{Integer, Name, Text};
+use super::fields::{Integer, Name, RequestKind, Text};
 use super::lock::{KnockOut, LockOut};
 use super::locks::claim;
 use super::operation::{Answer, Call, Operation, ok, with_status};
@@ -38,7 +38,8 @@ use crate::time::{LeaseClock, Timestamp};
 ///
 /// The holder answers one knock at a time: `auto_grant_at` is null while earlier knocks are pending, and both times
 /// count from when the knock is shown to the holder. A repeat changes only the message. A declined user keeps their
-/// place in the waiting line. A knock ends with the lease. 429 `knock_too_soon`: the holder has just declined
+/// place in the waiting line. A lock of the kind `run`, `terraform` or `lfs` does not pass by itself: `auto_grant_at` is
+/// null. A knock ends with the lease. 429 `knock_too_soon`: the holder has just declined
 /// (`locks.knock_again_after`). 429 `rate_limited`: 20 knocks are pending.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +47,8 @@ pub struct KnockForLock {
     workspace_id: WorkspaceId,
     /// Display name of the caller. Default: `X-User-Name`.
     name: Option<Name>,
+    /// The kind of lock that the caller gets if it is handed over. Default: `edit`.
+    kind: Option<RequestKind>,
     /// A message to the holder.
     message: Option<Text<MESSAGE_BYTES>>,
     /// Identifies the tab, device or process of the user.
@@ -67,6 +70,7 @@ impl Operation for KnockForLock {
         let user_id = call.user()?.clone();
         let request = KnockRequest {
             workspace_id: self.workspace_id,
+            kind: self.kind.unwrap_or_default().0,
             user_id: user_id.clone(),
             name: call.display_name(self.name),
             session_id: self.session_id,

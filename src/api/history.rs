@@ -12,7 +12,7 @@ use crate::app::Service;
 use crate::app::history::Filter;
 use crate::domain::event::{Event, EventType};
 use crate::domain::rights::Need;
-use crate::domain::{DisplayName, Fence, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Fence, LockKind, SessionId, UserId, WorkspaceId};
 use crate::time::WallTime;
 
 /// An event of the history.
@@ -23,6 +23,8 @@ pub struct EventOut<'a> {
     revision: i64,
     r#type: EventType,
     at: WallTime,
+    /// The kind of the lock; null if the event is not about a lease.
+    kind: Option<LockKind>,
     user_id: Option<&'a UserId>,
     session_id: Option<&'a SessionId>,
     by_user_id: Option<&'a UserId>,
@@ -100,6 +102,7 @@ impl<'a> EventOut<'a> {
             revision: event.revision,
             r#type: event.event_type,
             at: event.at,
+            kind: event.fence.map(|_| event.kind),
             user_id: event.user_id.as_ref(),
             session_id: event.session_id.as_ref(),
             by_user_id: event.by_user_id.as_ref(),

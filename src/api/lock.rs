@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::fields::{Count, Integer};
 use crate::domain::event::{Ending, EventType, Lost};
 use crate::domain::knocks::Knock;
-use crate::domain::{DisplayName, Fence, Lock, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Fence, Lock, LockKind, SessionId, UserId, WorkspaceId};
 use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
 
 /// A lock as it is shown at an instant.
@@ -31,6 +31,7 @@ pub struct LockOut<'a> {
     #[schemars(with = "Map<String, Value>")]
     metadata: &'a RawValue,
     knock: Option<KnockOut<'a>>,
+    kind: LockKind,
 }
 
 impl<'a> LockOut<'a> {
@@ -53,6 +54,7 @@ impl<'a> LockOut<'a> {
             // The metadata in the store was checked to be JSON when it was received.
             metadata: serde_json::from_str(&lock.metadata).unwrap_or(RawValue::NULL),
             knock: KnockOut::first(lock, now, clock),
+            kind: lock.kind,
         }
     }
 }
@@ -67,6 +69,8 @@ pub fn left(at: Timestamp, now: Timestamp) -> Count {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Knock")]
 pub struct KnockOut<'a> {
+    /// The kind of lock that they ask for.
+    kind: LockKind,
     user_id: &'a UserId,
     name: Option<&'a DisplayName>,
     message: Option<&'a str>,
@@ -83,8 +87,9 @@ impl<'a> KnockOut<'a> {
             // The holder answers one knock at a time, so only the first has a grant time.
             let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
             let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
-            let Knock { user_id, name, session_id: _, message, knocked_at, validity: _ } = knock;
+            let Knock { kind, user_id, name, session_id: _, message, knocked_at, validity: _ } = knock;
             Self {
+                kind: *kind,
                 user_id,
                 name: name.as_ref(),
                 message: message.as_deref(),

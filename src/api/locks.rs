@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::code::LockHeld;
 use super::exchange::Response;
-use super::fields::{Integer, Metadata, Name, Text};
-use super::lock::LockOut;
+use super::fields::{Count, Integer, Metadata, Name, RequestKind, Text};
+use super::lock::{LockOut, left};
 use super::operation::{Answer, Call, Operation, ok};
 use super::problem::{Code, Problem};
 use super::refusals::{describe_holder, held, not_holder, seconds};
@@ -17,8 +17,8 @@ use crate::app::Service;
 use crate::domain::event::Lost;
 use crate::domain::rights::Need;
 use crate::domain::{
-    Acquire, Acquired, Authority, Claim, Fence, Force, Lock, MESSAGE_BYTES, NOTE_BYTES, Release, Released,
-    SessionId, WorkspaceId,
+    Acquire, Acquired, Authority, Claim, Fence, Force, Lock, LockKind, MESSAGE_BYTES, NOTE_BYTES, Release,
+    Released, SessionId, WorkspaceId,
 };
 use crate::error::{Error, Limit};
 use crate::store::AsOf;
@@ -27,7 +27,9 @@ use crate::time::{LeaseClock, Timestamp, Ttl};
 
 /// Acquire the lock of a workspace
 ///
-/// A free workspace is locked. If the caller holds the lock, the lease starts over. If the caller's last lease has
+/// A free workspace is locked. If the caller holds the lock, the lease starts over. A user's own lock of another
+/// `kind` is 409 with `same_user`. `agent` and `run` locks belong to their session; `force` does not take over `run`,
+/// `terraform` and `lfs` locks. If the caller's last lease has
 /// expired, it is reclaimed with the same fence; this needs that nobody else had the lock since, that the server
 /// has not restarted, and that the history of the lease is still kept. With `locks.same_user = "share"` the
 /// caller's own live lease is never shortened.
@@ -38,16 +40,19 @@ use crate::time::{LeaseClock, Timestamp, Ttl};
 /// is limited by `locks.max_wait`. Each session has one place in the line: a newer request of the same user and
 /// session keeps the place, and the older request is answered with 409. A request whose user gets the lock
 /// otherwise, by a knock or a handover, is answered with that lock. If the credentials end during the wait, the
-/// answer is 401. A lease that was granted after a wait ends after `locks.claim_within` unless a heartbeat claims
-/// it.
+/// answer is 401. An `edit` or `agent` lease that was granted after a wait ends after `locks.claim_within` unless a
+/// heartbeat claims it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcquireLock {
     workspace_id: WorkspaceId,
+    /// Who has the lock: `edit` a person (the default), `agent` an AI agent, `run` a process. Locks of Terraform and Git
+    /// LFS are taken by paths of their own.
+    kind: Option<RequestKind>,
     /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
-    /// Length of the lease from now, in milliseconds. It is clamped to `locks.min_ttl` and `locks.max_ttl`. With
-    /// `locks.same_user = "share"` it never shortens a live lease.
+    /// Length of the lease from now, in milliseconds. It is clamped to `locks.min_ttl` and the `max_ttl` of the
+    /// kind. With `locks.same_user = "share"` it never shortens a live lease.
     ttl_ms: Option<Ttl>,
     /// Take the lock over from its holder.
     force: Option<bool>,
@@ -75,6 +80,11 @@ pub struct AcquiredOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "LockOut<'a>")]
     previous: Option<LockOut<'a>>,
+    /// For the kind `run`: the process of an earlier lease may still be running for this long, because that lease was
+    /// ended by force or handed over. Start nothing before it has passed. Count down from when the request was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Count")]
+    drain_ms: Option<Count>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -101,6 +111,7 @@ impl Operation for AcquireLock {
         };
         let request = Acquire {
             workspace_id: self.workspace_id,
+            kind: self.kind.unwrap_or_default().0,
             user_id: call.user()?.clone(),
             user_name: call.display_name(self.name),
             session_id: self.session_id,
@@ -158,11 +169,13 @@ impl Client for Waits {
 }
 
 fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
-    let granted = |outcome, lock, previous: Option<&Lock>| {
+    let granted = |outcome, lock: &Lock, previous: Option<&Lock>| {
         Ok(ok(&AcquiredOut {
             outcome,
             lock: LockOut::of(lock, now, clock),
             previous: previous.map(|lock| LockOut::of(lock, now, clock)),
+            drain_ms: (lock.kind == LockKind::Run)
+                .then(|| lock.drain_until.map_or(Integer(0), |until| left(until, now))),
         }))
     };
     match outcome {
@@ -186,7 +199,12 @@ fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Re
             Err(held(Code::FenceMismatch, detail, lock, now, clock))
         }
         Acquired::TakeoverForbidden(lock) => {
-            let detail = format!("You may not take over this lock. {}", describe_holder(lock, false, now));
+            let rule = if lock.kind.properties().yields_to_force {
+                "You may not take over this lock."
+            } else {
+                "A lock of this kind is not taken over by force. End it first, with a forced release."
+            };
+            let detail = format!("{rule} {}", describe_holder(lock, false, now));
             Err(held(Code::TakeoverForbidden, detail, lock, now, clock))
         }
     }
@@ -221,7 +239,8 @@ impl Operation for ReadLock {
 
 /// Release the lock of a workspace
 ///
-/// A repeat is harmless. Without `fence` and `session_id`, any lease of the caller is released. With `force`, an
+/// A repeat is harmless. Without `fence` and `session_id`, any lease of the caller is released, except one that belongs
+/// to its session (`agent`, `run`, `terraform`). With `force`, an
 /// administrator or an admin of the workspace ends the lease of any user.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

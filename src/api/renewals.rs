@@ -25,7 +25,8 @@ use crate::time::{LeaseClock, Timestamp, Ttl, WallTime};
 /// "share"` it never shortens the lease, because other sessions of the user rely on it. While a `knock` is pending,
 /// renew at once and then at least every 10 seconds, with `active` if the user is active: this postpones
 /// `auto_grant_at`. `waiting` is the number of waiting requests. The response has a `session_id` if another session
-/// of the same user holds the lock now (`locks.same_user = "share"`).
+/// of the same user holds the lock now (`locks.same_user = "share"`). A lock that belongs to its session (`agent`,
+/// `run`, `terraform`) is renewed with its `session_id` or `fence`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewLock {
@@ -34,8 +35,8 @@ pub struct RenewLock {
     fence: Option<Fence>,
     /// Identifies the tab, device or process of the user.
     session_id: Option<SessionId>,
-    /// Length of the lease from now, in milliseconds. It is clamped to `locks.min_ttl` and `locks.max_ttl`. With
-    /// `locks.same_user = "share"` it never shortens a live lease.
+    /// Length of the lease from now, in milliseconds. It is clamped to `locks.min_ttl` and the `max_ttl` of the
+    /// kind. With `locks.same_user = "share"` it never shortens a live lease.
     ttl_ms: Option<Ttl>,
     /// Whether the user did something since the last heartbeat. It sets `last_active_at` and postpones `auto_grant_at`.
     active: Option<bool>,
@@ -136,8 +137,8 @@ fn renewed<'a>(
 pub struct RenewLocks {
     /// The leases to renew.
     locks: List<Entry, 100>,
-    /// Length of the leases from now, in milliseconds. It is clamped to `locks.min_ttl` and `locks.max_ttl`. With
-    /// `locks.same_user = "share"` it never shortens a live lease.
+    /// Length of the leases from now, in milliseconds. It is clamped to `locks.min_ttl` and the `max_ttl` of the
+    /// kind. With `locks.same_user = "share"` it never shortens a live lease.
     ttl_ms: Option<Ttl>,
 }
 

@@ -58,7 +58,7 @@ pub(super) fn apply_due(
             Some(knock) if lock.due_at() <= set.now() => {
                 if !are_valid(set, &knock.validity)? {
                     let user_id = knock.user_id.clone();
-                    lock.knocks.remove(&user_id, rules, set.now());
+                    lock.knocks.remove(lock.kind, &user_id, rules, set.now());
                     set.put_knocks(&lock)?;
                     continue;
                 }
@@ -86,7 +86,7 @@ fn remove_knocks_without_access(set: &WorkingSet<'_>, lock: &mut Lock, rules: &R
         }
     }
     for user_id in &denied {
-        lock.knocks.remove(user_id, rules, set.now());
+        lock.knocks.remove(lock.kind, user_id, rules, set.now());
     }
     if denied.is_empty() { Ok(()) } else { set.put_knocks(lock) }
 }
@@ -156,16 +156,17 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             set.end_lease(&lock)?;
             // An expiry has the end time of the lease, even if it was noticed later.
             let at = if ending == Ending::Expired { lock.expires_at } else { now };
-            let event = NewEvent::on_lease(&lock, EventType::Ended(ending), at);
+            let event = NewEvent::of_end(&lock, ending, at);
+            let drain_until = event.drain_until;
             set.record(&NewEvent { by, message: reason, ..event })?;
             if ending == Ending::Expired {
                 set.count_expiry();
             }
-            grant_next(set, &lock.workspace_id, at, rules)?;
+            grant_next(set, &lock.workspace_id, at, drain_until, rules)?;
         }
         Change::TakeOver { previous, lock } => {
             replace(set, &previous, &lock)?;
-            let event = NewEvent::on_lease(&previous, EventType::Ended(Ending::TakenOver), now);
+            let event = NewEvent::of_end(&previous, Ending::TakenOver, now);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, message: reason, ..event })?;
             set.count_takeover();
             answer_satisfied(set, &lock, rules)?;
@@ -174,7 +175,7 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             replace(set, &previous, &lock)?;
             let silence = Author::new(lock.user_id.clone(), lock.user_name.clone());
             let by = if requested { by } else { Some(&silence) };
-            let event = NewEvent::on_lease(&previous, EventType::Ended(Ending::HandedOver), lock.acquired_at);
+            let event = NewEvent::of_end(&previous, Ending::HandedOver, lock.acquired_at);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, to: Some(&lock.user_id), ..event })?;
             answer_satisfied(set, &lock, rules)?;
         }
@@ -198,11 +199,12 @@ fn replace(set: &WorkingSet<'_>, previous: &Lock, lock: &Lock) -> Result<(), Err
     set.begin_lease(lock)
 }
 
-/// Grants a lock that became free at `freed_at` to the next waiter.
+/// Grants a lock that became free at `freed_at` to the next waiter. `drain_until` is what the ended lease has left.
 fn grant_next(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
     freed_at: Timestamp,
+    drain_until: Option<Timestamp>,
     rules: &Rules,
 ) -> Result<(), Error> {
     if !set.queue().has_waiters(workspace_id) {
@@ -224,9 +226,10 @@ fn grant_next(
             rules,
             GrantTime::now(set.now()),
             set.moment().next_fence,
+            drain_until,
         );
         let decision = Decision { change: Change::Grant(lock.clone()), outcome: Acquired::Acquired(lock) };
-        let decision = within_lock_limit(set, decision, &waiter.request.user_id, rules)?;
+        let decision = within_lock_limit(set, decision, rules)?;
         set.queue().answer(Arc::clone(&waiter), decision.outcome);
         lease_for = (decision.change != Change::Nothing).then_some((waiter, decision.change));
     }
@@ -311,12 +314,9 @@ fn are_valid(set: &WorkingSet<'_>, validity: &Validity) -> Result<bool, Error> {
 pub(super) fn within_lock_limit(
     set: &WorkingSet<'_>,
     decision: Decision<Acquired>,
-    user_id: &UserId,
     rules: &Rules,
 ) -> Result<Decision<Acquired>, Error> {
-    if !decision.change.begins_lease() {
-        return Ok(decision);
-    }
-    let live_locks = set.live_locks_of(user_id, rules.locks_per_user)?;
+    let Some(lock) = decision.change.begun_lease() else { return Ok(decision) };
+    let live_locks = set.live_locks_of(&lock.user_id, lock.kind, rules.of(lock.kind).locks_per_user)?;
     Ok(rules::within_limit(decision, live_locks, rules))
 }

@@ -298,7 +298,7 @@ mod tests {
         let clock = Clock::Manual(ManualClock::starting_at(WallTime(1_795_435_200_000)));
         let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
         let mut rules = Config::default().rules();
-        rules.locks_per_user = u32::MAX;
+        rules.kinds.edit.locks_per_user = u32::MAX;
         let open = rules.clone();
         store
             .write(move |set| {

@@ -56,7 +56,7 @@ pub fn acquire(set: &WorkingSet<'_>, request: &Acquire, rules: &Rules) -> Result
         None => WorkspaceState::Free { last: set.last_lease(&request.workspace_id)? },
     };
     let decision = rules::acquire(found, request, rules, set.moment());
-    let decision = within_lock_limit(set, decision, &request.user_id, rules)?;
+    let decision = within_lock_limit(set, decision, rules)?;
     let by = Author {
         reason: request.reason.clone(),
         ..Author::new(request.user_id.clone(), request.user_name.clone())

@@ -7,7 +7,7 @@ use super::current::{apply, load_current};
 use crate::domain::access::{Privilege, Rules};
 use crate::domain::event::Author;
 use crate::domain::rules;
-use crate::domain::{Authority, Claim, Release, UserId, WorkspaceId, WorkspaceState};
+use crate::domain::{Authority, Claim, LockKind, Release, UserId, WorkspaceId, WorkspaceState};
 use crate::error::Error;
 use crate::store::{Keys, WorkingSet};
 
@@ -23,7 +23,7 @@ pub struct ReleaseStep {
     pub after: Option<WorkspaceId>,
 }
 
-/// Ends leases of `user_id` on workspaces after `after`, in one step of limited time. The author `by` is the
+/// Ends leases of `user_id` and of these kinds on workspaces after `after`, in one step of limited time. The author `by` is the
 /// user or an administrator. Due changes are applied first, so a lock that was granted to the user but not
 /// stored yet is also released.
 ///
@@ -32,6 +32,7 @@ pub struct ReleaseStep {
 pub fn release_user(
     set: &WorkingSet<'_>,
     user_id: &UserId,
+    kinds: &[LockKind],
     by: &Author,
     rules: &Rules,
     after: &str,
@@ -46,8 +47,8 @@ pub fn release_user(
         if count >= limit || (count > 0 && step.is_over()) {
             return Ok(some);
         }
-        while let Some(lock) =
-            load_current(set, &workspace_id, rules)?.filter(|lock| lock.user_id == *user_id)
+        while let Some(lock) = load_current(set, &workspace_id, rules)?
+            .filter(|lock| lock.user_id == *user_id && kinds.contains(&lock.kind))
         {
             let claim = Claim {
                 workspace_id: workspace_id.clone(),
@@ -72,17 +73,18 @@ pub fn release_user(
 }
 
 impl Service {
-    /// Ends all leases of a user, one step per transaction. The reply is the number of ended leases. If a
+    /// Ends all leases of a user that are of these kinds, one step per transaction. The reply is the number of ended leases. If a
     /// step fails, the reply is the error; earlier steps stay committed.
     pub fn release_user(
         self: &Arc<Self>,
         user_id: UserId,
+        kinds: Vec<LockKind>,
         by: Author,
         reply: impl FnOnce(Result<u32, Error>) + Send + 'static,
     ) {
-        let (user_id, by) = (Arc::new(user_id), Arc::new(by));
-        UserRelease { service: Arc::clone(self), user_id, by, released: 0, reply: Box::new(reply) }
-            .step(None);
+        let service = Arc::clone(self);
+        let (user_id, kinds, by) = (Arc::new(user_id), kinds.into(), Arc::new(by));
+        UserRelease { service, user_id, kinds, by, released: 0, reply: Box::new(reply) }.step(None);
     }
 }
 
@@ -90,6 +92,7 @@ impl Service {
 struct UserRelease {
     service: Arc<Service>,
     user_id: Arc<UserId>,
+    kinds: Arc<[LockKind]>,
     by: Arc<Author>,
     released: u32,
     reply: Box<dyn FnOnce(Result<u32, Error>) + Send>,
@@ -101,11 +104,12 @@ impl UserRelease {
         let service = Arc::clone(&self.service);
         let rules = Arc::clone(&service.rules);
         let (user_id, by) = (Arc::clone(&self.user_id), Arc::clone(&self.by));
+        let kinds = Arc::clone(&self.kinds);
         service.store.submit(
             Keys::default().and_user(&user_id),
             move |set| {
                 let after = after.as_ref().map_or("", WorkspaceId::as_str);
-                release_user(set, &user_id, &by, &rules, after)
+                release_user(set, &user_id, &kinds, &by, &rules, after)
             },
             move |answer| match answer.map(|answer| answer.value) {
                 Ok(ReleaseStep { released, after }) => {

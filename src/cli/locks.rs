@@ -53,6 +53,7 @@ struct LocksPage {
 #[derive(Deserialize)]
 struct LockRow {
     workspace_id: String,
+    kind: String,
     locked_by_user_id: String,
     locked_by_name: Option<String>,
     acquired_at: String,
@@ -76,7 +77,8 @@ pub(super) fn run(verb: &LocksCommand) -> Result<(), String> {
 fn print(list: &ListFlags) -> Result<(), String> {
     let api = list.client.api()?;
     let prefix = list.prefix.as_deref().map(|prefix| format!("&prefix={}", encoded(prefix)));
-    let mut rows = vec![["WORKSPACE", "USER", "NAME", "SINCE", "ENDS IN", "FENCE"].map(str::to_owned)];
+    let mut rows =
+        vec![["WORKSPACE", "KIND", "USER", "NAME", "SINCE", "ENDS IN", "FENCE"].map(str::to_owned)];
     let mut cursor = String::new();
     loop {
         let path = format!("/locks?limit=500{}{cursor}", prefix.as_deref().unwrap_or_default());
@@ -98,12 +100,13 @@ fn print(list: &ListFlags) -> Result<(), String> {
     Ok(())
 }
 
-fn row(lock: &RawValue) -> Result<[String; 6], String> {
+fn row(lock: &RawValue) -> Result<[String; 7], String> {
     let lock: LockRow = serde_json::from_str(lock.get())
         .map_err(|error| format!("the response of the server is invalid: {error}"))?;
     let left = Duration::from_secs(lock.expires_in_ms / 1_000);
     Ok([
         lock.workspace_id,
+        lock.kind,
         lock.locked_by_user_id,
         lock.locked_by_name.unwrap_or_default(),
         lock.acquired_at,

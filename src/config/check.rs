@@ -7,12 +7,20 @@ use super::types::{AuthMode, JwtAlgorithm, Listen, TrustedProxy};
 /// Checks the rules between settings. The error is a sentence for the operator.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     let (locks, server) = (&config.locks, &config.server);
-    let [min, default, max] = [locks.min_ttl, locks.default_ttl, locks.max_ttl];
-    if min > default || default > max {
-        let [min, default, max] = [min, default, max].map(show_ttl);
-        return Err(format!(
-            "locks.min_ttl (\"{min}\"), locks.default_ttl (\"{default}\") and locks.max_ttl (\"{max}\") must be in ascending order: change one of them",
-        ));
+    let kinds = config.kinds();
+    for (section, kind) in [
+        ("locks", kinds.edit),
+        ("kinds.agent", kinds.agent),
+        ("kinds.run", kinds.run),
+        ("kinds.terraform", kinds.terraform),
+        ("kinds.lfs", kinds.lfs),
+    ] {
+        if locks.min_ttl > kind.default_ttl || kind.default_ttl > kind.max_ttl {
+            let [min, default, max] = [locks.min_ttl, kind.default_ttl, kind.max_ttl].map(show_ttl);
+            return Err(format!(
+                "locks.min_ttl (\"{min}\"), {section}.default_ttl (\"{default}\") and {section}.max_ttl (\"{max}\") must be in ascending order: change one of them",
+            ));
+        }
     }
     if let (Some(after), Some(latest)) = (locks.knock_grant_after, locks.knock_grant_at_latest)
         && latest < after

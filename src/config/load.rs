@@ -100,14 +100,13 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
         let column = before.chars().count() + 1;
         format!("{file} is not TOML: line {}, column {column}: {}", line(at), error.message())
     })?;
-    for (section, entries) in table.into_inner() {
-        let source = format!("{file}:{}", line(section.span().start));
-        let section = section.into_inner();
+    for (at, section, entries) in sections_of(table.into_inner()) {
+        let source = format!("{file}:{}", line(at));
         let Some((_, settings)) = sections().find(|(known, _)| *known == section) else {
             let known: Vec<_> = sections().map(|(known, _)| format!("[{known}]")).collect();
             return Err(format!("{source}: there is no section [{section}]; there are {}", known.join(", ")));
         };
-        let DeValue::Table(entries) = entries.into_inner() else {
+        let DeValue::Table(entries) = entries else {
             return Err(format!("{source}: {section} is a section: write [{section}]"));
         };
         for (name, value) in entries {
@@ -128,6 +127,26 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The sections of a file: position, name and value. `[kinds.run]` is a table in a table.
+fn sections_of(table: DeTable<'_>) -> Vec<(usize, String, DeValue<'_>)> {
+    let has_parts = |name: &str| {
+        sections().any(|(known, _)| known.split_once('.').is_some_and(|(group, _)| group == name))
+    };
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let at = name.span().start;
+        match (name.into_inner(), value.into_inner()) {
+            (group, DeValue::Table(parts)) if has_parts(&group) => {
+                found.extend(parts.into_iter().map(|(name, value)| {
+                    (name.span().start, format!("{group}.{}", name.as_ref()), value.into_inner())
+                }));
+            }
+            (name, value) => found.push((at, name.into_owned(), value)),
+        }
+    }
+    found
 }
 
 /// Checks that only the owner can read a file. The error is its mode.
@@ -153,7 +172,10 @@ fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), Str
         return Ok(());
     }
     let rest = rest.to_ascii_lowercase();
-    let begins = |section| rest.strip_prefix(section).is_some_and(|rest: &str| rest.starts_with('_'));
+    let begins = |section: &str| {
+        let section = section.replace('.', "_");
+        rest.strip_prefix(&section).is_some_and(|rest| rest.starts_with('_'))
+    };
     if let Some((_, settings)) = sections().find(|(section, _)| begins(*section)) {
         return Err(unknown("environment", settings, name));
     }

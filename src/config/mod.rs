@@ -102,6 +102,14 @@ mod tests {
             ("[server]\nlisten = true\n", vec!["server.listen", "true"]),
             ("[server]\nlisten = \"unix:\"\n", vec!["server.listen", "unix:PATH"]),
             ("[locks]\nmin_ttl = \"2h\"\n", vec!["locks.min_ttl", "locks.default_ttl"]),
+            ("[kinds.run]\ndefault_ttl = \"2d\"\n", vec!["kinds.run.default_ttl", "2d", "kinds.run.max_ttl"]),
+            (
+                "[kinds.run]\ntll = \"1m\"\n",
+                vec!["lockhouse.toml:2:", "kinds.run.tll", "[kinds.run] has default_ttl"],
+            ),
+            ("[kinds.dog]\nttl = \"1m\"\n", vec!["lockhouse.toml:1:", "[kinds.dog]", "[kinds.lfs]"]),
+            ("[kinds]\nrun = 3\n", vec!["lockhouse.toml:2:", "kinds.run", "write [kinds.run]"]),
+            ("kinds = 3\n", vec!["[kinds]", "[kinds.run]"]),
         ] {
             let message = file(text).unwrap_err().to_string();
             for part in parts {
@@ -127,6 +135,8 @@ mod tests {
         let (message, place) =
             (file("[server]\n\n[locks]\ntll = \"1m\"\n").unwrap_err().to_string(), "lockhouse.toml:4: ");
         assert!(message.contains(place), "{message}");
+        let message = environment(&[("LOCKHOUSE_KINDS_RUN_TTL", "1m")]).unwrap_err().to_string();
+        assert!(message.contains("[kinds.run] has default_ttl"), "{message}");
         let message = environment(&[("LOCKHOUSE_LOCKS_TTL", "1m")]).unwrap_err().to_string();
         assert!(message.contains("LOCKHOUSE_LOCKS_TTL") && message.contains("default_ttl"), "{message}");
         let loaded =
@@ -149,6 +159,7 @@ mod tests {
                 "https://a.example, HTTPS://B.Example:443,http://c.example:8080",
             ),
             ("LOCKHOUSE_SWEEPER_INTERVAL", "never"),
+            ("LOCKHOUSE_KINDS_TERRAFORM_MAX_TTL", "3d"),
             ("LOCKHOUSE_SERVER_CONSOLE", "false"),
             ("LOCKHOUSE_DATABASE_MAX_SIZE", "64MiB"),
         ])
@@ -159,6 +170,7 @@ mod tests {
             "as browsers write them"
         );
         assert_eq!(loaded.config.sweeper.interval, None);
+        assert_eq!(loaded.config.kinds_terraform.max_ttl, Ttl::from_millis(3 * 24 * 60 * 60 * 1_000));
         assert!(!loaded.config.server.console);
         assert_eq!(loaded.config.database.max_size, Some(64 * 1024 * 1024));
     }

@@ -8,7 +8,7 @@ type Set<C> = Box<dyn Fn(&mut C, &Value) -> Option<()> + Send + Sync>;
 
 /// One setting of a configuration `C`.
 pub struct Setting<C> {
-    /// The TOML table.
+    /// The TOML table, such as `locks` or `kinds.run`.
     pub section: &'static str,
     /// The key in the table.
     pub name: &'static str,
@@ -49,7 +49,7 @@ impl<C: 'static> Setting<C> {
     /// `LOCKHOUSE_SECTION_NAME`
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("LOCKHOUSE_{}_{}", self.section, self.name).to_ascii_uppercase()
+        format!("LOCKHOUSE_{}_{}", self.section.replace('.', "_"), self.name).to_ascii_uppercase()
     }
 
     /// Sets the value in `config`. Returns `None` if the value is not accepted.

@@ -16,22 +16,22 @@ use super::types::{
     AuthMode, Demo, JwtAlgorithm, Listen, LogFormat, Secret, TrustedProxy, is_allowed_header, origin,
 };
 use crate::domain::UserId;
-use crate::domain::access::{Membership, Rules, SameUser, Takeover};
+use crate::domain::access::{KindRules, Membership, PerKind, Rules, SameUser, Takeover};
 use crate::time::Ttl;
 
 /// Defines the structs, their defaults and the table. A setting is defined by
-/// `/// Description.` `name: Type = default, kind;` in its section. Users see the description, too.
+/// `/// Description.` `name: Type = default, kind;` in its section. A section has its name in TOML beside it. Users see the description, too.
 macro_rules! settings {
-    ($($section:ident: $Section:ident {
+    ($($section:ident $key:literal: $Section:ident {
         $($(#[doc = $about:literal])+ $name:ident: $type:ty = $default:expr, $kind:expr;)+
     })+) => {
         /// All settings.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
-            $(#[doc = concat!("`[", stringify!($section), "]`")] pub $section: $Section,)+
+            $(#[doc = concat!("`[", $key, "]`")] pub $section: $Section,)+
         }
 
-        $(#[doc = concat!("`[", stringify!($section), "]`")]
+        $(#[doc = concat!("`[", $key, "]`")]
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $Section {
             $($(#[doc = $about])+ pub $name: $type,)+
@@ -45,7 +45,7 @@ macro_rules! settings {
 
         /// All settings, in the order in which they are shown.
         pub static SETTINGS: LazyLock<Vec<Setting<Config>>> = LazyLock::new(|| vec![$($(Setting::new::<$type>(
-            [stringify!($section), stringify!($name), concat!($($about, "\n"),+)],
+            [$key, stringify!($name), concat!($($about, "\n"),+)],
             $kind,
             |config| &config.$section.$name,
             |config| &mut config.$section.$name,
@@ -70,14 +70,34 @@ impl Config {
         }
     }
 
+    /// The settings of each kind of lock.
+    #[must_use]
+    pub const fn kinds(&self) -> PerKind {
+        macro_rules! of {
+            ($($kind:ident: $section:ident, $limits:ident;)*) => {
+                PerKind { $($kind: KindRules {
+                    default_ttl: self.$section.default_ttl,
+                    max_ttl: self.$section.max_ttl,
+                    locks_per_user: self.$limits.locks_per_user,
+                },)* }
+            };
+        }
+        of! {
+            edit: locks, limits;
+            agent: kinds_agent, kinds_agent;
+            run: kinds_run, kinds_run;
+            terraform: kinds_terraform, kinds_terraform;
+            lfs: kinds_lfs, kinds_lfs;
+        }
+    }
+
     /// The rules of the domain. The time in which a lease can be reclaimed is unlimited.
     #[must_use]
     pub const fn rules(&self) -> Rules {
         let locks = &self.locks;
         Rules {
-            default_ttl: locks.default_ttl,
+            kinds: self.kinds(),
             min_ttl: locks.min_ttl,
-            max_ttl: locks.max_ttl,
             same_user: locks.same_user,
             takeover: locks.takeover,
             claim_within: locks.claim_within,
@@ -85,7 +105,6 @@ impl Config {
             knock_grant_at_latest: locks.knock_grant_at_latest,
             knock_again_after: locks.knock_again_after,
             membership: self.workspaces.membership,
-            locks_per_user: self.limits.locks_per_user,
             idle_takeover_after: locks.idle_takeover_after,
             reclaim_within: Ttl::from_millis(i64::MAX),
         }
@@ -135,7 +154,7 @@ fn proxies() -> Kind<Vec<TrustedProxy>> {
 }
 
 settings! {
-    server: ServerConfig {
+    server "server": ServerConfig {
         /// Where to listen: an address and a port, or unix:PATH for a Unix socket. Port 0 picks a free one. A
         /// socket handed over by systemd (`LISTEN_FDS`) takes precedence. With auth.mode = "none" only a
         /// loopback address or a Unix socket.
@@ -178,7 +197,7 @@ settings! {
         /// How long a stop waits for requests that are being answered.
         shutdown_grace: Duration = 10 * SECOND, timeout();
     }
-    database: DatabaseConfig {
+    database "database": DatabaseConfig {
         /// The SQLite file. It is created if it does not exist, readable by its owner only.
         path: PathBuf = "lockhouse.db".into(),
             path("the path of a file, such as \"lockhouse.db\"").only_if(|path| is_path_to_sqlite(path)).with_flag("--database");
@@ -189,7 +208,7 @@ settings! {
         /// writes that need more room are answered with 507; reads go on.
         max_size: Option<u64> = None, size(64 << 10, 1 << 48).or("unlimited");
     }
-    locks: LocksConfig {
+    locks "locks": LocksConfig {
         /// The length of a lease if the request does not give one.
         default_ttl: Ttl = minutes(10), any_ttl();
         /// The shortest lease; a request for a shorter one gets this.
@@ -224,14 +243,46 @@ settings! {
         /// because its holder could send no heartbeat in between.
         restart_grace: Duration = 30 * SECOND, duration(Duration::ZERO, CENTURY);
     }
-    workspaces: WorkspacesConfig {
+    kinds_agent "kinds.agent": AgentLocksConfig {
+        /// The length of a lease if the request does not give one, for locks of AI agents.
+        default_ttl: Ttl = minutes(2), any_ttl();
+        /// The longest lease; a request for a longer one gets this.
+        max_ttl: Ttl = minutes(24 * 60), any_ttl();
+        /// Maximum number of these locks of one user. Further ones are answered with 429.
+        locks_per_user: u32 = 1_000, number(1, 1_000_000);
+    }
+    kinds_run "kinds.run": RunLocksConfig {
+        /// The length of a lease if the request does not give one, for locks of processes, such as `lockhouse run`.
+        default_ttl: Ttl = Ttl::from_duration(30 * SECOND), any_ttl();
+        /// The longest lease; a request for a longer one gets this.
+        max_ttl: Ttl = minutes(24 * 60), any_ttl();
+        /// Maximum number of these locks of one user. Further ones are answered with 429.
+        locks_per_user: u32 = 1_000, number(1, 1_000_000);
+    }
+    kinds_terraform "kinds.terraform": TerraformLocksConfig {
+        /// The length of a lease if the request does not give one, for locks of Terraform and OpenTofu states.
+        default_ttl: Ttl = minutes(24 * 60), any_ttl();
+        /// The longest lease; a request for a longer one gets this.
+        max_ttl: Ttl = minutes(7 * 24 * 60), any_ttl();
+        /// Maximum number of these locks of one user. Further ones are answered with 429.
+        locks_per_user: u32 = 1_000, number(1, 1_000_000);
+    }
+    kinds_lfs "kinds.lfs": LfsLocksConfig {
+        /// The length of a lease if the request does not give one, for locks of Git LFS files.
+        default_ttl: Ttl = minutes(90 * 24 * 60), any_ttl();
+        /// The longest lease; a request for a longer one gets this.
+        max_ttl: Ttl = minutes(365 * 24 * 60), any_ttl();
+        /// Maximum number of these locks of one user. Further ones are answered with 429.
+        locks_per_user: u32 = 100_000, number(1, 1_000_000);
+    }
+    workspaces "workspaces": WorkspacesConfig {
         /// Whether workspaces have members. "open": every caller may lock, and a workspace need not
         /// exist. "enforced": only its members see a workspace, and only its editors and admins lock it.
         membership: Membership = Membership::Open,
             choice(&[("open", Membership::Open), ("enforced", Membership::Enforced)]);
     }
-    limits: LimitsConfig {
-        /// Maximum number of locks of one user. Further ones are answered with 429.
+    limits "limits": LimitsConfig {
+        /// Maximum number of locks of one user, of the kind "edit". Further ones are answered with 429.
         locks_per_user: u32 = 1_000, number(1, 1_000_000);
         /// Maximum number of requests of one caller per second, on average; ten times as many at once. Further ones
         /// are answered with 429. The files of the console and the playground are not counted. "unlimited"
@@ -247,16 +298,16 @@ settings! {
         /// Maximum number of waiting requests for all locks. Further ones are answered with 429.
         waiters: usize = 10_000, number(1, 1_000_000);
     }
-    sweeper: SweeperConfig {
+    sweeper "sweeper": SweeperConfig {
         /// How often expired locks are deleted from the file and old history is trimmed. Only the size of the
         /// file depends on it: an expired lock is free at once. "never" disables it.
         interval: Option<Duration> = Some(30 * SECOND), duration(MILLISECOND, CENTURY).or("never");
     }
-    history: HistoryConfig {
+    history "history": HistoryConfig {
         /// How long the history of the locks is kept, or "forever".
         keep: Option<Duration> = Some(30 * DAY), duration(MILLISECOND, CENTURY).or("forever");
     }
-    auth: AuthConfig {
+    auth "auth": AuthConfig {
         /// How callers are authenticated. "none": the header X-User-Id is trusted and every caller is an
         /// administrator; only for a loopback address or a Unix socket. "token": Lockhouse's own tokens
         /// (`lockhouse token create`). "jwt": JSON Web Tokens of an app that authenticates its users. "proxy": a
@@ -293,7 +344,7 @@ settings! {
         /// The header with the display name, in UTF-8.
         proxy_name_header: String = "Remote-Name".to_owned(), header();
     }
-    log: LogConfig {
+    log "log": LogConfig {
         /// What is logged to standard error: "error", "warn", "info" (each change of a lock, refusals, tokens),
         /// "debug" (all requests, too), "trace" or "off".
         level: LevelFilter = LevelFilter::Info,

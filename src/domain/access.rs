@@ -1,5 +1,6 @@
 //! Settings that change the rules.
 
+use super::{LockKind, Owner, SessionId};
 use crate::time::Ttl;
 
 /// `locks.same_user`: how a second session of the holder is treated.
@@ -53,16 +54,14 @@ impl Takeover {
     }
 }
 
-/// Parameters of the decisions: the settings under `[locks]`, membership, and how long a lease can be
+/// Parameters of the decisions: the settings under `[locks]` and `[kinds]`, membership, and how long a lease can be
 /// reclaimed, which the service sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// Lease duration if the acquire does not give one.
-    pub default_ttl: Ttl,
+    /// Lease durations and limits of each kind of lock.
+    pub kinds: PerKind,
     /// Minimum lease duration. Shorter requests are raised to it.
     pub min_ttl: Ttl,
-    /// Maximum lease duration. Longer requests are lowered to it.
-    pub max_ttl: Ttl,
     /// How a second session of the holder is treated.
     pub same_user: SameUser,
     /// Who may take over.
@@ -79,24 +78,86 @@ pub struct Rules {
     pub knock_again_after: Ttl,
     /// Whether only members may use a workspace.
     pub membership: Membership,
-    /// Maximum number of locks per user.
-    pub locks_per_user: u32,
     /// Idle time of the holder after which any caller may take over the live lock; `None` means never.
     pub idle_takeover_after: Option<Ttl>,
     /// Time after its end in which a lease can be reclaimed: as long as its history is kept.
     pub reclaim_within: Ttl,
 }
 
+/// Settings of one kind of lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindRules {
+    /// Lease duration if the acquire does not give one.
+    pub default_ttl: Ttl,
+    /// Maximum lease duration. Longer requests are lowered to it.
+    pub max_ttl: Ttl,
+    /// Maximum number of locks of this kind per user.
+    pub locks_per_user: u32,
+}
+
+/// Settings of all kinds of locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerKind {
+    /// `[locks]` and `limits.locks_per_user`
+    pub edit: KindRules,
+    /// `[kinds.agent]`
+    pub agent: KindRules,
+    /// `[kinds.run]`
+    pub run: KindRules,
+    /// `[kinds.terraform]`
+    pub terraform: KindRules,
+    /// `[kinds.lfs]`
+    pub lfs: KindRules,
+}
+
 impl Rules {
-    /// Clamps `requested` to the allowed range; uses `default` if `requested` is `None`.
+    /// Settings of this kind of lock.
     #[must_use]
-    pub fn ttl(&self, requested: Option<Ttl>, default: Ttl) -> Ttl {
-        requested.unwrap_or(default).clamp(self.min_ttl, self.max_ttl)
+    pub const fn of(&self, kind: LockKind) -> &KindRules {
+        let kinds = &self.kinds;
+        match kind {
+            LockKind::Edit => &kinds.edit,
+            LockKind::Agent => &kinds.agent,
+            LockKind::Run => &kinds.run,
+            LockKind::Terraform => &kinds.terraform,
+            LockKind::Lfs => &kinds.lfs,
+        }
     }
 
-    /// Whether a caller with this privilege may take over a lease whose holder has been idle for `idle`.
+    /// Clamps `requested` to the range of the kind; uses `default` if `requested` is `None`.
     #[must_use]
-    pub fn may_take_over(&self, privilege: Privilege, idle: Ttl) -> bool {
-        self.takeover.allows(privilege) || self.idle_takeover_after.is_some_and(|after| idle >= after)
+    pub fn ttl(&self, kind: LockKind, requested: Option<Ttl>, default: Ttl) -> Ttl {
+        requested.unwrap_or(default).clamp(self.min_ttl, self.of(kind).max_ttl)
     }
+
+    /// Whether the sessions of one user share a lock of this kind.
+    #[must_use]
+    pub fn is_shared(&self, kind: LockKind) -> bool {
+        match kind.properties().owner {
+            Owner::BySetting => self.same_user == SameUser::Share,
+            Owner::Session => false,
+            Owner::User => true,
+        }
+    }
+
+    /// Whether two sessions of one user are the same owner of a lock of this kind.
+    #[must_use]
+    pub fn is_same_owner(&self, kind: LockKind, one: Option<&SessionId>, other: Option<&SessionId>) -> bool {
+        self.is_shared(kind) || is_same_session(kind, one, other)
+    }
+
+    /// Whether a caller with this privilege may take over a lease of this kind whose holder has been idle for `idle`.
+    #[must_use]
+    pub fn may_take_over(&self, kind: LockKind, privilege: Privilege, idle: Ttl) -> bool {
+        let properties = kind.properties();
+        let is_idle = || self.idle_takeover_after.is_some_and(|after| idle >= after);
+        properties.yields_to_force && (self.takeover.allows(privilege) || (properties.passes_on && is_idle()))
+    }
+}
+
+/// Whether two requests of one user come from the same session. Where the session owns the lock, requests without a
+/// session id are never known to be the same session: they may be two processes.
+#[must_use]
+pub fn is_same_session(kind: LockKind, one: Option<&SessionId>, other: Option<&SessionId>) -> bool {
+    one == other && (one.is_some() || kind.properties().owner != Owner::Session)
 }

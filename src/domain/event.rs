@@ -1,7 +1,7 @@
 //! Events of the history. Every lease begins with one event and ends with one. Knocks and declines come in
 //! between.
 
-use super::{DisplayName, Fence, LastLease, Lock, SessionId, UserId, WorkspaceId};
+use super::{DisplayName, Fence, LastLease, Lock, LockKind, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, WallTime};
 
 /// Type of an event.
@@ -133,6 +133,8 @@ pub struct NewEvent<'a> {
     pub at: Timestamp,
     /// Workspace of the event.
     pub workspace_id: &'a WorkspaceId,
+    /// See [`Event::kind`].
+    pub kind: LockKind,
     /// See [`Event::user_id`].
     pub user_id: Option<&'a UserId>,
     /// See [`Event::session_id`].
@@ -149,6 +151,8 @@ pub struct NewEvent<'a> {
     pub message: Option<&'a str>,
     /// See [`Event::reclaimed`].
     pub reclaimed: bool,
+    /// See [`LastLease::drain_until`].
+    pub drain_until: Option<Timestamp>,
 }
 
 impl<'a> NewEvent<'a> {
@@ -156,9 +160,19 @@ impl<'a> NewEvent<'a> {
     #[must_use]
     pub const fn on_lease(lock: &'a Lock, event_type: EventType, at: Timestamp) -> Self {
         Self {
+            kind: lock.kind,
             session_id: lock.session_id.as_ref(),
             fence: Some(lock.fence),
             ..Self::without_lease(&lock.workspace_id, Some(&lock.user_id), event_type, at)
+        }
+    }
+
+    /// End of this lease.
+    #[must_use]
+    pub fn of_end(lock: &'a Lock, ending: Ending, at: Timestamp) -> Self {
+        Self {
+            drain_until: lock.drain_after(ending).filter(|until| *until > at),
+            ..Self::on_lease(lock, EventType::Ended(ending), at)
         }
     }
 
@@ -174,6 +188,7 @@ impl<'a> NewEvent<'a> {
             event_type,
             at,
             workspace_id,
+            kind: LockKind::Edit,
             user_id,
             session_id: None,
             fence: None,
@@ -182,6 +197,7 @@ impl<'a> NewEvent<'a> {
             to: None,
             message: None,
             reclaimed: false,
+            drain_until: None,
         }
     }
 }
@@ -193,6 +209,8 @@ pub struct Event {
     pub revision: i64,
     /// Workspace of the event.
     pub workspace_id: WorkspaceId,
+    /// Kind of the lock, if the event is about a lease.
+    pub kind: LockKind,
     /// Type of the event.
     pub event_type: EventType,
     /// Time of the event by the wall clock. An expiry has the end time of the lease, even if it was noticed
@@ -221,6 +239,8 @@ pub struct Event {
 /// How the last lease of a user on a workspace ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
+    /// Kind of the lock.
+    pub kind: LockKind,
     /// Type of the end.
     pub ending: Ending,
     /// Fence of the lease.
@@ -243,6 +263,7 @@ impl Lost {
     pub fn of(event: Event) -> Option<Self> {
         let (EventType::Ended(ending), Some(fence)) = (event.event_type, event.fence) else { return None };
         Some(Self {
+            kind: event.kind,
             ending,
             fence,
             session_id: event.session_id,
@@ -265,13 +286,14 @@ impl LastLease {
     /// Converts the newest event of the workspace, which happened at `ended_at`. `None` if the event did not
     /// end a lease.
     #[must_use]
-    pub fn of(event: Event, ended_at: Timestamp) -> Option<Self> {
+    pub fn of(event: Event, ended_at: Timestamp, drain_until: Option<Timestamp>) -> Option<Self> {
         let (EventType::Ended(ending), Some(user_id), Some(fence)) =
             (event.event_type, event.user_id, event.fence)
         else {
             return None;
         };
-        Some(Self { user_id, session_id: event.session_id, fence, ending, ended_at })
+        let Event { kind, session_id, .. } = event;
+        Some(Self { kind, user_id, session_id, fence, ending, ended_at, drain_until })
     }
 }
 

@@ -4,13 +4,14 @@
 //! Knocks belong to a lease and end with it. The holder is shown one knock at a time, in order of arrival.
 //! The time limit of a knock starts when it is shown.
 
-use super::access::{Rules, SameUser};
+use super::access::Rules;
 use super::event::{Ending, Lost};
 use super::knocks::{Declined, Knock, MAX_KNOCKS};
 use super::rules::{Change, Decision, GrantTime, granted_lease, lease_for_knock, may_dispose, owns};
 use super::token::Validity;
 use super::{
-    Acquire, Claim, DisplayName, GrantState, Lock, Moment, SessionId, UserId, WorkspaceId, WorkspaceState,
+    Acquire, Claim, DisplayName, GrantState, Lock, LockKind, Moment, SessionId, UserId, WorkspaceId,
+    WorkspaceState,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -19,6 +20,8 @@ use crate::time::{Timestamp, Ttl};
 pub struct KnockRequest {
     /// The workspace.
     pub workspace_id: WorkspaceId,
+    /// Kind of the lock that the caller asks for.
+    pub kind: LockKind,
     /// Id of the caller.
     pub user_id: UserId,
     /// Display name of the caller.
@@ -63,7 +66,9 @@ pub fn knock(
     let nothing = |outcome| Decision { change: Change::Nothing, outcome };
     let mut lock = match found {
         WorkspaceState::Free { .. } => return nothing(Knocked::NoLock),
-        WorkspaceState::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
+        WorkspaceState::Locked(lock)
+            if owns(&request.user_id, request.kind, request.session_id.as_ref(), &lock, rules) =>
+        {
             return nothing(Knocked::OwnLock(lock));
         }
         WorkspaceState::Locked(lock) => lock,
@@ -74,6 +79,7 @@ pub fn knock(
         return nothing(Knocked::TooSoon { lock, again });
     }
     if let Some(knock) = knocks.pending.iter_mut().find(|knock| knock.user_id == request.user_id) {
+        knock.kind = request.kind;
         knock.name = request.name.clone().or(knock.name.take());
         knock.session_id = request.session_id.clone().or(knock.session_id.take());
         knock.message = request.message.clone().or(knock.message.take());
@@ -84,6 +90,7 @@ pub fn knock(
         return nothing(Knocked::TooMany);
     }
     let knock = Knock {
+        kind: request.kind,
         user_id: request.user_id.clone(),
         name: request.name.clone(),
         session_id: request.session_id.clone(),
@@ -93,7 +100,7 @@ pub fn knock(
     };
     knocks.pending.push(knock);
     if knocks.pending.len() == 1 {
-        knocks.show_first(rules, now);
+        knocks.show_first(lock.kind, rules, now);
     }
     Decision { change: Change::Knock(lock.clone()), outcome: Knocked::Pending(lock) }
 }
@@ -173,7 +180,8 @@ pub fn hand_over(
             let new = Acquire::new(previous.workspace_id.clone(), to.clone());
             let (request, state) =
                 waiting.map_or((&new, GrantState::ToUser), |own| (own, GrantState::ToSession));
-            granted_lease(request, state, rules, GrantTime::now(now), next_fence)
+            let drain_until = previous.drain_after(Ending::HandedOver);
+            granted_lease(request, state, rules, GrantTime::now(now), next_fence, drain_until)
         }
     };
     let outcome = ReplyOutcome::HandedOver(lock.clone());
@@ -185,10 +193,8 @@ pub fn hand_over(
 #[must_use]
 pub fn was_handed_over(request: &KnockReply, lost: &Lost, lock: &Lock, rules: &Rules) -> bool {
     let claim = &request.claim;
-    let is_their_session = match rules.same_user {
-        SameUser::Share => true,
-        SameUser::Separate => claim.session_id.is_none() || claim.session_id == lost.session_id,
-    };
+    let is_their_session =
+        rules.is_shared(lost.kind) || claim.session_id.is_none() || claim.session_id == lost.session_id;
     lost.ending == Ending::HandedOver
         && lost.by_user_id.as_ref() == Some(&claim.user_id)
         && lost.next_fence == Some(lock.fence)
@@ -215,7 +221,7 @@ pub fn decline(
     let knock = lock.knocks.pending.remove(position);
     lock.knocks.declined.push(Declined { user_id: knock.user_id.clone(), at: now });
     if position == 0 {
-        lock.knocks.show_first(rules, now);
+        lock.knocks.show_first(lock.kind, rules, now);
     }
     // A decline comes from a person, so it counts as activity.
     lock.last_active_at = now;

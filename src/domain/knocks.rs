@@ -1,5 +1,6 @@
 //! The knocks on a lease, and their time limits.
 
+use super::LockKind;
 use super::access::Rules;
 use super::id::{SessionId, UserId};
 use super::name::DisplayName;
@@ -38,6 +39,8 @@ pub enum Postponement {
 /// Knock: a user asks the holder for the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Knock {
+    /// Kind of the lock that the user asks for.
+    pub kind: LockKind,
     /// Id of the user who knocked.
     pub user_id: UserId,
     /// Display name of that user.
@@ -85,21 +88,22 @@ impl Knocks {
             .find_map(|declined| declined.retry_in(rules, now))
     }
 
-    /// Removes the pending knock of `user_id`. Returns whether there was one.
-    pub fn remove(&mut self, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
+    /// Removes the pending knock of `user_id` on a lock of this kind. Returns whether there was one.
+    pub fn remove(&mut self, kind: LockKind, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
         let Some(position) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
             return false;
         };
         self.pending.remove(position);
         if position == 0 {
-            self.show_first(rules, now);
+            self.show_first(kind, rules, now);
         }
         true
     }
 
-    /// Shows the first pending knock to the holder: its time limit starts at `now`.
-    pub(super) fn show_first(&mut self, rules: &Rules, now: Timestamp) {
-        let after = rules.knock_grant_after.filter(|_| !self.pending.is_empty());
+    /// Shows the first pending knock to the holder of a lock of this kind: its time limit starts at `now`.
+    pub(super) fn show_first(&mut self, kind: LockKind, rules: &Rules, now: Timestamp) {
+        let is_granted = !self.pending.is_empty() && kind.properties().passes_on;
+        let after = rules.knock_grant_after.filter(|_| is_granted);
         self.shown_at = after.map(|_| now);
         self.grant_at = after.map(|after| now.plus(after));
         self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now.plus(latest));

@@ -1,5 +1,6 @@
 //! The lease on a workspace, and the state that decisions begin with.
 
+use super::LockKind;
 use super::event::Ending;
 use super::id::{SessionId, UserId, WorkspaceId};
 use super::knocks::Knocks;
@@ -27,6 +28,8 @@ impl Fence {
 pub struct Lock {
     /// The locked workspace.
     pub workspace_id: WorkspaceId,
+    /// Kind of the lock.
+    pub kind: LockKind,
     /// Id of the holder.
     pub user_id: UserId,
     /// Display name of the holder, if known.
@@ -56,6 +59,8 @@ pub struct Lock {
     /// When the timer checks this row next, as stored. Not after [`Lock::due_at`]. A renewal does not change
     /// it.
     pub check_at: Timestamp,
+    /// Until when the process of an earlier lease may still be running: see [`Lock::drain_after`].
+    pub drain_until: Option<Timestamp>,
 }
 
 /// Whether the holder has acquired or renewed the lease since the grant. The recipient of a handover may be
@@ -83,6 +88,21 @@ impl Lock {
     pub fn due_at(&self) -> Timestamp {
         self.knocks.grant_at.map_or(self.expires_at, |grant| grant.min(self.expires_at))
     }
+
+    /// Until when a process that held this lease, or an earlier one, may still be running after this ending. A
+    /// holder that gives the lease up, or lets it expire, has stopped by then. Otherwise it may learn of the end as
+    /// late as when the lease would have expired.
+    #[must_use]
+    pub fn drain_after(&self, ending: Ending) -> Option<Timestamp> {
+        match ending {
+            Ending::Released | Ending::Expired => self.drain_until,
+            Ending::TakenOver
+            | Ending::HandedOver
+            | Ending::Revoked
+            | Ending::MemberRemoved
+            | Ending::WorkspaceDeleted => self.drain_until.max(Some(self.expires_at)),
+        }
+    }
 }
 
 /// State of a workspace when a use case begins, after due expiries and grants are applied ([`super::rules::due`]).
@@ -101,6 +121,8 @@ pub enum WorkspaceState {
 /// The last ended lease of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastLease {
+    /// Its kind.
+    pub kind: LockKind,
     /// Id of its holder.
     pub user_id: UserId,
     /// Session of its holder.
@@ -111,6 +133,8 @@ pub struct LastLease {
     pub ending: Ending,
     /// When it ended.
     pub ended_at: Timestamp,
+    /// Until when its process, or an earlier one, may still be running.
+    pub drain_until: Option<Timestamp>,
 }
 
 /// Time and fence for one decision.

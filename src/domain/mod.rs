@@ -8,6 +8,7 @@ pub mod event;
 pub mod grace;
 pub mod handoff;
 mod id;
+mod kind;
 pub mod knocks;
 mod lease;
 pub mod member;
@@ -22,6 +23,7 @@ pub use id::{
     ID_BYTES, LFS_BYTES, MESSAGE_BYTES, METADATA_BYTES, NAME_BYTES, NOTE_BYTES, SESSION_BYTES, SessionId,
     UserId, WorkspaceId,
 };
+pub use kind::{KindProperties, LockKind, Owner};
 pub use lease::{Fence, GrantState, LastLease, Lock, Moment, WorkspaceState};
 pub use name::DisplayName;
 pub use request::{

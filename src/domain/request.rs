@@ -1,5 +1,6 @@
 //! Requests on locks, and their outcomes.
 
+use super::LockKind;
 use super::access::Privilege;
 use super::id::{SessionId, UserId, WorkspaceId};
 use super::lease::{Fence, Lock};
@@ -22,6 +23,8 @@ pub enum Force {
 pub struct Acquire {
     /// The workspace to lock.
     pub workspace_id: WorkspaceId,
+    /// Kind of the lock.
+    pub kind: LockKind,
     /// Id of the caller.
     pub user_id: UserId,
     /// Display name of the caller.
@@ -175,6 +178,7 @@ impl Acquire {
     pub const fn new(workspace_id: WorkspaceId, user_id: UserId) -> Self {
         Self {
             workspace_id,
+            kind: LockKind::Edit,
             user_id,
             user_name: None,
             session_id: None,

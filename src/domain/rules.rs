@@ -13,12 +13,12 @@
 //! 5. A lease that is granted to an absent recipient must be claimed with a first renewal. Otherwise it ends
 //!    soon.
 
-use super::access::{Privilege, Rules, SameUser};
+use super::access::{Privilege, Rules, is_same_session};
 use super::event::Ending;
 use super::knocks::{Knock, Knocks, Postponement};
 use super::{
     Acquire, Acquired, Activity, Authority, Claim, Fence, Force, GrantState, Heartbeat, HeartbeatOutcome,
-    LastLease, Lock, Moment, Release, Released, SessionId, UserId, WorkspaceState,
+    LastLease, Lock, LockKind, Moment, Owner, Release, Released, SessionId, UserId, WorkspaceState,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -109,14 +109,17 @@ pub fn acquire(
     let Moment { now, next_fence, .. } = moment;
     let (change, outcome) = match found {
         WorkspaceState::Free { last: Some(last) } if may_reclaim(request, &last, rules, moment) => {
-            let lock = new_lease(request, rules, now, last.fence);
+            let lock = new_lease(request, rules, now, last.fence, last.drain_until);
             (Change::Reclaim(lock.clone()), Acquired::Reclaimed(lock))
         }
-        WorkspaceState::Free { last: _ } => {
-            let lock = new_lease(request, rules, now, next_fence);
+        WorkspaceState::Free { last } => {
+            let drain_until = last.and_then(|last| last.drain_until);
+            let lock = new_lease(request, rules, now, next_fence, drain_until);
             (Change::Grant(lock.clone()), Acquired::Acquired(lock))
         }
-        WorkspaceState::Locked(lock) if owns(&request.user_id, request.session_id.as_ref(), &lock, rules) => {
+        WorkspaceState::Locked(lock)
+            if owns(&request.user_id, request.kind, request.session_id.as_ref(), &lock, rules) =>
+        {
             let lock = reacquired(lock, request, rules, now);
             (Change::Renew(lock.clone()), Acquired::Renewed(lock))
         }
@@ -125,27 +128,39 @@ pub fn acquire(
     Decision { change, outcome }
 }
 
-/// Refuses a new lease if the user already has `live_locks` at the limit of `locks_per_user`.
+/// Refuses a new lease if the user already has `live_locks` of this kind, at the limit of `locks_per_user`.
 #[must_use]
 pub fn within_limit(decision: Decision<Acquired>, live_locks: u32, rules: &Rules) -> Decision<Acquired> {
-    if decision.change.begins_lease() && live_locks >= rules.locks_per_user {
-        return Decision { change: Change::Nothing, outcome: Acquired::TooMany };
+    match decision.change.begun_lease() {
+        Some(lock) if live_locks >= rules.of(lock.kind).locks_per_user => {
+            Decision { change: Change::Nothing, outcome: Acquired::TooMany }
+        }
+        Some(_) | None => decision,
     }
-    decision
 }
 
 impl Change {
-    /// Whether the change gives a caller or a waiter one more lock. Handovers are not limited.
+    /// The lease with which a caller or a waiter has one more lock. Handovers are not limited.
     #[must_use]
-    pub const fn begins_lease(&self) -> bool {
-        matches!(self, Self::Grant(_) | Self::TakeOver { .. } | Self::Reclaim(_))
+    pub const fn begun_lease(&self) -> Option<&Lock> {
+        match self {
+            Self::Grant(lock) | Self::TakeOver { lock, .. } | Self::Reclaim(lock) => Some(lock),
+            Self::Nothing
+            | Self::Renew(_)
+            | Self::Postpone(_)
+            | Self::End(..)
+            | Self::HandOver { .. }
+            | Self::Knock(_)
+            | Self::UpdateKnock(_)
+            | Self::Decline(..) => None,
+        }
     }
 }
 
 /// Decides an acquire of a lock that another holder has.
 fn acquire_held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Change, Acquired) {
     let Moment { now, next_fence, .. } = moment;
-    let may = rules.may_take_over(request.privilege, idle(&lock, moment));
+    let may = rules.may_take_over(lock.kind, request.privilege, idle(&lock, moment));
     match request.force {
         Force::No => (Change::Nothing, held(lock, request, rules, moment)),
         Force::AnyHolder | Force::OnlyFence(_) if !may => {
@@ -153,7 +168,8 @@ fn acquire_held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) ->
         }
         Force::OnlyFence(fence) if fence != lock.fence => (Change::Nothing, Acquired::FenceMismatch(lock)),
         Force::AnyHolder | Force::OnlyFence(_) => {
-            let (previous, lock) = (lock, new_lease(request, rules, now, next_fence));
+            let drain_until = lock.drain_after(Ending::TakenOver);
+            let (previous, lock) = (lock, new_lease(request, rules, now, next_fence, drain_until));
             (
                 Change::TakeOver { previous: previous.clone(), lock: lock.clone() },
                 Acquired::TakenOver { lock, previous: Box::new(previous) },
@@ -168,7 +184,7 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acq
     let idle = idle(&lock, moment);
     Acquired::Held {
         same_user: lock.user_id == request.user_id,
-        takeover_allowed: rules.may_take_over(request.privilege, idle),
+        takeover_allowed: rules.may_take_over(lock.kind, request.privilege, idle),
         lock,
         idle,
     }
@@ -198,7 +214,7 @@ impl GrantTime {
 }
 
 /// Lease that is granted to a waiter or to the recipient of a handover. Unless it is renewed, it ends after
-/// `claim_within`, or after its own duration if that is shorter.
+/// `claim_within`, or after its own duration if that is shorter. `drain_until` is what the lease before has left.
 #[must_use]
 pub fn granted_lease(
     request: &Acquire,
@@ -206,9 +222,12 @@ pub fn granted_lease(
     rules: &Rules,
     begins: GrantTime,
     next_fence: Fence,
+    drain_until: Option<Timestamp>,
 ) -> Lock {
-    let lease = new_lease(request, rules, begins.at, next_fence);
-    let expires_at = begins.told_at.plus(lease.ttl.min(rules.claim_within));
+    let lease = new_lease(request, rules, begins.at, next_fence, drain_until);
+    let passes_on = request.kind.properties().passes_on;
+    let first = if passes_on { lease.ttl.min(rules.claim_within) } else { lease.ttl };
+    let expires_at = begins.told_at.plus(first);
     Lock { expires_at, check_at: expires_at, grant_state, ..lease }
 }
 
@@ -222,16 +241,19 @@ pub(super) fn lease_for_knock(
     begins: GrantTime,
     next_fence: Fence,
 ) -> Lock {
+    let drain_until = lock.drain_after(Ending::HandedOver);
     if let Some(waiting) = waiting {
-        return granted_lease(waiting, GrantState::ToSession, rules, begins, next_fence);
+        return granted_lease(waiting, GrantState::ToSession, rules, begins, next_fence, drain_until);
     }
     let request = Acquire {
+        kind: knock.kind,
         user_name: knock.name.clone(),
         session_id: knock.session_id.clone(),
         ..Acquire::new(lock.workspace_id.clone(), knock.user_id.clone())
     };
     let grant_state = if knock.session_id.is_some() { GrantState::ToSession } else { GrantState::ToUser };
-    granted_lease(&request, grant_state, rules, GrantTime { told_at: begins.at, ..begins }, next_fence)
+    let begins = GrantTime { told_at: begins.at, ..begins };
+    granted_lease(&request, grant_state, rules, begins, next_fence, drain_until)
 }
 
 /// Decides a heartbeat.
@@ -303,51 +325,59 @@ pub fn release(found: WorkspaceState, request: &Release, rules: &Rules) -> Decis
 fn may_reclaim(request: &Acquire, last: &LastLease, rules: &Rules, moment: Moment) -> bool {
     last.ending == Ending::Expired
         && last.user_id == request.user_id
-        && last.session_id == request.session_id
+        && last.kind == request.kind
+        && is_same_session(last.kind, last.session_id.as_ref(), request.session_id.as_ref())
         && last.ended_at >= moment.opened_at
         && moment.now <= last.ended_at.plus(rules.reclaim_within)
 }
 
-/// Whether this user owns a live lease, in this session.
+/// Whether this user owns a live lease of this kind, in this session.
 #[must_use]
-pub fn owns(user_id: &UserId, session_id: Option<&SessionId>, lock: &Lock, rules: &Rules) -> bool {
-    lock.user_id == *user_id
-        && match rules.same_user {
-            SameUser::Share => true,
-            SameUser::Separate => lock.session_id.as_ref() == session_id || is_granted_to_user(lock),
-        }
+pub fn owns(
+    user_id: &UserId,
+    kind: LockKind,
+    session_id: Option<&SessionId>,
+    lock: &Lock,
+    rules: &Rules,
+) -> bool {
+    lock.user_id == *user_id && lock.kind == kind && is_owner(session_id, lock, rules)
+}
+
+/// Whether a session of the holder owns the lease.
+fn is_owner(session_id: Option<&SessionId>, lock: &Lock, rules: &Rules) -> bool {
+    // A lease that is granted to a user belongs to the first session that claims it.
+    lock.grant_state == GrantState::ToUser
+        || rules.is_same_owner(lock.kind, lock.session_id.as_ref(), session_id)
 }
 
 /// Whether `lock` is the claimed lease. A fence identifies the lease. If the sessions of a user are separate
 /// and the claim has no fence, the session must match.
 pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
-    lock.user_id == claim.user_id
-        && claim.names(lock)
-        && match (rules.same_user, &claim.session_id, claim.fence) {
-            (SameUser::Share, _, _) | (SameUser::Separate, None, Some(_)) => true,
-            (SameUser::Separate, session_id @ Some(_), _) | (SameUser::Separate, session_id @ None, None) => {
-                lock.session_id == *session_id || is_granted_to_user(lock)
-            }
-        }
+    let session_id = claim.session_id.as_ref();
+    let by_fence = session_id.is_none() && claim.fence.is_some();
+    lock.user_id == claim.user_id && claim.names(lock) && (by_fence || is_owner(session_id, lock, rules))
 }
 
 /// Whether the claim may give the lease away or end it. A claim without a session and without a fence covers
-/// any lease of the user.
+/// any lease of the user, unless the session owns it.
 pub(super) fn may_dispose(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     let names_nothing = claim.session_id.is_none() && claim.fence.is_none();
-    (names_nothing && lock.user_id == claim.user_id) || holds(claim, lock, rules)
+    let covers_any = names_nothing && lock.kind.properties().owner != Owner::Session;
+    (covers_any && lock.user_id == claim.user_id) || holds(claim, lock, rules)
 }
 
-/// Whether the lease is granted to a user and no session has claimed it yet.
-fn is_granted_to_user(lock: &Lock) -> bool {
-    lock.grant_state == GrantState::ToUser
-}
-
-/// New lease for `request`.
-fn new_lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> Lock {
-    let ttl = rules.ttl(request.ttl, rules.default_ttl);
+/// New lease for `request`. `drain_until` is what the lease before has left.
+fn new_lease(
+    request: &Acquire,
+    rules: &Rules,
+    now: Timestamp,
+    fence: Fence,
+    drain_until: Option<Timestamp>,
+) -> Lock {
+    let ttl = rules.ttl(request.kind, request.ttl, rules.of(request.kind).default_ttl);
     Lock {
         workspace_id: request.workspace_id.clone(),
+        kind: request.kind,
         user_id: request.user_id.clone(),
         user_name: request.user_name.clone(),
         session_id: request.session_id.clone(),
@@ -362,24 +392,26 @@ fn new_lease(request: &Acquire, rules: &Rules, now: Timestamp, fence: Fence) -> 
         grant_state: GrantState::Claimed,
         knocks: Knocks::default(),
         check_at: now.plus(ttl),
+        drain_until: drain_until.filter(|until| *until > now),
     }
 }
 
 /// Renews a lease. If the sessions of a user share a lock, no session shortens it for another one. A release
 /// still ends it.
 fn renewed_lease(lock: Lock, requested: Option<Ttl>, rules: &Rules, now: Timestamp) -> Lock {
-    let before = rules.ttl(None, lock.ttl);
-    let ttl = rules.ttl(requested, before);
-    let (ttl, expires_at) = match rules.same_user {
-        SameUser::Share => (ttl.max(before), lock.expires_at.max(now.plus(ttl))),
-        SameUser::Separate => (ttl, now.plus(ttl)),
+    let before = rules.ttl(lock.kind, None, lock.ttl);
+    let ttl = rules.ttl(lock.kind, requested, before);
+    let (ttl, expires_at) = if rules.is_shared(lock.kind) {
+        (ttl.max(before), lock.expires_at.max(now.plus(ttl)))
+    } else {
+        (ttl, now.plus(ttl))
     };
     Lock { renewed_at: now, expires_at, ttl, ..lock }
 }
 
 /// Renews the holder's lease on an acquire. Fields that the request does not give stay unchanged.
 fn reacquired(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> Lock {
-    let requested = rules.ttl(request.ttl, rules.default_ttl);
+    let requested = rules.ttl(lock.kind, request.ttl, rules.of(lock.kind).default_ttl);
     let lock = renewed_lease(lock, Some(requested), rules, now);
     Lock {
         user_name: request.user_name.clone().or(lock.user_name),

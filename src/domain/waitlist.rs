@@ -1,7 +1,7 @@
 //! Wait list of a lock, as pure functions: who may join, who is next, and what waiters are told. First come,
 //! first served.
 
-use super::access::{Rules, SameUser};
+use super::access::{Rules, is_same_session};
 use super::{Acquire, Acquired, GrantState, Lock, SessionId, UserId};
 use crate::error::{Denied, Error, Limit};
 use crate::time::Timestamp;
@@ -33,12 +33,14 @@ pub struct WaitlistLimits {
     pub total: usize,
 }
 
-/// Position of the waiter with the same user and session. A repeated request keeps this position.
+/// Position of the waiter with the same user, session and kind of lock. A repeated request keeps this position.
 #[must_use]
 pub fn position_of(line: &[impl QueueEntry], request: &Acquire) -> Option<usize> {
     line.iter().position(|waiting| {
         let waits = waiting.request();
-        waits.user_id == request.user_id && waits.session_id == request.session_id
+        waits.user_id == request.user_id
+            && waits.kind == request.kind
+            && is_same_session(waits.kind, waits.session_id.as_ref(), request.session_id.as_ref())
     })
 }
 
@@ -106,10 +108,8 @@ pub fn acquire_of<'a, W: QueueEntry>(
 #[must_use]
 pub fn satisfies(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
     lock.user_id == request.user_id
-        && match rules.same_user {
-            SameUser::Share => true,
-            SameUser::Separate => lock.session_id == request.session_id,
-        }
+        && lock.kind == request.kind
+        && rules.is_same_owner(lock.kind, lock.session_id.as_ref(), request.session_id.as_ref())
 }
 
 /// Outcome for a waiter whose acquire is satisfied by this lease (see [`satisfies`]). If the sessions of a user

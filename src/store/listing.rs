@@ -1,12 +1,14 @@
 //! A page of locks: the query and the result.
 
-use crate::domain::{Lock, UserId};
+use crate::domain::{Lock, LockKind, UserId};
 
 /// A query for a page of locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockQuery {
     /// Only locks of this user.
     pub user_id: Option<UserId>,
+    /// Only these kinds; empty means all.
+    pub kinds: Vec<LockKind>,
     /// Only workspaces whose id begins with this prefix.
     pub prefix: String,
     /// Only workspaces after this one.
@@ -15,6 +17,14 @@ pub struct LockQuery {
     pub limit: usize,
     /// Only locks on workspaces of which this user is a member.
     pub member: Option<UserId>,
+}
+
+impl LockQuery {
+    /// Whether locks of this kind are listed.
+    #[must_use]
+    pub fn has_kind(&self, kind: LockKind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
 }
 
 /// A page of locks.

@@ -6,9 +6,9 @@ use log::kv::{ToValue, Value};
 use log::{Level, Record};
 
 use super::origin::Origin;
-use crate::domain::UserId;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::token::Token;
+use crate::domain::{LockKind, UserId};
 
 /// The log target for events of locks.
 const LOCK: &str = "lockhouse::lock";
@@ -44,6 +44,8 @@ impl LogEntry {
                 Some(("workspace_id", LogField::Text(event.workspace_id.as_str().to_owned()))),
                 event.user_id.map(|user_id| ("user_id", user(user_id))),
                 event.fence.map(|fence| ("fence", LogField::Number(fence.0))),
+                (event.kind != LockKind::Edit)
+                    .then(|| ("kind", LogField::Text(event.kind.as_str().to_owned()))),
                 by.filter(|by| !automatic && Some(*by) != event.user_id)
                     .map(|user_id| ("by_user_id", user(user_id))),
                 event.to.map(|user_id| ("to_user_id", user(user_id))),

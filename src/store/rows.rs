@@ -10,7 +10,7 @@ use super::listing::{FoundLocks, LockQuery};
 use crate::domain::event::{Event, Lost, NewEvent};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Scope, Token};
-use crate::domain::{DisplayName, Fence, LastLease, Lock, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, WallTime};
 
@@ -79,8 +79,8 @@ pub trait Rows {
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error>;
     /// The earliest `check_at`. No expiry or grant is due before it.
     fn next_check(&self) -> Result<Option<Timestamp>, Error>;
-    /// The number of live locks of a user, counted up to `limit`.
-    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error>;
+    /// The number of live locks of this kind of a user, counted up to `limit`.
+    fn live_locks_of(&self, user_id: &UserId, kind: LockKind, limit: u32) -> Result<u32, Error>;
     /// Workspaces after `after` whose lock this user holds, or may get because the user's knock is the first.
     fn workspaces_concerning(
         &self,
@@ -170,8 +170,8 @@ pub trait Changes: Rows {
     /// Inserts an event. `at` is its wall time.
     fn insert_event(&self, revision: i64, at: WallTime, event: &NewEvent<'_>) -> Result<(), Error>;
     /// Deletes events before `before` (lease time), from the oldest revision on, at most `limit`. The newest
-    /// events of a workspace are deleted last, so the last holder is never mistaken. Returns how many were
-    /// deleted.
+    /// events of a workspace are deleted last, so the last holder is never mistaken. Events whose `drain_until` is still
+    /// to come are kept. Returns how many were deleted.
     fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<usize, Error>;
 
     /// Creates or names a workspace. An existing one keeps its name unless `anew`.

@@ -15,7 +15,7 @@ use lockhouse::domain::handoff::{KnockReply, KnockRequest};
 use lockhouse::domain::member::{Member, Role};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
-use lockhouse::domain::{Acquire, Acquired, Activity, Authority, Fence, Force, Heartbeat, Release};
+use lockhouse::domain::{Acquire, Acquired, Activity, Authority, Fence, Force, Heartbeat, LockKind, Release};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::commit_notifier::CommitNotifier;
@@ -28,7 +28,7 @@ use proptest::prelude::*;
 
 use crate::memory::{Memory, Tables};
 use crate::refusals;
-use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, rules, step, ttl, who};
+use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, kind, limited_to, rules, step, ttl, who};
 use crate::{session, user, workspace};
 
 const LIMITS: WaitlistLimits = WaitlistLimits { per_workspace: 9, per_user: 9, total: 9 };
@@ -40,6 +40,7 @@ pub enum EngineStep {
     Rules(Step),
     /// Acquires, and waits for up to `wait`.
     Wait {
+        kind: LockKind,
         by: Who,
         at: usize,
         ttl: Option<i64>,
@@ -52,8 +53,8 @@ pub enum EngineStep {
 fn engine_step() -> impl Strategy<Value = EngineStep> {
     prop_oneof![
         8 => step().prop_map(EngineStep::Rules),
-        3 => (who(), 0..WORKSPACES, ttl(), 1_i64..200)
-            .prop_map(|(by, at, ttl, wait)| EngineStep::Wait { by, at, ttl, wait }),
+        3 => (kind(), who(), 0..WORKSPACES, ttl(), 1_i64..200)
+            .prop_map(|(kind, by, at, ttl, wait)| EngineStep::Wait { kind, by, at, ttl, wait }),
         1 => Just(EngineStep::Leave),
     ]
 }
@@ -198,7 +199,9 @@ impl Both {
         let mut answers = Vec::new();
         match step {
             EngineStep::Rules(step) => self.take_rules(step),
-            EngineStep::Wait { by, at, ttl, wait } => answers.extend(self.wait(*by, *at, *ttl, *wait)),
+            EngineStep::Wait { kind, by, at, ttl, wait } => {
+                answers.extend(self.wait(*kind, *by, *at, *ttl, *wait));
+            }
             EngineStep::Leave => self.leave(),
         }
         // What is there then. It is seen as a use case sees it, and nothing of that is kept.
@@ -215,8 +218,16 @@ impl Both {
         answers
     }
 
-    fn wait(&mut self, by: Who, at: usize, ttl: Option<i64>, wait: i64) -> Option<WaiterAnswer> {
+    fn wait(
+        &mut self,
+        kind: LockKind,
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        wait: i64,
+    ) -> Option<WaiterAnswer> {
         let request = Acquire {
+            kind,
             session_id: session(by.session),
             ttl: ttl.map(Ttl::from_millis),
             ..Acquire::new(workspace(at), user(by.user))
@@ -267,7 +278,7 @@ impl Both {
         };
         let keys = |at: usize| Keys::workspace(&workspace(at));
         match *step {
-            Step::Acquire { by, at, ttl, force, admin } => {
+            Step::Acquire { kind, by, at, ttl, force, admin } => {
                 let force = match force {
                     ForceStep::No => Force::No,
                     ForceStep::Anyone => Force::AnyHolder,
@@ -276,6 +287,7 @@ impl Both {
                     }
                 };
                 let request = Acquire {
+                    kind,
                     session_id: session(by.session),
                     privilege: if admin { Privilege::Administrator } else { Privilege::Ordinary },
                     ttl: ttl.map(Ttl::from_millis),
@@ -304,8 +316,9 @@ impl Both {
                 let request = Release { claim, user_name: None, authority, privilege, reason: None };
                 self.run(&keys(at), move |set| Ok(format!("{:?}", locks::release(set, &request, &rules)?)));
             }
-            Step::Knock { by, at } => {
+            Step::Knock { kind, by, at } => {
                 let request = KnockRequest {
+                    kind,
                     validity: Validity::Unlimited,
                     workspace_id: workspace(at),
                     user_id: user(by.user),
@@ -346,6 +359,7 @@ impl Both {
             *found.lock().unwrap() = lock.as_ref().map(|lock| lock.fence);
             let listing = LockQuery {
                 user_id: None,
+                kinds: Vec::new(),
                 prefix: String::new(),
                 after: String::new(),
                 limit: 2,
@@ -420,8 +434,8 @@ proptest! {
         steps in prop::collection::vec(engine_step(), 1..50),
     ) {
         let membership = if enforced { Membership::Enforced } else { Membership::Open };
-        let locks_per_user = if few { 1 } else { 1_000 };
-        let mut both = Both::new(Rules { membership, locks_per_user, ..rules });
+        let kinds = limited_to(if few { 1 } else { 1_000 });
+        let mut both = Both::new(Rules { membership, kinds, ..rules });
         for at in 0..WORKSPACES {
             for (number, role) in roles.iter().enumerate() {
                 let Some(role) = Role::ALL.get(*role).copied() else { continue };

@@ -1,5 +1,6 @@
 //! Knocking, handing over and declining, in both worlds.
 
+use lockhouse::domain::LockKind;
 use lockhouse::domain::handoff::{self, KnockReply, KnockRequest, Knocked, ReplyOutcome};
 use lockhouse::domain::rules::Decision;
 use lockhouse::domain::token::Validity;
@@ -10,10 +11,11 @@ use crate::steps::Who;
 use crate::{Play, session, user, workspace};
 
 impl Play {
-    pub fn knock(&mut self, by: Who, at: usize) {
+    pub fn knock(&mut self, kind: LockKind, by: Who, at: usize) {
         let request = KnockRequest {
             validity: Validity::Unlimited,
             workspace_id: workspace(at),
+            kind,
             user_id: user(by.user),
             name: None,
             session_id: session(by.session),
@@ -27,7 +29,7 @@ impl Play {
         let Some(lease) = self.model.live(at, now).cloned() else {
             return assert_eq!(outcome, Knocked::NoLock);
         };
-        if self.model.owns(&lease, by) {
+        if self.model.owns(&lease, kind, by) {
             return assert!(matches!(outcome, Knocked::OwnLock(_)), "{outcome:?}");
         }
         let again = self.model.rules.knock_again_after.as_millis();
@@ -40,10 +42,11 @@ impl Play {
         assert_eq!((lock.fence.0, lock.expires_at.0), (lease.fence, lease.ends), "the lease is as it was");
         let rules = self.model.rules.clone();
         let last = self.model.last(at);
-        if let Some(knock) = last.knocks.iter_mut().find(|(user, _)| *user == by.user) {
+        if let Some(knock) = last.knocks.iter_mut().find(|(user, ..)| *user == by.user) {
             knock.1 = by.session.or(knock.1);
+            knock.2 = kind;
         } else {
-            last.knocks.push((by.user, by.session));
+            last.knocks.push((by.user, by.session, kind));
             if last.knocks.len() == 1 {
                 last.show_the_first(&rules, now);
             }
@@ -52,9 +55,10 @@ impl Play {
             .knocks
             .pending
             .iter()
-            .map(|knock| (knock.user_id.clone(), knock.session_id.clone()))
+            .map(|knock| (knock.user_id.clone(), knock.session_id.clone(), knock.kind))
             .collect();
-        let expected: Vec<_> = last.knocks.iter().map(|knock| (user(knock.0), session(knock.1))).collect();
+        let expected: Vec<_> =
+            last.knocks.iter().map(|knock| (user(knock.0), session(knock.1), knock.2)).collect();
         assert_eq!(knocks, expected, "in the order in which they came");
     }
 
@@ -76,11 +80,13 @@ impl Play {
             return assert_eq!(outcome, ReplyOutcome::OwnLock);
         }
         let session = knock.and_then(|knock| knock.1);
+        let kind = knock.map_or(LockKind::Edit, |knock| knock.2);
         let ReplyOutcome::HandedOver(lock) = &outcome else { panic!("{outcome:?}") };
         assert_eq!(lock.user_id, user(to));
-        let next = Lease::given(Who { user: to, session }, next_fence.0, &self.model.rules, now);
-        self.model.last(at).given_up = true;
-        self.model.leases.get_mut(&at).unwrap().push(next);
+        let next = Lease::given(kind, Who { user: to, session }, next_fence.0, &self.model.rules, now);
+        let last = self.model.last(at);
+        (last.given_up, last.forced) = (true, true);
+        self.model.begin(at, next, now);
     }
 
     pub fn decline(&mut self, by: Who, at: usize, fence: Option<i64>, whose: Option<usize>) {
@@ -102,7 +108,7 @@ impl Play {
         assert!(matches!(outcome, ReplyOutcome::Declined(_)), "{outcome:?}");
         let rules = self.model.rules.clone();
         let last = self.model.last(at);
-        let (user, _) = last.knocks.remove(place);
+        let (user, ..) = last.knocks.remove(place);
         last.declined.push((user, now));
         last.active = now;
         if place == 0 {

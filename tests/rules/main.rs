@@ -15,17 +15,17 @@ mod world;
 
 use std::collections::HashMap;
 
-use lockhouse::domain::access::{Privilege, Rules, SameUser};
+use lockhouse::domain::access::{Privilege, Rules};
 use lockhouse::domain::event::Ending;
 use lockhouse::domain::rules::{self, Change};
 use lockhouse::domain::{
     Acquire, Acquired, Activity, Authority, Claim, Fence, Force, GrantState, Heartbeat, HeartbeatOutcome,
-    Lock, Release, Released, SessionId, UserId, WorkspaceId,
+    Lock, LockKind, Release, Released, SessionId, UserId, WorkspaceId,
 };
 use lockhouse::time::{Timestamp, Ttl};
-use model::{Lease, Model, clamped};
+use model::{Lease, Model, clamped, is_same_session, is_shared, yields_to_force};
 use proptest::prelude::*;
-use steps::{DEFAULT_TTL, FenceStep, ForceStep, RECLAIM_WITHIN, Step, WORKSPACES, Who, rules, step};
+use steps::{FenceStep, ForceStep, RECLAIM_WITHIN, Step, WORKSPACES, Who, rules, step, ttls};
 use world::World;
 
 fn user(number: usize) -> UserId {
@@ -87,7 +87,7 @@ impl Play {
         if before.fence != after.fence || before.acquired_at != after.acquired_at {
             return;
         }
-        if rules.same_user == SameUser::Share {
+        if is_shared(before.kind, rules) {
             assert!(before.expires_at <= after.expires_at && before.ttl <= after.ttl, "cut short");
         }
         let (Some(was), Some(is)) = (before.knocks.grant_at, after.knocks.grant_at) else { return };
@@ -106,7 +106,9 @@ impl Play {
             self.model.settle(at, self.now);
         }
         match *step {
-            Step::Acquire { by, at, ttl, force, admin } => self.acquire(by, at, ttl, force, admin),
+            Step::Acquire { kind, by, at, ttl, force, admin } => {
+                self.acquire(kind, by, at, ttl, force, admin)
+            }
             Step::Heartbeat { by, at, ttl, fence, session, active } => {
                 let by = if session { by } else { Who { session: None, ..by } };
                 self.heartbeat(by, at, ttl, self.fence(at, fence), active);
@@ -115,7 +117,7 @@ impl Play {
                 let by = if session { by } else { Who { session: None, ..by } };
                 self.release(by, at, self.fence(at, fence), admin);
             }
-            Step::Knock { by, at } => self.knock(by, at),
+            Step::Knock { kind, by, at } => self.knock(kind, by, at),
             Step::HandOver { by, at, fence, to } => self.hand_over(by, at, self.fence(at, fence), to),
             Step::Decline { by, at, fence, whose } => self.decline(by, at, self.fence(at, fence), whose),
             Step::Pass(by) => self.now += by,
@@ -132,6 +134,7 @@ impl Play {
             let expected = self.model.live(at, self.now);
             assert_eq!(
                 shown.map(|lock| (
+                    (lock.kind, lock.drain_until.map(|until| until.0)),
                     lock.user_id.clone(),
                     lock.session_id.clone(),
                     lock.fence.0,
@@ -142,6 +145,7 @@ impl Play {
                     lock.knocks.grant_at_latest.map(|at| at.0),
                 )),
                 expected.map(|lease| (
+                    (lease.kind, lease.drain_until),
                     user(lease.user),
                     session(lease.session),
                     lease.fence,
@@ -179,7 +183,15 @@ impl Play {
         }
     }
 
-    fn acquire(&mut self, by: Who, at: usize, ttl: Option<i64>, force: ForceStep, admin: bool) {
+    fn acquire(
+        &mut self,
+        kind: LockKind,
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        force: ForceStep,
+        admin: bool,
+    ) {
         let force = match force {
             ForceStep::No => Force::No,
             ForceStep::Anyone => Force::AnyHolder,
@@ -190,6 +202,7 @@ impl Play {
         let privilege = if admin { Privilege::Administrator } else { Privilege::Ordinary };
         let request = Acquire {
             workspace_id: workspace(at),
+            kind,
             user_id: user(by.user),
             user_name: None,
             session_id: session(by.session),
@@ -207,30 +220,31 @@ impl Play {
         self.world.apply(at, change);
         self.told.push(format!("{outcome:?}"));
 
-        let ttl = clamped(ttl.unwrap_or(DEFAULT_TTL));
+        let ttl = clamped(kind, ttl.unwrap_or(ttls(kind).0));
         let ends = self.now + ttl;
-        let new = Lease::granted(by, next_fence.0, ttl, self.now);
+        let now = self.now;
+        let new = Lease::granted(kind, by, next_fence.0, ttl, self.now);
         let granted = |lock: &Lock| (lock.fence.0, lock.expires_at.0);
         let before = self.model.leases.get(&at).and_then(|leases| leases.last()).cloned();
         match self.model.live(at, self.now).cloned() {
             None => {
                 let own = before
-                    .filter(|last| !last.given_up && last.user == by.user && last.session == by.session)
+                    .filter(|last| !last.given_up && last.user == by.user && last.kind == kind)
+                    .filter(|last| is_same_session(kind, last.session, by.session))
                     .filter(|last| last.ends >= self.opened && self.now <= last.ends + RECLAIM_WITHIN);
                 if let Some(own) = own {
                     let Acquired::Reclaimed(lock) = &outcome else { panic!("{outcome:?}") };
                     assert_eq!(granted(lock), (own.fence, ends));
-                    self.model.leases.get_mut(&at).unwrap().push(Lease { fence: own.fence, ..new });
+                    self.model.begin(at, Lease { fence: own.fence, ..new }, now);
                 } else {
                     let Acquired::Acquired(lock) = &outcome else { panic!("{outcome:?}") };
                     assert_eq!(granted(lock), (next_fence.0, ends));
-                    self.model.leases.entry(at).or_default().push(new);
+                    self.model.begin(at, new, now);
                 }
             }
-            Some(lease) if self.model.owns(&lease, by) => {
+            Some(lease) if self.model.owns(&lease, kind, by) => {
                 let Acquired::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 let rules = self.model.rules.clone();
-                let now = self.now;
                 let last = self.model.last(at);
                 last.renew(&rules, ttl, now);
                 last.session = by.session.or(lease.session);
@@ -254,7 +268,9 @@ impl Play {
                     let Acquired::TakenOver { lock, previous } = &outcome else { panic!("{outcome:?}") };
                     assert_eq!(granted(lock), (next_fence.0, ends));
                     assert_eq!(granted(previous), (lease.fence, lease.ends));
-                    self.model.leases.entry(at).or_default().push(new);
+                    let last = self.model.last(at);
+                    (last.given_up, last.forced) = (true, true);
+                    self.model.begin(at, new, now);
                 }
             },
         }
@@ -263,8 +279,8 @@ impl Play {
     fn may_take_over(&self, privilege: Privilege, lease: &Lease) -> bool {
         let rules = &self.model.rules;
         let idle = self.now - lease.active.max(self.opened);
-        rules.takeover.allows(privilege)
-            || rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis())
+        let is_idle = rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis());
+        yields_to_force(lease.kind) && (rules.takeover.allows(privilege) || is_idle)
     }
 
     fn claim(by: Who, at: usize, fence: Option<i64>) -> Claim {
@@ -290,7 +306,7 @@ impl Play {
         match self.model.live(at, self.now).cloned() {
             None => assert_eq!(outcome, HeartbeatOutcome::NoLock, "a heartbeat revives nothing"),
             Some(lease) if self.model.is_about(&lease, by, fence) => {
-                let ttl = clamped(ttl.unwrap_or(lease.ttl));
+                let ttl = clamped(lease.kind, ttl.unwrap_or(lease.ttl));
                 let HeartbeatOutcome::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 let (rules, now) = (self.model.rules.clone(), self.now);
                 let last = self.model.last(at);
@@ -339,7 +355,8 @@ impl Play {
                     assert!(matches!(outcome, Released::Released(_)), "{outcome:?}");
                     let Change::End(_, ending) = change else { panic!("{change:?}") };
                     assert_eq!(ending == Ending::Released, own);
-                    self.model.last(at).given_up = true;
+                    let last = self.model.last(at);
+                    (last.given_up, last.forced) = (true, !own);
                 } else {
                     assert!(matches!(outcome, Released::NotHolder { .. }), "{outcome:?}");
                 }

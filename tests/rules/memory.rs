@@ -27,8 +27,8 @@ pub struct Tables {
     pub grace: RestartGrace,
     /// With the run in which each was written.
     locks: BTreeMap<WorkspaceId, (Lock, Run)>,
-    /// With the lease time of each.
-    events: Vec<(Event, Timestamp)>,
+    /// With the lease time of each, and its `drain_until`.
+    events: Vec<(Event, Timestamp, Option<Timestamp>)>,
     workspaces: BTreeMap<WorkspaceId, Workspace>,
     members: BTreeMap<(WorkspaceId, UserId), Role>,
     tokens: BTreeMap<String, (Token, Hash)>,

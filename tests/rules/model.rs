@@ -2,25 +2,30 @@
 
 use std::collections::HashMap;
 
-use lockhouse::domain::GrantState;
 use lockhouse::domain::access::{Rules, SameUser};
+use lockhouse::domain::{GrantState, LockKind};
 
-use crate::steps::{DEFAULT_TTL, MAX_TTL, MIN_TTL, Who};
+use crate::steps::{MIN_TTL, Who, ttls};
 
 /// A lease of a workspace.
 #[derive(Debug, Clone)]
 pub struct Lease {
+    pub kind: LockKind,
     pub user: usize,
     pub session: Option<usize>,
     pub fence: i64,
     pub ends: i64,
     pub given_up: bool,
+    /// It was ended by someone else, or handed over.
+    pub forced: bool,
+    /// Until when the processes of earlier leases may run.
+    pub drain_until: Option<i64>,
     pub ttl: i64,
     pub active: i64,
     /// Whether the holder has claimed it, and who may claim it.
     pub grant_state: GrantState,
-    /// The users who knocked and their sessions, in order.
-    pub knocks: Vec<(usize, Option<usize>)>,
+    /// The users who knocked, their sessions and the kinds they ask for, in order.
+    pub knocks: Vec<(usize, Option<usize>, LockKind)>,
     /// The users who were declined, and when.
     pub declined: Vec<(usize, i64)>,
     pub grant_at: Option<i64>,
@@ -29,13 +34,16 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn granted(by: Who, fence: i64, ttl: i64, now: i64) -> Self {
+    pub fn granted(kind: LockKind, by: Who, fence: i64, ttl: i64, now: i64) -> Self {
         Self {
+            kind,
             user: by.user,
             session: by.session,
             fence,
             ends: now + ttl,
             given_up: false,
+            forced: false,
+            drain_until: None,
             ttl,
             active: now,
             grant_state: GrantState::Claimed,
@@ -47,15 +55,17 @@ impl Lease {
     }
 
     /// A lease that was granted or handed over.
-    pub fn given(to: Who, fence: i64, rules: &Rules, now: i64) -> Self {
-        let ends = now + rules.claim_within.as_millis().min(DEFAULT_TTL);
+    pub fn given(kind: LockKind, to: Who, fence: i64, rules: &Rules, now: i64) -> Self {
+        let (ttl, _) = ttls(kind);
+        let ends = now + if is_of_people(kind) { rules.claim_within.as_millis().min(ttl) } else { ttl };
         let grant_state = if to.session.is_some() { GrantState::ToSession } else { GrantState::ToUser };
-        Self { ends, grant_state, ..Self::granted(to, fence, DEFAULT_TTL, now) }
+        Self { ends, grant_state, ..Self::granted(kind, to, fence, ttl, now) }
     }
 
     /// Shows the first knock from now on.
     pub fn show_the_first(&mut self, rules: &Rules, now: i64) {
-        let after = rules.knock_grant_after.filter(|_| !self.knocks.is_empty());
+        let passes = !self.knocks.is_empty() && is_of_people(self.kind);
+        let after = rules.knock_grant_after.filter(|_| passes);
         self.grant_at = after.map(|after| now + after.as_millis());
         self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now + latest.as_millis());
     }
@@ -71,10 +81,25 @@ impl Lease {
 
     /// Its holder renews it for `ttl` from now. Where sessions share it, none cuts it short.
     pub fn renew(&mut self, rules: &Rules, ttl: i64, now: i64) {
-        self.ends = if rules.same_user == SameUser::Share { self.ends.max(now + ttl) } else { now + ttl };
-        self.ttl = if rules.same_user == SameUser::Share { self.ttl.max(ttl) } else { ttl };
+        let shared = is_shared(self.kind, rules);
+        self.ends = if shared { self.ends.max(now + ttl) } else { now + ttl };
+        self.ttl = if shared { self.ttl.max(ttl) } else { ttl };
         self.grant_state = GrantState::Claimed;
     }
+}
+
+/// Agents are treated like people here.
+fn is_of_people(kind: LockKind) -> bool {
+    matches!(kind, LockKind::Edit | LockKind::Agent)
+}
+
+fn is_of_a_session(kind: LockKind) -> bool {
+    matches!(kind, LockKind::Agent | LockKind::Run | LockKind::Terraform)
+}
+
+/// Whether the sessions of a user share a lock of this kind.
+pub fn is_shared(kind: LockKind, rules: &Rules) -> bool {
+    kind == LockKind::Lfs || (kind == LockKind::Edit && rules.same_user == SameUser::Share)
 }
 
 pub struct Model {
@@ -85,8 +110,7 @@ pub struct Model {
 impl Model {
     /// Applies due grants. The fences are those that the world would give.
     pub fn settle(&mut self, at: usize, now: i64) {
-        let Some(leases) = self.leases.get_mut(&at) else { return };
-        let Some(last) = leases.last_mut() else { return };
+        let Some(last) = self.leases.get_mut(&at).and_then(|leases| leases.last_mut()) else { return };
         let Some(grant_at) = last.grant_at.filter(|grant_at| *grant_at <= now && *grant_at <= last.ends)
         else {
             return;
@@ -94,10 +118,18 @@ impl Model {
         if last.given_up {
             return;
         }
-        last.given_up = true;
-        let (user, session) = last.knocks[0];
-        let next = Lease::given(Who { user, session }, last.fence + 1, &self.rules, grant_at);
-        leases.push(next);
+        (last.given_up, last.forced) = (true, true);
+        let (user, session, kind) = last.knocks[0];
+        let next = Lease::given(kind, Who { user, session }, last.fence + 1, &self.rules, grant_at);
+        self.begin(at, next, grant_at);
+    }
+
+    /// Adds a lease that begins at `now`. The processes of all earlier leases that others have ended may run until
+    /// those leases would have expired.
+    pub fn begin(&mut self, at: usize, lease: Lease, now: i64) {
+        let leases = self.leases.entry(at).or_default();
+        let running = leases.iter().filter(|lease| lease.forced).map(|lease| lease.ends).max();
+        leases.push(Lease { drain_until: running.filter(|until| *until > now), ..lease });
     }
 
     pub fn live(&self, at: usize, now: i64) -> Option<&Lease> {
@@ -112,29 +144,40 @@ impl Model {
         self.leases.get(&at)?.iter().rev().nth(ago).map(|lease| lease.fence)
     }
 
-    fn shares(&self) -> bool {
-        self.rules.same_user == SameUser::Share
+    /// Whether `by` has the live lease, which must be of this kind.
+    pub fn owns(&self, lease: &Lease, kind: LockKind, by: Who) -> bool {
+        lease.kind == kind && self.is_owner(lease, by)
     }
 
-    /// Whether `by` has the live lease.
-    pub fn owns(&self, lease: &Lease, by: Who) -> bool {
+    fn is_owner(&self, lease: &Lease, by: Who) -> bool {
         let any_session = lease.grant_state == GrantState::ToUser;
-        lease.user == by.user && (self.shares() || lease.session == by.session || any_session)
+        let same = is_same_session(lease.kind, lease.session, by.session);
+        lease.user == by.user && (is_shared(lease.kind, &self.rules) || same || any_session)
     }
 
     /// Whether a message from `by` is about the live lease.
     pub fn is_about(&self, lease: &Lease, by: Who, fence: Option<i64>) -> bool {
         let named = by.session.is_none() && fence.is_some() && lease.user == by.user;
-        fence.is_none_or(|fence| fence == lease.fence) && (self.owns(lease, by) || named)
+        fence.is_none_or(|fence| fence == lease.fence) && (self.is_owner(lease, by) || named)
     }
 
     /// Whether `by` gives the live lease away.
     pub fn is_given_by(&self, lease: &Lease, by: Who, fence: Option<i64>) -> bool {
         let whatever = by.session.is_none() && fence.is_none() && lease.user == by.user;
-        whatever || self.is_about(lease, by, fence)
+        (whatever && !is_of_a_session(lease.kind)) || self.is_about(lease, by, fence)
     }
 }
 
-pub fn clamped(ttl: i64) -> i64 {
-    ttl.clamp(MIN_TTL, MAX_TTL)
+/// Whether these are the same session. Where it owns the lock, no session id is no session.
+pub fn is_same_session(kind: LockKind, one: Option<usize>, other: Option<usize>) -> bool {
+    one == other && (one.is_some() || !is_of_a_session(kind))
+}
+
+/// Whether `force` replaces a lock of this kind.
+pub fn yields_to_force(kind: LockKind) -> bool {
+    is_of_people(kind)
+}
+
+pub fn clamped(kind: LockKind, ttl: i64) -> i64 {
+    ttl.clamp(MIN_TTL, ttls(kind).1)
 }

@@ -2,8 +2,8 @@
 //! renewals and releases by several sessions of several users, on both engines.
 
 use lockhouse::config::Config;
-use lockhouse::domain::Acquired;
 use lockhouse::domain::access::{Rules, SameUser};
+use lockhouse::domain::{Acquired, LockKind};
 use lockhouse::time::Ttl;
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn who() -> impl Strategy<Value = Who> {
 
 fn step() -> impl Strategy<Value = EngineStep> {
     let rules = prop_oneof![
-        4 => who().prop_map(|by| Step::Knock { by, at: 0 }),
+        4 => who().prop_map(|by| Step::Knock { kind: LockKind::Edit, by, at: 0 }),
         2 => (who(), any::<bool>()).prop_map(|(by, active)| {
             Step::Heartbeat { by, at: 0, ttl: None, fence: FenceStep::None, session: true, active }
         }),
@@ -33,7 +33,7 @@ fn step() -> impl Strategy<Value = EngineStep> {
     ];
     prop_oneof![
         6 => (who(), prop_oneof![Just(GRANT), 1_i64..400])
-            .prop_map(|(by, wait)| EngineStep::Wait { by, at: 0, ttl: Some(TTL), wait }),
+            .prop_map(|(by, wait)| EngineStep::Wait { kind: LockKind::Edit, by, at: 0, ttl: Some(TTL), wait }),
         13 => rules.prop_map(EngineStep::Rules),
         3 => Just(EngineStep::Leave),
     ]
@@ -47,10 +47,8 @@ pub fn check((request, answer): &WaiterAnswer, rules: &Rules) {
         Acquired::Held { lock, .. } => {
             assert!(lock.is_live(now), "refused because of a lock that has ended: {lock:?} at {now:?}");
             let is_own = lock.user_id == request.user_id
-                && match rules.same_user {
-                    SameUser::Share => true,
-                    SameUser::Separate => lock.session_id == request.session_id,
-                };
+                && lock.kind == request.kind
+                && rules.is_same_owner(lock.kind, lock.session_id.as_ref(), request.session_id.as_ref());
             assert!(!is_own, "refused because of its own lock: {request:?} by {lock:?}");
         }
         Acquired::Acquired(lock) | Acquired::Renewed(lock) | Acquired::Reclaimed(lock) => {

@@ -1,6 +1,7 @@
 //! Random steps.
 
-use lockhouse::domain::access::{Membership, Rules, SameUser, Takeover};
+use lockhouse::domain::LockKind;
+use lockhouse::domain::access::{KindRules, Membership, PerKind, Rules, SameUser, Takeover};
 use lockhouse::time::Ttl;
 use proptest::prelude::*;
 
@@ -8,13 +9,12 @@ pub const WORKSPACES: usize = 2;
 pub const USERS: usize = 3;
 pub const SESSIONS: usize = 2;
 pub const MIN_TTL: i64 = 10;
-pub const DEFAULT_TTL: i64 = 50;
-pub const MAX_TTL: i64 = 100;
 pub const RECLAIM_WITHIN: i64 = 150;
 
 #[derive(Debug, Clone)]
 pub enum Step {
     Acquire {
+        kind: LockKind,
         by: Who,
         at: usize,
         ttl: Option<i64>,
@@ -37,6 +37,7 @@ pub enum Step {
         admin: bool,
     },
     Knock {
+        kind: LockKind,
         by: Who,
         at: usize,
     },
@@ -61,6 +62,17 @@ pub enum Step {
         grace: i64,
     },
     Sweep,
+}
+
+/// The default and the longest lease of a kind.
+pub const fn ttls(kind: LockKind) -> (i64, i64) {
+    match kind {
+        LockKind::Edit => (50, 100),
+        LockKind::Agent => (40, 60),
+        LockKind::Run => (20, 100),
+        LockKind::Terraform => (90, 120),
+        LockKind::Lfs => (100, 150),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +106,12 @@ pub fn fence() -> impl Strategy<Value = FenceStep> {
 }
 
 pub fn ttl() -> impl Strategy<Value = Option<i64>> {
-    prop::option::of(prop_oneof![1_i64..150, Just(MIN_TTL), Just(MAX_TTL)])
+    prop::option::of(prop_oneof![1_i64..150, Just(MIN_TTL), Just(ttls(LockKind::Edit).1)])
+}
+
+/// Mostly the same kind, so that holders and requests meet.
+pub fn kind() -> impl Strategy<Value = LockKind> {
+    prop_oneof![6 => Just(LockKind::Edit), 3 => prop::sample::select(LockKind::ALL.to_vec())]
 }
 
 pub fn force() -> impl Strategy<Value = ForceStep> {
@@ -106,22 +123,38 @@ pub fn force() -> impl Strategy<Value = ForceStep> {
 pub fn step() -> impl Strategy<Value = Step> {
     let at = 0..WORKSPACES;
     prop_oneof![
-        6 => (who(), at.clone(), ttl(), force(), any::<bool>())
-            .prop_map(|(by, at, ttl, force, admin)| Step::Acquire { by, at, ttl, force, admin }),
+        6 => (kind(), who(), at.clone(), ttl(), force(), any::<bool>())
+            .prop_map(|(kind, by, at, ttl, force, admin)| Step::Acquire { kind, by, at, ttl, force, admin }),
         5 => (who(), at.clone(), ttl(), fence(), any::<bool>(), any::<bool>()).prop_map(
             |(by, at, ttl, fence, session, active)| Step::Heartbeat { by, at, ttl, fence, session, active }
         ),
-        4 => (who(), at.clone()).prop_map(|(by, at)| Step::Knock { by, at }),
+        4 => (kind(), who(), at.clone()).prop_map(|(kind, by, at)| Step::Knock { kind, by, at }),
         2 => (who(), at.clone(), fence(), prop::option::of(0..USERS))
             .prop_map(|(by, at, fence, to)| Step::HandOver { by, at, fence, to }),
         2 => (who(), at.clone(), fence(), prop::option::of(0..USERS))
             .prop_map(|(by, at, fence, whose)| Step::Decline { by, at, fence, whose }),
         3 => (who(), at, fence(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(by, at, fence, session, admin)| Step::Release { by, at, fence, session, admin }),
-        5 => prop_oneof![0_i64..5, 5_i64..60, Just(MIN_TTL), Just(MAX_TTL), 100_i64..400].prop_map(Step::Pass),
+        5 => prop_oneof![0_i64..5, 5_i64..60, Just(MIN_TTL), Just(ttls(LockKind::Edit).1), 100_i64..400].prop_map(Step::Pass),
         1 => (0_i64..200, 0_i64..50).prop_map(|(away, grace)| Step::Restart { away, grace }),
         2 => Just(Step::Sweep),
     ]
+}
+
+/// The settings of the kinds, with this number of locks per user.
+pub fn limited_to(locks_per_user: u32) -> PerKind {
+    let of = |kind| {
+        let (default_ttl, max_ttl) = ttls(kind);
+        let [default_ttl, max_ttl] = [default_ttl, max_ttl].map(Ttl::from_millis);
+        KindRules { default_ttl, max_ttl, locks_per_user }
+    };
+    PerKind {
+        edit: of(LockKind::Edit),
+        agent: of(LockKind::Agent),
+        run: of(LockKind::Run),
+        terraform: of(LockKind::Terraform),
+        lfs: of(LockKind::Lfs),
+    }
 }
 
 pub fn rules() -> impl Strategy<Value = Rules> {
@@ -132,9 +165,8 @@ pub fn rules() -> impl Strategy<Value = Rules> {
     let knocks = (5_i64..40, grants, 0_i64..40, prop::option::of(0_i64..80));
     (same_user, takeover, knocks).prop_map(|(same_user, takeover, (claim, (grant, more), again, idle))| {
         Rules {
-            default_ttl: Ttl::from_millis(DEFAULT_TTL),
+            kinds: limited_to(1_000),
             min_ttl: Ttl::from_millis(MIN_TTL),
-            max_ttl: Ttl::from_millis(MAX_TTL),
             same_user,
             takeover,
             claim_within: Ttl::from_millis(claim),
@@ -143,7 +175,6 @@ pub fn rules() -> impl Strategy<Value = Rules> {
             knock_again_after: Ttl::from_millis(again),
             idle_takeover_after: idle.map(Ttl::from_millis),
             membership: Membership::Open,
-            locks_per_user: 1_000,
             reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
         }
     })

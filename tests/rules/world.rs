@@ -113,6 +113,8 @@ impl World {
                 assert_eq!(self.remove(at).as_ref(), Some(&lock), "what ended was there");
                 let ended_at = if ending == Ending::Expired { lock.expires_at } else { Timestamp(0) };
                 let last = LastLease {
+                    kind: lock.kind,
+                    drain_until: lock.drain_after(ending),
                     user_id: lock.user_id,
                     session_id: lock.session_id,
                     fence: lock.fence,

@@ -7,7 +7,7 @@ use super::tables::Tables;
 use crate::domain::event::NewEvent;
 use crate::domain::member::{Member, Workspace};
 use crate::domain::token::{Hash, Scope, Token, Validity};
-use crate::domain::{DisplayName, Lock, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::rows::Changes;
 use crate::time::{Timestamp, WallTime};
@@ -23,7 +23,7 @@ impl Changes for Tables<'_> {
         self.execute(concat!(
                 "INSERT INTO locks (",
                 row::locks!(),
-                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, NULL, NULL, ?15)"), params![
+                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, NULL, NULL, ?15, ?16, ?17)"), params![
                 lock.workspace_id,
                 lock.user_id,
                 lock.user_name,
@@ -39,6 +39,8 @@ impl Changes for Tables<'_> {
                 lock.grant_state,
                 self.grace().run(),
                 lock.due_at(),
+                lock.kind,
+                lock.drain_until,
             ]).map(drop)
     }
 
@@ -75,8 +77,8 @@ impl Changes for Tables<'_> {
         self.update_lock(lock)?;
         self.delete_knocks(&lock.workspace_id)?;
         let mut insert = self.connection().prepare_cached(
-            "INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until, kind)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
         let workspace_id = &lock.workspace_id;
         for declined in &lock.knocks.declined {
@@ -90,7 +92,8 @@ impl Changes for Tables<'_> {
                 nothing,
                 declined.at,
                 nothing,
-                nothing
+                nothing,
+                LockKind::Edit,
             ])?;
         }
         for (place, knock) in (1_i64..).zip(&lock.knocks.pending) {
@@ -109,6 +112,7 @@ impl Changes for Tables<'_> {
                 knock.knocked_at,
                 token_hash,
                 good_until,
+                knock.kind,
             ])?;
         }
         Ok(())
@@ -132,8 +136,8 @@ impl Changes for Tables<'_> {
 
     fn insert_event(&self, revision: i64, at: WallTime, event: &NewEvent<'_>) -> Result<(), Error> {
         self.execute(
-                "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)", params![
+                "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)", params![
                 revision,
                 event.workspace_id,
                 event.event_type,
@@ -148,14 +152,16 @@ impl Changes for Tables<'_> {
                 event.to,
                 event.message,
                 event.reclaimed,
+                event.kind,
+                event.drain_until,
             ]).map(drop)
     }
 
     fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<usize, Error> {
         self.execute(
-            "DELETE FROM events WHERE lease_at < ?1
+            "DELETE FROM events WHERE lease_at < ?1 AND coalesce(drain_until <= ?3, TRUE)
                  AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?2)",
-            params![before, limit],
+            params![before, limit, Tables::now(self)],
         )
     }
 

@@ -33,8 +33,8 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
                 listing.limit,
                 || next_lock(read, &mut rows),
                 |lock| {
-                    let Some(member) = member else { return Ok(true) };
-                    Ok(read.role(&lock.workspace_id, member)?.is_some())
+                    let Some(member) = member else { return Ok(listing.has_kind(lock.kind)) };
+                    Ok(listing.has_kind(lock.kind) && read.role(&lock.workspace_id, member)?.is_some())
                 },
             )
         }
@@ -49,14 +49,14 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
                 let lock = read.lock(&workspace_id)?;
                 Ok(Some((workspace_id, live(read, lock))))
             };
-            page(listing.limit, next, |_| Ok(true))
+            page(listing.limit, next, |lock| Ok(listing.has_kind(lock.kind)))
         }
         (None, None) => {
             let mut statement = connection.prepare_cached(row::locks!(
                 "WHERE workspace_id >= ?1 AND workspace_id < ?2 ORDER BY workspace_id"
             ))?;
             let mut rows = statement.query(params![from, until])?;
-            page(listing.limit, || next_lock(read, &mut rows), |_| Ok(true))
+            page(listing.limit, || next_lock(read, &mut rows), |lock| Ok(listing.has_kind(lock.kind)))
         }
     }
 }

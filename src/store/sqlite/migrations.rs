@@ -10,7 +10,7 @@ use super::shape;
 /// `PRAGMA application_id` of a Lockhouse database: "LOCK".
 pub const APPLICATION_ID: i32 = 0x4C4F_434B;
 /// `PRAGMA user_version`: the version of `schema.sql`.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 const SCHEMA: &str = include_str!("../../../schema.sql");
 
@@ -43,6 +43,13 @@ const STEPS: &[&str] = &[
      ALTER TABLE meta DROP COLUMN mark;
      ALTER TABLE meta ADD COLUMN opened_at INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';",
+    // Locks have a kind.
+    "ALTER TABLE locks ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs'));
+     ALTER TABLE locks ADD COLUMN drain_until INTEGER;
+     CREATE INDEX locks_by_user_and_kind ON locks (user_id, kind);
+     ALTER TABLE knocks ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs'));
+     ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs'));
+     ALTER TABLE events ADD COLUMN drain_until INTEGER;",
 ];
 
 /// Creates the tables of the newest version in an empty file.

@@ -12,7 +12,7 @@ use crate::domain::{DisplayName, Lock, WorkspaceId};
 /// The columns of [`lock`]; with an argument, the query of them that ends like this.
 macro_rules! locks {
     () => {
-        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at"
+        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at, kind, drain_until"
     };
     ($rest:literal) => {
         concat!("SELECT ", row::locks!(), " FROM locks ", $rest)
@@ -21,7 +21,7 @@ macro_rules! locks {
 /// The same for [`event`].
 macro_rules! events {
     () => {
-        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed"
+        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind"
     };
     ($rest:literal) => {
         concat!("SELECT ", row::events!(), " FROM events ", $rest)
@@ -68,6 +68,8 @@ pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock>
         workspace_id,
         knocks,
         check_at: row.get(18)?,
+        kind: row.get(19)?,
+        drain_until: row.get(20)?,
     };
     tables.found_due(lock.due_at());
     Ok(lock)
@@ -76,7 +78,7 @@ pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock>
 fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::Result<Knocks> {
     let mut knocks = Knocks::default();
     let mut statement = connection.prepare_cached(
-        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until FROM knocks
+        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until, kind FROM knocks
          WHERE workspace_id = ?1 ORDER BY place, at",
     )?;
     let mut rows = statement.query([workspace_id])?;
@@ -86,6 +88,7 @@ fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::R
             knocks.declined.push(Declined { user_id, at });
         } else {
             knocks.pending.push(Knock {
+                kind: row.get(8)?,
                 user_id,
                 name: row.get(2)?,
                 session_id: row.get(3)?,
@@ -118,6 +121,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         to_user_id: row.get(10)?,
         message: row.get(11)?,
         reclaimed: row.get(12)?,
+        kind: row.get(13)?,
     })
 }
 

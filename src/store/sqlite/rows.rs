@@ -9,7 +9,7 @@ use super::{listing, row};
 use crate::domain::event::{Event, Lost};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
-use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
+use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
 use crate::store::rows::{RevisionRange, Rows, Visit};
@@ -49,18 +49,19 @@ impl Rows for Tables<'_> {
         self.value("SELECT min(check_at) FROM locks", [])
     }
 
-    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
+    fn live_locks_of(&self, user_id: &UserId, kind: LockKind, limit: u32) -> Result<u32, Error> {
         // This count uses the index alone. It includes locks that have ended but are not deleted yet.
         let existing: u32 = self.value(
-            "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 LIMIT ?2)",
-            params![user_id, limit],
+            "SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = ?1 AND kind = ?2 LIMIT ?3)",
+            params![user_id, kind, limit],
         )?;
         if existing < limit {
             return Ok(existing);
         }
-        let mut statement =
-            self.connection().prepare_cached("SELECT run, expires_at FROM locks WHERE user_id = ?1")?;
-        let mut rows = statement.query([user_id])?;
+        let mut statement = self
+            .connection()
+            .prepare_cached("SELECT run, expires_at FROM locks WHERE user_id = ?1 AND kind = ?2")?;
+        let mut rows = statement.query(params![user_id, kind])?;
         let mut live = 0;
         while live < limit
             && let Some(found) = rows.next()?
@@ -104,13 +105,13 @@ impl Rows for Tables<'_> {
             concat!(
                 "SELECT ",
                 row::events!(),
-                ", lease_at FROM events WHERE workspace_id = ?1 AND fence IS NOT NULL
+                ", lease_at, drain_until FROM events WHERE workspace_id = ?1 AND fence IS NOT NULL
                  ORDER BY revision DESC LIMIT 1"
             ),
             [workspace_id],
-            |found| Ok((row::event(found)?, found.get(13)?)),
+            |found| Ok((row::event(found)?, found.get(14)?, found.get(15)?)),
         )?;
-        Ok(newest.and_then(|(event, ended_at)| LastLease::of(event, ended_at)))
+        Ok(newest.and_then(|(event, ended_at, drain_until)| LastLease::of(event, ended_at, drain_until)))
     }
 
     fn lost(

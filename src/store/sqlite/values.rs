@@ -6,7 +6,7 @@ use crate::domain::event::EventType;
 use crate::domain::grace::Run;
 use crate::domain::member::Role;
 use crate::domain::token::Scope;
-use crate::domain::{DisplayName, Fence, GrantState, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Fence, GrantState, LockKind, SessionId, UserId, WorkspaceId};
 use crate::time::{Timestamp, Ttl, WallTime};
 
 /// Types that are stored as another type: `$name` as `$stored`.
@@ -79,7 +79,8 @@ stored_text! {
     SessionId: |text| Some(Self::trusted(text.to_owned()));
     DisplayName: |text| Some(Self::trusted(text.to_owned()));
     EventType: Self::parse;
-    // A CHECK of the table allows only known roles and scopes.
+    // A CHECK of the table allows only known kinds, roles and scopes.
+    LockKind: Self::parse;
     Role: Self::parse;
     Scope: Self::parse;
 }

@@ -51,6 +51,7 @@ impl Changes for Set {
             revision,
             workspace_id: event.workspace_id.clone(),
             event_type: event.event_type,
+            kind: event.kind,
             at,
             user_id: event.user_id.cloned(),
             session_id: event.session_id.cloned(),
@@ -62,7 +63,7 @@ impl Changes for Set {
             message: event.message.map(str::to_owned),
             reclaimed: event.reclaimed,
         };
-        self.tables.borrow_mut().events.push((written, event.at));
+        self.tables.borrow_mut().events.push((written, event.at, event.drain_until));
         Ok(())
     }
 
@@ -72,10 +73,10 @@ impl Changes for Set {
         let old: HashSet<_> = events
             .iter()
             .take(wide(limit))
-            .filter(|(_, at)| *at < before)
-            .map(|(event, _)| event.revision)
+            .filter(|(_, at, drain)| *at < before && drain.is_none_or(|until| until <= self.now))
+            .map(|(event, ..)| event.revision)
             .collect();
-        events.retain(|(event, _)| !old.contains(&event.revision));
+        events.retain(|(event, ..)| !old.contains(&event.revision));
         Ok(old.len())
     }
 

@@ -6,7 +6,7 @@ use super::Set;
 use lockhouse::domain::event::{Event, Lost};
 use lockhouse::domain::member::{Member, Role, Workspace};
 use lockhouse::domain::token::{Hash, Token};
-use lockhouse::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
+use lockhouse::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::store::listing::{FoundLocks, LockQuery};
 use lockhouse::store::{RevisionRange, Rows, Visit};
@@ -37,7 +37,7 @@ impl Rows for Set {
     }
 
     fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
-        let LockQuery { user_id, prefix, after, limit, member } = listing;
+        let LockQuery { user_id, kinds: _, prefix, after, limit, member } = listing;
         self.need(format!("locks {listing:?}"))?;
         let sees = |lock: &Lock| match member {
             Some(member) => {
@@ -50,7 +50,7 @@ impl Rows for Set {
             let id = lock.workspace_id.as_str();
             let is_asked_for = id.starts_with(prefix.as_str()) && id > after.as_str();
             let is_theirs = user_id.as_ref().is_none_or(|user_id| lock.user_id == *user_id);
-            is_asked_for && is_theirs && lock.is_live(self.now) && sees(lock)
+            is_asked_for && is_theirs && listing.has_kind(lock.kind) && lock.is_live(self.now) && sees(lock)
         });
         let more = locks.len() > *limit;
         locks.truncate(*limit);
@@ -70,10 +70,11 @@ impl Rows for Set {
         Ok(self.all_locks().iter().map(|lock| lock.check_at).min())
     }
 
-    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
+    fn live_locks_of(&self, user_id: &UserId, kind: LockKind, limit: u32) -> Result<u32, Error> {
         self.need(format!("user {}", user_id.as_str()))?;
         let locks = self.all_locks();
-        let live = locks.iter().filter(|lock| lock.user_id == *user_id && lock.is_live(self.now));
+        let counts = |lock: &&Lock| lock.user_id == *user_id && lock.kind == kind && lock.is_live(self.now);
+        let live = locks.iter().filter(counts);
         Ok(u32::try_from(live.count()).unwrap().min(limit))
     }
 
@@ -110,8 +111,8 @@ impl Rows for Set {
             .events
             .iter()
             .rev()
-            .find(|(event, _)| event.workspace_id == *workspace_id && event.fence.is_some());
-        Ok(newest.and_then(|(event, at)| LastLease::of(event.clone(), *at)))
+            .find(|(event, ..)| event.workspace_id == *workspace_id && event.fence.is_some());
+        Ok(newest.and_then(|(event, at, drain)| LastLease::of(event.clone(), *at, *drain)))
     }
 
     fn lost(
@@ -122,12 +123,12 @@ impl Rows for Set {
     ) -> Result<Option<Lost>, Error> {
         self.need(format!("lost {} {}", workspace_id.as_str(), user_id.as_str()))?;
         let tables = self.tables.borrow();
-        let mut theirs = tables.events.iter().rev().filter(|(event, _)| {
+        let mut theirs = tables.events.iter().rev().filter(|(event, ..)| {
             event.workspace_id == *workspace_id
                 && event.user_id.as_ref() == Some(user_id)
                 && event.fence != live
         });
-        Ok(theirs.find_map(|(event, _)| Lost::of(event.clone())))
+        Ok(theirs.find_map(|(event, ..)| Lost::of(event.clone())))
     }
 
     fn history(
@@ -142,7 +143,7 @@ impl Rows for Set {
         let wanted = |event: &&Event| {
             event.workspace_id == *workspace_id && event.revision > after && event.revision < before
         };
-        let events = tables.events.iter().rev().map(|(event, _)| event).filter(wanted).cloned();
+        let events = tables.events.iter().rev().map(|(event, ..)| event).filter(wanted).cloned();
         Ok(first(wide(limit), events))
     }
 
@@ -155,7 +156,7 @@ impl Rows for Set {
     fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error> {
         self.need(format!("events after {after}"))?;
         let tables = self.tables.borrow();
-        let events = tables.events.iter().map(|(event, _)| event.clone());
+        let events = tables.events.iter().map(|(event, ..)| event.clone());
         Ok(first(wide(limit), events.filter(|event| event.revision > after)))
     }
 
@@ -166,7 +167,7 @@ impl Rows for Set {
     ) -> Result<(), Error> {
         self.need(format!("events before {before}"))?;
         let events: Vec<_> =
-            self.tables.borrow().events.iter().rev().map(|(event, _)| event.clone()).collect();
+            self.tables.borrow().events.iter().rev().map(|(event, ..)| event.clone()).collect();
         for event in events.into_iter().filter(|event| event.revision < before) {
             if visit(event)? == Visit::Stop {
                 break;
@@ -179,7 +180,10 @@ impl Rows for Set {
         self.need("kept".to_owned())?;
         let tables = self.tables.borrow();
         let last = tables.meta.last_revision;
-        Ok(RevisionRange { first: tables.events.first().map_or(last + 1, |(event, _)| event.revision), last })
+        Ok(RevisionRange {
+            first: tables.events.first().map_or(last + 1, |(event, ..)| event.revision),
+            last,
+        })
     }
 
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {
