@@ -69,8 +69,6 @@ pub fn left(at: Timestamp, now: Timestamp) -> Count {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Knock")]
 pub struct KnockOut<'a> {
-    /// The kind of lock that they ask for.
-    kind: LockKind,
     user_id: &'a UserId,
     name: Option<&'a DisplayName>,
     message: Option<&'a str>,
@@ -78,6 +76,10 @@ pub struct KnockOut<'a> {
     auto_grant_at: Option<WallTime>,
     auto_grant_in_ms: Option<Count>,
     auto_grant_at_latest_in_ms: Option<Count>,
+    /// The kind of lock that they ask for, if it is not `edit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LockKind")]
+    kind: Option<LockKind>,
 }
 
 impl<'a> KnockOut<'a> {
@@ -89,7 +91,6 @@ impl<'a> KnockOut<'a> {
             let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
             let Knock { kind, user_id, name, session_id: _, message, knocked_at, validity: _ } = knock;
             Self {
-                kind: *kind,
                 user_id,
                 name: name.as_ref(),
                 message: message.as_deref(),
@@ -97,6 +98,7 @@ impl<'a> KnockOut<'a> {
                 auto_grant_at: grant_at.map(|at| clock.wall_at(at)),
                 auto_grant_in_ms: grant_at.map(|at| left(at, now)),
                 auto_grant_at_latest_in_ms: latest.map(|at| left(at, now)),
+                kind: Some(*kind).filter(|kind| *kind != LockKind::Edit),
             }
         })
     }

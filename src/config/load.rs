@@ -176,7 +176,7 @@ fn read_variable(name: &str, value: &str, loaded: &mut Loaded) -> Result<(), Str
         let section = section.replace('.', "_");
         rest.strip_prefix(&section).is_some_and(|rest| rest.starts_with('_'))
     };
-    if let Some((_, settings)) = sections().find(|(section, _)| begins(*section)) {
+    if let Some((_, settings)) = sections().find(|(section, _)| begins(section)) {
         return Err(unknown("environment", settings, name));
     }
     // Not refused: Kubernetes sets LOCKHOUSE_PORT and LOCKHOUSE_SERVICE_HOST for a service named lockhouse.

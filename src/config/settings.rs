@@ -260,7 +260,7 @@ settings! {
         locks_per_user: u32 = 1_000, number(1, 1_000_000);
     }
     kinds_terraform "kinds.terraform": TerraformLocksConfig {
-        /// The length of a lease if the request does not give one, for locks of Terraform and OpenTofu states.
+        /// The length of a lease if the request does not give one, for locks of Terraform states.
         default_ttl: Ttl = minutes(24 * 60), any_ttl();
         /// The longest lease; a request for a longer one gets this.
         max_ttl: Ttl = minutes(7 * 24 * 60), any_ttl();

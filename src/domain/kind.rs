@@ -11,7 +11,7 @@ pub enum LockKind {
     Agent,
     /// A process, such as `lockhouse run`.
     Run,
-    /// A Terraform or OpenTofu state.
+    /// A Terraform or `OpenTofu` state.
     Terraform,
     /// A file of a Git LFS repository.
     Lfs,

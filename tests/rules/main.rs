@@ -107,7 +107,7 @@ impl Play {
         }
         match *step {
             Step::Acquire { kind, by, at, ttl, force, admin } => {
-                self.acquire(kind, by, at, ttl, force, admin)
+                self.acquire(kind, by, at, ttl, force, admin);
             }
             Step::Heartbeat { by, at, ttl, fence, session, active } => {
                 let by = if session { by } else { Who { session: None, ..by } };
