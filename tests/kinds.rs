@@ -285,9 +285,8 @@ fn terraform_owns_by_its_lock_id_and_git_lfs_by_the_user() {
         let rules = config.rules();
         store.write(move |set| locks::acquire(set, &request, &rules)).unwrap().value
     };
-    let ttl = |acquired: &Acquired| match acquired {
-        Acquired::Acquired(lock) | Acquired::Renewed(lock) => Some(lock.ttl.as_millis()),
-        _ => None,
+    let ttl = |acquired: &Acquired| {
+        if let Acquired::Acquired(lock) = acquired { Some(lock.ttl.as_millis()) } else { None }
     };
     assert_eq!(ttl(&acquire(LockKind::Terraform, "ci", Some("id-1"), "t")), Some(DAY));
     assert!(matches!(acquire(LockKind::Terraform, "ci", Some("id-1"), "t"), Acquired::Renewed(_)));
