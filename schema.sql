@@ -1,6 +1,6 @@
 -- The data of Lockhouse. All data is in one SQLite file with this schema.
 --
--- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 4.
+-- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 5.
 -- A server refuses a file with another application_id or with a newer version than it knows. It migrates an
 -- older file to its own version, step by step: see src/store/sqlite/migrations.rs.
 --
@@ -93,6 +93,8 @@ CREATE TABLE locks (
 CREATE INDEX locks_by_check ON locks (check_at);
 -- For the locks of a user.
 CREATE INDEX locks_by_user ON locks (user_id);
+-- For the lock on a file that Git LFS names: its id there is the fence. The bounds are those of ids that begin with lfs/.
+CREATE INDEX locks_by_fence ON locks (fence) WHERE workspace_id >= 'lfs/' AND workspace_id < 'lfs0';
 -- For the number of locks of a user, which is limited for each kind.
 CREATE INDEX locks_by_user_and_kind ON locks (user_id, kind);
 

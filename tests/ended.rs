@@ -89,14 +89,7 @@ fn rules() -> Rules {
 }
 
 fn nothing_is_shown(rows: &dyn Rows) -> Result<(), Error> {
-    let all = LockQuery {
-        user_id: None,
-        kinds: Vec::new(),
-        prefix: String::new(),
-        after: String::new(),
-        limit: 9,
-        member: None,
-    };
+    let all = LockQuery { limit: 9, ..LockQuery::default() };
     assert_eq!(rows.list_locks(&all)?.locks, []);
     Ok(())
 }

@@ -112,6 +112,7 @@ fn listings_match_their_filters_in_order() {
                         after: after.to_owned(),
                         limit,
                         member: member.map(user),
+                        ..LockQuery::default()
                     };
                     assert_eq!(listed(&server, listing.clone()), expected, "{listing:?}");
                 }
@@ -138,10 +139,9 @@ fn a_page_reads_a_limited_number_of_rows() {
         let listing = LockQuery {
             kinds: Vec::new(),
             user_id: of.map(user),
-            prefix: String::new(),
-            after: String::new(),
             limit: 10,
             member: member.map(user),
+            ..LockQuery::default()
         };
         let (ids, next) = page(&server, &listing);
         assert_eq!((ids.len(), next.as_deref()), (0, Some("w1999")), "after 2,000 rows there is a cursor");

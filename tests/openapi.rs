@@ -14,6 +14,7 @@ use lockhouse::domain::access::{Membership, Takeover};
 
 use common::process::Process;
 use common::{Answer, Client, Server, contract, eventually};
+use lockhouse::api::dialect::Dialect;
 use lockhouse::api::operation::{BodyKind, Right, Route, StoreAccess};
 use lockhouse::api::routes::ROUTES;
 use lockhouse::error::Error;
@@ -21,8 +22,19 @@ use serde_json::json;
 
 /// A call of an operation that goes well wherever the store is well.
 fn call(client: &mut Client, route: &Route, query: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let path =
-        route.path.replace("{workspace_id}", "w").replace("{user_id}", "alice").replace("{token_id}", "t");
+    let id = if route.name == "unlockFile" {
+        let locks = client.get("/lfs/game/locks").json();
+        locks["locks"][0]["id"].as_str().unwrap_or("7").to_owned()
+    } else {
+        String::new()
+    };
+    let path = route
+        .path
+        .replace("{workspace_id}", "w")
+        .replace("{user_id}", "alice")
+        .replace("{token_id}", "t")
+        .replace("{repository}", "game")
+        .replace("{id}", &id);
     client.request(route.method, &format!("{path}{query}"), headers, body.as_bytes())
 }
 
@@ -33,9 +45,27 @@ fn fine(client: &mut Client, route: &Route) -> Answer {
         "putMember" => r#"{"role":"editor"}"#,
         "createToken" => r#"{"user_id":"bob"}"#,
         "handOverLock" => r#"{"to_user_id":"bob"}"#,
+        "lockFile" => r#"{"path":"a"}"#,
         _ => "",
     };
     let query = if route.name == "passGate" { "?workspace_id=w&fence=1" } else { "" };
+    call(client, route, query, &[], body)
+}
+
+/// Locks a file by Git LFS, with a lease that is due for renewal.
+fn lock_a_file(client: &mut Client, sql: &rusqlite::Connection) {
+    assert!([201, 409].contains(&client.post("/lfs/game/locks", &json!({ "path": "a" })).status));
+    sql.execute_batch("UPDATE locks SET ttl_ms = ttl_ms * 4 WHERE workspace_id = 'lfs/game:a'").unwrap();
+}
+
+/// A call with an input that the operation does not take.
+fn bad(client: &mut Client, route: &Route) -> Answer {
+    let (query, body) = match (Dialect::of(route.path), route.body) {
+        // Unknown parameters and fields are ignored.
+        (Dialect::Lfs, BodyKind::None) => ("?limit=x", ""),
+        (Dialect::Lfs, _) => ("", "{"),
+        (Dialect::Lockhouse | Dialect::Terraform, _) => ("?what", ""),
+    };
     call(client, route, query, &[], body)
 }
 
@@ -62,11 +92,14 @@ fn responses_of_all_routes() {
             call(&mut alice, route, "?what", &[], "").refused(403, "not_holder");
             continue;
         }
+        if route.name == "unlockFile" {
+            lock_a_file(&mut alice, &server.sql());
+        }
         // A stream needs a connection of its own, and users cannot knock on their own lock.
         let mut own = server.user(if route.name == "knock" { "bob" } else { "alice" });
         let other = ["followEvents", "knock"].contains(&route.name);
         fine(if other { &mut own } else { &mut alice }, route).expect_any(route.status);
-        call(&mut alice, route, "?what", &[], "").refused(400, "invalid_request");
+        bad(&mut alice, route).refused(400, "invalid_request");
         if route.right != Right::Open {
             call(&mut alice, route, "", &[("Origin", "https://evil.example")], "").refused(403, "forbidden");
         }
@@ -106,9 +139,16 @@ fn missing_rights() {
     for route in ROUTES.iter().filter(|route| route.right != Right::Open) {
         let unknown = fine(&mut nobody, route);
         unknown.refused(401, "unauthenticated");
-        assert_eq!(unknown.header("www-authenticate"), Some("Bearer realm=\"lockhouse\""));
+        let dialect = Dialect::of(route.path);
+        let scheme = if dialect.takes_basic() { "Basic" } else { "Bearer" };
+        let challenge = format!("{scheme} realm=\"lockhouse\"");
+        let header = dialect.challenge_header().to_ascii_lowercase();
+        assert_eq!(unknown.header(&header), Some(challenge.as_str()));
         if route.path.contains("{workspace_id}") && route.right != Right::Serve {
             fine(&mut stranger, route).refused(404, "workspace_not_found");
+        }
+        if dialect == Dialect::Lfs {
+            fine(&mut stranger, route).refused(403, "not_a_member");
         }
         if route.name == "followEvents" {
             call(&mut stranger, route, "?workspace_id=w", &[], "").refused(404, "workspace_not_found");
@@ -174,6 +214,13 @@ fn conflicts() {
     eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 1\n"));
     bob.acquire("w", &json!({ "wait_ms": 1_000 })).refused(429, "rate_limited");
     bob.delete("/api/v1/workspaces/w/lock").refused(403, "not_holder");
+    alice.post("/lfs/game/locks", &json!({ "path": "a" })).expect(201);
+    bob.post("/lfs/game/locks", &json!({ "path": "a" })).expect(409);
+    bob.post("/lfs/game/locks", &json!({ "path": ".." })).expect(422);
+    bob.get("/lfs/a:b/locks").expect(422);
+    bob.post("/lfs/a:b/locks/verify", &json!({})).expect(422);
+    bob.post("/lfs/a:b/locks/7/unlock", &json!({})).expect(422);
+    bob.post("/lfs/game/locks/7/unlock", &json!({})).expect(404);
 }
 
 /// Another process holds the database.
@@ -183,6 +230,7 @@ fn busy() {
     for route in writes() {
         add_due_expiry(&server);
         let other = server.sql();
+        lock_a_file(&mut alice, &other);
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let answer = fine(&mut alice, route);
         answer.refused(503, "busy");
@@ -211,6 +259,7 @@ fn full() {
              INSERT OR IGNORE INTO tokens (token_id, hash, scope, created_at) VALUES ('t', zeroblob(32), 'read', 0);",
         )
         .unwrap();
+        lock_a_file(&mut alice, &sql);
         limit("1");
         fine(&mut alice, route).refused(507, "storage_full");
         limit("unlimited");

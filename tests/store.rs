@@ -353,14 +353,7 @@ fn leases_end_on_time_without_timer_and_sweeper() {
         })
         .unwrap();
     clock.advance(Duration::from_secs(1));
-    let all = LockQuery {
-        user_id: None,
-        kinds: Vec::new(),
-        prefix: String::new(),
-        after: String::new(),
-        limit: 100,
-        member: None,
-    };
+    let all = LockQuery { limit: 100, ..LockQuery::default() };
     let nothing = FoundLocks { locks: Vec::new(), next: None };
     assert_eq!(store.read(|rows| rows.list_locks(&all)).unwrap().value, nothing);
     let claim = Claim {

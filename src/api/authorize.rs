@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::dialect::Dialect;
 use super::exchange::Request;
 use super::input;
 use super::operation::{Right, Route};
@@ -10,7 +11,7 @@ use super::problem::{Code, Problem};
 use super::rate::RateLimit;
 use super::router::Matched;
 use crate::app::Service;
-use crate::auth::{Auth, AuthError, Caller, Credentials, Lookup, Scope, Validity};
+use crate::auth::{Auth, AuthError, Basic, Caller, Credentials, Lookup, Scope, Validity, token};
 use crate::config::AuthMode;
 use crate::domain::rights::Missing;
 use crate::error::{Error, Limit};
@@ -31,6 +32,8 @@ pub struct Authorizer {
     pub rate: Option<RateLimit>,
     /// The rate limit of bad credentials for each address.
     pub bad_credentials: RateLimit,
+    /// The rate limit of the same bad credentials from one address, where a client repeats them by itself.
+    pub same_credentials: RateLimit,
     /// Web origins whose pages may call the API.
     pub cors_origins: Vec<String>,
 }
@@ -48,11 +51,13 @@ impl Authorizer {
         let headers = &request.headers;
         // A beacon cannot have headers: its credentials are in the body.
         let access_token = input::access_token(route.body, request).ok().flatten();
+        let basic = basic(request);
         let credentials = Credentials {
             user_id: headers.user_id.as_deref(),
             user_name: headers.user_name.as_deref(),
-            authorization: headers.authorization.as_deref(),
+            authorization: headers.authorization.as_deref().filter(|_| basic.is_none()),
             access_token: access_token.as_deref(),
+            basic: basic.as_ref(),
             asserted: headers.asserted_user.as_deref().map(|user| (user, headers.asserted_name.as_deref())),
         };
         Some(self.auth.identify(&credentials, lookup))
@@ -114,19 +119,19 @@ impl Authorizer {
             key.unwrap_or_else(|| address_key("address", request))
         })?;
         let caller = caller.map_err(|refusal| match refusal {
-            AuthError::Unauthenticated => self.unauthenticated(),
+            AuthError::Unauthenticated => self.unauthenticated(request),
             AuthError::WrongUser => {
                 Problem::new(Code::Forbidden).detail("This token acts for its owner only. Omit X-User-Id.")
             }
             AuthError::NotCached(_) => Error::Internal("a caller was not looked up".to_owned()).into(),
             AuthError::Failed(error) => error.into(),
         })?;
-        self.check_scope(route, &caller)?;
+        self.check_scope(route, request, &caller)?;
         Ok(caller)
     }
 
     /// Checks the scope of the caller against the right that the route requires.
-    fn check_scope(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
+    fn check_scope(&self, route: &Route, request: &Request, caller: &Caller) -> Result<(), Problem> {
         match route.right.check(caller.scope, caller.user_id.is_some()) {
             Ok(()) => Ok(()),
             Err(Missing::User) if caller.scope.acts_for_others() && self.auth.mode() != AuthMode::None => {
@@ -135,7 +140,7 @@ impl Authorizer {
                     "is missing: this token must name the user for whom it acts",
                 ))
             }
-            Err(Missing::User) => Err(self.unauthenticated()),
+            Err(Missing::User) => Err(Dialect::of(&request.path).unauthenticated(self.auth.mode())),
             Err(Missing::Scope) => {
                 let scopes: Vec<_> = route.right.scopes().iter().map(|scope| scope.as_str()).collect();
                 let (last, others) = scopes.split_last().unwrap_or((&"", &[]));
@@ -152,8 +157,20 @@ impl Authorizer {
         }
     }
 
-    fn unauthenticated(&self) -> Problem {
-        Problem::unauthenticated(self.auth.mode())
+    /// The refusal of missing or bad credentials.
+    fn unauthenticated(&self, request: &Request) -> Problem {
+        let dialect = Dialect::of(&request.path);
+        // Git LFS sends a stored password again and again. A 429 ends that.
+        if dialect == Dialect::Lfs
+            && let Some(authorization) = &request.headers.authorization
+        {
+            let key = format!("{} {:x?}", address_key("address", request), token::hash(authorization));
+            if let Err(wait) = self.same_credentials.take(&key, self.service.monotonic()) {
+                self.service.metrics().limited(Limit::Credentials);
+                return Problem::limited(Limit::Credentials, wait);
+            }
+        }
+        dialect.unauthenticated(self.auth.mode())
     }
 
     /// The refusal of a request before its caller is known: `problem`, or the refusal by the rate limit.
@@ -188,16 +205,23 @@ impl Authorizer {
             return false;
         };
         let host = origin.split_once("://").map_or("", |(_, host)| host);
+        let is_other_host =
+            host.is_empty() || !headers.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host));
         match self.auth.mode() {
             // A host name may resolve to any address (DNS rebinding), so only pages of this machine may call.
             AuthMode::None => !is_loopback(host),
             // The browser sends the proxy's credentials for any page, so only this host's pages may call.
-            AuthMode::Proxy if headers.asserted_user.is_some() => {
-                host.is_empty() || !headers.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
-            }
-            AuthMode::Proxy | AuthMode::Token | AuthMode::Jwt => false,
+            AuthMode::Proxy if headers.asserted_user.is_some() => is_other_host,
+            // A browser remembers Basic credentials, and sends them for any page.
+            AuthMode::Proxy | AuthMode::Token | AuthMode::Jwt => is_other_host && basic(request).is_some(),
         }
     }
+}
+
+/// The HTTP Basic credentials of the request, on a path that accepts them.
+fn basic(request: &Request) -> Option<Basic> {
+    let authorization = request.headers.authorization.as_deref()?;
+    Dialect::of(&request.path).takes_basic().then(|| Basic::parse(authorization)).flatten()
 }
 
 /// The rate limit key of a client address. An IPv6 client has a whole /64 network, which shares one key.

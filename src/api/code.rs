@@ -87,6 +87,8 @@ codes! {
     UriTooLong = (414, "uri_too_long", "The path is too long"),
     /// The media type of the body is not supported.
     UnsupportedMediaType = (415, "unsupported_media_type", "Unsupported media type"),
+    /// A path or a repository that cannot be locked.
+    Unprocessable = (422, "unprocessable", "Invalid path"),
     /// `Expect` is not `100-continue`.
     ExpectationFailed = (417, "expectation_failed", "Expectation failed"),
     /// A limit is reached.

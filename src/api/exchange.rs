@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+/// The media type of most requests and responses.
+pub const JSON: &str = "application/json";
+
 /// A complete request.
 #[derive(Clone, Default)]
 pub struct Request {

@@ -4,8 +4,9 @@ use serde::de::{Deserialize, DeserializeOwned, Error as _};
 use serde_json::value::RawValue;
 
 use super::deserialize::{Members, Source};
-use super::exchange::Request;
+use super::exchange::{JSON, Request};
 use super::fields::Text;
+use super::file_lock::LFS_JSON;
 use super::json::{self, Invalid, Object};
 use super::problem::{Code, Problem};
 use crate::percent;
@@ -19,6 +20,21 @@ pub enum BodyKind {
     Json,
     /// A JSON object, also as `text/plain`, which `navigator.sendBeacon` sends. It may contain credentials.
     Beacon,
+    /// A JSON object of Git LFS, with its media type or that of JSON. Unknown fields and query parameters are ignored.
+    Lfs,
+}
+
+impl BodyKind {
+    /// The media types of the body.
+    #[must_use]
+    pub const fn media_types(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Json => &[JSON],
+            Self::Beacon => &[JSON, "text/plain"],
+            Self::Lfs => &[LFS_JSON, JSON],
+        }
+    }
 }
 
 /// The body field with the credentials of a request that cannot have headers.
@@ -70,13 +86,10 @@ fn refusal(invalid: &Invalid, what: &str, elsewhere: impl Fn(&str) -> bool) -> P
 fn check_media_type(kind: BodyKind, given: Option<&str>) -> Result<(), Problem> {
     let Some(given) = given else { return Ok(()) };
     let essence = given.split(';').next().unwrap_or_default().trim();
-    let is_beacon = kind == BodyKind::Beacon;
-    if essence.eq_ignore_ascii_case("application/json")
-        || (is_beacon && essence.eq_ignore_ascii_case("text/plain"))
-    {
+    if kind.media_types().iter().any(|known| essence.eq_ignore_ascii_case(known)) {
         return Ok(());
     }
-    let takes = if is_beacon { "application/json or text/plain" } else { "application/json" };
+    let takes = kind.media_types().join(" or ");
     Err(Problem::new(Code::UnsupportedMediaType)
         .detail(format!("Send the body as JSON, with the header Content-Type: {takes}.")))
 }
@@ -118,6 +131,9 @@ pub fn read<T: DeserializeOwned>(
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decoded(name, "query")?;
         let text = decoded(text, &name)?;
+        if kind == BodyKind::Lfs {
+            continue;
+        }
         if kind != BodyKind::None && !in_query.contains(&name.as_str()) {
             return Err(refusal(&Invalid::unknown_field(&name, in_query), "query parameter", in_path));
         }

@@ -49,6 +49,7 @@ impl Operation for ListLocks {
         let listing = LockQuery {
             user_id: self.user_id,
             kinds: self.kind.map(|kinds| kinds.0).unwrap_or_default(),
+            fence: None,
             prefix: self.prefix.map(|prefix| prefix.0).unwrap_or_default(),
             after: self.cursor.map(|cursor| cursor.as_str().to_owned()).unwrap_or_default(),
             limit: page_length(self.limit),

@@ -14,15 +14,18 @@
 pub mod authorize;
 pub mod code;
 mod deserialize;
+pub mod dialect;
 pub mod dispatch;
 mod events;
 pub mod exchange;
 pub mod fields;
+pub mod file_lock;
 mod gate;
 mod handoff;
 mod history;
 mod input;
 pub mod json;
+mod lfs;
 mod listing;
 mod lock;
 mod locks;

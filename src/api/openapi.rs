@@ -6,9 +6,11 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::code::HTTP_REFUSALS;
+use super::dialect::{Dialect, LFS_ERROR};
 use super::events::EVENT_STREAM;
+use super::file_lock::{LFS_JSON, LfsError};
 use super::input::{ACCESS_TOKEN, TOKEN_BYTES};
-use super::operation::{BodyKind, GATE, JSON, Right, Route};
+use super::operation::{BodyKind, GATE, Right, Route};
 use super::problem::{self, Code};
 use crate::config::AuthMode;
 
@@ -31,11 +33,12 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
     }
     let mut schemas = Map::new();
     for code in Code::ALL {
-        // No operation has these codes: they are for unknown paths and methods.
-        if !matches!(code, Code::NotFound | Code::MethodNotAllowed) {
+        // No problem document of an operation has these codes: they are for unknown paths and methods, and for Git LFS.
+        if !matches!(code, Code::NotFound | Code::MethodNotAllowed | Code::Unprocessable) {
             schemas.insert(code.schema_name(), code.schema(false, &mut answers).to_value());
         }
     }
+    answers.subschema_for::<LfsError>();
     schemas.extend(answers.take_definitions(false));
     schemas.values_mut().for_each(close_objects);
     json!({
@@ -126,17 +129,19 @@ fn headers() -> Value {
 }
 
 /// The headers of a response with one of `codes`. No codes: the headers of a success.
-fn headers_of(codes: &[Code]) -> Value {
+fn headers_of(dialect: Dialect, codes: &[Code]) -> Value {
     let header = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
     let mut headers = Map::from_iter([("X-Request-Id".to_owned(), header("RequestId"))]);
-    let retry =
-        |code: &Code| matches!(code, Code::LockHeld | Code::RateLimited | Code::KnockTooSoon | Code::Busy);
+    let retry = |code: &Code| {
+        matches!(code, Code::RateLimited | Code::KnockTooSoon | Code::Busy)
+            || (*code == Code::LockHeld && dialect == Dialect::Lockhouse)
+    };
     if codes.iter().any(retry) {
         let name = if codes.iter().all(retry) { "RetryAfter" } else { "SometimesRetryAfter" };
         headers.insert("Retry-After".to_owned(), header(name));
     }
     if codes.contains(&Code::Unauthenticated) {
-        headers.insert("WWW-Authenticate".to_owned(), header("WwwAuthenticate"));
+        headers.insert(dialect.challenge_header().to_owned(), header("WwwAuthenticate"));
     }
     Value::Object(headers)
 }
@@ -273,11 +278,9 @@ fn not_null(mut schema: Value) -> Value {
 
 /// The request body, with the fields that are not in the path.
 fn request_body(route: &Route, takes: &Value) -> Option<Value> {
-    let media_types: &[&str] = match route.body {
-        BodyKind::None => return None,
-        BodyKind::Json => &[JSON],
-        BodyKind::Beacon => &[JSON, "text/plain"],
-    };
+    if route.body == BodyKind::None {
+        return None;
+    }
     let fields = || properties(takes).filter(|(name, _)| !in_path(route, name));
     let required: Vec<_> = fields().map(|(name, _)| name).filter(|name| is_required(takes, name)).collect();
     let mut fields: Map<_, _> = fields().map(|(name, schema)| (name.clone(), schema.clone())).collect();
@@ -288,9 +291,11 @@ fn request_body(route: &Route, takes: &Value) -> Option<Value> {
         fields.insert(ACCESS_TOKEN.to_owned(), token);
     }
     let schema = json!({
-        "type": "object", "properties": fields, "required": required, "additionalProperties": false,
+        "type": "object", "properties": fields, "required": required, "additionalProperties": route.body == BodyKind::Lfs,
     });
-    let content: Map<_, _> = media_types
+    let content: Map<_, _> = route
+        .body
+        .media_types()
         .iter()
         .map(|media_type| ((*media_type).to_owned(), json!({ "schema": schema })))
         .collect();
@@ -299,7 +304,7 @@ fn request_body(route: &Route, takes: &Value) -> Option<Value> {
 
 /// The response for refusals before the operation is known.
 fn http_refusal() -> Value {
-    let mut refused = refused(HTTP_REFUSALS);
+    let mut refused = refused(Dialect::Lockhouse, HTTP_REFUSALS);
     if let Value::Object(refused) = &mut refused {
         let about = "The server refused the request before the operation was known: it is malformed, too large or too slow, or the server is busy or stopping. The connection is closed afterwards.";
         refused.insert("description".to_owned(), about.into());
@@ -308,22 +313,26 @@ fn http_refusal() -> Value {
 }
 
 /// The response for refusals with one of `codes`.
-fn refused(codes: &[Code]) -> Value {
+fn refused(dialect: Dialect, codes: &[Code]) -> Value {
     let describe = |code: &Code| format!("`{}`: {}.", code.name(), code.title());
     let descriptions: Vec<_> = codes.iter().map(describe).collect();
-    let shapes: Vec<_> = codes
-        .iter()
-        .map(|code| json!({ "$ref": format!("#/components/schemas/{}", code.schema_name()) }))
-        .collect();
+    let named = |name: String| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let content = match dialect {
+        Dialect::Lfs => json!({ LFS_JSON: { "schema": named(LFS_ERROR.to_owned()) } }),
+        Dialect::Lockhouse | Dialect::Terraform => {
+            let shapes: Vec<_> = codes.iter().map(|code| named(code.schema_name())).collect();
+            json!({ problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } })
+        }
+    };
     json!({
         "description": descriptions.join(" "),
-        "headers": headers_of(codes),
-        "content": { problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } },
+        "headers": headers_of(dialect, codes),
+        "content": content,
     })
 }
 
 fn responses(route: &Route, answer: &Value) -> Map<String, Value> {
-    let mut fine = json!({ "description": "Success.", "headers": headers_of(&[]) });
+    let mut fine = json!({ "description": "Success.", "headers": headers_of(Dialect::of(route.path), &[]) });
     if !route.media_type.is_empty() {
         let content = json!({ route.media_type: { "schema": answer } });
         fine.as_object_mut().map(|fine| fine.insert("content".to_owned(), content));
@@ -331,7 +340,7 @@ fn responses(route: &Route, answer: &Value) -> Map<String, Value> {
     let mut responses = Map::from_iter([(route.status.to_string(), fine)]);
     for same_status in route.refusals().chunk_by(|one, other| one.status() == other.status()) {
         if let Some(code) = same_status.first() {
-            responses.insert(code.status().to_string(), refused(same_status));
+            responses.insert(code.status().to_string(), refused(Dialect::of(route.path), same_status));
         }
     }
     responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/HttpRefusal" }));

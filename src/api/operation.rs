@@ -6,6 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::dialect::Dialect;
+pub use super::exchange::JSON;
 use super::exchange::{Request, Response};
 use super::fields::Name;
 use super::input;
@@ -20,9 +22,6 @@ pub use crate::domain::rights::Right;
 use crate::domain::{DisplayName, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::LeaseClock;
-
-/// The media type of most responses.
-pub const JSON: &str = "application/json";
 
 /// An operation of the API: its input and its implementation.
 ///
@@ -144,7 +143,9 @@ impl Route {
             codes.extend([Code::Unauthenticated, Code::Forbidden]);
         }
         if self.body != BodyKind::None {
-            codes.extend([Code::BodyTooLarge, Code::UnsupportedMediaType]);
+            codes.push(Code::UnsupportedMediaType);
+            // The HTTP layer refuses a large body. It writes problem documents only.
+            codes.extend(Some(Code::BodyTooLarge).filter(|_| Dialect::of(self.path) != Dialect::Lfs));
         }
         match self.store {
             StoreAccess::None | StoreAccess::Reads => {}
@@ -268,11 +269,8 @@ impl Answer {
         Ok(Self::later(move |responder| {
             let shown = Arc::clone(&service);
             let done = move |outcome: Result<T, Error>| {
-                let request_id = responder.request_id().to_owned();
                 responder.send_with(|| {
-                    let response =
-                        outcome.map_err(Problem::from).and_then(|value| show(&value, shown.clock()));
-                    response.unwrap_or_else(|problem| problem.to_response(&request_id))
+                    outcome.map_err(Problem::from).and_then(|value| show(&value, shown.clock()))
                 });
             };
             start(&service, Box::new(done));

@@ -125,6 +125,12 @@ impl Problem {
         Self::new(Code::InvalidRequest).detail(format!("{field} {reason}.")).with(&InvalidField { field })
     }
 
+    /// The code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
     /// The status code.
     #[must_use]
     pub const fn status(&self) -> u16 {
@@ -135,6 +141,12 @@ impl Problem {
     #[must_use]
     pub fn sentence(&self) -> &str {
         &self.detail
+    }
+
+    /// A member of the document.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&RawValue> {
+        self.members.get(name).map(|raw| &**raw)
     }
 
     /// The problem as part of the results of a batch.

@@ -17,6 +17,8 @@ const MAX_BUCKETS: usize = 100_000;
 pub struct RateLimit {
     /// The time between two requests at the full rate.
     interval: Duration,
+    /// The size of a bucket, as the time in which it fills.
+    burst: Duration,
     most: usize,
     buckets: Mutex<Buckets>,
 }
@@ -37,9 +39,17 @@ impl RateLimit {
     pub fn new(per_second: u32) -> Self {
         Self {
             interval: Duration::from_secs(1) / per_second.max(1),
+            burst: BURST,
             most: MAX_BUCKETS,
             buckets: Mutex::default(),
         }
+    }
+
+    /// A limit of `count` requests a minute for each caller, which may come at once.
+    #[must_use]
+    pub fn per_minute(count: u32) -> Self {
+        let burst = Duration::from_secs(60);
+        Self { interval: burst / count.max(1), burst, most: MAX_BUCKETS, buckets: Mutex::default() }
     }
 
     /// Counts one request of `caller`.
@@ -70,7 +80,7 @@ impl RateLimit {
     fn full_after_one_more(&self, buckets: &Buckets, caller: &str, now: Duration) -> Result<Duration, u64> {
         let full_at = buckets.full_at.get(caller).copied().unwrap_or_default();
         let after = full_at.max(now).saturating_add(self.interval);
-        let wait = after.saturating_sub(now).saturating_sub(BURST);
+        let wait = after.saturating_sub(now).saturating_sub(self.burst);
         if wait.is_zero() { Ok(after) } else { Err(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)) }
     }
 }

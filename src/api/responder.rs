@@ -8,6 +8,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::dialect::Dialect;
 use super::exchange::{Request, Response};
 use super::outbox::{ClientStatus, ResponseMessage, ReturnPath};
 use super::problem::{Code, Problem};
@@ -21,6 +22,8 @@ pub struct Responder {
     is_used: bool,
     log: Arc<RequestLog>,
     entry: RequestLine,
+    /// How the client reads refusals.
+    dialect: Dialect,
     /// The CORS headers of the response, for pages of other origins.
     cors: Vec<(&'static str, String)>,
 }
@@ -43,7 +46,8 @@ impl Responder {
         cors: Vec<(&'static str, String)>,
         log: &Arc<RequestLog>,
     ) -> Self {
-        Self { path, is_used: false, log: Arc::clone(log), entry: log.entry(request), cors }
+        let dialect = Dialect::of(&request.path);
+        Self { path, is_used: false, log: Arc::clone(log), entry: log.entry(request), dialect, cors }
     }
 
     /// The request's id.
@@ -69,15 +73,17 @@ impl Responder {
 
     /// Sends a refusal.
     pub fn refuse(self, problem: &Problem) {
-        let response = problem.to_response(self.request_id());
+        let response = self.dialect.refusal(problem, self.request_id());
         self.send(response);
     }
 
-    /// Sends the response that `make` returns, or 500 if it panics.
-    pub fn send_with(self, make: impl FnOnce() -> Response) {
+    /// Sends what `make` returns, or 500 if it panics.
+    pub fn send_with(self, make: impl FnOnce() -> Result<Response, Problem>) {
         // On a panic `self` is dropped, which answers 500.
-        if let Ok(response) = catch_unwind(AssertUnwindSafe(make)) {
-            self.send(response);
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(Ok(response)) => self.send(response),
+            Ok(Err(problem)) => self.refuse(&problem),
+            Err(_) => {}
         }
     }
 
@@ -133,7 +139,7 @@ impl Drop for Responder {
             return self.path.post(ResponseMessage::End);
         }
         log::error!("request {} was dropped unanswered: a handler panicked, or forgot it", self.request_id());
-        self.finish(Problem::new(Code::Internal).to_response(self.request_id()));
+        self.finish(self.dialect.refusal(&Problem::new(Code::Internal), self.request_id()));
     }
 }
 

@@ -56,6 +56,9 @@ pub fn find(routes: &'static [Route], method: &str, path: &str) -> Matched {
     }
 }
 
+/// The one parameter that may have several segments.
+const REST: &str = "{repository}";
+
 /// The parameters of `path`, if it matches `template`.
 fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
     // The last letter rules out most routes.
@@ -63,6 +66,21 @@ fn parameters(template: &'static str, path: &str) -> Option<Vec<(&'static str, S
     if !template.ends_with('}') && last(template) != last(path) {
         return None;
     }
+    match template.split_once(REST) {
+        None => segments(template, path),
+        Some((before, after)) => {
+            let rest = path.strip_prefix(before)?;
+            let (cut, _) = rest.rmatch_indices('/').nth(after.matches('/').count().checked_sub(1)?)?;
+            let (repository, tail) = rest.split_at(cut);
+            let mut parameters = segments(after, tail)?;
+            parameters.push(("repository", repository.to_owned()));
+            Some(parameters)
+        }
+    }
+}
+
+/// The parameters of `path`, each in a segment of its own.
+fn segments(template: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
     let mut parameters = Vec::new();
     let mut segments = path.split('/');
     for expected in template.split('/') {
@@ -96,6 +114,23 @@ mod tests {
         assert_eq!(found("HEAD", path), Some(("readLock", vec!["team%2Fdesign%2042".to_owned()])));
         assert_eq!(found("GET", "/api/v1/workspaces/team/design/lock"), None);
         assert_eq!(found("GET", "/api/v1/workspaces//lock"), None);
+    }
+
+    #[test]
+    fn a_repository_may_have_slashes() {
+        let found = |method, path| found(method, path).map(|(name, parameters)| (name, parameters.join(" ")));
+        for (method, path, operation) in [
+            ("POST", "/lfs/game/locks", Some(("lockFile", "game"))),
+            ("GET", "/lfs/team/game.git/info/lfs/locks", Some(("listFileLocks", "team/game.git/info/lfs"))),
+            ("POST", "/lfs/locks/locks/verify", Some(("verifyFileLocks", "locks"))),
+            ("POST", "/lfs/a%2Fb/c/locks/17/unlock", Some(("unlockFile", "17 a%2Fb/c"))),
+            ("POST", "/lfs/a/objects/batch", None),
+            ("POST", "/lfs/locks", None),
+            ("DELETE", "/lfs/a/locks", None),
+        ] {
+            let expected = operation.map(|(name, parameters)| (name, parameters.to_owned()));
+            assert_eq!(found(method, path), expected, "{path}");
+        }
     }
 
     #[test]

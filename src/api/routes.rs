@@ -1,9 +1,11 @@
 //! The API as one table. The router, the authorisation, the input checks and the OpenAPI document use it.
 
 use super::events::{EVENT_STREAM, FollowEvents};
+use super::file_lock::LFS_JSON;
 use super::gate::PassGate;
 use super::handoff::{DeclineKnock, HandOverLock, KnockForLock};
 use super::history::{ReadHistory, ReadWholeHistory};
+use super::lfs::{ListFileLocks, LockFile, UnlockFile, VerifyFileLocks};
 use super::listing::{ListLocks, ReleaseLocksOfUser};
 use super::locks::{AcquireLock, ReadLock, ReleaseLock, ReleaseLockByBeacon};
 use super::members::{ListMembers, PutMember, RemoveMember};
@@ -108,6 +110,31 @@ pub const ROUTES: &[Route] = &[
         .allow(Right::Lock, StoreAccess::Reads)
         .answer(204, "")
         .refuse(&[Code::NotHolder]),
+    Route::of::<LockFile>("POST", "/lfs/{repository}/locks", "lockFile")
+        .allow(Right::Lock, StoreAccess::Writes)
+        .body(BodyKind::Lfs, &[])
+        .answer(201, LFS_JSON)
+        .refuse(&[Code::NotAMember, Code::LockHeld, Code::Unprocessable]),
+    Route::of::<ListFileLocks>("GET", "/lfs/{repository}/locks", "listFileLocks")
+        .allow(Right::Read, StoreAccess::Reads)
+        .answer(200, LFS_JSON)
+        .refuse(&[Code::NotAMember, Code::Unprocessable]),
+    Route::of::<VerifyFileLocks>("POST", "/lfs/{repository}/locks/verify", "verifyFileLocks")
+        .allow(Right::Lock, StoreAccess::ReadsThenWrites)
+        .body(BodyKind::Lfs, &[])
+        .answer(200, LFS_JSON)
+        .refuse(&[Code::NotAMember, Code::Unprocessable]),
+    Route::of::<UnlockFile>("POST", "/lfs/{repository}/locks/{id}/unlock", "unlockFile")
+        .allow(Right::Lock, StoreAccess::ReadsThenWrites)
+        .body(BodyKind::Lfs, &[])
+        .answer(200, LFS_JSON)
+        .refuse(&[
+            Code::NotAMember,
+            Code::NotHolder,
+            Code::TakeoverForbidden,
+            Code::LockNotFound,
+            Code::Unprocessable,
+        ]),
     Route::of::<ReadOpenApi>("GET", "/api/v1/openapi.json", "readOpenApi")
         .allow(Right::Open, StoreAccess::Reads),
     Route::of::<IsUp>("GET", "/healthz", "isUp"),

@@ -101,7 +101,7 @@ pub(super) fn is_allowed(
     // With open membership, which most servers use, no role is looked up.
     let role = match rules.membership {
         Membership::Open => None,
-        Membership::Enforced => rows.role(workspace_id, user_id)?,
+        Membership::Enforced => rows.role(&workspace_id.with_roles(), user_id)?,
     };
     Ok(may_hold(role, rules.membership))
 }
@@ -117,8 +117,9 @@ pub(super) fn must_end(
     if is_allowed(rows, workspace_id, user_id, rules)?.is_ok() {
         return Ok(None);
     }
-    let role = rows.role(workspace_id, user_id)?;
-    Ok(Some(forced_ending(role, rows.workspace(workspace_id)?.is_some())))
+    let workspace_id = workspace_id.with_roles();
+    let role = rows.role(&workspace_id, user_id)?;
+    Ok(Some(forced_ending(role, rows.workspace(&workspace_id)?.is_some())))
 }
 
 /// Stores a change with its events. A lock that becomes free is granted to the next waiter.

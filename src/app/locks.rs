@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Service;
-use super::current::{apply, load_current, state, within_lock_limit};
+use super::current::{apply, is_allowed, load_current, state, within_lock_limit};
 use crate::domain::access::Rules;
 use crate::domain::event::{Author, Lost};
 use crate::domain::rights::{Actor, Need};
@@ -175,7 +175,13 @@ impl Service {
             return self.submit_as_holder(actor, claim, work, |lost| (Released::Nothing, Some(lost)), reply);
         }
         let work = move |set: &WorkingSet<'_>, rules: &Rules, privilege| {
-            release(set, &Release { privilege, ..request.clone() }, rules)
+            let mut request = Release { privilege, ..request.clone() };
+            let Claim { workspace_id, user_id, .. } = &request.claim;
+            // A viewer takes nothing over.
+            if is_allowed(&**set, workspace_id, user_id, rules)?.is_err() {
+                request.authority = Authority::Administrator;
+            }
+            release(set, &request, rules)
         };
         self.submit_as(actor, Keys::workspace(&claim.workspace_id), Need::Revoke, work, reply);
     }

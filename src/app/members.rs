@@ -30,11 +30,12 @@ pub fn may(
     if !depends_on_role(need, rules) {
         return Ok(Ok(actor.scope.privilege()));
     }
+    let workspace_id = workspace_id.with_roles();
     let role = match &actor.user_id {
-        Some(user_id) => rows.role(workspace_id, user_id)?,
+        Some(user_id) => rows.role(&workspace_id, user_id)?,
         None => None,
     };
-    let exists = role.is_some() || rows.workspace(workspace_id)?.is_some();
+    let exists = role.is_some() || rows.workspace(&workspace_id)?.is_some();
     Ok(access(actor, exists, role, need, rules.membership))
 }
 

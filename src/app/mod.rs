@@ -7,6 +7,7 @@ pub mod current;
 pub mod handoff;
 pub mod history;
 pub mod invariants;
+pub mod lfs;
 pub mod locks;
 pub mod members;
 pub mod presence;

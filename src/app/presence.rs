@@ -40,7 +40,8 @@ impl Service {
         let mut users = self.broadcaster.presence(workspace_id, MAX_PRESENT_USERS);
         if users.iter().any(|user| user.is_member) {
             let members = self.store.read(|rows| {
-                let is_member = |user: &PresentUser| Ok(rows.role(workspace_id, &user.user_id)?.is_some());
+                let workspace_id = workspace_id.with_roles();
+                let is_member = |user: &PresentUser| Ok(rows.role(&workspace_id, &user.user_id)?.is_some());
                 users.iter().map(is_member).collect::<Result<Vec<_>, Error>>()
             })?;
             let mut are_members = members.value.into_iter();

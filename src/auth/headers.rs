@@ -1,5 +1,10 @@
 //! Reads the credentials and ids in the headers of a request.
 
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
 use crate::percent;
@@ -15,8 +20,39 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// `access_token` in the body of a request that cannot have headers (`navigator.sendBeacon`).
     pub access_token: Option<&'a str>,
+    /// HTTP Basic credentials, on paths whose clients cannot send others. Then `authorization` is `None`.
+    pub basic: Option<&'a Basic>,
     /// The user id and the display name from the headers of a trusted proxy.
     pub asserted: Option<(&'a str, Option<&'a str>)>,
+}
+
+/// HTTP Basic credentials (RFC 7617), in UTF-8. No `Debug` of the password: it is a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Basic {
+    /// The user name: the user for whom a token of a service or an administrator acts. May be empty.
+    pub user: String,
+    /// The password: a token or a JWT.
+    pub password: String,
+}
+
+impl Basic {
+    /// Reads an `Authorization` header. `None` for another scheme and for invalid credentials.
+    #[must_use]
+    pub fn parse(authorization: &str) -> Option<Self> {
+        let (scheme, encoded) = authorization.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("Basic") {
+            return None;
+        }
+        let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (user, password) = decoded.split_once(':')?;
+        Some(Self { user: user.to_owned(), password: password.to_owned() })
+    }
+}
+
+impl fmt::Debug for Basic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Basic").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// The user and the display name in the request's headers.
@@ -26,10 +62,13 @@ pub(super) struct StatedUser {
 }
 
 pub(super) fn stated_user(credentials: &Credentials<'_>) -> Result<StatedUser, Error> {
-    let user_id = credentials
-        .user_id
-        .map(|header| UserId::parse_as("X-User-Id", &id_in_header("X-User-Id", header)?))
-        .transpose()?;
+    let user_id = match (credentials.basic, credentials.user_id) {
+        (Some(basic), _) if !basic.user.is_empty() => {
+            Some(UserId::parse_as("The user name of HTTP Basic authentication", &basic.user)?)
+        }
+        (_, Some(header)) => Some(UserId::parse_as("X-User-Id", &id_in_header("X-User-Id", header)?)?),
+        (_, None) => None,
+    };
     let name = credentials
         .user_name
         .map(|header| DisplayName::parse_as("X-User-Name", &decode("X-User-Name", header)?))

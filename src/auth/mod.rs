@@ -15,7 +15,7 @@ use hashlink::LruCache;
 
 pub use self::caller::Caller;
 use self::caller::StatedName;
-pub use self::headers::{Credentials, id_in_header};
+pub use self::headers::{Basic, Credentials, id_in_header};
 use self::headers::{StatedUser, decode, only_needed_escapes, stated_user};
 use crate::app::{CacheLookup, Service};
 use crate::config::{self, AuthMode};
@@ -128,6 +128,10 @@ impl Auth {
         }
         // An empty user header means that the proxy has signed no user in.
         let asserted = credentials.asserted.filter(|(user_id, _)| !user_id.is_empty());
+        // Basic credentials behind a proxy are those for the proxy.
+        let without_basic = Credentials { basic: None, ..credentials.clone() };
+        let for_proxy = self.keys.mode == AuthMode::Proxy && asserted.is_some();
+        let credentials = if for_proxy { &without_basic } else { credentials };
         let bearer = match (self.keys.mode, bearer(credentials)) {
             // The browser's Authorization header is meant for the proxy, unless it has one of our tokens.
             (AuthMode::Proxy, bearer) if asserted.is_some() => {
@@ -225,7 +229,11 @@ impl Auth {
         };
         let token = token.ok_or(AuthError::Unauthenticated)?;
         let validity = Validity::WhileTokenValid(hash);
-        let stated = stated_user(credentials)?;
+        let stated = match token.scope {
+            // The token names its owner. A client of HTTP Basic must send some user name, so that is ignored.
+            Scope::User | Scope::Read => stated_user(&Credentials { basic: None, ..credentials.clone() })?,
+            Scope::Service | Scope::Admin => stated_user(credentials)?,
+        };
         if let Some(user_id) = &stated.user_id {
             token::check_not_reserved(user_id).map_err(|error| with_field("X-User-Id", error))?;
         }
@@ -260,6 +268,9 @@ impl Auth {
 
 /// The bearer credentials: from the header or, without the header, from the body (a beacon has no headers).
 fn bearer<'a>(credentials: &Credentials<'a>) -> Result<Option<&'a str>, AuthError> {
+    if let Some(basic) = credentials.basic {
+        return Ok(Some(&basic.password));
+    }
     let Some(header) = credentials.authorization else { return Ok(credentials.access_token) };
     let (scheme, token) = header.split_once(' ').ok_or(AuthError::Unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("Bearer") {
@@ -331,6 +342,19 @@ mod tests {
     fn a_beacon_carries_its_token_in_the_body() {
         let credentials = Credentials { access_token: Some("alice"), ..Credentials::default() };
         assert_eq!(trust_headers(&credentials).unwrap().user_id.unwrap().as_str(), "alice");
+    }
+
+    #[test]
+    fn basic_credentials_name_the_user_and_have_the_token_as_their_password() {
+        let basic = Basic::parse("basic em/DqzpsaF94OnkK").unwrap();
+        assert_eq!((basic.user.as_str(), basic.password.as_str()), ("zoë", "lh_x:y\n"));
+        assert!(!format!("{basic:?}").contains("lh_x"));
+        let credentials = Credentials { basic: Some(&basic), user_id: Some("bob"), ..Credentials::default() };
+        assert_eq!(bearer(&credentials), Ok(Some("lh_x:y\n")));
+        assert_eq!(trust_headers(&credentials).unwrap().user_id.unwrap().as_str(), "zoë");
+        for bad in ["Basic", "Basic !", "Basic eDp5 x", "Bearer eDp5", "Basic /////w==", "Basic eA=="] {
+            assert_eq!(Basic::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ const READING_THREADS: u32 =
     workers::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
 /// The rate limit of look-ups of bad credentials for each client address (per second).
 const BAD_CREDENTIALS_PER_SECOND: u32 = 20;
+/// The rate limit of the same bad credentials from one address, for clients that repeat them by themselves.
+const SAME_CREDENTIALS_PER_MINUTE: u32 = 10;
 /// The minimum time that a stop waits for running requests, after it has disconnected the clients.
 const MIN_STOP_WAIT: Duration = Duration::from_millis(100);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -232,6 +234,7 @@ pub fn start_on(
             auth: Auth::new(keys, &service),
             rate: config.limits.requests_per_second.map(RateLimit::new),
             bad_credentials: RateLimit::new(BAD_CREDENTIALS_PER_SECOND),
+            same_credentials: RateLimit::per_minute(SAME_CREDENTIALS_PER_MINUTE),
             cors_origins: config.server.cors_origins.clone(),
         },
     };

@@ -18,7 +18,7 @@ pub const MESSAGE_BYTES: usize = 500;
 pub const METADATA_BYTES: usize = 4096;
 
 /// Prefix of workspace ids that are file paths.
-const LFS_PREFIX: &str = "lfs/";
+pub(super) const LFS_PREFIX: &str = "lfs/";
 
 /// Checks for 1 to `most` bytes of UTF-8 without control characters.
 ///

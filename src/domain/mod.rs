@@ -11,6 +11,7 @@ mod id;
 mod kind;
 pub mod knocks;
 mod lease;
+pub mod lfs;
 pub mod member;
 mod name;
 mod request;

@@ -152,6 +152,8 @@ pub enum Authority {
     Holder,
     /// Revocation: an administrator ends a lease of any holder.
     Administrator,
+    /// Revocation by an administrator, or by a user who may take locks over.
+    TakesOver,
 }
 
 /// Outcome of a [`Release`].

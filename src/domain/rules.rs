@@ -303,10 +303,10 @@ pub fn release(found: WorkspaceState, request: &Release, rules: &Rules) -> Decis
             (Change::End(lock.clone(), Ending::Released), Released::Released(lock))
         }
         // An administrator who gives a fence means that lease only, not a later one.
-        WorkspaceState::Locked(lock)
-            if request.authority == Authority::Administrator && claim.names(&lock) =>
-        {
-            if request.privilege >= Privilege::WorkspaceAdmin {
+        WorkspaceState::Locked(lock) if request.authority != Authority::Holder && claim.names(&lock) => {
+            let takes_over =
+                request.authority == Authority::TakesOver && rules.takeover.allows(request.privilege);
+            if takes_over || request.privilege >= Privilege::WorkspaceAdmin {
                 (Change::End(lock.clone(), Ending::Revoked), Released::Released(lock))
             } else {
                 (Change::Nothing, Released::Forbidden(lock))

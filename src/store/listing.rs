@@ -1,14 +1,16 @@
 //! A page of locks: the query and the result.
 
-use crate::domain::{Lock, LockKind, UserId};
+use crate::domain::{Fence, Lock, LockKind, UserId};
 
 /// A query for a page of locks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LockQuery {
     /// Only locks of this user.
     pub user_id: Option<UserId>,
     /// Only these kinds; empty means all.
     pub kinds: Vec<LockKind>,
+    /// Only the lock with this fence. `prefix` must begin with `lfs/`.
+    pub fence: Option<Fence>,
     /// Only workspaces whose id begins with this prefix.
     pub prefix: String,
     /// Only workspaces after this one.

@@ -44,6 +44,7 @@ pages![
     "settings",
     "auth",
     "gate",
+    "git-lfs",
     "operation",
     "limits",
     "threat-model",

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, Mutex};
 
 use jsonschema::Validator;
+use lockhouse::api::dialect::Dialect;
+use lockhouse::api::file_lock::LFS_JSON;
 use lockhouse::api::openapi;
 use lockhouse::api::routes::ROUTES;
 use lockhouse::config::AuthMode;
@@ -66,6 +68,11 @@ fn response(operation_id: &str, status: u16) -> &'static Value {
 
 fn matches(template: &str, path: &str) -> bool {
     let path = path.split('?').next().unwrap();
+    // A repository may have several segments.
+    if let Some((before, after)) = template.split_once("{repository}") {
+        let tail = path.rmatch_indices('/').nth(after.matches('/').count() - 1).map(|(cut, _)| &path[cut..]);
+        return path.starts_with(before) && tail.is_some_and(|tail| matches(after, tail));
+    }
     let (mut template, mut path) = (template.split('/'), path.split('/'));
     loop {
         match (template.next(), path.next()) {
@@ -88,8 +95,17 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
     if answer.status >= 400 && method != "HEAD" {
         let problem = answer.json();
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{problem}");
-        assert_eq!(problem["status"], json!(answer.status), "{problem}");
+        match Dialect::of(path) {
+            // The HTTP layer knows no dialects.
+            Dialect::Lfs if answer.header("connection") != Some("close") => {
+                assert_eq!(answer.header("content-type"), Some(LFS_JSON), "{problem}");
+                assert!(problem["message"].as_str().is_some_and(|message| !message.is_empty()), "{problem}");
+            }
+            Dialect::Lockhouse | Dialect::Terraform | Dialect::Lfs => {
+                assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{problem}");
+                assert_eq!(problem["status"], json!(answer.status), "{problem}");
+            }
+        }
         assert_eq!(problem["request_id"], json!(answer.header("x-request-id")), "{problem}");
     }
     let asked = if method == "HEAD" { "get".to_owned() } else { method.to_ascii_lowercase() };
@@ -135,7 +151,7 @@ fn check_headers(declared: &Value, answer: &Answer) {
         let is_there = answer.header(&name.to_ascii_lowercase()).is_some();
         assert!(is_there || header["required"] != true, "{name} is missing: {}", answer.text());
     }
-    for name in ["Retry-After", "WWW-Authenticate"] {
+    for name in ["Retry-After", "WWW-Authenticate", "LFS-Authenticate"] {
         let is_there = answer.header(&name.to_ascii_lowercase()).is_some();
         assert!(!is_there || headers.contains_key(name), "{name} is not declared: {}", answer.text());
     }

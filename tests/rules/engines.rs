@@ -357,14 +357,7 @@ impl Both {
         self.run(&Keys::default(), move |set| {
             let lock = current::load_current(set, &workspace(at), &rules)?;
             *found.lock().unwrap() = lock.as_ref().map(|lock| lock.fence);
-            let listing = LockQuery {
-                user_id: None,
-                kinds: Vec::new(),
-                prefix: String::new(),
-                after: String::new(),
-                limit: 2,
-                member: None,
-            };
+            let listing = LockQuery { limit: 2, ..LockQuery::default() };
             let listed = (set.list_locks(&listing)?.locks, set.workspaces(None, "", 2)?);
             let all = set.events_after(0, u32::MAX)?;
             Ok(format!("{lock:?} {listed:?} {:?} {}", all.last(), all.len()))

@@ -22,6 +22,14 @@ const MAX_ROWS: usize = 2_000;
 pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks, Error> {
     let (from, until) = range(&listing.prefix, &listing.after);
     let connection = read.connection();
+    if let Some(fence) = listing.fence {
+        // The bounds in the text let SQLite use the index `locks_by_fence`.
+        let mut statement = connection.prepare_cached(row::locks!(
+            "WHERE fence = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 AND workspace_id >= 'lfs/' AND workspace_id < 'lfs0'"
+        ))?;
+        let mut rows = statement.query(params![fence, from, until])?;
+        return page(listing.limit, || next_lock(read, &mut rows), |_| Ok(true));
+    }
     match (&listing.user_id, &listing.member) {
         // A user has few locks, compared with the number of workspaces.
         (Some(user_id), member) => {
@@ -34,7 +42,8 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
                 || next_lock(read, &mut rows),
                 |lock| {
                     let Some(member) = member else { return Ok(listing.has_kind(lock.kind)) };
-                    Ok(listing.has_kind(lock.kind) && read.role(&lock.workspace_id, member)?.is_some())
+                    Ok(listing.has_kind(lock.kind)
+                        && read.role(&lock.workspace_id.with_roles(), member)?.is_some())
                 },
             )
         }

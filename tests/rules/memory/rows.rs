@@ -37,11 +37,12 @@ impl Rows for Set {
     }
 
     fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
-        let LockQuery { user_id, kinds: _, prefix, after, limit, member } = listing;
+        let LockQuery { user_id, kinds: _, fence, prefix, after, limit, member } = listing;
         self.need(format!("locks {listing:?}"))?;
         let sees = |lock: &Lock| match member {
             Some(member) => {
-                self.tables.borrow().members.contains_key(&(lock.workspace_id.clone(), member.clone()))
+                let workspace_id = lock.workspace_id.with_roles();
+                self.tables.borrow().members.contains_key(&(workspace_id, member.clone()))
             }
             None => true,
         };
@@ -50,7 +51,13 @@ impl Rows for Set {
             let id = lock.workspace_id.as_str();
             let is_asked_for = id.starts_with(prefix.as_str()) && id > after.as_str();
             let is_theirs = user_id.as_ref().is_none_or(|user_id| lock.user_id == *user_id);
-            is_asked_for && is_theirs && listing.has_kind(lock.kind) && lock.is_live(self.now) && sees(lock)
+            let is_named = fence.is_none_or(|fence| lock.fence == fence);
+            is_asked_for
+                && is_named
+                && is_theirs
+                && listing.has_kind(lock.kind)
+                && lock.is_live(self.now)
+                && sees(lock)
         });
         let more = locks.len() > *limit;
         locks.truncate(*limit);
