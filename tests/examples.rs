@@ -68,6 +68,11 @@ struct Example {
 
 impl Example {
     fn start(name: &str) -> Self {
+        Self::start_until(name, |url| format!("Open {url}/?user=alice"))
+    }
+
+    /// Starts an example, and waits for the line that says what to do.
+    fn start_until(name: &str, line: impl FnOnce(&str) -> String) -> Self {
         let (data, port) = (tempfile::tempdir().unwrap(), port());
         let log = File::create(data.path().join("log")).unwrap();
         let child = command(&examples().join(name).join("start"))
@@ -82,7 +87,7 @@ impl Example {
         let url = format!("http://localhost:{port}");
         let mut example = Self { child, url, lockhouse: ([127, 0, 0, 1], 0).into(), data };
         // It installs packages first.
-        let open = format!("Open {}/?user=alice", example.url);
+        let open = line(&example.url);
         patiently(|| {
             let (has_ended, log) = (example.child.try_wait().unwrap().is_some(), example.log());
             assert!(!has_ended, "{name} has ended: {log}");
@@ -281,6 +286,48 @@ fn the_example_of_the_gate_lets_no_late_save_through() {
     assert_eq!(save(&bobs, second, "released"), refused);
 
     example.is_seen();
+    example.stop();
+}
+
+/// The story of its README, with the real Git LFS.
+#[test]
+fn the_example_of_git_lfs_refuses_a_push_of_a_file_that_another_has_locked() {
+    if are_missing(&["git-lfs", "python3"]) {
+        return;
+    }
+    let example = Example::start_until("git-lfs", |_| "The clones are ".to_owned());
+    let git = |user: &str, arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(example.data.path().join(user))
+            .env("HOME", example.data.path())
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LOCKHOUSE_USER", user)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let works = |user: &str, arguments: &[&str]| {
+        let (succeeded, said) = git(user, arguments);
+        assert!(succeeded, "{user}: git {arguments:?}: {said}");
+        said
+    };
+    works("alice", &["lfs", "lock", "hero.psd"]);
+    assert!(works("bob", &["lfs", "locks"]).contains("alice"));
+    let file = example.data.path().join("bob/hero.psd");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "A villain.").unwrap();
+    works("bob", &["commit", "-q", "-a", "-m", "A villain"]);
+    let (pushed, said) = git("bob", &["push", "origin", "main"]);
+    assert!(!pushed && said.contains("hero.psd"), "{said}");
+    let (pushed, said) = git("bob", &["push", "--no-verify", "origin", "main"]);
+    assert!(!pushed && said.contains("hero.psd is locked by alice."), "{said}");
+    let (pushed, said) = git("bob", &["push", "--no-verify", "origin", "main:refs/heads/other"]);
+    assert!(!pushed && said.contains("hero.psd is locked by alice."), "a new branch: {said}");
+    works("alice", &["lfs", "unlock", "hero.psd"]);
+    works("bob", &["push", "-q", "origin", "main"]);
+    works("bob", &["push", "-q", "origin", "main:refs/heads/next"]);
+    works("bob", &["push", "-q", "origin", ":refs/heads/next"]);
     example.stop();
 }
 
