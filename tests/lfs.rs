@@ -252,6 +252,16 @@ fn credentials_are_a_name_and_a_token() {
 }
 
 #[test]
+fn without_credentials_every_request_is_asked_for_them() {
+    let server = Server::start();
+    for (method, path) in [("GET", ""), ("POST", ""), ("POST", "/verify"), ("POST", "/7/unlock")] {
+        let refused = server.client().request(method, &format!("{LOCKS}{path}"), &[], b"");
+        refused.expect(401);
+        assert_eq!(refused.header("lfs-authenticate"), Some("Basic realm=\"lockhouse\""), "{path}");
+    }
+}
+
+#[test]
 fn the_same_wrong_password_is_refused_for_a_minute_after_ten_times() {
     let server = Server::with(|config| config.auth.mode = AuthMode::Token);
     let mut alice = Lfs::new(&server, "alice", "wrong");

@@ -126,6 +126,11 @@ impl Authorizer {
             AuthError::NotCached(_) => Error::Internal("a caller was not looked up".to_owned()).into(),
             AuthError::Failed(error) => error.into(),
         })?;
+        let dialect = Dialect::of(&request.path);
+        // These clients send credentials only when they are asked for them.
+        if dialect.takes_basic() && caller.user_id.is_none() && self.auth.mode() == AuthMode::None {
+            return Err(dialect.unauthenticated(AuthMode::None));
+        }
         self.check_scope(route, request, &caller)?;
         Ok(caller)
     }

@@ -87,6 +87,18 @@ fn one_line(text: &str) -> String {
 }
 
 fn security(mode: AuthMode) -> Value {
+    let mut schemes = bearer_or_user(mode);
+    if let Value::Object(schemes) = &mut schemes {
+        let basic = json!({
+            "type": "http", "scheme": "basic",
+            "description": "For clients that send no other credentials. The password is the token; the name is the user for whom a token of a service or an administrator acts. With auth.mode = \"none\" the name is the user, and the password is ignored.",
+        });
+        schemes.insert("basic".to_owned(), basic);
+    }
+    schemes
+}
+
+fn bearer_or_user(mode: AuthMode) -> Value {
     let bearer = |what: &str| {
         json!({ "token": {
             "type": "http", "scheme": "bearer",
@@ -185,7 +197,7 @@ fn operation(
         "operationId": route.name,
         "summary": summary,
         "description": description,
-        "security": security_of(route.right, mode),
+        "security": security_of(route, mode),
         "parameters": parameters(route, &takes),
         "responses": responses(route, answer(answers).as_value()),
     });
@@ -195,8 +207,11 @@ fn operation(
     operation
 }
 
-fn security_of(right: Right, mode: AuthMode) -> Value {
-    match (right, mode) {
+fn security_of(route: &Route, mode: AuthMode) -> Value {
+    if Dialect::of(route.path).takes_basic() {
+        return if mode == AuthMode::Proxy { json!([{}, { "basic": [] }]) } else { json!([{ "basic": [] }]) };
+    }
+    match (route.right, mode) {
         (Right::Open, _) => json!([]),
         // In this mode every client has these rights, also without a user id.
         (Right::Read | Right::Monitor | Right::Serve | Right::Administer, AuthMode::None) => {
