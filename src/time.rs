@@ -189,12 +189,16 @@ impl ManualClock {
     }
 }
 
-/// The lease clock: an anchor, read once when the store was opened, plus the monotonic time since then.
+/// The lease clock: an anchor, read when the store was opened, plus the monotonic time since then.
+///
+/// With PostgreSQL the anchor follows the clock of the database: see [`Self::follow`].
 #[derive(Debug)]
 pub struct LeaseClock {
     clock: Clock,
-    anchor: Timestamp,
-    anchored_at: Duration,
+    /// Lease time when the monotonic clock was at its start (microseconds).
+    anchor_us: AtomicI64,
+    /// The latest lease time that was read.
+    latest: AtomicI64,
     wall_offset_ms: AtomicI64,
 }
 
@@ -208,14 +212,39 @@ impl LeaseClock {
         // The two clocks are read together: time that passes in between would be lost from lease time.
         let (anchored_at, wall) = (clock.monotonic(), clock.wall());
         let (anchor, wall_offset_ms) = go_on(last_seen, wall_offset_ms, wall);
-        Self { clock, anchor, anchored_at, wall_offset_ms: AtomicI64::new(wall_offset_ms) }
+        Self::anchored(clock, anchor, anchored_at, wall_offset_ms)
     }
 
-    /// Lease time now.
+    /// Begins at `now`, for a store that has its own wall clock. The wall clock of this machine has no effect.
+    #[must_use]
+    pub fn starting_at(clock: Clock, now: Timestamp) -> Self {
+        let anchored_at = clock.monotonic();
+        Self::anchored(clock, now, anchored_at, 0)
+    }
+
+    fn anchored(clock: Clock, anchor: Timestamp, at: Duration, wall_offset_ms: i64) -> Self {
+        Self {
+            clock,
+            anchor_us: AtomicI64::new(anchor.0.saturating_mul(1_000).saturating_sub(micros(at))),
+            latest: AtomicI64::new(anchor.0),
+            wall_offset_ms: AtomicI64::new(wall_offset_ms),
+        }
+    }
+
+    /// Lease time now. It never goes back.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let since = self.clock.monotonic().saturating_sub(self.anchored_at);
-        self.anchor.plus(Ttl::from_duration(since))
+        let since = micros(self.clock.monotonic());
+        let now = self.anchor_us.load(Ordering::SeqCst).saturating_add(since).div_euclid(1_000);
+        Timestamp(self.latest.fetch_max(now, Ordering::SeqCst).max(now))
+    }
+
+    /// Sets lease time to `now`, as the database has it. If a later time was read before, lease time stands
+    /// still until then.
+    pub fn follow(&self, now: Timestamp) {
+        let since = micros(self.clock.monotonic());
+        self.anchor_us.store(now.0.saturating_mul(1_000).saturating_sub(since), Ordering::SeqCst);
+        self.latest.fetch_max(now.0, Ordering::SeqCst);
     }
 
     /// The wall time of `at`.
@@ -251,6 +280,10 @@ impl LeaseClock {
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The lease time and the wall offset after a restart at which the wall clock shows `wall`.

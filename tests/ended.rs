@@ -29,6 +29,7 @@ const GRACE: u64 = 30_000;
 
 fn open(path: &Path, clock: &Arc<ManualClock>) -> Store {
     let options = Options {
+        url: None,
         path: path.to_owned(),
         busy_timeout: Duration::from_secs(5),
         max_size: None,

@@ -11,7 +11,7 @@ use common::{Client, NOON, Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::SameUser;
-use lockhouse::store::sqlite::tokens;
+use lockhouse::store::tokens;
 use lockhouse::time::Ttl;
 use serde_json::{Value, json};
 
@@ -136,7 +136,7 @@ fn end_credentials(server: &Server, end: End) {
         server.sql().query_row(sql, [], |row| row.get(0)).unwrap()
     };
     match end {
-        End::RevokedBeside => tokens::beside(&server.database(), |rows| {
+        End::RevokedBeside => tokens::beside(&server.config.database.location(), |rows| {
             assert!(rows.delete_token(&id(), None)?.is_some());
             Ok(())
         })

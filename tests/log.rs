@@ -290,6 +290,7 @@ fn rolled_back_changes_are_not_logged_and_others_once() {
     log::set_max_level(log::LevelFilter::Debug);
     let directory = tempfile::tempdir().unwrap();
     let options = Options {
+        url: None,
         path: directory.path().join("lockhouse.db"),
         busy_timeout: Duration::from_millis(50),
         max_size: None,

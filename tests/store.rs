@@ -44,6 +44,7 @@ fn wish(workspace: &str, user: &str, ttl_ms: Option<i64>) -> Acquire {
 
 fn open_at(path: &Path, clock: Arc<ManualClock>) -> Result<Store, Error> {
     let options = Options {
+        url: None,
         path: path.to_owned(),
         busy_timeout: Duration::from_millis(50),
         max_size: None,

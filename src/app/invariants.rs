@@ -288,6 +288,7 @@ mod tests {
     /// Store with locks of alice on workspaces that do not exist.
     fn with_strays(path: std::path::PathBuf, count: usize) -> (Store, Arc<Rules>) {
         let options = Options {
+            url: None,
             path,
             busy_timeout: Duration::from_secs(5),
             max_size: None,

@@ -1,7 +1,7 @@
 //! `lockhouse check`: prints the settings in force, or checks a database.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn look(loaded: &Loaded) -> Result<(), Error> {
     let path = database(loaded)?;
     let rules = loaded.config.rules();
     let mut found = 0;
-    backup::look(path, |rows, last_fence| {
+    backup::look(&path, |rows, last_fence| {
         invariants::look(rows, last_fence, &rules, |violation| {
             print(&violation);
             found += 1;
@@ -70,9 +70,10 @@ pub(super) fn repair(loaded: &Loaded) -> Result<(), Error> {
 }
 
 /// The path of the database, which must exist. Prints the warnings about the settings, too.
-fn database(loaded: &Loaded) -> Result<&Path, Error> {
+fn database(loaded: &Loaded) -> Result<PathBuf, Error> {
     warn(loaded);
-    let path = &loaded.config.database.path;
+    let path =
+        loaded.config.database.location().file("ask a running server: POST /api/v1/invariants/check")?;
     if path.exists() {
         return Ok(path);
     }

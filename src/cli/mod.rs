@@ -19,9 +19,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{self, ConfigError, Loaded, Sources};
+use crate::config::{self, ConfigError, DatabaseConfig, Loaded, Sources};
 use crate::domain::Fence;
 use crate::error::Error;
+use crate::store::tokens::Location;
 
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
@@ -177,34 +178,40 @@ impl Settings {
 /// The flags of commands that need only the path of the database.
 #[derive(Debug, Args)]
 struct Database {
-    /// Read database.path from this TOML file.
+    /// Read the settings of the database from this TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The SQLite file [default: database.path of the settings, else lockhouse.db].
+    /// The SQLite file [default: database.url or database.path of the settings, else lockhouse.db].
     #[arg(long, value_name = "FILE")]
     database: Option<String>,
 }
 
 impl Database {
-    fn path(&self) -> Result<PathBuf, Error> {
+    fn settings(&self) -> Result<DatabaseConfig, Error> {
         let settings =
             Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
         // Only the path is needed. The other settings may be incomplete here: the server's secrets may be
         // in its own environment only.
         let read = config::read(&settings.sources()).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(read.config.database.path)
+        Ok(read.config.database)
     }
 
-    /// The path of the database, which must exist.
-    fn existing(&self) -> Result<PathBuf, Error> {
-        let path = self.path()?;
-        if path.exists() {
-            return Ok(path);
+    /// The database of the settings: `database.url`, unless there is none or --database names a file.
+    fn location(&self) -> Result<Location, Error> {
+        let config = self.settings()?;
+        Ok(if self.database.is_some() { Location::File(config.path) } else { config.location() })
+    }
+
+    /// The database, which must exist.
+    fn existing(&self) -> Result<Location, Error> {
+        let location = self.location()?;
+        match &location {
+            Location::File(path) if !path.exists() => Err(Error::Internal(format!(
+                "there is no database {}: give its path with --database",
+                path.display()
+            ))),
+            Location::File(_) | Location::Postgres(_) => Ok(location),
         }
-        Err(Error::Internal(format!(
-            "there is no database {}: give its path with --database",
-            path.display()
-        )))
     }
 }
 

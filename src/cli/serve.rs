@@ -117,7 +117,8 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     let signals = watch_signals()?;
     has_enough_files()?;
     if let Some(fence) = fence_at_least {
-        sqlite::fence_at_least(&config.database.path, fence)?;
+        let path = config.database.location().file("set meta.fence_floor in PostgreSQL")?;
+        sqlite::fence_at_least(&path, fence)?;
     }
     let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
     let is_gone = Arc::new(AtomicBool::new(false));
@@ -133,7 +134,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
         let _ = writeln!(io::stdout(), "lockhouse is listening on {address}");
         log::info!(
             "lockhouse {VERSION} is listening on {address}, with {} and auth.mode = \"{}\"{}",
-            config.database.path.display(),
+            config.database.location(),
             config.auth.mode.as_str(),
             if config.auth.mode == AuthMode::None { ": every client is trusted" } else { "" },
         );
@@ -283,6 +284,7 @@ pub fn start_on(
 pub(super) fn options(config: &Config) -> Options {
     Options {
         path: config.database.path.clone(),
+        url: config.database.url.clone(),
         busy_timeout: config.database.busy_timeout,
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,

@@ -12,7 +12,7 @@ use crate::auth::{Scope, token};
 use crate::domain::token::Token;
 use crate::domain::{DisplayName, UserId};
 use crate::error::Error;
-use crate::store::sqlite::tokens;
+use crate::store::tokens::{self, Location};
 use crate::time::{Clock, WallTime};
 
 /// The start of the year 10000. RFC 3339 cannot express later times.
@@ -109,17 +109,20 @@ fn make(create: &Create) -> Result<(), Error> {
     let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
     let name = create.name.as_deref().map(DisplayName::parse).transpose()?.flatten();
     let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
-    let path = create.database.path()?;
-    let is_new = !path.exists();
-    tokens::beside(&path, |rows| rows.insert_token(&token, &hash))?;
-    if is_new {
+    let location = create.database.location()?;
+    let new_file = match &location {
+        Location::File(path) if !path.exists() => Some(path.display()),
+        Location::File(_) | Location::Postgres(_) => None,
+    };
+    tokens::beside(&location, |rows| rows.insert_token(&token, &hash))?;
+    if let Some(path) = new_file {
         // This is expected before the first start of the server. Otherwise the path is likely to be wrong.
-        eprintln!("lockhouse: there was no database {}; it was created", path.display());
+        eprintln!("lockhouse: there was no database {path}; it was created");
     }
     let mut out = io::stdout();
     let Err(error) = writeln!(out, "{secret}").and_then(|()| out.flush()) else { return Ok(()) };
     // Nobody has seen the token.
-    tokens::beside(&path, |rows| rows.delete_token(&token.token_id, None))?;
+    tokens::beside(&location, |rows| rows.delete_token(&token.token_id, None))?;
     Err(Error::Internal(format!("the token cannot be shown, so it was revoked: {error}")))
 }
 
@@ -147,12 +150,12 @@ fn goes_nowhere(out: &impl AsFd) -> bool {
 }
 
 fn list(database: &Database) -> Result<(), Error> {
-    let path = database.existing()?;
+    let location = database.existing()?;
     let now = Clock::system().wall();
     let mut after = String::new();
     let mut out = io::stdout().lock();
     loop {
-        let page = tokens::beside(&path, |rows| rows.tokens(&after, PAGE))?;
+        let page = tokens::beside(&location, |rows| rows.tokens(&after, PAGE))?;
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(&last.token_id);
         for token in &page {

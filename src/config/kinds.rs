@@ -42,12 +42,13 @@ impl<T: 'static> Kind<T> {
 
     /// Accepts `word`, too. It means `None`.
     pub(super) fn or(self, word: &'static str) -> Kind<Option<T>> {
-        let Self { allowed, read, show, .. } = self;
-        Kind::new(
+        let Self { allowed, read, show, is_secret, flag } = self;
+        let kind = Kind::new(
             format!("{allowed}, or {word:?}"),
             move |value| if value.as_str() == Some(word) { Some(None) } else { read(value).map(Some) },
             move |shown| shown.as_ref().map_or_else(|| word.into(), &show),
-        )
+        );
+        Kind { is_secret, flag, ..kind }
     }
 
     /// Accepts only the values for which `is_valid` is true.
@@ -97,14 +98,19 @@ pub(super) fn list<T: 'static>(max: usize, of: Kind<T>) -> Kind<Vec<T>> {
     )
 }
 
+/// A secret text. It is never shown.
+pub(super) fn secret(
+    allowed: impl Into<String>,
+    is_valid: impl Fn(&str) -> bool + Send + Sync + 'static,
+) -> Kind<Secret> {
+    let read = move |value: &Value| value.as_str().filter(|text| is_valid(text)).map(Secret::from);
+    Kind { is_secret: true, ..Kind::new(allowed, read, |_| "(not shown)".into()) }
+}
+
 /// A list of secrets of at least `min` bytes each. They are never shown.
 pub(super) fn secrets(max: usize, min: usize) -> Kind<Vec<Secret>> {
-    let secret = Kind::new(
-        format!("texts of at least {min} bytes without commas"),
-        move |value| value.as_str().filter(|text| text.len() >= min).map(Secret::from),
-        |_| "(not shown)".into(),
-    );
-    Kind { is_secret: true, ..list(max, secret) }
+    let allowed = format!("texts of at least {min} bytes without commas");
+    Kind { is_secret: true, ..list(max, secret(allowed, move |text| text.len() >= min)) }
 }
 
 /// `true` or `false`.

@@ -117,7 +117,8 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
             let value = Value::deserialize(ValueDeserializer::from(value)).map_err(|_| {
                 format!("{source}: {} cannot be used; it takes {}", setting.key(), setting.allowed)
             })?;
-            if setting.is_secret && value.as_array().is_none_or(|secrets| !secrets.is_empty()) {
+            let is_empty = value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
+            if setting.is_secret && !is_empty {
                 check_private(path).map_err(|mode| {
                     let (key, variable) = (setting.key(), setting.variable());
                     format!("{source}: {key} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {variable} instead")

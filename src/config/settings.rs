@@ -9,7 +9,7 @@ use log::LevelFilter;
 
 use super::kinds::{
     CENTURY, DAY, HOUR, Kind, MILLISECOND, MINUTE, SECOND, choice, duration, list, name, number, path,
-    permissions, secrets, size, switch, text, ttl,
+    permissions, secret, secrets, size, switch, text, ttl,
 };
 use super::setting::Setting;
 use super::types::{
@@ -201,6 +201,11 @@ settings! {
         /// The SQLite file. It is created if it does not exist, readable by its owner only.
         path: PathBuf = "lockhouse.db".into(),
             path("the path of a file, such as \"lockhouse.db\"").only_if(|path| is_path_to_sqlite(path)).with_flag("--database");
+        /// The address of a PostgreSQL database in place of the file, such as `postgres://user:password@host/database`.
+        /// Any number of servers, up to 16, can use one database. Empty: the file. It is better given in the
+        /// environment, because it is a secret.
+        url: Option<Secret> = None, secret("the address of a PostgreSQL database, beginning with postgres://", |url|
+            ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))).or("");
         /// How long a write waits while another process holds the database, such as a backup, before it is
         /// answered with 503.
         busy_timeout: Duration = 5 * SECOND, duration(MILLISECOND, HOUR);

@@ -183,6 +183,12 @@ pub(super) fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -
 pub struct Secret(String);
 
 impl Secret {
+    /// The text of the secret.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The bytes of the secret.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {

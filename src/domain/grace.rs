@@ -64,6 +64,12 @@ impl RestartGrace {
         Self { run, restarts: recorded.split_off(too_many) }
     }
 
+    /// The grace of restarts that another server has recorded, as of `run`. They are in order, oldest first.
+    #[must_use]
+    pub const fn recorded(restarts: Vec<Restart>, run: Run) -> Self {
+        Self { run, restarts }
+    }
+
     /// Grace without any restart, for a store without leases.
     #[must_use]
     pub const fn none() -> Self {

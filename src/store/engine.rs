@@ -16,6 +16,19 @@ pub trait Work {
     fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error>;
 }
 
+/// Work that changes nothing. The transaction still writes down the time.
+pub(super) struct Probe;
+
+impl Work for Probe {
+    fn keys(&self) -> Vec<&Keys> {
+        Vec::new()
+    }
+
+    fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error> {
+        Ok(Effects { is_touched: true, ..Effects::none(rows.now(), begin.meta) })
+    }
+}
+
 /// A storage engine. The writer thread owns it.
 pub trait Engine: Send {
     /// Runs `work` in one transaction. All of its changes are committed, or none.

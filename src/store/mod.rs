@@ -3,7 +3,7 @@
 //! A use case that changes something works on a [`WorkingSet`]. It runs inside a transaction of the one
 //! writer (`writer.rs`), which runs many use cases together. It sees rows ([`Rows`], [`Changes`]), never a
 //! connection. An [`engine::Engine`] implements the row functions; SQLite is one, and all SQL is in
-//! [`sqlite`]. Reads see committed data only.
+//! [`sqlite`]; the other is `postgres`, for several servers on one database. Reads see committed data only.
 
 pub mod commit_notifier;
 pub mod engine;
@@ -13,16 +13,20 @@ pub mod listing;
 mod note;
 pub mod origin;
 pub mod pace;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod queue;
 mod rows;
 mod set;
 pub mod sqlite;
+pub mod tokens;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
+use crate::config::Secret;
 use crate::domain::waitlist::WaitlistLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -31,7 +35,7 @@ use commit_notifier::CommitNotifier;
 use health::Health;
 use queue::Queue;
 pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit};
-pub use set::{Effects, Meta, StepBudget, TransactionStart, WorkingSet};
+pub use set::{Effects, FenceSlot, Meta, StepBudget, TransactionStart, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
 /// Options for opening a store.
@@ -39,6 +43,8 @@ use sqlite::{Guard, Opened, Readers, Time};
 pub struct Options {
     /// Path of the SQLite file. It is created if it does not exist.
     pub path: PathBuf,
+    /// The address of a PostgreSQL database, which takes the place of the file.
+    pub url: Option<Secret>,
     /// How long a write waits for another process that holds the database.
     pub busy_timeout: Duration,
     /// Maximum size of the file, in bytes.
@@ -54,16 +60,87 @@ pub struct Options {
 /// An open database: one writer, some readers.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
     // Fields are dropped in this order. The last connection to close may remove the write-ahead log.
-    readers: Readers,
+    readers: Connections,
     writer: writer::Writer,
     clock: Arc<LeaseClock>,
     notifier: Arc<CommitNotifier>,
     queue: Arc<Queue>,
     health: Arc<Health>,
     // Must be closed after SQLite has closed the database.
-    guard: Arc<Guard>,
+    guard: Option<Arc<Guard>>,
+}
+
+/// The connections that read.
+#[derive(Debug)]
+enum Connections {
+    Sqlite(Readers),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Readers),
+}
+
+/// An open database, and the parts of it that each engine has.
+struct OpenStore {
+    engine: Box<dyn engine::Engine>,
+    readers: Connections,
+    clock: Arc<LeaseClock>,
+    health: Arc<Health>,
+    guard: Option<Arc<Guard>>,
+}
+
+impl OpenStore {
+    fn open(
+        options: &Options,
+        metrics: &Arc<Metrics>,
+        time: Time,
+        others: &OtherServers,
+    ) -> Result<Self, Error> {
+        if let Some(url) = &options.url {
+            return Self::open_postgres(url.as_str(), options, metrics, time, others);
+        }
+        let Opened { engine, readers, clock, health, guard } = sqlite::open(options, metrics, time)?;
+        let readers = Connections::Sqlite(readers);
+        Ok(Self { engine: Box::new(engine), readers, clock, health, guard: Some(guard) })
+    }
+
+    #[cfg(feature = "postgres")]
+    fn open_postgres(
+        url: &str,
+        options: &Options,
+        metrics: &Arc<Metrics>,
+        time: Time,
+        others: &OtherServers,
+    ) -> Result<Self, Error> {
+        let Time::Runs(clock) = time else {
+            return Err(Error::Internal("a PostgreSQL database is checked by a running server".to_owned()));
+        };
+        let (engine, readers, clock) = postgres::open(url, options, metrics, clock, others)?;
+        let health = Arc::new(Health::new(clock.clock().clone()));
+        let readers = Connections::Postgres(readers);
+        Ok(Self { engine: Box::new(engine), readers, clock, health, guard: None })
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn open_postgres(
+        _: &str,
+        _: &Options,
+        _: &Arc<Metrics>,
+        _: Time,
+        _: &OtherServers,
+    ) -> Result<Self, Error> {
+        Err(no_postgres())
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+fn no_postgres() -> Error {
+    Error::Internal("this lockhouse was built without PostgreSQL: database.url cannot be used".to_owned())
+}
+
+/// What an engine tells when other servers on the same database have committed.
+#[derive(Debug, Clone)]
+struct OtherServers {
+    notifier: Arc<CommitNotifier>,
 }
 
 impl Store {
@@ -87,31 +164,34 @@ impl Store {
     }
 
     fn open_at(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Result<Self, Error> {
-        let Opened { engine, readers, clock, health, guard } = sqlite::open(options, metrics, time)?;
         let notifier = Arc::new(CommitNotifier::default());
         let queue = Arc::new(Queue::new(options.waiters));
+        let others = OtherServers { notifier: Arc::clone(&notifier) };
+        let OpenStore { engine, readers, clock, health, guard } =
+            OpenStore::open(options, metrics, time, &others)?;
         let writer = writer::Writer::start(
-            Box::new(engine),
+            engine,
             clock.clock().clone(),
             Arc::clone(metrics),
             Arc::clone(&notifier),
             Arc::clone(&queue),
         )?;
         Readers::exclude_this_thread();
-        let path = guard.path().to_owned();
-        let store = Self { path, readers, writer, clock, notifier, queue, health, guard };
+        let store = Self { readers, writer, clock, notifier, queue, health, guard };
         let (last, due) = store.read(|rows| Ok((rows.revisions()?.last, rows.next_check()?)))?.value;
         store.notifier.committed(last, due);
         Ok(store)
     }
 
-    /// The sizes of the database file and of its write-ahead log, in bytes. 0 for a file that cannot be read.
+    /// The sizes of the database file and of its write-ahead log, in bytes. 0 for a file that cannot be read,
+    /// and with PostgreSQL.
     #[must_use]
     pub fn sizes(&self) -> (u64, u64) {
+        let Some(path) = self.guard.as_ref().map(|guard| guard.path()) else { return (0, 0) };
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let mut log = self.path.clone().into_os_string();
+        let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        (size(&self.path), size(Path::new(&log)))
+        (size(path), size(Path::new(&log)))
     }
 
     /// Writes the process id and `address` of this server into the lock file. A second server that tries to
@@ -120,7 +200,7 @@ impl Store {
     /// # Errors
     /// [`Error::Internal`] when the note cannot be written.
     pub fn announce(&self, address: &str) -> Result<(), Error> {
-        self.guard.announce(address)
+        self.guard.as_ref().map_or(Ok(()), |guard| guard.announce(address))
     }
 
     /// The lease clock of this database.
@@ -195,7 +275,11 @@ impl Store {
     /// Whether the store can be read. It tries a read, unless a read has failed just before.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.readers.can_read()
+        match &self.readers {
+            Connections::Sqlite(readers) => readers.can_read(),
+            #[cfg(feature = "postgres")]
+            Connections::Postgres(readers) => readers.can_read(),
+        }
     }
 
     /// Calls `tell` once if the database file or its write-ahead log is removed, moved or overwritten. From
@@ -213,7 +297,11 @@ impl Store {
     /// Errors of `work`, errors that prevent the write, and [`Error::Internal`] when no connection came free
     /// in time. There is one connection for each thread that reads.
     pub fn read<T>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, Error>) -> Result<AsOf<T>, Error> {
-        let found = self.readers.read(work)?;
+        let found = match &self.readers {
+            Connections::Sqlite(readers) => readers.read(work)?,
+            #[cfg(feature = "postgres")]
+            Connections::Postgres(readers) => readers.read(work)?,
+        };
         if found.is_ahead_of_disk {
             self.write(|set| {
                 set.force_write();
@@ -226,7 +314,11 @@ impl Store {
     /// The number of threads that have read, and the number of connections for them.
     #[must_use]
     pub fn readers(&self) -> (u32, u32) {
-        self.readers.count()
+        match &self.readers {
+            Connections::Sqlite(readers) => readers.count(),
+            #[cfg(feature = "postgres")]
+            Connections::Postgres(_) => (0, 0),
+        }
     }
 
     /// Folds the write-ahead log into the database if the log is larger than `bytes`.

@@ -12,6 +12,8 @@ use crate::domain::{LockKind, UserId};
 
 /// The log target for events of locks.
 const LOCK: &str = "lockhouse::lock";
+/// The name of the field with the revision of an event.
+const REVISION: &str = "revision";
 /// The log target for events of tokens.
 const TOKEN: &str = "lockhouse::token";
 
@@ -52,7 +54,7 @@ impl LogEntry {
                 event.next_fence.map(|fence| ("next_fence", LogField::Number(fence.0))),
                 automatic.then_some(("automatic", LogField::True)),
                 event.reclaimed.then_some(("reclaimed", LogField::True)),
-                Some(("revision", LogField::Number(revision))),
+                Some((REVISION, LogField::Number(revision))),
             ]
         })
     }
@@ -78,6 +80,15 @@ impl LogEntry {
                     .map(|user_id| ("user_id", LogField::Text(user_id.as_str().to_owned()))),
             ]
         })
+    }
+
+    /// Adds `by` to the revision of the event.
+    pub(super) fn shift_revision(&mut self, by: i64) {
+        for (_, field) in self.fields.iter_mut().filter(|(name, _)| *name == REVISION) {
+            if let LogField::Number(revision) = field {
+                *revision = revision.saturating_add(by);
+            }
+        }
     }
 
     /// Calls `fields` only if the level is logged.

@@ -48,6 +48,12 @@ pub struct AsOf<T> {
     pub value: T,
 }
 
+/// The result of a read, and whether it depends on an expiry or grant that is not on disk yet.
+pub(super) struct ReadResult<T> {
+    pub(super) as_of: AsOf<T>,
+    pub(super) is_ahead_of_disk: bool,
+}
+
 /// The callback for the answer of a use case. It is called once, after the commit.
 pub trait Reply<T>: FnOnce(Result<AsOf<T>, Error>) + Send + 'static {}
 

@@ -43,6 +43,28 @@ pub struct TransactionStart {
     pub wall_micros: i64,
     /// The row as stored, with the wall offset that holds from this transaction on.
     pub meta: Meta,
+    /// The fences that this server gives out.
+    pub fences: FenceSlot,
+}
+
+/// The fences that a server gives out: those that are equal to `slot` modulo `slots`. So two servers on one
+/// database never give out the same fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceSlot {
+    /// From 0.
+    pub slot: i64,
+    /// At least 1.
+    pub slots: i64,
+}
+
+impl FenceSlot {
+    /// All fences, for the only server on a database.
+    pub const ALL: Self = Self { slot: 0, slots: 1 };
+
+    /// The least fence of this slot that is not below `least`.
+    const fn at_least(self, least: i64) -> Fence {
+        Fence(least.saturating_add(self.slot.saturating_sub(least).rem_euclid(self.slots)))
+    }
 }
 
 /// The time budget of one step of a long task.
@@ -70,6 +92,7 @@ pub struct WorkingSet<'c> {
     rows: &'c dyn Changes,
     clock: &'c Clock,
     wall_micros: i64,
+    fences: FenceSlot,
     effects: RefCell<Effects>,
     queue: QueueView<'c>,
 }
@@ -96,6 +119,17 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Adds `by` to all revisions, for an engine that numbers the events when it commits.
+    pub(super) fn shift_revisions(&mut self, by: i64) {
+        self.meta.last_revision = self.meta.last_revision.saturating_add(by);
+        for (revision, _) in &mut self.deleted_members {
+            *revision = revision.saturating_add(by);
+        }
+        for entry in &mut self.log_entries {
+            entry.shift_revision(by);
+        }
+    }
+
     /// The effects of a transaction that did nothing.
     pub(super) fn none(now: Timestamp, meta: Meta) -> Self {
         Self {
@@ -117,7 +151,8 @@ impl<'c> WorkingSet<'c> {
     #[must_use]
     pub fn new(rows: &'c dyn Changes, start: TransactionStart, clock: &'c Clock, queue: &'c Queue) -> Self {
         let effects = RefCell::new(Effects::none(rows.now(), start.meta));
-        Self { rows, clock, wall_micros: start.wall_micros, effects, queue: QueueView::of(queue) }
+        let TransactionStart { wall_micros, fences, meta: _ } = start;
+        Self { rows, clock, wall_micros, fences, effects, queue: QueueView::of(queue) }
     }
 
     /// Returns the effects to apply after the commit.
@@ -155,7 +190,7 @@ impl<'c> WorkingSet<'c> {
         let Meta { last_fence, opened_at, .. } = self.meta();
         // A clock beyond the range of JavaScript numbers is ignored.
         let fence_by_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
-        let next_fence = Fence(last_fence.0.saturating_add(1).max(fence_by_clock));
+        let next_fence = self.fences.at_least(last_fence.0.saturating_add(1).max(fence_by_clock));
         Moment { now: self.now(), opened_at, next_fence }
     }
 

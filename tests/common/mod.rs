@@ -19,6 +19,7 @@ pub mod disk;
 pub mod docs;
 pub mod jwt;
 pub mod load;
+pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod reading;
@@ -37,7 +38,7 @@ use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::Config;
 use lockhouse::domain::UserId;
 use lockhouse::ops::sweeper::{Swept, sweep_once};
-use lockhouse::store::sqlite::tokens;
+use lockhouse::store::tokens;
 use lockhouse::time::{Clock, ManualClock, WallTime};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -134,6 +135,7 @@ impl Server {
         let mut config = Config::default();
         config.server.listen.set_port(0);
         config.database.path = directory.path().join("lockhouse.db");
+        config.database.url = postgres::new_database_if_asked();
         config.sweeper.interval = None;
         set(&mut config);
         let clock = ManualClock::starting_at(NOON);
@@ -199,7 +201,7 @@ impl Server {
         let user_id = user.map(|user| UserId::parse(user).unwrap());
         let now = Clock::Manual(Arc::clone(&self.clock)).wall();
         let (secret, token, hash) = lockhouse::auth::token::mint(scope, user_id, None, now, None).unwrap();
-        tokens::beside(&self.database(), |rows| rows.insert_token(&token, &hash)).unwrap();
+        tokens::beside(&self.config.database.location(), |rows| rows.insert_token(&token, &hash)).unwrap();
         secret
     }
 

@@ -119,6 +119,7 @@ pub struct Both {
 
 fn open(directory: &tempfile::TempDir, clock: &Arc<ManualClock>, grace: i64) -> Store {
     let options = Options {
+        url: None,
         path: directory.path().join("lockhouse.db"),
         busy_timeout: Duration::from_secs(5),
         max_size: None,

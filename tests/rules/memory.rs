@@ -16,7 +16,7 @@ use lockhouse::domain::token::{Hash, Token};
 use lockhouse::domain::{Fence, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::store::engine::{Engine, Work};
-use lockhouse::store::{Effects, Meta, TransactionStart};
+use lockhouse::store::{Effects, FenceSlot, Meta, TransactionStart};
 use lockhouse::time::{LeaseClock, Timestamp};
 
 /// What is kept over a restart.
@@ -73,7 +73,8 @@ impl Engine for Memory {
         let mut tables = self.tables.lock().unwrap();
         loop {
             let set = Set { tables: RefCell::new(tables.clone()), now, loaded, missed: RefCell::default() };
-            let outcome = work.run(&set, TransactionStart { wall_micros, meta: tables.meta });
+            let outcome =
+                work.run(&set, TransactionStart { wall_micros, meta: tables.meta, fences: FenceSlot::ALL });
             loaded = set.loaded;
             let missed = set.missed.into_inner();
             if missed.is_empty() {

@@ -295,6 +295,7 @@ mod tests {
     /// A broadcaster with a history of two events for each turn.
     fn with_history(path: std::path::PathBuf, turns: usize) -> Arc<Broadcaster> {
         let options = Options {
+            url: None,
             path,
             busy_timeout: Duration::from_secs(5),
             max_size: None,

@@ -15,7 +15,7 @@ mod row;
 mod rows;
 mod shape;
 mod tables;
-pub mod tokens;
+pub(super) mod tokens;
 mod values;
 mod wal;
 
@@ -37,10 +37,9 @@ pub use self::migrations::{APPLICATION_ID, SCHEMA_VERSION};
 pub(super) use self::readers::Readers;
 use self::tables::Tables;
 use super::Options;
-use super::engine::{Engine, Work};
+use super::engine::{Engine, Probe, Work};
 use super::health::Health;
-use super::rows::{Changes, Keys};
-use super::set::{Effects, Meta, TransactionStart};
+use super::set::{Effects, FenceSlot, Meta, TransactionStart};
 use crate::domain::Fence;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
@@ -194,6 +193,7 @@ impl Sqlite {
         let begin = TransactionStart {
             wall_micros: self.clock.clock().wall_micros(),
             meta: Meta { wall_offset_ms, ..before.meta },
+            fences: FenceSlot::ALL,
         };
         let tables = Tables::new(&self.connection, self.clock.now(), &self.grace);
         let effects = work.run(&tables, begin)?;
@@ -250,20 +250,7 @@ impl Sqlite {
 
     /// Runs a transaction that only writes down the time.
     fn probe(&mut self) -> Result<Effects, Error> {
-        self.transact(&mut Probe(self.clock.now()))
-    }
-}
-
-/// Work that changes nothing. The transaction still writes the row of `meta`.
-struct Probe(Timestamp);
-
-impl Work for Probe {
-    fn keys(&self) -> Vec<&Keys> {
-        Vec::new()
-    }
-
-    fn run(&mut self, _: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error> {
-        Ok(Effects { is_touched: true, ..Effects::none(self.0, begin.meta) })
+        self.transact(&mut Probe)
     }
 }
 

@@ -288,6 +288,7 @@ mod tests {
     fn connections_have_the_right_pragmas_and_readers_are_read_only() {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
+            url: None,
             path: directory.path().join("lockhouse.db"),
             busy_timeout: Duration::from_millis(50),
             max_size: None,

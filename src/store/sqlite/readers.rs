@@ -10,8 +10,7 @@ use super::tables::Tables;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
 use crate::store::health::Health;
-use crate::store::rows::AsOf;
-use crate::store::rows::Rows;
+use crate::store::rows::{AsOf, ReadResult, Rows};
 use crate::time::LeaseClock;
 
 /// A pool of connections to one file.
@@ -37,12 +36,6 @@ thread_local! {
 /// The number of threads that have read. Each should have a connection, so that none waits for another.
 #[derive(Debug, Default)]
 pub(super) struct Threads(AtomicU32);
-
-/// The result of a read, and whether it depends on an expiry or grant that is not on disk yet.
-pub(in crate::store) struct ReadResult<T> {
-    pub(in crate::store) as_of: AsOf<T>,
-    pub(in crate::store) is_ahead_of_disk: bool,
-}
 
 impl Readers {
     /// Excludes this thread from the count. It opened the store, and does not serve reads.

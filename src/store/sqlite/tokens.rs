@@ -16,7 +16,10 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 /// [`Error::Internal`] with a sentence for the operator.
-pub fn beside<T>(path: &Path, work: impl FnOnce(&dyn Changes) -> Result<T, Error>) -> Result<T, Error> {
+pub(in crate::store) fn beside<T>(
+    path: &Path,
+    work: impl FnOnce(&dyn Changes) -> Result<T, Error>,
+) -> Result<T, Error> {
     // Must be closed last: see guard.rs.
     let beside = guard::SharedAccess::open(path)?;
     let mut connection = open::prepare(&beside.path, open::Older::Leave)?;

@@ -1,0 +1,153 @@
+//! The bell: tells the other nodes about commits, and hears of theirs.
+//!
+//! One thread with a connection of its own. NOTIFY is not part of the transactions of use cases, because commits
+//! with NOTIFY wait for each other. A bell that is not heard costs time only: each node also looks once a second.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::node::Node;
+use super::row::get;
+use super::session::{Command, Session, parameters};
+use crate::domain::UserId;
+use crate::error::Error;
+use crate::store::OtherServers;
+use crate::time::{Timestamp, Ttl};
+
+/// The name of the channel.
+const CHANNEL: &str = "lockhouse";
+/// Minimum time between two notifications of one node.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How often a node looks although it has heard nothing.
+const LOOK: Duration = Duration::from_secs(1);
+/// The same, if notifications do not arrive.
+const LOOK_OFTEN: Duration = Duration::from_millis(250);
+/// How long a node waits to hear its own notification.
+const HEARS_ITSELF: Duration = Duration::from_secs(2);
+/// Pause after the database was away.
+const RETRY: Duration = Duration::from_millis(500);
+/// A lease of another node is ended by that node, or by this one after this time.
+const AFTER_THE_OTHERS: Ttl = Ttl::from_millis(200);
+
+/// The thread.
+pub(super) struct Bell {
+    node: Arc<Node>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bell {
+    pub(super) fn start(node: &Arc<Node>, shared: &OtherServers) -> Result<Self, Error> {
+        let (on_thread, shared) = (Arc::clone(node), shared.clone());
+        let thread = Builder::new()
+            .name("bell".to_owned())
+            .spawn(move || Ringer { node: on_thread, shared, revision: 0 }.work())
+            .map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
+        Ok(Self { node: Arc::clone(node), thread: Some(thread) })
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.node.rope.is_stopping.store(true, Ordering::SeqCst);
+        self.node.rope.pull();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that listens to PostgreSQL has panicked");
+        }
+    }
+}
+
+struct Ringer {
+    node: Arc<Node>,
+    shared: OtherServers,
+    /// The last revision that was seen.
+    revision: i64,
+}
+
+impl Ringer {
+    fn work(mut self) {
+        while !self.is_stopping() {
+            if let Err(error) = self.listen() {
+                log::debug!("the bell is away: {error}");
+                std::thread::park_timeout(RETRY);
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.node.rope.is_stopping.load(Ordering::SeqCst)
+    }
+
+    /// Listens until the connection is lost or the node stops.
+    fn listen(&mut self) -> Result<(), Error> {
+        let node = Arc::clone(&self.node);
+        let (hears, own_id) = (Arc::clone(&node), node.id.clone());
+        let session = Session::listening(&node.config, node.deadline, move |from| {
+            hears.rope.hear(from, &own_id);
+        })?;
+        session.script(&format!("LISTEN {CHANNEL}"))?;
+        // What was notified before is found by looking.
+        self.look(&session)?;
+        let every = if self.hears_itself(&session)? { LOOK } else { LOOK_OFTEN };
+        while !self.is_stopping() {
+            let is_pulled = session.wait(async {
+                tokio::select! {
+                    () = node.rope.pulled.notified() => true,
+                    () = node.rope.heard.notified() => false,
+                    () = tokio::time::sleep(every) => false,
+                }
+            });
+            if is_pulled {
+                self.notify(&session)?;
+            }
+            self.look(&session)?;
+            session.wait(tokio::time::sleep(PAUSE));
+        }
+        Ok(())
+    }
+
+    fn notify(&self, session: &Session) -> Result<(), Error> {
+        session.query("SELECT pg_notify($1, $2)", parameters![CHANNEL.to_owned(), self.node.id.clone()])?;
+        Ok(())
+    }
+
+    fn hears_itself(&self, session: &Session) -> Result<bool, Error> {
+        let rope = &self.node.rope;
+        rope.hears_itself.store(false, Ordering::SeqCst);
+        self.notify(session)?;
+        let heard = session.wait(tokio::time::timeout(HEARS_ITSELF, async {
+            while !rope.hears_itself.load(Ordering::SeqCst) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }));
+        if heard.is_err() {
+            log::warn!(
+                "notifications of PostgreSQL do not arrive: events of other servers come up to 250 ms late; connect to PostgreSQL itself, without a pooler"
+            );
+        }
+        Ok(heard.is_ok())
+    }
+
+    /// Looks what other nodes have committed.
+    fn look(&mut self, session: &Session) -> Result<(), Error> {
+        let found = session.run(&[
+            Command::new("SELECT last_revision, (SELECT min(check_at) FROM locks) FROM meta", Vec::new()),
+            Command::new(
+                "SELECT revision, parted FROM events WHERE revision > $1 AND type = 'workspace.deleted' AND parted IS NOT NULL",
+                parameters![self.revision],
+            ),
+        ])?;
+        let [meta, deletions] = found.as_slice() else { return Err(Error::Busy) };
+        let Some(meta) = meta.first() else { return Err(Error::Busy) };
+        let (revision, due): (i64, Option<i64>) = (get(meta, 0)?, get(meta, 1)?);
+        let deleted = deletions.iter().map(|row| {
+            let members: Vec<String> = get(row, 1)?;
+            Ok((get(row, 0)?, members.into_iter().map(UserId::trusted).collect::<HashSet<_>>()))
+        });
+        self.shared.notifier.deleted_members(deleted.collect::<Result<_, Error>>()?);
+        let due = due.map(|due| Timestamp(due).plus(AFTER_THE_OTHERS));
+        self.shared.notifier.committed(revision, due);
+        self.revision = revision;
+        Ok(())
+    }
+}

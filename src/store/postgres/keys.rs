@@ -1,0 +1,45 @@
+//! The keys of advisory locks. They never change between versions: nodes of two versions run side by side.
+
+use crate::domain::{UserId, WorkspaceId};
+use crate::store::rows::Keys;
+
+/// The key of a workspace.
+pub(super) fn of_workspace(workspace_id: &WorkspaceId) -> i64 {
+    key("w", workspace_id.as_str())
+}
+
+/// The key of a user whose locks are counted.
+pub(super) fn of_user(user_id: &UserId) -> i64 {
+    key("u", user_id.as_str())
+}
+
+/// All keys that use cases have named.
+pub(super) fn of_all(keys: &[&Keys]) -> Vec<i64> {
+    let workspaces = keys.iter().flat_map(|keys| &keys.workspaces).map(of_workspace);
+    let users = keys.iter().flat_map(|keys| &keys.users).map(of_user);
+    let mut all: Vec<_> = workspaces.chain(users).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// FNV-1a of 64 bits. Two ids with the same key only wait for each other.
+fn key(kind: &str, id: &str) -> i64 {
+    let bytes = kind.bytes().chain([b':']).chain(id.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_the_same_between_versions() {
+        let workspace = of_workspace(&WorkspaceId::parse("design-42").unwrap());
+        assert_eq!(workspace, 0x0e9b_f501_e259_65f3_u64.cast_signed());
+        assert_eq!(of_user(&UserId::parse("alice").unwrap()), 0x5366_21b7_aa09_e6b6_u64.cast_signed());
+    }
+}

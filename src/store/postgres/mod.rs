@@ -1,0 +1,138 @@
+//! The PostgreSQL engine: any number of nodes, up to [`node::SLOTS`], on one database.
+//!
+//! A batch is one transaction with two round trips (`batch.rs`): lock the keys and load the rows; decide in
+//! memory; write the changes and commit.
+
+mod batch;
+mod bell;
+mod changes;
+mod clock;
+mod flush;
+mod keys;
+mod meta;
+mod node;
+mod readers;
+mod rope;
+mod row;
+mod rows;
+mod session;
+mod set;
+mod start;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use self::batch::{Failed, Plan};
+use self::bell::Bell;
+use self::node::Node;
+pub(super) use self::readers::Readers;
+use self::session::{Command, Failure, Session, parameters};
+use super::engine::{Engine, Probe, Work};
+use super::set::Effects;
+use crate::error::Error;
+pub(super) use start::{beside, open};
+
+/// How often a batch runs again because another transaction had what it needed.
+const ATTEMPTS: usize = 100;
+
+/// The engine: the connection that writes.
+pub(super) struct Postgres {
+    node: Arc<Node>,
+    session: Option<Session>,
+    bell: Bell,
+}
+
+impl Postgres {
+    fn session(&mut self) -> Result<&Session, Error> {
+        if self.session.as_ref().is_none_or(Session::is_lost) {
+            self.session = None;
+            self.session = Some(self.node.connect()?);
+        }
+        self.session.as_ref().ok_or(Error::Busy)
+    }
+
+    /// Runs `work` once, with locks on `more` keys than it has named.
+    fn attempt(&mut self, work: &mut dyn Work, more: &BTreeSet<i64>) -> Result<Effects, Failed> {
+        let node = Arc::clone(&self.node);
+        let session = self.session()?;
+        let outcome = Plan::of(work, more).run(&node, session, work);
+        if outcome.is_err() && !session.is_lost() {
+            // A failure marks the session, which is replaced then.
+            let _ = session.run(&[Command::new("ROLLBACK", Vec::new())]);
+        }
+        match outcome {
+            Err(Failed::TimeIsUnsettled) => {
+                node.settle(session).map_err(Failed::With).and(Err(Failed::Passing))
+            }
+            Err(Failed::SlotIsTaken) => {
+                node.take_slot(session).map_err(Failed::With).and(Err(Failed::Passing))
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl Engine for Postgres {
+    fn transact(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
+        let mut more = BTreeSet::new();
+        for _ in 0..ATTEMPTS {
+            match self.attempt(work, &more) {
+                Ok(effects) => return Ok(effects),
+                Err(Failed::Needs(key)) => {
+                    more.insert(key);
+                }
+                Err(Failed::Passing | Failed::TimeIsUnsettled | Failed::SlotIsTaken) => {}
+                Err(Failed::With(error)) => return Err(error),
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    fn idle(&mut self) {
+        if self.node.has_to_tick()
+            && let Err(error) = self.transact(&mut Probe)
+        {
+            log::debug!("the time is not written down: {error}");
+        }
+    }
+
+    fn resolve_failed_commit(&mut self) -> bool {
+        // `pg_xact_status` has said what became of a commit that was not answered.
+        true
+    }
+
+    fn checkpoint_if_long(&mut self) {}
+
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn finish(&mut self) {
+        self.bell.stop();
+        let (slot, node_id) = (self.node.slot(), self.node.id.clone());
+        let leaving = [
+            Command::new("BEGIN", Vec::new()),
+            Command::new(
+                "UPDATE nodes SET node_id = '', seen_at = 0 WHERE slot = $1 AND node_id = $2",
+                parameters![slot, node_id],
+            ),
+            // Without nodes nobody watches the time. The next start settles it, and gives the restart grace.
+            Command::new(
+                "UPDATE meta SET seen_wall = 0 WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE node_id <> '')",
+                Vec::new(),
+            ),
+            Command::new("COMMIT", Vec::new()),
+        ];
+        let written = self.transact(&mut Probe).and_then(|_| {
+            let left = self.session()?.run(&leaving);
+            left.map(drop).map_err(Failure::into)
+        });
+        if let Err(error) = written {
+            log::warn!("this server could not sign off: {error}");
+        }
+    }
+}

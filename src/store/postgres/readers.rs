@@ -1,0 +1,80 @@
+//! The connections that read.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::node::Node;
+use super::rows::Queries;
+use super::session::Session;
+use crate::error::Error;
+use crate::store::lock;
+use crate::store::rows::{AsOf, ReadResult, Rows};
+use crate::time::Ttl;
+
+/// After a connection could not be made, further reads fail at once for this time (milliseconds).
+const AWAY_MS: i64 = 1_000;
+
+/// The connections that read. Each thread that reads takes one, so there are at most as many as such threads.
+pub(in crate::store) struct Readers {
+    node: Arc<Node>,
+    free: Mutex<Vec<Session>>,
+    /// Until this monotonic time (milliseconds) the database counts as away.
+    away_until: AtomicI64,
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Readers")
+    }
+}
+
+impl Readers {
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self { node, free: Mutex::default(), away_until: AtomicI64::new(i64::MIN) }
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        Ttl::from_duration(self.node.clock.clock().monotonic()).as_millis()
+    }
+
+    /// A connection that is free and works, or a new one.
+    fn session(&self) -> Result<Session, Error> {
+        loop {
+            let free = lock(&self.free).pop();
+            match free {
+                Some(session) if !session.is_lost() => return Ok(session),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if self.monotonic_ms() < self.away_until.load(Ordering::SeqCst) {
+            return Err(Error::Busy);
+        }
+        self.node.connect().inspect_err(|_| {
+            self.away_until.store(self.monotonic_ms().saturating_add(AWAY_MS), Ordering::SeqCst);
+        })
+    }
+
+    /// Reads committed data.
+    pub(in crate::store) fn read<T>(
+        &self,
+        work: impl FnOnce(&dyn Rows) -> Result<T, Error>,
+    ) -> Result<ReadResult<T>, Error> {
+        let session = self.session()?;
+        let queries = Queries::new(&session, self.node.clock.now(), self.node.known_grace());
+        let value = work(&queries);
+        let now = queries.now;
+        let is_ahead_of_disk =
+            queries.latest_due().is_some_and(|due| due.0 > self.node.seen.load(Ordering::SeqCst));
+        if !session.is_lost() {
+            lock(&self.free).push(session);
+        }
+        Ok(ReadResult { as_of: AsOf { now, value: value? }, is_ahead_of_disk })
+    }
+
+    /// Whether the database can be read.
+    pub(in crate::store) fn can_read(&self) -> bool {
+        self.read(|rows| rows.revisions()).is_ok()
+    }
+}

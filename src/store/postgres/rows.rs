@@ -1,0 +1,399 @@
+//! The row functions that read, as queries: what a read sees, and what a use case reads that is not in its set.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+
+use super::row::{self, get};
+use super::session::{Command, Session, parameters};
+use crate::domain::event::{Event, Lost};
+use crate::domain::grace::{RestartGrace, Run};
+use crate::domain::member::{Member, Role, Workspace};
+use crate::domain::token::{Hash, Token};
+use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
+use crate::error::Error;
+use crate::store::listing::{FoundLocks, LockQuery};
+use crate::store::rows::{RevisionRange, Rows, Visit};
+use crate::time::{Timestamp, WallTime};
+
+/// Maximum number of rows that are read for one page of locks.
+const LOOKED_AT: i64 = 2_000;
+/// The number of events that are read at once when all are visited.
+const VISITED_AT_ONCE: i64 = 500;
+
+pub(super) const LOCKS: &str =
+    concat!("SELECT ", row::locks!(), " FROM locks WHERE workspace_id = ANY($1::text[])");
+pub(super) const KNOCKS: &str = concat!(
+    "SELECT ",
+    row::knocks!(),
+    " FROM knocks WHERE workspace_id = ANY($1::text[]) ORDER BY place, at"
+);
+pub(super) const LAST_LEASES: &str = concat!(
+    "SELECT e.* FROM unnest($1::text[]) w(id) CROSS JOIN LATERAL (SELECT ",
+    row::events!(),
+    " FROM events WHERE workspace_id = w.id AND fence IS NOT NULL ORDER BY revision DESC LIMIT 1) e"
+);
+
+/// The tables, read by queries on one connection.
+pub(super) struct Queries<'s> {
+    pub(super) session: &'s Session,
+    pub(super) now: Timestamp,
+    pub(super) grace: Arc<RestartGrace>,
+    /// The latest expiry or grant that was read and has come.
+    latest_due: Cell<Option<Timestamp>>,
+}
+
+impl<'s> Queries<'s> {
+    pub(super) const fn new(session: &'s Session, now: Timestamp, grace: Arc<RestartGrace>) -> Self {
+        Self { session, now, grace, latest_due: Cell::new(None) }
+    }
+
+    pub(super) const fn latest_due(&self) -> Option<Timestamp> {
+        self.latest_due.get()
+    }
+
+    /// Records that an expiry or grant at `at` was read.
+    pub(super) fn found_due(&self, at: Timestamp) {
+        if at <= self.now {
+            self.latest_due.set(self.latest_due.get().max(Some(at)));
+        }
+    }
+
+    /// Locks from their rows, with the knocks from theirs.
+    pub(super) fn locks(&self, rows: &[Row], knocks: Option<&[Row]>) -> Result<Vec<Lock>, Error> {
+        let mut found = Vec::with_capacity(rows.len());
+        let mut with_knocks = Vec::new();
+        for row in rows {
+            let (lock, has_knocks) = row::lock(row, &self.grace)?;
+            if has_knocks {
+                with_knocks.push(lock.workspace_id.as_str().to_owned());
+            }
+            found.push(lock);
+        }
+        if !with_knocks.is_empty() {
+            let queried;
+            let rows = if let Some(rows) = knocks {
+                rows
+            } else {
+                queried = self.session.query(KNOCKS, parameters![with_knocks])?;
+                &queried
+            };
+            let mut places: HashMap<_, _> = found
+                .iter()
+                .enumerate()
+                .map(|(place, lock)| (lock.workspace_id.as_str().to_owned(), place))
+                .collect();
+            for row in rows {
+                if let Some(lock) =
+                    places.get_mut(&get::<String>(row, 0)?).and_then(|place| found.get_mut(*place))
+                {
+                    row::knock(row, &mut lock.knocks)?;
+                }
+            }
+        }
+        for lock in &found {
+            self.found_due(lock.due_at());
+        }
+        Ok(found)
+    }
+
+    fn first<T>(rows: &[Row], read: impl FnOnce(&Row) -> Result<T, Error>) -> Result<Option<T>, Error> {
+        rows.first().map(read).transpose()
+    }
+
+    fn number<T: tokio_postgres::types::FromSqlOwned>(
+        &self,
+        sql: &'static str,
+        parameters: Vec<super::session::Parameter>,
+    ) -> Result<T, Error> {
+        let rows = self.session.query(sql, parameters)?;
+        rows.first().map_or_else(
+            || Err(Error::Internal("PostgreSQL answered without a row".to_owned())),
+            |row| get(row, 0),
+        )
+    }
+}
+
+pub(super) fn at_most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+impl Rows for Queries<'_> {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn lock(&self, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
+        let ids = || parameters![vec![workspace_id.as_str().to_owned()]];
+        let rows = self.session.query(LOCKS, ids())?;
+        Ok(self.locks(&rows, None)?.pop())
+    }
+
+    fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error> {
+        let rows = self.session.query(
+            concat!(
+                "SELECT ",
+                row::locks!(),
+                " FROM locks WHERE workspace_id > $1 ORDER BY workspace_id LIMIT $2"
+            ),
+            parameters![after.to_owned(), i64::from(limit)],
+        )?;
+        self.locks(&rows, None)
+    }
+
+    fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
+        let LockQuery { user_id, prefix, after, limit, member } = listing;
+        let user_id = user_id.as_ref().map(|user_id| user_id.as_str().to_owned());
+        let rows = if let Some(member) = member {
+            self.session.query(
+                concat!(
+                    "SELECT ", row::locks!(), " FROM locks WHERE workspace_id IN
+                     (SELECT workspace_id FROM members WHERE user_id = $1 AND workspace_id > $2 AND starts_with(workspace_id, $3))
+                     AND ($4::text IS NULL OR user_id = $4) ORDER BY workspace_id LIMIT $5"
+                ),
+                parameters![member.as_str().to_owned(), after.clone(), prefix.clone(), user_id, LOOKED_AT],
+            )?
+        } else {
+            self.session.query(
+                concat!(
+                    "SELECT ", row::locks!(), " FROM locks WHERE workspace_id > $1 AND workspace_id >= $2
+                     AND starts_with(workspace_id, $2) AND ($3::text IS NULL OR user_id = $3) ORDER BY workspace_id LIMIT $4"
+                ),
+                parameters![after.clone(), prefix.clone(), user_id, LOOKED_AT],
+            )?
+        };
+        let is_whole = at_most(rows.len()) < LOOKED_AT;
+        let looked_at = self.locks(&rows, None)?;
+        let last = looked_at.last().map(|lock| lock.workspace_id.as_str().to_owned());
+        let mut locks: Vec<_> = looked_at.into_iter().filter(|lock| lock.is_live(self.now)).collect();
+        if locks.len() > *limit {
+            locks.truncate(*limit);
+            let next = locks.last().map(|lock| lock.workspace_id.as_str().to_owned());
+            return Ok(FoundLocks { locks, next });
+        }
+        Ok(FoundLocks { locks, next: last.filter(|_| !is_whole) })
+    }
+
+    fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error> {
+        let rows = self.session.query(
+            concat!("SELECT ", row::locks!(), " FROM locks WHERE check_at <= $1 ORDER BY check_at LIMIT $2"),
+            parameters![self.now.0, i64::from(limit)],
+        )?;
+        self.locks(&rows, None)
+    }
+
+    fn next_check(&self) -> Result<Option<Timestamp>, Error> {
+        let next: Option<i64> = self.number("SELECT min(check_at) FROM locks", Vec::new())?;
+        Ok(next.map(Timestamp))
+    }
+
+    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
+        let rows = self.session.query(
+            "SELECT run, expires_at FROM locks WHERE user_id = $1",
+            parameters![user_id.as_str().to_owned()],
+        )?;
+        let mut live = 0;
+        for row in &rows {
+            let end = self.grace.apply(Run(get(row, 0)?), Timestamp(get(row, 1)?));
+            self.found_due(end);
+            live += u32::from(self.now < end);
+        }
+        Ok(live.min(limit))
+    }
+
+    fn workspaces_concerning(
+        &self,
+        user_id: &UserId,
+        after: &str,
+        limit: usize,
+    ) -> Result<BTreeSet<WorkspaceId>, Error> {
+        let rows = self.session.query(
+            "SELECT workspace_id FROM locks WHERE user_id = $1 AND workspace_id > $2
+             UNION SELECT workspace_id FROM knocks WHERE user_id = $1 AND workspace_id > $2 AND place = 1
+             ORDER BY workspace_id LIMIT $3",
+            parameters![user_id.as_str().to_owned(), after.to_owned(), at_most(limit)],
+        )?;
+        rows.iter().map(|row| get(row, 0).map(WorkspaceId::trusted)).collect()
+    }
+
+    fn lock_count(&self) -> Result<i64, Error> {
+        self.number("SELECT count(*) FROM locks", Vec::new())
+    }
+
+    fn counted_locks(&self) -> Result<(i64, bool), Error> {
+        // PostgreSQL counts the rows themselves: there is no counter that could be wrong.
+        Ok((self.lock_count()?, true))
+    }
+
+    fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error> {
+        let rows = self.session.query(LAST_LEASES, parameters![vec![workspace_id.as_str().to_owned()]])?;
+        let newest = Self::first(&rows, row::event)?;
+        Ok(newest.and_then(|(event, ended_at)| LastLease::of(event, ended_at)))
+    }
+
+    fn lost(
+        &self,
+        workspace_id: &WorkspaceId,
+        user_id: &UserId,
+        live: Option<Fence>,
+    ) -> Result<Option<Lost>, Error> {
+        let rows = self.session.query(
+            concat!(
+                "SELECT ",
+                row::events!(),
+                " FROM events WHERE workspace_id = $1 AND user_id = $2
+                 AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined')
+                 AND fence IS NOT NULL AND fence IS DISTINCT FROM $3 ORDER BY revision DESC LIMIT 1"
+            ),
+            parameters![
+                workspace_id.as_str().to_owned(),
+                user_id.as_str().to_owned(),
+                live.map(|fence| fence.0)
+            ],
+        )?;
+        Ok(Self::first(&rows, row::event)?.and_then(|(event, _)| Lost::of(event)))
+    }
+
+    fn history(
+        &self,
+        workspace_id: &WorkspaceId,
+        after: i64,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<Event>, Error> {
+        let rows = self.session.query(
+            concat!(
+                "SELECT ",
+                row::events!(),
+                " FROM events WHERE workspace_id = $1 AND revision > $2 AND revision < $3
+                 ORDER BY revision DESC LIMIT $4"
+            ),
+            parameters![workspace_id.as_str().to_owned(), after, before, i64::from(limit)],
+        )?;
+        rows.iter().map(|row| Ok(row::event(row)?.0)).collect()
+    }
+
+    fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error> {
+        self.number(
+            "SELECT coalesce(max(revision), 0) FROM events WHERE workspace_id = $1 AND type = 'workspace.deleted'",
+            parameters![workspace_id.as_str().to_owned()],
+        )
+    }
+
+    fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error> {
+        let rows = self.session.query(
+            concat!("SELECT ", row::events!(), " FROM events WHERE revision > $1 ORDER BY revision LIMIT $2"),
+            parameters![after, i64::from(limit)],
+        )?;
+        rows.iter().map(|row| Ok(row::event(row)?.0)).collect()
+    }
+
+    fn visit_events_before(
+        &self,
+        before: i64,
+        visit: &mut dyn FnMut(Event) -> Result<Visit, Error>,
+    ) -> Result<(), Error> {
+        let mut before = before;
+        loop {
+            let rows = self.session.query(
+                concat!(
+                    "SELECT ",
+                    row::events!(),
+                    " FROM events WHERE revision < $1 ORDER BY revision DESC LIMIT $2"
+                ),
+                parameters![before, VISITED_AT_ONCE],
+            )?;
+            for row in &rows {
+                let (event, _) = row::event(row)?;
+                before = event.revision;
+                if visit(event)? == Visit::Stop {
+                    return Ok(());
+                }
+            }
+            if at_most(rows.len()) < VISITED_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn revisions(&self) -> Result<RevisionRange, Error> {
+        let rows = self.session.query(
+            "SELECT coalesce((SELECT min(revision) FROM events), last_revision + 1), last_revision FROM meta",
+            Vec::new(),
+        )?;
+        let found = Self::first(&rows, |row| Ok(RevisionRange { first: get(row, 0)?, last: get(row, 1)? }))?;
+        found.ok_or_else(|| Error::Internal("there is no row of meta".to_owned()))
+    }
+
+    fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {
+        let rows = self.session.query(
+            "SELECT role FROM members WHERE workspace_id = $1 AND user_id = $2",
+            parameters![workspace_id.as_str().to_owned(), user_id.as_str().to_owned()],
+        )?;
+        Ok(Self::first(&rows, |row| get::<String>(row, 0))?.as_deref().and_then(Role::parse))
+    }
+
+    fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
+        let rows = self.session.query(
+            "SELECT workspace_id, name, created_at FROM workspaces WHERE workspace_id = $1",
+            parameters![workspace_id.as_str().to_owned()],
+        )?;
+        Self::first(&rows, row::workspace)
+    }
+
+    fn workspaces(
+        &self,
+        member: Option<&UserId>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Workspace>, Error> {
+        let rows = if let Some(member) = member {
+            self.session.query(
+                "SELECT workspace_id, name, created_at FROM members JOIN workspaces USING (workspace_id)
+                 WHERE user_id = $3 AND workspace_id > $1 ORDER BY workspace_id LIMIT $2",
+                parameters![after.to_owned(), at_most(limit), member.as_str().to_owned()],
+            )?
+        } else {
+            self.session.query(
+                "SELECT workspace_id, name, created_at FROM workspaces WHERE workspace_id > $1 ORDER BY workspace_id LIMIT $2",
+                parameters![after.to_owned(), at_most(limit)],
+            )?
+        };
+        rows.iter().map(row::workspace).collect()
+    }
+
+    fn members(&self, workspace_id: &WorkspaceId, after: &str, limit: usize) -> Result<Vec<Member>, Error> {
+        let rows = self.session.query(
+            "SELECT user_id, role FROM members WHERE workspace_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3",
+            parameters![workspace_id.as_str().to_owned(), after.to_owned(), at_most(limit)],
+        )?;
+        rows.iter().map(row::member).collect()
+    }
+
+    fn token(&self, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error> {
+        let rows = self.session.query(
+            concat!("SELECT ", row::tokens!(), " FROM tokens WHERE hash = $1"),
+            parameters![hash.to_vec()],
+        )?;
+        Self::first(&rows, row::token)
+    }
+
+    fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
+        let rows = self.session.query(
+            concat!("SELECT ", row::tokens!(), " FROM tokens WHERE token_id > $1 ORDER BY token_id LIMIT $2"),
+            parameters![after.to_owned(), at_most(limit)],
+        )?;
+        rows.iter().map(|row| Ok(row::token(row)?.0)).collect()
+    }
+
+    fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
+        self.number("SELECT EXISTS (SELECT 1 FROM tokens WHERE expires_at < $1)", parameters![before.0])
+    }
+}
+
+/// The command that reads locks and their knocks.
+pub(super) fn load(ids: &[String]) -> [Command; 2] {
+    [Command::new(LOCKS, parameters![ids.to_vec()]), Command::new(KNOCKS, parameters![ids.to_vec()])]
+}

@@ -1,0 +1,358 @@
+//! The set of one transaction: rows that were loaded, and what the use cases have changed. Changes of locks and
+//! events are kept and written together at the end, in one round trip with the commit.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::flush::{self, LoadedLock, PendingEvent};
+use super::keys::{of_user, of_workspace};
+use super::row::{self, get};
+use super::rows::{LAST_LEASES, Queries, load};
+use super::session::{Command, parameters};
+use crate::domain::event::{Event, Lost};
+use crate::domain::member::{Member, Role, Workspace};
+use crate::domain::token::{Hash, Token};
+use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
+use crate::error::Error;
+use crate::store::listing::{FoundLocks, LockQuery};
+use crate::store::rows::{Keys, RevisionRange, Rows, Visit};
+use crate::time::{Timestamp, WallTime};
+
+/// Locks of a user are counted exactly only beyond this number.
+const COUNTED: i64 = 10_000;
+
+/// The rows of one transaction.
+pub(super) struct BatchRows<'s> {
+    pub(super) queries: Queries<'s>,
+    /// The keys that are locked: see [`super::keys`].
+    locked: RefCell<HashSet<i64>>,
+    /// A key that another transaction has. Then the use cases must run again.
+    pub(super) busy: Cell<Option<i64>>,
+    pub(super) locks: RefCell<BTreeMap<WorkspaceId, LoadedLock>>,
+    last_leases: RefCell<HashMap<WorkspaceId, Option<LastLease>>>,
+    counts: RefCell<HashMap<UserId, i64>>,
+    pub(super) events: RefCell<Vec<PendingEvent>>,
+    /// What must be added to the revisions that the use cases were given.
+    pub(super) shift: Cell<Option<i64>>,
+}
+
+impl<'s> BatchRows<'s> {
+    pub(super) fn new(queries: Queries<'s>, locked: HashSet<i64>) -> Self {
+        Self {
+            queries,
+            locked: RefCell::new(locked),
+            busy: Cell::new(None),
+            locks: RefCell::default(),
+            last_leases: RefCell::default(),
+            counts: RefCell::default(),
+            events: RefCell::default(),
+            shift: Cell::new(None),
+        }
+    }
+
+    pub(super) fn latest_due(&self) -> Option<Timestamp> {
+        self.queries.latest_due()
+    }
+
+    /// Takes what the commands of [`Named::loads`] have found.
+    pub(super) fn loaded(&self, named: Named, found: &[Vec<tokio_postgres::Row>]) -> Result<(), Error> {
+        let [locks, knocks, last_leases, counts] = found else {
+            return Err(Error::Internal("the rows of a batch are not complete".to_owned()));
+        };
+        let mut entries = self.locks.borrow_mut();
+        entries
+            .extend(named.workspaces.into_iter().map(|id| (WorkspaceId::trusted(id), LoadedLock::default())));
+        for lock in self.queries.locks(locks, Some(knocks))? {
+            let workspace_id = lock.workspace_id.clone();
+            entries.insert(
+                workspace_id,
+                LoadedLock { is_stored: true, lock: Some(lock), ..LoadedLock::default() },
+            );
+        }
+        let mut leases = self.last_leases.borrow_mut();
+        leases.extend(named.acquired.into_iter().map(|id| (WorkspaceId::trusted(id), None)));
+        for row in last_leases {
+            let (event, ended_at) = row::event(row)?;
+            leases.insert(event.workspace_id.clone(), LastLease::of(event, ended_at));
+        }
+        for row in counts {
+            self.counts.borrow_mut().insert(UserId::trusted(get(row, 0)?), get(row, 1)?);
+        }
+        Ok(())
+    }
+
+    /// Locks a key that was not named. Fails if another transaction has it.
+    fn lock_key(&self, key: i64) -> Result<(), Error> {
+        if self.locked.borrow().contains(&key) {
+            return Ok(());
+        }
+        let rows = self.queries.session.query("SELECT pg_try_advisory_xact_lock($1)", parameters![key])?;
+        let is_locked = rows.first().map_or(Ok(false), |row| get(row, 0))?;
+        if !is_locked {
+            self.busy.set(Some(key));
+            return Err(Error::Busy);
+        }
+        self.locked.borrow_mut().insert(key);
+        Ok(())
+    }
+
+    /// The entry of a workspace, loaded if it is not there yet.
+    pub(super) fn entry(&self, workspace_id: &WorkspaceId) -> Result<LoadedLock, Error> {
+        if let Some(entry) = self.locks.borrow().get(workspace_id) {
+            return Ok(entry.clone());
+        }
+        self.lock_key(of_workspace(workspace_id))?;
+        let lock = self.queries.lock(workspace_id)?;
+        let entry = LoadedLock { is_stored: lock.is_some(), lock, ..LoadedLock::default() };
+        self.locks.borrow_mut().insert(workspace_id.clone(), entry.clone());
+        Ok(entry)
+    }
+
+    pub(super) fn change(
+        &self,
+        workspace_id: &WorkspaceId,
+        change: impl FnOnce(&mut LoadedLock),
+    ) -> Result<(), Error> {
+        self.entry(workspace_id)?;
+        if let Some(entry) = self.locks.borrow_mut().get_mut(workspace_id) {
+            change(entry);
+            entry.is_changed = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn count(&self, user_id: &UserId, more: i64) {
+        if let Some(count) = self.counts.borrow_mut().get_mut(user_id) {
+            *count += more;
+        }
+    }
+
+    /// The tables, after what is pending was written to them.
+    pub(super) fn written(&self) -> Result<&Queries<'s>, Error> {
+        let commands = self.flush();
+        if !commands.is_empty() {
+            let found = self.queries.session.run(&commands)?;
+            self.flushed(&found)?;
+        }
+        Ok(&self.queries)
+    }
+
+    /// The commands that write what is pending. Call [`Self::flushed`] with their rows.
+    pub(super) fn flush(&self) -> Vec<Command> {
+        flush::commands(&self.locks.borrow(), &self.events.borrow(), self.queries.grace.run())
+    }
+
+    /// Notes that the commands of [`Self::flush`] were carried out.
+    pub(super) fn flushed(&self, found: &[Vec<tokio_postgres::Row>]) -> Result<(), Error> {
+        for entry in self.locks.borrow_mut().values_mut() {
+            if entry.is_changed {
+                *entry = LoadedLock {
+                    is_stored: entry.lock.is_some(),
+                    lock: entry.lock.take(),
+                    ..LoadedLock::default()
+                };
+            }
+        }
+        if !self.events.borrow().is_empty() {
+            // The command that writes the events comes last, and answers with the revision before them.
+            let base: i64 = match found.last().and_then(|rows| rows.first()) {
+                Some(row) => get(row, 0)?,
+                None => return Err(Error::Internal("the events have no revisions".to_owned())),
+            };
+            let first = self.events.borrow().first().map_or(0, |pending| pending.event.revision);
+            self.shift.set(Some(base + 1 - first));
+            self.events.borrow_mut().clear();
+            // What is pending no longer hides what is stored.
+            self.last_leases.borrow_mut().clear();
+        }
+        Ok(())
+    }
+}
+
+/// What use cases have named.
+pub(super) struct Named {
+    workspaces: Vec<String>,
+    /// The workspaces of acquires.
+    acquired: Vec<String>,
+    users: Vec<String>,
+}
+
+impl Named {
+    pub(super) fn by(keys: &[&Keys]) -> Self {
+        fn texts<'k>(ids: impl Iterator<Item = &'k str>) -> Vec<String> {
+            ids.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+        }
+        let acquires = keys.iter().filter(|keys| !keys.users.is_empty());
+        Self {
+            workspaces: texts(keys.iter().flat_map(|keys| &keys.workspaces).map(WorkspaceId::as_str)),
+            acquired: texts(acquires.flat_map(|keys| &keys.workspaces).map(WorkspaceId::as_str)),
+            users: texts(keys.iter().flat_map(|keys| &keys.users).map(UserId::as_str)),
+        }
+    }
+
+    /// The commands that load it.
+    pub(super) fn loads(&self) -> Vec<Command> {
+        let mut commands: Vec<_> = load(&self.workspaces).into();
+        commands.push(Command::new(LAST_LEASES, parameters![self.acquired.clone()]));
+        commands.push(Command::new(
+            "SELECT u.id, (SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = u.id LIMIT $2) l) FROM unnest($1::text[]) u(id)",
+            parameters![self.users.clone(), COUNTED],
+        ));
+        commands
+    }
+}
+
+impl Rows for BatchRows<'_> {
+    fn now(&self) -> Timestamp {
+        self.queries.now
+    }
+
+    fn lock(&self, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error> {
+        let lock = self.entry(workspace_id)?.lock;
+        if let Some(lock) = &lock {
+            self.queries.found_due(lock.due_at());
+        }
+        Ok(lock)
+    }
+
+    fn locks_after(&self, after: &str, limit: u32) -> Result<Vec<Lock>, Error> {
+        self.written()?.locks_after(after, limit)
+    }
+
+    fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
+        self.written()?.list_locks(listing)
+    }
+
+    fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error> {
+        self.written()?.locks_to_check(limit)
+    }
+
+    fn next_check(&self) -> Result<Option<Timestamp>, Error> {
+        self.written()?.next_check()
+    }
+
+    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
+        self.lock_key(of_user(user_id))?;
+        let counted = self.counts.borrow().get(user_id).copied();
+        match counted {
+            // It includes locks that have ended and are not deleted yet.
+            Some(count) if count < i64::from(limit).min(COUNTED) => Ok(u32::try_from(count).unwrap_or(0)),
+            _ => self.written()?.live_locks_of(user_id, limit),
+        }
+    }
+
+    fn workspaces_concerning(
+        &self,
+        user_id: &UserId,
+        after: &str,
+        limit: usize,
+    ) -> Result<BTreeSet<WorkspaceId>, Error> {
+        self.written()?.workspaces_concerning(user_id, after, limit)
+    }
+
+    fn lock_count(&self) -> Result<i64, Error> {
+        self.written()?.lock_count()
+    }
+
+    fn counted_locks(&self) -> Result<(i64, bool), Error> {
+        self.written()?.counted_locks()
+    }
+
+    fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error> {
+        let newest = self
+            .events
+            .borrow()
+            .iter()
+            .rev()
+            .find(|pending| pending.event.workspace_id == *workspace_id && pending.event.fence.is_some())
+            .cloned();
+        if let Some(PendingEvent { event, lease_at }) = newest {
+            return Ok(LastLease::of(event, lease_at));
+        }
+        if let Some(known) = self.last_leases.borrow().get(workspace_id) {
+            return Ok(known.clone());
+        }
+        self.queries.last_lease(workspace_id)
+    }
+
+    fn lost(
+        &self,
+        workspace_id: &WorkspaceId,
+        user_id: &UserId,
+        live: Option<Fence>,
+    ) -> Result<Option<Lost>, Error> {
+        let pending = self.events.borrow();
+        let mut theirs = pending.iter().rev().map(|pending| &pending.event).filter(|event| {
+            event.workspace_id == *workspace_id
+                && event.user_id.as_ref() == Some(user_id)
+                && event.fence != live
+        });
+        if let Some(lost) = theirs.find_map(|event| Lost::of(event.clone())) {
+            return Ok(Some(lost));
+        }
+        self.queries.lost(workspace_id, user_id, live)
+    }
+
+    fn history(
+        &self,
+        workspace_id: &WorkspaceId,
+        after: i64,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<Event>, Error> {
+        self.written()?.history(workspace_id, after, before, limit)
+    }
+
+    fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error> {
+        self.written()?.last_deletion(workspace_id)
+    }
+
+    fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error> {
+        self.written()?.events_after(after, limit)
+    }
+
+    fn visit_events_before(
+        &self,
+        before: i64,
+        visit: &mut dyn FnMut(Event) -> Result<Visit, Error>,
+    ) -> Result<(), Error> {
+        self.written()?.visit_events_before(before, visit)
+    }
+
+    fn revisions(&self) -> Result<RevisionRange, Error> {
+        self.written()?.revisions()
+    }
+
+    fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {
+        self.queries.role(workspace_id, user_id)
+    }
+
+    fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
+        self.queries.workspace(workspace_id)
+    }
+
+    fn workspaces(
+        &self,
+        member: Option<&UserId>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Workspace>, Error> {
+        self.queries.workspaces(member, after, limit)
+    }
+
+    fn members(&self, workspace_id: &WorkspaceId, after: &str, limit: usize) -> Result<Vec<Member>, Error> {
+        self.queries.members(workspace_id, after, limit)
+    }
+
+    fn token(&self, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error> {
+        self.queries.token(hash)
+    }
+
+    fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {
+        self.queries.tokens(after, limit)
+    }
+
+    fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
+        self.queries.has_tokens_expired_before(before)
+    }
+}
