@@ -37,3 +37,28 @@ pub struct FoundLocks {
     /// The workspace id after which the next page begins. `None` on the last page.
     pub next: Option<String>,
 }
+
+/// The first text after all texts that begin with `prefix`, if there is one.
+pub(super) fn successor(prefix: &str) -> Option<String> {
+    let last = |letter: char| (letter..=char::MAX).nth(1);
+    let head = prefix.trim_end_matches(char::MAX);
+    let (at, letter) = head.char_indices().next_back()?;
+    let mut text = head.get(..at)?.to_owned();
+    text.push(last(letter)?);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_range_is_the_next_text_without_the_prefix() {
+        let follows = |prefix| successor(prefix);
+        assert_eq!(follows("team/").as_deref(), Some("team0"));
+        assert_eq!(follows("a\u{7f}").as_deref(), Some("a\u{80}"));
+        assert_eq!(follows("\u{d7ff}").as_deref(), Some("\u{e000}"), "there are no letters between these");
+        assert_eq!(follows("a\u{10ffff}\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!((follows(""), follows("\u{10ffff}")), (None, None));
+    }
+}

@@ -75,17 +75,22 @@ impl Changes for BatchRows<'_> {
             to_user_id: event.to.cloned(),
             message: event.message.map(str::to_owned),
             reclaimed: event.reclaimed,
+            kind: event.kind,
         };
-        self.events.borrow_mut().push(PendingEvent { event: written, lease_at: event.at });
+        self.events.borrow_mut().push(PendingEvent {
+            event: written,
+            lease_at: event.at,
+            drain_until: event.drain_until,
+        });
         Ok(())
     }
 
     fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<usize, Error> {
         let rows = self.written()?.session.query(
-            "WITH deleted AS (DELETE FROM events WHERE lease_at < $1
+            "WITH deleted AS (DELETE FROM events WHERE lease_at < $1 AND coalesce(drain_until <= $3, true)
              AND revision IN (SELECT revision FROM events ORDER BY revision LIMIT $2) RETURNING 1)
              SELECT count(*) FROM deleted",
-            parameters![before.0, i64::from(limit)],
+            parameters![before.0, i64::from(limit), self.queries.now.0],
         )?;
         let deleted: i64 = rows.first().map_or(Ok(0), |row| row::get(row, 0))?;
         Ok(usize::try_from(deleted).unwrap_or(0))

@@ -7,7 +7,7 @@ use super::session::{Command, Parameter, parameters};
 use crate::domain::event::Event;
 use crate::domain::grace::Run;
 use crate::domain::token::Validity;
-use crate::domain::{DisplayName, GrantState, Lock, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, GrantState, Lock, LockKind, SessionId, UserId, WorkspaceId};
 use crate::time::Timestamp;
 
 /// The columns of `locks` as arrays: the parameters of the statements below, in the order of `locks!`.
@@ -46,13 +46,15 @@ fn columns(locks: &[(bool, &Lock)], run: Run) -> Vec<Parameter> {
         times(&|lock| lock.knocks.shown_at),
         times(&|lock| lock.knocks.grant_at_latest),
         numbers(&|lock| lock.check_at.0),
+        texts(&|lock| Some(lock.kind.as_str())),
+        times(&|lock| lock.drain_until),
     ]
 }
 
 /// The arrays of [`columns`] as a table.
 macro_rules! as_table {
     () => {
-        "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[])"
+        "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::bigint[])"
     };
 }
 
@@ -72,6 +74,7 @@ pub(super) struct LoadedLock {
 pub(super) struct PendingEvent {
     pub(super) event: Event,
     pub(super) lease_at: Timestamp,
+    pub(super) drain_until: Option<Timestamp>,
 }
 
 /// The commands that write what has changed. If there are events, the command that writes them is the last, and
@@ -142,6 +145,7 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
         at: Vec<i64>,
         token_hash: Vec<Option<Vec<u8>>>,
         good_until: Vec<Option<i64>>,
+        kind: Vec<&'static str>,
     }
     let mut columns = Columns::default();
     for lock in locks {
@@ -155,6 +159,7 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
             columns.at.push(declined.at.0);
             columns.token_hash.push(None);
             columns.good_until.push(None);
+            columns.kind.push(LockKind::Edit.as_str());
         }
         for (place, knock) in (1..).zip(&lock.knocks.pending) {
             columns.workspace_id.push(lock.workspace_id.as_str().to_owned());
@@ -173,13 +178,14 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
             };
             columns.token_hash.push(token_hash);
             columns.good_until.push(good_until);
+            columns.kind.push(knock.kind.as_str());
         }
     }
     (!columns.place.is_empty()).then(|| {
         Command::new(
             concat!(
                 "INSERT INTO knocks (", row::knocks!(), ") SELECT * FROM
-                 unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bigint[])"
+                 unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bigint[], $10::text[])"
             ),
             parameters![
                 columns.workspace_id,
@@ -191,6 +197,7 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
                 columns.at,
                 columns.token_hash,
                 columns.good_until,
+                columns.kind,
             ],
         )
     })
@@ -209,10 +216,10 @@ fn event_command(events: &[PendingEvent]) -> Command {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     Command::new(
         "WITH given AS (UPDATE meta SET last_revision = last_revision + $1 RETURNING last_revision - $1 AS base),
-         written AS (INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed)
-         SELECT base + place, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed
-         FROM given, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::boolean[])
-         WITH ORDINALITY AS n (workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, place))
+         written AS (INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until)
+         SELECT base + place, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until
+         FROM given, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::text[], $16::bigint[])
+         WITH ORDINALITY AS n (workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until, place))
          SELECT base FROM given",
         parameters![
             count,
@@ -229,6 +236,8 @@ fn event_command(events: &[PendingEvent]) -> Command {
             of(&|pending| user(&pending.event.to_user_id)),
             of(&|pending| pending.event.message.clone()),
             events.iter().map(|pending| pending.event.reclaimed).collect::<Vec<bool>>(),
+            events.iter().map(|pending| pending.event.kind.as_str()).collect::<Vec<_>>(),
+            number(&|pending| pending.drain_until.map(|until| until.0)),
         ],
     )
 }

@@ -9,6 +9,7 @@ mod changes;
 mod clock;
 mod flush;
 mod keys;
+mod listing;
 mod meta;
 mod node;
 mod readers;

@@ -8,26 +8,28 @@ use crate::domain::grace::{RestartGrace, Run};
 use crate::domain::knocks::{Declined, Knock, Knocks};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Scope, Token, Validity};
-use crate::domain::{DisplayName, Fence, GrantState, Lock, SessionId, UserId, WorkspaceId};
+use crate::domain::{
+    DisplayName, Fence, GrantState, LastLease, Lock, LockKind, SessionId, UserId, WorkspaceId,
+};
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl, WallTime};
 
 /// The columns of [`lock`].
 macro_rules! locks {
     () => {
-        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at"
+        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at, kind, drain_until"
     };
 }
 /// The columns of [`knock`].
 macro_rules! knocks {
     () => {
-        "workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until"
+        "workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until, kind"
     };
 }
 /// The columns of [`event`].
 macro_rules! events {
     () => {
-        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, lease_at"
+        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, lease_at, drain_until"
     };
 }
 /// The columns of [`token`].
@@ -54,6 +56,12 @@ fn session(row: &Row, column: usize) -> Result<Option<SessionId>, Error> {
 
 fn user(row: &Row, column: usize) -> Result<Option<UserId>, Error> {
     Ok(get::<Option<String>>(row, column)?.map(UserId::trusted))
+}
+
+fn kind(row: &Row, column: usize) -> Result<LockKind, Error> {
+    let name: String = get(row, column)?;
+    LockKind::parse(&name)
+        .ok_or_else(|| Error::Internal(format!("the database has a lock of the unknown kind {name:?}")))
 }
 
 /// A lock without its knocks, and whether it has any.
@@ -87,6 +95,8 @@ pub(super) fn lock(row: &Row, grace: &RestartGrace) -> Result<(Lock, bool), Erro
         },
         knocks,
         check_at: Timestamp(get(row, 18)?),
+        kind: kind(row, 19)?,
+        drain_until: get::<Option<i64>>(row, 20)?.map(Timestamp),
     };
     Ok((lock, has_knocks))
 }
@@ -104,6 +114,7 @@ pub(super) fn knock(row: &Row, knocks: &mut Knocks) -> Result<(), Error> {
         session_id: session(row, 4)?,
         message: get(row, 5)?,
         knocked_at: at,
+        kind: kind(row, 9)?,
         validity: match (get::<Option<Vec<u8>>>(row, 7)?, get::<Option<i64>>(row, 8)?) {
             (Some(hash), _) => Validity::WhileTokenValid(hash_of(&hash)?),
             (None, Some(until)) => Validity::Until(WallTime(until)),
@@ -117,13 +128,20 @@ fn hash_of(bytes: &[u8]) -> Result<Hash, Error> {
     bytes.try_into().map_err(|_| Error::Internal("the database has a hash of the wrong length".to_owned()))
 }
 
-/// An event, and its lease time.
-pub(super) fn event(row: &Row) -> Result<(Event, Timestamp), Error> {
+/// The lease that a workspace's newest event has ended, if it has.
+pub(super) fn last_lease(row: &Row) -> Result<(WorkspaceId, Option<LastLease>), Error> {
+    let (event, ended_at) = (event(row)?, Timestamp(get(row, 14)?));
+    let drain_until = get::<Option<i64>>(row, 15)?.map(Timestamp);
+    Ok((event.workspace_id.clone(), LastLease::of(event, ended_at, drain_until)))
+}
+
+/// A row of the columns `events!`.
+pub(super) fn event(row: &Row) -> Result<Event, Error> {
     let type_name: String = get(row, 2)?;
     let Some(event_type) = EventType::parse(&type_name) else {
         return Err(Error::Internal(format!("the database has an event of the unknown type {type_name:?}")));
     };
-    let event = Event {
+    Ok(Event {
         revision: get(row, 0)?,
         workspace_id: WorkspaceId::trusted(get(row, 1)?),
         event_type,
@@ -137,8 +155,8 @@ pub(super) fn event(row: &Row) -> Result<(Event, Timestamp), Error> {
         to_user_id: user(row, 10)?,
         message: get(row, 11)?,
         reclaimed: get(row, 12)?,
-    };
-    Ok((event, Timestamp(get(row, 13)?)))
+        kind: kind(row, 13)?,
+    })
 }
 
 /// A token, and its hash.

@@ -6,20 +6,19 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
+use super::listing;
 use super::row::{self, get};
 use super::session::{Command, Session, parameters};
 use crate::domain::event::{Event, Lost};
 use crate::domain::grace::{RestartGrace, Run};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
-use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
+use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
 use crate::store::rows::{RevisionRange, Rows, Visit};
 use crate::time::{Timestamp, WallTime};
 
-/// Maximum number of rows that are read for one page of locks.
-const LOOKED_AT: i64 = 2_000;
 /// The number of events that are read at once when all are visited.
 const VISITED_AT_ONCE: i64 = 500;
 
@@ -144,36 +143,7 @@ impl Rows for Queries<'_> {
     }
 
     fn list_locks(&self, listing: &LockQuery) -> Result<FoundLocks, Error> {
-        let LockQuery { user_id, prefix, after, limit, member } = listing;
-        let user_id = user_id.as_ref().map(|user_id| user_id.as_str().to_owned());
-        let rows = if let Some(member) = member {
-            self.session.query(
-                concat!(
-                    "SELECT ", row::locks!(), " FROM locks WHERE workspace_id IN
-                     (SELECT workspace_id FROM members WHERE user_id = $1 AND workspace_id > $2 AND starts_with(workspace_id, $3))
-                     AND ($4::text IS NULL OR user_id = $4) ORDER BY workspace_id LIMIT $5"
-                ),
-                parameters![member.as_str().to_owned(), after.clone(), prefix.clone(), user_id, LOOKED_AT],
-            )?
-        } else {
-            self.session.query(
-                concat!(
-                    "SELECT ", row::locks!(), " FROM locks WHERE workspace_id > $1 AND workspace_id >= $2
-                     AND starts_with(workspace_id, $2) AND ($3::text IS NULL OR user_id = $3) ORDER BY workspace_id LIMIT $4"
-                ),
-                parameters![after.clone(), prefix.clone(), user_id, LOOKED_AT],
-            )?
-        };
-        let is_whole = at_most(rows.len()) < LOOKED_AT;
-        let looked_at = self.locks(&rows, None)?;
-        let last = looked_at.last().map(|lock| lock.workspace_id.as_str().to_owned());
-        let mut locks: Vec<_> = looked_at.into_iter().filter(|lock| lock.is_live(self.now)).collect();
-        if locks.len() > *limit {
-            locks.truncate(*limit);
-            let next = locks.last().map(|lock| lock.workspace_id.as_str().to_owned());
-            return Ok(FoundLocks { locks, next });
-        }
-        Ok(FoundLocks { locks, next: last.filter(|_| !is_whole) })
+        listing::list(self, listing)
     }
 
     fn locks_to_check(&self, limit: u32) -> Result<Vec<Lock>, Error> {
@@ -189,10 +159,10 @@ impl Rows for Queries<'_> {
         Ok(next.map(Timestamp))
     }
 
-    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
+    fn live_locks_of(&self, user_id: &UserId, kind: LockKind, limit: u32) -> Result<u32, Error> {
         let rows = self.session.query(
-            "SELECT run, expires_at FROM locks WHERE user_id = $1",
-            parameters![user_id.as_str().to_owned()],
+            "SELECT run, expires_at FROM locks WHERE user_id = $1 AND kind = $2",
+            parameters![user_id.as_str().to_owned(), kind.as_str()],
         )?;
         let mut live = 0;
         for row in &rows {
@@ -229,8 +199,7 @@ impl Rows for Queries<'_> {
 
     fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error> {
         let rows = self.session.query(LAST_LEASES, parameters![vec![workspace_id.as_str().to_owned()]])?;
-        let newest = Self::first(&rows, row::event)?;
-        Ok(newest.and_then(|(event, ended_at)| LastLease::of(event, ended_at)))
+        Ok(Self::first(&rows, row::last_lease)?.and_then(|(_, lease)| lease))
     }
 
     fn lost(
@@ -253,7 +222,7 @@ impl Rows for Queries<'_> {
                 live.map(|fence| fence.0)
             ],
         )?;
-        Ok(Self::first(&rows, row::event)?.and_then(|(event, _)| Lost::of(event)))
+        Ok(Self::first(&rows, row::event)?.and_then(Lost::of))
     }
 
     fn history(
@@ -272,7 +241,7 @@ impl Rows for Queries<'_> {
             ),
             parameters![workspace_id.as_str().to_owned(), after, before, i64::from(limit)],
         )?;
-        rows.iter().map(|row| Ok(row::event(row)?.0)).collect()
+        rows.iter().map(row::event).collect()
     }
 
     fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error> {
@@ -287,7 +256,7 @@ impl Rows for Queries<'_> {
             concat!("SELECT ", row::events!(), " FROM events WHERE revision > $1 ORDER BY revision LIMIT $2"),
             parameters![after, i64::from(limit)],
         )?;
-        rows.iter().map(|row| Ok(row::event(row)?.0)).collect()
+        rows.iter().map(row::event).collect()
     }
 
     fn visit_events_before(
@@ -306,7 +275,7 @@ impl Rows for Queries<'_> {
                 parameters![before, VISITED_AT_ONCE],
             )?;
             for row in &rows {
-                let (event, _) = row::event(row)?;
+                let event = row::event(row)?;
                 before = event.revision;
                 if visit(event)? == Visit::Stop {
                     return Ok(());

@@ -63,10 +63,14 @@ CREATE TABLE locks (
     run             bigint  NOT NULL,
     check_at        bigint  NOT NULL,
     shown_at        bigint,
-    grant_at_latest bigint
+    grant_at_latest bigint,
+    kind            text    NOT NULL CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    drain_until     bigint
 ) WITH (fillfactor = 80);
 CREATE INDEX locks_by_check ON locks (check_at);
 CREATE INDEX locks_by_user ON locks (user_id, workspace_id);
+CREATE INDEX locks_by_fence ON locks (fence) WHERE workspace_id >= 'lfs/' AND workspace_id < 'lfs0';
+CREATE INDEX locks_by_user_and_kind ON locks (user_id, kind);
 
 CREATE TABLE knocks (
     workspace_id    text COLLATE "C" NOT NULL,
@@ -78,6 +82,7 @@ CREATE TABLE knocks (
     at              bigint  NOT NULL,
     token_hash      bytea,
     good_until      bigint,
+    kind            text    NOT NULL CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
     PRIMARY KEY (workspace_id, place, user_id)
 );
 CREATE INDEX knocks_by_user ON knocks (user_id, workspace_id);
@@ -123,6 +128,8 @@ CREATE TABLE events (
     to_user_id      text COLLATE "C",
     message         text,
     reclaimed       boolean NOT NULL,
+    kind            text    NOT NULL CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    drain_until     bigint,
     -- For a deleted workspace: who were its members. They are told.
     parted          text[]
 );

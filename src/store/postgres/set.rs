@@ -12,7 +12,7 @@ use super::session::{Command, parameters};
 use crate::domain::event::{Event, Lost};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
-use crate::domain::{Fence, LastLease, Lock, UserId, WorkspaceId};
+use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
 use crate::store::rows::{Keys, RevisionRange, Rows, Visit};
@@ -72,8 +72,7 @@ impl<'s> BatchRows<'s> {
         let mut leases = self.last_leases.borrow_mut();
         leases.extend(named.acquired.into_iter().map(|id| (WorkspaceId::trusted(id), None)));
         for row in last_leases {
-            let (event, ended_at) = row::event(row)?;
-            leases.insert(event.workspace_id.clone(), LastLease::of(event, ended_at));
+            leases.extend(Some(row::last_lease(row)?));
         }
         for row in counts {
             self.counts.borrow_mut().insert(UserId::trusted(get(row, 0)?), get(row, 1)?);
@@ -231,13 +230,13 @@ impl Rows for BatchRows<'_> {
         self.written()?.next_check()
     }
 
-    fn live_locks_of(&self, user_id: &UserId, limit: u32) -> Result<u32, Error> {
+    fn live_locks_of(&self, user_id: &UserId, kind: LockKind, limit: u32) -> Result<u32, Error> {
         self.lock_key(of_user(user_id))?;
         let counted = self.counts.borrow().get(user_id).copied();
         match counted {
-            // It includes locks that have ended and are not deleted yet.
+            // It includes locks of other kinds, and locks that have ended and are not deleted yet.
             Some(count) if count < i64::from(limit).min(COUNTED) => Ok(u32::try_from(count).unwrap_or(0)),
-            _ => self.written()?.live_locks_of(user_id, limit),
+            _ => self.written()?.live_locks_of(user_id, kind, limit),
         }
     }
 
@@ -266,8 +265,8 @@ impl Rows for BatchRows<'_> {
             .rev()
             .find(|pending| pending.event.workspace_id == *workspace_id && pending.event.fence.is_some())
             .cloned();
-        if let Some(PendingEvent { event, lease_at }) = newest {
-            return Ok(LastLease::of(event, lease_at));
+        if let Some(PendingEvent { event, lease_at, drain_until }) = newest {
+            return Ok(LastLease::of(event, lease_at, drain_until));
         }
         if let Some(known) = self.last_leases.borrow().get(workspace_id) {
             return Ok(known.clone());
