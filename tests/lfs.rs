@@ -313,6 +313,23 @@ fn roles_on_the_repository_hold_for_its_files() {
         refused.unlock(&lock["id"], true).expect(403);
     }
     admin.unlock(&lock["id"], true).expect(200);
+    // Who follows the repository follows its files, and so do its members.
+    let token = server.token(Scope::User, Some("viewer"));
+    let follow = |query: &str| {
+        let mut stream = server.client().with_token(&token).stream().try_clone().unwrap();
+        let request =
+            format!("GET /api/v1/events{query} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        std::io::BufReader::new(stream)
+    };
+    let mut streams = [follow("?workspace_id=lfs%2Fteam%2Fgame&since=0"), follow("?since=0")];
+    for stream in &mut streams {
+        let mut line = String::new();
+        while !line.contains("lock.acquired") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(stream, &mut line).unwrap() > 0);
+        }
+    }
     // A removed member loses the files, too.
     editor.lock("a").expect(201);
     server

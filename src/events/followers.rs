@@ -45,6 +45,8 @@ pub(super) struct EncodedEvent {
     pub(super) revision: i64,
     pub(super) event_type: EventType,
     pub(super) workspace_id: WorkspaceId,
+    /// The workspace whose roles hold: for a file, its repository.
+    pub(super) with_roles: WorkspaceId,
     pub(super) user_id: Option<UserId>,
     /// The workspace was deleted with this event or later.
     pub(super) is_deleted: bool,
@@ -81,8 +83,10 @@ impl EncodedPage {
             if event.revision <= follower.revision {
                 continue;
             }
-            let wanted =
-                subscription.workspaces.is_empty() || subscription.workspaces.contains(&event.workspace_id);
+            let follows = |workspace_id| subscription.workspaces.contains(workspace_id);
+            let wanted = subscription.workspaces.is_empty()
+                || follows(&event.workspace_id)
+                || follows(&event.with_roles);
             let is_visible = match &mut known {
                 _ if !wanted => false,
                 // A deletion ends a lease that the follower may know of.
@@ -90,12 +94,12 @@ impl EncodedPage {
                 Some((member, _)) if event.ends_membership_of(member) => true,
                 Some(_) if event.is_deleted => false,
                 Some((member, visible)) => {
-                    if let Some(visible) = visible.get(&event.workspace_id) {
+                    if let Some(visible) = visible.get(&event.with_roles) {
                         *visible
                     } else {
                         *looked_up += 1;
-                        let role = store.read(|rows| rows.role(&event.workspace_id, member))?;
-                        visible.insert(event.workspace_id.clone(), role.value.is_some());
+                        let role = store.read(|rows| rows.role(&event.with_roles, member))?;
+                        visible.insert(event.with_roles.clone(), role.value.is_some());
                         role.value.is_some()
                     }
                 }

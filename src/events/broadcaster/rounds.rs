@@ -198,6 +198,7 @@ impl Broadcaster {
             revision: event.revision,
             members: notifier.members_of_deleted(event.revision),
             event_type: event.event_type,
+            with_roles: event.workspace_id.with_roles(),
             workspace_id: event.workspace_id,
             user_id: event.user_id,
         };
