@@ -101,7 +101,7 @@ impl Ringer {
                 self.notify(&session)?;
             }
             self.look(&session)?;
-            session.wait(tokio::time::sleep(PAUSE));
+            session.wait(async { tokio::time::sleep(PAUSE).await });
         }
         Ok(())
     }
@@ -115,11 +115,12 @@ impl Ringer {
         let rope = &self.node.rope;
         rope.hears_itself.store(false, Ordering::SeqCst);
         self.notify(session)?;
-        let heard = session.wait(tokio::time::timeout(HEARS_ITSELF, async {
+        let hearing = async {
             while !rope.hears_itself.load(Ordering::SeqCst) {
                 tokio::time::sleep(PAUSE).await;
             }
-        }));
+        };
+        let heard = session.wait(async { tokio::time::timeout(HEARS_ITSELF, hearing).await });
         if heard.is_err() {
             log::warn!(
                 "notifications of PostgreSQL do not arrive: events of other servers come up to 250 ms late; connect to PostgreSQL itself, without a pooler"

@@ -2,8 +2,8 @@
 
 use tokio_postgres::Row;
 
+use super::queries::{Queries, at_most};
 use super::row;
-use super::rows::{Queries, at_most};
 use super::session::{Parameter, parameter, parameters};
 use crate::domain::Lock;
 use crate::error::Error;

@@ -12,6 +12,7 @@ mod keys;
 mod listing;
 mod meta;
 mod node;
+mod queries;
 mod readers;
 mod rope;
 mod row;

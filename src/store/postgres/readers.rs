@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::node::Node;
-use super::rows::Queries;
+use super::queries::Queries;
 use super::session::Session;
 use crate::error::Error;
 use crate::store::lock;

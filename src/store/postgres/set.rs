@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::flush::{self, LoadedLock, PendingEvent};
 use super::keys::{of_user, of_workspace};
+use super::queries::{LAST_LEASES, Queries, load};
 use super::row::{self, get};
-use super::rows::{LAST_LEASES, Queries, load};
 use super::session::{Command, parameters};
 use crate::domain::event::{Event, Lost};
 use crate::domain::member::{Member, Role, Workspace};
