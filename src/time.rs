@@ -83,6 +83,15 @@ impl Ttl {
     }
 }
 
+/// Time since the machine was started, including the time that it was suspended. All processes of the machine read the
+/// same.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let milliseconds = now.tv_sec.saturating_mul(1_000).saturating_add(i64::from(now.tv_nsec) / 1_000_000);
+    Duration::from_millis(milliseconds.unsigned_abs())
+}
+
 /// The source of time: the machine, or a test.
 #[derive(Debug, Clone)]
 pub enum Clock {

@@ -65,9 +65,17 @@ pub fn mint(
 ) -> Result<(String, Token, Hash), Error> {
     user_id.as_ref().map(check_not_reserved).transpose()?;
     let secret = format!("{PREFIX}{}", base64url(&random::<SECRET_BYTES>()?));
-    let token_id = random::<ID_BYTES>()?.iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
+    let token_id = random_id()?;
     let hash = hash(&secret);
     Ok((secret, Token { token_id, scope, user_id, name, created_at, expires_at, last_used_at: None }, hash))
+}
+
+/// A random id in hexadecimal digits, for a token or a session.
+///
+/// # Errors
+/// [`Error::Internal`] if the system gives no random bytes.
+pub fn random_id() -> Result<String, Error> {
+    Ok(random::<ID_BYTES>()?.iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}")))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Error> {

@@ -1,6 +1,8 @@
 //! The flags and variables of the commands that call a running server.
 
-use std::path::PathBuf;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -8,11 +10,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Settings;
-use super::http::RemoteServer;
+use super::http::{ApiRequest, RemoteServer, ServerAnswer};
 use crate::config;
 
 /// What is percent-encoded in a path or a header: all but the unreserved characters (RFC 3986 §2.3).
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// How long a command waits for a response.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The flags that select the server.
 #[derive(Debug, Args)]
@@ -36,6 +41,7 @@ pub(super) struct CallerFlags {
 }
 
 /// A server, and the headers that identify the caller.
+#[derive(Clone)]
 pub(super) struct ApiClient {
     server: RemoteServer,
     headers: Vec<(&'static str, String)>,
@@ -55,8 +61,13 @@ impl ServerFlags {
 
 impl CallerFlags {
     pub(super) fn api(&self) -> Result<ApiClient, String> {
+        self.api_with(None)
+    }
+
+    /// The same, with the token in a file, if one is given.
+    pub(super) fn api_with(&self, token_file: Option<&Path>) -> Result<ApiClient, String> {
         let mut headers = Vec::new();
-        if let Some(token) = token()? {
+        if let Some(token) = token(token_file)? {
             headers.push(("Authorization", format!("Bearer {token}")));
         }
         let user = self.user.clone().map_or_else(|| variable("LOCKHOUSE_USER"), |user| Ok(Some(user)))?;
@@ -71,22 +82,57 @@ impl ApiClient {
     /// Calls an operation. A status other than 200 is an error.
     pub(super) fn call<T: DeserializeOwned>(
         &self,
-        method: &str,
+        method: &'static str,
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, String> {
-        let Self { server, headers } = self;
-        let response = server
-            .call(method, &format!("/api/v1{path}"), headers, body)
-            .map_err(|error| format!("{server} {error}"))?;
+        let response = self.server.call(&self.request(method, path, body.cloned()), PATIENCE);
+        let response = response.map_err(|error| self.failed(&error))?;
         if let (200, Some(body)) = (response.status, response.body()) {
             return Ok(body);
         }
+        Err(self.refused(&response))
+    }
+
+    /// Sends a request. `done` gets the response, or why there is none.
+    pub(super) fn start(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Value,
+        timeout: Duration,
+        done: impl FnOnce(Result<ServerAnswer, String>) + Send + 'static,
+    ) {
+        self.server.start(&self.request(method, path, Some(body)), timeout, done);
+    }
+
+    /// Sends a request and waits for the response, whatever its status.
+    pub(super) fn post(&self, path: &str, body: Value) -> Result<ServerAnswer, String> {
+        self.server.call(&self.request("POST", path, Some(body)), PATIENCE)
+    }
+
+    /// Opens the stream of events of a workspace. Each line comes within `silence`, or the stream ends.
+    pub(super) fn follow(&self, workspace_id: &str, silence: Duration) -> Result<impl BufRead, String> {
+        let path = format!("/events?workspace_id={}", encoded(workspace_id));
+        self.server.open(&self.request("GET", &path, None), silence)
+    }
+
+    /// The sentence about a request that was not answered.
+    pub(super) fn failed(&self, error: &str) -> String {
+        format!("{} {error}", self.server)
+    }
+
+    /// The sentence about a response that is a refusal.
+    pub(super) fn refused(&self, response: &ServerAnswer) -> String {
         let hint = match response.status {
             401 => " Set LOCKHOUSE_TOKEN or LOCKHOUSE_TOKEN_FILE; with auth.mode \"none\", give --user.",
             _ => "",
         };
-        Err(format!("{server} refuses: {}{hint}", response.problem()))
+        format!("{} refuses: {}{hint}", self.server, response.problem())
+    }
+
+    fn request(&self, method: &'static str, path: &str, body: Option<Value>) -> ApiRequest {
+        ApiRequest { method, path: format!("/api/v1{path}"), headers: self.headers.clone(), body }
     }
 }
 
@@ -102,8 +148,11 @@ fn variable(name: &str) -> Result<Option<String>, String> {
 }
 
 /// The token. It is never shown, and never a flag: other users can see the flags of a process.
-fn token() -> Result<Option<String>, String> {
-    let (source, token) = match (variable("LOCKHOUSE_TOKEN")?, variable("LOCKHOUSE_TOKEN_FILE")?) {
+fn token(file: Option<&Path>) -> Result<Option<String>, String> {
+    let file = file.map(|file| file.display().to_string());
+    let token = if file.is_some() { None } else { variable("LOCKHOUSE_TOKEN")? };
+    let file = if file.is_some() { file } else { variable("LOCKHOUSE_TOKEN_FILE")? };
+    let (source, token) = match (token, file) {
         (None, None) => return Ok(None),
         (Some(token), _) => ("LOCKHOUSE_TOKEN".to_owned(), token),
         (None, Some(file)) => {

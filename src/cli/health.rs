@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Deserialize;
 
-use super::client::ServerFlags;
-use super::http::{RemoteServer, ServerAnswer};
+use super::client::{PATIENCE, ServerFlags};
+use super::http::{ApiRequest, RemoteServer, ServerAnswer};
 
 /// The body of `/readyz` and `/healthz`.
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ struct HealthAnswer {
 /// Calls the server and prints one sentence.
 pub(super) fn run(target: &ServerFlags) -> Result<(), String> {
     let server = target.server()?;
-    let why = match server.call("GET", "/readyz", &[], None) {
+    let why = match server.call(&get("/readyz"), PATIENCE) {
         Ok(ready) if says(&ready, "ready") => {
             let _ = writeln!(io::stdout(), "{server} is ready");
             return Ok(());
@@ -27,8 +27,12 @@ pub(super) fn run(target: &ServerFlags) -> Result<(), String> {
     Err(format!("{server} {why}{}", if is_up(&server) { "; the process is up" } else { "" }))
 }
 
+fn get(path: &str) -> ApiRequest {
+    ApiRequest { method: "GET", path: path.to_owned(), headers: Vec::new(), body: None }
+}
+
 fn is_up(server: &RemoteServer) -> bool {
-    server.call("GET", "/healthz", &[], None).is_ok_and(|response| says(&response, "up"))
+    server.call(&get("/healthz"), PATIENCE).is_ok_and(|response| says(&response, "up"))
 }
 
 fn says(response: &ServerAnswer, status: &str) -> bool {

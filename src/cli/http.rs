@@ -4,11 +4,11 @@
 //! ends with the connection. There is no TLS.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -17,13 +17,25 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::Listen;
+use crate::time::since_boot;
 
-/// Time limit of a request, from the name lookup to the end of the response.
-const DEADLINE: Duration = Duration::from_secs(5);
 /// Size limit of a response, in bytes.
-const RESPONSE_BYTES: u64 = 16 * 1024 * 1024;
+const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of headers of a response.
 const HEADERS: usize = 64;
+/// Size limit of the head of a stream, and of each of its lines, in bytes.
+const HEAD_BYTES: usize = 64 * 1024;
+const HEAD_LINE_BYTES: u64 = 16 * 1024;
+const NO_HTTP: &str = "does not answer with HTTP";
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(super) struct ApiRequest {
+    pub(super) method: &'static str,
+    pub(super) path: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Option<Value>,
+}
 
 /// A server that can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,72 +112,181 @@ impl RemoteServer {
         Ok(Self::Tcp { authority, path: String::new() })
     }
 
-    /// Sends a request and returns the response. The error is the end of a sentence that begins with the server.
-    pub(super) fn call(
+    /// Sends a request and waits for the response. The error is the end of a sentence that begins with the server.
+    pub(super) fn call(&self, request: &ApiRequest, timeout: Duration) -> Result<ServerAnswer, String> {
+        let (sender, receiver) = sync_channel(1);
+        // The receiver is gone after a timeout.
+        self.start(request, timeout, move |answer| drop(sender.send(answer)));
+        receiver.recv_timeout(timeout).unwrap_or_else(|_| Err(silent(timeout)))
+    }
+
+    /// Sends a request. `done` is called with the outcome, soon after the timeout at the latest, unless the look-up of
+    /// a name takes longer.
+    ///
+    /// It is done on a thread, because a name lookup and a connection to a Unix socket have no time limit of their own.
+    pub(super) fn start(
         &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, String)],
-        body: Option<&Value>,
-    ) -> Result<ServerAnswer, String> {
+        request: &ApiRequest,
+        timeout: Duration,
+        done: impl FnOnce(Result<ServerAnswer, String>) + Send + 'static,
+    ) {
+        let (server, text) = (self.clone(), self.text(request));
+        let exchange = move || {
+            done(
+                server
+                    .exchange(&text, timeout)
+                    .map_err(|error| failure(&error, timeout))
+                    .and_then(|all| parse(&all)),
+            );
+        };
+        // Without a thread nothing is called, which the caller notices by the timeout.
+        let _ = Builder::new().name("request".to_owned()).spawn(exchange);
+    }
+
+    /// Opens a stream and returns it after its head. The read of a line fails after `silence` without a byte.
+    pub(super) fn open(
+        &self,
+        request: &ApiRequest,
+        silence: Duration,
+    ) -> Result<impl BufRead + use<>, String> {
+        let failed = |error: io::Error| failure(&error, silence);
+        let mut socket = self.connect(silence).map_err(failed)?;
+        socket.write_all(self.text(request).as_bytes()).map_err(failed)?;
+        let mut reader = BufReader::new(socket);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let line = (&mut reader).take(HEAD_LINE_BYTES).read_until(b'\n', &mut head).map_err(failed)?;
+            if line == 0 || head.len() > HEAD_BYTES {
+                return Err(NO_HTTP.to_owned());
+            }
+        }
+        match parse(&head)?.status {
+            200 => Ok(reader),
+            status => Err(format!("answers with the status {status}")),
+        }
+    }
+
+    /// The request as it is sent.
+    fn text(&self, request: &ApiRequest) -> String {
         let (authority, base) = match self {
             Self::Tcp { authority, path } => (authority.as_str(), path.as_str()),
             Self::Unix(_) => ("localhost", ""),
         };
-        let mut request = format!("{method} {base}{path} HTTP/1.0\r\nHost: {authority}\r\n");
+        let ApiRequest { method, path, headers, body } = request;
+        let mut text = format!("{method} {base}{path} HTTP/1.0\r\nHost: {authority}\r\n");
         for (name, value) in headers {
-            request.push_str(&[name, ": ", value, "\r\n"].concat());
+            text.push_str(&[name, ": ", value, "\r\n"].concat());
         }
-        let body = body.map(Value::to_string).unwrap_or_default();
+        let body = body.as_ref().map(Value::to_string).unwrap_or_default();
         if !body.is_empty() {
             let length = body.len();
-            let _ = write!(request, "Content-Type: application/json\r\nContent-Length: {length}\r\n");
+            let _ = write!(text, "Content-Type: application/json\r\nContent-Length: {length}\r\n");
         }
-        let _ = write!(request, "\r\n{body}");
-        let (sender, receiver) = sync_channel(1);
-        let server = self.clone();
-        // A thread, because a name lookup and a connection to a Unix socket have no time limit of their own. The
-        // program ends soon after a timeout, and the thread with it.
-        let exchange = move || {
-            // The receiver is gone after a timeout.
-            let _ = sender.send(server.exchange(&request));
-        };
-        Builder::new().name("request".to_owned()).spawn(exchange).map_err(|error| error.to_string())?;
-        match receiver.recv_timeout(DEADLINE) {
-            Ok(response) => parse(&response.map_err(|error| format!("does not answer: {error}"))?),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(format!("has not answered within {} seconds", DEADLINE.as_secs()))
+        let _ = write!(text, "\r\n{body}");
+        text
+    }
+
+    fn exchange(&self, request: &str, timeout: Duration) -> io::Result<Vec<u8>> {
+        let end = since_boot() + timeout;
+        let mut socket = self.connect(timeout)?;
+        socket.write_all(request.as_bytes())?;
+        let mut response = Vec::new();
+        let mut piece = [0; 8 * 1024];
+        while response.len() < RESPONSE_BYTES {
+            let left = end.saturating_sub(since_boot());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
             }
+            socket.limit(left)?;
+            match socket.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => response.extend_from_slice(piece.get(..read).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(response)
+    }
+
+    /// Connects. Each read and write on the socket is limited by `timeout`.
+    fn connect(&self, timeout: Duration) -> io::Result<Socket> {
+        let socket = match self {
+            Self::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
+            Self::Tcp { authority, .. } => {
+                let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+                let authority = if has_port { authority.clone() } else { format!("{authority}:80") };
+                let mut error = io::Error::from(io::ErrorKind::NotFound);
+                let connected = authority.to_socket_addrs()?.find_map(|address| {
+                    TcpStream::connect_timeout(&address, timeout).map_err(|failed| error = failed).ok()
+                });
+                Socket::Tcp(connected.ok_or(error)?)
+            }
+        };
+        socket.limit(timeout)?;
+        Ok(socket)
+    }
+}
+
+/// A connection to a server.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Limits each read and write.
+    fn limit(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => {
+                socket.set_read_timeout(Some(timeout)).and_then(|()| socket.set_write_timeout(Some(timeout)))
+            }
+            Self::Unix(socket) => {
+                socket.set_read_timeout(Some(timeout)).and_then(|()| socket.set_write_timeout(Some(timeout)))
+            }
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(into),
+            Self::Unix(socket) => socket.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(bytes),
+            Self::Unix(socket) => socket.write(bytes),
         }
     }
 
-    fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
-        fn send(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
-            stream.write_all(request.as_bytes())?;
-            let mut response = Vec::new();
-            stream.take(RESPONSE_BYTES).read_to_end(&mut response)?;
-            Ok(response)
-        }
-        match self {
-            Self::Unix(path) => send(UnixStream::connect(path)?, request),
-            Self::Tcp { authority, .. } => {
-                let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
-                let stream = if has_port {
-                    TcpStream::connect(authority)?
-                } else {
-                    TcpStream::connect(format!("{authority}:80"))?
-                };
-                send(stream, request)
-            }
-        }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
+}
+
+/// Why an exchange failed.
+fn failure(error: &io::Error, timeout: Duration) -> String {
+    match error.kind() {
+        // A read that is over time fails with `WouldBlock`.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => silent(timeout),
+        _ => format!("does not answer: {error}"),
+    }
+}
+
+fn silent(timeout: Duration) -> String {
+    format!("has not answered within {}", humantime::format_duration(timeout))
 }
 
 fn parse(response: &[u8]) -> Result<ServerAnswer, String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let (Ok(httparse::Status::Complete(length)), Some(status)) = (head.parse(response), head.code) else {
-        return Err("does not answer with HTTP".to_owned());
+        return Err(NO_HTTP.to_owned());
     };
     let body = response.get(length..).unwrap_or_default();
     let named = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("content-length");
@@ -180,6 +301,11 @@ impl ServerAnswer {
     /// The body, if it has the expected format.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The code of a refusal.
+    pub(super) fn code(&self) -> Option<String> {
+        self.body().map(|ProblemAnswer { code, .. }| code)
     }
 
     /// Why the server refused, as a sentence.

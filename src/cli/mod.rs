@@ -9,6 +9,7 @@ mod locks;
 mod pages;
 mod process;
 mod restore;
+mod run;
 mod scratch;
 pub mod serve;
 mod token;
@@ -39,7 +40,7 @@ use crate::store::tokens::Location;
                   Then try:    curl -X POST http://127.0.0.1:7311/api/v1/workspaces/demo/lock -H 'X-User-Id: alice'\n\n\
                   Every setting of the file (see config.example.toml) is also an environment variable,\n\
                   LOCKHOUSE_<SECTION>_<NAME>. Precedence: flags, environment, file.\n\n\
-                  Exit codes: 0 for success, 1 for failure, 2 for an invalid command line."
+                  Exit codes: 0 for success, 1 for failure, 2 for an invalid command line; lockhouse run has its own."
 )]
 struct Lockhouse {
     #[command(subcommand)]
@@ -87,6 +88,22 @@ enum Verb {
     /// it, because other users of the machine can see flags.
     #[command(subcommand)]
     Locks(locks::LocksCommand),
+    /// Hold a lock while a command runs, and stop the command before the lock can be anyone else's.
+    ///
+    /// Waits for the lock in the server's line, starts COMMAND in a process group of its own, and renews the lease until
+    /// no process of the group is left. Passes TERM, INT, HUP and QUIT on to the group. A terminal on standard input
+    /// is given to the group. The command finds the fence of the lease in LOCKHOUSE_FENCE, and LOCKHOUSE_WORKSPACE and
+    /// LOCKHOUSE_SESSION.
+    ///
+    /// When the lock is lost, the group gets TERM, and KILL before the lease ends. If this program is stopped or killed,
+    /// a guard kills the group. A process that leaves the group is not covered.
+    ///
+    /// The token is read from --token-file, LOCKHOUSE_TOKEN, or the file that LOCKHOUSE_TOKEN_FILE names.
+    ///
+    /// Exit codes: that of the command, or 128 and the number of the signal that ended it; 75 if another holder has the
+    /// lock; 76 if the lock was lost; 69 if the server cannot be reached or refuses, or the command cannot be
+    /// supervised; 126 if the command cannot be executed; 127 if it was not found; 2 for an invalid command line.
+    Run(run::RunFlags),
     /// Check whether a running server is ready, which means that its store can write.
     ///
     /// Prints one sentence. Exits with 0 if the server is ready, else with 1. Waits at most 5 seconds for each response.
@@ -218,7 +235,13 @@ impl Database {
 /// Runs the program. Exit codes: 0 for success, 1 for failure, 2 for an invalid command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    let verb = Lockhouse::parse().verb;
+    if let Some(code) = run::step() {
+        return code;
+    }
+    let verb = match Lockhouse::parse().verb {
+        Verb::Run(flags) => return run::run(&flags),
+        verb => verb,
+    };
     let outcome =
         process::survive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
     match outcome {
@@ -252,6 +275,8 @@ fn run(verb: Verb) -> Result<(), String> {
         Verb::Restore(restore) => restore::run(&restore).map_err(|error| error.to_string()),
         Verb::Locks(verb) => locks::run(&verb),
         Verb::Health(target) => health::run(&target),
+        // It has exit codes of its own.
+        Verb::Run(_) => Ok(()),
         Verb::Completions { shell } => {
             pages::completions(shell.shell());
             Ok(())

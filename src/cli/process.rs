@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::error::Error;
@@ -14,6 +14,8 @@ use crate::time::Clock;
 
 /// The minimum limit of open files: for the database, the threads and some connections.
 const MIN_OPEN_FILES: u64 = 64;
+/// The signals that `lockhouse run` passes on to the command.
+const PASSED_ON: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /// Signals within this time after the first count as one signal.
 const SIGNAL_WINDOW: Duration = Duration::from_millis(500);
 
@@ -57,12 +59,33 @@ pub(super) fn survive_file_size_limit() -> Result<(), Error> {
         .map_err(|error| Error::Internal(format!("cannot handle SIGXFSZ: {error}")))
 }
 
+/// The signals of [`PASSED_ON`] that are not ignored. What is ignored at the start (nohup) stays ignored.
+fn passed_on() -> impl Iterator<Item = i32> {
+    PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal))
+}
+
+/// Calls `pass_on` with each signal that a command gets from its user. It must be called before other threads start.
+pub(super) fn pass_on_signals(pass_on: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new(passed_on())?;
+    let watch = move || signals.forever().for_each(pass_on);
+    Builder::new().name("signals".to_owned()).spawn(watch).map(drop)
+}
+
+/// Makes the same signals do nothing in this process. In a program that it starts, they have their default again.
+pub(super) fn catch_signals() -> io::Result<()> {
+    passed_on().try_for_each(|signal| signal_hook::flag::register(signal, Arc::default()).map(drop))
+}
+
 /// Whether SIGHUP is ignored, as `nohup` sets it up. It must then stay ignored.
 pub(super) fn ignores_hangup() -> bool {
+    is_ignored(SIGHUP)
+}
+
+fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    ignored.is_some_and(|mask| mask & 1 == 1)
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Checks the limit of open files. With too few, SQLite cannot open the database and does not name the cause.

@@ -15,8 +15,15 @@ type AnySetting = super::setting::Setting<Config>;
 
 /// Environment variables of commands that call a running server. They are not settings, and cause no
 /// warning.
-pub const CLIENT_VARIABLES: [&str; 5] =
-    ["LOCKHOUSE_URL", "LOCKHOUSE_TOKEN", "LOCKHOUSE_TOKEN_FILE", "LOCKHOUSE_USER", "LOCKHOUSE_FENCE"];
+pub const CLIENT_VARIABLES: [&str; 7] = [
+    "LOCKHOUSE_URL",
+    "LOCKHOUSE_TOKEN",
+    "LOCKHOUSE_TOKEN_FILE",
+    "LOCKHOUSE_USER",
+    "LOCKHOUSE_FENCE",
+    "LOCKHOUSE_WORKSPACE",
+    "LOCKHOUSE_SESSION",
+];
 
 /// An invalid setting. The message names the source, the key, the value and the accepted values.
 #[derive(Debug, Clone, PartialEq, Eq)]
