@@ -10,7 +10,7 @@ mod harness;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::process::lockhouse;
+use common::process::{Process, lockhouse};
 use common::{Server, eventually};
 use harness::{Run, url};
 use lockhouse::auth::Scope;
@@ -23,7 +23,7 @@ fn the_exit_code_is_that_of_the_command() {
     let run = |command: &[&str]| Run::of(&server, "w", &[], command).finish();
     assert_eq!(run(&["sh", "-c", "exit 7"]), (7, String::new()));
     assert_eq!(run(&["true"]).0, 0);
-    assert_eq!(run(&["sh", "-c", "kill -KILL $$"]).0, 128 + 9);
+    assert_eq!(run(&["sh", "-c", "kill -KILL $$"]), (128 + 9, String::new()));
     assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).0, 128 + 15);
     let (code, log) = run(&["/no/such/command"]);
     assert_eq!((code, log.contains("/no/such/command")), (127, true), "{log}");
@@ -87,9 +87,12 @@ fn wrong_use_is_2_and_no_server_or_a_refused_token_is_69() {
 
 #[test]
 fn a_conflict_has_its_own_exit_code() {
-    let server = Server::start();
+    // The server ends the waits, so its clock must run.
+    let place = tempfile::tempdir().unwrap();
+    let server = Process::serve(&place.path().join("lockhouse.db"));
+    let url = format!("http://{}", server.address);
     server.user("alice").acquire("w", &json!({ "name": "Alice" })).expect(200);
-    let run = |flags: &[&str]| Run::of(&server, "w", flags, &["touch", "started"]);
+    let run = |flags: &[&str]| Run::at(&url, "w", flags, &["touch", "started"]);
     for (flags, code) in [
         (&["--no-wait"][..], 75),
         (&["--no-wait", "--conflict-exit-code", "33"], 33),
@@ -97,9 +100,8 @@ fn a_conflict_has_its_own_exit_code() {
         (&["--wait", "0s"], 75),
     ] {
         let run = run(flags);
-        let directory = run.directory.path().to_owned();
-        let started = directory.join("started").exists();
-        let (found, log) = run.finish();
+        let (directory, found, log) = run.finish_in();
+        let started = directory.path().join("started").exists();
         assert_eq!((found, log.contains("Alice"), started), (code, true, false), "{flags:?}: {log}");
     }
 }

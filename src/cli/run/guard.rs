@@ -13,6 +13,7 @@ use std::sync::mpsc::Sender;
 use std::thread::Builder;
 use std::time::Duration;
 
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     recv, send, sendmsg, socketpair,
@@ -98,8 +99,10 @@ fn deadline_ms(deadline: Option<Duration>) -> u64 {
 
 fn next_report(socket: &OwnedFd) -> Option<GuardReport> {
     let mut message = [0; MESSAGE_BYTES];
-    let length = rustix::io::retry_on_intr(|| recv(socket, &mut message[..], RecvFlags::empty()));
-    let length = length.map_or(0, |(length, _)| length);
+    let mut receive = || retry_on_intr(|| recv(socket, &mut message[..], RecvFlags::empty()));
+    // If the guard ends before it has read all messages, this error comes once, before its last reports.
+    let received = receive().or_else(|error| if error == Errno::CONNRESET { receive() } else { Err(error) });
+    let length = received.map_or(0, |(length, _)| length);
     let text = String::from_utf8_lossy(message.get(..length)?);
     let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
     Some(match (word, rest.parse::<i32>().ok()) {
@@ -119,5 +122,5 @@ pub(super) fn signal(group: Pid, signal: Signal) {
 
 /// Whether no process of the group is left.
 pub(super) fn is_gone(group: Pid) -> bool {
-    test_kill_process_group(group) == Err(rustix::io::Errno::SRCH)
+    test_kill_process_group(group) == Err(Errno::SRCH)
 }

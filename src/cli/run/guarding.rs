@@ -120,7 +120,7 @@ fn first_message(socket: &OwnedFd) -> io::Result<(u64, String, Option<OwnedFd>)>
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut message)];
-    let length = recvmsg(socket, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let length = retry_on_intr(|| recvmsg(socket, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC))?.bytes;
     let stdin = rights.drain().find_map(|received| match received {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
