@@ -88,7 +88,7 @@ impl Ttl {
 #[must_use]
 pub fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let milliseconds = now.tv_sec.saturating_mul(1_000).saturating_add(i64::from(now.tv_nsec) / 1_000_000);
+    let milliseconds = now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000);
     Duration::from_millis(milliseconds.unsigned_abs())
 }
 

@@ -208,6 +208,9 @@ fn the_token_comes_from_a_variable_or_a_file_and_is_never_shown() {
 #[test]
 fn serve_and_check_do_not_warn_about_the_variables_of_these_commands() {
     let directory = tempfile::tempdir().unwrap();
+    let variables = ["URL", "TOKEN", "TOKEN_FILE", "USER", "FENCE", "WORKSPACE", "SESSION"]
+        .map(|name| format!("LOCKHOUSE_{name}"));
+    assert_eq!(lockhouse::config::CLIENT_VARIABLES.to_vec(), variables);
     let variables = lockhouse::config::CLIENT_VARIABLES.map(|name| (name, "x"));
     let checked = run(&["check"], &variables);
     assert!(fine(&checked).contains("[server]"));

@@ -271,11 +271,11 @@ impl Write for Socket {
 
 /// Why an exchange failed.
 fn failure(error: &io::Error, timeout: Duration) -> String {
-    match error.kind() {
-        // A read that is over time fails with `WouldBlock`.
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => silent(timeout),
-        _ => format!("does not answer: {error}"),
+    // A read that is over time fails with `WouldBlock`.
+    if [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&error.kind()) {
+        return silent(timeout);
     }
+    format!("does not answer: {error}")
 }
 
 fn silent(timeout: Duration) -> String {

@@ -92,8 +92,8 @@ enum Verb {
     ///
     /// Waits for the lock in the server's line, starts COMMAND in a process group of its own, and renews the lease until
     /// no process of the group is left. Passes TERM, INT, HUP and QUIT on to the group. A terminal on standard input
-    /// is given to the group. The command finds the fence of the lease in LOCKHOUSE_FENCE, and LOCKHOUSE_WORKSPACE and
-    /// LOCKHOUSE_SESSION.
+    /// is given to the group. The command finds the lease in LOCKHOUSE_FENCE,
+    /// LOCKHOUSE_WORKSPACE and LOCKHOUSE_SESSION.
     ///
     /// When the lock is lost, the group gets TERM, and KILL before the lease ends. If this program is stopped or killed,
     /// a guard kills the group. A process that leaves the group is not covered.
@@ -238,10 +238,10 @@ pub fn main() -> ExitCode {
     if let Some(code) = run::step() {
         return code;
     }
-    let verb = match Lockhouse::parse().verb {
-        Verb::Run(flags) => return run::run(&flags),
-        verb => verb,
-    };
+    let verb = Lockhouse::parse().verb;
+    if let Verb::Run(flags) = &verb {
+        return run::run(flags);
+    }
     let outcome =
         process::survive_file_size_limit().map_err(|error| error.to_string()).and_then(|()| run(verb));
     match outcome {

@@ -45,6 +45,7 @@ pages![
     "auth",
     "gate",
     "git-lfs",
+    "run",
     "operation",
     "limits",
     "threat-model",

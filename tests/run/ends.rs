@@ -165,32 +165,26 @@ fn no_two_commands_ever_run_at_once() {
     );
     let start = || Run::at(&url, "w", &["--ttl", "4s", "--kill-after", "500ms"], &["sh", "-c", &script]);
     let begun = || fs::read_to_string(Path::new(&place).join("order")).unwrap_or_default().lines().count();
-    let holder = |server: &Process| server.user("alice").lock("w")["session_id"].clone();
     let mut alice = server.user("alice");
     let mut runs: Vec<Run> = (0..3).map(|_| start()).collect();
     let mut codes = Vec::new();
     for round in 0..6 {
         let before = begun();
         runs.push(start());
-        // Some command has begun. It has a moment left.
+        // A command has begun, and has a moment left.
         eventually(|| begun() > before);
-        match round % 3 {
-            0 => drop(alice.release("w", &json!({ "force": true }))),
-            1 => runs.iter().for_each(|run| {
-                if round == 1 {
-                    run.signal("STOP")
-                }
-            }),
-            _ => {
-                let _ = holder(&server);
+        if round % 3 == 0 {
+            let _ = alice.release("w", &json!({ "force": true }));
+        } else if round == 1 {
+            for run in &runs {
+                run.signal("STOP");
             }
-        }
-        if round == 1 {
-            let before = holder(&server);
-            eventually(|| holder(&server) != before || holder(&server).is_null());
-            runs.iter().for_each(|run| run.signal("CONT"));
-        }
-        if round == 2 {
+            let before = alice.lock("w")["session_id"].clone();
+            eventually(|| alice.lock("w")["session_id"] != before);
+            for run in &runs {
+                run.signal("CONT");
+            }
+        } else if round == 2 {
             let last = runs.pop().unwrap();
             last.signal("KILL");
             codes.push(last.finish().0);

@@ -151,7 +151,7 @@ impl Line {
         };
         let mut body = json!({
             "kind": "run",
-            "session_id": session.session_id,
+            "session_id": session.id,
             "ttl_ms": session.ttl_ms(),
         });
         if !wait.is_zero()

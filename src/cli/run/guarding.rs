@@ -38,7 +38,7 @@ enum GuardEvent {
 }
 
 /// Runs the guard. The arguments are the command.
-pub(in crate::cli) fn main(command: Vec<OsString>) -> ExitCode {
+pub(super) fn main(command: Vec<OsString>) -> ExitCode {
     match guard(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -121,10 +121,12 @@ fn first_message(socket: &OwnedFd) -> io::Result<(u64, String, Option<OwnedFd>)>
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut message)];
     let length = retry_on_intr(|| recvmsg(socket, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC))?.bytes;
-    let stdin = rights.drain().find_map(|received| match received {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let received = rights.drain().next();
+    let stdin = if let Some(RecvAncillaryMessage::ScmRights(mut descriptors)) = received {
+        descriptors.next()
+    } else {
+        None
+    };
     let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned();
     let (deadline, terminal_of) = text.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
     let deadline = deadline.parse().map_err(|_| io::ErrorKind::InvalidData)?;

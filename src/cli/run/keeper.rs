@@ -103,11 +103,10 @@ impl Keeper {
         // A late answer counts, too, so a request may last until the lease ends. The next one does not wait for it.
         let (patience, timeout) = match self.times {
             Some(times) if now >= times.ends_at => return,
-            Some(times) => (times.interval().min(PATIENCE), times.ends_at - now),
+            Some(times) => (times.interval().min(PATIENCE), times.ends_at.saturating_sub(now)),
             None => (PATIENCE, PATIENCE),
         };
-        let body =
-            json!({ "fence": self.fence, "session_id": session.session_id, "ttl_ms": session.ttl_ms() });
+        let body = json!({ "fence": self.fence, "session_id": session.id, "ttl_ms": session.ttl_ms() });
         session.post("/heartbeat", body, (0, timeout.min(PATIENCE)), RunEvent::Heartbeat);
         self.awaited_until = Some(now + patience);
         self.is_outdated = false;
@@ -121,10 +120,7 @@ impl Keeper {
 
     /// Takes the answer to a heartbeat.
     pub(super) fn take(&mut self, reply: &Reply, now: Duration) -> Kept {
-        let answer = match &reply.answer {
-            Ok(answer) => answer,
-            Err(_) => return self.retry(now),
-        };
+        let Ok(answer) = &reply.answer else { return self.retry(now) };
         match (answer.status, answer.body(), answer.code().as_deref()) {
             (200, Some(RenewedAnswer { expires_in_ms }), _) => {
                 let times = Times::of(reply.sent_at, Duration::from_millis(expires_in_ms), self.kill_after);

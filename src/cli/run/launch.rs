@@ -19,7 +19,7 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Becomes the command. The arguments are the group that has the terminal, or 0, and the command.
-pub(in crate::cli) fn main(arguments: Vec<OsString>) -> ExitCode {
+pub(super) fn main(arguments: Vec<OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let terminal_of = arguments.next().and_then(|group| group.to_str()?.parse().ok()).and_then(Pid::from_raw);
     let Some(program) = arguments.next() else { return ExitCode::FAILURE };

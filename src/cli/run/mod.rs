@@ -120,7 +120,7 @@ pub(super) fn run(flags: &RunFlags) -> ExitCode {
 
 fn start(flags: &RunFlags) -> Result<Session, String> {
     let api = flags.caller.api_with(flags.token_file.as_deref())?;
-    let session_id = format!("run-{}", token::random_id().map_err(|error| error.to_string())?);
+    let id = format!("run-{}", token::random_id().map_err(|error| error.to_string())?);
     let (sender, events) = channel();
     // The threads that are started from here on inherit it.
     terminal::block_ttou();
@@ -128,7 +128,7 @@ fn start(flags: &RunFlags) -> Result<Session, String> {
     pass_on_signals(move |signal| drop(signals.send(RunEvent::Signal(signal))))
         .map_err(|error| format!("cannot wait for signals: {error}"))?;
     let (workspace_id, ttl, kill_after) = (flags.workspace_id.clone(), flags.ttl, flags.kill_after);
-    Ok(Session { api, workspace_id, session_id, ttl, kill_after, sender, events })
+    Ok(Session { api, workspace_id, id, ttl, kill_after, sender, events })
 }
 
 fn run_under_lock(flags: &RunFlags, session: &Session) -> u8 {
@@ -172,7 +172,7 @@ fn run_under_lock(flags: &RunFlags, session: &Session) -> u8 {
 
 /// Releases this session's lease. If that fails, it ends by itself.
 fn release(session: &Session, fence: Option<i64>) {
-    let mut body = json!({ "session_id": session.session_id });
+    let mut body = json!({ "session_id": session.id });
     if let (Some(fence), Some(body)) = (fence, body.as_object_mut()) {
         body.insert("fence".to_owned(), Value::from(fence));
     }

@@ -53,7 +53,7 @@ pub(super) enum GuardReport {
 pub(super) struct Session {
     pub(super) api: ApiClient,
     pub(super) workspace_id: String,
-    pub(super) session_id: String,
+    pub(super) id: String,
     pub(super) ttl: Duration,
     pub(super) kill_after: Option<Duration>,
     pub(super) sender: Sender<RunEvent>,

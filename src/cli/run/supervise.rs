@@ -71,7 +71,7 @@ pub(super) fn supervise(
         environment: [
             ("LOCKHOUSE_FENCE", keeper.fence().to_string()),
             ("LOCKHOUSE_WORKSPACE", session.workspace_id.clone()),
-            ("LOCKHOUSE_SESSION", session.session_id.clone()),
+            ("LOCKHOUSE_SESSION", session.id.clone()),
         ],
         terminal_of,
         deadline: deadline(keeper, on_lost),
@@ -185,7 +185,7 @@ impl Supervisor<'_> {
             OnLost::Ignore => "the command runs on",
             // A command that has run beyond its time gets no more.
             OnLost::Term if now < times.kill_at => {
-                self.kill_at = Some(times.kill_at.min(now + (times.kill_at - times.term_at)));
+                self.kill_at = Some(times.kill_at.min(now + (times.kill_at.saturating_sub(times.term_at))));
                 self.send(Signal::TERM);
                 // A stopped process gets TERM only when it continues.
                 self.send(Signal::CONT);

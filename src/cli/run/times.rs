@@ -9,6 +9,7 @@ const MAX_MARGIN: Duration = Duration::from_millis(500);
 
 /// When a command must be stopped, unless the lease is renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "they are instants, in order")]
 pub(super) struct Times {
     /// When the heartbeat was sent that renewed the lease.
     pub(super) sent_at: Duration,
@@ -28,20 +29,20 @@ impl Times {
     /// The server counts from when it received the heartbeat, which is later than `sent_at`. A thousandth is taken off,
     /// because the clocks of two machines do not run equally fast.
     pub(super) fn of(sent_at: Duration, expires_in: Duration, kill_after: Option<Duration>) -> Self {
-        let usable = expires_in - expires_in / 1_000;
+        let usable = expires_in.saturating_sub(expires_in / 1_000);
         let margin = (usable / 10).min(MAX_MARGIN);
         // With a short lease, most of it must be left for the heartbeats.
         let kill_after =
             kill_after.map_or_else(|| KILL_AFTER.min(usable / 4), |after| after.min(usable * 2 / 3));
         let ends_at = sent_at + usable;
-        let guard_at = ends_at - margin;
-        let kill_at = guard_at - margin;
-        Self { sent_at, term_at: kill_at - kill_after, kill_at, guard_at, ends_at }
+        let guard_at = ends_at.saturating_sub(margin);
+        let kill_at = guard_at.saturating_sub(margin);
+        Self { sent_at, term_at: kill_at.saturating_sub(kill_after), kill_at, guard_at, ends_at }
     }
 
     /// The time between two heartbeats. Two of them may be lost.
     pub(super) fn interval(&self) -> Duration {
-        (self.term_at - self.sent_at) / 3
+        self.term_at.saturating_sub(self.sent_at) / 3
     }
 }
 
@@ -66,12 +67,12 @@ mod tests {
             let Times { sent_at, term_at, kill_at, guard_at, ends_at } = times;
             assert!(sent_at <= term_at && term_at <= kill_at && kill_at <= guard_at, "{times:?}");
             assert!(guard_at <= ends_at && ends_at <= at + lease, "{times:?}");
-            assert!(term_at - sent_at >= lease / 10, "{times:?}");
+            assert!(term_at >= sent_at + lease / 10, "{times:?}");
         }
         let times = Times::of(at, Duration::from_secs(30), None);
-        assert_eq!(times.kill_at - times.term_at, Duration::from_secs(5));
-        assert!(times.ends_at - times.term_at <= Duration::from_secs(6), "{times:?}");
+        assert_eq!(times.kill_at, times.term_at + Duration::from_secs(5));
+        assert!(times.ends_at <= times.term_at + Duration::from_secs(6), "{times:?}");
         let times = Times::of(at, Duration::from_secs(3), Some(Duration::from_secs(2)));
-        assert_eq!(times.kill_at - times.term_at, Duration::from_secs(2));
+        assert_eq!(times.kill_at, times.term_at + Duration::from_secs(2));
     }
 }
