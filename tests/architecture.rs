@@ -91,7 +91,7 @@ fn libraries_are_used_only_in_their_modules() {
         ("UnixStream", &["server/", "cli/http.rs"]),
         ("set_boxed_logger", &["ops/logging.rs"]),
         ("signal_hook", &["cli/"]),
-        ("nix::", &["cli/run/terminal.rs"]),
+        ("nix::sys", &["cli/run/terminal.rs"]),
         ("clap", &["cli/"]),
         ("toml::", &["config/"]),
         ("prometheus_client", &["metrics.rs"]),

@@ -72,7 +72,7 @@ mod tests {
         let times = Times::of(at, Duration::from_secs(30), None);
         assert_eq!(times.kill_at, times.term_at + Duration::from_secs(5));
         assert!(times.ends_at <= times.term_at + Duration::from_secs(6), "{times:?}");
-        let times = Times::of(at, Duration::from_secs(3), Some(Duration::from_secs(2)));
+        let times = Times::of(at, Duration::from_secs(4), Some(Duration::from_secs(2)));
         assert_eq!(times.kill_at, times.term_at + Duration::from_secs(2));
     }
 }
