@@ -98,7 +98,7 @@ fn health_tells_a_server_that_is_up_from_one_that_is_not_and_from_something_else
 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_url = format!("http://{}", silent.local_addr().unwrap());
-    fails(&run(&["health", "--url", &silent_url], &[]), &[&silent_url, "has not answered within 5 seconds"]);
+    fails(&run(&["health", "--url", &silent_url], &[]), &[&silent_url, "has not answered within 5s"]);
 
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let other_url = format!("http://{}", other.local_addr().unwrap());
@@ -144,8 +144,8 @@ fn locks_are_listed_as_a_table_and_as_json_over_all_pages() {
     let table = fine(&run(&["locks", "list", "--prefix", "team/"], &user));
     let rows: Vec<_> = table.lines().collect();
     assert_eq!(rows.len(), 2, "{table}");
-    assert!(rows[0].starts_with("WORKSPACE       USER  NAME  SINCE"), "{table}");
-    assert!(rows[1].starts_with("team/design 42  zoë   Zoë   20"), "{table}");
+    assert!(rows[0].starts_with("WORKSPACE       KIND  USER  NAME  SINCE"), "{table}");
+    assert!(rows[1].starts_with("team/design 42  edit  zoë   Zoë   20"), "{table}");
     assert!(rows[1].ends_with(&odd["fence"].to_string()), "{table}");
 
     // A reader that has seen enough is no error.
