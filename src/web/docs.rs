@@ -41,6 +41,7 @@ pages![
     "browser",
     "back-end",
     "waiting-and-events",
+    "python",
     "settings",
     "auth",
     "gate",

@@ -16,7 +16,8 @@ fn pages() -> Vec<PathBuf> {
             if folder == "." { PathBuf::from(name) } else { Path::new(&folder).join(name) }
         })
     };
-    let mut pages: Vec<_> = [".", "docs", "clients/js", "examples"].into_iter().flat_map(files).collect();
+    let mut pages: Vec<_> =
+        [".", "docs", "clients/js", "clients/python", "examples"].into_iter().flat_map(files).collect();
     let of_examples = files("examples").map(|example| example.join("README.md"));
     pages.extend(of_examples.filter(|page| root().join(page).is_file()));
     pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
