@@ -332,6 +332,72 @@ fn the_example_of_git_lfs_refuses_a_push_of_a_file_that_another_has_locked() {
 }
 
 #[test]
+fn the_example_of_terraform_locks_and_refuses_a_late_state() {
+    if are_missing(&["nginx"]) {
+        return;
+    }
+    let example = Example::start_until("terraform", |_| "in two terminals. Ctrl-C".to_owned());
+    let env = |user: &str| fs::read_to_string(example.data.path().join(user).join("env")).unwrap();
+    let by = |user: &str| {
+        let token = env(user).trim_end().rsplit_once("TF_HTTP_PASSWORD=").unwrap().1.to_owned();
+        [format!("Authorization: Bearer {token}"), "Content-Type: application/json".to_owned()]
+    };
+    let [alice, bob] = ["alice", "bob"].map(by);
+    // What Terraform does.
+    let lock = |user: &[String; 2], method: &str, id: &str| {
+        let data = format!("{{\"ID\":\"{id}\"}}");
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "--max-time",
+            "60",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-X",
+            method,
+            "-d",
+            &data,
+        ]);
+        for header in user {
+            curl.args(["-H", header]);
+        }
+        let output = curl.arg(format!("{}/terraform/prod", example.url)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let write = |user: &[String; 2], query: &str, state: &str| {
+        example.ask("PUT", &format!("/state/prod{query}"), &user[..1], state).0
+    };
+    assert_eq!(write(&alice, "?ID=one", "no lock"), 403);
+    assert_eq!(lock(&alice, "LOCK", "one"), "200");
+    assert_eq!(lock(&bob, "LOCK", "two"), "423");
+    assert_eq!(
+        [write(&alice, "", "x"), write(&bob, "?ID=one", "x"), write(&alice, "?ID=one", "hers")],
+        [403, 403, 201]
+    );
+    assert_eq!(lock(&bob, "UNLOCK", "one"), "200");
+    assert_eq!(lock(&bob, "LOCK", "two"), "200");
+    assert_eq!([write(&bob, "?ID=two", "his"), write(&alice, "?ID=one", "late")], [204, 403]);
+    assert_eq!(example.ask("GET", "/state/prod", &[], "").1, "his");
+    assert_eq!(lock(&bob, "UNLOCK", "two"), "200");
+
+    if Command::new("terraform").arg("version").output().is_ok() {
+        assert_eq!(lock(&bob, "LOCK", "two"), "200");
+        assert_eq!(write(&bob, "?ID=two", ""), 204);
+        assert_eq!(lock(&bob, "UNLOCK", "two"), "200");
+        let script = ". ./env && terraform init && terraform apply -auto-approve && terraform plan";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(example.data.path().join("alice"));
+        let output = shell.env("TF_VAR_seconds", "0").env("CHECKPOINT_DISABLE", "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    } else {
+        eprintln!("skipped: terraform is not installed");
+    }
+    example.stop();
+}
+
+#[test]
 fn without_lockhouse_an_example_says_how_to_get_it() {
     let output = command(&examples().join("shared/with-lockhouse"))
         .arg("true")

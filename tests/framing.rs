@@ -273,9 +273,9 @@ fn empty_chunks() -> Vec<(String, u16)> {
     };
     let mut attacks = Vec::new();
     for target in ["/terraform/a/b/c", "http://h/terraform/a/b/c?ID=x"] {
-        attacks.push((unlock(target, "HTTP/1.1", CHUNKED, EMPTY), 404));
+        attacks.push((unlock(target, "HTTP/1.1", CHUNKED, EMPTY), 400));
     }
-    attacks.push((unlock("/terraform/a/b/c", "HTTP/1.1", "TRANSFER-ENCODING:\tchunked \r\n", EMPTY), 404));
+    attacks.push((unlock("/terraform/a/b/c", "HTTP/1.1", "TRANSFER-ENCODING:\tchunked \r\n", EMPTY), 400));
     for body in [
         &format!("{:x}\r\n{SMUGGLED}\r\n{EMPTY}", SMUGGLED.len()),
         &format!("0\r\nX: y\r\n\r\n{SMUGGLED}"),

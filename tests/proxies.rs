@@ -12,13 +12,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::Server;
 use common::docs::{block_with, blocks, with};
+use common::nginx::Nginx;
 use common::process::{is_missing, lockhouse};
-use common::{Server, eventually};
 use lockhouse::api::exchange::Response;
 use lockhouse::api::operation::{Answer, Call, Route};
 use lockhouse::api::problem::Problem;
@@ -27,117 +28,6 @@ use lockhouse::app::Service;
 use lockhouse::auth::Scope;
 use lockhouse::config::{self, AuthMode, Listen, Sources};
 use serde_json::{Value, json};
-
-/// nginx, and all that it needs, in a directory of its own.
-struct Nginx {
-    child: Child,
-    directory: PathBuf,
-    port: u16,
-}
-
-fn run(program: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-impl Nginx {
-    /// Runs the server of the page before the socket that Lockhouse has in `directory`.
-    fn start(directory: &Path) -> Self {
-        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
-        let password = run("openssl", &["passwd", "-apr1", "secret"]);
-        let password = String::from_utf8_lossy(&password.stdout);
-        fs::write(at("users"), ["alice", "root", "Zoë"].map(|user| format!("{user}:{password}")).concat())
-            .unwrap();
-        Self::with_tls(directory, |port| {
-            block_with(
-                "operation.md",
-                "nginx",
-                &[
-                    ("/run/lockhouse/lockhouse.sock", &at("lockhouse.sock")),
-                    ("443", &format!("127.0.0.1:{port}")),
-                    ("/etc/ssl/locks.example.crt", &at("certificate")),
-                    ("/etc/ssl/locks.example.key", &at("key")),
-                    ("/etc/nginx/lockhouse.htpasswd", &at("users")),
-                ],
-            )
-        })
-    }
-
-    /// Runs with these settings of its `http` block, which are for a port, and a certificate of `locks.example`.
-    fn with_tls(directory: &Path, settings: impl Fn(u16) -> String) -> Self {
-        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
-        let (key, certificate) = (at("key"), at("certificate"));
-        let what =
-            ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=locks.example"];
-        run("openssl", &[&what[..], &["-keyout", &key, "-out", &certificate]].concat());
-        Self::run(directory, settings)
-    }
-
-    /// Runs with these settings of its `http` block, which are for a port. It cannot pick a port itself, and one that is free
-    /// now may be taken before it listens.
-    fn run(directory: &Path, settings: impl Fn(u16) -> String) -> Self {
-        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
-        let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {};", at(name)))
-            .join("\n");
-        let (pid, errors) = (at("pid"), at("errors"));
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let settings = format!(
-                "daemon off;\nuser root;\npid {pid};\nerror_log {errors} info;\nevents {{}}\n\
-                 http {{\naccess_log off;\n{folders}\n{}}}\n",
-                settings(port)
-            );
-            fs::write(at("nginx.conf"), settings).unwrap();
-            let child = Command::new("nginx")
-                .args(["-e", &at("errors"), "-p", &at(""), "-c", &at("nginx.conf")])
-                .spawn()
-                .unwrap();
-            let mut nginx = Self { child, directory: directory.to_owned(), port };
-            if nginx.is_up() {
-                return nginx;
-            }
-        }
-        panic!("nginx does not start: {}", fs::read_to_string(at("errors")).unwrap_or_default());
-    }
-
-    /// Waits until it listens or has ended. It writes its process id when it listens. A connection would not tell whose
-    /// port it is.
-    fn is_up(&mut self) -> bool {
-        let (pid, own) = (self.directory.join("pid"), format!("{}\n", self.child.id()));
-        let mut listens = false;
-        eventually(|| {
-            listens = fs::read_to_string(&pid).is_ok_and(|pid| pid == own);
-            listens || self.child.try_wait().unwrap().is_some()
-        });
-        listens
-    }
-
-    fn curl(&self, arguments: &[&str], path: &str) -> Command {
-        let mut command = Command::new("curl");
-        let to = format!("locks.example:{}:127.0.0.1", self.port);
-        command
-            .args(["-sS", "--max-time", "20", "--cacert"])
-            .arg(self.directory.join("certificate"))
-            .args(["--resolve", &to])
-            .args(arguments)
-            .arg(format!("https://locks.example:{}{path}", self.port));
-        command
-    }
-
-    fn ask(&self, arguments: &[&str], path: &str) -> String {
-        String::from_utf8_lossy(&self.curl(arguments, path).output().unwrap().stdout).into_owned()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its workers end with it, when it is asked and not killed.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-    }
-}
 
 /// The settings of the page, for a socket in `directory`.
 fn settings(page: &str, directory: &Path) -> PathBuf {
@@ -446,4 +336,52 @@ fn the_nginx_gate_passes_only_writes_with_the_live_fence() {
 fn nginx_get(port: u16, path: &str) -> bool {
     let url = format!("http://127.0.0.1:{port}{path}");
     Command::new("curl").args(["-sSf", "--max-time", "20", &url]).status().unwrap().success()
+}
+
+/// `terraform force-unlock` sends an empty chunked body. nginx reads it and sends none or, without buffering, passes it on.
+#[test]
+fn chunks_pass_nginx_only_if_they_are_empty_and_for_terraform() {
+    if is_missing("nginx") {
+        return;
+    }
+    let server = Server::start();
+    for buffering in ["on", "off"] {
+        let directory = tempfile::tempdir().unwrap();
+        let nginx = Nginx::run(directory.path(), |port| {
+            format!(
+                "upstream lockhouse {{ server {}; keepalive 4; }}\nserver {{ listen 127.0.0.1:{port};\nlocation / {{\n\
+                 proxy_pass http://lockhouse; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+                 proxy_request_buffering {buffering}; }} }}",
+                server.address()
+            )
+        });
+        let lock = |client: &mut common::Client| {
+            client.call("LOCK", "/terraform/w", Some(&json!({ "ID": "one" }))).expect(200);
+        };
+        let send = |target: &str, body: &str| {
+            let mut connection = common::Raw::connect(([127, 0, 0, 1], nginx.port).into());
+            let head = format!(
+                "UNLOCK {target} HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            );
+            connection.send(format!("{head}{body}"));
+            String::from_utf8_lossy(connection.read_all()).into_owned()
+        };
+        let mut alice = server.user("alice");
+        lock(&mut alice);
+        let answer = send("/terraform/w", "0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"released\":true"), "{answer}");
+        // A request in a chunk. It is a body, whatever is made of it: it must not be carried out.
+        lock(&mut alice);
+        let smuggled = "DELETE /terraform/w/lock HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\nX-Request-Id: smuggled\r\n\r\n";
+        let chunk = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+        for target in ["/terraform/other", "/api/v1/locks"] {
+            let answer = send(target, &chunk);
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+            assert!(answer.starts_with("HTTP/1.1 4") && !answer.contains("smuggled"), "{answer}");
+        }
+        assert_eq!(alice.lock("w")["session_id"], "one");
+        // The connections between them still serve.
+        assert!(nginx_get(nginx.port, "/healthz"));
+        assert!(send("/terraform/w", "0\r\n\r\n").contains("\"released\":true"));
+    }
 }

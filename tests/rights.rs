@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use common::{Client, Server};
+use lockhouse::api::dialect::Dialect;
 use lockhouse::api::operation::Route;
 use lockhouse::api::routes::ROUTES;
 use lockhouse::auth::Scope;
@@ -32,11 +33,16 @@ impl Stage<'_> {
         answer.json()
     }
 
-    /// A new one; its id, and the fence of the lock.
-    fn set(&mut self) -> (String, i64) {
+    /// A new one, for an operation; its id, and the fence of the lock.
+    fn set(&mut self, route: &Route) -> (String, String) {
         self.workspaces += 1;
         let id = format!("w{}", self.workspaces);
-        let path = format!("/api/v1/workspaces/{id}");
+        let (workspace, lock, body) = match Dialect::of(route.path) {
+            Dialect::Lockhouse => (id.clone(), format!("/api/v1/workspaces/{id}/lock"), None),
+            Dialect::Terraform => (id.clone(), format!("/terraform/{id}/lock"), Some(json!({ "ID": "one" }))),
+            Dialect::Lfs => (format!("lfs%2F{id}"), format!("/lfs/{id}/locks"), Some(json!({ "path": "a" }))),
+        };
+        let path = format!("/api/v1/workspaces/{workspace}");
         self.call("PUT", &path, "app", Some(&json!({ "name": "A workspace" })));
         for (user, role) in [
             ("viewer", "viewer"),
@@ -47,9 +53,13 @@ impl Stage<'_> {
         ] {
             self.call("PUT", &format!("{path}/members/{user}"), "app", Some(&json!({ "role": role })));
         }
-        let held = self.call("POST", &format!("{path}/lock"), "holder", None);
-        self.call("POST", &format!("{path}/lock/knock"), "other", None);
-        (id, held["lock"]["fence"].as_i64().unwrap())
+        let held = self.call("POST", &lock, "holder", body.as_ref());
+        if Dialect::of(route.path) == Dialect::Lockhouse {
+            self.call("POST", &format!("{lock}/knock"), "other", None);
+        }
+        let fence =
+            held["lock"]["id"].as_str().map_or_else(|| held["lock"]["fence"].to_string(), str::to_owned);
+        (id, fence)
     }
 }
 
@@ -61,15 +71,20 @@ fn caller(server: &Server, name: &str, tokens: &[(&str, String)]) -> Client {
 }
 
 /// The body with which the operation makes sense, and more of its query.
-fn sense(route: &Route, workspace: &str, fence: i64) -> (String, Option<Value>) {
+fn sense(route: &Route, workspace: &str, fence: &str) -> (String, Option<Value>) {
     let body = match route.name {
         "renewLocks" => Some(json!({ "locks": [{ "workspace_id": workspace }] })),
         "handOverLock" => Some(json!({ "to_user_id": "editor" })),
         "putMember" => Some(json!({ "role": "editor" })),
         "createToken" => Some(json!({ "user_id": "editor" })),
+        "lockFile" => Some(json!({ "path": "a" })),
+        name if name.starts_with("lockState") || name.starts_with("unlockState") => {
+            Some(json!({ "ID": "one" }))
+        }
         _ => None,
     };
     let query = match route.name {
+        "passStateGate" => "?ID=one".to_owned(),
         "passGate" => format!("?workspace_id={workspace}&fence={fence}"),
         _ => String::new(),
     };
@@ -107,14 +122,17 @@ fn matrix() -> String {
         for (field, shown) in variants {
             let mut cells = String::new();
             for name in CALLERS {
-                let (workspace, fence) = stage.set();
-                let (mut query, body) = sense(route, &workspace, fence);
+                let (workspace, fence) = stage.set(route);
+                let (mut query, body) = sense(route, &workspace, &fence);
                 if !field.is_empty() {
                     query = format!("?{field}=true");
                 }
                 let user = if route.name == "releaseLocksOfUser" { "holder" } else { "other" };
                 let path = route.path.replace("{workspace_id}", &workspace).replace("{user_id}", user);
-                let path = path.replace("{token_id}", "unknown");
+                let path = path
+                    .replace("{token_id}", "unknown")
+                    .replace("{repository}", &workspace)
+                    .replace("{id}", &fence);
                 let mut client = caller(&server, name, &tokens);
                 let answer = client.call(route.method, &format!("{path}{query}"), body.as_ref());
                 let status = match (route.name, answer.status) {

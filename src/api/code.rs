@@ -79,6 +79,8 @@ codes! {
     FenceMismatch = (409, "fence_mismatch", "The lock has another fence now", Held<'static>),
     /// The caller knocks on their own lock.
     KnockOnOwnLock = (409, "knock_on_own_lock", "You hold this lock", Held<'static>),
+    /// The caller unlocks another lock of Terraform than the live one.
+    OtherStateLock = (409, "other_state_lock", "The state has another lock"),
     /// A body without a `Content-Length`.
     LengthRequired = (411, "length_required", "The body must have a Content-Length"),
     /// The body is larger than allowed.
@@ -89,6 +91,8 @@ codes! {
     UnsupportedMediaType = (415, "unsupported_media_type", "Unsupported media type"),
     /// A path or a repository that cannot be locked.
     Unprocessable = (422, "unprocessable", "Invalid path"),
+    /// The state of Terraform has a lock.
+    StateLocked = (423, "state_locked", "The state is locked"),
     /// `Expect` is not `100-continue`.
     ExpectationFailed = (417, "expectation_failed", "Expectation failed"),
     /// A limit is reached.
@@ -175,6 +179,12 @@ pub struct KnockTooSoon<'a> {
 }
 
 impl Code {
+    /// Whether the refusal is a lock info of Terraform in place of a problem document.
+    #[must_use]
+    pub const fn is_lock_info(self) -> bool {
+        matches!(self, Self::OtherStateLock | Self::StateLocked)
+    }
+
     /// The `type` in the document.
     #[must_use]
     pub fn urn(self) -> String {

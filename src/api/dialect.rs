@@ -1,7 +1,7 @@
 //! The dialects of the API: how the clients of a path send credentials and read refusals.
 
 use super::code::Code;
-use super::exchange::Response;
+use super::exchange::{JSON, Response};
 use super::file_lock::{LFS_JSON, LfsError};
 use super::problem::Problem;
 use crate::config::AuthMode;
@@ -78,9 +78,17 @@ impl Dialect {
     pub fn refusal(self, problem: &Problem, request_id: &str) -> Response {
         match self {
             Self::Lockhouse => problem.to_response(request_id),
-            Self::Terraform => present(problem).to_response(request_id),
+            Self::Terraform => {
+                let mut response = self.present(problem).to_response(request_id);
+                if problem.code().is_lock_info() {
+                    response.content_type = Some(JSON);
+                    response.body = problem.members();
+                    response.body.push(b'\n');
+                }
+                response
+            }
             Self::Lfs => {
-                let shown = present(problem);
+                let shown = self.present(problem);
                 let mut response = shown.to_response(request_id);
                 response.content_type = Some(LFS_JSON);
                 let error = LfsError { message: shown.sentence(), request_id, lock: shown.member("lock") };
@@ -90,17 +98,32 @@ impl Dialect {
             }
         }
     }
-}
 
-/// Replaces a 404 about a workspace by a 403.
-///
-/// These clients give a 404 another meaning: Git LFS then pushes without locks, and Terraform believes that there is no
-/// state yet.
-fn present(problem: &Problem) -> Problem {
-    if problem.code() != Code::WorkspaceNotFound {
-        return problem.clone();
+    /// The code in place of [`Code::WorkspaceNotFound`].
+    ///
+    /// Other clients give a 404 another meaning: Git LFS then pushes without locks, and Terraform believes that there is
+    /// no state yet.
+    #[must_use]
+    pub const fn no_workspace(self) -> Code {
+        match self {
+            Self::Lockhouse => Code::WorkspaceNotFound,
+            Self::Terraform | Self::Lfs => Code::NotAMember,
+        }
     }
-    Problem::new(Code::NotAMember).detail("You may not lock this. Ask an administrator to make you a member.")
+
+    /// Replaces a 404 that the client would understand differently.
+    fn present(self, problem: &Problem) -> Problem {
+        let code = problem.code();
+        if code == Code::WorkspaceNotFound {
+            Problem::new(self.no_workspace())
+                .detail("You may not lock this. Ask an administrator to make you a member.")
+        } else if code == Code::NotFound && self == Self::Terraform {
+            Problem::invalid("path", "")
+                .detail("The path must be /terraform/ and a workspace id. Write a slash in the id as %2F.")
+        } else {
+            problem.clone()
+        }
+    }
 }
 
 #[cfg(test)]

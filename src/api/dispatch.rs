@@ -2,7 +2,7 @@
 
 use super::authorize::{Authorizer, Identity};
 use super::exchange::{Request, Response};
-use super::operation::{Answer, BodyKind, Call, GATE, Route};
+use super::operation::{Answer, BodyKind, Call, Route};
 use super::problem::{Code, Problem};
 use super::responder::Responder;
 use super::router::{Matched, find};
@@ -138,8 +138,8 @@ impl App {
     }
 }
 
-/// Turns a 400 of the gate into a 403: a proxy would make an error of its own from a 400.
+/// Turns a 400 of a gate into a 403: a proxy would make an error of its own from a 400.
 fn gate_refusal(route: &Route, problem: Problem) -> Problem {
-    let closes = route.name == GATE && problem.status() == Code::InvalidRequest.status();
+    let closes = route.is_gate() && problem.status() == Code::InvalidRequest.status();
     if closes { gate::closed(problem.sentence()) } else { problem }
 }

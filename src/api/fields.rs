@@ -134,7 +134,10 @@ impl Visitor<'_> for IntegerRange {
 ///
 /// Instants are whole milliseconds, so a fraction of a millisecond is rounded up. This is exact for both
 /// limits of a range: "not before" and "before".
-fn instant(text: &str) -> Result<WallTime, Error> {
+///
+/// # Errors
+/// When the text is no instant.
+pub fn instant(text: &str) -> Result<WallTime, Error> {
     let has_shape = text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
     let instant = has_shape.then(|| DateTime::parse_from_rfc3339(text).ok()).flatten();
     let instant = instant.ok_or_else(|| {

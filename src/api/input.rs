@@ -22,6 +22,9 @@ pub enum BodyKind {
     Beacon,
     /// A JSON object of Git LFS, with its media type or that of JSON. Unknown fields and query parameters are ignored.
     Lfs,
+    /// A JSON object of Terraform, with the media type of JSON. Unknown fields are ignored. A field in the body goes before
+    /// one in the query.
+    Terraform,
 }
 
 impl BodyKind {
@@ -30,7 +33,7 @@ impl BodyKind {
     pub const fn media_types(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
-            Self::Json => &[JSON],
+            Self::Json | Self::Terraform => &[JSON],
             Self::Beacon => &[JSON, "text/plain"],
             Self::Lfs => &[LFS_JSON, JSON],
         }
@@ -84,8 +87,9 @@ fn refusal(invalid: &Invalid, what: &str, elsewhere: impl Fn(&str) -> bool) -> P
 
 /// Checks the media type of a body. Without one, the body is read as JSON.
 fn check_media_type(kind: BodyKind, given: Option<&str>) -> Result<(), Problem> {
-    let Some(given) = given else { return Ok(()) };
-    let essence = given.split(';').next().unwrap_or_default().trim();
+    // A page of any origin can send a body without a media type, with the credentials that its browser remembers.
+    let without = if kind == BodyKind::Terraform { "" } else { JSON };
+    let essence = given.unwrap_or(without).split(';').next().unwrap_or_default().trim();
     if kind.media_types().iter().any(|known| essence.eq_ignore_ascii_case(known)) {
         return Ok(());
     }
@@ -148,7 +152,9 @@ pub fn read<T: DeserializeOwned>(
             _ if kind == BodyKind::Beacon && name == ACCESS_TOKEN => {}
             Some(Source::Texts(_)) if raw.get() == "null" => {}
             // The value in the body is kept, because its JSON type is checked.
-            Some(said @ Source::Texts(_)) if said.is(raw) => *said = Source::Json(raw),
+            Some(said @ Source::Texts(_)) if said.is(raw) || kind == BodyKind::Terraform => {
+                *said = Source::Json(raw);
+            }
             Some(Source::Texts(_)) => {
                 return Err(Problem::invalid(&name, "is given twice with different values"));
             }

@@ -142,7 +142,9 @@ pub fn shown(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(SHOWN).collect()
 }
 
-fn quoted(text: &str) -> String {
+/// `text` as a JSON string.
+#[must_use]
+pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -168,7 +168,8 @@ impl Client for Waits {
     }
 }
 
-fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+/// The response to an acquire.
+pub fn acquired(outcome: &Acquired, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
     let granted = |outcome, lock: &Lock, previous: Option<&Lock>| {
         Ok(ok(&AcquiredOut {
             outcome,
@@ -269,7 +270,8 @@ pub struct ReleaseLockByBeacon(ReleaseLock);
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Released")]
 pub struct ReleasedOut {
-    released: bool,
+    /// Whether there was a lock to release.
+    pub released: bool,
 }
 
 impl Operation for ReleaseLockByBeacon {

@@ -44,6 +44,7 @@ pub mod responder;
 mod router;
 pub mod routes;
 mod service;
+pub mod terraform;
 mod tokens;
 pub mod workers;
 mod workspaces;

@@ -10,8 +10,9 @@ use super::dialect::{Dialect, LFS_ERROR};
 use super::events::EVENT_STREAM;
 use super::file_lock::{LFS_JSON, LfsError};
 use super::input::{ACCESS_TOKEN, TOKEN_BYTES};
-use super::operation::{BodyKind, GATE, Right, Route};
+use super::operation::{BodyKind, GATE, JSON, Right, Route};
 use super::problem::{self, Code};
+use super::terraform::{LOCK_INFO, LockInfo};
 use crate::config::AuthMode;
 
 /// The document for a server with the authentication mode `mode`.
@@ -24,7 +25,7 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
     let mut requests = settings.clone().for_deserialize().into_generator();
     let mut answers = settings.for_serialize().into_generator();
     let mut paths = Map::new();
-    for route in routes {
+    for route in routes.iter().filter(|route| route.has_openapi_method()) {
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
         if let Value::Object(item) = item {
             let operation = operation(route, mode, &mut requests, &mut answers);
@@ -33,12 +34,15 @@ pub fn document(routes: &[Route], mode: AuthMode) -> Value {
     }
     let mut schemas = Map::new();
     for code in Code::ALL {
-        // No problem document of an operation has these codes: they are for unknown paths and methods, and for Git LFS.
-        if !matches!(code, Code::NotFound | Code::MethodNotAllowed | Code::Unprocessable) {
+        // No problem document of an operation has these codes: they are for unknown paths and methods, and for Git LFS and
+        // Terraform.
+        let has_none = matches!(code, Code::NotFound | Code::MethodNotAllowed | Code::Unprocessable);
+        if !has_none && !code.is_lock_info() {
             schemas.insert(code.schema_name(), code.schema(false, &mut answers).to_value());
         }
     }
     answers.subschema_for::<LfsError>();
+    answers.subschema_for::<LockInfo>();
     schemas.extend(answers.take_definitions(false));
     schemas.values_mut().for_each(close_objects);
     json!({
@@ -65,7 +69,7 @@ fn close_objects(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             if members.contains_key("properties") {
-                members.insert("additionalProperties".to_owned(), false.into());
+                members.entry("additionalProperties").or_insert(false.into());
             }
             // schemars writes formats such as `int64`, which JSON Schema does not define.
             if members.get("type").is_some_and(|kind| kind.to_string().contains("integer")) {
@@ -306,7 +310,7 @@ fn request_body(route: &Route, takes: &Value) -> Option<Value> {
         fields.insert(ACCESS_TOKEN.to_owned(), token);
     }
     let schema = json!({
-        "type": "object", "properties": fields, "required": required, "additionalProperties": route.body == BodyKind::Lfs,
+        "type": "object", "properties": fields, "required": required, "additionalProperties": matches!(route.body, BodyKind::Lfs | BodyKind::Terraform),
     });
     let content: Map<_, _> = route
         .body
@@ -334,6 +338,9 @@ fn refused(dialect: Dialect, codes: &[Code]) -> Value {
     let named = |name: String| json!({ "$ref": format!("#/components/schemas/{name}") });
     let content = match dialect {
         Dialect::Lfs => json!({ LFS_JSON: { "schema": named(LFS_ERROR.to_owned()) } }),
+        Dialect::Terraform if codes.iter().all(|code| code.is_lock_info()) => {
+            json!({ JSON: { "schema": named(LOCK_INFO.to_owned()) } })
+        }
         Dialect::Lockhouse | Dialect::Terraform => {
             let shapes: Vec<_> = codes.iter().map(|code| named(code.schema_name())).collect();
             json!({ problem::CONTENT_TYPE: { "schema": { "oneOf": shapes } } })

@@ -135,6 +135,19 @@ impl Route {
         Self { problems, ..self }
     }
 
+    /// Whether a proxy calls the operation for its decision.
+    #[must_use]
+    pub fn is_gate(&self) -> bool {
+        [GATE, STATE_GATE].contains(&self.name)
+    }
+
+    /// Whether the OpenAPI document can contain the operation. It cannot name `LOCK` and `UNLOCK`, so other methods stand for
+    /// them.
+    #[must_use]
+    pub fn has_openapi_method(&self) -> bool {
+        !["LOCK", "UNLOCK"].contains(&self.method)
+    }
+
     /// All codes of refusals that the operation may have.
     #[must_use]
     pub fn refusals(&self) -> Vec<Code> {
@@ -154,11 +167,11 @@ impl Route {
             }
         }
         if self.path.contains("{workspace_id}") && self.right != Right::Serve {
-            codes.push(Code::WorkspaceNotFound);
+            codes.push(Dialect::of(self.path).no_workspace());
         }
         codes.extend(self.problems);
-        // The gate answers an invalid request with a 403.
-        codes.retain(|code| self.name != GATE || *code != Code::InvalidRequest);
+        // A gate answers an invalid request with a 403.
+        codes.retain(|code| !self.is_gate() || *code != Code::InvalidRequest);
         codes.sort_unstable();
         codes.dedup();
         codes
@@ -167,6 +180,8 @@ impl Route {
 
 /// The name of the gate operation. A proxy calls it and understands only 204, 401 and 403.
 pub const GATE: &str = "passGate";
+/// See [`GATE`].
+pub const STATE_GATE: &str = "passStateGate";
 
 /// How an operation uses the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -149,6 +149,12 @@ impl Problem {
         self.members.get(name).map(|raw| &**raw)
     }
 
+    /// The members of the code, as a JSON object.
+    #[must_use]
+    pub fn members(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.members).unwrap_or_default()
+    }
+
     /// The problem as part of the results of a batch.
     #[must_use]
     pub fn inner(&self) -> Inner<'_> {

@@ -9,11 +9,12 @@ use super::lfs::{ListFileLocks, LockFile, UnlockFile, VerifyFileLocks};
 use super::listing::{ListLocks, ReleaseLocksOfUser};
 use super::locks::{AcquireLock, ReadLock, ReleaseLock, ReleaseLockByBeacon};
 use super::members::{ListMembers, PutMember, RemoveMember};
-use super::operation::{BodyKind, GATE, JSON, Right, Route, StoreAccess};
+use super::operation::{BodyKind, GATE, JSON, Right, Route, STATE_GATE, StoreAccess};
 use super::presence::ReadPresence;
 use super::problem::Code;
 use super::renewals::{RenewLock, RenewLocks};
 use super::service::{CheckInvariants, IsReady, IsUp, ReadMetrics, ReadOpenApi, WhoAmI};
+use super::terraform::{AcquireStateLock, PassStateGate, ReleaseStateLock};
 use super::tokens::{CreateToken, ListTokens, RevokeToken};
 use super::workspaces::{DeleteWorkspace, ListWorkspaces, PutWorkspace, ReadWorkspace};
 use crate::metrics::Metrics;
@@ -135,6 +136,15 @@ pub const ROUTES: &[Route] = &[
             Code::LockNotFound,
             Code::Unprocessable,
         ]),
+    lock_state("POST", "/terraform/{workspace_id}/lock", "lockState"),
+    lock_state("PUT", "/terraform/{workspace_id}/lock", "lockStateByPut"),
+    lock_state("LOCK", "/terraform/{workspace_id}", "lockStateByLock"),
+    unlock_state("DELETE", "/terraform/{workspace_id}/lock", "unlockState"),
+    unlock_state("UNLOCK", "/terraform/{workspace_id}", "unlockStateByUnlock"),
+    Route::of::<PassStateGate>("GET", "/terraform/{workspace_id}/gate", STATE_GATE)
+        .allow(Right::Lock, StoreAccess::Reads)
+        .answer(204, "")
+        .refuse(&[Code::NotHolder]),
     Route::of::<ReadOpenApi>("GET", "/api/v1/openapi.json", "readOpenApi")
         .allow(Right::Open, StoreAccess::Reads),
     Route::of::<IsUp>("GET", "/healthz", "isUp"),
@@ -143,3 +153,19 @@ pub const ROUTES: &[Route] = &[
         .allow(Right::Monitor, StoreAccess::Reads)
         .answer(200, Metrics::CONTENT_TYPE),
 ];
+
+/// The methods and paths with which Terraform locks a state are its settings.
+const fn lock_state(method: &'static str, path: &'static str, name: &'static str) -> Route {
+    Route::of::<AcquireStateLock>(method, path, name)
+        .allow(Right::Lock, StoreAccess::Writes)
+        .body(BodyKind::Terraform, &["ttl_ms"])
+        .refuse(&[Code::StateLocked])
+}
+
+/// The same for unlocking. The query of its address may be that of locking.
+const fn unlock_state(method: &'static str, path: &'static str, name: &'static str) -> Route {
+    Route::of::<ReleaseStateLock>(method, path, name)
+        .allow(Right::Lock, StoreAccess::Writes)
+        .body(BodyKind::Terraform, &["ID", "ttl_ms"])
+        .refuse(&[Code::TakeoverForbidden, Code::OtherStateLock])
+}

@@ -106,6 +106,23 @@ pub fn release(
     Ok((decision.outcome, lost))
 }
 
+/// Revokes a lease. See [`release`].
+///
+/// # Errors
+/// Any error of the store.
+pub(super) fn revoke(
+    set: &WorkingSet<'_>,
+    mut request: Release,
+    rules: &Rules,
+) -> Result<(Released, Option<Lost>), Error> {
+    let Claim { workspace_id, user_id, .. } = &request.claim;
+    // A viewer takes nothing over.
+    if is_allowed(&**set, workspace_id, user_id, rules)?.is_err() {
+        request.authority = Authority::Administrator;
+    }
+    release(set, &request, rules)
+}
+
 /// How the last lease of the claimant ended. The live lease is excluded.
 pub(super) fn lost(set: &WorkingSet<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
     set.lost(&claim.workspace_id, &claim.user_id, live)
@@ -175,13 +192,7 @@ impl Service {
             return self.submit_as_holder(actor, claim, work, |lost| (Released::Nothing, Some(lost)), reply);
         }
         let work = move |set: &WorkingSet<'_>, rules: &Rules, privilege| {
-            let mut request = Release { privilege, ..request.clone() };
-            let Claim { workspace_id, user_id, .. } = &request.claim;
-            // A viewer takes nothing over.
-            if is_allowed(&**set, workspace_id, user_id, rules)?.is_err() {
-                request.authority = Authority::Administrator;
-            }
-            release(set, &request, rules)
+            revoke(set, Release { privilege, ..request.clone() }, rules)
         };
         self.submit_as(actor, Keys::workspace(&claim.workspace_id), Need::Revoke, work, reply);
     }

@@ -13,6 +13,7 @@ pub mod members;
 pub mod presence;
 pub mod release_user;
 pub mod sweep;
+pub mod terraform;
 mod tokens;
 pub mod waitlist;
 

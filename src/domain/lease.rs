@@ -77,6 +77,13 @@ pub enum GrantState {
 }
 
 impl Lock {
+    /// Whether this is the lock of a Terraform state with this lock id.
+    #[must_use]
+    pub fn is_state_lock(&self, id: &str) -> bool {
+        self.kind == LockKind::Terraform
+            && self.session_id.as_ref().is_some_and(|session| session.as_str() == id)
+    }
+
     /// Whether the lease has not ended at `now`.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {

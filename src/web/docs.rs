@@ -47,6 +47,7 @@ pages![
     "gate",
     "git-lfs",
     "run",
+    "terraform",
     "operation",
     "limits",
     "threat-model",

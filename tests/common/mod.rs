@@ -19,6 +19,7 @@ pub mod disk;
 pub mod docs;
 pub mod jwt;
 pub mod load;
+pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod raw;
