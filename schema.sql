@@ -1,6 +1,6 @@
 -- The data of Lockhouse. All data is in one SQLite file with this schema.
 --
--- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 5.
+-- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 6.
 -- A server refuses a file with another application_id or with a newer version than it knows. It migrates an
 -- older file to its own version, step by step: see src/store/sqlite/migrations.rs.
 --
@@ -208,3 +208,17 @@ CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
     WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');
 -- For the last deletion of a workspace: events up to it are for administrators only.
 CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
+
+-- How far each webhook has been served. The webhooks themselves are in the settings.
+CREATE TABLE webhooks (
+    name           TEXT    NOT NULL PRIMARY KEY,
+    -- The revision of the last event that the receiver has confirmed, or that it is not to get. -1: the events
+    -- that it has not got are unknown, so a reset comes next.
+    position       INTEGER NOT NULL,
+    -- The server that sends, and until when only it may send (lease time). For servers that share a database.
+    -- A server with a database of its own is '' and needs no time.
+    owner          TEXT    NOT NULL,
+    until          INTEGER NOT NULL,
+    -- When a server first started without this webhook (lease time). The row is deleted a week later.
+    removed_at     INTEGER
+) STRICT, WITHOUT ROWID;

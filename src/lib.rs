@@ -17,6 +17,7 @@
 //! | [`metrics`] | the metrics, as one table |
 //! | [`store`] | the working set of a use case, one writer with group commit, and [`store::sqlite`] with the only SQL |
 //! | [`events`] | the followers of events, presence, and the thread that serves them and the timer |
+//! | [`webhooks`] | the webhooks: who sends, what comes next, and the threads that send it |
 //! | [`app`] | the use cases, one file for each group, on a working set |
 //! | [`ops`] | the log, and the sweeper that keeps the file small |
 //! | [`auth`] | who is calling: tokens, JWTs, a proxy's header |
@@ -75,6 +76,8 @@ pub mod metrics;
 pub mod store;
 
 pub mod events;
+
+pub mod webhooks;
 
 pub mod app;
 

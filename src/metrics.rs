@@ -33,6 +33,10 @@ labels! {
     LimitLabels { limit: &'static str }
     /// Why a request was refused or a connection closed.
     ReasonLabels { reason: &'static str }
+    /// The name of a webhook.
+    WebhookLabels { webhook: String }
+    /// The name of a webhook; `delivered` or `failed`.
+    DeliveryLabels { webhook: String, outcome: &'static str }
 }
 
 /// The metrics: field, type, initial value, name, unit and description, each once. The description is the doc comment of
@@ -112,6 +116,12 @@ metrics! {
         "writer_queue_depth", "Use cases in the queue of the writer";
     checkpoint_failures: PlainCounter = Counter::default(),
         "checkpoint_failures", "Checkpoints of the write-ahead log that failed";
+    webhook_deliveries: CountBy<DeliveryLabels> = Family::default(),
+        "webhook_deliveries", "Attempts to deliver an event to a webhook, by outcome";
+    webhook_lag: Family<WebhookLabels, Level> = Family::default(),
+        "webhook_lag", "Events that the receiver of a webhook has not confirmed";
+    webhook_failing: Family<WebhookLabels, Level> = Family::default(),
+        "webhook_failing", "1 if the last attempt to deliver to a webhook failed";
     clock_corrections: PlainCounter = Counter::default(),
         "clock_corrections", "Steps of the wall clock that were corrected";
 }
@@ -129,6 +139,12 @@ impl Metrics {
     /// Counts a request that was answered with 429.
     pub fn limited(&self, limit: Limit) {
         self.limited.get_or_create(&LimitLabels { limit: limit.name() }).inc();
+    }
+
+    /// Counts an attempt to deliver an event to a webhook: `delivered` or `failed`.
+    pub fn delivery(&self, webhook: &str, outcome: &'static str) {
+        let labels = DeliveryLabels { webhook: webhook.to_owned(), outcome };
+        self.webhook_deliveries.get_or_create(&labels).inc();
     }
 
     /// Counts a request that was refused before it was parsed.

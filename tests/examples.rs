@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::Client;
 use common::browser::{are_missing, install, runs};
 use common::docs::blocks;
-use common::process::lockhouse;
+use common::process::{fine, lockhouse};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -398,6 +398,33 @@ fn the_example_of_terraform_locks_and_refuses_a_late_state() {
 }
 
 #[test]
+fn the_example_of_the_webhook_keeps_the_list_of_who_edits() {
+    if are_missing(&[]) {
+        return;
+    }
+    let example = Example::start("webhook");
+    let database = example.data.path().join("lockhouse.db");
+    let made = lockhouse()
+        .args(["token", "create", "--scope", "admin", "--user", "alice", "--database"])
+        .arg(database)
+        .output()
+        .unwrap();
+    let mut alice = Client::connect(example.lockhouse).with_token(fine(&made).trim_end());
+    let shows = |list: &str| patiently(|| example.ask("GET", "/", &[], "") == (200, list.to_owned()));
+    let fence = take(&mut alice);
+    shows("design-42: alice\n");
+    alice.acquire("other", &json!({})).expect(200);
+    shows("design-42: alice\nother: alice\n");
+    release(&mut alice, fence);
+    shows("other: alice\n");
+    let forged = [("webhook-id", "evt_9_9"), ("webhook-timestamp", "1"), ("webhook-signature", "v1,AAAA")];
+    let forged = forged.map(|(name, value)| format!("{name}: {value}"));
+    assert_eq!(example.ask("POST", "/lockhouse", &forged, "").0, 401);
+    assert_eq!(example.ask("POST", "/lockhouse", &[], "").0, 401);
+    example.stop();
+}
+
+#[test]
 fn without_lockhouse_an_example_says_how_to_get_it() {
     let output = command(&examples().join("shared/with-lockhouse"))
         .arg("true")
@@ -412,6 +439,12 @@ fn without_lockhouse_an_example_says_how_to_get_it() {
 fn the_examples_in_python_call_lockhouse_as_the_page_does() {
     let shown = blocks("back-end.md", "python").swap_remove(0);
     assert_eq!(fs::read_to_string(examples().join("shared/locks.py")).unwrap(), shown);
+}
+
+#[test]
+fn the_example_of_the_webhook_verifies_as_the_page_does() {
+    let shown = blocks("webhooks.md", "js").swap_remove(0);
+    assert_eq!(fs::read_to_string(examples().join("webhook/signed.js")).unwrap(), shown);
 }
 
 /// Each example has versions that cannot change, from no registry in particular.

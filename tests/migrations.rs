@@ -57,6 +57,23 @@ fn locks_of_a_version_3_database_are_of_the_kind_edit() {
 }
 
 #[test]
+fn a_version_5_database_gets_the_positions_of_webhooks() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("schemas/5.sql")).unwrap();
+    sql.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 5;
+         INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 7, 0, {0}, 0);",
+        NOON.0
+    ))
+    .unwrap();
+    drop(sql);
+    let server = Server::with(|config| config.database.path.clone_from(&path));
+    assert_eq!(schema(&server.sql()), schema(&Server::start().sql()));
+}
+
+#[test]
 fn a_version_2_database_migrates_to_the_current_schema() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use common::docs::blocks;
 use common::process::is_missing;
 use lockhouse::error::Limit;
-use lockhouse::metrics::Metrics;
+use lockhouse::metrics::{Metrics, WebhookLabels};
 use serde_json::Value;
 
 fn path(name: &str) -> PathBuf {
@@ -53,6 +53,10 @@ fn alerts_and_dashboard_use_existing_metrics() {
     metrics.limited(Limit::Requests);
     metrics.refusal("too_large");
     metrics.cut("unread");
+    metrics.delivery("app", "failed");
+    let app = WebhookLabels { webhook: "app".to_owned() };
+    metrics.webhook_lag.get_or_create(&app).set(1);
+    metrics.webhook_failing.get_or_create(&app).set(1);
     let text = metrics.to_text();
     let exist: BTreeSet<_> = text.lines().filter(|line| !line.starts_with('#')).flat_map(named).collect();
     let (alerts, dashboard) = (read("packaging/alerts.yml"), queries().join("\n"));
@@ -82,7 +86,7 @@ fn promtool_accepts_rules_scrape_settings_and_queries() {
         .replace("/etc/prometheus/lockhouse-alerts.yml", path("packaging/alerts.yml").to_str().unwrap())
         .replace("/etc/prometheus/lockhouse.token", token.to_str().unwrap());
     let checked = promtool(&["check", "config"], &file("prometheus.yml", settings));
-    assert!(String::from_utf8_lossy(&checked.stdout).contains("9 rules found"), "{checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("10 rules found"), "{checked:?}");
     let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
     for query in queries() {
         let _ = writeln!(rules, "  - {{ record: q, expr: {query:?}, labels: {{ q: {query:?} }} }}");
@@ -119,6 +123,7 @@ fn alerts_fire_exactly_on_their_conditions() {
         ("lockhouse_writer_queue_depth{instance=\"i\"}", "2000x60", "LockhouseWriterBehind"),
         ("lockhouse_connections{instance=\"i\"}", "9000x60", "LockhouseConnectionsNearLimit"),
         ("lockhouse_limited_total{instance=\"i\",limit=\"requests\"}", "0+60x60", "LockhouseClientsLimited"),
+        ("lockhouse_webhook_failing{instance=\"i\",webhook=\"app\"}", "1x60", "LockhouseWebhookFails"),
         ("lockhouse_clock_corrections_total{instance=\"i\"}", "0 0+1x59", "LockhouseClockCorrected"),
     ];
     let healthy = [

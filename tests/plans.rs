@@ -28,6 +28,10 @@ const BOUNDED: &[(&str, &str)] = &[
     ),
     ("SELECT count(*), count(*) = ", "by a reader, when somebody asks for the invariants to be checked"),
     ("SELECT coalesce((SELECT min(revision) FROM events)", "meta has one row"),
+    (
+        "SELECT name, position, owner, until, removed_at FROM webhooks ORDER BY",
+        "with a LIMIT, once at the start",
+    ),
     ("DELETE FROM events WHERE lease_at <", "the oldest, with a LIMIT, in the order of the table"),
     (
         "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until, kind FROM knocks",

@@ -110,6 +110,12 @@ fn last_heard(call: &Call) -> Result<Option<i64>, Problem> {
     revision.map(Some).ok_or_else(invalid)
 }
 
+/// The body of a webhook: an event as in the history.
+#[must_use]
+pub fn webhook_body(event: &Event) -> Vec<u8> {
+    serde_json::to_vec(&WorkspaceEventOut::of(event)).unwrap_or_default()
+}
+
 /// How an event is written into a stream.
 pub const EVENT_ENCODER: EventEncoder = EventEncoder {
     event: |event, lock, rules, now, clock| {

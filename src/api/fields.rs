@@ -22,6 +22,7 @@ use crate::domain::{
 };
 use crate::error::Error;
 use crate::time::{Ttl, WallTime};
+use crate::webhooks::WebhookState;
 
 /// The greatest integer that every JSON reader keeps exact: 2^53 - 1 (RFC 8259 §6).
 const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
@@ -277,6 +278,7 @@ choice!(Role, read);
 choice!(Scope, read);
 choice!(EventType, read);
 choice!(invariants::FindingKind);
+choice!(WebhookState);
 
 impl<T: JsonSchema, const MAX: usize> JsonSchema for List<T, MAX> {
     fn schema_name() -> Cow<'static, str> {

@@ -46,7 +46,8 @@ pub mod routes;
 mod service;
 pub mod terraform;
 mod tokens;
+mod webhooks;
 pub mod workers;
 mod workspaces;
 
-pub use events::EVENT_ENCODER;
+pub use events::{EVENT_ENCODER, webhook_body};

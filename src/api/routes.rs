@@ -16,6 +16,7 @@ use super::renewals::{RenewLock, RenewLocks};
 use super::service::{CheckInvariants, IsReady, IsUp, ReadMetrics, ReadOpenApi, WhoAmI};
 use super::terraform::{AcquireStateLock, PassStateGate, ReleaseStateLock};
 use super::tokens::{CreateToken, ListTokens, RevokeToken};
+use super::webhooks::{ListWebhooks, TryWebhook};
 use super::workspaces::{DeleteWorkspace, ListWorkspaces, PutWorkspace, ReadWorkspace};
 use crate::metrics::Metrics;
 
@@ -107,6 +108,11 @@ pub const ROUTES: &[Route] = &[
         .allow(Right::Administer, StoreAccess::Reads),
     Route::of::<RevokeToken>("DELETE", "/api/v1/tokens/{token_id}", "revokeToken")
         .allow(Right::Serve, StoreAccess::Writes),
+    Route::of::<ListWebhooks>("GET", "/api/v1/webhooks", "listWebhooks")
+        .allow(Right::Administer, StoreAccess::None),
+    Route::of::<TryWebhook>("POST", "/api/v1/webhooks/{name}/try", "tryWebhook")
+        .allow(Right::Administer, StoreAccess::None)
+        .log_at_info(),
     Route::of::<PassGate>("GET", "/api/v1/gate", GATE)
         .allow(Right::Lock, StoreAccess::Reads)
         .answer(204, "")

@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 
 use crate::config::{AuthMode, Config};
 use crate::domain::access::{Privilege, Rules};
-use crate::domain::event::Lost;
+use crate::domain::event::{Event, Lost};
 use crate::domain::rights::{Actor, Need, depends_on_role};
 use crate::domain::{Claim, WorkspaceId};
 use crate::error::{Denied, Error, Limit};
@@ -35,6 +35,8 @@ use crate::events::subscription::EventEncoder;
 use crate::metrics::Metrics;
 use crate::store::{AsOf, Keys, Reply, Store, WorkingSet};
 use crate::time::{LeaseClock, Ttl};
+use crate::webhooks::Webhooks;
+use crate::webhooks::claim::Claimant;
 
 pub use tokens::CacheLookup;
 
@@ -60,6 +62,7 @@ pub enum Ready {
 pub struct Service {
     store: Arc<Store>,
     broadcaster: Arc<Broadcaster>,
+    webhooks: Arc<Webhooks>,
     rules: Arc<Rules>,
     history_keep: Option<Ttl>,
     max_wait: Ttl,
@@ -94,6 +97,7 @@ impl Service {
             max_wait: config.locks.max_wait,
             wake,
             broadcaster: Broadcaster::new(Arc::clone(&store), Arc::clone(&rules), Arc::clone(&metrics)),
+            webhooks: Webhooks::new(Arc::clone(&store), config.webhooks.clone(), Arc::clone(&metrics)),
             metrics,
             rules,
             store,
@@ -135,6 +139,7 @@ impl Service {
         self.metrics.database_size.set(shown(database));
         self.metrics.wal_size.set(shown(log));
         self.metrics.live_locks.set(self.count_locks()?);
+        self.webhooks.show_metrics();
         Ok(&self.metrics)
     }
 
@@ -157,6 +162,21 @@ impl Service {
     pub fn start_events(&self, encoder: EventEncoder) -> io::Result<JoinHandle<()>> {
         let mut timer = sweep::Timer::new(Arc::clone(&self.store), Arc::clone(&self.rules));
         self.broadcaster.start(encoder, move || timer.run_due())
+    }
+
+    /// The webhooks.
+    #[must_use]
+    pub const fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.webhooks
+    }
+
+    /// Starts the threads that send events to webhooks. There are none without webhooks. `encode` writes the body
+    /// of an event.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with a sentence for the operator, and errors of the store.
+    pub fn start_webhooks(&self, encode: fn(&Event) -> Vec<u8>) -> Result<Option<JoinHandle<()>>, Error> {
+        self.webhooks.start(Claimant::of(self.store.node_id()), encode)
     }
 
     /// Reserves a slot for one more event stream of this caller. Returns `None` if the caller is anonymous or

@@ -13,12 +13,14 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::sqlite::backup;
+use crate::webhooks::Trust;
 
 /// Prints the settings in force, and warnings about them.
 pub(super) fn settings(loaded: &Loaded) -> Result<(), Error> {
     warn(loaded);
-    // Fails on keys that cannot be used.
+    // Fails on keys that cannot be used, and without certificates for webhooks.
     AuthKeys::new(&loaded.config.auth)?;
+    Trust::of_this_machine(&loaded.config.webhooks)?;
     // A failed write means that the reader has closed the pipe, which is no error here.
     let _ = io::stdout().write_all(effective(&loaded.config).as_bytes());
     Ok(())

@@ -12,7 +12,6 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::process::{has_enough_files, watch_signals};
-use crate::api::EVENT_ENCODER;
 use crate::api::authorize::Authorizer;
 use crate::api::dispatch::App;
 use crate::api::exchange::{ASSERTED_NAME, ASSERTED_USER, WANTED};
@@ -22,6 +21,7 @@ use crate::api::rate::RateLimit;
 use crate::api::request_log::RequestLog;
 use crate::api::routes::ROUTES;
 use crate::api::workers::{self, Workers};
+use crate::api::{EVENT_ENCODER, webhook_body};
 use crate::app::Service;
 use crate::auth::{Auth, AuthKeys};
 use crate::config::{self, AuthMode, Config, Loaded};
@@ -39,8 +39,9 @@ use crate::server::{Backend, Server};
 use crate::store::{Options, Store, sqlite};
 use crate::time::Clock;
 use crate::web::Pages;
+use crate::webhooks;
 
-/// The number of threads that read from the store. Each of them has a database connection.
+/// The number of threads that read from the store, without webhooks. Each of them has a database connection.
 const READING_THREADS: u32 =
     workers::READING_THREADS + broadcaster::READING_THREADS + sweeper::READING_THREADS;
 /// The rate limit of look-ups of bad credentials for each client address (per second).
@@ -183,6 +184,7 @@ pub struct Running {
     service: Arc<Service>,
     sweeper: Option<JoinHandle<()>>,
     events: JoinHandle<()>,
+    webhooks: Option<JoinHandle<()>>,
     _internal_socket: InternalSocket,
     grace: Duration,
     broke_down: Arc<AtomicBool>,
@@ -227,6 +229,7 @@ pub fn start_on(
         .transpose()
         .map_err(cannot_start)?;
     let events = service.start_events(EVENT_ENCODER).map_err(cannot_start)?;
+    let webhooks = service.start_webhooks(webhook_body)?;
     let app = App {
         routes,
         pages: Pages { console: config.server.console, demo: config.has_demo(), docs: config.server.docs },
@@ -274,6 +277,7 @@ pub fn start_on(
         service,
         sweeper,
         events,
+        webhooks,
         _internal_socket: internal_socket,
         grace,
         broke_down,
@@ -288,7 +292,7 @@ pub(super) fn options(config: &Config) -> Options {
         busy_timeout: config.database.busy_timeout,
         max_size: config.database.max_size,
         restart_grace: config.locks.restart_grace,
-        readers: READING_THREADS,
+        readers: READING_THREADS + if config.webhooks.is_empty() { 0 } else { webhooks::READING_THREADS },
         waiters: WaitlistLimits {
             per_workspace: config.limits.waiters_per_workspace,
             per_user: config.limits.waiters_per_user,
@@ -366,6 +370,10 @@ impl Running {
         self.service.broadcaster().stop();
         if self.events.join().is_err() {
             log::error!("the event thread has panicked");
+        }
+        self.service.webhooks().stop();
+        if self.webhooks.is_some_and(|webhooks| webhooks.join().is_err()) {
+            log::error!("the thread of the webhooks has panicked");
         }
         self.service.stop_sweeping();
         if self.sweeper.is_some_and(|sweeper| sweeper.join().is_err()) {

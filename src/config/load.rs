@@ -9,9 +9,9 @@ use toml::Value;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::check::check;
+use super::setting::Setting;
 use super::settings::{Config, SETTINGS, sections};
-
-type AnySetting = super::setting::Setting<Config>;
+use super::webhooks::{FIELDS, Webhook};
 
 /// Environment variables of commands that call a running server. They are not settings, and cause no
 /// warning.
@@ -62,8 +62,10 @@ pub struct Loaded {
 /// # Errors
 /// A [`ConfigError`] that names the source, the key, the value and what is allowed.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let loaded = read(sources)?;
+    let mut loaded = read(sources)?;
     check(&loaded.config).map_err(ConfigError)?;
+    let webhooks = &mut loaded.config.webhooks;
+    webhooks.iter_mut().try_for_each(Webhook::read_secret).map_err(ConfigError)?;
     Ok(loaded)
 }
 
@@ -88,7 +90,7 @@ pub fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
     Ok(loaded)
 }
 
-fn set(setting: &AnySetting, value: &Value, source: &str, config: &mut Config) -> Result<(), String> {
+fn set<C: 'static>(setting: &Setting<C>, value: &Value, source: &str, config: &mut C) -> Result<(), String> {
     setting.set(config, value).ok_or_else(|| {
         let shown = if setting.is_secret { "(not shown)".to_owned() } else { value.to_string() };
         format!("{source}: {} = {shown} cannot be used; it takes {}", setting.key(), setting.allowed)
@@ -107,32 +109,68 @@ fn read_file(path: &Path, config: &mut Config) -> Result<(), String> {
         let column = before.chars().count() + 1;
         format!("{file} is not TOML: line {}, column {column}: {}", line(at), error.message())
     })?;
+    let source = |at: usize| format!("{file}:{}", line(at));
     for (at, section, entries) in sections_of(table.into_inner()) {
-        let source = format!("{file}:{}", line(at));
+        let source_of_section = source(at);
+        if section == "webhooks" {
+            let DeValue::Array(webhooks) = entries else {
+                return Err(format!("{source_of_section}: webhooks is a list: write [[webhooks]]"));
+            };
+            for webhook in webhooks {
+                let at = source(webhook.span().start);
+                let DeValue::Table(entries) = webhook.into_inner() else {
+                    return Err(format!("{at}: webhooks is a list of tables: write [[webhooks]]"));
+                };
+                let mut webhook = Webhook::default();
+                read_table(path, &section, &FIELDS, entries, &mut webhook, source)?;
+                webhook.check(&config.webhooks).map_err(|problem| format!("{at}: {problem}"))?;
+                config.webhooks.push(webhook);
+            }
+            continue;
+        }
         let Some((_, settings)) = sections().find(|(known, _)| *known == section) else {
             let known: Vec<_> = sections().map(|(known, _)| format!("[{known}]")).collect();
-            return Err(format!("{source}: there is no section [{section}]; there are {}", known.join(", ")));
+            return Err(format!(
+                "{source_of_section}: there is no section [{section}]; there are {} and [[webhooks]]",
+                known.join(", ")
+            ));
         };
         let DeValue::Table(entries) = entries else {
-            return Err(format!("{source}: {section} is a section: write [{section}]"));
+            return Err(format!("{source_of_section}: {section} is a section: write [{section}]"));
         };
-        for (name, value) in entries {
-            let source = format!("{file}:{}", line(name.span().start));
-            let setting = settings.iter().find(|setting| setting.name == name.as_ref().as_ref());
-            let setting =
-                setting.ok_or_else(|| unknown(&source, settings, &format!("{section}.{}", name.as_ref())))?;
-            let value = Value::deserialize(ValueDeserializer::from(value)).map_err(|_| {
-                format!("{source}: {} cannot be used; it takes {}", setting.key(), setting.allowed)
+        read_table(path, &section, settings, entries, config, source)?;
+    }
+    Ok(())
+}
+
+/// Reads the entries of a table of the file.
+fn read_table<C: 'static>(
+    path: &Path,
+    section: &str,
+    settings: &[Setting<C>],
+    entries: DeTable<'_>,
+    config: &mut C,
+    source: impl Fn(usize) -> String,
+) -> Result<(), String> {
+    for (name, value) in entries {
+        let source = source(name.span().start);
+        let setting = settings.iter().find(|setting| setting.name == name.as_ref().as_ref());
+        let setting =
+            setting.ok_or_else(|| unknown(&source, settings, &format!("{section}.{}", name.as_ref())))?;
+        let value = Value::deserialize(ValueDeserializer::from(value)).map_err(|_| {
+            format!("{source}: {} cannot be used; it takes {}", setting.key(), setting.allowed)
+        })?;
+        let is_empty = value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
+        if setting.is_secret && !is_empty {
+            check_private(path).map_err(|mode| {
+                let key = setting.key();
+                // A webhook has no environment variables.
+                let instead =
+                    if section == "webhooks" { "secret_file".to_owned() } else { setting.variable() };
+                format!("{source}: {key} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {instead} instead")
             })?;
-            let is_empty = value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
-            if setting.is_secret && !is_empty {
-                check_private(path).map_err(|mode| {
-                    let (key, variable) = (setting.key(), setting.variable());
-                    format!("{source}: {key} is a secret, and others can read this file (mode {mode:o}): chmod 600 it, or use {variable} instead")
-                })?;
-            }
-            set(setting, &value, &source, config)?;
         }
+        set(setting, &value, &source, config)?;
     }
     Ok(())
 }
@@ -165,7 +203,7 @@ fn check_private(path: &Path) -> Result<(), u32> {
 }
 
 /// The message for an unknown setting. It lists the known ones.
-fn unknown(source: &str, settings: &[AnySetting], key: &str) -> String {
+fn unknown<C: 'static>(source: &str, settings: &[Setting<C>], key: &str) -> String {
     let section = settings.first().map_or("", |setting| setting.section);
     let known: Vec<_> = settings.iter().map(|setting| setting.name).collect();
     format!("{source}: there is no setting {key}; [{section}] has {}", known.join(", "))

@@ -10,12 +10,14 @@ mod render;
 mod setting;
 mod settings;
 mod types;
+mod webhooks;
 
 pub use load::{CLIENT_VARIABLES, ConfigError, Loaded, Sources, load, read};
 pub use render::{changed, effective, example, page};
 pub use setting::Setting;
 pub use settings::*;
 pub use types::*;
+pub use webhooks::{MAX_WEBHOOKS, Webhook, WebhookSecret};
 
 #[cfg(test)]
 mod tests {

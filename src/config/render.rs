@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::setting::Setting;
 use super::settings::{Config, SETTINGS, sections};
+use super::webhooks::{FIELDS, MAX_WEBHOOKS, Webhook};
 
 /// `config.example.toml`: every setting with its default and its description.
 #[must_use]
@@ -21,7 +23,27 @@ pub fn example() -> String {
             let _ = writeln!(text, "{} = {}", setting.name, setting.show(&config));
         }
     }
+    let _ = writeln!(
+        text,
+        "\n# Receivers of events, up to {MAX_WEBHOOKS}: see docs/webhooks.md.\n# [[webhooks]]"
+    );
+    let webhook = Webhook {
+        name: "app".to_owned(),
+        url: "https://app.example/lockhouse".to_owned(),
+        secret_file: Some("/etc/lockhouse/app.secret".into()),
+        ..Webhook::default()
+    };
+    for field in FIELDS.iter() {
+        field.lines().for_each(|line| text.extend(["# ", line, "\n"]));
+        let _ = writeln!(text, "# {}", shown(field, &webhook));
+    }
     text
+}
+
+/// A line of a webhook. The secret is not shown.
+fn shown(field: &Setting<Webhook>, webhook: &Webhook) -> String {
+    let value = if field.is_secret { "\"whsec_…\"".to_owned() } else { field.show(webhook) };
+    format!("{} = {value}", field.name)
 }
 
 /// `docs/settings.md`: the reference of all settings.
@@ -51,6 +73,14 @@ pub fn page() -> String {
             );
         }
     }
+    let _ = writeln!(
+        text,
+        "\n## [[webhooks]]\n\nReceivers of events, in the file only, up to {MAX_WEBHOOKS}: see [webhooks](webhooks.md). A webhook has\n"
+    );
+    for field in FIELDS.iter() {
+        let about = field.lines().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "- `{}`: {} It takes {}.", field.name, about.trim_end(), field.allowed);
+    }
     text
 }
 
@@ -63,7 +93,9 @@ pub fn changed(config: &Config) -> String {
         let shown = if setting.is_secret { "(not shown)".to_owned() } else { setting.show(config) };
         format!("{} = {shown}", setting.key())
     });
-    shown.collect::<Vec<_>>().join(", ")
+    let names: Vec<_> = config.webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
+    let webhooks = (!names.is_empty()).then(|| format!("webhooks = {names:?}"));
+    shown.chain(webhooks).collect::<Vec<_>>().join(", ")
 }
 
 /// The settings in force, as TOML. Secrets are not shown.
@@ -79,6 +111,14 @@ pub fn effective(config: &Config) -> String {
             } else {
                 writeln!(text, "{} = {shown}", setting.name)
             };
+        }
+        text.push('\n');
+    }
+    for webhook in &config.webhooks {
+        text.push_str("[[webhooks]]\n");
+        for field in FIELDS.iter() {
+            let comment = if field.is_secret { "# " } else { "" };
+            let _ = writeln!(text, "{comment}{}", shown(field, webhook));
         }
         text.push('\n');
     }

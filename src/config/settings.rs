@@ -15,6 +15,7 @@ use super::setting::Setting;
 use super::types::{
     AuthMode, Demo, JwtAlgorithm, Listen, LogFormat, Secret, TrustedProxy, is_allowed_header, origin,
 };
+use super::webhooks::Webhook;
 use crate::domain::UserId;
 use crate::domain::access::{KindRules, Membership, PerKind, Rules, SameUser, Takeover};
 use crate::time::Ttl;
@@ -29,6 +30,8 @@ macro_rules! settings {
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(#[doc = concat!("`[", $key, "]`")] pub $section: $Section,)+
+            /// `[[webhooks]]`
+            pub webhooks: Vec<Webhook>,
         }
 
         $(#[doc = concat!("`[", $key, "]`")]
@@ -39,7 +42,7 @@ macro_rules! settings {
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($section: $Section { $($name: $default,)+ },)+ }
+                Self { $($section: $Section { $($name: $default,)+ },)+ webhooks: Vec::new() }
             }
         }
 

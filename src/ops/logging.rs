@@ -26,6 +26,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_BUFFERED_BYTES: usize = 1 << 20;
 /// How long [`LogBuffer::finish`] waits for the log to be written.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Libraries that would log the requests and answers of webhooks.
+const SILENT: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 
 /// Starts logging for the whole process.
 ///
@@ -131,7 +133,8 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        let crate_name = metadata.target().split("::").next().unwrap_or_default();
+        metadata.level() <= self.level && !SILENT.contains(&crate_name)
     }
 
     fn log(&self, record: &Record<'_>) {

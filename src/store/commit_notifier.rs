@@ -1,7 +1,8 @@
-//! Tells the events thread about commits: the last revision, and the time of the next expiry or grant.
+//! Tells the events thread and the webhooks about commits: the last revision, and the time of the next expiry or grant.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::set::earlier;
@@ -16,6 +17,16 @@ const MAX_DELETED_MEMBERS: usize = 100_000;
 pub struct CommitNotifier {
     state: Mutex<LastCommit>,
     wakeup: Condvar,
+    watcher: OnceLock<Watcher>,
+}
+
+/// Is called after each commit that has written events.
+struct Watcher(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Watcher")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,15 +48,26 @@ impl CommitNotifier {
         let mut state = self.lock();
         let next = earlier(state.due, due);
         let sooner = next != state.due;
-        if revision > state.revision || sooner {
+        let has_events = revision > state.revision;
+        if has_events || sooner {
             state.revision = state.revision.max(revision);
             state.due = next;
-            if state.on_every_commit || sooner {
-                state.woken = true;
-                drop(state);
+            let wakes = state.on_every_commit || sooner;
+            state.woken |= wakes;
+            drop(state);
+            if wakes {
                 self.wakeup.notify_all();
             }
+            if let Some(watcher) = self.watcher.get().filter(|_| has_events) {
+                (watcher.0)();
+            }
         }
+    }
+
+    /// Calls `watcher` after each commit that has written events. It must not block. The first call counts.
+    pub fn watch_events(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        // An error means that there is a watcher already.
+        let _ = self.watcher.set(Watcher(Box::new(watcher)));
     }
 
     /// Keeps the members of deleted workspaces, by revision. Call it before [`Self::committed`].

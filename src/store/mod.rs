@@ -34,7 +34,7 @@ use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
 use health::Health;
 use queue::Queue;
-pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit};
+pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit, WebhookPosition};
 pub use set::{Effects, FenceSlot, Meta, StepBudget, TransactionStart, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
@@ -219,6 +219,16 @@ impl Store {
     #[must_use]
     pub const fn queue(&self) -> &Arc<Queue> {
         &self.queue
+    }
+
+    /// The id of this server among those that share the database. `None` if no other can.
+    #[must_use]
+    pub fn node_id(&self) -> Option<&str> {
+        match &self.readers {
+            Connections::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Connections::Postgres(readers) => Some(readers.node_id()),
+        }
     }
 
     /// The earliest time at which an expiry or a grant may be due.

@@ -68,6 +68,22 @@ pub struct RevisionRange {
     pub last: i64,
 }
 
+/// How far a webhook has been served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookPosition {
+    /// The name of the webhook.
+    pub name: String,
+    /// The revision of the last event that the receiver has confirmed, or that it is not to get. −1: it is
+    /// unknown, so a reset comes next.
+    pub position: i64,
+    /// The server that sends; empty for the only server of a database.
+    pub owner: String,
+    /// Until when no other server may send.
+    pub until: Timestamp,
+    /// When a server first started without this webhook.
+    pub removed_at: Option<Timestamp>,
+}
+
 /// The row functions that read. Every function fails with the errors of the engine. A list is in the order of
 /// its ids, unless its function says otherwise, and has at most `limit` entries.
 #[expect(clippy::missing_errors_doc, reason = "said once, above")]
@@ -147,6 +163,11 @@ pub trait Rows {
     fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error>;
     /// Whether there are tokens that expired before `before`.
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error>;
+
+    /// How far the webhook with this name has been served.
+    fn webhook(&self, name: &str) -> Result<Option<WebhookPosition>, Error>;
+    /// The positions of webhooks, also of those that were removed from the settings.
+    fn webhooks(&self, limit: usize) -> Result<Vec<WebhookPosition>, Error>;
 }
 
 /// Whether [`Rows::visit_events_before`] continues.
@@ -203,4 +224,9 @@ pub trait Changes: Rows {
     fn set_token_used(&self, token_id: &str, at: WallTime) -> Result<(), Error>;
     /// Deletes tokens that expired before `before`, at most `limit`. Returns how many were deleted.
     fn delete_tokens_expired_before(&self, before: WallTime, limit: u32) -> Result<usize, Error>;
+
+    /// Writes how far a webhook has been served.
+    fn put_webhook(&self, webhook: &WebhookPosition) -> Result<(), Error>;
+    /// Deletes the position of a webhook.
+    fn delete_webhook(&self, name: &str) -> Result<(), Error>;
 }

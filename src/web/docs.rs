@@ -48,6 +48,7 @@ pages![
     "git-lfs",
     "run",
     "terraform",
+    "webhooks",
     "operation",
     "limits",
     "threat-model",

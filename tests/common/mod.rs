@@ -24,6 +24,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod reading;
+pub mod receiver;
 pub mod shim;
 
 use std::io::{BufRead, BufReader, Write};

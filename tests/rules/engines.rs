@@ -159,7 +159,7 @@ impl Both {
     }
 
     /// Runs the use case on both engines. Returns the outcome, which must be the same.
-    fn run(
+    pub fn run(
         &self,
         keys: &Keys,
         work: impl Fn(&WorkingSet<'_>) -> Result<String, Error> + Send + Sync + 'static,
@@ -369,7 +369,7 @@ impl Both {
         }
     }
 
-    fn pass(&self, milliseconds: i64) {
+    pub fn pass(&self, milliseconds: i64) {
         for clock in &self.clocks {
             clock.advance(Duration::from_millis(milliseconds.unsigned_abs()));
         }

@@ -16,7 +16,7 @@ use lockhouse::domain::token::{Hash, Token};
 use lockhouse::domain::{Fence, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::store::engine::{Engine, Work};
-use lockhouse::store::{Effects, FenceSlot, Meta, TransactionStart};
+use lockhouse::store::{Effects, FenceSlot, Meta, TransactionStart, WebhookPosition};
 use lockhouse::time::{LeaseClock, Timestamp};
 
 /// What is kept over a restart.
@@ -32,6 +32,7 @@ pub struct Tables {
     workspaces: BTreeMap<WorkspaceId, Workspace>,
     members: BTreeMap<(WorkspaceId, UserId), Role>,
     tokens: BTreeMap<String, (Token, Hash)>,
+    webhooks: BTreeMap<String, WebhookPosition>,
 }
 
 impl Tables {
@@ -47,6 +48,7 @@ impl Tables {
             workspaces: BTreeMap::new(),
             members: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            webhooks: BTreeMap::new(),
         }
     }
 }

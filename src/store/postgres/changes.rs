@@ -12,7 +12,7 @@ use crate::domain::member::{Member, Workspace};
 use crate::domain::token::{Hash, Scope, Token};
 use crate::domain::{DisplayName, Lock, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::store::rows::Changes;
+use crate::store::rows::{Changes, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
 
 fn text(id: impl Deref<Target = str>) -> String {
@@ -183,6 +183,26 @@ impl Changes for BatchRows<'_> {
             parameters![before.0, i64::from(limit)],
         )?;
         Ok(rows.len())
+    }
+    fn put_webhook(&self, webhook: &WebhookPosition) -> Result<(), Error> {
+        self.queries.session.query(
+            "INSERT INTO webhooks (name, position, owner, until, removed_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (name) DO UPDATE SET position = excluded.position, owner = excluded.owner,
+                 until = excluded.until, removed_at = excluded.removed_at",
+            parameters![
+                webhook.name.clone(),
+                webhook.position,
+                webhook.owner.clone(),
+                webhook.until.0,
+                webhook.removed_at.map(|at| at.0),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn delete_webhook(&self, name: &str) -> Result<(), Error> {
+        self.queries.session.query("DELETE FROM webhooks WHERE name = $1", parameters![text(name)])?;
+        Ok(())
     }
 }
 

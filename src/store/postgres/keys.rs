@@ -13,6 +13,11 @@ pub(super) fn of_user(user_id: &UserId) -> i64 {
     key("u", user_id.as_str())
 }
 
+/// The key of a webhook.
+pub(super) fn of_webhook(name: &str) -> i64 {
+    key("h", name)
+}
+
 /// All keys that use cases have named.
 pub(super) fn of_all(keys: &[&Keys]) -> Vec<i64> {
     let workspaces = keys.iter().flat_map(|keys| &keys.workspaces).map(of_workspace);

@@ -73,6 +73,11 @@ impl Readers {
         Ok(ReadResult { as_of: AsOf { now, value: value? }, is_ahead_of_disk })
     }
 
+    /// The id of this node.
+    pub(in crate::store) fn node_id(&self) -> &str {
+        &self.node.id
+    }
+
     /// Whether the database can be read.
     pub(in crate::store) fn can_read(&self) -> bool {
         self.read(|rows| rows.revisions()).is_ok()

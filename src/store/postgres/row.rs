@@ -12,6 +12,7 @@ use crate::domain::{
     DisplayName, Fence, GrantState, LastLease, Lock, LockKind, SessionId, UserId, WorkspaceId,
 };
 use crate::error::Error;
+use crate::store::rows::WebhookPosition;
 use crate::time::{Timestamp, Ttl, WallTime};
 
 /// The columns of [`lock`].
@@ -176,6 +177,16 @@ pub(super) fn token(row: &Row) -> Result<(Token, Vec<u8>), Error> {
 }
 
 /// A row of the columns `workspace_id, name, created_at`.
+pub(super) fn webhook(row: &Row) -> Result<WebhookPosition, Error> {
+    Ok(WebhookPosition {
+        name: get(row, 0)?,
+        position: get(row, 1)?,
+        owner: get(row, 2)?,
+        until: Timestamp(get(row, 3)?),
+        removed_at: get::<Option<i64>>(row, 4)?.map(Timestamp),
+    })
+}
+
 pub(super) fn workspace(row: &Row) -> Result<Workspace, Error> {
     Ok(Workspace {
         workspace_id: WorkspaceId::trusted(get(row, 0)?),

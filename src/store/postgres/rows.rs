@@ -13,7 +13,7 @@ use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
-use crate::store::rows::{RevisionRange, Rows, Visit};
+use crate::store::rows::{RevisionRange, Rows, Visit, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
 
 /// The number of events that are read at once when all are visited.
@@ -259,5 +259,21 @@ impl Rows for Queries<'_> {
 
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
         self.number("SELECT EXISTS (SELECT 1 FROM tokens WHERE expires_at < $1)", parameters![before.0])
+    }
+
+    fn webhook(&self, name: &str) -> Result<Option<WebhookPosition>, Error> {
+        let rows = self.session.query(
+            "SELECT name, position, owner, until, removed_at FROM webhooks WHERE name = $1",
+            parameters![name.to_owned()],
+        )?;
+        Self::first(&rows, row::webhook)
+    }
+
+    fn webhooks(&self, limit: usize) -> Result<Vec<WebhookPosition>, Error> {
+        let rows = self.session.query(
+            "SELECT name, position, owner, until, removed_at FROM webhooks ORDER BY name LIMIT $1",
+            parameters![at_most(limit)],
+        )?;
+        rows.iter().map(row::webhook).collect()
     }
 }

@@ -154,3 +154,11 @@ CREATE TABLE waiters (
     UNIQUE (node_id, waiter_id)
 );
 CREATE INDEX waiters_by_workspace ON waiters (workspace_id, place);
+
+CREATE TABLE webhooks (
+    name            text COLLATE "C" PRIMARY KEY,
+    position        bigint  NOT NULL,
+    owner           text    NOT NULL,
+    until           bigint  NOT NULL,
+    removed_at      bigint
+);

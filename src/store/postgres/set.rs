@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::flush::{self, LoadedLock, PendingEvent};
-use super::keys::{of_user, of_workspace};
+use super::keys::{of_user, of_webhook, of_workspace};
 use super::queries::{LAST_LEASES, Queries, load};
 use super::row::{self, get};
 use super::session::{Command, parameters};
@@ -15,7 +15,7 @@ use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
-use crate::store::rows::{Keys, RevisionRange, Rows, Visit};
+use crate::store::rows::{Keys, RevisionRange, Rows, Visit, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
 
 /// Locks of a user are counted exactly only beyond this number.
@@ -353,5 +353,15 @@ impl Rows for BatchRows<'_> {
 
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
         self.queries.has_tokens_expired_before(before)
+    }
+
+    fn webhook(&self, name: &str) -> Result<Option<WebhookPosition>, Error> {
+        // Of two servers that claim it, one waits for the other.
+        self.lock_key(of_webhook(name))?;
+        self.queries.webhook(name)
+    }
+
+    fn webhooks(&self, limit: usize) -> Result<Vec<WebhookPosition>, Error> {
+        self.queries.webhooks(limit)
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::member::{Member, Workspace};
 use crate::domain::token::{Hash, Scope, Token, Validity};
 use crate::domain::{DisplayName, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::store::rows::Changes;
+use crate::store::rows::{Changes, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
 
 impl Tables<'_> {
@@ -244,5 +244,18 @@ impl Changes for Tables<'_> {
     fn delete_tokens_expired_before(&self, before: WallTime, limit: u32) -> Result<usize, Error> {
         self.execute(
                 "DELETE FROM tokens WHERE token_id IN (SELECT token_id FROM tokens WHERE expires_at < ?1 LIMIT ?2)", params![before, limit])
+    }
+    fn put_webhook(&self, webhook: &WebhookPosition) -> Result<(), Error> {
+        self.execute(
+            "INSERT INTO webhooks (name, position, owner, until, removed_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (name) DO UPDATE SET position = excluded.position, owner = excluded.owner,
+                 until = excluded.until, removed_at = excluded.removed_at",
+            params![webhook.name, webhook.position, webhook.owner, webhook.until, webhook.removed_at],
+        )
+        .map(drop)
+    }
+
+    fn delete_webhook(&self, name: &str) -> Result<(), Error> {
+        self.execute("DELETE FROM webhooks WHERE name = ?1", [name]).map(drop)
     }
 }

@@ -10,7 +10,7 @@ use super::shape;
 /// `PRAGMA application_id` of a Lockhouse database: "LOCK".
 pub const APPLICATION_ID: i32 = 0x4C4F_434B;
 /// `PRAGMA user_version`: the version of `schema.sql`.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
 const SCHEMA: &str = include_str!("../../../schema.sql");
 
@@ -52,6 +52,13 @@ const STEPS: &[&str] = &[
      ALTER TABLE events ADD COLUMN drain_until INTEGER;",
     // Git LFS names a lock by its fence.
     "CREATE INDEX locks_by_fence ON locks (fence) WHERE workspace_id >= 'lfs/' AND workspace_id < 'lfs0';",
+    "CREATE TABLE webhooks (
+         name           TEXT    NOT NULL PRIMARY KEY,
+         position       INTEGER NOT NULL,
+         owner          TEXT    NOT NULL,
+         until          INTEGER NOT NULL,
+         removed_at     INTEGER
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Creates the tables of the newest version in an empty file.

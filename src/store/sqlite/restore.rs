@@ -295,7 +295,9 @@ fn end_all(
     transaction.execute_batch(
         "UPDATE meta SET last_revision = last_revision + (SELECT count(*) FROM locks), lock_count = 0;
          DELETE FROM knocks;
-         DELETE FROM locks;",
+         DELETE FROM locks;
+         -- The receivers know events that the backup does not have.
+         UPDATE webhooks SET position = -1;",
     )?;
     if revoke_tokens {
         transaction.execute("DELETE FROM tokens", [])?;

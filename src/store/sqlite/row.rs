@@ -8,6 +8,7 @@ use crate::domain::knocks::{Declined, Knock, Knocks};
 use crate::domain::member::Workspace;
 use crate::domain::token::{Token, Validity};
 use crate::domain::{DisplayName, Lock, WorkspaceId};
+use crate::store::rows::WebhookPosition;
 
 /// The columns of [`lock`]; with an argument, the query of them that ends like this.
 macro_rules! locks {
@@ -141,6 +142,17 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
 /// Reads a row of the columns `workspace_id, name, created_at`.
 pub(super) fn workspace(row: &Row<'_>) -> rusqlite::Result<Workspace> {
     Ok(Workspace { workspace_id: row.get(0)?, name: visible_name(row, 1)?, created_at: row.get(2)? })
+}
+
+/// Reads a row of the columns `name, position, owner, until, removed_at`.
+pub(super) fn webhook(row: &Row<'_>) -> rusqlite::Result<WebhookPosition> {
+    Ok(WebhookPosition {
+        name: row.get(0)?,
+        position: row.get(1)?,
+        owner: row.get(2)?,
+        until: row.get(3)?,
+        removed_at: row.get(4)?,
+    })
 }
 
 /// A name in this column. An older version stored names without visible characters; they are left out.

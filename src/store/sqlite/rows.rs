@@ -12,7 +12,7 @@ use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
-use crate::store::rows::{RevisionRange, Rows, Visit};
+use crate::store::rows::{RevisionRange, Rows, Visit, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
 
 impl Rows for Tables<'_> {
@@ -244,6 +244,16 @@ impl Rows for Tables<'_> {
 
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
         self.value("SELECT EXISTS (SELECT 1 FROM tokens WHERE expires_at < ?1)", [before])
+    }
+
+    fn webhook(&self, name: &str) -> Result<Option<WebhookPosition>, Error> {
+        let sql = "SELECT name, position, owner, until, removed_at FROM webhooks WHERE name = ?1";
+        self.first(sql, [name], row::webhook)
+    }
+
+    fn webhooks(&self, limit: usize) -> Result<Vec<WebhookPosition>, Error> {
+        let sql = "SELECT name, position, owner, until, removed_at FROM webhooks ORDER BY name LIMIT ?1";
+        self.all(sql, [at_most(limit)], row::webhook)
     }
 }
 

@@ -9,7 +9,7 @@ use lockhouse::domain::member::{Member, Workspace};
 use lockhouse::domain::token::{Hash, Scope, Token};
 use lockhouse::domain::{DisplayName, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
-use lockhouse::store::{Changes, Rows as _};
+use lockhouse::store::{Changes, Rows as _, WebhookPosition};
 use lockhouse::time::{Timestamp, WallTime};
 
 impl Changes for Set {
@@ -144,5 +144,15 @@ impl Changes for Set {
             .take(wide(limit))
             .filter(|token| self.tables.borrow_mut().tokens.remove(&token.token_id).is_some())
             .count())
+    }
+
+    fn put_webhook(&self, webhook: &WebhookPosition) -> Result<(), Error> {
+        self.tables.borrow_mut().webhooks.insert(webhook.name.clone(), webhook.clone());
+        Ok(())
+    }
+
+    fn delete_webhook(&self, name: &str) -> Result<(), Error> {
+        self.tables.borrow_mut().webhooks.remove(name);
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use lockhouse::domain::token::{Hash, Token};
 use lockhouse::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::store::listing::{FoundLocks, LockQuery};
-use lockhouse::store::{RevisionRange, Rows, Visit};
+use lockhouse::store::{RevisionRange, Rows, Visit, WebhookPosition};
 use lockhouse::time::{Timestamp, WallTime};
 
 pub(super) fn wide(limit: u32) -> usize {
@@ -245,5 +245,15 @@ impl Rows for Set {
 
     fn has_tokens_expired_before(&self, before: WallTime) -> Result<bool, Error> {
         Ok(self.tokens("", usize::MAX)?.iter().any(|token| token.expires_at.is_some_and(|end| end < before)))
+    }
+
+    fn webhook(&self, name: &str) -> Result<Option<WebhookPosition>, Error> {
+        self.need(format!("webhook {name}"))?;
+        Ok(self.tables.borrow().webhooks.get(name).cloned())
+    }
+
+    fn webhooks(&self, limit: usize) -> Result<Vec<WebhookPosition>, Error> {
+        self.need("webhooks".to_owned())?;
+        Ok(first(limit, self.tables.borrow().webhooks.values().cloned()))
     }
 }
