@@ -126,8 +126,8 @@ def read_lock(self: object, workspace_id: str) -> Call[types.Lock | None]:
 def heartbeat(
     self: object,
     workspace_id: str,
-    *,
     fence: int | None = None,
+    *,
     session_id: str | None = None,
     ttl: float | None = None,
     active: bool | None = None,
@@ -148,8 +148,8 @@ def heartbeat_many(
 def release(
     self: object,
     workspace_id: str,
-    *,
     fence: int | None = None,
+    *,
     session_id: str | None = None,
     force: bool | None = None,
     reason: str | None = None,
@@ -162,8 +162,8 @@ def release(
 def handover(
     self: object,
     workspace_id: str,
-    *,
     to_user_id: str | None = None,
+    *,
     fence: int | None = None,
     session_id: str | None = None,
 ) -> Call[types.HandedOver]:
@@ -175,8 +175,8 @@ def handover(
 def knock(
     self: object,
     workspace_id: str,
-    *,
     message: str | None = None,
+    *,
     name: str | None = None,
     session_id: str | None = None,
     kind: str | None = None,
@@ -189,8 +189,8 @@ def knock(
 def decline(
     self: object,
     workspace_id: str,
-    *,
     user_id: str | None = None,
+    *,
     fence: int | None = None,
     session_id: str | None = None,
 ) -> Call[bool]:
@@ -269,7 +269,7 @@ def read_workspace(self: object, workspace_id: str) -> Call[types.Workspace]:
     return Call("GET", path("workspaces", workspace_id), types.Workspace)
 
 
-def put_workspace(self: object, workspace_id: str, *, name: str | None = None) -> Call[types.Workspace]:
+def put_workspace(self: object, workspace_id: str, name: str | None = None) -> Call[types.Workspace]:
     return Call("PUT", path("workspaces", workspace_id), types.Workspace, body=given(name=name))
 
 
@@ -307,8 +307,8 @@ def tokens(self: object, *, limit: int | None = None) -> Pages[types.Token]:
 
 def create_token(
     self: object,
-    *,
     user_id: str | None = None,
+    *,
     name: str | None = None,
     scope: str | None = None,
     ttl: float | None = None,
