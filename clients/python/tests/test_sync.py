@@ -281,7 +281,7 @@ def test_each_handle_has_a_session_and_may_acquire_again(alice: Client, workspac
 
 
 def test_a_failed_release_can_be_repeated(new_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lockhouse._async.RELEASE", 0.1)
+    monkeypatch.setattr("lockhouse._async_lease.RELEASE", 0.1)
     server = new_server()
     with Client(server.url, "alice") as client, Client(server.url, "bob") as bob:
         lease = client.lock("w", ttl=60).acquire()

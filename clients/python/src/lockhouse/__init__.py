@@ -1,6 +1,7 @@
 """Locks with fences for scripts and services, by a Lockhouse server."""
 
-from ._async import AsyncClient, AsyncLease
+from ._async import AsyncClient
+from ._async_lease import AsyncLease
 from ._errors import ApiError, LockhouseError, LockLost, NotAcquired, UnreachableError
 from ._sync import Client, Lease
 from ._types import (

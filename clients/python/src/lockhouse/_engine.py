@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine
 
-    from ._async import AsyncLease
+    from ._async_lease import AsyncLease
 
 T = TypeVar("T")
 log = logging.getLogger("lockhouse")

@@ -9,7 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from . import _operations as operations
-from ._async import AsyncClient, AsyncLease, OnLost, call_on_lost
+from ._async import AsyncClient
+from ._async_lease import AsyncLease, OnLost, call_on_lost
 from ._engine import log
 from ._errors import LockhouseError, LockLost
 from ._lease import Handle

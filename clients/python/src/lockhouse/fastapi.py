@@ -9,7 +9,8 @@ from typing import Annotated, Any, Callable, Optional
 
 from fastapi import Depends, Header, HTTPException, Request
 
-from ._async import AsyncClient, AsyncLease
+from ._async import AsyncClient
+from ._async_lease import AsyncLease
 from ._errors import ApiError, LockLost, NotAcquired, UnreachableError
 
 
