@@ -7,7 +7,7 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{Answer, Client, Raw, Server};
+use common::{Answer, Client, NOON, Raw, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::{Membership, Takeover};
@@ -298,6 +298,7 @@ fn bodies_and_paths_that_cannot_be_meant_are_refused() {
             "PUT"
         })));
     }
+    assert_eq!(alice.send("POST", "w", &info("x").to_string()).status, 405);
     for path in ["team/prod", "", "w/", "w/state", "w/lock/"] {
         alice.send("GET", path, "").refused(400, "invalid_request");
         alice.send("LOCK", path, &info("x").to_string()).refused(400, "invalid_request");
@@ -428,6 +429,29 @@ fn the_user_is_the_owner_of_the_token_or_who_a_service_names() {
         assert_eq!(lock["lock"]["locked_by_user_id"], expected, "{name}");
         client.unlock("w", "one").expect(200);
     }
+    // A JWT, and a trusted proxy, whose user wins: the credentials of the browser are for the proxy.
+    let jwts = Server::with(|config| {
+        config.auth.mode = AuthMode::Jwt;
+        config.auth.jwt_secret = vec!["a secret of at least 32 bytes, for this test".into()];
+    });
+    let claims = json!({ "sub": "jane", "exp": NOON.0 / 1_000 + 300 });
+    let jwt = common::jwt::hs256(&claims, "a secret of at least 32 bytes, for this test");
+    let lock = Terraform::new(&jwts, "ignored", &jwt).lock("w", "one").expect(200);
+    assert_eq!(lock["lock"]["locked_by_user_id"], "jane");
+    let behind = Server::with(|config| {
+        config.auth.mode = AuthMode::Proxy;
+        config.auth.proxy_addresses = vec!["127.0.0.1".parse().unwrap()];
+    });
+    let basic = Terraform::new(&behind, "mallory", "x").authorization;
+    let headers = [("Remote-User", "pat"), ("Authorization", &basic), ("Content-Type", "application/json")];
+    let lock = behind.client().request("LOCK", "/terraform/w", &headers, info("one").to_string().as_bytes());
+    assert_eq!(lock.expect(200)["lock"]["locked_by_user_id"], "pat");
+    Terraform::new(&behind, "mallory", "x").lock("w", "one").refused(401, "unauthenticated");
+    let token = behind.token(Scope::Service, None);
+    assert_eq!(
+        Terraform::new(&behind, "ci", &token).lock("v", "one").expect(200)["lock"]["locked_by_user_id"],
+        "ci"
+    );
     // Basic credentials open nothing else.
     let mut alice = Terraform::new(&server, "x", &user);
     let headers = [("Authorization", alice.authorization.as_str())];

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
+use lockhouse::app::terraform::{self, Unlock};
 use lockhouse::app::waitlist::{self, WaitOutcome};
 use lockhouse::app::{current, handoff, invariants, locks, members, sweep};
 use lockhouse::domain::access::{Membership, Privilege, Rules};
@@ -48,6 +49,11 @@ pub enum EngineStep {
     },
     /// The waiters whose wait is over are answered.
     Leave,
+    /// Unlocks a state of Terraform. Without a session, it names no lock id.
+    Unlock {
+        by: Who,
+        at: usize,
+    },
 }
 
 fn engine_step() -> impl Strategy<Value = EngineStep> {
@@ -56,6 +62,7 @@ fn engine_step() -> impl Strategy<Value = EngineStep> {
         3 => (kind(), who(), 0..WORKSPACES, ttl(), 1_i64..200)
             .prop_map(|(kind, by, at, ttl, wait)| EngineStep::Wait { kind, by, at, ttl, wait }),
         1 => Just(EngineStep::Leave),
+        2 => (who(), 0..WORKSPACES).prop_map(|(by, at)| EngineStep::Unlock { by, at }),
     ]
 }
 
@@ -204,6 +211,7 @@ impl Both {
                 answers.extend(self.wait(*kind, *by, *at, *ttl, *wait));
             }
             EngineStep::Leave => self.leave(),
+            EngineStep::Unlock { by, at } => self.unlock(*by, *at),
         }
         // What is there then. It is seen as a use case sees it, and nothing of that is kept.
         for at in 0..WORKSPACES {
@@ -250,6 +258,19 @@ impl Both {
             }
             WaitOutcome::LimitReached(_) => None,
         }
+    }
+
+    fn unlock(&mut self, by: Who, at: usize) {
+        let request = Unlock {
+            workspace_id: workspace(at),
+            user_id: user(by.user),
+            user_name: None,
+            id: session(by.session).map(|session| session.as_str().to_owned()),
+        };
+        let rules = Arc::clone(&self.rules);
+        self.run(&Keys::workspace(&workspace(at)), move |set| {
+            Ok(format!("{:?}", terraform::unlock(set, &request, Privilege::Ordinary, &rules)?))
+        });
     }
 
     fn leave(&self) {
