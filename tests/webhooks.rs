@@ -13,6 +13,7 @@ mod processes;
 #[path = "webhooks/settings.rs"]
 mod settings;
 
+use common::process::{fine, lockhouse};
 use common::receiver::{Receiver, Reply, SECRET};
 use common::{NOON, Server, eventually, metric};
 use lockhouse::auth::Scope;
@@ -171,26 +172,35 @@ fn a_removed_webhook_keeps_its_position_for_a_week() {
         let delivered = receiver.wait_for(expected.len());
         let found: Vec<_> = delivered.iter().map(|one| one.json()["workspace_id"].clone()).collect();
         assert_eq!(found, expected, "after {days} days");
-        let rows: i64 =
-            server.sql().query_row("SELECT count(*) FROM webhooks", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 1);
     }
 }
 
 #[test]
 fn a_restored_backup_is_told_by_a_reset() {
+    if common::postgres::is_asked_for() {
+        // PostgreSQL has its own backups.
+        return;
+    }
     let receiver = Receiver::start(Reply::Status(200));
     let mut server = server_for(&receiver);
-    two_events(&server, "w");
-    receiver.wait_for(2);
+    two_events(&server, "kept");
+    let directory = tempfile::tempdir().unwrap();
+    let backup = directory.path().join("backup.db");
+    let run = |server: &Server, command: &str| {
+        let output = lockhouse().arg(command).arg("--database").arg(server.database()).arg(&backup).output();
+        fine(&output.unwrap());
+    };
+    run(&server, "backup");
+    two_events(&server, "lost");
+    receiver.wait_for(4);
     server.stop();
-    server.sql().execute("UPDATE webhooks SET position = -1", []).unwrap();
+    run(&server, "restore");
     server.start_again();
-    let delivered = receiver.wait_for(3);
-    assert_eq!(delivered[2].json(), json!({ "type": "reset" }));
-    assert!(delivered[2].is_signed());
-    two_events(&server, "w");
-    assert_eq!(receiver.wait_for(5)[3].json(), history(&server)[2]);
+    let delivered = receiver.wait_for(5);
+    assert_eq!(delivered[4].json(), json!({ "type": "reset" }));
+    assert!(delivered[4].is_signed());
+    server.user("alice").acquire("after", &json!({})).expect(200);
+    assert_eq!(receiver.wait_for(6)[5].json(), *history(&server).last().unwrap());
 }
 
 #[test]

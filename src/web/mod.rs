@@ -109,6 +109,7 @@ pub const CONSOLE: &[EmbeddedFile] = &[
     console!("store.js", JAVASCRIPT),
     console!("tokens.js", JAVASCRIPT),
     console!("user.js", JAVASCRIPT),
+    console!("webhooks.js", JAVASCRIPT),
     console!("workspace.js", JAVASCRIPT),
     console!("workspaces.js", JAVASCRIPT),
 ];

@@ -15,9 +15,9 @@ export function useBrowser() {
 
 /** A story on a server of its own, in which `open` opens the console. Whatever the browser complains of is a defect;
  * that a request was refused or failed is none. */
-export function story(name, tell, settings) {
+export function story(name, tell, settings, file) {
   test(name, { timeout: 300_000 }, async () => {
-    const server = await Server.start(settings);
+    const server = await Server.start(settings, file);
     const context = await chromium.newContext();
     const complaints = [];
     try {

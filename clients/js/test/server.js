@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer as createProxy, request as forward } from 'node:http';
 import { createServer, connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -15,13 +15,18 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** A server process with its own database. */
 export class Server {
-  /** @param {Record<string, string>} [settings] environment variables */
-  static async start(settings = {}) {
+  /** @param {Record<string, string>} [settings] environment variables
+   * @param {() => string} [file] the text of a settings file */
+  static async start(settings = {}, file) {
     const server = new Server();
     server.settings = settings;
     server.home = await mkdtemp(join(tmpdir(), 'lockhouse-'));
     server.database = join(server.home, 'lockhouse.db');
     server.listen = '127.0.0.1:0';
+    if (file) {
+      server.file = join(server.home, 'lockhouse.toml');
+      await writeFile(server.file, file(), { mode: 0o600 });
+    }
     await server.restart();
     return server;
   }
@@ -29,6 +34,7 @@ export class Server {
   /** Starts the process, on the same address as before. */
   async restart() {
     const args = ['serve', '--listen', this.listen, '--database', this.database];
+    if (this.file) args.push('--config', this.file);
     const env = { ...process.env, LOCKHOUSE_LOG_LEVEL: 'error', ...this.settings };
     this.process = spawn(LOCKHOUSE, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
     const [line] = await once(createInterface(this.process.stdout), 'line');

@@ -1,4 +1,4 @@
-// The health of the server, from its metrics.
+// The health of the server, from its metrics, and its webhooks.
 
 import { Chart } from './chart.js';
 import { now } from './clock.js';
@@ -8,6 +8,7 @@ import { repeat } from './live.js';
 import { CHARTS, FACTS } from './measures.js';
 import { parse } from './metrics.js';
 import { LONGEST_MS, Samples } from './samples.js';
+import { makeWebhooks } from './webhooks.js';
 
 const EACH_MS = 2000;
 const RANGES_MS = [300_000, 900_000, LONGEST_MS];
@@ -33,9 +34,11 @@ export function showHealth(app, root, { signal }) {
     app.setQuery({ range: range.value });
     draw();
   });
+  const webhooks = makeWebhooks(app, signal);
   const all = h(
     'div',
     { hidden: true },
+    webhooks.node,
     h('div', { class: 'charts' }, charts.map(({ node }) => node)),
     h(
       'section',
@@ -58,6 +61,7 @@ export function showHealth(app, root, { signal }) {
           signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
         });
         const after = parse(await response.text());
+        await webhooks.refresh();
         const at = performance.now();
         if (before) samples.add(CHARTS.map(({ value }) => value(before, after, (at - beforeAt) / 1000)));
         [before, beforeAt] = [after, at];
