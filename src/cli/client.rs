@@ -107,8 +107,13 @@ impl ApiClient {
     }
 
     /// Sends a request and waits for the response, whatever its status.
-    pub(super) fn post(&self, path: &str, body: Value) -> Result<ServerAnswer, String> {
-        self.server.call(&self.request("POST", path, Some(body)), PATIENCE)
+    pub(super) fn post(&self, path: &str, body: Value, timeout: Duration) -> Result<ServerAnswer, String> {
+        self.server.call(&self.request("POST", path, Some(body)), timeout)
+    }
+
+    /// Reads. Waits for the response, whatever its status.
+    pub(super) fn get(&self, path: &str) -> Result<ServerAnswer, String> {
+        self.server.call(&self.request("GET", path, None), PATIENCE)
     }
 
     /// Opens the stream of events of a workspace. Each line comes within `silence`, or the stream ends.

@@ -60,6 +60,21 @@ struct ProblemAnswer {
     code: String,
 }
 
+/// The member `lost` of a refusal: how the last lease of the caller ended.
+#[derive(Deserialize)]
+struct LostAnswer {
+    lost: LostLease,
+}
+
+#[derive(Deserialize)]
+struct LostLease {
+    reason: String,
+    by_user_id: Option<String>,
+    by_name: Option<String>,
+    #[serde(default)]
+    yielded: bool,
+}
+
 impl fmt::Display for RemoteServer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -306,6 +321,14 @@ impl ServerAnswer {
     /// The code of a refusal.
     pub(super) fn code(&self) -> Option<String> {
         self.body().map(|ProblemAnswer { code, .. }| code)
+    }
+
+    /// How the lease of the caller ended and by whom, as a part of a sentence.
+    pub(super) fn reason(&self) -> String {
+        let Some(LostAnswer { lost }) = self.body() else { return self.problem() };
+        let by = lost.by_name.or(lost.by_user_id).map(|name| format!(" by {name}")).unwrap_or_default();
+        let yielded = if lost.yielded { ", because people come before agents" } else { "" };
+        format!("{}{by}{yielded}", lost.reason.replace('_', " "))
     }
 
     /// Why the server refused, as a sentence.

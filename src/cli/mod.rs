@@ -6,6 +6,7 @@ mod client;
 mod health;
 mod http;
 mod locks;
+mod mcp;
 mod pages;
 mod process;
 mod restore;
@@ -104,6 +105,13 @@ enum Verb {
     /// lock; 76 if the lock was lost; 69 if the server cannot be reached or refuses, or the command cannot be
     /// supervised; 126 if the command cannot be executed; 127 if it was not found; 2 for an invalid command line.
     Run(run::RunFlags),
+    /// Serve the locks of an AI agent, by the Model Context Protocol on standard input and output.
+    ///
+    /// The tools are lock_status, lock_acquire, lock_release, lock_list and lock_ask. Locks are of the kind agent. They
+    /// are renewed while the session lives, and released when standard input is closed or on TERM.
+    ///
+    /// The token is read from LOCKHOUSE_TOKEN, or from the file that LOCKHOUSE_TOKEN_FILE names.
+    Mcp(mcp::McpFlags),
     /// Check whether a running server is ready, which means that its store can write.
     ///
     /// Prints one sentence. Exits with 0 if the server is ready, else with 1. Waits at most 5 seconds for each response.
@@ -275,6 +283,7 @@ fn run(verb: Verb) -> Result<(), String> {
         Verb::Restore(restore) => restore::run(&restore).map_err(|error| error.to_string()),
         Verb::Locks(verb) => locks::run(&verb),
         Verb::Health(target) => health::run(&target),
+        Verb::Mcp(flags) => mcp::run(flags),
         // It has exit codes of its own.
         Verb::Run(_) => Ok(()),
         Verb::Completions { shell } => {

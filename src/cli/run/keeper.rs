@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::http::ServerAnswer;
 use super::session::{Reply, RunEvent, Session};
 use super::times::Times;
 
@@ -24,26 +23,6 @@ pub(super) enum Kept {
     Unknown,
     /// The lease has ended, for this reason.
     Lost(String),
-}
-
-/// The member `lost` of a refusal: how the lease ended.
-#[derive(Deserialize)]
-struct LostAnswer {
-    lost: LostLease,
-}
-
-#[derive(Deserialize)]
-struct LostLease {
-    reason: String,
-    by_user_id: Option<String>,
-    by_name: Option<String>,
-}
-
-/// How the lease ended, and by whom, if the server knows.
-fn reason(answer: &ServerAnswer) -> String {
-    let Some(LostAnswer { lost }) = answer.body() else { return answer.problem() };
-    let by = lost.by_name.or(lost.by_user_id).map(|name| format!(" by {name}")).unwrap_or_default();
-    format!("{}{by}", lost.reason.replace('_', " "))
 }
 
 /// Renews one lease.
@@ -131,7 +110,7 @@ impl Keeper {
                 }
                 Kept::Renewed
             }
-            (403, _, Some("not_holder")) | (404, _, Some("lock_not_found")) => Kept::Lost(reason(answer)),
+            (403, _, Some("not_holder")) | (404, _, Some("lock_not_found")) => Kept::Lost(answer.reason()),
             _ => self.retry(now),
         }
     }

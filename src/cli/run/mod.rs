@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use self::acquire::{NotAcquired, Wait};
 use self::session::{RunEvent, Session, say};
 use self::supervise::{Ended, OnLost};
-use super::client::CallerFlags;
+use super::client::{CallerFlags, PATIENCE};
 use super::process::pass_on_signals;
 use crate::auth::token;
 use crate::domain::WorkspaceId;
@@ -177,7 +177,11 @@ fn release(session: &Session, fence: Option<i64>) {
         body.insert("fence".to_owned(), Value::from(fence));
     }
     for _ in 0..RELEASES {
-        if session.api.post(&session.path("/release"), body.clone()).is_ok_and(|answer| answer.status < 429) {
+        if session
+            .api
+            .post(&session.path("/release"), body.clone(), PATIENCE)
+            .is_ok_and(|answer| answer.status < 429)
+        {
             return;
         }
     }
