@@ -35,7 +35,10 @@ impl Mcp {
     /// With the handshake.
     fn connected(server: &Server) -> Self {
         let mut mcp = Self::start(server);
-        mcp.ask("initialize", &json!({ "protocolVersion": "2025-06-18", "clientInfo": { "name": "tester" } }));
+        mcp.ask(
+            "initialize",
+            &json!({ "protocolVersion": "2025-06-18", "clientInfo": { "name": "tester" } }),
+        );
         mcp.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }).to_string());
         mcp
     }
@@ -110,10 +113,16 @@ fn versions_are_negotiated() {
     let mut mcp = Mcp::start(&server);
     let meta = |version: &str| json!({ "_meta": { "io.modelcontextprotocol/protocolVersion": version } });
     let answer = mcp.ask("server/discover", &meta("2026-07-28"));
-    assert!(answer["result"]["supportedVersions"].as_array().unwrap().contains(&json!("2026-07-28")), "{answer}");
+    assert!(
+        answer["result"]["supportedVersions"].as_array().unwrap().contains(&json!("2026-07-28")),
+        "{answer}"
+    );
     assert_eq!(answer["result"]["resultType"], "complete");
     let answer = mcp.ask("tools/list", &meta("2026-07-28"));
-    assert_eq!((&answer["result"]["cacheScope"], &answer["result"]["resultType"]), (&json!("private"), &json!("complete")));
+    assert_eq!(
+        (&answer["result"]["cacheScope"], &answer["result"]["resultType"]),
+        (&json!("private"), &json!("complete"))
+    );
     let answer = mcp.ask("tools/list", &meta("2030-01-01"));
     assert_eq!(code(&answer), -32_022);
     assert_eq!(answer["error"]["data"]["requested"], "2030-01-01");
@@ -131,7 +140,10 @@ fn invalid_messages_are_refused_and_the_session_goes_on() {
         ("{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}", -32_600),
         ("{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"resources/list\"}", -32_601),
         ("{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"tools/call\"}", -32_602),
-        ("{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"tools/call\",\"params\":{\"name\":\"rm\"}}", -32_602),
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"tools/call\",\"params\":{\"name\":\"rm\"}}",
+            -32_602,
+        ),
     ] {
         mcp.send(line);
         assert_eq!(code(&mcp.next()), expected, "{line}");
@@ -191,11 +203,14 @@ fn what_is_held_is_renewed_and_a_call_that_was_cancelled_leaves_no_lock() {
         presence["waiting"].as_array().unwrap().len()
     };
     eventually(|| waiting() == 1);
-    let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": "waits" } });
+    let cancel =
+        json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": "waits" } });
     mcp.send(&cancel.to_string());
     assert_eq!(mcp.ask("ping", &json!({}))["result"], json!({}));
     alice.release("v", &json!({ "fence": fence })).expect(200);
-    let history = |alice: &mut common::Client| alice.history("v").into_iter().map(|(event, _)| event).collect::<Vec<_>>();
+    let history = |alice: &mut common::Client| {
+        alice.history("v").into_iter().map(|(event, _)| event).collect::<Vec<_>>()
+    };
     eventually(|| history(&mut alice).len() == 4);
     assert_eq!(history(&mut alice), ["lock.released", "lock.acquired", "lock.released", "lock.acquired"]);
 }

@@ -53,4 +53,6 @@ class Documents(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    http.server.HTTPServer(("127.0.0.1", int(os.environ.get("PORT", "3000"))), Documents).serve_forever()
+    server = http.server.HTTPServer(("127.0.0.1", int(os.environ.get("PORT", "3000"))), Documents)
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    server.serve_forever()

@@ -146,6 +146,13 @@ pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, &ENCODED).to_string()
 }
 
+/// Sets a member of a JSON object.
+pub(super) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value.into());
+    }
+}
+
 /// A variable of the environment. An empty one counts as not set.
 fn variable(name: &str) -> Result<Option<String>, String> {
     let value = std::env::var_os(name).filter(|value| !value.is_empty());

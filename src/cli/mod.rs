@@ -107,7 +107,7 @@ enum Verb {
     Run(run::RunFlags),
     /// Serve the locks of an AI agent, by the Model Context Protocol on standard input and output.
     ///
-    /// The tools are lock_status, lock_acquire, lock_release, lock_list and lock_ask. Locks are of the kind agent. They
+    /// The tools tell who is editing, acquire, release and list locks, and ask for one. Locks are of the kind agent. They
     /// are renewed while the session lives, and released when standard input is closed or on TERM.
     ///
     /// The token is read from LOCKHOUSE_TOKEN, or from the file that LOCKHOUSE_TOKEN_FILE names.

@@ -47,6 +47,7 @@ pages![
     "gate",
     "git-lfs",
     "run",
+    "mcp",
     "terraform",
     "webhooks",
     "operation",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::client::{ApiClient, PATIENCE, encoded};
+use super::super::client::{ApiClient, PATIENCE, encoded, set};
 use super::super::http::ServerAnswer;
 use super::view::LockView;
 use crate::time::since_boot;
@@ -169,8 +169,8 @@ impl AgentSession {
     /// Releases a lock, if this session has it.
     pub(super) fn release(&self, workspace_id: &str, fence: Option<i64>) -> Result<ServerAnswer, String> {
         let mut body = json!({ "session_id": self.id });
-        if let (Some(fence), Some(body)) = (fence, body.as_object_mut()) {
-            body.insert("fence".to_owned(), fence.into());
+        if let Some(fence) = fence {
+            set(&mut body, "fence", fence);
         }
         let answer = self.post(workspace_id, "/release", body, PATIENCE);
         if answer.as_ref().is_ok_and(|answer| answer.status < 429) {

@@ -20,7 +20,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::held::{AgentSession, Loss};
-use self::protocol::{Incoming, Peer, RpcError};
+use self::protocol::{Incoming, Peer, RpcError, text};
 use self::tools::{NoTool, Outcome};
 use super::client::CallerFlags;
 use super::process::pass_on_signals;
@@ -68,7 +68,8 @@ pub(super) fn run(flags: McpFlags) -> Result<(), String> {
     let end: Sender<()> = stop.clone();
     pass_on_signals(move |_| {
         let _ = end.send(());
-    }).map_err(failed)?;
+    })
+    .map_err(failed)?;
     let reader = Arc::clone(&server);
     Builder::new()
         .name("requests".to_owned())
@@ -102,10 +103,10 @@ impl McpServer {
             }
             match protocol::parse(&line) {
                 Ok(Incoming { id: Some(id), method: Some(method), params, .. }) => {
-                    self.answer(id, &method, params)
+                    self.answer(&id, &method, params);
                 }
                 Ok(Incoming { method: Some(method), params, .. }) if method == "notifications/cancelled" => {
-                    self.cancel(&params["requestId"]);
+                    self.cancel(params.get("requestId").unwrap_or(&Value::Null));
                 }
                 // Other notifications, and answers: nothing was asked of the client.
                 Ok(_) => {}
@@ -115,7 +116,7 @@ impl McpServer {
     }
 
     /// Answers a request, at once or on a thread.
-    fn answer(self: &Arc<Self>, id: Value, method: &str, params: Value) {
+    fn answer(self: &Arc<Self>, id: &Value, method: &str, params: Value) {
         let noted = self.peer().note(&params);
         let without_handshake = matches!(noted, Ok(true));
         let result = match (noted, method) {
@@ -124,14 +125,14 @@ impl McpServer {
             (Ok(_), "server/discover") => Ok(protocol::discover()),
             (Ok(_), "ping") => Ok(json!({})),
             (Ok(_), "logging/setLevel") => self.peer().set_level(&params),
-            (Ok(_), "tools/list") => Ok(protocol::tools(tools::definitions(), without_handshake)),
-            (Ok(_), "tools/call") => match self.start_call(&id, params, without_handshake) {
+            (Ok(_), "tools/list") => Ok(protocol::tools(&tools::definitions(), without_handshake)),
+            (Ok(_), "tools/call") => match self.start_call(id, params, without_handshake) {
                 Ok(()) => return,
                 Err(error) => Err(error),
             },
             (Ok(_), method) => Err(RpcError::not_found(method)),
         };
-        self.send(&protocol::answer(&id, result, without_handshake));
+        self.send(&protocol::answer(id, result, without_handshake));
     }
 
     fn start_call(
@@ -155,8 +156,8 @@ impl McpServer {
             // A call that was cancelled is not answered.
             if !is_cancelled.load(Ordering::SeqCst) {
                 server.send(&protocol::answer(&id, result, without_handshake));
-            } else if params["name"] == "lock_acquire"
-                && let Some(workspace_id) = params["arguments"]["workspace"].as_str()
+            } else if text(&params, &["name"]) == Some("lock_acquire")
+                && let Some(workspace_id) = text(&params, &["arguments", "workspace"])
                 && let Some(fence) = server.session.fence(workspace_id)
             {
                 // Nobody knows of this lock.
@@ -179,21 +180,26 @@ impl McpServer {
 
     /// Calls a tool. The result also tells what was lost since the last one.
     fn call(&self, params: &Value) -> Result<Value, RpcError> {
-        let name = params["name"].as_str().ok_or_else(|| RpcError::invalid_params("name is missing"))?;
+        let name = text(params, &["name"]).ok_or_else(|| RpcError::invalid_params("name is missing"))?;
         let agent = self.name.clone().or_else(|| self.peer().name.clone());
         // Losses are told in this result, not in one of later calls.
         self.renew();
-        let called = tools::call(&self.session, agent.as_deref(), name, params["arguments"].clone());
-        let Outcome { text, mut structured, is_error } = called.map_err(|why| match why {
+        let called = tools::call(
+            &self.session,
+            agent.as_deref(),
+            name,
+            params.get("arguments").cloned().unwrap_or_default(),
+        );
+        let Outcome { text: said, mut structured, is_error } = called.map_err(|why| match why {
             NoTool::Unknown => RpcError::invalid_params(format!("there is no tool {name}")),
             NoTool::InvalidArguments(why) => RpcError::invalid_params(why),
         })?;
         let (losses, asked) = self.session.news();
         structured.insert("lost".to_owned(), losses.iter().map(Loss::structured).collect());
         let news = losses.into_iter().map(|loss| loss.text).chain(asked);
-        let text = news.chain([text]).collect::<Vec<_>>().join("\n");
+        let told = news.chain([said]).collect::<Vec<_>>().join("\n");
         Ok(json!({
-            "content": [{ "type": "text", "text": text }],
+            "content": [{ "type": "text", "text": told }],
             "structuredContent": structured,
             "isError": is_error,
         }))

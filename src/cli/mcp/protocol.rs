@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::client::set;
+
 /// The versions with `initialize`, the newest last.
 const WITH_HANDSHAKE: [&str; 2] = ["2025-06-18", "2025-11-25"];
 /// The version without.
@@ -70,6 +72,11 @@ pub(super) fn parse(line: &[u8]) -> Result<Incoming, RpcError> {
     if message.jsonrpc == "2.0" && has_id { Ok(message) } else { Err(invalid()) }
 }
 
+/// The text at a path of members.
+pub(super) fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
+    path.iter().try_fold(value, |value, name| value.get(name))?.as_str()
+}
+
 /// What is known of the client.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
@@ -82,22 +89,22 @@ pub(super) struct Peer {
 impl Peer {
     /// Reads what a request says about the client. Returns whether it is of the version without a handshake.
     pub(super) fn note(&mut self, params: &Value) -> Result<bool, RpcError> {
-        let meta = &params["_meta"];
-        let Some(version) = meta[VERSION_KEY].as_str() else { return Ok(false) };
+        let Some(version) = text(params, &["_meta", VERSION_KEY]) else { return Ok(false) };
         if version != WITHOUT_HANDSHAKE {
             let supported: Vec<_> = WITH_HANDSHAKE.into_iter().chain([WITHOUT_HANDSHAKE]).collect();
             let data = Some(json!({ "supported": supported, "requested": version }));
             return Err(RpcError { code: -32_022, message: "unsupported protocol version".to_owned(), data });
         }
-        self.name_from(&meta[CLIENT_KEY]);
-        if let Some(level) = meta[LOG_LEVEL_KEY].as_str() {
+        self.name_from(params, &["_meta", CLIENT_KEY]);
+        if let Some(level) = text(params, &["_meta", LOG_LEVEL_KEY]) {
             self.log_level = Some(level.to_owned());
         }
         Ok(true)
     }
 
-    fn name_from(&mut self, info: &Value) {
-        let name = [&info["title"], &info["name"]].into_iter().find_map(Value::as_str);
+    /// Takes the name of the client from the object at `path`.
+    fn name_from(&mut self, params: &Value, path: &[&str]) {
+        let name = ["title", "name"].into_iter().find_map(|name| text(params, &[path, &[name]].concat()));
         if let Some(name) = name.filter(|name| !name.trim().is_empty()) {
             self.name = Some(name.chars().take(50).collect());
         }
@@ -106,8 +113,8 @@ impl Peer {
     /// Answers `initialize`.
     pub(super) fn initialize(&mut self, params: &Value) -> Value {
         self.has_handshake = true;
-        self.name_from(&params["clientInfo"]);
-        let asked = params["protocolVersion"].as_str().unwrap_or_default();
+        self.name_from(params, &["clientInfo"]);
+        let asked = text(params, &["protocolVersion"]).unwrap_or_default();
         let newest = WITH_HANDSHAKE.last().copied().unwrap_or_default();
         let version = WITH_HANDSHAKE.into_iter().find(|version| *version == asked).unwrap_or(newest);
         json!({
@@ -120,7 +127,7 @@ impl Peer {
 
     /// Sets the log level (`logging/setLevel`).
     pub(super) fn set_level(&mut self, params: &Value) -> Result<Value, RpcError> {
-        let level = params["level"].as_str().ok_or_else(|| RpcError::invalid_params("level is missing"))?;
+        let level = text(params, &["level"]).ok_or_else(|| RpcError::invalid_params("level is missing"))?;
         self.log_level = Some(level.to_owned());
         Ok(json!({}))
     }
@@ -156,11 +163,11 @@ pub(super) fn discover() -> Value {
 }
 
 /// Answers `tools/list`.
-pub(super) fn tools(definitions: Value, without_handshake: bool) -> Value {
+pub(super) fn tools(definitions: &Value, without_handshake: bool) -> Value {
     let mut result = json!({ "tools": definitions });
     if without_handshake {
-        result["ttlMs"] = TOOLS_KEPT_MS.into();
-        result["cacheScope"] = "private".into();
+        set(&mut result, "ttlMs", TOOLS_KEPT_MS);
+        set(&mut result, "cacheScope", "private");
     }
     result
 }
@@ -170,14 +177,14 @@ pub(super) fn answer(id: &Value, result: Result<Value, RpcError>, without_handsh
     match result {
         Ok(mut result) => {
             if without_handshake {
-                result["resultType"] = "complete".into();
+                set(&mut result, "resultType", "complete");
             }
             json!({ "jsonrpc": "2.0", "id": id, "result": result })
         }
         Err(RpcError { code, message, data }) => {
             let mut error = json!({ "code": code, "message": message });
             if let Some(data) = data {
-                error["data"] = data;
+                set(&mut error, "data", data);
             }
             json!({ "jsonrpc": "2.0", "id": id, "error": error })
         }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::super::client::{PATIENCE, encoded};
+use super::super::client::{PATIENCE, encoded, set};
 use super::super::http::ServerAnswer;
 use super::held::AgentSession;
 use super::view::LockView;
@@ -91,7 +91,7 @@ pub(super) fn definitions() -> Value {
     let tool = |name: &str, title: &str, about: &str, mut properties: Value, is_read_only: bool| {
         let mut required = json!([]);
         if name != "lock_list" {
-            properties["workspace"] = workspace.clone();
+            set(&mut properties, "workspace", workspace.clone());
             required = json!(["workspace"]);
         }
         json!({
@@ -223,7 +223,7 @@ fn acquire(
         return Ok(Err("the lock was lost again at once.".to_owned()));
     }
     let mut structured = lock.structured(&session.id);
-    structured["acquired"] = true.into();
+    set(&mut structured, "acquired", true);
     Ok(Ok(told(lock.permission(), structured)))
 }
 
@@ -237,12 +237,12 @@ fn acquire_until(
     loop {
         let wait = until.saturating_sub(since_boot()).min(MAX_REQUEST);
         let mut body = json!({ "kind": "agent", "session_id": session.id });
-        body["wait_ms"] = u64::try_from(wait.as_millis()).unwrap_or(0).into();
+        set(&mut body, "wait_ms", u64::try_from(wait.as_millis()).unwrap_or(0));
         if let Some(agent) = agent {
-            body["name"] = agent.into();
+            set(&mut body, "name", agent);
         }
         if let Some(note) = note {
-            body["note"] = note.into();
+            set(&mut body, "note", note);
         }
         let answer = session.post(workspace_id, "", body, wait + PATIENCE)?;
         if ![409, 429].contains(&answer.status) || since_boot() >= until {
@@ -258,7 +258,7 @@ fn not_acquired(session: &AgentSession, answer: &ServerAnswer) -> Result<Outcome
         return Err(session.api.refused(answer));
     };
     let mut structured = lock.structured(&session.id);
-    structured["acquired"] = false.into();
+    set(&mut structured, "acquired", false);
     Ok(told(lock.warning(), structured))
 }
 
@@ -306,10 +306,10 @@ fn ask(session: &AgentSession, agent: Option<&str>, arguments: &AskArguments) ->
     let AskArguments { workspace, message } = arguments;
     let mut body = json!({ "kind": "agent", "session_id": session.id });
     if let Some(message) = message {
-        body["message"] = message.as_str().into();
+        set(&mut body, "message", message.as_str());
     }
     if let Some(agent) = agent {
-        body["name"] = agent.into();
+        set(&mut body, "name", agent);
     }
     let answer = session.post(workspace, "/knock", body, PATIENCE)?;
     let asked: Option<KnockedAnswer> = answer.body().filter(|_| answer.status == 202);

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::super::client::set;
 use super::keeper::{Keeper, Kept};
 use super::session::{Reply, RunEvent, Session, milliseconds, say};
 use super::watch;
@@ -154,10 +155,8 @@ impl Line {
             "session_id": session.id,
             "ttl_ms": session.ttl_ms(),
         });
-        if !wait.is_zero()
-            && let Some(body) = body.as_object_mut()
-        {
-            body.insert("wait_ms".to_owned(), Value::from(milliseconds(wait)));
+        if !wait.is_zero() {
+            set(&mut body, "wait_ms", milliseconds(wait));
         }
         self.number += 1;
         session.post("", body, (self.number, wait + LATENESS), RunEvent::Acquire);

@@ -22,12 +22,12 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::acquire::{NotAcquired, Wait};
 use self::session::{RunEvent, Session, say};
 use self::supervise::{Ended, OnLost};
-use super::client::{CallerFlags, PATIENCE};
+use super::client::{CallerFlags, PATIENCE, set};
 use super::process::pass_on_signals;
 use crate::auth::token;
 use crate::domain::WorkspaceId;
@@ -173,8 +173,8 @@ fn run_under_lock(flags: &RunFlags, session: &Session) -> u8 {
 /// Releases this session's lease. If that fails, it ends by itself.
 fn release(session: &Session, fence: Option<i64>) {
     let mut body = json!({ "session_id": session.id });
-    if let (Some(fence), Some(body)) = (fence, body.as_object_mut()) {
-        body.insert("fence".to_owned(), Value::from(fence));
+    if let Some(fence) = fence {
+        set(&mut body, "fence", fence);
     }
     for _ in 0..RELEASES {
         if session
