@@ -198,7 +198,7 @@ fn what_is_held_is_renewed_and_a_call_that_was_cancelled_leaves_no_lock() {
     let fence = alice.acquire("v", &json!({})).expect(200)["lock"]["fence"].clone();
     let call = json!({ "name": "lock_acquire", "arguments": { "workspace": "v", "wait": 60 } });
     mcp.send(&json!({ "jsonrpc": "2.0", "id": "waits", "method": "tools/call", "params": call }).to_string());
-    let mut waiting = || {
+    let waiting = || {
         let presence = server.user("alice").get("/api/v1/workspaces/v/presence").expect(200);
         presence["waiting"].as_array().unwrap().len()
     };
