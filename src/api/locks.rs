@@ -81,7 +81,7 @@ pub struct AcquiredOut<'a> {
     #[schemars(with = "LockOut<'a>")]
     previous: Option<LockOut<'a>>,
     /// For the kind `run`: the process of an earlier lease may still be running for this long, because that lease was
-    /// ended by force or handed over. Start nothing before it has passed. Count down from when the request was sent.
+    /// ended by force or handed over. Start nothing before it has passed. Count down from when the answer arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Count")]
     drain_ms: Option<Count>,

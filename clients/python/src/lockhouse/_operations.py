@@ -312,9 +312,10 @@ def create_token(
     name: str | None = None,
     scope: str | None = None,
     ttl: float | None = None,
+    agent: bool | None = None,
 ) -> Call[types.NewToken]:
-    """Makes a token. `token.token` is its secret, which is shown once."""
-    body = given(user_id=user_id, name=name, scope=scope, ttl_ms=milliseconds(ttl))
+    """Makes a token. `token.token` is its secret, which is shown once. `agent`: for an AI agent."""
+    body = given(user_id=user_id, name=name, scope=scope, ttl_ms=milliseconds(ttl), agent=agent)
     return Call("POST", path("tokens"), types.NewToken, body=body)
 
 

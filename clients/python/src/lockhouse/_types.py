@@ -20,25 +20,26 @@ class Record(dict[str, Any]):
             raise AttributeError(f"{type(self).__name__} has no field {name}")
 
 
-class Knock(Record):
-    """A pending request to the holder for the lock."""
-
-    user_id: str
-    name: str | None
-    kind: str | None
-    message: str | None
-    knocked_at: str
-    auto_grant_at: str | None
-    auto_grant_in_ms: int | None
-    auto_grant_at_latest_in_ms: int | None
-
-
 class Agent(Record):
     """The agent that holds a lock, and the user for whom it acts."""
 
     name: str | None
     for_user_id: str | None
     for_name: str | None
+
+
+class Knock(Record):
+    """A pending request to the holder for the lock."""
+
+    user_id: str
+    name: str | None
+    kind: str | None
+    agent: Agent | None
+    message: str | None
+    knocked_at: str
+    auto_grant_at: str | None
+    auto_grant_in_ms: int | None
+    auto_grant_at_latest_in_ms: int | None
 
 
 class Lock(Record):
@@ -143,6 +144,8 @@ class Waiting(Follower):
     """A user in the line."""
 
     session_id: str | None
+    kind: str | None
+    agent: Agent | None
 
 
 class Presence(Record):
@@ -215,6 +218,7 @@ class Token(Record):
     user_id: str | None
     name: str | None
     scope: str
+    agent: bool | None
     created_at: str
     expires_at: str | None
     last_used_at: str | None
