@@ -1,6 +1,6 @@
 -- The data of Lockhouse. All data is in one SQLite file with this schema.
 --
--- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 6.
+-- PRAGMA application_id is 0x4C4F434B ("LOCK"). PRAGMA user_version is the version of this schema, 7.
 -- A server refuses a file with another application_id or with a newer version than it knows. It migrates an
 -- older file to its own version, step by step: see src/store/sqlite/migrations.rs.
 --
@@ -86,7 +86,9 @@ CREATE TABLE locks (
     kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
     -- Until when the process of an earlier lease may still be running, because that lease was ended by force or
     -- handed over before it would have expired. NULL when there is none.
-    drain_until    INTEGER
+    drain_until    INTEGER,
+    -- For an agent's lock, whose user_name is the agent's: the name of the user for whom it acts.
+    for_name       TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- For the locks that are due next.
@@ -101,7 +103,7 @@ CREATE INDEX locks_by_user_and_kind ON locks (user_id, kind);
 -- The knocks: requests to the holder of a live lease to pass the lock on. They are deleted with the lease.
 CREATE TABLE knocks (
     workspace_id   TEXT    NOT NULL,
-    -- The order of the knocks, from 1; 0 for declined knocks.
+    -- The order of the knocks, from 1; 0 for declined knocks, -1 for those of agents.
     place          INTEGER NOT NULL,
     user_id        TEXT    NOT NULL,
     user_name      TEXT,
@@ -116,6 +118,8 @@ CREATE TABLE knocks (
     good_until     INTEGER,
     -- The kind of the lock that the user asks for.
     kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    -- For an agent: the name of the user for whom it acts.
+    for_name       TEXT,
     PRIMARY KEY (workspace_id, place, user_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -157,7 +161,9 @@ CREATE TABLE tokens (
     -- Wall time, because the validity of a token is agreed on with people and other machines.
     created_at     INTEGER NOT NULL,
     expires_at     INTEGER,
-    last_used_at   INTEGER
+    last_used_at   INTEGER,
+    -- 1 for an AI agent of the owner: it can take locks of the kind 'agent' only.
+    agent          INTEGER NOT NULL DEFAULT 0 CHECK (agent IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
 -- For the expired tokens.
@@ -198,7 +204,9 @@ CREATE TABLE events (
     reclaimed      INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1)),
     -- The kind of the lease, and `drain_until` of the next lease (lease time) if this ended one.
     kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
-    drain_until    INTEGER
+    drain_until    INTEGER,
+    -- 1 if the lease was an agent's and was taken over because agents yield to people.
+    yielded        INTEGER NOT NULL DEFAULT 0 CHECK (yielded IN (0, 1))
 ) STRICT;
 
 -- For the history of a workspace, and for the lease that ended last on it.

@@ -130,6 +130,7 @@ fn a_granted_knock_is_not_undone_by_a_crash() {
     acquire(&store, wish("w", "alice", 600_000), rules());
     let ask = KnockRequest {
         kind: LockKind::Edit,
+        for_name: None,
         validity: Validity::Unlimited,
         workspace_id: workspace("w"),
         user_id: UserId::parse("bob").unwrap(),
@@ -157,6 +158,7 @@ fn releasing_all_locks_of_a_user_includes_due_grants() {
     let bob = UserId::parse("bob").unwrap();
     let ask = KnockRequest {
         kind: LockKind::Edit,
+        for_name: None,
         validity: Validity::Unlimited,
         workspace_id: workspace("w"),
         user_id: bob.clone(),

@@ -33,6 +33,37 @@ fn version_1(path: &Path) {
 }
 
 #[test]
+fn tokens_of_agents_need_a_migrated_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("schemas/6.sql")).unwrap();
+    sql.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 6;
+         INSERT INTO meta (id, last_fence, last_revision, last_seen_at, wall_offset_ms) VALUES (1, 7, 2, {}, 0);",
+        NOON.0
+    ))
+    .unwrap();
+    drop(sql);
+    let create = |agent: &[&str]| {
+        let arguments =
+            [&["token", "create", "--scope", "user", "--user", "alice", "--database"], agent].concat();
+        let mut command = common::process::lockhouse();
+        command.args(&arguments[..7]).arg(&path).args(&arguments[7..]).output().unwrap()
+    };
+    assert!(create(&[]).status.success());
+    let refused = create(&["--agent"]);
+    let says = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && says.contains("start the server of this version"), "{says}");
+    let server = Server::with(|config| config.database.path.clone_from(&path));
+    let tokens = server.user("alice").get("/api/v1/tokens").expect(200);
+    assert_eq!(tokens["tokens"].as_array().unwrap().len(), 1);
+    assert_eq!(tokens["tokens"][0]["agent"], false);
+    assert!(create(&["--agent"]).status.success());
+    assert_eq!(schema(&server.sql()), schema(&Server::start().sql()));
+}
+
+#[test]
 fn locks_of_a_version_3_database_are_of_the_kind_edit() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.db");

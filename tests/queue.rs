@@ -231,6 +231,7 @@ impl Play {
         self.time_passed(now);
         let user = self.holder.as_ref().map_or("nobody", |(user, _)| user);
         let claim = Claim {
+            is_agent: false,
             workspace_id: workspace(),
             user_id: UserId::parse(user).unwrap(),
             session_id: None,

@@ -84,7 +84,7 @@ fn foreign_and_newer_databases_are_refused() {
     let newer = path("newer.db");
     open(&newer).unwrap().close();
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
-    refused(&newer, "was made by a newer Lockhouse (schema version 5; this one knows 4)");
+    refused(&newer, "was made by a newer Lockhouse (schema version 8; this one knows 7)");
 
     let nowhere = path("no/such/folder.db");
     let error = open(&nowhere).unwrap_err().to_string();
@@ -201,6 +201,7 @@ fn together(store: &Store, jobs: Vec<Job>) -> Vec<Result<i64, Error>> {
 /// A token of this number. There can be only one.
 fn note(set: &WorkingSet<'_>, number: u8) -> Result<i64, Error> {
     let token = Token {
+        is_agent: false,
         token_id: number.to_string(),
         scope: Scope::Read,
         user_id: None,
@@ -358,6 +359,7 @@ fn leases_end_on_time_without_timer_and_sweeper() {
     let nothing = FoundLocks { locks: Vec::new(), next: None };
     assert_eq!(store.read(|rows| rows.list_locks(&all)).unwrap().value, nothing);
     let claim = Claim {
+        is_agent: false,
         workspace_id: WorkspaceId::parse("w1").unwrap(),
         user_id: UserId::parse("alice").unwrap(),
         session_id: None,

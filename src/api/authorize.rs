@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::dialect::Dialect;
 use super::exchange::Request;
 use super::input;
-use super::operation::{Right, Route};
+use super::operation::{AGENTS_ONLY, Right, Route};
 use super::problem::{Code, Problem};
 use super::rate::RateLimit;
 use super::router::Matched;
 use crate::app::Service;
-use crate::auth::{Auth, AuthError, Basic, Caller, Credentials, Lookup, Scope, Validity, token};
+use crate::auth::{Auth, AuthError, Basic, Caller, Credentials, Lookup, Validity, token};
 use crate::config::AuthMode;
 use crate::domain::rights::Missing;
 use crate::error::{Error, Limit};
@@ -104,14 +104,7 @@ impl Authorizer {
             // Probes have a limit of their own, so other clients of the same address cannot block a monitor.
             let what = if PROBES.contains(&route.path) { "probe" } else { "address" };
             self.limit(|| address_key(what, request))?;
-            return Ok(Caller {
-                user_id: None,
-                name: None,
-                is_named: false,
-                scope: Scope::Read,
-                validity: Validity::Unlimited,
-                expires_at: None,
-            });
+            return Ok(Caller::anonymous(Validity::Unlimited));
         }
         let caller = identity.unwrap_or(Err(AuthError::Unauthenticated));
         self.limit(|| {
@@ -128,6 +121,9 @@ impl Authorizer {
         })?;
         let dialect = Dialect::of(&request.path);
         // These clients send credentials only when they are asked for them.
+        if dialect.takes_basic() && caller.is_agent {
+            return Err(Problem::new(Code::Forbidden).detail(AGENTS_ONLY));
+        }
         if dialect.takes_basic() && caller.user_id.is_none() && self.auth.mode() == AuthMode::None {
             return Err(dialect.unauthenticated(AuthMode::None));
         }

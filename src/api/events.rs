@@ -136,7 +136,11 @@ pub const EVENT_ENCODER: EventEncoder = EventEncoder {
 /// For a declined knock: the milliseconds until the declined user may knock again.
 fn again_in_ms(event: &Event, lock: Option<&Lock>, rules: &Rules, now: Timestamp) -> Option<i64> {
     let user_id = event.to_user_id.as_ref().filter(|_| event.event_type == EventType::KnockDeclined)?;
-    let again = lock.and_then(|lock| lock.knocks.retry_in(user_id, rules, now));
+    // The event does not say whether the user or an agent of theirs was declined.
+    let again = lock.and_then(|lock| {
+        let again = [false, true].map(|is_agent| lock.knocks.retry_in(user_id, is_agent, rules, now));
+        again.into_iter().flatten().max()
+    });
     Some(again.map_or(0, Ttl::as_millis))
 }
 

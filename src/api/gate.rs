@@ -10,6 +10,8 @@ use serde::Deserialize;
 use super::code::NotHolder;
 use super::exchange::Response;
 use super::fields::Text;
+use super::lock::LostOut;
+use super::locks::claim;
 use super::operation::{Answer, Call, Operation};
 use super::problem::{Code, Problem};
 use super::refusals::not_holder;
@@ -25,7 +27,8 @@ use crate::error::Error;
 /// For the sub-request of a proxy (nginx `auth_request`, Caddy `forward_auth`) or for the middleware of an app. 204
 /// if the caller holds the lease with this fence now. The workspace and the fence may also be given in
 /// `X-Lock-Workspace` (percent-encoded where it is not ASCII) and `X-Lock-Fence`. Missing or invalid values are
-/// answered with 403 too, because proxies handle only 204, 401 and 403.
+/// answered with 403 too, because proxies handle only 204, 401 and 403. A refusal says who has the lock, and in `lost` how
+/// the last lease of the caller ended.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PassGate {
@@ -56,15 +59,21 @@ impl Operation for PassGate {
             other => other?,
         }
         let found = service.stored_lock(&workspace_id)?;
-        let user_id = call.user()?;
+        let claim = claim(call, workspace_id, None, Some(fence))?;
+        let lost = |live| service.lost(&claim, live);
         match found.value {
-            StoredLock::Live(lock) if lock.user_id == *user_id && lock.fence == fence => {
+            StoredLock::Live(lock) if lock.user_id == claim.user_id && claim.names(&lock) => {
                 Ok(Answer::Now(Response::empty(204)))
             }
             StoredLock::Live(lock) => {
-                Err(not_holder(&lock, lock.user_id == *user_id, None, found.now, service.clock()))
+                let (same_user, lost) = (lock.user_id == claim.user_id, lost(Some(lock.fence))?);
+                Err(not_holder(&lock, same_user, lost.as_ref(), found.now, service.clock()))
             }
-            StoredLock::Due(_) | StoredLock::Free => Err(nothing()),
+            StoredLock::Due(_) | StoredLock::Free => {
+                let lost = lost(None)?;
+                let members = NotHolder { lost: lost.as_ref().map(LostOut::of), ..NotHolder::default() };
+                Err(nothing().with(&members))
+            }
         }
     }
 }

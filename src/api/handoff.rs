@@ -11,14 +11,15 @@ use super::exchange::Response;
 use super::fields::{Integer, Name, RequestKind, Text};
 use super::lock::{KnockOut, LockOut};
 use super::locks::claim;
-use super::operation::{Answer, Call, Operation, ok, with_status};
+use super::operation::{Answer, Call, Holder, Operation, ok, with_status};
 use super::problem::{Code, Problem};
 use super::refusals::{held, holder, no_lock, not_holder, seconds};
 use crate::app::{Service, handoff};
 use crate::domain::event::Author;
 use crate::domain::event::Lost;
 use crate::domain::handoff::{KnockReply, KnockRequest, Knocked, ReplyOutcome};
-use crate::domain::{Fence, MESSAGE_BYTES, SessionId, UserId, WorkspaceId};
+use crate::domain::knocks::Knock;
+use crate::domain::{Fence, LockKind, MESSAGE_BYTES, SessionId, UserId, WorkspaceId};
 use crate::error::Limit;
 use crate::store::AsOf;
 use crate::time::{LeaseClock, Timestamp};
@@ -39,7 +40,7 @@ use crate::time::{LeaseClock, Timestamp};
 /// The holder answers one knock at a time: `auto_grant_at` is null while earlier knocks are pending, and both times
 /// count from when the knock is shown to the holder. A repeat changes only the message. A declined user keeps their
 /// place in the waiting line. A lock of the kind `run`, `terraform` or `lfs` does not pass by itself: `auto_grant_at` is
-/// null. A knock ends with the lease. 429 `knock_too_soon`: the holder has just declined
+/// null. Nor does a person's lock pass to an agent. Knocks of people come before those of agents. A knock ends with the lease. 429 `knock_too_soon`: the holder has just declined
 /// (`locks.knock_again_after`). 429 `rate_limited`: 20 knocks are pending.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +48,7 @@ pub struct KnockForLock {
     workspace_id: WorkspaceId,
     /// Display name of the caller. Default: `X-User-Name`.
     name: Option<Name>,
-    /// The kind of lock that the caller gets if it is handed over. Default: `edit`.
+    /// The kind of lock that the caller gets if it is handed over. Default: `edit`, or `agent` with an agent's token.
     kind: Option<RequestKind>,
     /// A message to the holder.
     message: Option<Text<MESSAGE_BYTES>>,
@@ -67,12 +68,15 @@ impl Operation for KnockForLock {
     type Output = KnockAccepted<'static>;
 
     fn run(self, service: &Arc<Service>, call: &Call) -> Result<Answer, Problem> {
-        let user_id = call.user()?.clone();
+        let default = if call.caller.is_agent { LockKind::Agent } else { LockKind::Edit };
+        let kind = self.kind.map_or(default, |kind| kind.0);
+        let Holder { user_id, name, for_name } = call.holder(kind, self.name)?;
         let request = KnockRequest {
             workspace_id: self.workspace_id,
-            kind: self.kind.unwrap_or_default().0,
+            kind,
             user_id: user_id.clone(),
-            name: call.display_name(self.name),
+            name,
+            for_name,
             session_id: self.session_id,
             message: self.message.and_then(Text::not_empty),
             validity: call.caller.validity.clone(),
@@ -81,16 +85,23 @@ impl Operation for KnockForLock {
         Answer::of(
             service,
             |service, done| service.knock(actor, request, done),
-            move |at: &AsOf<Knocked>, clock| asked(&at.value, &user_id, at.now, clock),
+            move |at: &AsOf<Knocked>, clock| asked(&at.value, &user_id, kind, at.now, clock),
         )
     }
 }
 
-fn asked(outcome: &Knocked, by: &UserId, now: Timestamp, clock: &LeaseClock) -> Result<Response, Problem> {
+fn asked(
+    outcome: &Knocked,
+    by: &UserId,
+    kind: LockKind,
+    now: Timestamp,
+    clock: &LeaseClock,
+) -> Result<Response, Problem> {
     match outcome {
         Knocked::Pending(lock) => {
             let knocks = KnockOut::all(lock, now, clock);
-            let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| knock.user_id == *by);
+            let is_theirs = |knock: &Knock| knock.user_id == *by && knock.kind.is_agent() == kind.is_agent();
+            let knock = lock.knocks.pending.iter().zip(knocks).find(|(knock, _)| is_theirs(knock));
             let heard =
                 KnockAccepted { knock: knock.map(|(_, shown)| shown), lock: LockOut::of(lock, now, clock) };
             Ok(with_status(202, &heard))

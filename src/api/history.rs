@@ -54,6 +54,10 @@ pub struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "EventOutcome")]
     outcome: Option<EventOutcome>,
+    /// True for `lock.taken_over` if it was an agent's lease, and yielded to a person.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    yielded: bool,
     /// Only in the event stream, for `lock.knock_declined`: time until the declined user may knock again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Count")]
@@ -114,6 +118,7 @@ impl<'a> EventOut<'a> {
                 message: event.message.as_deref().filter(|_| is_knock),
                 reason: event.message.as_deref().filter(|_| !is_knock),
                 outcome,
+                yielded: event.yielded,
                 again_in_ms: None,
             },
         }

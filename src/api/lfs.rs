@@ -252,6 +252,7 @@ fn claim(lock: &Lock, user_id: UserId) -> Claim {
         session_id: lock.session_id.clone().filter(|_| lock.user_id == user_id),
         user_id,
         fence: Some(lock.fence),
+        is_agent: false,
     }
 }
 

@@ -32,6 +32,32 @@ pub struct LockOut<'a> {
     metadata: &'a RawValue,
     knock: Option<KnockOut<'a>>,
     kind: LockKind,
+    agent: Option<AgentOut<'a>>,
+}
+
+/// An AI agent, and the user for whom it acts.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Agent")]
+pub struct AgentOut<'a> {
+    /// Name of the agent.
+    pub name: Option<&'a DisplayName>,
+    /// Id of the user for whom it acts.
+    pub for_user_id: &'a UserId,
+    /// Name of that user.
+    pub for_name: Option<&'a DisplayName>,
+}
+
+impl<'a> AgentOut<'a> {
+    /// Converts the holder of a lock of this kind, or who asks for one. `None` if it is no agent.
+    #[must_use]
+    pub fn of(
+        kind: LockKind,
+        name: Option<&'a DisplayName>,
+        for_user_id: &'a UserId,
+        for_name: Option<&'a DisplayName>,
+    ) -> Option<Self> {
+        kind.is_agent().then_some(Self { name, for_user_id, for_name })
+    }
 }
 
 impl<'a> LockOut<'a> {
@@ -55,6 +81,7 @@ impl<'a> LockOut<'a> {
             metadata: serde_json::from_str(&lock.metadata).unwrap_or(RawValue::NULL),
             knock: KnockOut::first(lock, now, clock),
             kind: lock.kind,
+            agent: AgentOut::of(lock.kind, lock.user_name.as_ref(), &lock.user_id, lock.for_name.as_ref()),
         }
     }
 }
@@ -80,6 +107,10 @@ pub struct KnockOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "LockKind")]
     kind: Option<LockKind>,
+    /// The agent that asks, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AgentOut<'a>")]
+    agent: Option<AgentOut<'a>>,
 }
 
 impl<'a> KnockOut<'a> {
@@ -89,7 +120,8 @@ impl<'a> KnockOut<'a> {
             // The holder answers one knock at a time, so only the first has a grant time.
             let grant_at = lock.knocks.grant_at.filter(|_| place == 0);
             let latest = lock.knocks.grant_at_latest.filter(|_| place == 0);
-            let Knock { kind, user_id, name, session_id: _, message, knocked_at, validity: _ } = knock;
+            let Knock { kind, user_id, name, for_name, session_id: _, message, knocked_at, validity: _ } =
+                knock;
             Self {
                 user_id,
                 name: name.as_ref(),
@@ -99,6 +131,7 @@ impl<'a> KnockOut<'a> {
                 auto_grant_in_ms: grant_at.map(|at| left(at, now)),
                 auto_grant_at_latest_in_ms: latest.map(|at| left(at, now)),
                 kind: Some(*kind).filter(|kind| *kind != LockKind::Edit),
+                agent: AgentOut::of(*kind, name.as_ref(), user_id, for_name.as_ref()),
             }
         })
     }
@@ -119,6 +152,10 @@ pub struct LostOut<'a> {
     at: WallTime,
     by_user_id: Option<&'a UserId>,
     by_name: Option<&'a DisplayName>,
+    /// True if it was an agent's lease, and yielded to a person.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    yielded: bool,
 }
 
 /// The values of `reason`: all ways in which a lease can end.
@@ -140,6 +177,7 @@ impl<'a> LostOut<'a> {
             at: lost.at,
             by_user_id: lost.by_user_id.as_ref(),
             by_name: lost.by_name.as_ref(),
+            yielded: lost.yielded,
         }
     }
 }

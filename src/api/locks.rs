@@ -9,7 +9,7 @@ use super::code::LockHeld;
 use super::exchange::Response;
 use super::fields::{Count, Integer, Metadata, Name, RequestKind, Text};
 use super::lock::{LockOut, left};
-use super::operation::{Answer, Call, Operation, ok};
+use super::operation::{Answer, Call, Holder, Operation, ok};
 use super::problem::{Code, Problem};
 use super::refusals::{describe_holder, held, not_holder, seconds};
 use super::responder::Responder;
@@ -29,7 +29,8 @@ use crate::time::{LeaseClock, Timestamp, Ttl};
 ///
 /// A free workspace is locked. If the caller holds the lock, the lease starts over. A user's own lock of another
 /// `kind` is 409 with `same_user`. `agent` and `run` locks belong to their session; `force` does not take over `run`,
-/// `terraform` and `lfs` locks. If the caller's last lease has
+/// `terraform` and `lfs` locks. An `edit` acquire takes over an agent's lock without `force` (`locks.agents_yield`), and
+/// agents wait behind all others. An agent takes nothing over. If the caller's last lease has
 /// expired, it is reclaimed with the same fence; this needs that nobody else had the lock since, that the server
 /// has not restarted, and that the history of the lease is still kept. With `locks.same_user = "share"` the
 /// caller's own live lease is never shortened.
@@ -62,7 +63,8 @@ pub struct AcquireLock {
     reason: Option<Text<MESSAGE_BYTES>>,
     /// Maximum time to wait for a held lock, in milliseconds.
     wait_ms: Option<Integer<0, 60_000>>,
-    /// Display name of the caller. Default: `X-User-Name`.
+    /// Display name of the caller. Default: `X-User-Name`. For the kind `agent`: the name of the agent, and
+    /// `X-User-Name` is that of the user for whom it acts.
     name: Option<Name>,
     /// A note of the holder.
     note: Option<Text<NOTE_BYTES>>,
@@ -109,11 +111,14 @@ impl Operation for AcquireLock {
                 return Err(Problem::invalid("expected_fence", "needs force = true"));
             }
         };
+        let kind = self.kind.unwrap_or_default().0;
+        let Holder { user_id, name, for_name } = call.holder(kind, self.name)?;
         let request = Acquire {
             workspace_id: self.workspace_id,
-            kind: self.kind.unwrap_or_default().0,
-            user_id: call.user()?.clone(),
-            user_name: call.display_name(self.name),
+            kind,
+            user_id,
+            user_name: name,
+            for_name,
             session_id: self.session_id,
             privilege: call.caller.scope.privilege(),
             ttl: self.ttl_ms,
@@ -325,5 +330,11 @@ pub fn claim(
     session_id: Option<SessionId>,
     fence: Option<Fence>,
 ) -> Result<Claim, Problem> {
-    Ok(Claim { workspace_id, user_id: call.user()?.clone(), session_id, fence })
+    Ok(Claim {
+        workspace_id,
+        user_id: call.user()?.clone(),
+        session_id,
+        fence,
+        is_agent: call.caller.is_agent,
+    })
 }

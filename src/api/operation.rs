@@ -19,9 +19,12 @@ use crate::auth::Caller;
 use crate::domain::event::Author;
 use crate::domain::rights::Need;
 pub use crate::domain::rights::Right;
-use crate::domain::{DisplayName, UserId, WorkspaceId};
+use crate::domain::{DisplayName, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::LeaseClock;
+
+/// The refusal of an agent that asks for a lock of another kind.
+pub const AGENTS_ONLY: &str = "This token is an agent's: it takes locks of the kind agent only.";
 
 /// An operation of the API: its input and its implementation.
 ///
@@ -242,11 +245,40 @@ impl Call<'_> {
         if self.caller.is_named { vouched_for } else { said.and_then(|name| name.0).or(vouched_for) }
     }
 
+    /// Who holds a lock of this kind if the caller takes it. `said` is the name in the request.
+    ///
+    /// # Errors
+    /// A 401 if the credentials name no user; a 403 if an agent asks for a lock of another kind.
+    pub fn holder(&self, kind: LockKind, said: Option<Name>) -> Result<Holder, Problem> {
+        let user_id = self.user()?.clone();
+        let caller = &self.caller;
+        if caller.is_agent && !kind.is_agent() {
+            return Err(Problem::new(Code::Forbidden).detail(AGENTS_ONLY));
+        }
+        let (name, for_name) = match (kind.is_agent(), caller.is_agent) {
+            (true, true) => (self.display_name(said), caller.for_name.clone()),
+            // The name of the credentials is that of the user.
+            (true, false) => (said.and_then(|name| name.0), caller.name.clone()),
+            (false, _) => (self.display_name(said), None),
+        };
+        Ok(Holder { user_id, name, for_name })
+    }
+
     /// The caller as the author of an event. `None` if the credentials name no user.
     #[must_use]
     pub fn author(&self) -> Option<Author> {
         self.caller.user_id.clone().map(|user_id| Author::new(user_id, self.caller.name.clone()))
     }
+}
+
+/// Who holds a lock, or asks for it.
+pub struct Holder {
+    /// Id of the user. An agent has that of the user for whom it acts.
+    pub user_id: UserId,
+    /// Display name of the user or of the agent.
+    pub name: Option<DisplayName>,
+    /// For an agent: display name of the user for whom it acts.
+    pub for_name: Option<DisplayName>,
 }
 
 /// The answer to a call.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{KnockOut, LockOut};
+use super::lock::{AgentOut, KnockOut, LockOut};
 use super::operation::{Answer, Call, Operation};
 use super::problem::Problem;
 use crate::app::Service;
@@ -42,6 +42,7 @@ struct Waiting<'a> {
     name: Option<&'a DisplayName>,
     since_at: WallTime,
     session_id: Option<&'a SessionId>,
+    agent: Option<AgentOut<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -66,6 +67,12 @@ impl Operation for ReadPresence {
                 name: request.user_name.as_ref(),
                 since_at: clock.wall_at(place.since),
                 session_id: request.session_id.as_ref(),
+                agent: AgentOut::of(
+                    request.kind,
+                    request.user_name.as_ref(),
+                    &request.user_id,
+                    request.for_name.as_ref(),
+                ),
             }
         });
         let followers = found.value.followers.iter().map(|face| Follower {

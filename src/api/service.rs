@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Response;
+use super::lock::AgentOut;
 use super::openapi;
 use super::operation::{Answer, Call, JSON, Operation, ok};
 use super::problem::Problem;
@@ -144,8 +145,8 @@ pub struct CallerOut<'a> {
     name: Option<&'a DisplayName>,
     mode: AuthMode,
     scope: Option<Scope>,
-    /// Always null in this version.
-    agent: (),
+    /// For the token of an AI agent.
+    agent: Option<AgentOut<'a>>,
     is_admin: bool,
     expires_at: Option<WallTime>,
 }
@@ -160,7 +161,11 @@ impl Operation for WhoAmI {
             name: caller.name.as_ref(),
             mode: service.auth_mode(),
             scope: caller.token_scope(),
-            agent: (),
+            agent: caller.user_id.as_ref().filter(|_| caller.is_agent).map(|user_id| AgentOut {
+                name: caller.name.as_ref(),
+                for_user_id: user_id,
+                for_name: caller.for_name.as_ref(),
+            }),
             is_admin: caller.scope == Scope::Admin,
             expires_at: caller.expires_at,
         })

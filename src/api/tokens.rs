@@ -23,6 +23,8 @@ pub struct TokenOut<'a> {
     scope: Scope,
     user_id: Option<&'a UserId>,
     name: Option<&'a DisplayName>,
+    /// Whether it is for an AI agent of the owner.
+    agent: bool,
     created_at: WallTime,
     expires_at: Option<WallTime>,
     last_used_at: Option<WallTime>,
@@ -35,6 +37,7 @@ impl<'a> TokenOut<'a> {
             scope: token.scope,
             user_id: token.user_id.as_ref(),
             name: token.name.as_ref(),
+            agent: token.is_agent,
             created_at: token.created_at,
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,
@@ -53,8 +56,11 @@ pub struct CreateToken {
     scope: Option<Scope>,
     /// The owner.
     user_id: Option<UserId>,
-    /// Display name of the owner, or the purpose of the token.
+    /// Display name of the owner or of the agent, or the purpose of the token.
     name: Option<Name>,
+    /// Whether it is for an AI agent that acts for the owner: with the scope `user` only. It takes locks of the kind
+    /// `agent` only, takes nothing over, and administers nothing. Default: false.
+    agent: Option<bool>,
     /// Lifetime in milliseconds. Default: until it is revoked.
     ttl_ms: Option<Integer<1, CENTURY>>,
 }
@@ -88,7 +94,8 @@ impl Operation for CreateToken {
         let now = service.wall();
         let ends = self.ttl_ms.map(|ttl| WallTime(now.0.saturating_add(ttl.0)));
         let name = self.name.and_then(|name| name.0);
-        let (secret, token, hash) = token::mint(scope, self.user_id, name, now, ends)?;
+        let is_agent = self.agent == Some(true);
+        let (secret, token, hash) = token::mint(scope, self.user_id, name, is_agent, now, ends)?;
         Answer::of(
             service,
             move |service, done| service.create_token(token, hash, done),

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use crate::domain::access::{Membership, Rules};
 use crate::domain::event::{Author, Ending, EventType, NewEvent};
+use crate::domain::grants::{self, GrantTime};
 use crate::domain::rights::{forced_ending, may_hold};
-use crate::domain::rules::{self, Change, Decision, GrantTime};
+use crate::domain::rules::{self, Change, Decision};
 use crate::domain::token::Validity;
-use crate::domain::waitlist;
-use crate::domain::{Acquire, Acquired, GrantState, Lock, SessionId, UserId, WorkspaceId, WorkspaceState};
+use crate::domain::waitlist::{self, Recipient};
+use crate::domain::{Acquire, Acquired, GrantState, Lock, UserId, WorkspaceId, WorkspaceState};
 use crate::error::{Denied, Error};
 use crate::store::queue::{QueuedWaiter, Waiter};
 use crate::store::{Rows, WorkingSet};
@@ -62,7 +63,7 @@ pub(super) fn apply_due(
                     set.put_knocks(&lock)?;
                     continue;
                 }
-                acquire_of(set, workspace_id, (&knock.user_id, knock.session_id.as_ref()), rules)?
+                acquire_of(set, workspace_id, Recipient::of(knock), rules)?
             }
             Some(_) | None => None,
         };
@@ -165,10 +166,10 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             }
             grant_next(set, &lock.workspace_id, at, drain_until, rules)?;
         }
-        Change::TakeOver { previous, lock } => {
+        Change::TakeOver { previous, lock, yielded } => {
             replace(set, &previous, &lock)?;
             let event = NewEvent::of_end(&previous, Ending::TakenOver, now);
-            set.record(&NewEvent { next_fence: Some(lock.fence), by, message: reason, ..event })?;
+            set.record(&NewEvent { next_fence: Some(lock.fence), by, message: reason, yielded, ..event })?;
             set.count_takeover();
             answer_satisfied(set, &lock, rules)?;
         }
@@ -179,10 +180,11 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             let event = NewEvent::of_end(&previous, Ending::HandedOver, lock.acquired_at);
             set.record(&NewEvent { next_fence: Some(lock.fence), by, to: Some(&lock.user_id), ..event })?;
             answer_satisfied(set, &lock, rules)?;
+            yield_to_waiter(set, &lock, rules)?;
         }
-        Change::Knock(lock) => {
+        Change::Knock(lock, message) => {
             set.put_knocks(&lock)?;
-            let message = lock.knocks.pending.last().and_then(|knock| knock.message.as_deref());
+            let message = message.as_deref();
             set.record(&NewEvent { by, message, ..NewEvent::on_lease(&lock, EventType::Knocked, now) })?;
         }
         Change::Decline(lock, user_id) => {
@@ -221,7 +223,7 @@ fn grant_next(
             set.queue().reject(waiter, why);
             continue;
         }
-        let lock = rules::granted_lease(
+        let lock = grants::granted_lease(
             &waiter.request,
             GrantState::ToSession,
             rules,
@@ -261,11 +263,40 @@ fn answer_satisfied(set: &WorkingSet<'_>, lock: &Lock, rules: &Rules) -> Result<
     Ok(())
 }
 
-/// Waiting acquire of this user on the workspace, if there is one.
+/// After a lease was handed over to an agent: if a person waits, the agent yields at once. In no other way does an
+/// agent get a lock that a person waits for.
+fn yield_to_waiter(set: &WorkingSet<'_>, lock: &Lock, rules: &Rules) -> Result<(), Error> {
+    let yields =
+        |place: &QueuedWaiter| rules.yields(lock.kind, place.waiter.request.kind) && !place.waiter.is_gone();
+    if !lock.kind.is_agent() || !set.queue().has_waiters(&lock.workspace_id) {
+        return Ok(());
+    }
+    let mut places = set.queue().waiters(&lock.workspace_id);
+    let mut decision = None;
+    while decision.is_none()
+        && let Some(next) = places.iter().position(yields)
+    {
+        let QueuedWaiter { waiter, .. } = places.remove(next);
+        if let Some(why) = refusal(set, &waiter, rules)? {
+            set.queue().reject(waiter, why);
+            continue;
+        }
+        let yielding = rules::yield_to_waiter(lock.clone(), &waiter.request, rules, set.moment());
+        let Decision { change, outcome } = within_lock_limit(set, yielding, rules)?;
+        set.queue().answer(Arc::clone(&waiter), outcome);
+        decision = (change != Change::Nothing).then_some((waiter, change));
+    }
+    set.queue().replace(&lock.workspace_id, places);
+    let Some((waiter, change)) = decision else { return Ok(()) };
+    let by = Author::new(waiter.request.user_id.clone(), waiter.request.user_name.clone());
+    apply(set, change, Some(&by), rules)
+}
+
+/// Waiting acquire of this recipient on the workspace, if there is one.
 pub(super) fn acquire_of(
     set: &WorkingSet<'_>,
     workspace_id: &WorkspaceId,
-    who: (&UserId, Option<&SessionId>),
+    recipient: Recipient<'_>,
     rules: &Rules,
 ) -> Result<Option<Acquire>, Error> {
     if !set.queue().has_waiters(workspace_id) {
@@ -273,7 +304,7 @@ pub(super) fn acquire_of(
     }
     let places = set.queue().waiters(workspace_id);
     let acquire =
-        waitlist::acquire_of(&places, who, |place| Ok(refusal(set, &place.waiter, rules)?.is_none()))?;
+        waitlist::acquire_of(&places, recipient, |place| Ok(refusal(set, &place.waiter, rules)?.is_none()))?;
     Ok(acquire.cloned())
 }
 

@@ -45,6 +45,7 @@ fn renewal(lock: &Lock, user_id: &UserId, now: Timestamp) -> Option<Heartbeat> {
             user_id: user_id.clone(),
             session_id: lock.session_id.clone(),
             fence: Some(lock.fence),
+            is_agent: false,
         },
         ttl: None,
         activity: Activity::Active,

@@ -125,7 +125,7 @@ pub(super) fn revoke(
 
 /// How the last lease of the claimant ended. The live lease is excluded.
 pub(super) fn lost(set: &WorkingSet<'_>, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
-    set.lost(&claim.workspace_id, &claim.user_id, live)
+    set.lost(&claim.workspace_id, &claim.user_id, claim.is_agent, live)
 }
 
 /// Reads the lock of a workspace as stored. Writes nothing.
@@ -213,6 +213,15 @@ impl Service {
                 self.store.write(move |set| load_current(set, &of, &rules))
             }
         }
+    }
+
+    /// How the last lease of the claimant ended, as stored. The live lease is excluded.
+    ///
+    /// # Errors
+    /// An error of the store when it cannot read.
+    pub fn lost(&self, claim: &Claim, live: Option<Fence>) -> Result<Option<Lost>, Error> {
+        let read = |rows: &dyn Rows| rows.lost(&claim.workspace_id, &claim.user_id, claim.is_agent, live);
+        self.store.read(read).map(|found| found.value)
     }
 
     /// Reads the lock of a workspace as stored. Writes nothing.

@@ -55,6 +55,7 @@ pub fn release_user(
                 user_id: by.user_id.clone(),
                 session_id: None,
                 fence: Some(lock.fence),
+                is_agent: false,
             };
             let request = Release {
                 claim,

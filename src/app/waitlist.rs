@@ -99,7 +99,8 @@ pub fn acquire(
         {
             return Ok(WaitOutcome::LimitReached(limit));
         }
-        waiters.push(QueuedWaiter { waiter: Arc::clone(waiter), since: now, until });
+        let place = rule::new_position(&waiters, request);
+        waiters.insert(place, QueuedWaiter { waiter: Arc::clone(waiter), since: now, until });
     }
     set.queue().replace(&request.workspace_id, waiters);
     set.queue().joined(waiter);

@@ -14,6 +14,11 @@ pub struct Caller {
     pub name: Option<DisplayName>,
     /// Whether the credentials fix the display name, so that the request cannot give another.
     pub is_named: bool,
+    /// Whether the credentials are those of an agent. Then the user is the one for whom it acts, and the display name
+    /// is the agent's.
+    pub is_agent: bool,
+    /// For an agent: the display name of the user for whom it acts.
+    pub for_name: Option<DisplayName>,
     /// The scope of the credentials.
     pub scope: Scope,
     /// How long the credentials are valid.
@@ -23,6 +28,21 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// A caller without a name who may read only.
+    #[must_use]
+    pub const fn anonymous(validity: Validity) -> Self {
+        Self {
+            user_id: None,
+            name: None,
+            is_named: false,
+            is_agent: false,
+            for_name: None,
+            scope: Scope::Read,
+            validity,
+            expires_at: None,
+        }
+    }
+
     /// The scope of the caller's token. `None` without a token.
     #[must_use]
     pub const fn token_scope(&self) -> Option<Scope> {
@@ -38,7 +58,11 @@ impl Caller {
     #[must_use]
     pub fn key(&self) -> Option<String> {
         match (&self.user_id, &self.validity) {
-            (Some(user_id), _) => Some(format!("user {}", user_id.as_str())),
+            // An agent does not use up the limits of its user.
+            (Some(user_id), _) => {
+                let who = if self.is_agent { "agent of" } else { "user" };
+                Some(format!("{who} {}", user_id.as_str()))
+            }
             (None, Validity::WhileTokenValid(hash)) => {
                 Some(hash.iter().fold("token ".to_owned(), |key, byte| format!("{key}{byte:02x}")))
             }
@@ -49,7 +73,7 @@ impl Caller {
     /// The caller as the actor in the access rules of workspaces.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        Actor { user_id: self.user_id.clone(), scope: self.scope }
+        Actor { user_id: self.user_id.clone(), scope: self.scope, is_agent: self.is_agent }
     }
 }
 

@@ -209,7 +209,7 @@ impl Auth {
             StatedName::Absent => (false, None),
             StatedName::Given(name) => (true, name),
         };
-        Caller { is_named, user_id: Some(user_id), name, scope, validity, expires_at: None }
+        Caller { is_named, user_id: Some(user_id), name, scope, ..Caller::anonymous(validity) }
     }
 
     fn token_caller(
@@ -243,10 +243,17 @@ impl Auth {
                     return Err(AuthError::WrongUser);
                 }
                 let is_named = token.name.is_some();
+                let (name, for_name) = if token.is_agent {
+                    (token.name, stated.name)
+                } else {
+                    (token.name.or(stated.name), None)
+                };
                 Ok(Caller {
                     user_id: token.user_id,
-                    name: token.name.or(stated.name),
+                    name,
                     is_named,
+                    is_agent: token.is_agent,
+                    for_name,
                     scope: token.scope,
                     validity,
                     expires_at: token.expires_at,
@@ -260,7 +267,7 @@ impl Auth {
                 let unnamed = unnamed.map(|id| UserId::parse(&id)).transpose()?;
                 let user_id = stated.user_id.or(token.user_id).or(unnamed);
                 let (scope, expires_at) = (token.scope, token.expires_at);
-                Ok(Caller { user_id, name, is_named: false, scope, validity, expires_at })
+                Ok(Caller { user_id, name, scope, expires_at, ..Caller::anonymous(validity) })
             }
         }
     }
@@ -291,14 +298,7 @@ fn trust_headers(credentials: &Credentials<'_>) -> Result<Caller, Error> {
         (None, Some(token)) => Some(UserId::parse_as("access_token", token)?),
         (header, _) => header,
     };
-    Ok(Caller {
-        user_id,
-        name,
-        is_named: false,
-        scope: Scope::Admin,
-        validity: Validity::Unlimited,
-        expires_at: None,
-    })
+    Ok(Caller { user_id, name, scope: Scope::Admin, ..Caller::anonymous(Validity::Unlimited) })
 }
 
 /// The same error, with `field` as the name of the field that the caller knows.

@@ -55,19 +55,26 @@ pub fn hash(token: &str) -> Hash {
 /// Makes a token. Returns the secret, which is shown once, and the record and the hash, which are stored.
 ///
 /// # Errors
-/// [`Error::Internal`] when the system gives no random bytes; the errors of [`check_not_reserved`].
+/// [`Error::Internal`] when the system gives no random bytes; the errors of [`check_not_reserved`];
+/// [`Error::Invalid`] of `agent` if the token does not act as a user.
 pub fn mint(
     scope: Scope,
     user_id: Option<UserId>,
     name: Option<DisplayName>,
+    is_agent: bool,
     created_at: WallTime,
     expires_at: Option<WallTime>,
 ) -> Result<(String, Token, Hash), Error> {
     user_id.as_ref().map(check_not_reserved).transpose()?;
+    if is_agent && (scope != Scope::User || user_id.is_none()) {
+        return Err(Error::invalid("agent", "needs the scope user and the user for whom the agent acts"));
+    }
     let secret = format!("{PREFIX}{}", base64url(&random::<SECRET_BYTES>()?));
     let token_id = random_id()?;
     let hash = hash(&secret);
-    Ok((secret, Token { token_id, scope, user_id, name, created_at, expires_at, last_used_at: None }, hash))
+    let token =
+        Token { token_id, scope, user_id, name, is_agent, created_at, expires_at, last_used_at: None };
+    Ok((secret, token, hash))
 }
 
 /// A random id in hexadecimal digits, for a token or a session.
@@ -99,7 +106,7 @@ mod tests {
     #[test]
     fn a_token_has_256_random_bits_and_only_its_hash_is_kept() {
         let made: Vec<_> =
-            (0..2).map(|_| mint(Scope::Admin, None, None, WallTime(0), None).unwrap()).collect();
+            (0..2).map(|_| mint(Scope::Admin, None, None, false, WallTime(0), None).unwrap()).collect();
         let (secret, token, kept) = &made[0];
         assert!(has_prefix(secret) && secret.len() == 3 + 43);
         assert_eq!(hash(secret), *kept);

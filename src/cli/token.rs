@@ -35,12 +35,15 @@ pub(super) struct Create {
     #[command(flatten)]
     database: Database,
     /// What the token permits.
-    #[arg(long, value_enum)]
-    scope: TokenScope,
+    #[arg(long, value_enum, required_unless_present = "agent", default_value_if("agent", "true", "user"))]
+    scope: Option<TokenScope>,
     /// The user who acts with the token.
-    #[arg(long, value_name = "ID", required_if_eq("scope", "user"))]
+    #[arg(long, value_name = "ID", required_if_eq_any = [("scope", "user"), ("agent", "true")])]
     user: Option<String>,
-    /// The display name of the user, or the purpose of the token.
+    /// The token is for an AI agent that acts for the user: it takes locks of the kind agent only.
+    #[arg(long)]
+    agent: bool,
+    /// The display name of the user or of the agent, or the purpose of the token.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     /// How long the token is valid, such as 90d [default: until it is revoked].
@@ -108,7 +111,8 @@ fn make(create: &Create) -> Result<(), Error> {
     }
     let user_id = create.user.as_deref().map(UserId::parse).transpose()?;
     let name = create.name.as_deref().map(DisplayName::parse).transpose()?.flatten();
-    let (secret, token, hash) = token::mint(create.scope.scope(), user_id, name, now, expires)?;
+    let scope = create.scope.unwrap_or(TokenScope::User);
+    let (secret, token, hash) = token::mint(scope.scope(), user_id, name, create.agent, now, expires)?;
     let location = create.database.location()?;
     let new_file = match &location {
         Location::File(path) if !path.exists() => Some(path.display()),
@@ -169,9 +173,10 @@ fn list(database: &Database) -> Result<(), Error> {
 
 fn line(token: &Token, now: WallTime) -> String {
     let at = |at: Option<WallTime>| at.map_or_else(|| "never".to_owned(), WallTime::to_rfc3339);
+    let agent = if token.is_agent { "  agent" } else { "" };
     let expired = if token.expires_at.is_some_and(|end| end <= now) { " (expired)" } else { "" };
     format!(
-        "{}  {:7}  user={:?}  name={:?}  created={}  expires={}{expired}  last_used={}",
+        "{}  {:7}  user={:?}  name={:?}{agent}  created={}  expires={}{expired}  last_used={}",
         token.token_id,
         token.scope.as_str(),
         token.user_id.as_ref().map_or("", UserId::as_str),

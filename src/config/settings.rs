@@ -103,6 +103,7 @@ impl Config {
             min_ttl: locks.min_ttl,
             same_user: locks.same_user,
             takeover: locks.takeover,
+            agents_yield: locks.agents_yield,
             claim_within: locks.claim_within,
             knock_grant_after: locks.knock_grant_after,
             knock_grant_at_latest: locks.knock_grant_at_latest,
@@ -231,6 +232,9 @@ settings! {
         /// server) or "nobody". Admins can always end a lock with a forced release.
         takeover: Takeover = Takeover::Anyone,
             choice(&[("anyone", Takeover::Anyone), ("admins", Takeover::Admins), ("nobody", Takeover::Nobody)]);
+        /// Whether a person (a lock of the kind "edit") takes the lock of an AI agent over without force. With false,
+        /// agents hold their locks as people do.
+        agents_yield: bool = true, switch();
         /// The maximum time that a request waits for a lock (`wait_ms`). It must be less than the timeout of a proxy.
         max_wait: Ttl = minutes(1), ttl(MILLISECOND, MINUTE);
         /// The length of a lease that was granted after a wait, a knock or a handover, until its holder first renews

@@ -66,6 +66,8 @@ pub struct Rules {
     pub same_user: SameUser,
     /// Who may take over.
     pub takeover: Takeover,
+    /// Whether a person's acquire takes over an agent's lease without `force`.
+    pub agents_yield: bool,
     /// Duration of a granted lease until its first renewal. The recipient was not calling at that moment and
     /// may be offline.
     pub claim_within: Ttl,
@@ -146,12 +148,28 @@ impl Rules {
         self.is_shared(kind) || is_same_session(kind, one, other)
     }
 
-    /// Whether a caller with this privilege may take over a lease of this kind whose holder has been idle for `idle`.
+    /// Whether `force` takes a lease of the kind `held`, whose holder has been idle for `idle`, over for a caller with
+    /// this privilege who asks for a lock of the kind `asked`.
     #[must_use]
-    pub fn may_take_over(&self, kind: LockKind, privilege: Privilege, idle: Ttl) -> bool {
-        let properties = kind.properties();
+    pub fn may_take_over(&self, asked: LockKind, held: LockKind, privilege: Privilege, idle: Ttl) -> bool {
+        let properties = held.properties();
         let is_idle = || self.idle_takeover_after.is_some_and(|after| idle >= after);
-        properties.yields_to_force && (self.takeover.allows(privilege) || (properties.passes_on && is_idle()))
+        properties.yields_to_force
+            && !asked.is_agent()
+            && (self.takeover.allows(privilege) || (properties.passes_on && is_idle()))
+    }
+
+    /// Whether a lease of the kind `held` is taken over by an acquire of the kind `asked`, without `force`.
+    #[must_use]
+    pub const fn yields(&self, held: LockKind, asked: LockKind) -> bool {
+        self.agents_yield && held.is_agent() && matches!(asked, LockKind::Edit)
+    }
+
+    /// Whether a lease of the kind `held` passes to a knock that asks for a lock of the kind `asked` if its holder does
+    /// not answer.
+    #[must_use]
+    pub const fn passes_on(held: LockKind, asked: LockKind) -> bool {
+        held.properties().passes_on && (!asked.is_agent() || held.is_agent())
     }
 }
 

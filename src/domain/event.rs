@@ -151,6 +151,8 @@ pub struct NewEvent<'a> {
     pub message: Option<&'a str>,
     /// See [`Event::reclaimed`].
     pub reclaimed: bool,
+    /// See [`Event::yielded`].
+    pub yielded: bool,
     /// See [`LastLease::drain_until`].
     pub drain_until: Option<Timestamp>,
 }
@@ -197,6 +199,7 @@ impl<'a> NewEvent<'a> {
             to: None,
             message: None,
             reclaimed: false,
+            yielded: false,
             drain_until: None,
         }
     }
@@ -234,6 +237,8 @@ pub struct Event {
     pub message: Option<String>,
     /// Whether the lease was reclaimed.
     pub reclaimed: bool,
+    /// Whether an agent's lease was taken over because agents yield to people.
+    pub yielded: bool,
 }
 
 /// How the last lease of a user on a workspace ended.
@@ -255,6 +260,8 @@ pub struct Lost {
     pub by_user_id: Option<UserId>,
     /// Display name of the author.
     pub by_name: Option<DisplayName>,
+    /// Whether the lease was an agent's and yielded to a person.
+    pub yielded: bool,
 }
 
 impl Lost {
@@ -271,6 +278,7 @@ impl Lost {
             at: event.at,
             by_user_id: event.by_user_id,
             by_name: event.by_name,
+            yielded: event.yielded,
         })
     }
 

@@ -6,9 +6,11 @@
 
 use super::access::Rules;
 use super::event::{Ending, Lost};
+use super::grants::{GrantTime, granted_lease, lease_for_knock};
 use super::knocks::{Declined, Knock, MAX_KNOCKS};
-use super::rules::{Change, Decision, GrantTime, granted_lease, lease_for_knock, may_dispose, owns};
+use super::rules::{Change, Decision, may_dispose, owns};
 use super::token::Validity;
+use super::waitlist::Recipient;
 use super::{
     Acquire, Claim, DisplayName, GrantState, Lock, LockKind, Moment, SessionId, UserId, WorkspaceId,
     WorkspaceState,
@@ -26,6 +28,8 @@ pub struct KnockRequest {
     pub user_id: UserId,
     /// Display name of the caller.
     pub name: Option<DisplayName>,
+    /// For an agent: display name of the user for whom it acts.
+    pub for_name: Option<DisplayName>,
     /// Session of the caller.
     pub session_id: Option<SessionId>,
     /// Message to the holder.
@@ -75,34 +79,37 @@ pub fn knock(
     };
     let knocks = &mut lock.knocks;
     knocks.declined.retain(|declined| declined.retry_in(rules, now).is_some());
-    if let Some(again) = knocks.retry_in(&request.user_id, rules, now) {
+    let is_agent = request.kind.is_agent();
+    if let Some(again) = knocks.retry_in(&request.user_id, is_agent, rules, now) {
         return nothing(Knocked::TooSoon { lock, again });
     }
-    if let Some(knock) = knocks.pending.iter_mut().find(|knock| knock.user_id == request.user_id) {
+    let is_theirs =
+        |knock: &&mut Knock| knock.user_id == request.user_id && knock.kind.is_agent() == is_agent;
+    if let Some(knock) = knocks.pending.iter_mut().find(is_theirs) {
         knock.kind = request.kind;
         knock.name = request.name.clone().or(knock.name.take());
+        knock.for_name = request.for_name.clone().or(knock.for_name.take());
         knock.session_id = request.session_id.clone().or(knock.session_id.take());
         knock.message = request.message.clone().or(knock.message.take());
         knock.validity = request.validity.clone();
         return Decision { change: Change::UpdateKnock(lock.clone()), outcome: Knocked::Pending(lock) };
     }
-    if knocks.pending.len() + knocks.declined.len() >= MAX_KNOCKS {
+    if knocks.count_for(request.kind) >= MAX_KNOCKS {
         return nothing(Knocked::TooMany);
     }
     let knock = Knock {
         kind: request.kind,
         user_id: request.user_id.clone(),
         name: request.name.clone(),
+        for_name: request.for_name.clone(),
         session_id: request.session_id.clone(),
         message: request.message.clone(),
         knocked_at: now,
         validity: request.validity.clone(),
     };
-    knocks.pending.push(knock);
-    if knocks.pending.len() == 1 {
-        knocks.show_first(lock.kind, rules, now);
-    }
-    Decision { change: Change::Knock(lock.clone()), outcome: Knocked::Pending(lock) }
+    knocks.add(knock, lock.kind, rules, now);
+    let change = Change::Knock(lock.clone(), request.message.clone());
+    Decision { change, outcome: Knocked::Pending(lock) }
 }
 
 /// Answer of the holder to a knock.
@@ -138,13 +145,14 @@ pub enum ReplyOutcome {
     NoLock,
 }
 
-/// Recipient of `lock` by this reply, with the session of their knock. `None` if the reply names no user and
-/// no knock is pending.
+/// Recipient of `lock` by this reply. `None` if the reply names no user and no knock is pending.
 #[must_use]
-pub fn recipient<'a>(lock: &'a Lock, request: &'a KnockReply) -> Option<(&'a UserId, Option<&'a SessionId>)> {
+pub fn recipient<'a>(lock: &'a Lock, request: &'a KnockReply) -> Option<Recipient<'a>> {
     match (knock_of(lock, request.user_id.as_ref()), &request.user_id) {
-        (Some(knock), _) => Some((&knock.user_id, knock.session_id.as_ref())),
-        (None, to) => to.as_ref().map(|to| (to, None)),
+        (Some(knock), _) => Some(Recipient::of(knock)),
+        (None, to) => {
+            to.as_ref().map(|user_id| Recipient { kind: LockKind::Edit, user_id, session_id: None })
+        }
     }
 }
 
@@ -219,7 +227,7 @@ pub fn decline(
         return Decision { change: Change::Nothing, outcome: ReplyOutcome::NoKnock };
     };
     let knock = lock.knocks.pending.remove(position);
-    lock.knocks.declined.push(Declined { user_id: knock.user_id.clone(), at: now });
+    lock.knocks.declined.push(Declined { kind: knock.kind, user_id: knock.user_id.clone(), at: now });
     if position == 0 {
         lock.knocks.show_first(lock.kind, rules, now);
     }

@@ -41,6 +41,9 @@ pub struct KindProperties {
     pub passes_on: bool,
     /// Whether `force` takes the lock over. Other locks must be revoked first: their holder cannot be told to stop.
     pub yields_to_force: bool,
+    /// Whether it is an agent. People outrank agents: an agent takes nothing from anybody, yields to people if
+    /// `locks.agents_yield` says so, and stands behind all others in the line.
+    pub is_agent: bool,
 }
 
 impl LockKind {
@@ -61,13 +64,20 @@ impl LockKind {
             Self::Terraform => ("terraform", Owner::Session, false, false),
             Self::Lfs => ("lfs", Owner::User, false, false),
         };
-        KindProperties { name, owner, passes_on, yields_to_force }
+        let is_agent = matches!(self, Self::Agent);
+        KindProperties { name, owner, passes_on, yields_to_force, is_agent }
     }
 
     /// Name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.properties().name
+    }
+
+    /// Whether it is an agent.
+    #[must_use]
+    pub const fn is_agent(self) -> bool {
+        self.properties().is_agent
     }
 
     /// Kind with this name.

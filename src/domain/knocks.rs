@@ -13,7 +13,7 @@ pub const MAX_KNOCKS: usize = 20;
 /// Knocks on one lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Knocks {
-    /// Unanswered knocks, in order of arrival. The holder is shown the first one.
+    /// Unanswered knocks, people before agents, each in order of arrival. The holder is shown the first one.
     pub pending: Vec<Knock>,
     /// Recently declined knocks.
     pub declined: Vec<Declined>,
@@ -45,6 +45,8 @@ pub struct Knock {
     pub user_id: UserId,
     /// Display name of that user.
     pub name: Option<DisplayName>,
+    /// For an agent: display name of the user for whom it acts.
+    pub for_name: Option<DisplayName>,
     /// Session of that user.
     pub session_id: Option<SessionId>,
     /// Message, up to 500 bytes.
@@ -58,6 +60,8 @@ pub struct Knock {
 /// Declined knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declined {
+    /// Kind of the lock that the user asked for.
+    pub kind: LockKind,
     /// Id of the user who knocked.
     pub user_id: UserId,
     /// When the holder declined.
@@ -79,30 +83,44 @@ impl Knocks {
         self.pending.is_empty() && self.declined.is_empty()
     }
 
-    /// Time until `user_id` may knock again after being declined; `None` if they may now.
+    /// Time until `user_id`, or an agent of theirs, may knock again after being declined; `None` if they may now.
     #[must_use]
-    pub fn retry_in(&self, user_id: &UserId, rules: &Rules, now: Timestamp) -> Option<Ttl> {
+    pub fn retry_in(&self, user_id: &UserId, is_agent: bool, rules: &Rules, now: Timestamp) -> Option<Ttl> {
         self.declined
             .iter()
-            .filter(|declined| declined.user_id == *user_id)
+            .filter(|declined| declined.user_id == *user_id && declined.kind.is_agent() == is_agent)
             .find_map(|declined| declined.retry_in(rules, now))
     }
 
-    /// Removes the pending knock of `user_id` on a lock of this kind. Returns whether there was one.
-    pub fn remove(&mut self, kind: LockKind, user_id: &UserId, rules: &Rules, now: Timestamp) -> bool {
-        let Some(position) = self.pending.iter().position(|knock| knock.user_id == *user_id) else {
-            return false;
-        };
-        self.pending.remove(position);
-        if position == 0 {
+    /// Number of knocks that count for the limit of one more by this kind. Knocks of agents do not keep people out.
+    pub(super) fn count_for(&self, kind: LockKind) -> usize {
+        let kinds = self.pending.iter().map(|knock| knock.kind);
+        let kinds = kinds.chain(self.declined.iter().map(|declined| declined.kind));
+        kinds.filter(|other| kind.is_agent() || !other.is_agent()).count()
+    }
+
+    /// Adds a knock, people before agents. `held` is the kind of the lock.
+    pub(super) fn add(&mut self, knock: Knock, held: LockKind, rules: &Rules, now: Timestamp) {
+        let first_agent = self.pending.iter().position(|other| other.kind.is_agent());
+        let place = first_agent.filter(|_| !knock.kind.is_agent()).unwrap_or(self.pending.len());
+        self.pending.insert(place, knock);
+        if place == 0 {
+            self.show_first(held, rules, now);
+        }
+    }
+
+    /// Removes the pending knocks of `user_id` and their agents on a lock of this kind.
+    pub fn remove(&mut self, kind: LockKind, user_id: &UserId, rules: &Rules, now: Timestamp) {
+        let is_first = self.pending.first().is_some_and(|knock| knock.user_id == *user_id);
+        self.pending.retain(|knock| knock.user_id != *user_id);
+        if is_first {
             self.show_first(kind, rules, now);
         }
-        true
     }
 
     /// Shows the first pending knock to the holder of a lock of this kind: its time limit starts at `now`.
     pub(super) fn show_first(&mut self, kind: LockKind, rules: &Rules, now: Timestamp) {
-        let is_granted = !self.pending.is_empty() && kind.properties().passes_on;
+        let is_granted = self.pending.first().is_some_and(|knock| Rules::passes_on(kind, knock.kind));
         let after = rules.knock_grant_after.filter(|_| is_granted);
         self.shown_at = after.map(|_| now);
         self.grant_at = after.map(|after| now.plus(after));

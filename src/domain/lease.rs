@@ -32,8 +32,10 @@ pub struct Lock {
     pub kind: LockKind,
     /// Id of the holder.
     pub user_id: UserId,
-    /// Display name of the holder, if known.
+    /// Display name of the holder, if known. The holder of an agent's lock is the agent.
     pub user_name: Option<DisplayName>,
+    /// For an agent: display name of the user for whom it acts, if known.
+    pub for_name: Option<DisplayName>,
     /// Session of the holder, if known.
     pub session_id: Option<SessionId>,
     /// Fencing token of this lease.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod event;
 pub mod grace;
+pub mod grants;
 pub mod handoff;
 mod id;
 mod kind;

@@ -29,6 +29,8 @@ pub struct Acquire {
     pub user_id: UserId,
     /// Display name of the caller.
     pub user_name: Option<DisplayName>,
+    /// For an agent: display name of the user for whom it acts.
+    pub for_name: Option<DisplayName>,
     /// Session of the caller.
     pub session_id: Option<SessionId>,
     /// Privilege of the caller.
@@ -92,6 +94,8 @@ pub struct Claim {
     pub session_id: Option<SessionId>,
     /// Fence of the claimed lease, if given.
     pub fence: Option<Fence>,
+    /// Whether the caller is an agent. It is never a session of the user for whom it acts.
+    pub is_agent: bool,
 }
 
 /// Request to renew a lease.
@@ -183,6 +187,7 @@ impl Acquire {
             kind: LockKind::Edit,
             user_id,
             user_name: None,
+            for_name: None,
             session_id: None,
             privilege: Privilege::Ordinary,
             ttl: None,
@@ -195,9 +200,9 @@ impl Acquire {
 }
 
 impl Claim {
-    /// Whether `lock` has the claimed fence. True if no fence is given.
+    /// Whether `lock` has the claimed fence, if one is given, and can be the caller's.
     #[must_use]
     pub fn names(&self, lock: &Lock) -> bool {
-        self.fence.is_none_or(|fence| fence == lock.fence)
+        self.fence.is_none_or(|fence| fence == lock.fence) && (!self.is_agent || lock.kind.is_agent())
     }
 }

@@ -103,13 +103,16 @@ pub struct Actor {
     pub user_id: Option<UserId>,
     /// Scope of the credentials.
     pub scope: Scope,
+    /// Whether the caller is an agent. It has no right beyond locks of the kind `agent`.
+    pub is_agent: bool,
 }
 
 impl Actor {
     /// Whether the caller may end all leases of this user.
     #[must_use]
     pub fn may_release_all_of(&self, user_id: &UserId) -> bool {
-        self.scope.privilege() == Privilege::Administrator || self.user_id.as_ref() == Some(user_id)
+        let is_themselves = self.user_id.as_ref() == Some(user_id) && !self.is_agent;
+        self.scope.privilege() == Privilege::Administrator || is_themselves
     }
 }
 
@@ -178,12 +181,12 @@ pub fn access(
             may_hold(role, membership).map_err(|_| Denied::NotAMember)?;
         }
         (_, Need::Manage) => {
-            if !actor.scope.acts_for_others() && role != Some(Role::Admin) {
+            if actor.is_agent || (!actor.scope.acts_for_others() && role != Some(Role::Admin)) {
                 return Err(Denied::NotAnAdmin);
             }
         }
     }
-    Ok(if role == Some(Role::Admin) {
+    Ok(if role == Some(Role::Admin) && !actor.is_agent {
         actor.scope.privilege().max(Privilege::WorkspaceAdmin)
     } else {
         actor.scope.privilege()

@@ -15,10 +15,11 @@
 
 use super::access::{Privilege, Rules, is_same_session};
 use super::event::Ending;
-use super::knocks::{Knock, Knocks, Postponement};
+use super::grants::{GrantTime, granted_lease, lease_for_knock, new_lease};
+use super::knocks::Postponement;
 use super::{
-    Acquire, Acquired, Activity, Authority, Claim, Fence, Force, GrantState, Heartbeat, HeartbeatOutcome,
-    LastLease, Lock, LockKind, Moment, Owner, Release, Released, SessionId, UserId, WorkspaceState,
+    Acquire, Acquired, Activity, Authority, Claim, Force, GrantState, Heartbeat, HeartbeatOutcome, LastLease,
+    Lock, LockKind, Moment, Owner, Release, Released, SessionId, UserId, WorkspaceState,
 };
 use crate::time::{Timestamp, Ttl};
 
@@ -52,6 +53,8 @@ pub enum Change {
         previous: Lock,
         /// The lease that begins.
         lock: Lock,
+        /// Whether the lease that ends is an agent's and yields to a person.
+        yielded: bool,
     },
     /// The live lease ends and another begins, because the holder handed it over or left a knock unanswered.
     HandOver {
@@ -62,8 +65,8 @@ pub enum Change {
         /// Whether the holder asked for the handover.
         requested: bool,
     },
-    /// A new knock on this lease: the last of its [`Knocks::pending`].
-    Knock(Lock),
+    /// A new knock on this lease, with this message.
+    Knock(Lock, Option<String>),
     /// A pending knock on this lease is updated.
     UpdateKnock(Lock),
     /// The holder of this lease declines the knock of this user.
@@ -150,7 +153,7 @@ impl Change {
             | Self::Postpone(_)
             | Self::End(..)
             | Self::HandOver { .. }
-            | Self::Knock(_)
+            | Self::Knock(..)
             | Self::UpdateKnock(_)
             | Self::Decline(..) => None,
         }
@@ -160,8 +163,12 @@ impl Change {
 /// Decides an acquire of a lock that another holder has.
 fn acquire_held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> (Change, Acquired) {
     let Moment { now, next_fence, .. } = moment;
-    let may = rules.may_take_over(lock.kind, request.privilege, idle(&lock, moment));
+    let may = rules.may_take_over(request.kind, lock.kind, request.privilege, idle(&lock, moment));
     match request.force {
+        Force::No | Force::AnyHolder | Force::OnlyFence(_) if rules.yields(lock.kind, request.kind) => {
+            let drain_until = lock.drain_after(Ending::TakenOver);
+            take_over(lock, new_lease(request, rules, now, next_fence, drain_until), true)
+        }
         Force::No => (Change::Nothing, held(lock, request, rules, moment)),
         Force::AnyHolder | Force::OnlyFence(_) if !may => {
             (Change::Nothing, Acquired::TakeoverForbidden(lock))
@@ -169,13 +176,31 @@ fn acquire_held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) ->
         Force::OnlyFence(fence) if fence != lock.fence => (Change::Nothing, Acquired::FenceMismatch(lock)),
         Force::AnyHolder | Force::OnlyFence(_) => {
             let drain_until = lock.drain_after(Ending::TakenOver);
-            let (previous, lock) = (lock, new_lease(request, rules, now, next_fence, drain_until));
-            (
-                Change::TakeOver { previous: previous.clone(), lock: lock.clone() },
-                Acquired::TakenOver { lock, previous: Box::new(previous) },
-            )
+            take_over(lock, new_lease(request, rules, now, next_fence, drain_until), false)
         }
     }
+}
+
+fn take_over(previous: Lock, lock: Lock, yielded: bool) -> (Change, Acquired) {
+    (
+        Change::TakeOver { previous: previous.clone(), lock: lock.clone(), yielded },
+        Acquired::TakenOver { lock, previous: Box::new(previous) },
+    )
+}
+
+/// Decides that an agent's lease, which was granted to the agent, yields to a waiting person at once.
+#[must_use]
+pub fn yield_to_waiter(
+    lock: Lock,
+    waiting: &Acquire,
+    rules: &Rules,
+    Moment { now, next_fence, .. }: Moment,
+) -> Decision<Acquired> {
+    let drain_until = lock.drain_after(Ending::TakenOver);
+    let begins = GrantTime::now(now);
+    let lease = granted_lease(waiting, GrantState::ToSession, rules, begins, next_fence, drain_until);
+    let outcome = Acquired::Acquired(lease.clone());
+    Decision { change: Change::TakeOver { previous: lock, lock: lease, yielded: true }, outcome }
 }
 
 /// Outcome for a caller who cannot have the lock.
@@ -184,7 +209,7 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acq
     let idle = idle(&lock, moment);
     Acquired::Held {
         same_user: lock.user_id == request.user_id,
-        takeover_allowed: rules.may_take_over(lock.kind, request.privilege, idle),
+        takeover_allowed: rules.may_take_over(request.kind, lock.kind, request.privilege, idle),
         lock,
         idle,
     }
@@ -194,66 +219,6 @@ pub fn held(lock: Lock, request: &Acquire, rules: &Rules, moment: Moment) -> Acq
 /// activity.
 fn idle(lock: &Lock, Moment { now, opened_at, .. }: Moment) -> Ttl {
     Ttl::from_millis(now.since(lock.last_active_at.max(opened_at)))
-}
-
-/// When a granted lease begins, and when its recipient is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GrantTime {
-    /// Start of the lease.
-    pub at: Timestamp,
-    /// When a waiting recipient is told. The time to claim the lease runs from here.
-    pub told_at: Timestamp,
-}
-
-impl GrantTime {
-    /// Begins and is told at `now`.
-    #[must_use]
-    pub const fn now(now: Timestamp) -> Self {
-        Self { at: now, told_at: now }
-    }
-}
-
-/// Lease that is granted to a waiter or to the recipient of a handover. Unless it is renewed, it ends after
-/// `claim_within`, or after its own duration if that is shorter. `drain_until` is what the lease before has left.
-#[must_use]
-pub fn granted_lease(
-    request: &Acquire,
-    grant_state: GrantState,
-    rules: &Rules,
-    begins: GrantTime,
-    next_fence: Fence,
-    drain_until: Option<Timestamp>,
-) -> Lock {
-    let lease = new_lease(request, rules, begins.at, next_fence, drain_until);
-    let passes_on = request.kind.properties().passes_on;
-    let first = if passes_on { lease.ttl.min(rules.claim_within) } else { lease.ttl };
-    let expires_at = begins.told_at.plus(first);
-    Lock { expires_at, check_at: expires_at, grant_state, ..lease }
-}
-
-/// Lease that `knock` gets in place of `lock`. `waiting` is the waiting acquire of the user who knocked, if there
-/// is one.
-pub(super) fn lease_for_knock(
-    knock: &Knock,
-    waiting: Option<&Acquire>,
-    lock: &Lock,
-    rules: &Rules,
-    begins: GrantTime,
-    next_fence: Fence,
-) -> Lock {
-    let drain_until = lock.drain_after(Ending::HandedOver);
-    if let Some(waiting) = waiting {
-        return granted_lease(waiting, GrantState::ToSession, rules, begins, next_fence, drain_until);
-    }
-    let request = Acquire {
-        kind: knock.kind,
-        user_name: knock.name.clone(),
-        session_id: knock.session_id.clone(),
-        ..Acquire::new(lock.workspace_id.clone(), knock.user_id.clone())
-    };
-    let grant_state = if knock.session_id.is_some() { GrantState::ToSession } else { GrantState::ToUser };
-    let begins = GrantTime { told_at: begins.at, ..begins };
-    granted_lease(&request, grant_state, rules, begins, next_fence, drain_until)
 }
 
 /// Decides a heartbeat.
@@ -363,37 +328,7 @@ pub(super) fn holds(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
 pub(super) fn may_dispose(claim: &Claim, lock: &Lock, rules: &Rules) -> bool {
     let names_nothing = claim.session_id.is_none() && claim.fence.is_none();
     let covers_any = names_nothing && lock.kind.properties().owner != Owner::Session;
-    (covers_any && lock.user_id == claim.user_id) || holds(claim, lock, rules)
-}
-
-/// New lease for `request`. `drain_until` is what the lease before has left.
-fn new_lease(
-    request: &Acquire,
-    rules: &Rules,
-    now: Timestamp,
-    fence: Fence,
-    drain_until: Option<Timestamp>,
-) -> Lock {
-    let ttl = rules.ttl(request.kind, request.ttl, rules.of(request.kind).default_ttl);
-    Lock {
-        workspace_id: request.workspace_id.clone(),
-        kind: request.kind,
-        user_id: request.user_id.clone(),
-        user_name: request.user_name.clone(),
-        session_id: request.session_id.clone(),
-        fence,
-        acquired_at: now,
-        renewed_at: now,
-        last_active_at: now,
-        expires_at: now.plus(ttl),
-        ttl,
-        note: request.note.clone(),
-        metadata: request.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
-        grant_state: GrantState::Claimed,
-        knocks: Knocks::default(),
-        check_at: now.plus(ttl),
-        drain_until: drain_until.filter(|until| *until > now),
-    }
+    (covers_any && lock.user_id == claim.user_id && claim.names(lock)) || holds(claim, lock, rules)
 }
 
 /// Renews a lease. If the sessions of a user share a lock, no session shortens it for another one. A release
@@ -415,6 +350,7 @@ fn reacquired(lock: Lock, request: &Acquire, rules: &Rules, now: Timestamp) -> L
     let lock = renewed_lease(lock, Some(requested), rules, now);
     Lock {
         user_name: request.user_name.clone().or(lock.user_name),
+        for_name: request.for_name.clone().or(lock.for_name),
         session_id: request.session_id.clone().or(lock.session_id),
         last_active_at: now,
         note: request.note.clone().or(lock.note),

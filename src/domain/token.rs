@@ -52,6 +52,8 @@ pub struct Token {
     pub user_id: Option<UserId>,
     /// Display name of the owner or of the token.
     pub name: Option<DisplayName>,
+    /// Whether it is for an agent of the owner: see [`super::rights::Actor::is_agent`].
+    pub is_agent: bool,
     /// When it was created.
     pub created_at: WallTime,
     /// When it expires, exclusive: at this instant it is no longer valid. `None` means never.

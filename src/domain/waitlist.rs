@@ -1,8 +1,9 @@
 //! Wait list of a lock, as pure functions: who may join, who is next, and what waiters are told. First come,
-//! first served.
+//! first served; agents stand behind all others.
 
 use super::access::{Rules, is_same_session};
-use super::{Acquire, Acquired, GrantState, Lock, SessionId, UserId};
+use super::knocks::Knock;
+use super::{Acquire, Acquired, GrantState, Lock, LockKind, SessionId, UserId};
 use crate::error::{Denied, Error, Limit};
 use crate::time::Timestamp;
 
@@ -44,21 +45,63 @@ pub fn position_of(line: &[impl QueueEntry], request: &Acquire) -> Option<usize>
     })
 }
 
+/// Position of a new waiter: at the end, but before the agents, unless it is one.
+#[must_use]
+pub fn new_position(line: &[impl QueueEntry], request: &Acquire) -> usize {
+    let first_agent = line.iter().position(|waiting| waiting.request().kind.is_agent());
+    first_agent.filter(|_| !request.kind.is_agent()).unwrap_or(line.len())
+}
+
+/// Number of waiters, of all locks or of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaiterCount {
+    /// All.
+    pub all: usize,
+    /// Those that are agents.
+    pub agents: usize,
+}
+
+impl WaiterCount {
+    /// Number of waiters in this line.
+    #[must_use]
+    pub fn of(line: &[impl QueueEntry]) -> Self {
+        let agents = line.iter().filter(|waiting| waiting.request().kind.is_agent()).count();
+        Self { all: line.len(), agents }
+    }
+
+    /// The count after one line was replaced by another.
+    #[must_use]
+    pub fn replaced<W: QueueEntry>(self, before: &[W], after: &[W]) -> Self {
+        let (before, after) = (Self::of(before), Self::of(after));
+        Self {
+            all: (self.all + after.all).saturating_sub(before.all),
+            agents: (self.agents + after.agents).saturating_sub(before.agents),
+        }
+    }
+
+    /// Number of waiters that keep this kind out at a limit: agents keep only agents out.
+    const fn against(self, kind: LockKind) -> usize {
+        if kind.is_agent() { self.all } else { self.all.saturating_sub(self.agents) }
+    }
+}
+
 /// Limit that keeps one more waiter from joining, if any. `total` is the number of waiters for all locks.
 #[must_use]
 pub fn limit_reached(
     line: &[impl QueueEntry],
     request: &Acquire,
-    total: usize,
+    total: WaiterCount,
     limits: WaitlistLimits,
 ) -> Option<Limit> {
-    let theirs = line.iter().filter(|waiting| waiting.request().user_id == request.user_id).count();
+    let Acquire { user_id, kind, .. } = request;
+    let is_theirs = |waits: &Acquire| waits.user_id == *user_id && waits.kind.is_agent() == kind.is_agent();
+    let theirs = line.iter().filter(|waiting| is_theirs(waiting.request())).count();
     if theirs >= limits.per_user {
         Some(Limit::WaitersPerUser)
-    } else if line.len() >= limits.per_workspace {
+    } else if WaiterCount::of(line).against(*kind) >= limits.per_workspace {
         Some(Limit::WaitersPerWorkspace)
     } else {
-        (total >= limits.total).then_some(Limit::Waiters)
+        (total.against(*kind) >= limits.total).then_some(Limit::Waiters)
     }
 }
 
@@ -74,25 +117,50 @@ pub fn refusal(has_good_credentials: bool, may_hold: Result<(), Denied>) -> Opti
 
 /// Position of the next waiter for a lock that became free at `freed_at`: the first one whose wait was not
 /// over then. If there is none, the first one that is still connected: no waiter is told that a free lock is
-/// held.
+/// held. Agents come after all others.
 #[must_use]
-pub fn next(line: &[impl QueueEntry], freed_at: Timestamp) -> Option<usize> {
-    let in_time = line.iter().position(|waiting| waiting.waits(freed_at));
-    in_time.or_else(|| line.iter().position(|waiting| !waiting.is_gone()))
+pub fn next<W: QueueEntry>(line: &[W], freed_at: Timestamp) -> Option<usize> {
+    let first = |is_agent: bool| {
+        let is_next = |waiting: &W| waiting.request().kind.is_agent() == is_agent;
+        let in_time = line.iter().position(|waiting| is_next(waiting) && waiting.waits(freed_at));
+        in_time.or_else(|| line.iter().position(|waiting| is_next(waiting) && !waiting.is_gone()))
+    };
+    first(false).or_else(|| first(true))
 }
 
-/// Waiting acquire of this user: the one of this session if there is one, else the first. Only waiters that
-/// pass `is_fit` count.
+/// Who is to get a lock: by a knock or by name.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipient<'a> {
+    /// Kind of the lock.
+    pub kind: LockKind,
+    /// Id of the user.
+    pub user_id: &'a UserId,
+    /// Session of the knock.
+    pub session_id: Option<&'a SessionId>,
+}
+
+impl<'a> Recipient<'a> {
+    /// The user who knocked.
+    #[must_use]
+    pub const fn of(knock: &'a Knock) -> Self {
+        Self { kind: knock.kind, user_id: &knock.user_id, session_id: knock.session_id.as_ref() }
+    }
+}
+
+/// Waiting acquire of this recipient: the one of the session if there is one, else the first. A person's is not an
+/// agent's. Only waiters that pass `is_fit` count.
 ///
 /// # Errors
 /// Errors of `is_fit`.
 pub fn acquire_of<'a, W: QueueEntry>(
     line: &'a [W],
-    (user_id, session_id): (&UserId, Option<&SessionId>),
+    recipient: Recipient<'_>,
     mut is_fit: impl FnMut(&W) -> Result<bool, Error>,
 ) -> Result<Option<&'a Acquire>, Error> {
+    let Recipient { kind, user_id, session_id } = recipient;
+    let is_theirs = |waits: &Acquire| waits.user_id == *user_id && waits.kind.is_agent() == kind.is_agent();
     let mut theirs: Vec<_> =
-        line.iter().filter(|waiting| waiting.request().user_id == *user_id && !waiting.is_gone()).collect();
+        line.iter().filter(|waiting| is_theirs(waiting.request()) && !waiting.is_gone()).collect();
     let is_of_session =
         |waiting: &&W| session_id.is_some() && waiting.request().session_id.as_ref() == session_id;
     theirs.sort_by_key(|waiting| !is_of_session(waiting));

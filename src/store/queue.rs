@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use super::lock;
 use super::rows::AsOf;
 use crate::domain::token::Validity;
-use crate::domain::waitlist::{QueueEntry, WaitlistLimits};
+use crate::domain::waitlist::{QueueEntry, WaiterCount, WaitlistLimits};
 use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::time::{Timestamp, Ttl};
@@ -104,7 +104,7 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct QueueState {
     queues: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
-    count: usize,
+    count: WaiterCount,
     /// For each workspace, the earliest end of a wait.
     ends: BTreeSet<(Timestamp, WorkspaceId)>,
 }
@@ -119,7 +119,7 @@ impl Queue {
     /// The number of waiters.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.waiting).count
+        lock(&self.waiting).count.all
     }
 
     /// Whether there are no waiters.
@@ -194,7 +194,7 @@ impl Queue {
             if let Some(end) = end(&waiters) {
                 ends.insert((end, workspace_id.clone()));
             }
-            *count = (*count + waiters.len()).saturating_sub(before.len());
+            *count = count.replaced(&before, &waiters);
             if !waiters.is_empty() {
                 queues.insert(workspace_id, waiters);
             }
@@ -292,10 +292,10 @@ impl<'q> QueueView<'q> {
 
     /// The number of waiters for all locks.
     #[must_use]
-    pub fn total(&self) -> usize {
+    pub fn total(&self) -> WaiterCount {
         let waiting = lock(&self.queue.waiting);
         self.changed.borrow().iter().fold(waiting.count, |count, (workspace_id, waiters)| {
-            (count + waiters.len()).saturating_sub(waiting.queues.get(workspace_id).map_or(0, Vec::len))
+            count.replaced(waiting.queues.get(workspace_id).map_or(&[], Vec::as_slice), waiters)
         })
     }
 

@@ -117,11 +117,13 @@ pub trait Rows {
 
     /// The lease that ended last on a workspace without a lock, as far as the history goes back.
     fn last_lease(&self, workspace_id: &WorkspaceId) -> Result<Option<LastLease>, Error>;
-    /// How the user's last lease on a workspace ended. The lease with the fence `live` is skipped.
+    /// How the user's last lease on a workspace ended; with `is_agent` only leases of agents count. The lease with the fence `live` is
+    /// skipped.
     fn lost(
         &self,
         workspace_id: &WorkspaceId,
         user_id: &UserId,
+        is_agent: bool,
         live: Option<Fence>,
     ) -> Result<Option<Lost>, Error>;
     /// The events of a workspace after revision `after` and before `before`, newest first.

@@ -202,7 +202,8 @@ impl Server {
     pub fn token(&self, scope: Scope, user: Option<&str>) -> String {
         let user_id = user.map(|user| UserId::parse(user).unwrap());
         let now = Clock::Manual(Arc::clone(&self.clock)).wall();
-        let (secret, token, hash) = lockhouse::auth::token::mint(scope, user_id, None, now, None).unwrap();
+        let (secret, token, hash) =
+            lockhouse::auth::token::mint(scope, user_id, None, false, now, None).unwrap();
         tokens::beside(&self.config.database.location(), |rows| rows.insert_token(&token, &hash)).unwrap();
         secret
     }

@@ -16,14 +16,16 @@ use lockhouse::domain::handoff::{KnockReply, KnockRequest};
 use lockhouse::domain::member::{Member, Role};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
-use lockhouse::domain::{Acquire, Acquired, Activity, Authority, Fence, Force, Heartbeat, LockKind, Release};
+use lockhouse::domain::{
+    Acquire, Acquired, Activity, Authority, Fence, Force, Heartbeat, Lock, LockKind, Release,
+};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::commit_notifier::CommitNotifier;
 use lockhouse::store::listing::LockQuery;
 use lockhouse::store::queue::{Client, Queue, Waiter};
 use lockhouse::store::writer::Writer;
-use lockhouse::store::{AsOf, Keys, Options, Store, WorkingSet};
+use lockhouse::store::{AsOf, Keys, Options, Rows, Store, WorkingSet};
 use lockhouse::time::{Clock, LeaseClock, ManualClock, Timestamp, Ttl, WallTime};
 use proptest::prelude::*;
 
@@ -204,6 +206,7 @@ impl Both {
 
     /// Takes the step. Returns the answers to waiters: those of earlier steps, and to the caller of this one.
     pub fn take(&mut self, step: &EngineStep) -> Vec<WaiterAnswer> {
+        let before: Vec<_> = (0..WORKSPACES).map(|at| self.live(at)).collect();
         let mut answers = Vec::new();
         match step {
             EngineStep::Rules(step) => self.take_rules(step),
@@ -216,6 +219,9 @@ impl Both {
         // What is there then. It is seen as a use case sees it, and nothing of that is kept.
         for at in 0..WORKSPACES {
             self.look(at);
+        }
+        for (at, before) in before.iter().enumerate() {
+            self.people_go_first(at, before.as_ref(), step);
         }
         let [left, left_in_memory] = self.queues().map(|queue| queue.len());
         assert_eq!(left, left_in_memory, "waiters of SQLite, and in memory");
@@ -273,6 +279,39 @@ impl Both {
         });
     }
 
+    /// The live lock, after due changes.
+    fn live(&self, at: usize) -> Option<Lock> {
+        let read = |rows: &dyn Rows| Ok(rows.lock(&workspace(at))?.filter(|lock| rows.now() < lock.due_at()));
+        self.sqlite.as_ref().unwrap().read(read).unwrap().value
+    }
+
+    /// Agents stand behind all others in the line, and no person stands in line for what an agent has. No agent gets the
+    /// lock of another before its end, unless its holder gives it away.
+    fn people_go_first(&self, at: usize, before: Option<&Lock>, step: &EngineStep) {
+        let lock = self.live(at);
+        if let (Some(before), Some(lock)) = (before, &lock)
+            && lock.kind.is_agent()
+            && !before.kind.is_agent()
+        {
+            let is_given = matches!(
+                step,
+                EngineStep::Rules(Step::HandOver { .. } | Step::Release { .. }) | EngineStep::Unlock { .. }
+            );
+            assert!(is_given || before.expires_at <= lock.acquired_at, "{before:?} and then {lock:?}");
+        }
+        for queue in self.queues() {
+            let kinds: Vec<_> =
+                queue.waiters(&workspace(at)).iter().map(|place| place.waiter.request.kind).collect();
+            assert!(kinds.is_sorted_by_key(|kind| kind.is_agent()), "{kinds:?}");
+            if let Some(lock) = &lock {
+                assert!(
+                    !kinds.iter().any(|kind| self.rules.yields(lock.kind, *kind)),
+                    "{lock:?} and {kinds:?}"
+                );
+            }
+        }
+    }
+
     fn leave(&self) {
         let now = self.lease_clock.now();
         let leaving = self.queues().map(|queue| queue.workspaces_with_leavers(now, 10));
@@ -292,7 +331,8 @@ impl Both {
 
     fn take_rules(&mut self, step: &Step) {
         let rules = Arc::clone(&self.rules);
-        let claim = |both: &Self, by: Who, at: usize, fence| lockhouse::domain::Claim {
+        let claim = |both: &Self, is_agent, by: Who, at: usize, fence| lockhouse::domain::Claim {
+            is_agent,
             workspace_id: workspace(at),
             user_id: user(by.user),
             session_id: session(by.session),
@@ -320,21 +360,21 @@ impl Both {
                     Ok(format!("{:?}", locks::acquire(set, &request, &rules)?))
                 });
             }
-            Step::Heartbeat { by, at, ttl, fence, session, active } => {
+            Step::Heartbeat { agent, by, at, ttl, fence, session, active } => {
                 let by = if session { by } else { Who { session: None, ..by } };
                 let activity = if active { Activity::Active } else { Activity::Idle };
-                let claim = claim(self, by, at, fence);
+                let claim = claim(self, agent, by, at, fence);
                 let request = Heartbeat { claim, ttl: ttl.map(Ttl::from_millis), activity };
                 self.run(&keys(at), move |set| Ok(format!("{:?}", locks::heartbeat(set, &request, &rules)?)));
             }
-            Step::Release { by, at, fence, session, admin } => {
+            Step::Release { agent, by, at, fence, session, admin } => {
                 let by = if session { by } else { Who { session: None, ..by } };
                 let (authority, privilege) = if admin {
                     (Authority::Administrator, Privilege::Administrator)
                 } else {
                     (Authority::Holder, Privilege::Ordinary)
                 };
-                let claim = claim(self, by, at, fence);
+                let claim = claim(self, agent, by, at, fence);
                 let request = Release { claim, user_name: None, authority, privilege, reason: None };
                 self.run(&keys(at), move |set| Ok(format!("{:?}", locks::release(set, &request, &rules)?)));
             }
@@ -345,20 +385,22 @@ impl Both {
                     workspace_id: workspace(at),
                     user_id: user(by.user),
                     name: None,
+                    for_name: None,
                     session_id: session(by.session),
                     message: Some("please".to_owned()),
                 };
                 self.run(&keys(at), move |set| Ok(format!("{:?}", handoff::knock(set, &request, &rules)?)));
             }
-            Step::HandOver { by, at, fence, to } => {
-                let request = KnockReply { claim: claim(self, by, at, fence), user_id: to.map(user) };
+            Step::HandOver { agent, by, at, fence, to } => {
+                let request = KnockReply { claim: claim(self, agent, by, at, fence), user_id: to.map(user) };
                 let by = Author::new(user(by.user), None);
                 self.run(&keys(at), move |set| {
                     Ok(format!("{:?}", handoff::hand_over(set, &request, &by, &rules)?))
                 });
             }
-            Step::Decline { by, at, fence, whose } => {
-                let request = KnockReply { claim: claim(self, by, at, fence), user_id: whose.map(user) };
+            Step::Decline { agent, by, at, fence, whose } => {
+                let request =
+                    KnockReply { claim: claim(self, agent, by, at, fence), user_id: whose.map(user) };
                 let by = Author::new(user(by.user), None);
                 self.run(&keys(at), move |set| {
                     Ok(format!("{:?}", handoff::decline(set, &request, &by, &rules)?))

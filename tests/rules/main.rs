@@ -76,9 +76,39 @@ impl Play {
         self.take_step(step);
         for (at, before) in before.into_iter().enumerate() {
             let after = self.world.seen(at, &self.model.rules, self.now);
+            if let Some(before) = &before {
+                self.agents_respect(step, at, before, after.as_ref());
+            }
             if let (Some(before), Some(after)) = (before, after) {
                 self.keeps_its_promises(&before, &after);
             }
+        }
+    }
+
+    /// No agent ends, renews, shortens or takes a person's lock, and no person is refused because of an agent. `before` is
+    /// the live lock before the step.
+    fn agents_respect(&self, step: &Step, at: usize, before: &Lock, after: Option<&Lock>) {
+        let same_lease = |after: &Lock| {
+            Lock { knocks: after.knocks.clone(), check_at: after.check_at, ..before.clone() } == *after
+        };
+        if before.kind != LockKind::Agent {
+            if step.is_by_agent() {
+                assert!(after.is_some_and(same_lease), "an agent changed {before:?} to {after:?}");
+            }
+            let is_given = matches!(step, Step::HandOver { .. });
+            assert!(
+                is_given || after.is_none_or(|after| after.kind != LockKind::Agent),
+                "an agent took {before:?}"
+            );
+        }
+        if let Step::Acquire { kind: LockKind::Edit, by, at: there, .. } = step
+            && before.kind == LockKind::Agent
+            && self.model.rules.agents_yield
+            && *there == at
+        {
+            let has =
+                after.is_some_and(|after| (after.kind, &after.user_id) == (LockKind::Edit, &user(by.user)));
+            assert!(has, "a person was refused because of an agent: {after:?}");
         }
     }
 
@@ -110,17 +140,21 @@ impl Play {
             Step::Acquire { kind, by, at, ttl, force, admin } => {
                 self.acquire(kind, by, at, ttl, force, admin);
             }
-            Step::Heartbeat { by, at, ttl, fence, session, active } => {
+            Step::Heartbeat { agent, by, at, ttl, fence, session, active } => {
                 let by = if session { by } else { Who { session: None, ..by } };
-                self.heartbeat(by, at, ttl, self.fence(at, fence), active);
+                self.heartbeat(agent, by, at, ttl, self.fence(at, fence), active);
             }
-            Step::Release { by, at, fence, session, admin } => {
+            Step::Release { agent, by, at, fence, session, admin } => {
                 let by = if session { by } else { Who { session: None, ..by } };
-                self.release(by, at, self.fence(at, fence), admin);
+                self.release(agent, by, at, self.fence(at, fence), admin);
             }
             Step::Knock { kind, by, at } => self.knock(kind, by, at),
-            Step::HandOver { by, at, fence, to } => self.hand_over(by, at, self.fence(at, fence), to),
-            Step::Decline { by, at, fence, whose } => self.decline(by, at, self.fence(at, fence), whose),
+            Step::HandOver { agent, by, at, fence, to } => {
+                self.hand_over(agent, by, at, self.fence(at, fence), to);
+            }
+            Step::Decline { agent, by, at, fence, whose } => {
+                self.decline(agent, by, at, self.fence(at, fence), whose);
+            }
             Step::Pass(by) => self.now += by,
             Step::Restart { away, grace } => self.restart(away, grace),
             Step::Sweep => {
@@ -206,6 +240,7 @@ impl Play {
             kind,
             user_id: user(by.user),
             user_name: None,
+            for_name: None,
             session_id: session(by.session),
             privilege,
             ttl: ttl.map(Ttl::from_millis),
@@ -252,7 +287,14 @@ impl Play {
                 last.active = now;
                 assert_eq!((granted(lock), lock.ttl.as_millis()), ((lease.fence, last.ends), last.ttl));
             }
-            Some(lease) => match (force, self.may_take_over(privilege, &lease)) {
+            Some(lease) => match (force, self.may_take_over(kind, privilege, &lease)) {
+                _ if self.model.yields(&lease, kind) => {
+                    let Acquired::TakenOver { lock, previous } = &outcome else { panic!("{outcome:?}") };
+                    assert_eq!((granted(lock), previous.kind), ((next_fence.0, ends), LockKind::Agent));
+                    let last = self.model.last(at);
+                    (last.given_up, last.forced) = (true, true);
+                    self.model.begin(at, new, now);
+                }
                 (Force::No, may) => {
                     let Acquired::Held { lock, same_user, takeover_allowed, idle } = &outcome else {
                         panic!("{outcome:?}")
@@ -277,15 +319,18 @@ impl Play {
         }
     }
 
-    fn may_take_over(&self, privilege: Privilege, lease: &Lease) -> bool {
+    fn may_take_over(&self, kind: LockKind, privilege: Privilege, lease: &Lease) -> bool {
         let rules = &self.model.rules;
         let idle = self.now - lease.active.max(self.opened);
         let is_idle = rules.idle_takeover_after.is_some_and(|after| idle >= after.as_millis());
-        yields_to_force(lease.kind) && (rules.takeover.allows(privilege) || is_idle)
+        kind != LockKind::Agent
+            && yields_to_force(lease.kind)
+            && (rules.takeover.allows(privilege) || is_idle)
     }
 
-    fn claim(by: Who, at: usize, fence: Option<i64>) -> Claim {
+    fn claim(is_agent: bool, by: Who, at: usize, fence: Option<i64>) -> Claim {
         Claim {
+            is_agent,
             workspace_id: workspace(at),
             user_id: user(by.user),
             session_id: session(by.session),
@@ -293,9 +338,17 @@ impl Play {
         }
     }
 
-    fn heartbeat(&mut self, by: Who, at: usize, ttl: Option<i64>, fence: Option<i64>, active: bool) {
+    fn heartbeat(
+        &mut self,
+        agent: bool,
+        by: Who,
+        at: usize,
+        ttl: Option<i64>,
+        fence: Option<i64>,
+        active: bool,
+    ) {
         let request = Heartbeat {
-            claim: Self::claim(by, at, fence),
+            claim: Self::claim(agent, by, at, fence),
             ttl: ttl.map(Ttl::from_millis),
             activity: if active { Activity::Active } else { Activity::Idle },
         };
@@ -306,7 +359,7 @@ impl Play {
         self.told.push(format!("{outcome:?}"));
         match self.model.live(at, self.now).cloned() {
             None => assert_eq!(outcome, HeartbeatOutcome::NoLock, "a heartbeat revives nothing"),
-            Some(lease) if self.model.is_about(&lease, by, fence) => {
+            Some(lease) if self.model.is_about(&lease, agent, by, fence) => {
                 let ttl = clamped(lease.kind, ttl.unwrap_or(lease.ttl));
                 let HeartbeatOutcome::Renewed(lock) = &outcome else { panic!("{outcome:?}") };
                 let (rules, now) = (self.model.rules.clone(), self.now);
@@ -335,10 +388,10 @@ impl Play {
         }
     }
 
-    fn release(&mut self, by: Who, at: usize, fence: Option<i64>, admin: bool) {
+    fn release(&mut self, agent: bool, by: Who, at: usize, fence: Option<i64>, admin: bool) {
         let authority = if admin { Authority::Administrator } else { Authority::Holder };
         let request = Release {
-            claim: Self::claim(by, at, fence),
+            claim: Self::claim(agent, by, at, fence),
             user_name: None,
             authority,
             privilege: Privilege::Administrator,
@@ -351,7 +404,7 @@ impl Play {
         match self.model.live(at, self.now).cloned() {
             None => assert_eq!(outcome, Released::Nothing),
             Some(lease) => {
-                let own = self.model.is_given_by(&lease, by, fence);
+                let own = self.model.is_given_by(&lease, agent, by, fence);
                 if own || (admin && fence.is_none_or(|fence| fence == lease.fence)) {
                     assert!(matches!(outcome, Released::Released(_)), "{outcome:?}");
                     let Change::End(_, ending) = change else { panic!("{change:?}") };

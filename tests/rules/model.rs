@@ -24,10 +24,10 @@ pub struct Lease {
     pub active: i64,
     /// Whether the holder has claimed it, and who may claim it.
     pub grant_state: GrantState,
-    /// The users who knocked, their sessions and the kinds they ask for, in order.
+    /// The users who knocked, their sessions and the kinds they ask for: people before agents, each in order.
     pub knocks: Vec<(usize, Option<usize>, LockKind)>,
-    /// The users who were declined, and when.
-    pub declined: Vec<(usize, i64)>,
+    /// The users who were declined, whether as agents, and when.
+    pub declined: Vec<(usize, bool, i64)>,
     pub grant_at: Option<i64>,
     /// The limit for postponements by activity.
     pub grant_at_latest: Option<i64>,
@@ -64,7 +64,9 @@ impl Lease {
 
     /// Shows the first knock from now on.
     pub fn show_the_first(&mut self, rules: &Rules, now: i64) {
-        let passes = !self.knocks.is_empty() && is_of_people(self.kind);
+        let to_agent = self.knocks.first().is_some_and(|knock| knock.2 == LockKind::Agent);
+        let passes =
+            !self.knocks.is_empty() && (is_of_people(self.kind) && !to_agent || self.kind == LockKind::Agent);
         let after = rules.knock_grant_after.filter(|_| passes);
         self.grant_at = after.map(|after| now + after.as_millis());
         self.grant_at_latest = after.and(rules.knock_grant_at_latest).map(|latest| now + latest.as_millis());
@@ -149,22 +151,33 @@ impl Model {
         lease.kind == kind && self.is_owner(lease, by)
     }
 
+    /// Whether the lease is an agent's and passes to a person who asks for a lock of this kind.
+    pub fn yields(&self, lease: &Lease, kind: LockKind) -> bool {
+        self.rules.agents_yield && (lease.kind, kind) == (LockKind::Agent, LockKind::Edit)
+    }
+
     fn is_owner(&self, lease: &Lease, by: Who) -> bool {
         let any_session = lease.grant_state == GrantState::ToUser;
         let same = is_same_session(lease.kind, lease.session, by.session);
         lease.user == by.user && (is_shared(lease.kind, &self.rules) || same || any_session)
     }
 
-    /// Whether a message from `by` is about the live lease.
-    pub fn is_about(&self, lease: &Lease, by: Who, fence: Option<i64>) -> bool {
+    /// Whether a message from `by`, or from an agent of theirs, is about the live lease.
+    pub fn is_about(&self, lease: &Lease, agent: bool, by: Who, fence: Option<i64>) -> bool {
+        if agent && lease.kind != LockKind::Agent {
+            return false;
+        }
         let named = by.session.is_none() && fence.is_some() && lease.user == by.user;
         fence.is_none_or(|fence| fence == lease.fence) && (self.is_owner(lease, by) || named)
     }
 
     /// Whether `by` gives the live lease away.
-    pub fn is_given_by(&self, lease: &Lease, by: Who, fence: Option<i64>) -> bool {
+    pub fn is_given_by(&self, lease: &Lease, agent: bool, by: Who, fence: Option<i64>) -> bool {
+        if agent && lease.kind != LockKind::Agent {
+            return false;
+        }
         let whatever = by.session.is_none() && fence.is_none() && lease.user == by.user;
-        (whatever && !is_of_a_session(lease.kind)) || self.is_about(lease, by, fence)
+        (whatever && !is_of_a_session(lease.kind)) || self.is_about(lease, agent, by, fence)
     }
 }
 

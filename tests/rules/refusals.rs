@@ -19,21 +19,25 @@ fn who() -> impl Strategy<Value = Who> {
     (0_usize..3, 0_usize..2).prop_map(|(user, session)| Who { user, session: Some(session) })
 }
 
+fn kind() -> impl Strategy<Value = LockKind> {
+    prop_oneof![3 => Just(LockKind::Edit), 1 => Just(LockKind::Agent)]
+}
+
 fn step() -> impl Strategy<Value = EngineStep> {
     let rules = prop_oneof![
-        4 => who().prop_map(|by| Step::Knock { kind: LockKind::Edit, by, at: 0 }),
+        4 => (kind(), who()).prop_map(|(kind, by)| Step::Knock { kind, by, at: 0 }),
         2 => (who(), any::<bool>()).prop_map(|(by, active)| {
-            Step::Heartbeat { by, at: 0, ttl: None, fence: FenceStep::None, session: true, active }
+            Step::Heartbeat { agent: false, by, at: 0, ttl: None, fence: FenceStep::None, session: true, active }
         }),
         1 => who().prop_map(|by| {
-            Step::Release { by, at: 0, fence: FenceStep::None, session: true, admin: false }
+            Step::Release { agent: false, by, at: 0, fence: FenceStep::None, session: true, admin: false }
         }),
         5 => prop_oneof![Just(50_i64), Just(100_i64), 0_i64..200].prop_map(Step::Pass),
         1 => Just(Step::Sweep),
     ];
     prop_oneof![
-        6 => (who(), prop_oneof![Just(GRANT), 1_i64..400])
-            .prop_map(|(by, wait)| EngineStep::Wait { kind: LockKind::Edit, by, at: 0, ttl: Some(TTL), wait }),
+        6 => (kind(), who(), prop_oneof![Just(GRANT), 1_i64..400])
+            .prop_map(|(kind, by, wait)| EngineStep::Wait { kind, by, at: 0, ttl: Some(TTL), wait }),
         13 => rules.prop_map(EngineStep::Rules),
         3 => Just(EngineStep::Leave),
     ]
@@ -49,6 +53,10 @@ pub fn check((request, answer): &WaiterAnswer, rules: &Rules) {
             let is_own = lock.user_id == request.user_id
                 && lock.kind == request.kind
                 && rules.is_same_owner(lock.kind, lock.session_id.as_ref(), request.session_id.as_ref());
+            assert!(
+                !rules.yields(lock.kind, request.kind),
+                "refused because of an agent: {request:?} by {lock:?}"
+            );
             assert!(!is_own, "refused because of its own lock: {request:?} by {lock:?}");
         }
         Acquired::Acquired(lock) | Acquired::Renewed(lock) | Acquired::Reclaimed(lock) => {
@@ -56,7 +64,10 @@ pub fn check((request, answer): &WaiterAnswer, rules: &Rules) {
             assert!(lock.is_live(now), "a lease that is granted has not ended: {lock:?} at {now:?}");
         }
         Acquired::TooMany => {}
-        Acquired::TakenOver { .. } | Acquired::FenceMismatch(_) | Acquired::TakeoverForbidden(_) => {
+        Acquired::TakenOver { lock, previous } => {
+            assert!(rules.yields(previous.kind, lock.kind), "waiters do not take over: {answer:?}");
+        }
+        Acquired::FenceMismatch(_) | Acquired::TakeoverForbidden(_) => {
             panic!("waiters do not take over: {answer:?}");
         }
     }

@@ -22,6 +22,7 @@ pub enum Step {
         admin: bool,
     },
     Heartbeat {
+        agent: bool,
         by: Who,
         at: usize,
         ttl: Option<i64>,
@@ -30,6 +31,7 @@ pub enum Step {
         active: bool,
     },
     Release {
+        agent: bool,
         by: Who,
         at: usize,
         fence: FenceStep,
@@ -43,12 +45,14 @@ pub enum Step {
     },
     /// The holder answers the named knock, or the first.
     HandOver {
+        agent: bool,
         by: Who,
         at: usize,
         fence: FenceStep,
         to: Option<usize>,
     },
     Decline {
+        agent: bool,
         by: Who,
         at: usize,
         fence: FenceStep,
@@ -81,6 +85,20 @@ pub struct Who {
     pub session: Option<usize>,
 }
 
+impl Step {
+    /// Whether an agent takes the step.
+    pub const fn is_by_agent(&self) -> bool {
+        match self {
+            Self::Acquire { kind, .. } | Self::Knock { kind, .. } => matches!(kind, LockKind::Agent),
+            Self::Heartbeat { agent, .. }
+            | Self::Release { agent, .. }
+            | Self::HandOver { agent, .. }
+            | Self::Decline { agent, .. } => *agent,
+            Self::Pass(_) | Self::Restart { .. } | Self::Sweep => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub enum ForceStep {
     No,
@@ -111,7 +129,16 @@ pub fn ttl() -> impl Strategy<Value = Option<i64>> {
 
 /// Mostly the same kind, so that holders and requests meet.
 pub fn kind() -> impl Strategy<Value = LockKind> {
-    prop_oneof![6 => Just(LockKind::Edit), 3 => prop::sample::select(LockKind::ALL.to_vec())]
+    prop_oneof![
+        5 => Just(LockKind::Edit),
+        2 => Just(LockKind::Agent),
+        2 => prop::sample::select(LockKind::ALL.to_vec()),
+    ]
+}
+
+/// Whether a claim is an agent's.
+fn agent() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.25)
 }
 
 pub fn force() -> impl Strategy<Value = ForceStep> {
@@ -125,16 +152,21 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (kind(), who(), at.clone(), ttl(), force(), any::<bool>())
             .prop_map(|(kind, by, at, ttl, force, admin)| Step::Acquire { kind, by, at, ttl, force, admin }),
-        5 => (who(), at.clone(), ttl(), fence(), any::<bool>(), any::<bool>()).prop_map(
-            |(by, at, ttl, fence, session, active)| Step::Heartbeat { by, at, ttl, fence, session, active }
+        5 => (agent(), who(), at.clone(), ttl(), fence(), any::<bool>(), any::<bool>()).prop_map(
+            |(agent, by, at, ttl, fence, session, active)| {
+                Step::Heartbeat { agent, by, at, ttl, fence, session, active }
+            }
         ),
         4 => (kind(), who(), at.clone()).prop_map(|(kind, by, at)| Step::Knock { kind, by, at }),
-        2 => (who(), at.clone(), fence(), prop::option::of(0..USERS))
-            .prop_map(|(by, at, fence, to)| Step::HandOver { by, at, fence, to }),
-        2 => (who(), at.clone(), fence(), prop::option::of(0..USERS))
-            .prop_map(|(by, at, fence, whose)| Step::Decline { by, at, fence, whose }),
-        3 => (who(), at, fence(), any::<bool>(), prop::bool::weighted(0.2))
-            .prop_map(|(by, at, fence, session, admin)| Step::Release { by, at, fence, session, admin }),
+        2 => (agent(), who(), at.clone(), fence(), prop::option::of(0..USERS))
+            .prop_map(|(agent, by, at, fence, to)| Step::HandOver { agent, by, at, fence, to }),
+        2 => (agent(), who(), at.clone(), fence(), prop::option::of(0..USERS))
+            .prop_map(|(agent, by, at, fence, whose)| Step::Decline { agent, by, at, fence, whose }),
+        3 => (agent(), who(), at, fence(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
+            |(agent, by, at, fence, session, admin)| {
+                Step::Release { agent, by, at, fence, session, admin: admin && !agent }
+            }
+        ),
         5 => prop_oneof![0_i64..5, 5_i64..60, Just(MIN_TTL), Just(ttls(LockKind::Edit).1), 100_i64..400].prop_map(Step::Pass),
         1 => (0_i64..200, 0_i64..50).prop_map(|(away, grace)| Step::Restart { away, grace }),
         2 => Just(Step::Sweep),
@@ -163,19 +195,19 @@ pub fn rules() -> impl Strategy<Value = Rules> {
         prop_oneof![3 => Just(Takeover::Anyone), 1 => Just(Takeover::Admins), 1 => Just(Takeover::Nobody)];
     let grants = (prop::option::of(0_i64..60), prop::option::of(0_i64..120));
     let knocks = (5_i64..40, grants, 0_i64..40, prop::option::of(0_i64..80));
-    (same_user, takeover, knocks).prop_map(|(same_user, takeover, (claim, (grant, more), again, idle))| {
-        Rules {
-            kinds: limited_to(1_000),
-            min_ttl: Ttl::from_millis(MIN_TTL),
-            same_user,
-            takeover,
-            claim_within: Ttl::from_millis(claim),
-            knock_grant_after: grant.map(Ttl::from_millis),
-            knock_grant_at_latest: more.map(|more| Ttl::from_millis(grant.unwrap_or_default() + more)),
-            knock_again_after: Ttl::from_millis(again),
-            idle_takeover_after: idle.map(Ttl::from_millis),
-            membership: Membership::Open,
-            reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
-        }
+    let settings = (same_user, takeover, prop::bool::weighted(0.7), knocks);
+    settings.prop_map(|(same_user, takeover, agents_yield, (claim, (grant, more), again, idle))| Rules {
+        agents_yield,
+        kinds: limited_to(1_000),
+        min_ttl: Ttl::from_millis(MIN_TTL),
+        same_user,
+        takeover,
+        claim_within: Ttl::from_millis(claim),
+        knock_grant_after: grant.map(Ttl::from_millis),
+        knock_grant_at_latest: more.map(|more| Ttl::from_millis(grant.unwrap_or_default() + more)),
+        knock_again_after: Ttl::from_millis(again),
+        idle_takeover_after: idle.map(Ttl::from_millis),
+        membership: Membership::Open,
+        reclaim_within: Ttl::from_millis(RECLAIM_WITHIN),
     })
 }

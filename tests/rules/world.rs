@@ -93,7 +93,7 @@ impl World {
                 assert!(!self.rows.contains_key(&at), "a lease begins where there is none");
                 self.begin(at, lock);
             }
-            Change::TakeOver { previous, lock } | Change::HandOver { previous, lock, .. } => {
+            Change::TakeOver { previous, lock, .. } | Change::HandOver { previous, lock, .. } => {
                 assert_eq!(self.remove(at).as_ref(), Some(&previous), "what ended was there");
                 self.begin(at, lock);
             }
@@ -103,7 +103,7 @@ impl World {
             }
             Change::Renew(lock)
             | Change::Postpone(lock)
-            | Change::Knock(lock)
+            | Change::Knock(lock, _)
             | Change::UpdateKnock(lock)
             | Change::Decline(lock, _) => {
                 assert_eq!(self.row(at).map(|before| before.fence), Some(lock.fence), "it is the same lease");

@@ -313,7 +313,7 @@ mod tests {
             .write(move |set| {
                 let (workspace_id, user_id) = (WorkspaceId::parse("w")?, UserId::parse("alice")?);
                 let request = Acquire::new(workspace_id.clone(), user_id.clone());
-                let claim = Claim { workspace_id, user_id, session_id: None, fence: None };
+                let claim = Claim { workspace_id, user_id, session_id: None, fence: None, is_agent: false };
                 let release = Release {
                     claim,
                     user_name: None,

@@ -76,6 +76,7 @@ impl Changes for BatchRows<'_> {
             message: event.message.map(str::to_owned),
             reclaimed: event.reclaimed,
             kind: event.kind,
+            yielded: event.yielded,
         };
         self.events.borrow_mut().push(PendingEvent {
             event: written,
@@ -143,7 +144,7 @@ impl Changes for BatchRows<'_> {
 
     fn insert_token(&self, token: &Token, hash: &Hash) -> Result<(), Error> {
         self.queries.session.query(
-            concat!("INSERT INTO tokens (", row::tokens!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
+            concat!("INSERT INTO tokens (", row::tokens!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
             parameters![
                 token.token_id.clone(),
                 text(token.scope.as_str()),
@@ -153,6 +154,7 @@ impl Changes for BatchRows<'_> {
                 token.expires_at.map(|at| at.0),
                 token.last_used_at.map(|at| at.0),
                 hash.to_vec(),
+                token.is_agent,
             ],
         )?;
         Ok(())

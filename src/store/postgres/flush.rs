@@ -7,7 +7,7 @@ use super::session::{Command, Parameter, parameters};
 use crate::domain::event::Event;
 use crate::domain::grace::Run;
 use crate::domain::token::Validity;
-use crate::domain::{DisplayName, GrantState, Lock, LockKind, SessionId, UserId, WorkspaceId};
+use crate::domain::{DisplayName, GrantState, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::Timestamp;
 
 /// The columns of `locks` as arrays: the parameters of the statements below, in the order of `locks!`.
@@ -48,13 +48,14 @@ fn columns(locks: &[(bool, &Lock)], run: Run) -> Vec<Parameter> {
         numbers(&|lock| lock.check_at.0),
         texts(&|lock| Some(lock.kind.as_str())),
         times(&|lock| lock.drain_until),
+        texts(&|lock| lock.for_name.as_ref().map(DisplayName::as_str)),
     ]
 }
 
 /// The arrays of [`columns`] as a table.
 macro_rules! as_table {
     () => {
-        "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::bigint[])"
+        "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::bigint[], $22::text[])"
     };
 }
 
@@ -146,12 +147,13 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
         token_hash: Vec<Option<Vec<u8>>>,
         good_until: Vec<Option<i64>>,
         kind: Vec<&'static str>,
+        for_name: Vec<Option<String>>,
     }
     let mut columns = Columns::default();
     for lock in locks {
         for declined in &lock.knocks.declined {
             columns.workspace_id.push(lock.workspace_id.as_str().to_owned());
-            columns.place.push(0);
+            columns.place.push(if declined.kind.is_agent() { -1 } else { 0 });
             columns.user_id.push(declined.user_id.as_str().to_owned());
             columns.user_name.push(None);
             columns.session_id.push(None);
@@ -159,7 +161,8 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
             columns.at.push(declined.at.0);
             columns.token_hash.push(None);
             columns.good_until.push(None);
-            columns.kind.push(LockKind::Edit.as_str());
+            columns.kind.push(declined.kind.as_str());
+            columns.for_name.push(None);
         }
         for (place, knock) in (1..).zip(&lock.knocks.pending) {
             columns.workspace_id.push(lock.workspace_id.as_str().to_owned());
@@ -179,13 +182,14 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
             columns.token_hash.push(token_hash);
             columns.good_until.push(good_until);
             columns.kind.push(knock.kind.as_str());
+            columns.for_name.push(knock.for_name.as_ref().map(|name| name.as_str().to_owned()));
         }
     }
     (!columns.place.is_empty()).then(|| {
         Command::new(
             concat!(
                 "INSERT INTO knocks (", row::knocks!(), ") SELECT * FROM
-                 unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bigint[], $10::text[])"
+                 unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bigint[], $10::text[], $11::text[])"
             ),
             parameters![
                 columns.workspace_id,
@@ -198,6 +202,7 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
                 columns.token_hash,
                 columns.good_until,
                 columns.kind,
+                columns.for_name,
             ],
         )
     })
@@ -216,10 +221,10 @@ fn event_command(events: &[PendingEvent]) -> Command {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     Command::new(
         "WITH given AS (UPDATE meta SET last_revision = last_revision + $1 RETURNING last_revision - $1 AS base),
-         written AS (INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until)
-         SELECT base + place, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until
-         FROM given, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::text[], $16::bigint[])
-         WITH ORDINALITY AS n (workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until, place))
+         written AS (INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until, yielded)
+         SELECT base + place, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until, yielded
+         FROM given, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::text[], $16::bigint[], $17::boolean[])
+         WITH ORDINALITY AS n (workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until, yielded, place))
          SELECT base FROM given",
         parameters![
             count,
@@ -238,6 +243,7 @@ fn event_command(events: &[PendingEvent]) -> Command {
             events.iter().map(|pending| pending.event.reclaimed).collect::<Vec<bool>>(),
             events.iter().map(|pending| pending.event.kind.as_str()).collect::<Vec<_>>(),
             number(&|pending| pending.drain_until.map(|until| until.0)),
+            events.iter().map(|pending| pending.event.yielded).collect::<Vec<bool>>(),
         ],
     )
 }

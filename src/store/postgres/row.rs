@@ -18,25 +18,25 @@ use crate::time::{Timestamp, Ttl, WallTime};
 /// The columns of [`lock`].
 macro_rules! locks {
     () => {
-        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at, kind, drain_until"
+        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at, kind, drain_until, for_name"
     };
 }
 /// The columns of [`knock`].
 macro_rules! knocks {
     () => {
-        "workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until, kind"
+        "workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until, kind, for_name"
     };
 }
 /// The columns of [`event`].
 macro_rules! events {
     () => {
-        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, lease_at, drain_until"
+        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, lease_at, drain_until, yielded"
     };
 }
 /// The columns of [`token`].
 macro_rules! tokens {
     () => {
-        "token_id, scope, user_id, name, created_at, expires_at, last_used_at, hash"
+        "token_id, scope, user_id, name, created_at, expires_at, last_used_at, hash, agent"
     };
 }
 pub(super) use {events, knocks, locks, tokens};
@@ -98,6 +98,7 @@ pub(super) fn lock(row: &Row, grace: &RestartGrace) -> Result<(Lock, bool), Erro
         check_at: Timestamp(get(row, 18)?),
         kind: kind(row, 19)?,
         drain_until: get::<Option<i64>>(row, 20)?.map(Timestamp),
+        for_name: name(row, 21)?,
     };
     Ok((lock, has_knocks))
 }
@@ -105,13 +106,14 @@ pub(super) fn lock(row: &Row, grace: &RestartGrace) -> Result<(Lock, bool), Erro
 /// Adds a knock to those of a lock. The rows come in order of `place, at`.
 pub(super) fn knock(row: &Row, knocks: &mut Knocks) -> Result<(), Error> {
     let (user_id, at) = (UserId::trusted(get(row, 2)?), Timestamp(get(row, 6)?));
-    if get::<i64>(row, 1)? == 0 {
-        knocks.declined.push(Declined { user_id, at });
+    if get::<i64>(row, 1)? <= 0 {
+        knocks.declined.push(Declined { kind: kind(row, 9)?, user_id, at });
         return Ok(());
     }
     knocks.pending.push(Knock {
         user_id,
         name: name(row, 3)?,
+        for_name: name(row, 10)?,
         session_id: session(row, 4)?,
         message: get(row, 5)?,
         knocked_at: at,
@@ -157,6 +159,7 @@ pub(super) fn event(row: &Row) -> Result<Event, Error> {
         message: get(row, 11)?,
         reclaimed: get(row, 12)?,
         kind: kind(row, 13)?,
+        yielded: get(row, 16)?,
     })
 }
 
@@ -172,6 +175,7 @@ pub(super) fn token(row: &Row) -> Result<(Token, Vec<u8>), Error> {
         created_at: WallTime(get(row, 4)?),
         expires_at: get::<Option<i64>>(row, 5)?.map(WallTime),
         last_used_at: get::<Option<i64>>(row, 6)?.map(WallTime),
+        is_agent: get(row, 8)?,
     };
     Ok((token, get(row, 7)?))
 }

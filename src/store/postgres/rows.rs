@@ -106,6 +106,7 @@ impl Rows for Queries<'_> {
         &self,
         workspace_id: &WorkspaceId,
         user_id: &UserId,
+        is_agent: bool,
         live: Option<Fence>,
     ) -> Result<Option<Lost>, Error> {
         let rows = self.session.query(
@@ -114,12 +115,13 @@ impl Rows for Queries<'_> {
                 row::events!(),
                 " FROM events WHERE workspace_id = $1 AND user_id = $2
                  AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined')
-                 AND fence IS NOT NULL AND fence IS DISTINCT FROM $3 ORDER BY revision DESC LIMIT 1"
+                 AND fence IS NOT NULL AND fence IS DISTINCT FROM $3 AND (kind = 'agent' OR NOT $4) ORDER BY revision DESC LIMIT 1"
             ),
             parameters![
                 workspace_id.as_str().to_owned(),
                 user_id.as_str().to_owned(),
-                live.map(|fence| fence.0)
+                live.map(|fence| fence.0),
+                is_agent,
             ],
         )?;
         Ok(Self::first(&rows, row::event)?.and_then(Lost::of))

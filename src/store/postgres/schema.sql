@@ -65,7 +65,8 @@ CREATE TABLE locks (
     shown_at        bigint,
     grant_at_latest bigint,
     kind            text    NOT NULL CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
-    drain_until     bigint
+    drain_until     bigint,
+    for_name        text
 ) WITH (fillfactor = 80);
 CREATE INDEX locks_by_check ON locks (check_at);
 CREATE INDEX locks_by_user ON locks (user_id, workspace_id);
@@ -83,6 +84,7 @@ CREATE TABLE knocks (
     token_hash      bytea,
     good_until      bigint,
     kind            text    NOT NULL CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    for_name        text,
     PRIMARY KEY (workspace_id, place, user_id)
 );
 CREATE INDEX knocks_by_user ON knocks (user_id, workspace_id);
@@ -109,7 +111,8 @@ CREATE TABLE tokens (
     name            text,
     created_at      bigint  NOT NULL,
     expires_at      bigint,
-    last_used_at    bigint
+    last_used_at    bigint,
+    agent           boolean NOT NULL
 );
 CREATE INDEX tokens_by_expiry ON tokens (expires_at) WHERE expires_at IS NOT NULL;
 
@@ -130,6 +133,7 @@ CREATE TABLE events (
     reclaimed       boolean NOT NULL,
     kind            text    NOT NULL CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
     drain_until     bigint,
+    yielded         boolean NOT NULL,
     -- For a deleted workspace: who were its members. They are told.
     parted          text[]
 );

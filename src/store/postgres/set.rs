@@ -278,18 +278,20 @@ impl Rows for BatchRows<'_> {
         &self,
         workspace_id: &WorkspaceId,
         user_id: &UserId,
+        is_agent: bool,
         live: Option<Fence>,
     ) -> Result<Option<Lost>, Error> {
         let pending = self.events.borrow();
         let mut theirs = pending.iter().rev().map(|pending| &pending.event).filter(|event| {
             event.workspace_id == *workspace_id
                 && event.user_id.as_ref() == Some(user_id)
+                && (event.kind.is_agent() || !is_agent)
                 && event.fence != live
         });
         if let Some(lost) = theirs.find_map(|event| Lost::of(event.clone())) {
             return Ok(Some(lost));
         }
-        self.queries.lost(workspace_id, user_id, live)
+        self.queries.lost(workspace_id, user_id, is_agent, live)
     }
 
     fn history(

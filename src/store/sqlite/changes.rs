@@ -7,7 +7,7 @@ use super::tables::Tables;
 use crate::domain::event::NewEvent;
 use crate::domain::member::{Member, Workspace};
 use crate::domain::token::{Hash, Scope, Token, Validity};
-use crate::domain::{DisplayName, Lock, LockKind, UserId, WorkspaceId};
+use crate::domain::{DisplayName, Lock, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::rows::{Changes, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
@@ -23,7 +23,7 @@ impl Changes for Tables<'_> {
         self.execute(concat!(
                 "INSERT INTO locks (",
                 row::locks!(),
-                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, NULL, NULL, ?15, ?16, ?17)"), params![
+                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, NULL, ?14, NULL, NULL, ?15, ?16, ?17, ?18)"), params![
                 lock.workspace_id,
                 lock.user_id,
                 lock.user_name,
@@ -41,6 +41,7 @@ impl Changes for Tables<'_> {
                 lock.due_at(),
                 lock.kind,
                 lock.drain_until,
+                lock.for_name,
             ]).map(drop)
     }
 
@@ -49,7 +50,7 @@ impl Changes for Tables<'_> {
         self.execute(
                 "UPDATE locks SET user_name = ?2, session_id = ?3, renewed_at = ?4, last_active_at = ?5, expires_at = ?6,
                  ttl_ms = ?7, note = ?8, metadata = ?9, given = ?10, knocks = ?11, grant_at = ?12, run = ?13,
-                 shown_at = ?14, grant_at_latest = ?15 WHERE workspace_id = ?1", params![
+                 shown_at = ?14, grant_at_latest = ?15, for_name = ?16 WHERE workspace_id = ?1", params![
                 lock.workspace_id,
                 lock.user_name,
                 lock.session_id,
@@ -65,6 +66,7 @@ impl Changes for Tables<'_> {
                 self.grace().run(),
                 lock.knocks.shown_at,
                 lock.knocks.grant_at_latest,
+                lock.for_name,
             ])?;
         // The index is not updated unless the next expiry or grant has become earlier.
         if lock.due_at() < lock.check_at {
@@ -77,15 +79,15 @@ impl Changes for Tables<'_> {
         self.update_lock(lock)?;
         self.delete_knocks(&lock.workspace_id)?;
         let mut insert = self.connection().prepare_cached(
-            "INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until, kind)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO knocks (workspace_id, place, user_id, user_name, session_id, message, at, token_hash, good_until, kind, for_name)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?;
         let workspace_id = &lock.workspace_id;
         for declined in &lock.knocks.declined {
             let (nothing, user_id) = (None::<&str>, &declined.user_id);
             insert.execute(params![
                 workspace_id,
-                0,
+                if declined.kind.is_agent() { -1 } else { 0 },
                 user_id,
                 nothing,
                 nothing,
@@ -93,7 +95,8 @@ impl Changes for Tables<'_> {
                 declined.at,
                 nothing,
                 nothing,
-                LockKind::Edit,
+                declined.kind,
+                nothing,
             ])?;
         }
         for (place, knock) in (1_i64..).zip(&lock.knocks.pending) {
@@ -113,6 +116,7 @@ impl Changes for Tables<'_> {
                 token_hash,
                 good_until,
                 knock.kind,
+                knock.for_name,
             ])?;
         }
         Ok(())
@@ -136,8 +140,8 @@ impl Changes for Tables<'_> {
 
     fn insert_event(&self, revision: i64, at: WallTime, event: &NewEvent<'_>) -> Result<(), Error> {
         self.execute(
-                "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)", params![
+                "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, drain_until, yielded)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)", params![
                 revision,
                 event.workspace_id,
                 event.event_type,
@@ -154,6 +158,7 @@ impl Changes for Tables<'_> {
                 event.reclaimed,
                 event.kind,
                 event.drain_until,
+                event.yielded,
             ]).map(drop)
     }
 
@@ -209,7 +214,7 @@ impl Changes for Tables<'_> {
             concat!(
                 "INSERT INTO tokens (",
                 row::tokens!(),
-                ", hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                ", hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
             ),
             params![
                 token.token_id,
@@ -219,6 +224,7 @@ impl Changes for Tables<'_> {
                 token.created_at,
                 token.expires_at,
                 token.last_used_at,
+                token.is_agent,
                 hash,
             ],
         )

@@ -10,7 +10,7 @@ use super::shape;
 /// `PRAGMA application_id` of a Lockhouse database: "LOCK".
 pub const APPLICATION_ID: i32 = 0x4C4F_434B;
 /// `PRAGMA user_version`: the version of `schema.sql`.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 7;
 
 const SCHEMA: &str = include_str!("../../../schema.sql");
 
@@ -59,6 +59,11 @@ const STEPS: &[&str] = &[
          until          INTEGER NOT NULL,
          removed_at     INTEGER
      ) STRICT, WITHOUT ROWID;",
+    // Agents.
+    "ALTER TABLE locks ADD COLUMN for_name TEXT;
+     ALTER TABLE knocks ADD COLUMN for_name TEXT;
+     ALTER TABLE tokens ADD COLUMN agent INTEGER NOT NULL DEFAULT 0 CHECK (agent IN (0, 1));
+     ALTER TABLE events ADD COLUMN yielded INTEGER NOT NULL DEFAULT 0 CHECK (yielded IN (0, 1));",
 ];
 
 /// Creates the tables of the newest version in an empty file.

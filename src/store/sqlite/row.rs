@@ -13,7 +13,7 @@ use crate::store::rows::WebhookPosition;
 /// The columns of [`lock`]; with an argument, the query of them that ends like this.
 macro_rules! locks {
     () => {
-        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at, kind, drain_until"
+        "workspace_id, user_id, user_name, session_id, fence, acquired_at, renewed_at, last_active_at, expires_at, ttl_ms, note, metadata, given, knocks, grant_at, run, shown_at, grant_at_latest, check_at, kind, drain_until, for_name"
     };
     ($rest:literal) => {
         concat!("SELECT ", row::locks!(), " FROM locks ", $rest)
@@ -22,7 +22,7 @@ macro_rules! locks {
 /// The same for [`event`].
 macro_rules! events {
     () => {
-        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind"
+        "revision, workspace_id, type, at, user_id, session_id, fence, next_fence, by_user_id, by_name, to_user_id, message, reclaimed, kind, yielded"
     };
     ($rest:literal) => {
         concat!("SELECT ", row::events!(), " FROM events ", $rest)
@@ -31,7 +31,7 @@ macro_rules! events {
 /// The same for [`token`].
 macro_rules! tokens {
     () => {
-        "token_id, scope, user_id, name, created_at, expires_at, last_used_at"
+        "token_id, scope, user_id, name, created_at, expires_at, last_used_at, agent"
     };
     ($rest:literal) => {
         concat!("SELECT ", row::tokens!(), " FROM tokens ", $rest)
@@ -71,6 +71,7 @@ pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock>
         check_at: row.get(18)?,
         kind: row.get(19)?,
         drain_until: row.get(20)?,
+        for_name: row.get(21)?,
     };
     tables.found_due(lock.due_at());
     Ok(lock)
@@ -79,19 +80,20 @@ pub(super) fn lock(tables: &Tables<'_>, row: &Row<'_>) -> rusqlite::Result<Lock>
 fn knocks_of(connection: &Connection, workspace_id: &WorkspaceId) -> rusqlite::Result<Knocks> {
     let mut knocks = Knocks::default();
     let mut statement = connection.prepare_cached(
-        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until, kind FROM knocks
+        "SELECT place, user_id, user_name, session_id, message, at, token_hash, good_until, kind, for_name FROM knocks
          WHERE workspace_id = ?1 ORDER BY place, at",
     )?;
     let mut rows = statement.query([workspace_id])?;
     while let Some(row) = rows.next()? {
         let (user_id, at) = (row.get(1)?, row.get(5)?);
-        if row.get::<_, i64>(0)? == 0 {
-            knocks.declined.push(Declined { user_id, at });
+        if row.get::<_, i64>(0)? <= 0 {
+            knocks.declined.push(Declined { kind: row.get(8)?, user_id, at });
         } else {
             knocks.pending.push(Knock {
                 kind: row.get(8)?,
                 user_id,
                 name: row.get(2)?,
+                for_name: row.get(9)?,
                 session_id: row.get(3)?,
                 message: row.get(4)?,
                 knocked_at: at,
@@ -123,6 +125,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         message: row.get(11)?,
         reclaimed: row.get(12)?,
         kind: row.get(13)?,
+        yielded: row.get(14)?,
     })
 }
 
@@ -136,6 +139,7 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
         created_at: row.get(4)?,
         expires_at: row.get(5)?,
         last_used_at: row.get(6)?,
+        is_agent: row.get(7)?,
     })
 }
 

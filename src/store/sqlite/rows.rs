@@ -109,7 +109,7 @@ impl Rows for Tables<'_> {
                  ORDER BY revision DESC LIMIT 1"
             ),
             [workspace_id],
-            |found| Ok((row::event(found)?, found.get(14)?, found.get(15)?)),
+            |found| Ok((row::event(found)?, found.get(15)?, found.get(16)?)),
         )?;
         Ok(newest.and_then(|(event, ended_at, drain_until)| LastLease::of(event, ended_at, drain_until)))
     }
@@ -118,13 +118,14 @@ impl Rows for Tables<'_> {
         &self,
         workspace_id: &WorkspaceId,
         user_id: &UserId,
+        is_agent: bool,
         live: Option<Fence>,
     ) -> Result<Option<Lost>, Error> {
         let event = self.first(
             row::events!("WHERE workspace_id = ?1 AND user_id = ?2
-                 AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT NULL AND fence IS NOT ?3
+                 AND type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined') AND fence IS NOT NULL AND fence IS NOT ?3 AND (kind = 'agent' OR NOT ?4)
                  ORDER BY revision DESC LIMIT 1"),
-            params![workspace_id, user_id, live],
+            params![workspace_id, user_id, live, is_agent],
             row::event,
         )?;
         Ok(event.and_then(Lost::of))
@@ -231,7 +232,7 @@ impl Rows for Tables<'_> {
 
     fn token(&self, hash: &Hash) -> Result<Option<(Token, Vec<u8>)>, Error> {
         let sql = concat!("SELECT ", row::tokens!(), ", hash FROM tokens WHERE hash = ?1");
-        self.first(sql, [hash], |found| Ok((row::token(found)?, found.get(7)?)))
+        self.first(sql, [hash], |found| Ok((row::token(found)?, found.get(8)?)))
     }
 
     fn tokens(&self, after: &str, limit: usize) -> Result<Vec<Token>, Error> {

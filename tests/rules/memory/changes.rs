@@ -62,6 +62,7 @@ impl Changes for Set {
             to_user_id: event.to.cloned(),
             message: event.message.map(str::to_owned),
             reclaimed: event.reclaimed,
+            yielded: event.yielded,
         };
         self.tables.borrow_mut().events.push((written, event.at, event.drain_until));
         Ok(())

@@ -126,6 +126,7 @@ impl Rows for Set {
         &self,
         workspace_id: &WorkspaceId,
         user_id: &UserId,
+        is_agent: bool,
         live: Option<Fence>,
     ) -> Result<Option<Lost>, Error> {
         self.need(format!("lost {} {}", workspace_id.as_str(), user_id.as_str()))?;
@@ -133,6 +134,7 @@ impl Rows for Set {
         let mut theirs = tables.events.iter().rev().filter(|(event, ..)| {
             event.workspace_id == *workspace_id
                 && event.user_id.as_ref() == Some(user_id)
+                && (event.kind.is_agent() || !is_agent)
                 && event.fence != live
         });
         Ok(theirs.find_map(|(event, ..)| Lost::of(event.clone())))
