@@ -59,6 +59,7 @@ pub fn unlock(
         user_id: request.user_id.clone(),
         session_id: None,
         fence: Some(lock.fence),
+        is_agent: false,
     };
     let release_of = |authority| Release {
         claim,
