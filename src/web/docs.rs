@@ -42,6 +42,7 @@ pages![
     "back-end",
     "waiting-and-events",
     "python",
+    "agents",
     "settings",
     "auth",
     "gate",

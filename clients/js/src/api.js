@@ -5,6 +5,7 @@ import { tabSession } from './session.js';
 
 /** @typedef {import('./client.js').Lock} Lock */
 /** @typedef {object} LockOptions
+ * @property {'edit' | 'agent' | 'run'} [kind] the kind of the lock; default: `edit`, a person's.
  * @property {number} [ttlMs] duration of a lease in milliseconds; default: the server's.
  * @property {string} [note] shown to others.
  * @property {Record<string, unknown>} [metadata]
@@ -15,16 +16,16 @@ import { tabSession } from './session.js';
 /** The workspace and the parameters of each request for its lock. `ready` resolves when no other page has this session.
  * @typedef {{
  *   client: import('./client.js').Lockhouse, workspaceId: string, ready: () => Promise<void>,
- *   params: { session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
+ *   params: { kind: import('./client.js').Kind | undefined, session_id: string, ttl_ms: number | undefined, note: string | undefined, metadata: Record<string, unknown> | undefined },
  * }} Caller */
 /** A granted lock, and when it was requested.
  * @typedef {{ lock: Lock, sentAt: import('./clock.js').Moment, outcome?: string }} Grant */
 
 /** The caller, and the session of the page unless the options name one.
  * @param {import('./client.js').Lockhouse} client @param {string} workspaceId @param {LockOptions} options */
-export function callerOf(client, workspaceId, { sessionId, ttlMs, note, metadata }) {
+export function callerOf(client, workspaceId, { kind, sessionId, ttlMs, note, metadata }) {
   const session = sessionId === undefined ? tabSession() : null;
-  const params = { get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
+  const params = { kind, get session_id() { return sessionId ?? session?.name ?? '' }, ttl_ms: ttlMs, note, metadata };
   /** @type {Caller} */
   const caller = { client, workspaceId, params, ready: async () => session?.ready };
   return { caller, session };
@@ -71,9 +72,10 @@ export function fetchWith(input, init, more) {
   return fetch(input, { ...init, headers });
 }
 
-/** Whether this person holds the lock.
+/** Whether this person holds the lock. An agent or a process of theirs is somebody else.
  * @param {Caller} caller @param {Lock | null} lock */
-export const isMine = ({ client }, lock) => lock?.locked_by_user_id === client.userId;
+export const isMine = ({ client, params }, lock) =>
+  lock?.locked_by_user_id === client.userId && (lock.kind ?? 'edit') === (params.kind ?? 'edit');
 
 /** Whether this tab's session holds the lock: from before a reload, or by a handover.
  * @param {Caller} caller @param {Lock | null} lock */

@@ -3,21 +3,26 @@ import { follow } from './events.js';
 import { refusal } from './refusal.js';
 import { backoff, isPassing, sleep } from './retry.js';
 
+/** Who has a lock: a person, an AI agent, a process, Terraform or Git LFS.
+ * @typedef {'edit' | 'agent' | 'run' | 'terraform' | 'lfs'} Kind */
+/** An AI agent, and the user for whom it acts.
+ * @typedef {{ name: string | null, for_user_id: string, for_name: string | null }} Agent */
 /** A lock, as the API returns it. Count down from `expires_in_ms`, not to `expires_at`: clocks differ.
  * @typedef {{
  *   workspace_id: string, locked_by_user_id: string, locked_by_name: string | null, session_id: string | null,
  *   fence: number, acquired_at: string, renewed_at: string, last_active_at: string, expires_at: string,
  *   expires_in_ms: number, ttl_ms: number, note: string | null, metadata: Record<string, unknown>, knock: Knock | null,
+ *   kind: Kind, agent: Agent | null,
  * }} Lock */
 /** A pending request to the holder for the lock.
  * @typedef {{
  *   user_id: string, name: string | null, message: string | null, knocked_at: string,
- *   auto_grant_at: string | null, auto_grant_in_ms: number | null,
+ *   auto_grant_at: string | null, auto_grant_in_ms: number | null, kind?: Kind, agent?: Agent,
  * }} Knock */
 /** How a lease ended.
  * @typedef {{
  *   reason: 'expired' | 'released' | 'taken_over' | 'handed_over' | 'revoked' | 'member_removed' | 'workspace_deleted',
- *   fence: number, at: string, by_user_id: string | null, by_name: string | null,
+ *   fence: number, at: string, by_user_id: string | null, by_name: string | null, yielded?: true,
  * }} Lost */
 /** @typedef {'acquired' | 'renewed' | 'reclaimed' | 'taken_over'} Outcome */
 /** @typedef {{ outcome: Outcome, lock: Lock, previous?: Lock | null }} Acquired */
@@ -25,11 +30,11 @@ import { backoff, isPassing, sleep } from './retry.js';
  *   knock: Knock | null, waiting?: number }} Renewed */
 /** @typedef {{
  *   revision: number, type: string, at: string, user_id: string | null, session_id: string | null,
- *   by_user_id: string | null, by_name: string | null, fence: number | null,
- *   detail: Record<string, unknown> & { new_fence?: number, to_user_id?: string, message?: string, outcome?: string, again_in_ms?: number },
+ *   by_user_id: string | null, by_name: string | null, fence: number | null, kind: Kind | null,
+ *   detail: Record<string, unknown> & { yielded?: true, new_fence?: number, to_user_id?: string, message?: string, outcome?: string, again_in_ms?: number },
  * }} HistoryEvent */
 /** @typedef {{
- *   session_id?: string, ttl_ms?: number, force?: boolean, expected_fence?: number, wait_ms?: number, name?: string,
+ *   kind?: 'edit' | 'agent' | 'run', session_id?: string, ttl_ms?: number, force?: boolean, expected_fence?: number, wait_ms?: number, name?: string,
  *   note?: string, metadata?: Record<string, unknown>, reason?: string,
  * }} AcquireBody */
 /** @typedef {string | ((asked?: { refused?: boolean }) => string | Promise<string>)} Token */
@@ -213,7 +218,7 @@ export class Lockhouse {
   }
 
   /** The identity of the caller, according to the server.
-   * @param {Asked} [asked] @returns {Promise<{ user_id: string | null, name: string | null, mode: string, scope: string | null }>} */
+   * @param {Asked} [asked] @returns {Promise<{ user_id: string | null, name: string | null, mode: string, scope: string | null, agent: Agent | null }>} */
   whoami(asked) {
     return this.request('GET', '/api/v1/whoami', asked);
   }
@@ -225,7 +230,7 @@ export class Lockhouse {
   }
 
   /** Asks the holder for the lock.
-   * @param {string} workspaceId @param {{ message?: string, name?: string, session_id?: string }} [body]
+   * @param {string} workspaceId @param {{ kind?: 'edit' | 'agent' | 'run', message?: string, name?: string, session_id?: string }} [body]
    * @returns {Promise<{ knock: Knock, lock: Lock }>} */
   knock(workspaceId, body = {}) {
     return this.#post(workspaceId, '/knock', body);

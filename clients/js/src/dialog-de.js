@@ -4,6 +4,7 @@ import { clockTime, duration } from './dialog-time.js';
 export default {
   duration: (ms) => duration(ms, { minutes: 'Min.', hours: 'Std.' }),
   time: (at) => clockTime(at, 'de'),
+  agent: (name, user) => (name ? `${name} (Agent von ${user})` : `Ein Agent von ${user}`),
   isEditing: (name) => `${name} bearbeitet dies gerade`,
   canRead: (name) => `Sie können mitlesen. Um zu bearbeiten, warten Sie, bis ${name} fertig ist, fragen Sie nach, oder übernehmen Sie.`,
   note: (note) => `„${note}“`,

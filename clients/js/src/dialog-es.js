@@ -4,6 +4,7 @@ import { clockTime, duration } from './dialog-time.js';
 export default {
   duration: (ms) => duration(ms),
   time: (at) => clockTime(at, 'es'),
+  agent: (name, user) => (name ? `${name} (agente de ${user})` : `Un agente de ${user}`),
   isEditing: (name) => `${name} está editando`,
   canRead: (name) => `Puede leer mientras tanto. Para editar, espere a que ${name} termine, pídalo o tome el control.`,
   note: (note) => `«${note}»`,

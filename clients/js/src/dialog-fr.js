@@ -4,6 +4,7 @@ import { clockTime, duration } from './dialog-time.js';
 export default {
   duration: (ms) => duration(ms),
   time: (at) => clockTime(at, 'fr'),
+  agent: (name, user) => (name ? `${name} (agent, pour ${user})` : `Un agent, pour ${user}`),
   isEditing: (name) => `${name} modifie ce document`,
   canRead: () => `Vous pouvez lire en même temps. Pour modifier, attendez votre tour, faites une demande ou prenez la main.`,
   note: (note) => `« ${note} »`,

@@ -35,7 +35,7 @@ const ACTIVE_MS = 5_000;
 export function mainPanel(context) {
   const { lock, texts, step } = context;
   const { state, holder, isOtherTab } = lock.view;
-  const said = context.problem || (context.hasDeclined && holder ? texts.declined(nameOf(holder)) : undefined);
+  const said = context.problem || (context.hasDeclined && holder ? texts.declined(nameOf(texts, holder)) : undefined);
   /** @param {Panel} panel */
   const panel = (panel) => ({ ...panel, said, isBad: Boolean(context.problem) });
   if (state === 'waiting') return panel(waiting(context));
@@ -90,7 +90,7 @@ export function errorText(texts, error) {
 function held(context, holder) {
   const { lock, texts, isRefused } = context;
   const { state, loss } = lock.view;
-  const name = nameOf(holder);
+  const name = nameOf(texts, holder);
   const isLost = state === 'lost' && loss;
   return {
     key: 'held-by-other',
@@ -131,7 +131,7 @@ function free(context) {
 /** @param {Context} context @param {import('./client.js').Lock} holder @returns {Panel} */
 const ask = (context, holder) => ({
   key: 'ask',
-  title: context.texts.askTitle(nameOf(holder)),
+  title: context.texts.askTitle(nameOf(context.texts, holder)),
   text: [context.texts.askText],
   field: context.texts.askLabel,
   choices: [
@@ -143,8 +143,8 @@ const ask = (context, holder) => ({
 /** @param {Context} context @param {import('./client.js').Lock} holder @returns {Panel} */
 const takeOver = (context, holder) => ({
   key: 'take-over',
-  title: context.texts.takeOverTitle(nameOf(holder)),
-  text: [context.texts.takeOverText(nameOf(holder))],
+  title: context.texts.takeOverTitle(nameOf(context.texts, holder)),
+  text: [context.texts.takeOverText(nameOf(context.texts, holder))],
   ticking: () => activity(context, holder),
   choices: [
     choice('confirm-take-over', context.texts.confirmTakeOver, () => context.run(() => context.lock.takeOver()), 'danger'),
@@ -156,7 +156,7 @@ const takeOver = (context, holder) => ({
 function waiting(context) {
   const { lock, texts, readOnly, place } = context;
   const { holder, hasAsked, hasPlace } = lock.view;
-  const name = holder ? nameOf(holder) : '';
+  const name = holder ? nameOf(texts, holder) : '';
   const knock = holder?.knock?.user_id === lock.client.userId ? holder?.knock : null;
   return {
     key: 'waiting',
@@ -199,9 +199,9 @@ const othersWait = ({ texts, markWaitingSeen }, count) => ({
 
 /** @param {Context} context @param {import('./client.js').Knock} knock @returns {Panel} */
 function knocked({ lock, texts, problem, run }, knock) {
-  const name = displayName(knock.name, knock.user_id);
+  const name = knock.agent ? agentName(texts, knock.agent) : displayName(knock.name, knock.user_id);
   return {
-    key: 'knock ' + knock.user_id,
+    key: 'knock ' + (knock.kind ?? '') + knock.user_id,
     title: texts.knock(name),
     text: knock.message ? [texts.note(isolate(knock.message))] : [],
     ticking: () => {
@@ -246,7 +246,7 @@ function why({ lock, texts }, loss) {
   const { reason, by, changed, at, unansweredMs } = loss;
   const { holder } = lock.view;
   // For a handover `by` is the user who handed it over; the text names the new holder.
-  const name = reason === 'handed_over' && holder ? nameOf(holder) : by && displayName(by.name, by.userId);
+  const name = reason === 'handed_over' && holder ? nameOf(texts, holder) : by && displayName(by.name, by.userId);
   const silence = unansweredMs === undefined ? undefined : texts.duration(unansweredMs);
   return [texts.reasons[reason](name, texts.time(Date.parse(at)), silence), texts.unsaved, ...(changed ? [texts.changed] : [])];
 }
@@ -254,7 +254,7 @@ function why({ lock, texts }, loss) {
 /** @param {Pick<Context, 'texts'>} context @param {import('./client.js').Lock} holder */
 function activity({ texts }, holder) {
   const idle = idleMs(holder);
-  return idle < ACTIVE_MS ? texts.activeNow(nameOf(holder)) : texts.active(nameOf(holder), texts.duration(idle));
+  return idle < ACTIVE_MS ? texts.activeNow(nameOf(texts, holder)) : texts.active(nameOf(texts, holder), texts.duration(idle));
 }
 
 /** Milliseconds until the automatic grant; null if there is none.
@@ -264,8 +264,13 @@ const leftMs = (knock) => (knock.auto_grant_in_ms === null ? null : Math.max(0, 
 /** @param {string | null | undefined} name @param {string} userId */
 const displayName = (name, userId) => isolate(name?.trim() || userId);
 
-/** @param {import('./client.js').Lock} lock */
-const nameOf = (lock) => displayName(lock.locked_by_name, lock.locked_by_user_id);
+/** The name of an agent says for whom it acts.
+ * @param {import('./dialog-texts.js').Texts} texts @param {import('./client.js').Agent} agent */
+const agentName = (texts, { name, for_user_id, for_name }) => texts.agent(name && isolate(name), displayName(for_name, for_user_id));
+
+/** @param {import('./dialog-texts.js').Texts} texts @param {import('./client.js').Lock} lock */
+const nameOf = (texts, { agent, locked_by_name, locked_by_user_id }) =>
+  agent ? agentName(texts, agent) : displayName(locked_by_name, locked_by_user_id);
 
 /** @param {string} key @param {string} label @param {Choice['act']} act @param {Choice['look']} [look] @returns {Choice} */
 const choice = (key, label, act, look) => ({ key, label, act, ...(look && { look }) });

@@ -9,6 +9,10 @@ export const TEXTS = {
    * @param {number} at */
   time: (at) => clockTime(at, 'en'),
 
+  /** An AI agent: its name, if it has one, and the user for whom it acts.
+   * @param {string | null} name @param {string} user */
+  agent: (name, user) => (name ? `${name} (agent of ${user})` : `An agent of ${user}`),
+
   // Another user holds the lock.
   /** @param {string} name */
   isEditing: (name) => `${name} is editing`,

@@ -20,7 +20,7 @@ import { WorkspaceLock } from './lock.js';
 
 /** @type {View} */
 const NOTHING = {
-  state: 'unknown', holder: null, isOtherTab: false, loss: null, knock: null, hasAsked: false, isConnected: false,
+  state: 'unknown', holder: null, kind: null, isOtherTab: false, loss: null, knock: null, hasAsked: false, isConnected: false,
   hasPlace: true, waiting: 0, fence: null, mayTakeOver: true,
 };
 

@@ -12,10 +12,10 @@
  *   reason: import('./client.js').Lost['reason'], by: { userId: string, name: string | null } | null, changed: boolean,
  *   comesBack: boolean, at: string, unansweredMs?: number,
  * }} Loss */
-/** A new object after each change. `waiting`: length of the queue for this tab's lease. `hasPlace`: false while this tab waits without
+/** A new object after each change. `kind`: the kind of the holder's lock. `waiting`: length of the queue for this tab's lease. `hasPlace`: false while this tab waits without
  * a place in the server's queue, because other tabs of this browser use the places; then it tries when the lock becomes free.
  * @typedef {{
- *   state: State, holder: Lock | null, isOtherTab: boolean, loss: Loss | null, knock: import('./client.js').Knock | null,
+ *   state: State, holder: Lock | null, kind: import('./client.js').Kind | null, isOtherTab: boolean, loss: Loss | null, knock: import('./client.js').Knock | null,
  *   hasAsked: boolean, waiting: number, isConnected: boolean, hasPlace: boolean, fence: number | null, mayTakeOver: boolean,
  * }} View */
 

@@ -40,7 +40,7 @@ export class LockState {
     const { holder, isOtherTab } = this;
     const { fence, is } = this.#mayTakeOver;
     const held = this.state === 'held' ? holder : null;
-    return { ...this, isOtherTab, fence: held?.fence ?? null, mayTakeOver: is || fence !== holder?.fence };
+    return { ...this, isOtherTab, kind: holder && (holder.kind ?? 'edit'), fence: held?.fence ?? null, mayTakeOver: is || fence !== holder?.fence };
   }
 
   get revision() {

@@ -45,6 +45,22 @@ story('the table of locks follows the events', async ({ server, open }) => {
   await row(page, 'short').waitFor({ state: 'detached' });
 });
 
+story('an agent and a process are marked, with for whom the agent acts', async ({ server, open }) => {
+  const asks = { kind: 'agent', name: 'Claude', note: 'renaming the layers' };
+  await server.acquire('alice', 'design-42', asks);
+  await server.acquire('ci', 'deploy', { kind: 'run', session_id: 'job-7' });
+  const page = await open();
+  await reads(row(page, 'design-42'), 'Claude agent of alice');
+  await reads(row(page, 'design-42'), 'renaming the layers');
+  await reads(row(page, 'deploy'), 'ci run');
+  await server.ask('bob', 'POST', '/api/v1/workspaces/deploy/lock/knock', asks);
+  await reads(row(page, 'deploy'), 'Claude agent of bob');
+  await server.acquire('bob', 'design-42');
+  await reads(row(page, 'design-42'), 'bob');
+  await page.getByRole('link', { name: 'design-42' }).click();
+  await page.getByText('bob took it over from alice agent, which yields to people').waitFor();
+});
+
 story(
   'the remaining time does not depend on the wall clock of this machine',
   async ({ server, open, context }) => {

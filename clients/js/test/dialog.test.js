@@ -63,6 +63,39 @@ story('the holder sees no dialog, and the second user sees the holder\'s name', 
   assert.deepEqual(await bob.evaluate(() => heard), ['open', 'close', 'readonly']);
 });
 
+story('an agent is named with the user for whom it acts, and yields when the person begins to edit', async ({ server, person }) => {
+  await server.acquire('alice', WORKSPACE, { kind: 'agent', name: 'Claude', note: 'renaming the layers' });
+  const bob = await app(await person(), server, 'bob', 'Bob');
+  await until(bob, 'held-by-other');
+  assert.deepEqual(await bob.evaluate(() => [lock.view.kind, lock.view.holder.agent.for_user_id]), ['agent', 'alice']);
+  await bob.evaluate(() => dialog.show());
+  await title(bob, 'Claude (agent of alice) is editing');
+  await says(bob, '“renaming the layers”');
+  await press(bob, 'Read only');
+  await press(bob, 'Edit the drawing');
+  await until(bob, 'held');
+});
+
+story('the own agent and the own process of a person are somebody else', async ({ server, person }) => {
+  await server.acquire('alice', WORKSPACE, { kind: 'run', session_id: 'job-7' });
+  const alice = await app(await person(), server, 'alice', 'Alice Martin');
+  await until(alice, 'held-by-other');
+  assert.equal(await alice.evaluate(() => lock.view.isOtherTab), false);
+  await press(alice, 'Edit the drawing');
+  await title(alice, 'alice is editing');
+});
+
+story('a person who asks a process for the lock is not promised it', async ({ server, person }) => {
+  await server.acquire('ci', WORKSPACE, { kind: 'run', session_id: 'job-7', ttl_ms: 600_000 });
+  const bob = await app(await person(), server, 'bob', 'Bob');
+  await press(bob, 'Edit the drawing');
+  await press(bob, 'Ask…');
+  await press(bob, 'Ask');
+  await bob.waitForFunction(() => lock.view.holder?.knock?.user_id === 'bob');
+  assert.equal(await bob.evaluate(() => lock.view.holder.knock.auto_grant_at), null);
+  await says(bob, /^ci was active/);
+});
+
 story('the time of inactivity does not depend on the wall clock of this machine', async ({ server, person }) => {
   await server.acquire('alice', WORKSPACE);
   const context = await person();

@@ -96,3 +96,13 @@ export function person(id, name) {
       : h('code', { class: 'name' }, h('bdi', {}, id));
   return h('a', { class: 'person', href: userHref(id) }, shown);
 }
+
+/** Who holds a lock or asks for one: the user, or the agent and its user, with the kind of the lock if it is no person's. */
+export function who(id, name, kind, agent) {
+  if (agent) {
+    const user = h('a', { class: 'person', href: userHref(id) }, h('bdi', {}, agent.for_name ?? id));
+    return h('span', {}, h('bdi', { class: 'name' }, agent.name ?? 'An agent'), ' ', h('span', { class: 'tag' }, 'agent of ', user));
+  }
+  const plain = person(id, name);
+  return kind && kind !== 'edit' ? h('span', {}, plain, ' ', h('span', { class: 'tag' }, kind)) : plain;
+}

@@ -9,7 +9,7 @@ const PAGE = 30;
 /** Page size and limit of an export. */
 const [FILE_PAGE, FILE] = [500, 10_000];
 
-const COLUMNS = ['revision', 'at', 'type', 'workspace_id', 'user_id', 'by_user_id', 'by_name', 'fence', 'detail'];
+const COLUMNS = ['revision', 'at', 'type', 'kind', 'workspace_id', 'user_id', 'by_user_id', 'by_name', 'fence', 'detail'];
 
 /**
  * `path`: the API's path. `filters()`: its query. `where`: the workspace of an event. `nothing`: shown if there are
@@ -136,10 +136,12 @@ export const KINDS = {
   'lock.knock_declined': 'asked',
 };
 
-function sentence({ type, user_id, by_user_id, by_name, detail }) {
+function sentence({ type, kind, user_id, by_user_id, by_name, detail }) {
   // An event has one name, that of the acting user, who may be the holder or the new holder.
   const shown = (id) => (id ? person(id, id === by_user_id ? by_name : undefined) : 'somebody');
-  const [holder, by, to] = [user_id, by_user_id, detail.to_user_id].map(shown);
+  const [plain, by, to] = [user_id, by_user_id, detail.to_user_id].map(shown);
+  const mark = kind && kind !== 'edit' ? h('span', { class: 'tag' }, kind) : null;
+  const holder = mark ? h('span', {}, plain, ' ', mark) : plain;
   switch (type) {
     case 'lock.acquired':
       return detail.outcome === 'reclaimed' ? [holder, ' came back to the lock'] : [holder, ' got the lock'];
@@ -148,7 +150,7 @@ function sentence({ type, user_id, by_user_id, by_name, detail }) {
     case 'lock.expired':
       return ['The lease of ', holder, ' ended by itself'];
     case 'lock.taken_over':
-      return [by, ' took it over from ', holder];
+      return [by, ' took it over from ', holder, detail.yielded ? ', which yields to people' : ''];
     case 'lock.handed_over':
       return by_user_id === user_id
         ? [holder, ' handed it over to ', to]

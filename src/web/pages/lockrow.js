@@ -2,7 +2,7 @@
 
 import { endLocks } from './endlocks.js';
 import { h, say } from './dom.js';
-import { ago, full, left, person, workspaceHref } from './format.js';
+import { ago, full, left, who, workspaceHref } from './format.js';
 
 export const COLUMNS = [
   ['Workspace', ''],
@@ -60,7 +60,7 @@ export class LockRow {
     this.#entry = entry;
     say(this.name, name ?? '');
     const { lock } = entry;
-    const { locked_by_user_id, locked_by_name, fence, note, knock } = lock;
+    const { locked_by_user_id, locked_by_name, fence, note, knock, kind, agent } = lock;
     this.end.hidden = this.pick.hidden = !this.app.session.endsLocksOf(locked_by_user_id);
     const shown = JSON.stringify([
       locked_by_user_id,
@@ -70,9 +70,12 @@ export class LockRow {
       knock?.user_id,
       knock?.name,
       knock?.message,
+      knock?.kind,
+      kind,
+      agent,
     ]);
     if (shown !== this.#shown) {
-      this.holder.replaceChildren(person(locked_by_user_id, locked_by_name));
+      this.holder.replaceChildren(who(locked_by_user_id, locked_by_name, kind, agent));
       this.note.textContent = note ?? '';
       showKnock(this.asking, knock);
       const isOther = this.#shown !== '';
@@ -122,7 +125,7 @@ export function showLeft(text, bar, rest, ttl) {
 /** The user who asks for the lock. */
 export function showKnock(node, knock) {
   node.replaceChildren(
-    ...(knock ? [person(knock.user_id, knock.name), knock.message ? h('q', {}, knock.message) : ''] : []),
+    ...(knock ? [who(knock.user_id, knock.name, knock.kind, knock.agent), knock.message ? h('q', {}, knock.message) : ''] : []),
   );
 }
 

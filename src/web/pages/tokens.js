@@ -85,7 +85,7 @@ function makeList(app, signal) {
     path: '/api/v1/tokens',
     member: 'tokens',
     word: 'token',
-    columns: ['token_id', 'name', 'scope', 'user_id', 'created_at', 'expires_at', 'last_used_at'],
+    columns: ['token_id', 'name', 'scope', 'agent', 'user_id', 'created_at', 'expires_at', 'last_used_at'],
     key: ({ token_id }) => token_id,
     texts: ({ token_id, name, user_id, scope }) => [token_id, name, user_id, scope],
     cells: (token) => [
@@ -93,7 +93,10 @@ function makeList(app, signal) {
         token.name ?? h('span', { class: 'sub' }, 'no name'),
         h('div', { class: 'sub' }, h('code', {}, token.token_id)),
       ],
-      h('span', { class: 'tag', 'data-scope': isOver(token) ? null : token.scope }, token.scope),
+      [
+        h('span', { class: 'tag', 'data-scope': isOver(token) ? null : token.scope }, token.scope),
+        token.agent ? [' ', h('span', { class: 'tag' }, 'agent')] : null,
+      ],
       token.user_id ? person(token.user_id) : '–',
       date(token.created_at),
       ends(token),

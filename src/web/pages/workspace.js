@@ -3,7 +3,7 @@
 import { learnFrom } from './clock.js';
 import { ask, askFor } from './dialog.js';
 import { h, say } from './dom.js';
-import { ago, full, lasting, person, time } from './format.js';
+import { ago, full, lasting, time, who } from './format.js';
 import { History } from './history.js';
 import { eachSecond, repeat } from './live.js';
 import { endLocks } from './endlocks.js';
@@ -213,7 +213,7 @@ class LockCard {
   #held(lock) {
     const metadata = Object.keys(lock.metadata).length ? JSON.stringify(lock.metadata, null, 2) : null;
     return [
-      h('p', { class: 'state' }, person(lock.locked_by_user_id, lock.locked_by_name)),
+      h('p', { class: 'state' }, who(lock.locked_by_user_id, lock.locked_by_name, lock.kind, lock.agent)),
       h('div', {}, h('p', { class: 'sub' }, 'Time left'), this.left, this.bar),
       lock.note ? h('p', { class: 'note' }, lock.note) : null,
       this.times,
@@ -252,7 +252,7 @@ function people({ knocks, waiting, followers }) {
           h(
             'ul',
             { class: 'people' },
-            list.map((one) => h('li', {}, person(one.user_id, one.name), more(one))),
+            list.map((one) => h('li', {}, who(one.user_id, one.name, one.kind, one.agent), more(one))),
           ),
         ]
       : [];
