@@ -1,4 +1,4 @@
-//! The tests of `clients/python` against this server. They need Python 3 with `venv`, and packages from PyPI; without Python
+//! The tests of `clients/python` against this server. They need Python 3 with `venv`, and packages from `PyPI`; without Python
 //! they are skipped, but not in CI.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
