@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::common::postgres::new_database_if_asked;
 use super::common::process::{Process, is_missing, lockhouse};
 use super::common::receiver::{Delivered, Receiver, Reply, SECRET, TELLTALE};
 use super::common::{Client, eventually};
@@ -83,6 +84,39 @@ fn nothing_is_missing_after_kill_9() {
         next = next.max(revision + 1);
     }
     assert_eq!(next, events + 1, "none is missing");
+}
+
+#[test]
+fn when_the_server_that_sends_is_killed_another_goes_on() {
+    let Some(url) = new_database_if_asked() else {
+        eprintln!("skipped: servers share a database with LH_STORE=postgres only");
+        return;
+    };
+    let receiver = Receiver::start(Reply::Status(200));
+    let home = Home::of(&receiver.url());
+    let start = || home.start(traced().env("LOCKHOUSE_DATABASE_URL", url.as_str()));
+    let (first, second) = (start(), start());
+    assert_eq!(status(second.address)["state"], "elsewhere");
+    let acquire = |process: &Process, workspace: &str| {
+        process.user("alice").acquire(workspace, &json!({})).expect(200);
+    };
+    acquire(&second, "by-another-server");
+    receiver.wait_for(1);
+    first.kill();
+    acquire(&second, "while-nobody-sends");
+    // A claim is good for 15 s. The machine may be slow.
+    (0..4).find(|_| {
+        (0..6_000).any(|_| {
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+            revisions(&receiver.received()).contains(&2)
+        })
+    });
+    acquire(&second, "after-it");
+    // The first may have been killed before it wrote down what it had sent.
+    eventually(|| revisions(&receiver.received()).contains(&3));
+    let mut found = revisions(&receiver.received());
+    found.dedup();
+    assert_eq!(found, [1, 2, 3]);
 }
 
 #[test]
