@@ -20,8 +20,13 @@ struct Mcp {
 
 impl Mcp {
     fn start(server: &Server) -> Self {
-        let mut child = lockhouse()
-            .arg("mcp")
+        // After nohup, or in the background of a script, some are ignored.
+        let mut command = Command::new("env");
+        for (name, _) in lockhouse().get_envs() {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_lockhouse"), "mcp"])
             .env("LOCKHOUSE_URL", format!("http://{}", server.address()))
             .env("LOCKHOUSE_USER", "carol")
             .stdin(Stdio::piped())

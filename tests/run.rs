@@ -7,12 +7,13 @@ mod ends;
 #[path = "run/harness.rs"]
 mod harness;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::process::{Process, lockhouse};
-use common::{Server, eventually};
-use harness::{Run, url};
+use common::{Server, eventually, metric};
+use harness::{Run, url, with_default_signals};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use serde_json::json;
@@ -235,11 +236,7 @@ fn a_terminal_is_given_to_the_command_and_taken_back() {
                    touch ready; while :; do sleep 0.05; done";
     fs::write(directory.path().join("command"), command).unwrap();
     let outer = "lockhouse run w -- sh command; echo \"code $?\"; read line; echo \"again $line\"";
-    let mut script = Command::new("script");
-    for (name, _) in lockhouse().get_envs() {
-        script.env_remove(name);
-    }
-    let mut script = script
+    let mut script = with_default_signals(OsStr::new("script"))
         .args(["-qec", &outer.replace("lockhouse", env!("CARGO_BIN_EXE_lockhouse")), "/dev/null"])
         .current_dir(directory.path())
         .env("LOCKHOUSE_URL", url(&server))
@@ -263,4 +260,33 @@ fn a_terminal_is_given_to_the_command_and_taken_back() {
     for part in ["read one", "interrupted", "code 5", "again two"] {
         assert!(output.contains(part), "{part:?} is missing in {output}");
     }
+}
+
+#[test]
+fn a_place_in_the_line_is_kept_beyond_the_longest_wait_of_a_request() {
+    let server = Server::start();
+    let mut alice = server.user("alice");
+    let lock = alice.acquire("w", &json!({ "ttl_ms": 3_600_000 })).expect(200)["lock"].clone();
+    let run = Run::of(&server, "w", &[], &["touch", "started"]);
+    run.says("waiting for the lock");
+    let mut since = || {
+        let presence = alice.get("/api/v1/workspaces/w/presence").expect(200);
+        presence["waiting"][0]["since_at"].clone()
+    };
+    let held = || metric(&server, "lockhouse_acquisitions_total{outcome=\"held\"}");
+    // The end of the first request tells how long a request may wait.
+    let first = since();
+    server.pass(60_000);
+    eventually(|| ![json!(null), first.clone()].contains(&since()));
+    // From now on each request is replaced before it ends, and the new one has its place.
+    let place = since();
+    for _ in 0..6 {
+        let before = held();
+        eventually(|| held() > before);
+        server.pass(20_000);
+    }
+    assert_eq!(since(), place);
+    alice.release("w", &json!({ "fence": lock["fence"] })).expect(200);
+    let (directory, code, _) = run.finish_in();
+    assert_eq!((code, directory.path().join("started").exists()), (0, true));
 }

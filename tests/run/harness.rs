@@ -1,5 +1,6 @@
 //! A running `lockhouse run`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ impl Run {
     }
 
     pub fn at(url: &str, workspace: &str, flags: &[&str], command: &[&str]) -> Self {
-        let mut run = lockhouse();
+        let mut run = with_default_signals(lockhouse().get_program());
         run.arg("run").args(flags).arg(workspace).arg("--").args(command);
         Self::start(run, tempfile::tempdir().unwrap(), url)
     }
@@ -39,11 +40,9 @@ impl Run {
         workspace: &str,
         command: &[&str],
     ) -> Self {
-        let (program, mut shell) = (lockhouse(), Command::new("sh"));
-        shell.args(["-c", script]).arg(program.get_program()).args(["run", workspace, "--"]).args(command);
-        for (name, _) in program.get_envs() {
-            shell.env_remove(name);
-        }
+        let mut shell = with_default_signals(OsStr::new("sh"));
+        let program = env!("CARGO_BIN_EXE_lockhouse");
+        shell.args(["-c", script, program, "run", workspace, "--"]).args(command);
         Self::start(shell, directory, &url(server))
     }
 
@@ -111,6 +110,16 @@ impl Run {
         assert!(!log.contains("panicked"), "{log}");
         (code, output)
     }
+}
+
+/// A command whose signals are not ignored, which they are after nohup or in the background of a script.
+pub fn with_default_signals(program: &OsStr) -> Command {
+    let mut command = Command::new("env");
+    for (name, _) in lockhouse().get_envs() {
+        command.env_remove(name);
+    }
+    command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program);
+    command
 }
 
 pub fn send(signal: &str, process: &str) {

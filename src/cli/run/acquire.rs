@@ -160,7 +160,7 @@ impl Line {
         }
         self.number += 1;
         session.post("", body, (self.number, wait + LATENESS), RunEvent::Acquire);
-        self.send_at = now + self.replace_after.max(PAUSE);
+        self.send_at = now + self.replace_after;
     }
 
     /// Takes the answer to an acquire.
@@ -186,7 +186,7 @@ impl Line {
             409 => {
                 // The server lets a request wait for this long. The next one is replaced before, and keeps its place.
                 let waited = now.saturating_sub(reply.sent_at);
-                if is_newest && self.goes_on(now) {
+                if is_newest && waited >= PAUSE / 2 {
                     self.replace_after = (waited * 2 / 3).min(REPLACE_AFTER);
                 }
                 let next_at = if waited < PAUSE { now + PAUSE } else { now };
