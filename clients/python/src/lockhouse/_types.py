@@ -116,6 +116,7 @@ class Lost(Record):
     at: str
     by_user_id: str | None
     by_name: str | None
+    yielded: bool | None
 
 
 class HandedOver(Record):
