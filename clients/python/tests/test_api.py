@@ -38,6 +38,7 @@ METHODS = {
     "listMembers": "members",
     "whoAmI": "whoami",
     "listTokens": "tokens",
+    "listWebhooks": "webhooks",
     "readOpenApi": "openapi",
     "isUp": "health",
     "isReady": "ready",
@@ -108,7 +109,17 @@ def properties(schema: Any) -> set[str]:
 
 def test_each_answer_has_a_type_with_its_fields(document: Any) -> None:
     # What has one field is a method's result, pages are iterators, and an error keeps its whole problem.
-    results = {"Declined", "Deleted", "LockState", "Released", "ReleasedMany", "Removed", "Revoked"}
+    results = {
+        "Declined",
+        "Deleted",
+        "LockState",
+        "Released",
+        "ReleasedMany",
+        "Removed",
+        "Revoked",
+        "Tried",
+        "WebhookList",
+    }
     for name, schema in document.components.schemas.items():
         if name in results or name.startswith(("Problem", "Lfs", "Terraform")) or name.endswith("Page"):
             continue
@@ -229,6 +240,10 @@ def test_the_server_tells_of_itself(alice: Client) -> None:
     assert (alice.health().status, alice.ready().status) == ("up", "ready")
     assert "lockhouse_http_requests_total" in alice.metrics()
     assert alice.check_invariants().violations == []
+    assert alice.webhooks() == []
+    with pytest.raises(ApiError) as refused:
+        alice.try_webhook("none")
+    assert refused.value.status == 404
 
 
 def test_events_go_on_after_the_server_was_away(new_server: Callable[..., Server]) -> None:

@@ -28,6 +28,7 @@ from ._types import (
     Token,
     Violation,
     Waiting,
+    Webhook,
     Workspace,
     WorkspaceEvent,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "UnreachableError",
     "Violation",
     "Waiting",
+    "Webhook",
     "Workspace",
     "WorkspaceEvent",
 ]

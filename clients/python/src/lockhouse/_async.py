@@ -184,6 +184,8 @@ class AsyncClient:
     tokens = listing(operations.tokens)
     create_token = awaiting(operations.create_token)
     revoke_token = awaiting(operations.revoke_token)
+    webhooks = awaiting(operations.webhooks)
+    try_webhook = awaiting(operations.try_webhook)
     check_invariants = awaiting(operations.check_invariants)
     openapi = awaiting(operations.openapi)
     health = awaiting(operations.health)

@@ -326,6 +326,16 @@ def revoke_token(self: object, token_id: str) -> Call[bool]:
 # The server.
 
 
+def webhooks(self: object) -> Call[list[types.Webhook]]:
+    """The webhooks of the settings, and how far each has come."""
+    return Call("GET", path("webhooks"), lambda body: [types.Webhook(item) for item in body["webhooks"]])
+
+
+def try_webhook(self: object, name: str) -> Call[bool]:
+    """Makes the next attempt of a webhook at once."""
+    return Call("POST", path("webhooks", name, "try"), lambda body: bool(body["tried"]))
+
+
 def check_invariants(self: object) -> Call[types.Checked]:
     """Checks the database, and repairs it."""
     return Call("POST", path("invariants", "check"), types.Checked)

@@ -299,6 +299,8 @@ class Client:
     tokens = listing(operations.tokens)
     create_token = blocking(operations.create_token)
     revoke_token = blocking(operations.revoke_token)
+    webhooks = blocking(operations.webhooks)
+    try_webhook = blocking(operations.try_webhook)
     check_invariants = blocking(operations.check_invariants)
     openapi = blocking(operations.openapi)
     health = blocking(operations.health)

@@ -246,6 +246,22 @@ class Checked(Record):
     repaired: int
 
 
+class Webhook(Record):
+    """A receiver of events. `lag` is how many wait for it."""
+
+    name: str
+    url: str
+    state: str
+    position: int
+    lag: int
+    failures: int
+    failing_since: str | None
+    last_delivered_at: str | None
+    last_error: str | None
+    last_error_at: str | None
+    next_try_in_ms: int | None
+
+
 class Status(Record):
     """`status` is `up` or `ready`."""
 
