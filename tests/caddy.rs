@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 
 use common::docs::block_with;
 use common::process::is_missing;
-use common::{Server, eventually};
+use common::{Raw, Server, eventually};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Listen};
 use serde_json::json;
@@ -146,4 +146,30 @@ fn the_caddy_gate_passes_only_writes_with_the_live_fence() {
     // Reading takes no lock; other methods are refused.
     assert!(caddy.ask(&[], "/documents/design-42").starts_with("HTTP/1.1 200"));
     assert!(caddy.ask(&["-X", "DELETE"], "/documents/design-42").starts_with("HTTP/1.1 403"));
+}
+
+/// Terraform behind Caddy, which passes on an empty chunked body in chunks.
+#[test]
+fn terraform_locks_and_force_unlocks_behind_caddy() {
+    if is_missing("caddy") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let caddy = Caddy::start(directory.path(), |port, _| {
+        format!("http://127.0.0.1:{port} {{\n\treverse_proxy {}\n}}\n", server.address())
+    });
+    let lock = ["-X", "LOCK", "-u", "alice:x", "--json", "{\"ID\":\"one\"}"];
+    let answer = caddy.ask(&lock, "/terraform/team%2Fprod");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("\"workspace_id\":\"team/prod\""),
+        "{answer}"
+    );
+    let mut connection = Raw::connect(([127, 0, 0, 1], caddy.port).into());
+    connection.send(
+        "UNLOCK /terraform/team%2Fprod HTTP/1.1\r\nHost: 127.0.0.1\r\nX-User-Id: alice\r\nTransfer-Encoding: chunked\r\n\
+         Connection: close\r\n\r\n0\r\n\r\n",
+    );
+    let answer = String::from_utf8_lossy(connection.read_all()).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"released\":true"), "{answer}");
 }
