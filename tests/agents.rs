@@ -75,7 +75,7 @@ impl Example {
     fn agent(&self) -> Child {
         self.program(Path::new("python3"))
             .arg(example("agent.py"))
-            .args(["Claude", "plan.txt", "It is on Friday."])
+            .args(["scripted", "plan.txt", "It is on Friday."])
             .stdin(Stdio::piped())
             .stdout(File::create(self.data.path().join("said")).unwrap())
             .spawn()
@@ -146,8 +146,10 @@ fn an_agent_writes_and_saves_only_while_it_has_the_lock() {
     assert!(said.contains("write plan.txt: written") && said.contains("save: 204"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "It is on Friday.");
     assert_eq!(example.stored(), "It is on Friday.");
-    assert_eq!(alice.lock("plan.txt")["kind"], "agent");
-    let taken = alice.acquire("plan.txt", &json!({ "force": true })).expect(200);
+    let agent_of_carol = json!({ "name": "Claude", "for_user_id": "carol", "for_name": null });
+    assert_eq!(alice.lock("plan.txt")["agent"], agent_of_carol);
+    let taken = alice.acquire("plan.txt", &json!({})).expect(200);
+    assert_eq!(taken["outcome"], "taken_over", "agents yield to people");
     assert_eq!(taken["lock"]["locked_by_user_id"], "alice");
     agent.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(agent.wait().unwrap().success());

@@ -93,11 +93,12 @@ async def story(mode, version, **options):
         assert said["acquired"] and lock(b)["fence"] == said["fence"], text
 
         # A loss is told by a notification and in the next result, once.
-        api("POST", f"/workspaces/{a}/lock/release", {"force": True})
+        taken = api("POST", f"/workspaces/{a}/lock", {})
+        assert taken["outcome"] == "taken_over", taken
         warning = await eventually(lambda: warnings and warnings[0])
         assert (warning.level, warning.data["workspace"]) == ("warning", a), warning
         text, said = await call("lock_status", workspace=b)
-        assert text.startswith(f"You have lost the lock of {a}: revoked by Alice."), text
+        assert text.startswith(f"You have lost the lock of {a}: taken over by Alice, because people come before agents."), text
         assert [loss["workspace"] for loss in said["lost"]] == [a], said
         text, said = await call("lock_release", workspace=a)
         assert said == {"workspace": a, "released": False, "lost": []}, said

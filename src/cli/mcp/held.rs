@@ -1,10 +1,11 @@
 //! The locks that this session holds: they are renewed while it lives, and each loss is told once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::super::client::{ApiClient, PATIENCE, encoded, set};
@@ -51,6 +52,13 @@ pub(super) struct AgentSession {
     pub(super) api: ApiClient,
     pub(super) id: String,
     state: Mutex<State>,
+    /// Whether the token is an agent's, and so has the name of the agent.
+    is_named: OnceLock<bool>,
+}
+
+#[derive(Deserialize)]
+struct CallerAnswer {
+    agent: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +76,17 @@ struct KnockAnswer {
 
 impl AgentSession {
     pub(super) fn new(api: ApiClient, id: String) -> Self {
-        Self { api, id, state: Mutex::default() }
+        Self { api, id, state: Mutex::default(), is_named: OnceLock::new() }
+    }
+
+    /// Whether the server knows the name of the agent, from its token.
+    pub(super) fn is_named(&self) -> bool {
+        if let Some(is_named) = self.is_named.get() {
+            return *is_named;
+        }
+        let caller: Option<CallerAnswer> = self.api.get("/whoami").ok().and_then(|answer| answer.body());
+        // Without an answer it is asked again for the next lock.
+        caller.is_some_and(|caller| *self.is_named.get_or_init(|| caller.agent.is_some()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -37,7 +37,7 @@ const CALLS: usize = 32;
 pub(super) struct McpFlags {
     #[command(flatten)]
     caller: CallerFlags,
-    /// The name of the agent, which people see [default: what the client calls itself].
+    /// The name of the agent, which people see [default: the name of its token, else what the client calls itself].
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
 }
@@ -181,7 +181,8 @@ impl McpServer {
     /// Calls a tool. The result also tells what was lost since the last one.
     fn call(&self, params: &Value) -> Result<Value, RpcError> {
         let name = text(params, &["name"]).ok_or_else(|| RpcError::invalid_params("name is missing"))?;
-        let agent = self.name.clone().or_else(|| self.peer().name.clone());
+        let is_named = self.name.is_none() && self.session.is_named();
+        let agent = self.name.clone().or_else(|| self.peer().name.clone()).filter(|_| !is_named);
         // Losses are told in this result, not in one of later calls.
         self.renew();
         let called = tools::call(
