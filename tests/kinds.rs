@@ -23,9 +23,14 @@ fn run(session: &str) -> Value {
     json!({ "kind": "run", "session_id": session })
 }
 
+/// A server whose agents hold their locks as people do.
+fn without_yielding() -> Server {
+    Server::with(|config| config.locks.agents_yield = false)
+}
+
 #[test]
 fn a_lock_has_a_kind_and_the_lease_of_its_kind() {
-    let server = Server::start();
+    let server = without_yielding();
     let mut alice = server.user("alice");
     for (kind, ttl) in [("edit", 10 * MINUTE), ("agent", 2 * MINUTE), ("run", MINUTE / 2)] {
         let asked = json!({ "kind": kind, "session_id": "s" });
@@ -46,7 +51,7 @@ fn a_lock_has_a_kind_and_the_lease_of_its_kind() {
 
 #[test]
 fn another_kind_of_the_same_user_is_refused_with_same_user() {
-    let server = Server::start();
+    let server = without_yielding();
     let mut alice = server.user("alice");
     for held in ["edit", "agent", "run"] {
         let lock = alice.acquire(held, &json!({ "kind": held, "session_id": "s" })).expect(200);
@@ -54,7 +59,7 @@ fn another_kind_of_the_same_user_is_refused_with_same_user() {
             let body = json!({ "kind": asked, "session_id": "s", "ttl_ms": 1000 });
             let refused = alice.acquire(held, &body).refused(409, "lock_held");
             assert_eq!(refused["same_user"], true, "{asked} while {held}");
-            assert_eq!(refused["takeover_allowed"], held != "run");
+            assert_eq!(refused["takeover_allowed"], held != "run" && asked != "agent");
         }
         assert_eq!(alice.lock(held)["expires_at"], lock["lock"]["expires_at"], "it is not shortened");
     }
@@ -92,7 +97,7 @@ fn a_session_owns_its_run_lock() {
 
 #[test]
 fn force_replaces_edit_and_agent_locks_and_no_others() {
-    let server = Server::start();
+    let server = without_yielding();
     let (mut alice, mut bob) = (server.user("alice"), server.user("bob"));
     for held in ["edit", "agent", "run"] {
         let lock = alice.acquire(held, &json!({ "kind": held, "session_id": "s" })).expect(200);
