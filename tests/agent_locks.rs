@@ -4,7 +4,7 @@
 mod common;
 
 use common::process::lockhouse;
-use common::{Client, Server, eventually, follow, metric, told};
+use common::{Client, Server, eventually, follow, told};
 use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use serde_json::{Value, json};
@@ -212,12 +212,18 @@ fn processes_do_not_take_over_from_agents() {
     server.user("bob").acquire("w", &asks("t")).refused(409, "lock_held");
 }
 
-/// Starts a request that waits, and waits until it stands in line.
-fn waits(server: &Server, user: &str, mut body: Value, place: f64) -> std::thread::JoinHandle<Value> {
+/// The users in the line, in the order in which they get the lock.
+fn line(server: &Server) -> Vec<Value> {
+    let presence = server.user("looks").get("/api/v1/workspaces/w/presence").expect(200);
+    presence["waiting"].as_array().unwrap().clone()
+}
+
+/// Starts a request that waits, and waits until it is in the line, which has this length then.
+fn waits(server: &Server, user: &str, mut body: Value, length: usize) -> std::thread::JoinHandle<Value> {
     body["wait_ms"] = json!(60_000);
     let mut client = server.user(user);
     let waiting = std::thread::spawn(move || client.acquire("w", &body).expect(200));
-    eventually(|| metric(server, "lockhouse_held_requests") >= place);
+    eventually(|| line(server).len() == length);
     waiting
 }
 
@@ -226,14 +232,13 @@ fn people_go_before_agents_in_the_line_each_in_order() {
     let server = Server::start();
     let mut holder = server.user("holder");
     holder.acquire("w", &json!({})).expect(200);
-    let mut line = Vec::new();
+    let mut waiters = Vec::new();
     for (place, (user, body)) in
         [("a1", asks("1")), ("a2", asks("2")), ("p1", json!({})), ("p2", json!({}))].into_iter().enumerate()
     {
-        line.push((user, waits(&server, user, body, f64::from(u32::try_from(place).unwrap() + 1))));
+        waiters.push((user, waits(&server, user, body, place + 1)));
     }
-    let presence = holder.get("/api/v1/workspaces/w/presence").expect(200);
-    let waiting = presence["waiting"].as_array().unwrap();
+    let waiting = line(&server);
     assert_eq!(
         waiting.iter().map(|one| one["user_id"].as_str().unwrap()).collect::<Vec<_>>(),
         ["p1", "p2", "a1", "a2"]
@@ -241,8 +246,8 @@ fn people_go_before_agents_in_the_line_each_in_order() {
     assert_eq!((&waiting[0]["agent"], &waiting[2]["agent"]["for_user_id"]), (&Value::Null, &json!("a1")));
     holder.release("w", &json!({})).expect(200);
     for next in ["p1", "p2", "a1", "a2"] {
-        let place = line.iter().position(|(user, _)| *user == next).unwrap();
-        let lock = line.remove(place).1.join().unwrap()["lock"].clone();
+        let place = waiters.iter().position(|(user, _)| *user == next).unwrap();
+        let lock = waiters.remove(place).1.join().unwrap()["lock"].clone();
         assert_eq!(lock["locked_by_user_id"], next);
         server.user(next).release("w", &json!({ "fence": lock["fence"] })).expect(200);
     }
@@ -257,11 +262,11 @@ fn agents_in_line_do_not_keep_people_out() {
     });
     let mut holder = server.user("holder");
     holder.acquire("w", &json!({})).expect(200);
-    let agent = waits(&server, "alice", asks("s"), 1.0);
+    let agent = waits(&server, "alice", asks("s"), 1);
     let mut second = asks("t");
     second["wait_ms"] = json!(60_000);
     server.user("carol").acquire("w", &second).refused(429, "rate_limited");
-    let person = waits(&server, "alice", json!({}), 2.0);
+    let person = waits(&server, "alice", json!({}), 2);
     holder.release("w", &json!({})).expect(200);
     assert_eq!(person.join().unwrap()["lock"]["kind"], "edit");
     server.user("alice").release("w", &json!({})).expect(200);
@@ -297,7 +302,7 @@ fn an_agent_that_is_given_the_lock_yields_to_a_person_in_line() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
-    let carol = waits(&server, "carol", json!({}), 1.0);
+    let carol = waits(&server, "carol", json!({}), 1);
     let knock = json!({ "kind": "agent", "session_id": "s" });
     server.user("bob").post("/api/v1/workspaces/w/lock/knock", &knock).expect(202);
     alice.post("/api/v1/workspaces/w/lock/handover", &json!({})).expect(200);
