@@ -23,7 +23,9 @@ pub(super) struct BackupFlags {
 
 /// Makes a backup.
 pub(super) fn run(BackupFlags { database, file }: &BackupFlags) -> Result<(), Error> {
-    let database = database.existing()?.file("back PostgreSQL up with pg_dump, or give --database")?;
+    let database = database
+        .existing()?
+        .file("back PostgreSQL up with pg_dump (see docs/scale.md), or give --database")?;
     let shown = file.display();
     let cannot = |error: &dyn Display| Error::Internal(format!("cannot write {shown}: {error}"));
     if file.symlink_metadata().is_ok() {

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod client;
+mod copy;
 mod health;
 mod http;
 mod locks;
@@ -83,6 +84,11 @@ enum Verb {
     /// in the same directory, with the time in its name. Ends all locks of the backup, and raises the fence floor, so
     /// that no fence is issued twice. Prints the contents of the restored database.
     Restore(restore::RestoreFlags),
+    /// Copy a SQLite file to an empty PostgreSQL database, while no server runs on either.
+    ///
+    /// The file is database.path, or --database; the target is database.url. Copies everything or nothing: workspaces,
+    /// members, tokens, the history, the fence floor and the locks, which go on as after a restart. Prints what it copied.
+    Copy(Database),
     /// List or end the locks of a running server.
     ///
     /// The token is read from LOCKHOUSE_TOKEN, or from the file that LOCKHOUSE_TOKEN_FILE names. There is no flag for
@@ -212,19 +218,19 @@ struct Database {
 }
 
 impl Database {
-    fn settings(&self) -> Result<DatabaseConfig, Error> {
-        let settings =
-            Settings { config: self.config.clone(), listen: None, database: self.database.clone() };
-        // Only the path is needed. The other settings may be incomplete here: the server's secrets may be
+    fn settings(config: Option<&PathBuf>, database: Option<&String>) -> Result<DatabaseConfig, Error> {
+        let settings = Settings { config: config.cloned(), listen: None, database: database.cloned() };
+        // Only the database is needed. The other settings may be incomplete here: the server's secrets may be
         // in its own environment only.
         let read = config::read(&settings.sources()).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(read.config.database)
+        let mut database = read.config.database;
+        database.read_url().map_err(Error::Internal)?;
+        Ok(database)
     }
 
-    /// The database of the settings: `database.url`, unless there is none or --database names a file.
+    /// The database of the settings.
     fn location(&self) -> Result<Location, Error> {
-        let config = self.settings()?;
-        Ok(if self.database.is_some() { Location::File(config.path) } else { config.location() })
+        Ok(Self::settings(self.config.as_ref(), self.database.as_ref())?.location())
     }
 
     /// The database, which must exist.
@@ -281,6 +287,7 @@ fn run(verb: Verb) -> Result<(), String> {
         Verb::Token(verb) => token::run(verb).map_err(|error| error.to_string()),
         Verb::Backup(backup) => backup::run(&backup).map_err(|error| error.to_string()),
         Verb::Restore(restore) => restore::run(&restore).map_err(|error| error.to_string()),
+        Verb::Copy(database) => copy::run(&database).map_err(|error| error.to_string()),
         Verb::Locks(verb) => locks::run(&verb),
         Verb::Health(target) => health::run(&target),
         Verb::Mcp(flags) => mcp::run(flags),

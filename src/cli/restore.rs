@@ -27,7 +27,9 @@ pub(super) struct RestoreFlags {
 
 /// Restores a backup.
 pub(super) fn run(RestoreFlags { database, file, revoke_tokens }: &RestoreFlags) -> Result<(), Error> {
-    let path = database.location()?.file("restore PostgreSQL with pg_restore, or give --database")?;
+    let path = database
+        .location()?
+        .file("restore PostgreSQL with pg_restore (see docs/scale.md), or give --database")?;
     let restore = restore::Restore::begin(&path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = restore.directory().to_owned();

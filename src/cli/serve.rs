@@ -36,7 +36,7 @@ use crate::server::internal_socket::InternalSocket;
 use crate::server::listen::{Address, Bound};
 use crate::server::tiny::RequestReceiver;
 use crate::server::{Backend, Server};
-use crate::store::{Options, Store, sqlite};
+use crate::store::{Options, Store};
 use crate::time::Clock;
 use crate::web::Pages;
 use crate::webhooks;
@@ -118,8 +118,7 @@ fn run_logged(loaded: &Loaded, fence_at_least: Option<Fence>) -> Result<End, Err
     let signals = watch_signals()?;
     has_enough_files()?;
     if let Some(fence) = fence_at_least {
-        let path = config.database.location().file("set meta.fence_floor in PostgreSQL")?;
-        sqlite::fence_at_least(&path, fence)?;
+        config.database.location().fence_at_least(fence)?;
     }
     let running = start_on(config, Bound::handed_over()?, Clock::system(), ROUTES)?;
     let is_gone = Arc::new(AtomicBool::new(false));

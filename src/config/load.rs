@@ -63,6 +63,7 @@ pub struct Loaded {
 /// A [`ConfigError`] that names the source, the key, the value and what is allowed.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut loaded = read(sources)?;
+    loaded.config.database.read_url().map_err(ConfigError)?;
     check(&loaded.config).map_err(ConfigError)?;
     let webhooks = &mut loaded.config.webhooks;
     webhooks.iter_mut().try_for_each(Webhook::read_secret).map_err(ConfigError)?;
@@ -86,6 +87,10 @@ pub fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
         let setting = SETTINGS.iter().find(|setting| setting.flag == Some(flag));
         let setting = setting.ok_or_else(|| ConfigError(format!("there is no flag {flag}")))?;
         set(setting, &value.as_str().into(), flag, &mut loaded.config).map_err(ConfigError)?;
+        if *flag == "--database" {
+            // It takes precedence over an address of PostgreSQL, too.
+            (loaded.config.database.url, loaded.config.database.url_file) = (None, None);
+        }
     }
     Ok(loaded)
 }

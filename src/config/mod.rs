@@ -4,6 +4,7 @@
 //! file, the environment, `lockhouse check`, `config.example.toml` and `docs/settings.md` are derived from it.
 
 mod check;
+mod database;
 mod kinds;
 mod load;
 mod render;
@@ -53,6 +54,7 @@ mod tests {
             environment: vec![
                 ("LOCKHOUSE_LOCKS_DEFAULT_TTL".into(), "2m".into()),
                 ("LOCKHOUSE_DATABASE_PATH".into(), "b.db".into()),
+                ("LOCKHOUSE_DATABASE_URL".into(), "postgres://b".into()),
                 ("HOME".into(), "/".into()),
             ],
             flags: vec![("--database", "c.db".into())],
@@ -61,6 +63,7 @@ mod tests {
         assert_eq!(loaded.config.locks.min_ttl, Ttl::from_millis(5_000));
         assert_eq!(loaded.config.locks.default_ttl, Ttl::from_millis(120_000));
         assert_eq!(loaded.config.database.path, PathBuf::from("c.db"));
+        assert_eq!(loaded.config.database.url, None);
     }
 
     #[test]
@@ -175,6 +178,26 @@ mod tests {
         assert_eq!(loaded.config.kinds_terraform.max_ttl, Ttl::from_millis(3 * 24 * 60 * 60 * 1_000));
         assert!(!loaded.config.server.console);
         assert_eq!(loaded.config.database.max_size, Some(64 * 1024 * 1024));
+    }
+
+    #[test]
+    fn the_address_of_the_database_can_be_in_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("url");
+        let shown = path.to_str().unwrap();
+        let read = || environment(&[("LOCKHOUSE_DATABASE_URL_FILE", shown)]);
+        assert!(read().unwrap_err().to_string().contains("cannot read database.url_file"));
+        std::fs::write(&path, "postgres://u:sesame@h/d\n").unwrap();
+        let config = read().unwrap().config;
+        assert_eq!(config.database.url, Some(Secret::from("postgres://u:sesame@h/d")));
+        assert!(!format!("{config:?}{}{}", effective(&config), changed(&config)).contains("sesame"));
+        let both =
+            [("LOCKHOUSE_DATABASE_URL_FILE", shown), ("LOCKHOUSE_DATABASE_URL", "postgres://u:sesame@h/d")];
+        let refused = environment(&both).unwrap_err().to_string();
+        assert!(refused.contains("both set") && !refused.contains("sesame"), "{refused}");
+        std::fs::write(&path, "mysql://u:sesame@h/d").unwrap();
+        let refused = read().unwrap_err().to_string();
+        assert!(refused.contains("postgres://") && !refused.contains("sesame"), "{refused}");
     }
 
     #[test]

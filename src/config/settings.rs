@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use super::database::{ADDRESS, is_address};
 use super::kinds::{
     CENTURY, DAY, HOUR, Kind, MILLISECOND, MINUTE, SECOND, choice, duration, list, name, number, path,
     permissions, secret, secrets, size, switch, text, ttl,
@@ -206,10 +207,12 @@ settings! {
         path: PathBuf = "lockhouse.db".into(),
             path("the path of a file, such as \"lockhouse.db\"").only_if(|path| is_path_to_sqlite(path)).with_flag("--database");
         /// The address of a PostgreSQL database in place of the file, such as `postgres://user:password@host/database`.
-        /// Any number of servers, up to 16, can use one database. Empty: the file. It is better given in the
-        /// environment, because it is a secret.
-        url: Option<Secret> = None, secret("the address of a PostgreSQL database, beginning with postgres://", |url|
-            ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))).or("");
+        /// Up to 16 servers can use one database. Empty: the file. It is a secret: give it in the environment or in
+        /// `url_file`. Connections to other machines use TLS and check the certificate, by `sslrootcert=FILE` or by what
+        /// this machine trusts, unless the address ends with `?sslmode=disable`.
+        url: Option<Secret> = None, secret(ADDRESS, is_address).or("");
+        /// A file with the address, in place of `url`, such as a secret of Docker or Kubernetes.
+        url_file: Option<PathBuf> = None, path("the path of a file").or("");
         /// How long a write waits while another process holds the database, such as a backup, before it is
         /// answered with 503.
         busy_timeout: Duration = 5 * SECOND, duration(MILLISECOND, HOUR);

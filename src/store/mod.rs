@@ -6,6 +6,7 @@
 //! [`sqlite`]; the other is `postgres`, for several servers on one database. Reads see committed data only.
 
 pub mod commit_notifier;
+pub mod copy;
 pub mod engine;
 mod health;
 mod jobs;

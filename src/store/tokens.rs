@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::rows::Changes;
 use super::sqlite;
 use crate::config::{DatabaseConfig, Secret};
+use crate::domain::Fence;
 use crate::error::Error;
 
 /// Where a database is.
@@ -36,6 +37,20 @@ impl fmt::Display for Location {
 }
 
 impl Location {
+    /// Gives only fences greater than `fence` from now on. No server may run on a file.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with a sentence for the operator.
+    pub fn fence_at_least(&self, fence: Fence) -> Result<(), Error> {
+        match self {
+            Self::File(path) => sqlite::fence_at_least(path, fence),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => super::postgres::fence_at_least(url.as_str(), fence),
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => Err(super::no_postgres()),
+        }
+    }
+
     /// The path of the file, for a command that works on files. `remedy` says what to do with PostgreSQL.
     ///
     /// # Errors

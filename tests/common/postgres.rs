@@ -44,13 +44,15 @@ impl Cluster {
         CLUSTER.get_or_init(|| Self::start(""))
     }
 
-    /// Starts one with further settings, such as `-c wal_level=logical`.
+    /// Starts one with further settings, such as `-c wal_level=logical`. They are words of a shell, in which `$dir`
+    /// is its directory and `$as` runs a command as its user.
     pub fn start(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let shown = directory.display();
         // PostgreSQL refuses to run as root. The shell stops it when this process ends, which closes the pipe.
         let script = format!(
             r#"set -e
+            dir={shown}
             chmod 0777 {shown}
             bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
             as=

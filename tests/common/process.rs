@@ -69,9 +69,12 @@ impl Process {
 
     /// The same, where the command has flags of `serve` already.
     pub fn start_with(command: &mut Command, database: &Path) -> Self {
+        // The flag would take precedence over an address of PostgreSQL.
+        if !command.get_envs().any(|(name, _)| name.to_string_lossy().starts_with("LOCKHOUSE_DATABASE_URL")) {
+            command.arg("--database").arg(database);
+        }
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--database"])
-            .arg(database)
+            .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -82,7 +82,7 @@ impl Ringer {
     fn listen(&mut self) -> Result<(), Error> {
         let node = Arc::clone(&self.node);
         let (hears, own_id) = (Arc::clone(&node), node.id.clone());
-        let session = Session::listening(&node.config, node.deadline, move |from| {
+        let session = Session::listening(&node.address, node.deadline, move |from| {
             hears.rope.hear(from, &own_id);
         })?;
         session.script(&format!("LISTEN {CHANNEL}"))?;

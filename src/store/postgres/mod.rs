@@ -3,10 +3,12 @@
 //! A batch is one transaction with two round trips (`batch.rs`): lock the keys and load the rows; decide in
 //! memory; write the changes and commit.
 
+mod address;
 mod batch;
 mod bell;
 mod changes;
 mod clock;
+mod fill;
 mod flush;
 mod keys;
 mod listing;
@@ -32,7 +34,8 @@ use self::session::{Command, Failure, Session, parameters};
 use super::engine::{Engine, Probe, Work};
 use super::set::Effects;
 use crate::error::Error;
-pub(super) use start::{beside, open};
+pub(super) use fill::fill;
+pub(super) use start::{beside, fence_at_least, open};
 
 /// How often a batch runs again because another transaction had what it needed.
 const ATTEMPTS: usize = 100;

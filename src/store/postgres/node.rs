@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio_postgres::Config;
 
+use super::address::Address;
 use super::clock::{Sample, Seen, Settled, Witness, settle};
 use super::meta::{self, MetaRow};
 use super::rope::Rope;
@@ -28,7 +28,7 @@ const TICK_MS: i64 = 1_000;
 
 /// This node.
 pub(super) struct Node {
-    pub(super) config: Config,
+    pub(super) address: Address,
     /// How long a round trip may take.
     pub(super) deadline: Duration,
     /// A random id of this process.
@@ -50,14 +50,14 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(
-        config: Config,
+        address: Address,
         deadline: Duration,
         clock: Arc<LeaseClock>,
         restart_grace: Ttl,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            config,
+            address,
             deadline,
             id: random_id()?,
             rope: Rope::default(),
@@ -88,7 +88,7 @@ impl Node {
     }
 
     pub(super) fn connect(&self) -> Result<Session, Error> {
-        Ok(Session::connect(&self.config, self.deadline)?)
+        Ok(Session::connect(&self.address, self.deadline)?)
     }
 
     pub(super) fn slot(&self) -> i32 {

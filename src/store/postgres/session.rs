@@ -6,14 +6,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
+use std::io::Cursor;
 use std::time::Duration;
 
+use futures_util::SinkExt as _;
 use futures_util::future::join_all;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
+use super::address::{Address, causes};
 use crate::error::Error;
 
 /// How many turns the runtime needs to read what the server has sent in the meantime.
@@ -57,10 +60,9 @@ pub(super) enum Failure {
 impl Failure {
     fn of(error: &tokio_postgres::Error) -> Self {
         let Some(state) = error.code().filter(|_| !error.is_closed()) else {
-            return Self::Lost(error.to_string());
+            return Self::Lost(causes(error));
         };
-        let text =
-            error.as_db_error().map_or_else(|| error.to_string(), |refused| refused.message().to_owned());
+        let text = error.as_db_error().map_or_else(|| causes(error), |refused| refused.message().to_owned());
         let class = state.code().get(..2).unwrap_or_default();
         // The server goes away, fails over, or was made read-only; or the connection broke.
         if class == "08"
@@ -117,13 +119,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects.
-    pub(super) fn connect(config: &Config, deadline: Duration) -> Result<Self, Failure> {
-        Self::listening(config, deadline, |_| {})
+    pub(super) fn connect(address: &Address, deadline: Duration) -> Result<Self, Failure> {
+        Self::listening(address, deadline, |_| {})
     }
 
     /// Connects. `hear` gets the payload of each notification that arrives while the session is in use.
     pub(super) fn listening(
-        config: &Config,
+        address: &Address,
         deadline: Duration,
         hear: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, Failure> {
@@ -131,7 +133,8 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|error| Failure::Lost(format!("no runtime: {error}")))?;
-        let connecting = async { tokio::time::timeout(deadline, config.connect(NoTls)).await };
+        let connecting =
+            async { tokio::time::timeout(deadline, address.config.connect(address.tls.clone())).await };
         let (client, mut connection) = match runtime.block_on(connecting) {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return Err(Failure::of(&error)),
@@ -219,6 +222,18 @@ impl Session {
     pub(super) fn query(&self, sql: &'static str, parameters: Vec<Parameter>) -> Result<Vec<Row>, Failure> {
         let mut rows = self.run(&[Command::new(sql, parameters)])?;
         Ok(rows.pop().unwrap_or_default())
+    }
+
+    /// Loads rows by the statement COPY. `feed` gives them to its argument. The deadline holds for each piece.
+    pub(super) fn load(
+        &self,
+        copy: &str,
+        feed: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> Result<(), Error>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut sink = Box::pin(self.in_time(self.client.copy_in::<_, Cursor<Vec<u8>>>(copy))?);
+        feed(&mut |piece| Ok(self.in_time(sink.send(Cursor::new(piece)))?))?;
+        self.in_time(sink.as_mut().finish())?;
+        Ok(())
     }
 
     /// Carries out statements without parameters, such as those that make the tables.

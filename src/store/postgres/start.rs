@@ -1,14 +1,13 @@
 //! Opens the database: checks it, makes the tables, takes a slot.
 
 use std::collections::HashSet;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::Config;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 
 use super::Postgres;
+use super::address::{Address, POOLER, READ_ONLY};
 use super::bell::Bell;
 use super::meta::{self, MetaRow};
 use super::node::Node;
@@ -17,6 +16,7 @@ use super::readers::Readers;
 use super::row::get;
 use super::session::{Failure, Session, parameters};
 use super::set::BatchRows;
+use crate::domain::Fence;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -28,10 +28,8 @@ use crate::time::{Clock, LeaseClock, Timestamp, Ttl};
 const SCHEMA_VERSION: i32 = 1;
 /// The oldest PostgreSQL that is supported.
 const OLDEST: i32 = 140_000;
-/// A transaction of a server that hangs ends after this time, so that the others go on.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 /// How long another process waits for an answer.
-const BESIDE: Duration = Duration::from_secs(10);
+pub(super) const BESIDE: Duration = Duration::from_secs(10);
 /// How often a new node asks again while another has to say what time it is.
 const ASKS: u32 = 60;
 
@@ -44,14 +42,15 @@ pub(in crate::store) fn open(
     shared: &OtherServers,
 ) -> Result<(Postgres, Readers, Arc<LeaseClock>), Error> {
     let deadline = options.busy_timeout.max(Duration::from_secs(1));
-    let config = configure(url, deadline)?;
+    let address = Address::parse(url, deadline)?;
     // The server gives up first, so that its answer says why.
     let deadline = deadline.saturating_mul(2);
-    let session = Session::connect(&config, deadline).map_err(|failure| cannot_connect(&config, failure))?;
+    let session = Session::connect(&address, deadline).map_err(|failure| address.cannot_connect(failure))?;
     let seen = prepare(&session, &clock)?;
+    warn_about_replication(&session)?;
     let clock = Arc::new(LeaseClock::starting_at(clock, seen));
     let grace = Ttl::from_duration(options.restart_grace);
-    let node = Arc::new(Node::new(config, deadline, Arc::clone(&clock), grace, Arc::clone(metrics))?);
+    let node = Arc::new(Node::new(address, deadline, Arc::clone(&clock), grace, Arc::clone(metrics))?);
     node.take_slot(&session)?;
     join(&node, &session)?;
     let readers = Readers::new(Arc::clone(&node));
@@ -59,64 +58,48 @@ pub(in crate::store) fn open(
     Ok((Postgres { node, bell, session: Some(session) }, readers, clock))
 }
 
-/// The settings of each connection.
-fn configure(url: &str, deadline: Duration) -> Result<Config, Error> {
-    // The error may show a part of the address, which has a password.
-    let mut config = Config::from_str(url)
-        .map_err(|_| Error::Internal("database.url is not a valid address of PostgreSQL".to_owned()))?;
-    let milliseconds = deadline.as_millis();
-    let idle = deadline.min(IDLE_IN_TRANSACTION).as_millis();
-    config
-        .application_name("lockhouse")
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_user_timeout(deadline)
-        .keepalives_idle(Duration::from_secs(10))
-        .target_session_attrs(TargetSessionAttrs::ReadWrite)
-        .options(format!(
-            "-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={idle} -c timezone=UTC -c search_path=public"
-        ));
-    Ok(config)
+/// What PostgreSQL says about itself.
+struct Found {
+    version: i32,
+    encoding: String,
+    is_read_only: bool,
+    /// Whether the settings that came with the connection are in force.
+    has_settings: bool,
 }
 
-/// The sentence about a database that cannot be reached. It has no password.
-fn cannot_connect(config: &Config, failure: Failure) -> Error {
-    let hosts: Vec<_> = config
-        .get_hosts()
-        .iter()
-        .map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        })
-        .collect();
-    let (Failure::Refused(_, text) | Failure::Lost(text)) = failure;
-    Error::Internal(format!("cannot connect to PostgreSQL at {}: {text}", hosts.join(", ")))
+impl Found {
+    /// Why this PostgreSQL cannot be used.
+    fn refusal(&self) -> Option<String> {
+        if self.version < OLDEST {
+            let version = self.version / 10_000;
+            return Some(format!("PostgreSQL {version} is too old: Lockhouse needs version 14 or newer"));
+        }
+        if self.encoding != "UTF8" {
+            let encoding = &self.encoding;
+            return Some(format!("the database has the encoding {encoding}: make one with ENCODING 'UTF8'"));
+        }
+        if self.is_read_only {
+            return Some(READ_ONLY.to_owned());
+        }
+        (!self.has_settings).then(|| POOLER.to_owned())
+    }
 }
 
 /// Checks the server, and makes the tables. Returns the lease time that was last written down.
-fn prepare(session: &Session, clock: &Clock) -> Result<Timestamp, Error> {
+pub(super) fn prepare(session: &Session, clock: &Clock) -> Result<Timestamp, Error> {
     let rows = session.query(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, to_regclass('meta')::text",
+        "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
+         pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
+         (SELECT source = 'client' FROM pg_settings WHERE name = 'lock_timeout'), to_regclass('meta')::text",
         Vec::new(),
     )?;
     let row = rows.first().ok_or(Error::Busy)?;
-    let (version, encoding): (i32, String) = (get(row, 0)?, get(row, 1)?);
-    if version < OLDEST {
-        return Err(Error::Internal(format!(
-            "PostgreSQL {} is too old: Lockhouse needs version 14 or newer",
-            version / 10_000
-        )));
+    let (version, encoding) = (get(row, 0)?, get(row, 1)?);
+    let found = Found { version, encoding, is_read_only: get(row, 2)?, has_settings: get(row, 3)? };
+    if let Some(refusal) = found.refusal() {
+        return Err(Error::Internal(refusal));
     }
-    if encoding != "UTF8" {
-        return Err(Error::Internal(format!(
-            "the database has the encoding {encoding}: make one with ENCODING 'UTF8'"
-        )));
-    }
-    if get(row, 2)? {
-        return Err(Error::Internal(
-            "the database is read-only, or a standby: give the address of the primary".to_owned(),
-        ));
-    }
-    if get::<Option<String>>(row, 3)?.is_none() {
+    if get::<Option<String>>(row, 4)?.is_none() {
         create(session, clock)?;
     }
     let rows = session.query("SELECT version, seen_lease FROM meta", Vec::new())?;
@@ -141,13 +124,43 @@ fn create(session: &Session, clock: &Clock) -> Result<(), Error> {
     let rows = session.query("SELECT to_regclass('meta')::text", Vec::new())?;
     let is_there = rows.first().map_or(Ok(None), |row| get::<Option<String>>(row, 0))?.is_some();
     if !is_there {
-        session.script(include_str!("schema.sql"))?;
+        session.script(include_str!("schema.sql")).map_err(no_right)?;
         session.script(&format!(
             "INSERT INTO meta SELECT 1, {SCHEMA_VERSION}, 0, 0, {wall_ms}, 0, 0, {wall_ms}, 0, '', false"
         ))?;
     }
     session.script("COMMIT")?;
     Ok(())
+}
+
+/// Warns if a failover or a crash could lose commits that were answered.
+fn warn_about_replication(session: &Session) -> Result<(), Error> {
+    let rows = session.query(
+        "SELECT current_setting('synchronous_commit') IN ('off', 'local'), current_setting('synchronous_standby_names') = ''",
+        Vec::new(),
+    )?;
+    let row = rows.first().ok_or(Error::Busy)?;
+    let why = match (get(row, 0)?, get(row, 1)?) {
+        (true, _) => "synchronous_commit is off",
+        (_, true) => "synchronous_standby_names is empty",
+        (false, false) => return Ok(()),
+    };
+    log::warn!(
+        "PostgreSQL does not replicate synchronously, as far as it shows ({why}): a failover may forget the locks of the last moments; their fences are not given again"
+    );
+    Ok(())
+}
+
+/// The sentence about tables that must not be made.
+fn no_right(failure: Failure) -> Error {
+    match failure {
+        Failure::Refused(state, text) if state == SqlState::INSUFFICIENT_PRIVILEGE => {
+            Error::Internal(format!(
+                "the tables cannot be made: {text}; make the user of database.url the owner of the database"
+            ))
+        }
+        failure => failure.into(),
+    }
 }
 
 /// Takes the time over from the other nodes, or settles it if there are none.
@@ -171,14 +184,27 @@ fn join(node: &Node, session: &Session) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives only fences greater than `fence` from now on.
+pub(in crate::store) fn fence_at_least(url: &str, fence: Fence) -> Result<(), Error> {
+    let session = connect_beside(url)?;
+    session.query("UPDATE meta SET fence_floor = greatest(fence_floor, $1)", parameters![fence.0])?;
+    Ok(())
+}
+
+/// A connection of a process that is no server, to a database with tables.
+fn connect_beside(url: &str) -> Result<Session, Error> {
+    let address = Address::parse(url, BESIDE)?;
+    let session = Session::connect(&address, BESIDE).map_err(|failure| address.cannot_connect(failure))?;
+    prepare(&session, &Clock::system())?;
+    Ok(session)
+}
+
 /// Runs `work` in one transaction, as a process that is no server.
 pub(in crate::store) fn beside<T>(
     url: &str,
     work: impl FnOnce(&dyn Changes) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let config = configure(url, BESIDE)?;
-    let session = Session::connect(&config, BESIDE).map_err(|failure| cannot_connect(&config, failure))?;
-    prepare(&session, &Clock::system())?;
+    let session = connect_beside(url)?;
     session.query("BEGIN", Vec::new())?;
     // Tokens do not use lease time.
     let queries = Queries::new(&session, Timestamp(0), Arc::new(RestartGrace::none()));
@@ -187,4 +213,27 @@ pub(in crate::store) fn beside<T>(
     let done = work(&set)?;
     session.query("COMMIT", Vec::new())?;
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_be_used_is_refused_with_a_sentence() {
+        let found = |version, encoding: &str, is_read_only, has_settings| {
+            Found { version, encoding: encoding.to_owned(), is_read_only, has_settings }.refusal()
+        };
+        assert_eq!(found(140_000, "UTF8", false, true), None);
+        assert_eq!(found(190_001, "UTF8", false, true), None);
+        for (refusal, says) in [
+            (found(130_022, "UTF8", false, true), "PostgreSQL 13 is too old"),
+            (found(90_624, "UTF8", false, true), "PostgreSQL 9 is too old"),
+            (found(150_000, "SQL_ASCII", false, true), "encoding SQL_ASCII"),
+            (found(150_000, "UTF8", true, true), "the address of the primary"),
+            (found(150_000, "UTF8", false, false), "PgBouncer"),
+        ] {
+            assert!(refusal.as_deref().is_some_and(|refusal| refusal.contains(says)), "{refusal:?}");
+        }
+    }
 }

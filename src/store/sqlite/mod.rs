@@ -2,6 +2,8 @@
 
 pub mod backup;
 mod changes;
+#[cfg(feature = "postgres")]
+pub(super) mod dump;
 mod failure;
 mod files;
 mod floor;
