@@ -92,7 +92,7 @@ fn everything_is_copied_and_locks_go_on() {
     let next = bob.acquire("ended", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
     assert!(next > floor, "{next} {floor}");
     let invariants = alice.post("/api/v1/invariants/check", &json!({})).expect(200);
-    assert_eq!(invariants["repaired"], json!([]), "{invariants}");
+    assert_eq!(invariants["violations"], json!([]), "{invariants}");
     // A target that is in use, or that has data.
     let empty = directory.path().join("empty.db");
     fine(

@@ -272,17 +272,17 @@ fn the_password_is_never_shown() {
     let created =
         fine(&with_file(&["token", "create", "--scope", "admin", "--user", "root"]).output().unwrap());
     let mut root = server.user("root").with_token(created.trim());
-    root.acquire("w", &json!({})).expect(200);
+    root.acquire("by-root", &json!({})).expect(200);
     let end_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'app'";
     cluster.sql("postgres", "ALTER DATABASE app ALLOW_CONNECTIONS false");
     cluster.sql("postgres", end_all);
     eventually(|| {
-        let refused = root.heartbeat("w", &json!({}));
+        let refused = root.heartbeat("by-root", &json!({}));
         shown.push(refused.text().to_owned());
         refused.status == 503
     });
     cluster.sql("postgres", "ALTER DATABASE app ALLOW_CONNECTIONS true");
-    eventually(|| root.heartbeat("w", &json!({})).status == 200);
+    eventually(|| root.heartbeat("by-root", &json!({})).status == 200);
     for path in ["/", "/api/v1/invariants", "/metrics", "/readyz", "/api/v1/openapi.json"] {
         shown.push(root.get(path).text().to_owned());
     }

@@ -26,8 +26,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_BUFFERED_BYTES: usize = 1 << 20;
 /// How long [`LogBuffer::finish`] waits for the log to be written.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Libraries that would log the requests and answers of webhooks.
-const SILENT: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
+/// Libraries that would log the requests and answers of webhooks, and the values in statements.
+const SILENT: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tokio_postgres"];
 
 /// Starts logging for the whole process.
 ///

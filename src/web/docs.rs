@@ -52,6 +52,7 @@ pages![
     "terraform",
     "webhooks",
     "operation",
+    "scale",
     "limits",
     "threat-model",
     "api",
