@@ -83,7 +83,8 @@ fn libraries_are_used_only_in_their_modules() {
     for (crate_name, homes) in [
         ("rusqlite", &["store/sqlite/"][..]),
         ("r2d2", &["store/sqlite/"]),
-        ("tokio", &["store/postgres/"]),
+        ("tokio::", &["store/postgres/"]),
+        ("tokio_postgres::", &["store/postgres/"]),
         ("tiny_http", &["server/tiny.rs"]),
         ("mio::", &["server/"]),
         ("httparse", &["server/", "cli/http.rs"]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::database::{ADDRESS, is_address};
+use super::database::{ADDRESS, is_address, read_address};
 use super::kinds::{
     CENTURY, DAY, HOUR, Kind, MILLISECOND, MINUTE, SECOND, choice, duration, list, name, number, path,
     permissions, secret, secrets, size, switch, text, ttl,
@@ -61,6 +61,21 @@ macro_rules! settings {
 pub(super) fn sections() -> impl Iterator<Item = (&'static str, &'static [Setting<Config>])> {
     let chunks = SETTINGS.chunk_by(|one, next| one.section == next.section);
     chunks.filter_map(|settings| Some((settings.first()?.section, settings)))
+}
+
+impl DatabaseConfig {
+    /// Reads the address from `url_file`, if that is set.
+    ///
+    /// # Errors
+    /// A sentence for the operator, without the address.
+    pub fn read_url(&mut self) -> Result<(), String> {
+        let Some(path) = &self.url_file else { return Ok(()) };
+        if self.url.is_some() {
+            return Err("database.url and database.url_file are both set: remove one".to_owned());
+        }
+        self.url = Some(read_address(path)?);
+        Ok(())
+    }
 }
 
 impl Config {

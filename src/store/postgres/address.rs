@@ -15,14 +15,13 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::session::Failure;
 use crate::error::Error;
 
 /// A transaction of a server that hangs ends after this time, so that the others go on.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// How to connect.
-pub(super) struct Address {
+pub(super) struct ServerAddress {
     pub(super) config: Config,
     pub(super) tls: MakeRustlsConnect,
 }
@@ -34,7 +33,7 @@ struct TlsParameters {
     sslrootcert: Option<String>,
 }
 
-impl Address {
+impl ServerAddress {
     /// Reads an address. A statement may take as long as `deadline`.
     pub(super) fn parse(url: &str, deadline: Duration) -> Result<Self, Error> {
         let invalid = |why: String| Error::Internal(format!("database.url cannot be used: {why}"));
@@ -65,11 +64,10 @@ impl Address {
     }
 
     /// The sentence about a database that cannot be reached. It has no password.
-    pub(super) fn cannot_connect(&self, failure: Failure) -> Error {
+    pub(super) fn cannot_connect(&self, why: &str) -> Error {
         let hosts: Vec<_> = self.config.get_hosts().iter().map(shown).collect();
-        let (Failure::Refused(_, text) | Failure::Lost(text)) = failure;
-        let remedy = remedy(&text).map_or_else(String::new, |remedy| format!(": {remedy}"));
-        Error::Internal(format!("cannot connect to PostgreSQL at {}: {text}{remedy}", hosts.join(", ")))
+        let remedy = remedy(why).map_or_else(String::new, |remedy| format!(": {remedy}"));
+        Error::Internal(format!("cannot connect to PostgreSQL at {}: {why}{remedy}", hosts.join(", ")))
     }
 }
 
@@ -248,7 +246,7 @@ mod tests {
             ("postgres://u:sesame@h/d?sslrootcert=/none.pem", "/none.pem"),
             ("postgres://u:sesame@h/d?sslrootcert=/dev/null", "no certificate"),
         ] {
-            let Err(error) = Address::parse(url, Duration::from_secs(1)) else { panic!("{says}") };
+            let Err(error) = ServerAddress::parse(url, Duration::from_secs(1)) else { panic!("{says}") };
             let error = error.to_string();
             assert!(error.contains(says) && !error.contains("sesame"), "{error}");
         }

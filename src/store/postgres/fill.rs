@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::address::Address;
+use super::address::ServerAddress;
 use super::row::get;
 use super::session::{Session, parameters};
 use super::start::{BESIDE, prepare};
@@ -15,8 +15,9 @@ const TABLE: Duration = Duration::from_secs(3_600);
 
 /// Copies all rows in one transaction. The leases go on as after a restart of a server.
 pub(in crate::store) fn fill(url: &str, source: &Dump) -> Result<(), Error> {
-    let address = Address::parse(url, BESIDE)?;
-    let session = Session::connect(&address, TABLE).map_err(|failure| address.cannot_connect(failure))?;
+    let address = ServerAddress::parse(url, BESIDE)?;
+    let session =
+        Session::connect(&address, TABLE).map_err(|failure| address.cannot_connect(failure.text()))?;
     prepare(&session, &Clock::system())?;
     // Without a commit the server rolls back when the connection ends. A server that starts meanwhile waits
     // for the advisory lock, to take its slot.

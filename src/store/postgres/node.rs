@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::address::Address;
+use super::address::ServerAddress;
 use super::clock::{Sample, Seen, Settled, Witness, settle};
 use super::meta::{self, MetaRow};
 use super::rope::Rope;
@@ -28,7 +28,7 @@ const TICK_MS: i64 = 1_000;
 
 /// This node.
 pub(super) struct Node {
-    pub(super) address: Address,
+    pub(super) address: ServerAddress,
     /// How long a round trip may take.
     pub(super) deadline: Duration,
     /// A random id of this process.
@@ -50,7 +50,7 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(
-        address: Address,
+        address: ServerAddress,
         deadline: Duration,
         clock: Arc<LeaseClock>,
         restart_grace: Ttl,

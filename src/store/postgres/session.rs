@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
-use super::address::{Address, causes};
+use super::address::{ServerAddress, causes};
 use crate::error::Error;
 
 /// How many turns the runtime needs to read what the server has sent in the meantime.
@@ -75,6 +75,13 @@ impl Failure {
         Self::Refused(state.clone(), text)
     }
 
+    /// What the server or the system said.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Refused(_, text) | Self::Lost(text) => text,
+        }
+    }
+
     /// Whether the same transaction may succeed when it is tried again.
     pub(super) fn is_passing(&self) -> bool {
         match self {
@@ -119,13 +126,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects.
-    pub(super) fn connect(address: &Address, deadline: Duration) -> Result<Self, Failure> {
+    pub(super) fn connect(address: &ServerAddress, deadline: Duration) -> Result<Self, Failure> {
         Self::listening(address, deadline, |_| {})
     }
 
     /// Connects. `hear` gets the payload of each notification that arrives while the session is in use.
     pub(super) fn listening(
-        address: &Address,
+        address: &ServerAddress,
         deadline: Duration,
         hear: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::Postgres;
-use super::address::{Address, POOLER, READ_ONLY};
+use super::address::{POOLER, READ_ONLY, ServerAddress};
 use super::bell::Bell;
 use super::meta::{self, MetaRow};
 use super::node::Node;
@@ -42,10 +42,11 @@ pub(in crate::store) fn open(
     shared: &OtherServers,
 ) -> Result<(Postgres, Readers, Arc<LeaseClock>), Error> {
     let deadline = options.busy_timeout.max(Duration::from_secs(1));
-    let address = Address::parse(url, deadline)?;
+    let address = ServerAddress::parse(url, deadline)?;
     // The server gives up first, so that its answer says why.
     let deadline = deadline.saturating_mul(2);
-    let session = Session::connect(&address, deadline).map_err(|failure| address.cannot_connect(failure))?;
+    let session =
+        Session::connect(&address, deadline).map_err(|failure| address.cannot_connect(failure.text()))?;
     let seen = prepare(&session, &clock)?;
     warn_about_replication(&session)?;
     let clock = Arc::new(LeaseClock::starting_at(clock, seen));
@@ -193,8 +194,9 @@ pub(in crate::store) fn fence_at_least(url: &str, fence: Fence) -> Result<(), Er
 
 /// A connection of a process that is no server, to a database with tables.
 fn connect_beside(url: &str) -> Result<Session, Error> {
-    let address = Address::parse(url, BESIDE)?;
-    let session = Session::connect(&address, BESIDE).map_err(|failure| address.cannot_connect(failure))?;
+    let address = ServerAddress::parse(url, BESIDE)?;
+    let session =
+        Session::connect(&address, BESIDE).map_err(|failure| address.cannot_connect(failure.text()))?;
     prepare(&session, &Clock::system())?;
     Ok(session)
 }
