@@ -44,9 +44,10 @@ impl ServerAddress {
             return Err(invalid("it has no host".to_owned()));
         }
         let mode = mode(parameters.sslmode.as_deref(), config.get_hosts()).map_err(invalid)?;
-        let roots = match mode {
-            SslMode::Disable => RootCertStore::empty(),
-            _ => roots(parameters.sslrootcert.as_deref()).map_err(invalid)?,
+        let roots = if mode == SslMode::Disable {
+            RootCertStore::empty()
+        } else {
+            roots(parameters.sslrootcert.as_deref()).map_err(invalid)?
         };
         let milliseconds = deadline.as_millis();
         let idle = deadline.min(IDLE_IN_TRANSACTION).as_millis();
@@ -154,9 +155,8 @@ fn mode(sslmode: Option<&str>, hosts: &[Host]) -> Result<SslMode, String> {
     match sslmode {
         Some("disable") => Ok(SslMode::Disable),
         Some("prefer") => Ok(SslMode::Prefer),
-        Some("require" | "verify-full") => Ok(SslMode::Require),
         None if hosts.iter().all(is_here) => Ok(SslMode::Disable),
-        None => Ok(SslMode::Require),
+        Some("require" | "verify-full") | None => Ok(SslMode::Require),
         Some(other) => Err(format!("sslmode is disable, prefer, require or verify-full, not {other}")),
     }
 }

@@ -160,7 +160,7 @@ fn no_right(failure: Failure) -> Error {
                 "the tables cannot be made: {text}; make the user of database.url the owner of the database"
             ))
         }
-        failure => failure.into(),
+        Failure::Refused(..) | Failure::Lost(_) => failure.into(),
     }
 }
 
