@@ -53,7 +53,7 @@ story('an agent and a process are marked, with for whom the agent acts', async (
   await reads(row(page, 'design-42'), 'Claude agent of alice');
   await reads(row(page, 'design-42'), 'renaming the layers');
   await reads(row(page, 'deploy'), 'ci run');
-  await server.ask('bob', 'POST', '/api/v1/workspaces/deploy/lock/knock', asks);
+  await server.ask('bob', 'POST', '/api/v1/workspaces/deploy/lock/knock', { kind: 'agent', name: 'Claude' });
   await reads(row(page, 'deploy'), 'Claude agent of bob');
   await server.acquire('bob', 'design-42');
   await reads(row(page, 'design-42'), 'bob');
