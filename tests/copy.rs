@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::docs::blocks;
 use common::eventually;
 use common::postgres::{Cluster, new_database};
 use common::process::{Process, fine, lockhouse, refused};
@@ -157,4 +158,35 @@ fn a_copy_needs_a_file_and_an_address() {
     refused(&copy(&database, &url).output().unwrap(), "is an empty file");
     let without = lockhouse().args(["copy", "--database"]).arg(&database).output().unwrap();
     refused(&without, "there is nothing to copy to: set LOCKHOUSE_DATABASE_URL");
+}
+
+/// What docs/scale.md says about a backup of PostgreSQL.
+#[test]
+fn a_dump_is_restored_without_its_locks_and_with_greater_fences() {
+    let (cluster, before, after) = (Cluster::of_this_process(), new_database(), new_database());
+    let server = serve(&before);
+    let mut alice = server.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    server.user("bob").post("/api/v1/workspaces/w/lock/knock", &json!({})).expect(202);
+    let dump = "pg_dump \"$0\" | psql -q -v ON_ERROR_STOP=1 \"$1\" >/dev/null";
+    let copied =
+        Command::new("bash").args(["-o", "pipefail", "-c", dump, before.as_str(), after.as_str()]).output();
+    fine(&copied.unwrap());
+    // Given after the backup was made.
+    let lost = alice.acquire("later", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
+    assert_eq!(server.terminate().0, Some(0));
+    let forget = blocks("scale.md", "sh").into_iter().find(|block| block.contains("DELETE")).unwrap();
+    let forgets =
+        Command::new("bash").args(["-ec", &forget]).env("LOCKHOUSE_DATABASE_URL", after.as_str()).output();
+    fine(&forgets.unwrap());
+    let floor = lost + 1_000_000_000_000;
+    let mut command = lockhouse();
+    command.args(["serve", "--fence-at-least", &floor.to_string()]);
+    command.env("LOCKHOUSE_DATABASE_URL", after.as_str());
+    let server = Process::start_with(&mut command, Path::new("unused.db"));
+    let mut bob = server.user("bob");
+    let fence = bob.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
+    assert!(fence > floor, "{fence} {floor}");
+    assert_eq!(bob.post("/api/v1/invariants/check", &json!({})).expect(200)["violations"], json!([]));
+    assert_eq!(rows(cluster, &after, "knocks").trim(), "[]");
 }

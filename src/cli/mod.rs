@@ -30,7 +30,7 @@ use crate::store::tokens::Location;
 /// Workspace locks for web apps: who is editing, and a safe way to take over.
 ///
 /// A lock is a lease: it expires unless its holder renews it, so a holder who is gone never blocks others. All data is
-/// in one SQLite file.
+/// in one SQLite file, or in PostgreSQL.
 #[derive(Debug, Parser)]
 #[command(
     name = "lockhouse",
