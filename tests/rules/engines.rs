@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use lockhouse::app::terraform::{self, Unlock};
@@ -16,14 +16,12 @@ use lockhouse::domain::handoff::{KnockReply, KnockRequest};
 use lockhouse::domain::member::{Member, Role};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::waitlist::WaitlistLimits;
-use lockhouse::domain::{
-    Acquire, Acquired, Activity, Authority, Fence, Force, Heartbeat, Lock, LockKind, Release,
-};
+use lockhouse::domain::{Acquire, Activity, Authority, Fence, Force, Heartbeat, Lock, LockKind, Release};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::commit_notifier::CommitNotifier;
 use lockhouse::store::listing::LockQuery;
-use lockhouse::store::queue::{Client, Queue, Waiter};
+use lockhouse::store::queue::{Queue, Waiter};
 use lockhouse::store::writer::Writer;
 use lockhouse::store::{AsOf, Keys, Options, Rows, Store, WorkingSet};
 use lockhouse::time::{Clock, LeaseClock, ManualClock, Timestamp, Ttl, WallTime};
@@ -32,6 +30,7 @@ use proptest::prelude::*;
 use crate::memory::{Memory, Tables};
 use crate::refusals;
 use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, kind, limited_to, rules, step, ttl, who};
+use crate::waiters::{Answers, WaiterAnswer, WaitingClient};
 use crate::{session, user, workspace};
 
 const LIMITS: WaitlistLimits = WaitlistLimits { per_workspace: 9, per_user: 9, total: 9 };
@@ -66,46 +65,6 @@ fn engine_step() -> impl Strategy<Value = EngineStep> {
         1 => Just(EngineStep::Leave),
         2 => (who(), 0..WORKSPACES).prop_map(|(by, at)| EngineStep::Unlock { by, at }),
     ]
-}
-
-/// The answer to a waiter, with its request.
-pub type WaiterAnswer = (Acquire, Result<AsOf<Acquired>, Error>);
-
-/// The answers to the waiters of one engine.
-#[derive(Default)]
-struct Answers {
-    received: Mutex<Vec<WaiterAnswer>>,
-    more: Condvar,
-}
-
-impl Answers {
-    /// Waits until this number of answers was received, and takes them.
-    fn take(&self, count: usize) -> Vec<WaiterAnswer> {
-        let received = self.received.lock().unwrap();
-        let enough = |received: &mut Vec<WaiterAnswer>| received.len() < count;
-        let (mut received, _) =
-            self.more.wait_timeout_while(received, Duration::from_secs(20), enough).unwrap();
-        assert_eq!(received.len(), count, "each waiter that left the queue is answered once");
-        std::mem::take(&mut *received)
-    }
-}
-
-struct WaitingClient {
-    request: Acquire,
-    answers: Arc<Answers>,
-}
-
-impl Client for WaitingClient {
-    fn is_gone(&self) -> bool {
-        false
-    }
-
-    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
-
-    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
-        self.answers.received.lock().unwrap().push((self.request, answer));
-        self.answers.more.notify_all();
-    }
 }
 
 /// Both engines, and a clock for each, which are moved together.

@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod refusals;
 mod steps;
+mod waiters;
 mod webhooks;
 mod world;
 

@@ -7,8 +7,9 @@ use lockhouse::domain::{Acquired, LockKind};
 use lockhouse::time::Ttl;
 use proptest::prelude::*;
 
-use crate::engines::{Both, EngineStep, WaiterAnswer};
+use crate::engines::{Both, EngineStep};
 use crate::steps::{FenceStep, Step, Who};
+use crate::waiters::WaiterAnswer;
 
 /// Durations in milliseconds, near to each other so that they meet.
 const TTL: i64 = 300;
