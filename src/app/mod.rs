@@ -267,6 +267,10 @@ impl Service {
         if self.store.was_full() {
             return reply(Err(Error::StorageFull));
         }
+        if let Some(answers) = self.store.answers() {
+            // A probe that waited for the database could not be answered in time.
+            return reply(if answers { Ok(Ready::Yes) } else { Err(Error::Busy) });
+        }
         let store = Arc::clone(&self.store);
         self.store.submit(
             Keys::default(),

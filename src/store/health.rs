@@ -12,6 +12,8 @@ use crate::time::Clock;
 const FULL: Duration = Duration::from_secs(60);
 /// After a read failed, the store counts as unreadable for this time.
 const UNREADABLE: Duration = Duration::from_secs(10);
+/// After a database on another machine has not answered for this time, it counts as away.
+const AWAY: Duration = Duration::from_secs(3);
 
 /// The known faults of the store.
 pub(super) struct Health {
@@ -20,6 +22,8 @@ pub(super) struct Health {
     full: Mutex<Option<Duration>>,
     /// When a read last failed because of the disk, on the monotonic clock.
     unreadable: Mutex<Option<Duration>>,
+    /// From when on a database on another machine counts as away, on the monotonic clock.
+    away_from: Mutex<Option<Duration>>,
     gone: AtomicBool,
     tell: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -32,8 +36,8 @@ impl std::fmt::Debug for Health {
 
 impl Health {
     pub(super) fn new(clock: Clock) -> Self {
-        let (full, unreadable) = (Mutex::default(), Mutex::default());
-        Self { clock, full, unreadable, gone: AtomicBool::new(false), tell: Mutex::default() }
+        let (full, unreadable, away_from) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { clock, full, unreadable, away_from, gone: AtomicBool::new(false), tell: Mutex::default() }
     }
 
     /// Records the outcome of a use case.
@@ -55,6 +59,27 @@ impl Health {
     /// Records that a read failed because of the disk.
     pub(super) fn cannot_read(&self) {
         *lock(&self.unreadable) = Some(self.clock.monotonic());
+    }
+
+    /// Records that a database on another machine was asked.
+    pub(super) fn asked(&self) {
+        lock(&self.away_from).get_or_insert_with(|| self.clock.monotonic() + AWAY);
+    }
+
+    /// Records that it cannot be reached.
+    pub(super) fn lost(&self) {
+        *lock(&self.away_from) = Some(Duration::ZERO);
+    }
+
+    /// Records that it has answered.
+    pub(super) fn answered(&self) {
+        *lock(&self.away_from) = None;
+    }
+
+    /// Whether the database on another machine cannot be reached, or has not answered for a while. Then nothing is asked
+    /// but whether it is back.
+    pub(super) fn is_away(&self) -> bool {
+        lock(&self.away_from).is_some_and(|from| self.clock.monotonic() >= from)
     }
 
     pub(super) fn was_full(&self) -> bool {

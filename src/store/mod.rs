@@ -115,8 +115,8 @@ impl OpenStore {
         let Time::Runs(clock) = time else {
             return Err(Error::Internal("a PostgreSQL database is checked by a running server".to_owned()));
         };
-        let (engine, readers, clock) = postgres::open(url, options, metrics, clock, others)?;
-        let health = Arc::new(Health::new(clock.clock().clone()));
+        let health = Arc::new(Health::new(clock.clone()));
+        let (engine, readers, clock) = postgres::open(url, options, metrics, clock, (others, &health))?;
         let readers = Connections::Postgres(readers);
         Ok(Self { engine: Box::new(engine), readers, clock, health, guard: None })
     }
@@ -251,6 +251,9 @@ impl Store {
         W: Fn(&WorkingSet<'_>) -> Result<T, Error> + Send + 'static,
         R: Reply<T>,
     {
+        if self.health.is_away() {
+            return reply(Err(Error::Busy));
+        }
         let health = Arc::clone(&self.health);
         self.writer.submit(keys, work, move |answer| {
             health.wrote(&answer);
@@ -293,6 +296,12 @@ impl Store {
         }
     }
 
+    /// Whether a database on another machine answers. Its engine asks it each second. `None` for a file.
+    #[must_use]
+    pub fn answers(&self) -> Option<bool> {
+        self.guard.is_none().then(|| !self.health.is_away())
+    }
+
     /// Calls `tell` once if the database file or its write-ahead log is removed, moved or overwritten. From
     /// then on every use case is answered with [`Error::Stopping`] or [`Error::Unknown`].
     pub fn when_gone(&self, tell: impl FnOnce() + Send + 'static) {
@@ -308,6 +317,9 @@ impl Store {
     /// Errors of `work`, errors that prevent the write, and [`Error::Internal`] when no connection came free
     /// in time. There is one connection for each thread that reads.
     pub fn read<T>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, Error>) -> Result<AsOf<T>, Error> {
+        if self.health.is_away() {
+            return Err(Error::Busy);
+        }
         let found = match &self.readers {
             Connections::Sqlite(readers) => readers.read(work)?,
             #[cfg(feature = "postgres")]

@@ -4,7 +4,7 @@
 //! An engine that loads rows in batches can fail a function because a row was not loaded. It then loads the
 //! row and runs the use cases again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::listing::{FoundLocks, LockQuery};
 use crate::domain::event::{Event, Lost, NewEvent};
@@ -91,6 +91,14 @@ pub trait Rows {
     /// Lease time, read once.
     fn now(&self) -> Timestamp;
 
+    /// The rows of the locks of workspaces, even if the leases have ended.
+    fn locks_of(&self, workspaces: &HashSet<&WorkspaceId>) -> Result<HashMap<WorkspaceId, Lock>, Error> {
+        let mut found = HashMap::new();
+        for workspace_id in workspaces {
+            found.extend(self.lock(workspace_id)?.map(|lock| (lock.workspace_id.clone(), lock)));
+        }
+        Ok(found)
+    }
     /// The row of a workspace's lock, even if the lease has ended.
     fn lock(&self, workspace_id: &WorkspaceId) -> Result<Option<Lock>, Error>;
     /// Lock rows of workspaces after `after`, even if their leases have ended.
@@ -137,6 +145,14 @@ pub trait Rows {
     /// The revision of the last deletion of a workspace, as far as the history goes back; 0 if there is none.
     /// Events up to it belong to the deleted workspace.
     fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error>;
+    /// The revisions of the last deletions of those workspaces that were deleted.
+    fn last_deletions(&self, workspaces: &HashSet<&WorkspaceId>) -> Result<HashMap<WorkspaceId, i64>, Error> {
+        let mut found = HashMap::new();
+        for &workspace_id in workspaces {
+            found.insert(workspace_id.clone(), self.last_deletion(workspace_id)?);
+        }
+        Ok(found)
+    }
     /// The events of all workspaces after revision `after`, oldest first.
     fn events_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, Error>;
     /// Visits the events of all workspaces before revision `before`, newest first, until `visit` returns

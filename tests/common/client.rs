@@ -65,10 +65,15 @@ impl Answer {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { address, stream: BufReader::new(stream), user: None, token: None }
+        Self::try_connect(address).unwrap()
+    }
+
+    /// The same, where the server may be gone.
+    pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { address, stream: BufReader::new(stream), user: None, token: None })
     }
 
     /// The same connection, for `user`.

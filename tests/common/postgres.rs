@@ -1,7 +1,7 @@
 //! A real PostgreSQL for the tests: one for each test binary, with a database for each server.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -32,9 +32,12 @@ pub fn new_database() -> Secret {
     cluster.url(&name)
 }
 
-/// A PostgreSQL with a directory and a socket of its own. It ends with this process, however that ends.
+/// A PostgreSQL with a directory and a socket of its own. It ends when this is dropped, and with this process, however
+/// that ends.
 pub struct Cluster {
     directory: PathBuf,
+    /// The shell that stops it when its input ends.
+    shell: Child,
 }
 
 impl Cluster {
@@ -47,6 +50,45 @@ impl Cluster {
     /// Starts one with further settings, such as `-c wal_level=logical`. They are words of a shell, in which `$dir`
     /// is its directory and `$as` runs a command as its user.
     pub fn start(settings: &str) -> Self {
+        let initdb = "initdb -U lockhouse -A trust -E UTF8 --locale=C --no-sync";
+        Self::start_as(initdb, "", settings)
+    }
+
+    /// Starts a standby, which follows this one.
+    pub fn standby(&self) -> Self {
+        let copy = format!(
+            "pg_basebackup -h {} -U lockhouse -R -X stream --checkpoint=fast --no-sync",
+            self.directory.display()
+        );
+        Self::start_as(&copy, "", "")
+    }
+
+    /// Starts one with a clock that can be set by [`Self::set_clock`]. `library` is libfaketime.
+    pub fn with_clock(library: &str) -> Self {
+        let environment = format!(
+            "LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=$PWD/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1"
+        );
+        let initdb = "initdb -U lockhouse -A trust -E UTF8 --locale=C --no-sync";
+        Self::start_as(initdb, &environment, "")
+    }
+
+    /// Sets the clock to the real time and this much.
+    pub fn set_clock(&self, by: &str) {
+        let new = self.directory.join("clock.new");
+        std::fs::write(&new, by).unwrap();
+        std::fs::rename(new, self.directory.join("clock")).unwrap();
+    }
+
+    /// Kills it, as if the machine lost its power. It flushes nothing.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().to_owned();
+        assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
+        eventually(|| self.try_sql("postgres", "SELECT 1").is_none());
+    }
+
+    /// `make` is the program that makes the files.
+    fn start_as(make: &str, environment: &str, settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let shown = directory.display();
         // PostgreSQL refuses to run as root. The shell stops it when this process ends, which closes the pipe.
@@ -54,19 +96,22 @@ impl Cluster {
             r#"set -e
             dir={shown}
             chmod 0777 {shown}
+            cd {shown}
+            echo +0 >clock
             bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
             as=
             if [ "$(id -u)" = 0 ]; then as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
-            $as "$bin/initdb" -D {shown}/data -U lockhouse -A trust -E UTF8 --locale=C --no-sync >/dev/null
-            $as "$bin/postgres" -D {shown}/data -k {shown} -c listen_addresses= -c fsync=off -c max_connections=400 \
+            $as "$bin"/{make} -D {shown}/data >/dev/null
+            $as env {environment} "$bin/postgres" -D {shown}/data -k {shown} -c listen_addresses= -c fsync=off -c max_connections=400 \
               -c shared_buffers=64MB -c max_wal_size=1GB {settings} >{shown}/log 2>&1 &
             pid=$!
             cat >/dev/null || true
             kill -QUIT $pid 2>/dev/null || true
             wait $pid 2>/dev/null || true
+            cd /
             rm -rf {shown}"#
         );
-        let child = Command::new("bash")
+        let shell = Command::new("bash")
             .args(["-c", &script])
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -74,17 +119,19 @@ impl Cluster {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        // The pipe stays open until this process ends.
-        std::mem::forget(child);
-        let cluster = Self { directory };
+        let cluster = Self { directory, shell };
         eventually(|| cluster.try_sql("postgres", "SELECT 1").is_some());
         cluster
     }
 
     /// The address of a database.
     pub fn url(&self, database: &str) -> Secret {
-        let host = self.directory.display().to_string().replace('/', "%2F");
-        Secret::from(format!("postgres://lockhouse@{host}/{database}").as_str())
+        Secret::from(format!("postgres://lockhouse@{}/{database}", self.host()).as_str())
+    }
+
+    /// Its socket as part of an address.
+    pub fn host(&self) -> String {
+        self.directory.display().to_string().replace('/', "%2F")
     }
 
     pub fn directory(&self) -> &Path {
@@ -97,7 +144,7 @@ impl Cluster {
         self.try_sql(database, sql).unwrap_or_else(|| panic!("PostgreSQL refuses {sql}"))
     }
 
-    fn try_sql(&self, database: &str, sql: &str) -> Option<String> {
+    pub fn try_sql(&self, database: &str, sql: &str) -> Option<String> {
         let directory = self.directory.to_str().unwrap();
         let asked = Command::new("psql")
             .args([
@@ -117,5 +164,12 @@ impl Cluster {
             .output()
             .expect("psql must be installed");
         asked.status.success().then(|| String::from_utf8(asked.stdout).unwrap())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
     }
 }

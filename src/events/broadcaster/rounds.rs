@@ -4,18 +4,19 @@
 //! a position in the history, so past and new events come by the same way. Followers at the end of the history share one
 //! read. Followers behind it are served in turn, with a limited amount of work in each round.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::super::followers::{EncodedEvent, EncodedPage, Follower, Followers, SINK_FULL};
 use super::super::subscription::{EventEncoder, StartFrom};
 use super::Broadcaster;
-use crate::domain::Lock;
 use crate::domain::event::{Event, EventType};
+use crate::domain::{Fence, Lock, WorkspaceId};
 use crate::error::Error;
-use crate::store::{RevisionRange, Rows};
+use crate::store::RevisionRange;
+use crate::time::Timestamp;
 
 /// Interval of keep-alive comments, so that no proxy takes the stream for dead. Permission is checked as often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -112,7 +113,17 @@ impl Broadcaster {
             if *end >= self.store.notifier().revision() {
                 return Ok(Backlog::Nothing);
             }
+            let newest = self.store.notifier().revision();
             let mut page = self.page(*end, encoder)?;
+            if *end + 1 < page.kept_from {
+                // What came in between is lost, or was deleted.
+                for follower in followers.iter_mut().filter(|follower| follower.revision >= *end) {
+                    follower.sink.push(&self.chunk(&(encoder.reset)(newest)));
+                    follower.revision = newest;
+                }
+                *end = newest;
+                continue;
+            }
             let Some(last) = page.events.last().map(|event| event.revision) else {
                 return Ok(Backlog::Nothing);
             };
@@ -181,12 +192,20 @@ impl Broadcaster {
         let last = notifier.revision();
         // `kept_from` is read after the events: events deleted in between are noticed.
         let found = self.store.read(|rows| {
-            let mut found = Vec::new();
-            for event in rows.events_after(after, PAGE)? {
-                let (event, lock) = with_lock(rows, event)?;
-                let deleted = rows.last_deletion(&event.workspace_id)?;
-                found.push((event.revision <= deleted, event, lock));
-            }
+            let events = rows.events_after(after, PAGE)?;
+            // Together: a database on another machine is asked once for each.
+            let concerned: HashSet<_> = events.iter().map(|event| &event.workspace_id).collect();
+            let begun = events.iter().filter(|event| begun(event).is_some());
+            let locks = rows.locks_of(&begun.map(|event| &event.workspace_id).collect())?;
+            let deletions = rows.last_deletions(&concerned)?;
+            let found: Vec<_> = events
+                .into_iter()
+                .map(|event| {
+                    let deleted = deletions.get(&event.workspace_id).copied().unwrap_or(0);
+                    let lock = lock_of(&event, &locks, rows.now());
+                    (event.revision <= deleted, event, lock)
+                })
+                .collect();
             Ok((found, rows.revisions()?.first))
         })?;
         let now = found.now;
@@ -232,17 +251,18 @@ impl Broadcaster {
     }
 }
 
-/// An event, with the lock that it began, or is about, if that is still there.
-fn with_lock(rows: &dyn Rows, event: Event) -> Result<(Event, Option<Lock>), Error> {
-    let fence = match event.event_type {
+/// The lock that an event began, or is about, if that is still there.
+fn lock_of(event: &Event, locks: &HashMap<WorkspaceId, Lock>, now: Timestamp) -> Option<Lock> {
+    let lock = locks.get(&event.workspace_id)?;
+    (Some(lock.fence) == begun(event) && lock.is_live(now)).then(|| lock.clone())
+}
+
+/// The fence of that lock.
+const fn begun(event: &Event) -> Option<Fence> {
+    match event.event_type {
         EventType::Acquired | EventType::Knocked | EventType::KnockDeclined => event.fence,
         EventType::Ended(_) => event.next_fence,
-    };
-    let lock = match fence {
-        Some(_) => rows.lock(&event.workspace_id)?,
-        None => None,
-    };
-    Ok((event, lock.filter(|lock| Some(lock.fence) == fence && lock.is_live(rows.now()))))
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::keys;
-use super::meta::{self, MetaRow};
-use super::node::{Node, SLOTS};
+use super::meta::{self, MetaRow, SLOTS};
+use super::node::Node;
 use super::queries::Queries;
 use super::row;
 use super::session::{Command, Failure, Session, parameters};
@@ -18,6 +19,10 @@ use crate::time::Timestamp;
 /// Minimum time between two writes of `meta.seen_lease` if nothing else asks for it (milliseconds).
 const SEEN_EVERY_MS: i64 = 1_000;
 
+/// How often the outcome of a commit is asked for while it is not decided, and the pause.
+const ASKED: u32 = 40;
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Why an attempt failed.
 pub(super) enum Failed {
     /// Another transaction has this key: run again with it.
@@ -28,6 +33,8 @@ pub(super) enum Failed {
     TimeIsUnsettled,
     /// This node was away for so long that another has its slot. Take one, then run again.
     SlotIsTaken,
+    /// The connection was lost, and nothing is committed.
+    Lost(String),
     /// Give up.
     With(Error),
 }
@@ -40,7 +47,11 @@ impl From<Error> for Failed {
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        if failure.is_passing() { Self::Passing } else { Self::With(failure.into()) }
+        match failure {
+            Failure::Lost(text) => Self::Lost(text),
+            refused @ Failure::Refused(..) if refused.is_passing() => Self::Passing,
+            refused @ Failure::Refused(..) => Self::With(refused.into()),
+        }
     }
 }
 
@@ -150,10 +161,10 @@ impl Started {
         let began = node.clock.clock().monotonic();
         match session.run(&commands) {
             Ok(found) => set.flushed(found.get(..written).unwrap_or_default())?,
-            Err(Failure::Lost(text)) => match in_doubt(node, &self.read.transaction) {
+            Err(Failure::Lost(text)) => match in_doubt(node, &self.read) {
                 // The revisions of its events are not known here. The bell finds them.
                 Some(true) => set.shift.set(Some(self.read.last_revision - effects.meta.last_revision)),
-                Some(false) => return Err(Failed::With(Error::Busy)),
+                Some(false) => return Err(Failed::Lost(text)),
                 None => return Err(Failed::With(Error::Unknown(text))),
             },
             Err(refused) => return Err(refused.into()),
@@ -175,13 +186,25 @@ impl Started {
 }
 
 /// Whether a transaction whose commit was not answered is committed. `None` if nobody can say.
-fn in_doubt(node: &Node, transaction: &str) -> Option<bool> {
+fn in_doubt(node: &Node, read: &MetaRow) -> Option<bool> {
     let session = node.connect().ok()?;
-    let status = "SELECT pg_xact_status($1::text::xid8)";
-    let rows = session.query(status, parameters![transaction.to_owned()]).ok()?;
-    match row::get::<Option<String>>(rows.first()?, 0).ok()?.as_deref() {
-        Some("committed") => Some(true),
-        Some("aborted") => Some(false),
-        _ => None,
+    for _ in 0..ASKED {
+        let asked = [
+            Command::new("SELECT pg_xact_status($1::text::xid8)", parameters![read.transaction.clone()]),
+            meta::read(node.slot()),
+        ];
+        let rows = session.run(&asked).ok()?;
+        // After a failover the number may be that of another transaction.
+        if MetaRow::of(rows.get(1)?).ok()?.timeline.id != read.timeline.id {
+            return None;
+        }
+        match row::get::<Option<String>>(rows.first()?.first()?, 0).ok()?.as_deref() {
+            Some("committed") => return Some(true),
+            Some("aborted") => return Some(false),
+            // The server has not noticed yet that the connection is gone, or carries the commit out just now.
+            Some("in progress") => std::thread::park_timeout(ASK_AGAIN),
+            _ => return None,
+        }
     }
+    None
 }

@@ -43,7 +43,7 @@ impl Bell {
         let (on_thread, shared) = (Arc::clone(node), shared.clone());
         let thread = Builder::new()
             .name("bell".to_owned())
-            .spawn(move || Ringer { node: on_thread, shared, revision: 0 }.work())
+            .spawn(move || Ringer { node: on_thread, shared, revision: 0, looked: 0 }.work())
             .map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
         Ok(Self { node: Arc::clone(node), thread: Some(thread) })
     }
@@ -62,14 +62,30 @@ struct Ringer {
     shared: OtherServers,
     /// The last revision that was seen.
     revision: i64,
+    /// How often it has looked.
+    looked: u64,
+}
+
+/// Hears while the connection lasts.
+struct Ears(Arc<Node>);
+
+impl Drop for Ears {
+    /// The connection has ended. Looking finds that out.
+    fn drop(&mut self) {
+        self.0.rope.heard.notify_one();
+    }
 }
 
 impl Ringer {
     fn work(mut self) {
         while !self.is_stopping() {
+            let looked = self.looked;
             if let Err(error) = self.listen() {
                 log::debug!("the bell is away: {error}");
-                std::thread::park_timeout(RETRY);
+                // A connection that the server has ended is replaced at once.
+                if self.looked == looked {
+                    std::thread::park_timeout(RETRY);
+                }
             }
         }
     }
@@ -81,9 +97,9 @@ impl Ringer {
     /// Listens until the connection is lost or the node stops.
     fn listen(&mut self) -> Result<(), Error> {
         let node = Arc::clone(&self.node);
-        let (hears, own_id) = (Arc::clone(&node), node.id.clone());
+        let ears = Ears(Arc::clone(&node));
         let session = Session::listening(&node.address, node.deadline, move |from| {
-            hears.rope.hear(from, &own_id);
+            ears.0.rope.hear(from, &ears.0.id);
         })?;
         session.script(&format!("LISTEN {CHANNEL}"))?;
         // What was notified before is found by looking.
@@ -149,6 +165,7 @@ impl Ringer {
         let due = due.map(|due| Timestamp(due).plus(AFTER_THE_OTHERS));
         self.shared.notifier.committed(revision, due);
         self.revision = revision;
+        self.looked += 1;
         Ok(())
     }
 }

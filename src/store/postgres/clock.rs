@@ -15,6 +15,8 @@ const AHEAD_MS: i64 = 2_000;
 /// How differently the database's clock and the node's monotonic clock may move between two samples
 /// (milliseconds).
 const APART_MS: i64 = 1_000;
+/// A reading that took longer (milliseconds) does not tell how late its answer has come. The clock is not set by it.
+const TOOK_MS: i64 = 500;
 
 /// What `meta` says about time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +34,10 @@ pub(super) struct Seen {
 pub(super) struct Sample {
     /// The database's wall clock.
     pub(super) wall: WallTime,
-    /// The node's monotonic clock (milliseconds).
+    /// The node's monotonic clock when the answer came (milliseconds).
     pub(super) monotonic_ms: i64,
+    /// How long the answer took (milliseconds).
+    pub(super) took_ms: i64,
 }
 
 impl Sample {
@@ -89,8 +93,9 @@ pub(super) enum Settled {
         /// Whether this node has watched all the time, so that no lease needs the restart grace.
         is_watched: bool,
     },
-    /// A node that has no sample of its own cannot tell. It leaves this to one that was seen a moment ago.
-    LeftToOthers,
+    /// This reading does not tell: it took too long, or the node has no earlier one and leaves this to one that was
+    /// seen a moment ago.
+    Unclear,
 }
 
 /// Settles the time. `seen` was read under a lock. `another_is_there` says whether another node was seen about
@@ -101,7 +106,7 @@ pub(super) fn settle(seen: Seen, sample: Sample, witness: Witness, another_is_th
     }
     let Some(before) = witness.last else {
         if another_is_there {
-            return Settled::LeftToOthers;
+            return Settled::Unclear;
         }
         let by_wall = Timestamp(sample.wall.0.saturating_sub(seen.offset_ms));
         return if by_wall >= seen.lease {
@@ -118,6 +123,9 @@ pub(super) fn settle(seen: Seen, sample: Sample, witness: Witness, another_is_th
 }
 
 const fn was_set(now: Timestamp, sample: Sample, is_watched: bool) -> Settled {
+    if sample.took_ms > TOOK_MS {
+        return Settled::Unclear;
+    }
     Settled::WasSet { now, offset_ms: sample.wall.0.saturating_sub(now.0), is_watched }
 }
 
@@ -128,7 +136,7 @@ mod tests {
     const SEEN: Seen = Seen { offset_ms: 10_000, lease: Timestamp(90_000), wall: WallTime(100_000) };
 
     fn sample(wall: i64, monotonic_ms: i64) -> Sample {
-        Sample { wall: WallTime(wall), monotonic_ms }
+        Sample { wall: WallTime(wall), monotonic_ms, took_ms: 0 }
     }
 
     fn witness(last: Option<Sample>, now: i64) -> Witness {
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn a_new_node_leaves_a_stale_time_to_those_who_have_watched() {
         let new = witness(None, 0);
-        assert_eq!(settle(SEEN, sample(3_700_000, 0), new, true), Settled::LeftToOthers);
+        assert_eq!(settle(SEEN, sample(3_700_000, 0), new, true), Settled::Unclear);
         assert_eq!(settle(SEEN, sample(3_700_000, 0), new, false), Settled::Passed(Timestamp(3_690_000)));
         let back = Settled::WasSet { now: Timestamp(90_000), offset_ms: -90_000, is_watched: false };
         assert_eq!(settle(SEEN, sample(0, 0), new, false), back);

@@ -10,6 +10,8 @@ use crate::domain::grace::Run;
 use crate::error::Error;
 use crate::time::{Timestamp, WallTime};
 
+/// The number of slots of nodes.
+pub(super) const SLOTS: i64 = 16;
 /// Nodes that were seen within this time before the time was last written down were there then (milliseconds).
 const THERE_MS: i64 = 5_000;
 
@@ -19,7 +21,9 @@ macro_rules! columns {
          pg_current_xact_id()::text, last_revision, wall_offset_ms, seen_lease, seen_wall, run, opened_at,
          greatest(fence_floor, (SELECT max(highest_fence) FROM nodes)),
          (SELECT node_id FROM nodes WHERE slot = $1),
-         EXISTS (SELECT 1 FROM nodes n WHERE n.slot <> $1 AND n.node_id <> '' AND n.seen_at >= seen_wall - $2)
+         EXISTS (SELECT 1 FROM nodes n WHERE n.slot <> $1 AND n.node_id <> '' AND n.seen_at >= seen_wall - $2),
+         timeline, is_synchronous, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+         current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') NOT IN ('off', 'local')
          FROM meta WHERE id = 1"
     };
 }
@@ -41,6 +45,18 @@ pub(super) struct MetaRow {
     pub(super) slot_of: Option<String>,
     /// Whether another node was there when the time was last written down.
     pub(super) another_is_there: bool,
+    /// What was written down about the history of this database.
+    pub(super) known: Timeline,
+    /// What is so now.
+    pub(super) timeline: Timeline,
+}
+
+/// The history of a PostgreSQL. A standby that is promoted begins a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Timeline {
+    pub(super) id: String,
+    /// Whether a commit waits for a standby, so that a promoted one has it.
+    pub(super) is_synchronous: bool,
 }
 
 /// The command that reads it.
@@ -48,9 +64,9 @@ pub(super) fn read(slot: i32) -> Command {
     Command::new(columns!(), parameters![slot, THERE_MS])
 }
 
-/// The same, with a lock on the row.
-pub(super) fn read_for_update(slot: i32) -> Command {
-    Command::new(concat!(columns!(), " FOR UPDATE"), parameters![slot, THERE_MS])
+/// The command that locks the row. What is read by the same statement would be as of before the lock.
+pub(super) fn lock() -> Command {
+    Command::new("SELECT 1 FROM meta FOR UPDATE", Vec::new())
 }
 
 impl MetaRow {
@@ -72,6 +88,8 @@ impl MetaRow {
             highest_fence: Fence(get(row, 8)?),
             slot_of: get(row, 9)?,
             another_is_there: get(row, 10)?,
+            known: Timeline { id: get(row, 11)?, is_synchronous: get(row, 12)? },
+            timeline: Timeline { id: get(row, 13)?, is_synchronous: get(row, 14)? },
         })
     }
 }

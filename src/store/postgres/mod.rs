@@ -1,4 +1,4 @@
-//! The PostgreSQL engine: any number of nodes, up to [`node::SLOTS`], on one database.
+//! The PostgreSQL engine: any number of nodes, up to [`meta::SLOTS`], on one database.
 //!
 //! A batch is one transaction with two round trips (`batch.rs`): lock the keys and load the rows; decide in
 //! memory; write the changes and commit.
@@ -21,10 +21,14 @@ mod row;
 mod rows;
 mod session;
 mod set;
+#[cfg(test)]
+mod simulation;
 mod start;
+mod timeline;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::batch::{Failed, Plan};
 use self::bell::Bell;
@@ -39,6 +43,10 @@ pub(super) use start::{beside, fence_at_least, open};
 
 /// How often a batch runs again because another transaction had what it needed.
 const ATTEMPTS: usize = 100;
+
+/// A connection that is lost within this time was ended by the server, and is replaced at once. A server that does not
+/// answer is not asked again.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The engine: the connection that writes.
 pub(super) struct Postgres {
@@ -65,7 +73,7 @@ impl Postgres {
             // A failure marks the session, which is replaced then.
             let _ = session.run(&[Command::new("ROLLBACK", Vec::new())]);
         }
-        match outcome {
+        let outcome = match outcome {
             Err(Failed::TimeIsUnsettled) => {
                 node.settle(session).map_err(Failed::With).and(Err(Failed::Passing))
             }
@@ -73,13 +81,20 @@ impl Postgres {
                 node.take_slot(session).map_err(Failed::With).and(Err(Failed::Passing))
             }
             outcome => outcome,
+        };
+        match outcome {
+            // It was lost before the commit.
+            Err(Failed::With(Error::Busy)) if session.is_lost() => {
+                Err(Failed::Lost("it has ended".to_owned()))
+            }
+            outcome => outcome,
         }
     }
-}
 
-impl Engine for Postgres {
-    fn transact(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
+    /// Runs `work` until it succeeds, unless it fails for good.
+    fn transact_again(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
         let mut more = BTreeSet::new();
+        let (soon, mut is_replaced) = (self.node.clock.clock().monotonic() + SOON, false);
         for _ in 0..ATTEMPTS {
             match self.attempt(work, &more) {
                 Ok(effects) => return Ok(effects),
@@ -87,10 +102,30 @@ impl Engine for Postgres {
                     more.insert(key);
                 }
                 Err(Failed::Passing | Failed::TimeIsUnsettled | Failed::SlotIsTaken) => {}
+                // A connection that was ended by the server is replaced at once.
+                Err(Failed::Lost(text)) if !is_replaced && self.node.clock.clock().monotonic() < soon => {
+                    is_replaced = true;
+                    log::info!("a connection to PostgreSQL was lost, and is replaced: {text}");
+                }
+                Err(Failed::Lost(text)) => return Err(Failure::Lost(text).into()),
                 Err(Failed::With(error)) => return Err(error),
             }
         }
         Err(Error::Busy)
+    }
+}
+
+impl Engine for Postgres {
+    fn transact(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
+        let node = Arc::clone(&self.node);
+        node.health.asked();
+        let outcome = self.transact_again(work);
+        if outcome.is_ok() || self.session.as_ref().is_some_and(|session| !session.is_lost()) {
+            node.health.answered();
+        } else {
+            node.health.lost();
+        }
+        outcome
     }
 
     fn idle(&mut self) {

@@ -12,14 +12,14 @@ use super::meta::{self, MetaRow};
 use super::rope::Rope;
 use super::row::get;
 use super::session::{Command, Session, parameters};
+use super::timeline;
 use crate::domain::grace::{Restart, RestartGrace, Run};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::store::health::Health;
 use crate::store::lock;
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
-/// The number of slots of nodes.
-pub(super) const SLOTS: i64 = 16;
 /// Another node can take a slot whose node was not seen for this time (milliseconds).
 const FREE_AFTER_MS: i64 = 60_000;
 
@@ -43,6 +43,7 @@ pub(super) struct Node {
     /// `meta.seen_lease`, as this node knows that it is committed.
     pub(super) seen: AtomicI64,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
     /// The machine's clock, and when this node last wrote down the time, by its monotonic time (milliseconds).
     system: Clock,
     ticked_ms: AtomicI64,
@@ -54,7 +55,7 @@ impl Node {
         deadline: Duration,
         clock: Arc<LeaseClock>,
         restart_grace: Ttl,
-        metrics: Arc<Metrics>,
+        (metrics, health): (Arc<Metrics>, Arc<Health>),
     ) -> Result<Self, Error> {
         Ok(Self {
             address,
@@ -68,6 +69,7 @@ impl Node {
             grace: Mutex::new(Arc::new(RestartGrace::none())),
             seen: AtomicI64::new(i64::MIN),
             metrics,
+            health,
             system: Clock::system(),
             ticked_ms: AtomicI64::new(i64::MIN),
         })
@@ -119,11 +121,14 @@ impl Node {
         }
     }
 
-    fn sample(&self, meta: &MetaRow) -> Sample {
-        Sample {
-            wall: WallTime(self.wall_micros(meta).div_euclid(1_000)),
-            monotonic_ms: Ttl::from_duration(self.clock.clock().monotonic()).as_millis(),
-        }
+    fn monotonic_ms(&self) -> i64 {
+        Ttl::from_duration(self.clock.clock().monotonic()).as_millis()
+    }
+
+    /// The clocks, where `meta` was asked for at `asked_ms` of the monotonic one.
+    fn sample(&self, meta: &MetaRow, asked_ms: i64) -> Sample {
+        let (wall, monotonic_ms) = (self.wall_micros(meta).div_euclid(1_000), self.monotonic_ms());
+        Sample { wall: WallTime(wall), monotonic_ms, took_ms: monotonic_ms.saturating_sub(asked_ms) }
     }
 
     /// What this node remembers at `sample`.
@@ -138,9 +143,12 @@ impl Node {
         witness
     }
 
-    /// Lease time of a transaction that has read `meta`. `None` if the time has to be settled first.
+    /// Lease time of a transaction that has read `meta`. `None` if the time or the timeline has to be settled first.
     pub(super) fn now(&self, meta: &mut MetaRow) -> Option<Timestamp> {
-        let sample = self.sample(meta);
+        if meta.known != meta.timeline {
+            return None;
+        }
+        let sample = self.sample(meta, self.monotonic_ms());
         let witness = self.witness(sample, &mut meta.seen);
         let now = meta.seen.now(sample, witness)?;
         self.follow(sample, now, meta.seen.offset_ms);
@@ -153,15 +161,17 @@ impl Node {
         self.clock.set_wall_offset_ms(offset_ms);
     }
 
-    /// Settles the time, in a transaction of its own.
+    /// Settles the time and the timeline, in a transaction of its own.
     ///
     /// # Errors
     /// [`Error::Busy`] if another node has to do so.
     pub(super) fn settle(&self, session: &Session) -> Result<(), Error> {
-        let read = [Command::new("BEGIN", Vec::new()), meta::read_for_update(self.slot())];
-        let settled = session.run(&read).map_err(Error::from).and_then(|rows| {
-            let meta = MetaRow::of(rows.get(1).map_or(&[], Vec::as_slice))?;
-            let settled = self.settle_as_of(session, meta)?;
+        let lock = [Command::new("BEGIN", Vec::new()), meta::lock()];
+        let settled = session.run(&lock).map_err(Error::from).and_then(|_| {
+            let asked_ms = self.monotonic_ms();
+            let rows = session.run(&[meta::read(self.slot())])?;
+            let meta = MetaRow::of(rows.first().map_or(&[], Vec::as_slice))?;
+            let settled = self.settle_as_of(session, meta, asked_ms)?;
             session.run(&[Command::new("COMMIT", Vec::new())])?;
             Ok(settled)
         });
@@ -174,12 +184,20 @@ impl Node {
         Ok(())
     }
 
-    fn settle_as_of(&self, session: &Session, mut meta: MetaRow) -> Result<(Sample, Timestamp, i64), Error> {
-        let sample = self.sample(&meta);
+    fn settle_as_of(
+        &self,
+        session: &Session,
+        mut meta: MetaRow,
+        asked_ms: i64,
+    ) -> Result<(Sample, Timestamp, i64), Error> {
+        let sample = self.sample(&meta, asked_ms);
         let witness = self.witness(sample, &mut meta.seen);
         let (now, offset_ms, has_grace) = match settle(meta.seen, sample, witness, meta.another_is_there) {
-            Settled::WasAway(now) => return Ok((sample, now, meta.seen.offset_ms)),
-            Settled::LeftToOthers => return Err(Error::Busy),
+            Settled::WasAway(now) => {
+                timeline::follow(session, &meta, now)?;
+                return Ok((sample, now, meta.seen.offset_ms));
+            }
+            Settled::Unclear => return Err(Error::Busy),
             Settled::Passed(now) => (now, meta.seen.offset_ms, true),
             Settled::WasSet { now, offset_ms, is_watched } => {
                 self.metrics.clock_corrections.inc();
@@ -193,6 +211,7 @@ impl Node {
         if has_grace {
             self.begin_run(session, &meta, now)?;
         }
+        timeline::follow(session, &meta, now)?;
         session.run(&[Command::new(
             "UPDATE meta SET seen_lease = greatest(seen_lease, $1), seen_wall = $2, wall_offset_ms = $3",
             parameters![now.0, sample.wall.0, offset_ms],

@@ -1,11 +1,11 @@
 //! The row functions that read, as queries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::listing;
 use super::queries::{LAST_LEASES, LOCKS, Queries, at_most};
 use super::row::{self, get};
-use super::session::parameters;
+use super::session::{Parameter, parameters};
 use crate::domain::event::{Event, Lost};
 use crate::domain::grace::Run;
 use crate::domain::member::{Member, Role, Workspace};
@@ -18,6 +18,11 @@ use crate::time::{Timestamp, WallTime};
 
 /// The number of events that are read at once when all are visited.
 const VISITED_AT_ONCE: i64 = 500;
+
+/// Ids as the one parameter of a statement.
+fn ids(workspaces: &HashSet<&WorkspaceId>) -> Vec<Parameter> {
+    parameters![workspaces.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()]
+}
 
 impl Rows for Queries<'_> {
     fn now(&self) -> Timestamp {
@@ -146,6 +151,20 @@ impl Rows for Queries<'_> {
         rows.iter().map(row::event).collect()
     }
 
+    fn locks_of(&self, workspaces: &HashSet<&WorkspaceId>) -> Result<HashMap<WorkspaceId, Lock>, Error> {
+        let found = self.locks(&self.session.query(LOCKS, ids(workspaces))?, None)?;
+        Ok(found.into_iter().map(|lock| (lock.workspace_id.clone(), lock)).collect())
+    }
+
+    fn last_deletions(&self, workspaces: &HashSet<&WorkspaceId>) -> Result<HashMap<WorkspaceId, i64>, Error> {
+        let rows = self.session.query(
+            "SELECT workspace_id, max(revision) FROM events WHERE workspace_id = ANY($1::text[])
+             AND type = 'workspace.deleted' GROUP BY workspace_id",
+            ids(workspaces),
+        )?;
+        rows.iter().map(|row| Ok((WorkspaceId::trusted(get(row, 0)?), get(row, 1)?))).collect()
+    }
+
     fn last_deletion(&self, workspace_id: &WorkspaceId) -> Result<i64, Error> {
         self.number(
             "SELECT coalesce(max(revision), 0) FROM events WHERE workspace_id = $1 AND type = 'workspace.deleted'",
@@ -191,7 +210,7 @@ impl Rows for Queries<'_> {
 
     fn revisions(&self) -> Result<RevisionRange, Error> {
         let rows = self.session.query(
-            "SELECT coalesce((SELECT min(revision) FROM events), last_revision + 1), last_revision FROM meta",
+            "SELECT greatest(first_revision, coalesce((SELECT min(revision) FROM events), last_revision + 1)), last_revision FROM meta",
             Vec::new(),
         )?;
         let found = Self::first(&rows, |row| Ok(RevisionRange { first: get(row, 0)?, last: get(row, 1)? }))?;

@@ -21,7 +21,9 @@ CREATE TABLE meta (
     fence_floor     bigint  NOT NULL,
     -- The timeline of PostgreSQL, and whether commits were synchronous on it.
     timeline        text    NOT NULL,
-    is_synchronous  boolean NOT NULL
+    is_synchronous  boolean NOT NULL,
+    -- Who has followed the events up to a revision below this must read again: see `timeline.rs`.
+    first_revision  bigint  NOT NULL
 );
 
 -- The nodes. Each has a slot, and gives fences that are equal to it modulo 16, so two nodes never give the same.

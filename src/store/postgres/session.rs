@@ -22,6 +22,9 @@ use crate::error::Error;
 /// How many turns the runtime needs to read what the server has sent in the meantime.
 const TURNS: usize = 3;
 
+/// How long connecting may take.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+
 /// A parameter of a statement.
 pub(super) type Parameter = Box<dyn ToSql + Sync + Send>;
 
@@ -140,8 +143,9 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|error| Failure::Lost(format!("no runtime: {error}")))?;
-        let connecting =
-            async { tokio::time::timeout(deadline, address.config.connect(address.tls.clone())).await };
+        let connecting = async {
+            tokio::time::timeout(deadline.min(CONNECT), address.config.connect(address.tls.clone())).await
+        };
         let (client, mut connection) = match runtime.block_on(connecting) {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return Err(Failure::of(&error)),

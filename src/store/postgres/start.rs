@@ -20,6 +20,7 @@ use crate::domain::Fence;
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::store::health::Health;
 use crate::store::rows::Changes;
 use crate::store::{Options, OtherServers};
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl};
@@ -31,7 +32,7 @@ const OLDEST: i32 = 140_000;
 /// How long another process waits for an answer.
 pub(super) const BESIDE: Duration = Duration::from_secs(10);
 /// How often a new node asks again while another has to say what time it is.
-const ASKS: u32 = 60;
+pub(super) const ASKS: u32 = 100;
 
 /// Opens the database at `url`, and makes the tables if there are none.
 pub(in crate::store) fn open(
@@ -39,7 +40,7 @@ pub(in crate::store) fn open(
     options: &Options,
     metrics: &Arc<Metrics>,
     clock: Clock,
-    shared: &OtherServers,
+    (shared, health): (&OtherServers, &Arc<Health>),
 ) -> Result<(Postgres, Readers, Arc<LeaseClock>), Error> {
     let deadline = options.busy_timeout.max(Duration::from_secs(1));
     let address = ServerAddress::parse(url, deadline)?;
@@ -51,7 +52,8 @@ pub(in crate::store) fn open(
     warn_about_replication(&session)?;
     let clock = Arc::new(LeaseClock::starting_at(clock, seen));
     let grace = Ttl::from_duration(options.restart_grace);
-    let node = Arc::new(Node::new(address, deadline, Arc::clone(&clock), grace, Arc::clone(metrics))?);
+    let metrics_and_health = (Arc::clone(metrics), Arc::clone(health));
+    let node = Arc::new(Node::new(address, deadline, Arc::clone(&clock), grace, metrics_and_health)?);
     node.take_slot(&session)?;
     join(&node, &session)?;
     let readers = Readers::new(Arc::clone(&node));
@@ -127,7 +129,7 @@ fn create(session: &Session, clock: &Clock) -> Result<(), Error> {
     if !is_there {
         session.script(include_str!("schema.sql")).map_err(no_right)?;
         session.script(&format!(
-            "INSERT INTO meta SELECT 1, {SCHEMA_VERSION}, 0, 0, {wall_ms}, 0, 0, {wall_ms}, 0, '', false"
+            "INSERT INTO meta SELECT 1, {SCHEMA_VERSION}, 0, 0, {wall_ms}, 0, 0, {wall_ms}, 0, '', false, 0"
         ))?;
     }
     session.script("COMMIT")?;
