@@ -42,6 +42,9 @@ struct Waiting<'a> {
     name: Option<&'a DisplayName>,
     since_at: WallTime,
     session_id: Option<&'a SessionId>,
+    /// The agent that waits, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AgentOut<'a>")]
     agent: Option<AgentOut<'a>>,
 }
 
