@@ -29,7 +29,7 @@ impl Service {
     /// Same as [`Self::lock`].
     pub fn presence(&self, workspace_id: &WorkspaceId) -> Result<AsOf<WorkspacePresence>, Error> {
         let AsOf { now, value: lock } = self.lock(workspace_id)?;
-        let mut waiting = self.store.queue().waiters(workspace_id);
+        let mut waiting = self.store.waiters(workspace_id)?;
         waiting.retain(|place| place.waits(now));
         let followers = self.followers(workspace_id)?;
         Ok(AsOf { now, value: WorkspacePresence { lock, waiting, followers } })

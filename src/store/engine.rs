@@ -1,5 +1,6 @@
 //! The interface between the writer and a storage engine.
 
+use super::queue::Queue;
 use super::rows::{Changes, Keys};
 use super::set::{Effects, TransactionStart};
 use crate::error::Error;
@@ -9,11 +10,17 @@ pub trait Work {
     /// The keys of each use case. Empty if the transaction only writes down the time.
     fn keys(&self) -> Vec<&Keys>;
 
-    /// Runs the use cases on `rows`. May be called again, on other rows.
+    /// Runs the use cases on `rows`. May be called again, on other rows. An engine that shares the waiters with other
+    /// servers passes a `queue`, in which the waiters of a workspace are after its lock was read.
     ///
     /// # Errors
     /// The error of a use case.
-    fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error>;
+    fn run(
+        &mut self,
+        rows: &dyn Changes,
+        begin: TransactionStart,
+        queue: Option<&Queue>,
+    ) -> Result<Effects, Error>;
 }
 
 /// Work that changes nothing. The transaction still writes down the time.
@@ -24,7 +31,12 @@ impl Work for Probe {
         Vec::new()
     }
 
-    fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error> {
+    fn run(
+        &mut self,
+        rows: &dyn Changes,
+        begin: TransactionStart,
+        _: Option<&Queue>,
+    ) -> Result<Effects, Error> {
         Ok(Effects { is_touched: true, ..Effects::none(rows.now(), begin.meta) })
     }
 }

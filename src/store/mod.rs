@@ -28,13 +28,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::config::Secret;
+use crate::domain::WorkspaceId;
 use crate::domain::waitlist::WaitlistLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
 use health::Health;
-use queue::Queue;
+use queue::{Queue, QueuedWaiter};
 pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit, WebhookPosition};
 pub use set::{Effects, FenceSlot, Meta, StepBudget, TransactionStart, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
@@ -142,6 +143,7 @@ fn no_postgres() -> Error {
 #[derive(Debug, Clone)]
 struct OtherServers {
     notifier: Arc<CommitNotifier>,
+    queue: Arc<Queue>,
 }
 
 impl Store {
@@ -167,7 +169,7 @@ impl Store {
     fn open_at(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Result<Self, Error> {
         let notifier = Arc::new(CommitNotifier::default());
         let queue = Arc::new(Queue::new(options.waiters));
-        let others = OtherServers { notifier: Arc::clone(&notifier) };
+        let others = OtherServers { notifier: Arc::clone(&notifier), queue: Arc::clone(&queue) };
         let OpenStore { engine, readers, clock, health, guard } =
             OpenStore::open(options, metrics, time, &others)?;
         let writer = writer::Writer::start(
@@ -184,10 +186,14 @@ impl Store {
         Ok(store)
     }
 
-    /// The sizes of the database file and of its write-ahead log, in bytes. 0 for a file that cannot be read,
-    /// and with PostgreSQL.
+    /// The sizes of the database and of its write-ahead log, in bytes. 0 for what cannot be read, and for the log of
+    /// PostgreSQL.
     #[must_use]
     pub fn sizes(&self) -> (u64, u64) {
+        #[cfg(feature = "postgres")]
+        if let Connections::Postgres(readers) = &self.readers {
+            return (readers.size().unwrap_or_default(), 0);
+        }
         let Some(path) = self.guard.as_ref().map(|guard| guard.path()) else { return (0, 0) };
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let mut log = path.as_os_str().to_owned();
@@ -229,6 +235,18 @@ impl Store {
             Connections::Sqlite(_) => None,
             #[cfg(feature = "postgres")]
             Connections::Postgres(readers) => Some(readers.node_id()),
+        }
+    }
+
+    /// The waiters for this lock, on all servers, in the order in which they get it.
+    ///
+    /// # Errors
+    /// Errors of the engine.
+    pub fn waiters(&self, workspace_id: &WorkspaceId) -> Result<Vec<QueuedWaiter>, Error> {
+        match &self.readers {
+            Connections::Sqlite(_) => Ok(self.queue.waiters(workspace_id)),
+            #[cfg(feature = "postgres")]
+            Connections::Postgres(readers) => readers.waiters(workspace_id),
         }
     }
 
@@ -349,7 +367,7 @@ impl Store {
     /// # Errors
     /// Errors of SQLite, and [`Error::Busy`] while another connection reads from the log.
     pub fn checkpoint_if_over(&self, bytes: u64) -> Result<(), Error> {
-        if self.sizes().1 <= bytes { Ok(()) } else { self.writer.checkpoint() }
+        if self.guard.is_none() || self.sizes().1 <= bytes { Ok(()) } else { self.writer.checkpoint() }
     }
 
     /// Stops the writer. It finishes and answers the queued use cases, writes down the time, and folds the

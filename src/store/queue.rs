@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
@@ -29,6 +30,10 @@ pub trait Client: Send {
 
 /// A request for a lock that may wait.
 pub struct Waiter {
+    /// The number of the waiter on its server.
+    pub id: i64,
+    /// Whether the waiter is connected to another server on the same database.
+    is_elsewhere: bool,
     /// The request.
     pub request: Acquire,
     /// Maximum waiting time.
@@ -48,7 +53,18 @@ impl Waiter {
     /// Creates a waiter for `request`.
     #[must_use]
     pub fn new(request: Acquire, wait: Ttl, validity: Validity, client: Box<dyn Client>) -> Arc<Self> {
-        Arc::new(Self { request, wait, validity, client: Mutex::new(Some(client)) })
+        static LAST_ID: AtomicI64 = AtomicI64::new(0);
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Mutex::new(Some(client));
+        Arc::new(Self { id, is_elsewhere: false, request, wait, validity, client })
+    }
+
+    /// A waiter that is connected to another server. That server answers it.
+    #[must_use]
+    pub fn of_other_server(id: i64, request: Acquire, validity: Validity, is_there: bool) -> Arc<Self> {
+        let client: Box<dyn Client> = Box::new(OtherServer);
+        let client = Mutex::new(is_there.then_some(client));
+        Arc::new(Self { id, is_elsewhere: true, request, wait: Ttl::from_millis(0), validity, client })
     }
 
     /// Sends the answer, unless one was sent before.
@@ -64,6 +80,19 @@ impl Waiter {
     pub fn is_gone(&self) -> bool {
         lock(&self.client).as_ref().is_none_or(|client| client.is_gone())
     }
+}
+
+/// The client of a waiter that is connected to another server.
+struct OtherServer;
+
+impl Client for OtherServer {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn answer(self: Box<Self>, _: Result<AsOf<Acquired>, Error>) {}
 }
 
 /// A waiter in the queue of a lock.
@@ -114,6 +143,35 @@ impl Queue {
     #[must_use]
     pub fn new(limits: WaitlistLimits) -> Self {
         Self { limits, waiting: Mutex::default(), left: Mutex::default() }
+    }
+
+    /// An empty queue for one transaction, which loads the waiters that it needs. It counts those of this server.
+    pub(super) fn for_transaction(&self) -> Self {
+        let queue = Self::new(self.limits);
+        lock(&queue.waiting).count = self.len();
+        queue
+    }
+
+    /// Adds a waiter to the queue of a transaction.
+    pub(super) fn load(&self, workspace_id: &WorkspaceId, queued: QueuedWaiter) {
+        let mut waiting = lock(&self.waiting);
+        waiting.count += usize::from(queued.waiter.is_elsewhere);
+        waiting.queues.entry(workspace_id.clone()).or_default().push(queued);
+    }
+
+    /// The waiter with this id.
+    pub(super) fn find(&self, workspace_id: &WorkspaceId, id: i64) -> Option<Arc<Waiter>> {
+        let waiting = lock(&self.waiting);
+        let found = waiting.queues.get(workspace_id)?.iter().find(|queued| queued.waiter.id == id)?;
+        Some(Arc::clone(&found.waiter))
+    }
+
+    /// Removes a waiter that another server has granted the lock or told why not.
+    pub(super) fn remove(&self, workspace_id: &WorkspaceId, id: i64) {
+        let mut waiters = self.waiters(workspace_id);
+        waiters.retain(|queued| queued.waiter.id != id);
+        let changed = HashMap::from([(workspace_id.clone(), waiters)]);
+        self.commit(QueueChanges { changed, ..QueueChanges::default() });
     }
 
     /// The number of waiters.
@@ -223,9 +281,18 @@ pub(super) type WaiterAnswer = (Arc<Waiter>, Result<Acquired, Error>);
 /// The changes of a transaction to the queue.
 #[derive(Debug, Default)]
 pub(super) struct QueueChanges {
-    changed: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
+    pub(super) changed: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
     joined: Vec<Arc<Waiter>>,
     pub(super) answers: Vec<WaiterAnswer>,
+}
+
+impl QueueChanges {
+    /// Leaves out the waiters that are connected to other servers.
+    pub(super) fn keep_own(&mut self) {
+        for waiters in self.changed.values_mut() {
+            waiters.retain(|queued| !queued.waiter.is_elsewhere);
+        }
+    }
 }
 
 impl<'q> QueueView<'q> {

@@ -301,8 +301,13 @@ impl Work for Batch<'_> {
         self.jobs.iter().map(|job| job.keys()).collect()
     }
 
-    fn run(&mut self, rows: &dyn Changes, begin: TransactionStart) -> Result<Effects, Error> {
-        let set = WorkingSet::new(rows, begin, self.clock, self.queue);
+    fn run(
+        &mut self,
+        rows: &dyn Changes,
+        begin: TransactionStart,
+        queue: Option<&Queue>,
+    ) -> Result<Effects, Error> {
+        let set = WorkingSet::new(rows, begin, self.clock, queue.unwrap_or(self.queue));
         for job in &mut *self.jobs {
             match catch_unwind(AssertUnwindSafe(|| job.run(&set))) {
                 Ok(result) => result?,

@@ -75,8 +75,11 @@ impl Engine for Memory {
         let mut tables = self.tables.lock().unwrap();
         loop {
             let set = Set { tables: RefCell::new(tables.clone()), now, loaded, missed: RefCell::default() };
-            let outcome =
-                work.run(&set, TransactionStart { wall_micros, meta: tables.meta, fences: FenceSlot::ALL });
+            let outcome = work.run(
+                &set,
+                TransactionStart { wall_micros, meta: tables.meta, fences: FenceSlot::ALL },
+                None,
+            );
             loaded = set.loaded;
             let missed = set.missed.into_inner();
             if missed.is_empty() {

@@ -11,6 +11,7 @@ use super::queries::Queries;
 use super::row;
 use super::session::{Command, Failure, Session, parameters};
 use super::set::{BatchRows, Named};
+use super::waiters::{self, Waiters};
 use crate::error::Error;
 use crate::store::engine::Work;
 use crate::store::set::{Effects, FenceSlot, Meta, TransactionStart};
@@ -94,9 +95,10 @@ impl Plan {
         }
         let now = node.now(&mut read).ok_or(Failed::TimeIsUnsettled)?;
         let queries = Queries::new(session, now, node.grace(session, read.run)?);
-        let set = BatchRows::new(queries, self.locked.into_iter().collect());
+        let waiters = Waiters::new(&node.id, &node.queue);
+        let set = BatchRows::new(queries, waiters, self.locked.into_iter().collect());
         set.loaded(self.named, found.get(3..).unwrap_or_default())?;
-        let outcome = work.run(&set, start(node, &read));
+        let outcome = work.run(&set, start(node, &read), Some(&set.waiters.queue));
         if let Some(key) = set.busy.get() {
             return Err(Failed::Needs(key));
         }
@@ -143,6 +145,9 @@ impl Started {
                 parameters![node.slot(), effects.meta.last_fence.0, read.wall_micros.div_euclid(1_000)],
             ));
         }
+        if writes_time {
+            commands.push(waiters::delete_gone());
+        }
         (commands, writes_time)
     }
 
@@ -155,6 +160,10 @@ impl Started {
         effects: &mut Effects,
     ) -> Result<(), Failed> {
         let (mut commands, writes_time) = self.of_node(node, set, effects);
+        let (of_waiters, mut concerns_others) = set.waiters.commands(&effects.queue_changes);
+        effects.queue_changes.keep_own();
+        commands.extend(of_waiters);
+        // The command that writes events must be the last.
         commands.extend(set.flush());
         let written = commands.len();
         commands.push(Command::new("COMMIT", Vec::new()));
@@ -174,7 +183,8 @@ impl Started {
         if let Some(shift) = set.shift.get() {
             effects.shift_revisions(shift);
         }
-        if effects.meta.last_revision > self.read.last_revision {
+        concerns_others |= effects.meta.last_revision > self.read.last_revision;
+        if concerns_others {
             node.rope.pull();
         }
         if writes_time {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::row::get;
 use super::session::{Command, Session, parameters};
+use super::waiters;
 use crate::domain::UserId;
 use crate::error::Error;
 use crate::store::OtherServers;
@@ -153,8 +154,9 @@ impl Ringer {
                 "SELECT revision, parted FROM events WHERE revision > $1 AND type = 'workspace.deleted' AND parted IS NOT NULL",
                 parameters![self.revision],
             ),
+            waiters::outcomes(&self.node.id),
         ])?;
-        let [meta, deletions] = found.as_slice() else { return Err(Error::Busy) };
+        let [meta, deletions, outcomes] = found.as_slice() else { return Err(Error::Busy) };
         let Some(meta) = meta.first() else { return Err(Error::Busy) };
         let (revision, due): (i64, Option<i64>) = (get(meta, 0)?, get(meta, 1)?);
         let deleted = deletions.iter().map(|row| {
@@ -166,6 +168,10 @@ impl Ringer {
         self.shared.notifier.committed(revision, due);
         self.revision = revision;
         self.looked += 1;
+        let answered = waiters::answer(outcomes, &self.node.queue, self.node.clock.now())?;
+        if !answered.is_empty() {
+            session.query("DELETE FROM waiters WHERE place = ANY($1::bigint[])", parameters![answered])?;
+        }
         Ok(())
     }
 }

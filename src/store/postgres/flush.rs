@@ -6,7 +6,6 @@ use super::row;
 use super::session::{Command, Parameter, parameters};
 use crate::domain::event::Event;
 use crate::domain::grace::Run;
-use crate::domain::token::Validity;
 use crate::domain::{DisplayName, GrantState, Lock, SessionId, UserId, WorkspaceId};
 use crate::time::Timestamp;
 
@@ -174,11 +173,7 @@ fn knocks<'l>(locks: impl Iterator<Item = &'l Lock>) -> Option<Command> {
                 .push(knock.session_id.as_ref().map(|session_id| session_id.as_str().to_owned()));
             columns.message.push(knock.message.clone());
             columns.at.push(knock.knocked_at.0);
-            let (token_hash, good_until) = match &knock.validity {
-                Validity::Unlimited => (None, None),
-                Validity::Until(wall) => (None, Some(wall.0)),
-                Validity::WhileTokenValid(hash) => (Some(hash.to_vec()), None),
-            };
+            let (token_hash, good_until) = row::validity_columns(&knock.validity);
             columns.token_hash.push(token_hash);
             columns.good_until.push(good_until);
             columns.kind.push(knock.kind.as_str());

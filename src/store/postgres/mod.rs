@@ -14,6 +14,7 @@ mod keys;
 mod listing;
 mod meta;
 mod node;
+mod outcome;
 mod queries;
 mod readers;
 mod rope;
@@ -25,6 +26,7 @@ mod set;
 mod simulation;
 mod start;
 mod timeline;
+mod waiters;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::health::Health;
 use crate::store::lock;
+use crate::store::queue::Queue;
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl, WallTime};
 
 /// Another node can take a slot whose node was not seen for this time (milliseconds).
@@ -34,6 +35,8 @@ pub(super) struct Node {
     /// A random id of this process.
     pub(super) id: String,
     pub(super) rope: Rope,
+    /// The waiters that are connected to this node.
+    pub(super) queue: Arc<Queue>,
     slot: AtomicI32,
     pub(super) clock: Arc<LeaseClock>,
     restart_grace: Ttl,
@@ -56,12 +59,14 @@ impl Node {
         clock: Arc<LeaseClock>,
         restart_grace: Ttl,
         (metrics, health): (Arc<Metrics>, Arc<Health>),
+        queue: Arc<Queue>,
     ) -> Result<Self, Error> {
         Ok(Self {
             address,
             deadline,
             id: random_id()?,
             rope: Rope::default(),
+            queue,
             slot: AtomicI32::new(-1),
             clock,
             restart_grace,

@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use super::node::Node;
 use super::queries::Queries;
+use super::row::get;
 use super::session::Session;
+use super::waiters::{self, Waiters};
+use crate::domain::WorkspaceId;
 use crate::error::Error;
 use crate::store::lock;
+use crate::store::queue::QueuedWaiter;
 use crate::store::rows::{AsOf, ReadResult, Rows};
 use crate::time::Ttl;
 
@@ -54,6 +58,25 @@ impl Readers {
         self.node.connect().inspect_err(|_| {
             self.away_until.store(self.monotonic_ms().saturating_add(AWAY_MS), Ordering::SeqCst);
         })
+    }
+
+    /// The waiters for a lock.
+    pub(in crate::store) fn waiters(&self, workspace_id: &WorkspaceId) -> Result<Vec<QueuedWaiter>, Error> {
+        let session = self.session()?;
+        let found = session.run(&[waiters::load(&[workspace_id.as_str().to_owned()])])?;
+        let waiters = Waiters::new(&self.node.id, &self.node.queue);
+        waiters.loaded(found.first().map_or(&[], Vec::as_slice))?;
+        lock(&self.free).push(session);
+        Ok(waiters.queue.waiters(workspace_id))
+    }
+
+    /// The size of the database, in bytes.
+    pub(in crate::store) fn size(&self) -> Result<u64, Error> {
+        let session = self.session()?;
+        let rows = session.query("SELECT pg_database_size(current_database())", Vec::new())?;
+        lock(&self.free).push(session);
+        let size: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
+        Ok(size.unsigned_abs())
     }
 
     /// Reads committed data.

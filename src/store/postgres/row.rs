@@ -47,11 +47,11 @@ pub(super) fn get<T: FromSqlOwned>(row: &Row, column: usize) -> Result<T, Error>
         .map_err(|error| Error::Internal(format!("an unexpected column of PostgreSQL: {error}")))
 }
 
-fn name(row: &Row, column: usize) -> Result<Option<DisplayName>, Error> {
+pub(super) fn name(row: &Row, column: usize) -> Result<Option<DisplayName>, Error> {
     Ok(get::<Option<String>>(row, column)?.map(DisplayName::trusted))
 }
 
-fn session(row: &Row, column: usize) -> Result<Option<SessionId>, Error> {
+pub(super) fn session(row: &Row, column: usize) -> Result<Option<SessionId>, Error> {
     Ok(get::<Option<String>>(row, column)?.map(SessionId::trusted))
 }
 
@@ -59,7 +59,7 @@ fn user(row: &Row, column: usize) -> Result<Option<UserId>, Error> {
     Ok(get::<Option<String>>(row, column)?.map(UserId::trusted))
 }
 
-fn kind(row: &Row, column: usize) -> Result<LockKind, Error> {
+pub(super) fn kind(row: &Row, column: usize) -> Result<LockKind, Error> {
     let name: String = get(row, column)?;
     LockKind::parse(&name)
         .ok_or_else(|| Error::Internal(format!("the database has a lock of the unknown kind {name:?}")))
@@ -118,13 +118,27 @@ pub(super) fn knock(row: &Row, knocks: &mut Knocks) -> Result<(), Error> {
         message: get(row, 5)?,
         knocked_at: at,
         kind: kind(row, 9)?,
-        validity: match (get::<Option<Vec<u8>>>(row, 7)?, get::<Option<i64>>(row, 8)?) {
-            (Some(hash), _) => Validity::WhileTokenValid(hash_of(&hash)?),
-            (None, Some(until)) => Validity::Until(WallTime(until)),
-            (None, None) => Validity::Unlimited,
-        },
+        validity: validity(get(row, 7)?, get(row, 8)?)?,
     });
     Ok(())
+}
+
+/// A validity from its columns.
+pub(super) fn validity(token_hash: Option<Vec<u8>>, good_until: Option<i64>) -> Result<Validity, Error> {
+    Ok(match (token_hash, good_until) {
+        (Some(hash), _) => Validity::WhileTokenValid(hash_of(&hash)?),
+        (None, Some(until)) => Validity::Until(WallTime(until)),
+        (None, None) => Validity::Unlimited,
+    })
+}
+
+/// The columns of a validity.
+pub(super) fn validity_columns(validity: &Validity) -> (Option<Vec<u8>>, Option<i64>) {
+    match validity {
+        Validity::Unlimited => (None, None),
+        Validity::Until(wall) => (None, Some(wall.0)),
+        Validity::WhileTokenValid(hash) => (Some(hash.to_vec()), None),
+    }
 }
 
 fn hash_of(bytes: &[u8]) -> Result<Hash, Error> {

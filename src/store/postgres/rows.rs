@@ -87,6 +87,7 @@ impl Rows for Queries<'_> {
         let rows = self.session.query(
             "SELECT workspace_id FROM locks WHERE user_id = $1 AND workspace_id > $2
              UNION SELECT workspace_id FROM knocks WHERE user_id = $1 AND workspace_id > $2 AND place = 1
+             UNION SELECT workspace_id FROM waiters WHERE user_id = $1 AND workspace_id > $2 AND outcome IS NULL
              ORDER BY workspace_id LIMIT $3",
             parameters![user_id.as_str().to_owned(), after.to_owned(), at_most(limit)],
         )?;

@@ -144,22 +144,34 @@ CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
     WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');
 CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
 
--- Those who wait for a lock, on all nodes.
+-- The requests that wait for a lock, on all nodes, in the order in which they get it.
 CREATE TABLE waiters (
     place           bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace_id    text COLLATE "C" NOT NULL,
-    node_id         text    NOT NULL,
-    -- The number of the waiter on its node.
+    -- The node with the connection, and the number of the waiter there.
+    node_id         text COLLATE "C" NOT NULL,
     waiter_id       bigint  NOT NULL,
     user_id         text COLLATE "C" NOT NULL,
-    request         text    NOT NULL,
+    user_name       text,
+    session_id      text COLLATE "C",
+    -- 0: none, 1: administrator of the workspace, 2: administrator of the server.
+    privilege       bigint  NOT NULL,
+    ttl_ms          bigint,
+    note            text,
+    metadata        text,
+    kind            text    NOT NULL,
+    -- How long the credentials are valid, as in `knocks`.
+    token_hash      bytea,
+    good_until      bigint,
+    -- Lease time.
     since           bigint  NOT NULL,
     until           bigint  NOT NULL,
-    -- Set by the node that ended the wait, for the node that has the connection.
+    -- JSON. The node that ended the wait writes it for the node that has the connection.
     outcome         text,
     UNIQUE (node_id, waiter_id)
 );
 CREATE INDEX waiters_by_workspace ON waiters (workspace_id, place);
+CREATE INDEX waiters_by_user ON waiters (user_id, workspace_id);
 
 CREATE TABLE webhooks (
     name            text COLLATE "C" PRIMARY KEY,

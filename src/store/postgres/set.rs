@@ -9,6 +9,7 @@ use super::keys::{of_user, of_webhook, of_workspace};
 use super::queries::{LAST_LEASES, Queries, load};
 use super::row::{self, get};
 use super::session::{Command, parameters};
+use super::waiters::{self, Waiters};
 use crate::domain::event::{Event, Lost};
 use crate::domain::member::{Member, Role, Workspace};
 use crate::domain::token::{Hash, Token};
@@ -32,12 +33,13 @@ pub(super) struct BatchRows<'s> {
     last_leases: RefCell<HashMap<WorkspaceId, Option<LastLease>>>,
     counts: RefCell<HashMap<UserId, i64>>,
     pub(super) events: RefCell<Vec<PendingEvent>>,
+    pub(super) waiters: Waiters<'s>,
     /// What must be added to the revisions that the use cases were given.
     pub(super) shift: Cell<Option<i64>>,
 }
 
 impl<'s> BatchRows<'s> {
-    pub(super) fn new(queries: Queries<'s>, locked: HashSet<i64>) -> Self {
+    pub(super) fn new(queries: Queries<'s>, waiters: Waiters<'s>, locked: HashSet<i64>) -> Self {
         Self {
             queries,
             locked: RefCell::new(locked),
@@ -46,6 +48,7 @@ impl<'s> BatchRows<'s> {
             last_leases: RefCell::default(),
             counts: RefCell::default(),
             events: RefCell::default(),
+            waiters,
             shift: Cell::new(None),
         }
     }
@@ -56,9 +59,10 @@ impl<'s> BatchRows<'s> {
 
     /// Takes what the commands of [`Named::loads`] have found.
     pub(super) fn loaded(&self, named: Named, found: &[Vec<tokio_postgres::Row>]) -> Result<(), Error> {
-        let [locks, knocks, last_leases, counts] = found else {
+        let [locks, knocks, waiters, last_leases, counts] = found else {
             return Err(Error::Internal("the rows of a batch are not complete".to_owned()));
         };
+        self.waiters.loaded(waiters)?;
         let mut entries = self.locks.borrow_mut();
         entries
             .extend(named.workspaces.into_iter().map(|id| (WorkspaceId::trusted(id), LoadedLock::default())));
@@ -101,7 +105,12 @@ impl<'s> BatchRows<'s> {
             return Ok(entry.clone());
         }
         self.lock_key(of_workspace(workspace_id))?;
-        let lock = self.queries.lock(workspace_id)?;
+        let ids = [workspace_id.as_str().to_owned()];
+        let [of_locks, of_knocks] = load(&ids);
+        let found = self.queries.session.run(&[of_locks, of_knocks, waiters::load(&ids)])?;
+        let [locks, knocks, waiting] = found.as_slice() else { return Err(Error::Busy) };
+        self.waiters.loaded(waiting)?;
+        let lock = self.queries.locks(locks, Some(knocks))?.pop();
         let entry = LoadedLock { is_stored: lock.is_some(), lock, ..LoadedLock::default() };
         self.locks.borrow_mut().insert(workspace_id.clone(), entry.clone());
         Ok(entry)
@@ -192,6 +201,7 @@ impl Named {
     /// The commands that load it.
     pub(super) fn loads(&self) -> Vec<Command> {
         let mut commands: Vec<_> = load(&self.workspaces).into();
+        commands.push(waiters::load(&self.workspaces));
         commands.push(Command::new(LAST_LEASES, parameters![self.acquired.clone()]));
         commands.push(Command::new(
             "SELECT u.id, (SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = u.id LIMIT $2) l) FROM unnest($1::text[]) u(id)",

@@ -16,11 +16,14 @@ use super::readers::Readers;
 use super::row::get;
 use super::session::{Failure, Session, parameters};
 use super::set::BatchRows;
+use super::waiters::Waiters;
 use crate::domain::Fence;
 use crate::domain::grace::RestartGrace;
+use crate::domain::waitlist::WaitlistLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::health::Health;
+use crate::store::queue::Queue;
 use crate::store::rows::Changes;
 use crate::store::{Options, OtherServers};
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl};
@@ -40,7 +43,7 @@ pub(in crate::store) fn open(
     options: &Options,
     metrics: &Arc<Metrics>,
     clock: Clock,
-    (shared, health): (&OtherServers, &Arc<Health>),
+    (others, health): (&OtherServers, &Arc<Health>),
 ) -> Result<(Postgres, Readers, Arc<LeaseClock>), Error> {
     let deadline = options.busy_timeout.max(Duration::from_secs(1));
     let address = ServerAddress::parse(url, deadline)?;
@@ -53,11 +56,12 @@ pub(in crate::store) fn open(
     let clock = Arc::new(LeaseClock::starting_at(clock, seen));
     let grace = Ttl::from_duration(options.restart_grace);
     let metrics_and_health = (Arc::clone(metrics), Arc::clone(health));
-    let node = Arc::new(Node::new(address, deadline, Arc::clone(&clock), grace, metrics_and_health)?);
+    let queue = Arc::clone(&others.queue);
+    let node = Arc::new(Node::new(address, deadline, Arc::clone(&clock), grace, metrics_and_health, queue)?);
     node.take_slot(&session)?;
     join(&node, &session)?;
     let readers = Readers::new(Arc::clone(&node));
-    let bell = Bell::start(&node, shared)?;
+    let bell = Bell::start(&node, others)?;
     Ok((Postgres { node, bell, session: Some(session) }, readers, clock))
 }
 
@@ -212,7 +216,8 @@ pub(in crate::store) fn beside<T>(
     session.query("BEGIN", Vec::new())?;
     // Tokens do not use lease time.
     let queries = Queries::new(&session, Timestamp(0), Arc::new(RestartGrace::none()));
-    let set = BatchRows::new(queries, HashSet::new());
+    let nobody = Queue::new(WaitlistLimits { per_workspace: 0, per_user: 0, total: 0 });
+    let set = BatchRows::new(queries, Waiters::new("", &nobody), HashSet::new());
     // Without a commit the server rolls back when the connection ends.
     let done = work(&set)?;
     session.query("COMMIT", Vec::new())?;

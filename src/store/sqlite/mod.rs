@@ -198,7 +198,7 @@ impl Sqlite {
             fences: FenceSlot::ALL,
         };
         let tables = Tables::new(&self.connection, self.clock.now(), &self.grace);
-        let effects = work.run(&tables, begin)?;
+        let effects = work.run(&tables, begin, None)?;
         let now = effects.now;
         let mut after = Row { meta: effects.meta, ..before };
         if effects.meta != before.meta

@@ -1,0 +1,197 @@
+//! Two servers on one PostgreSQL: locks, fences, events and waiters are those of one server.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::thread;
+
+use common::postgres::new_database;
+use common::{Client, Server, eventually, follow, told};
+use lockhouse::config::{Config, Secret};
+use serde_json::{Value, json};
+
+fn node(url: &Secret, set: impl FnOnce(&mut Config)) -> Server {
+    Server::with(|config| {
+        config.database.url = Some(url.clone());
+        set(config);
+    })
+}
+
+fn two_with(set: impl Fn(&mut Config)) -> [Server; 2] {
+    let url = new_database();
+    [node(&url, &set), node(&url, &set)]
+}
+
+fn two() -> [Server; 2] {
+    two_with(|_| {})
+}
+
+/// Waits for the lock of `w` at this server.
+fn wait(server: &Server, user: &str) -> Client {
+    let mut client = server.client();
+    let body = json!({ "wait_ms": 60_000 }).to_string();
+    client.send(
+        format!(
+            "POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: test\r\nX-User-Id: {user}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    client
+}
+
+/// The users who wait for `w`, in order.
+fn line(server: &Server) -> Vec<String> {
+    let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
+    let waiting = presence["waiting"].as_array().unwrap();
+    waiting.iter().map(|person| person["user_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[track_caller]
+fn line_becomes(server: &Server, users: &[&str]) {
+    eventually(|| line(server) == users);
+}
+
+#[track_caller]
+fn granted(client: &mut Client, user: &str) -> Value {
+    let answer = client.receive("POST").unwrap().expect(200);
+    let lock = answer["lock"].clone();
+    assert_eq!((&answer["outcome"], &lock["locked_by_user_id"]), (&json!("acquired"), &json!(user)));
+    lock
+}
+
+#[test]
+fn a_lock_excludes_on_both_servers_and_fences_rise() {
+    let [one, other] = two();
+    let mut last = 0;
+    for round in 0..6 {
+        let (here, there) = if round % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let lock = here.user("alice").acquire("w", &json!({})).expect(200)["lock"].clone();
+        let fence = lock["fence"].as_i64().unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+        there.user("bob").acquire("w", &json!({})).expect(409);
+        assert_eq!(there.client().lock("w"), lock);
+        // The other server renews and releases it.
+        there.user("alice").heartbeat("w", &json!({ "fence": fence })).expect(200);
+        there.user("alice").release("w", &json!({ "fence": fence })).expect(200);
+    }
+}
+
+#[test]
+fn one_lock_per_user_holds_on_both_servers_at_once() {
+    let servers = two_with(|config| config.limits.locks_per_user = 1);
+    let addresses = servers.each_ref().map(Server::address);
+    for round in 0..30 {
+        let granted: usize = thread::scope(|scope| {
+            let asking: Vec<_> = (0..4)
+                .map(|number| {
+                    let mut client = Client::connect(addresses[number % 2]).by(&format!("user-{round}"));
+                    let workspace = format!("w{round}-{number}");
+                    scope.spawn(move || usize::from(client.acquire(&workspace, &json!({})).status == 200))
+                })
+                .collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).sum()
+        });
+        assert_eq!(granted, 1, "round {round}");
+    }
+}
+
+#[test]
+fn fences_of_both_servers_are_never_the_same() {
+    let servers = two();
+    let addresses = servers.each_ref().map(Server::address);
+    let fences: Vec<i64> = thread::scope(|scope| {
+        let asking: Vec<_> = (0..4)
+            .map(|number| {
+                let mut client = Client::connect(addresses[number % 2]).by(&format!("user-{number}"));
+                scope.spawn(move || {
+                    let fence = |at: usize| {
+                        let granted = client.acquire(&format!("w{number}-{at}"), &json!({})).expect(200);
+                        granted["lock"]["fence"].as_i64().unwrap()
+                    };
+                    (0..25).map(fence).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        asking.into_iter().flat_map(|asked| asked.join().unwrap()).collect()
+    });
+    assert_eq!(fences.iter().collect::<HashSet<_>>().len(), 100);
+}
+
+#[test]
+fn an_event_of_one_server_is_heard_at_the_other() {
+    let [one, other] = two();
+    let mut events = follow(&other, "carol", "?workspace_id=w");
+    let fence = one.user("alice").acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
+    let event = told(&mut events);
+    assert_eq!((&event["type"], &event["fence"]), (&json!("lock.acquired"), &fence));
+    one.user("alice").release("w", &json!({})).expect(200);
+    assert_eq!(told(&mut events)["type"], "lock.released");
+}
+
+#[test]
+fn waiters_of_both_servers_get_the_lock_in_their_order() {
+    let [one, other] = two();
+    let mut alice = one.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let mut bob = wait(&other, "bob");
+    line_becomes(&one, &["bob"]);
+    let mut carol = wait(&one, "carol");
+    line_becomes(&other, &["bob", "carol"]);
+    let mut dave = wait(&other, "dave");
+    line_becomes(&one, &["bob", "carol", "dave"]);
+    alice.release("w", &json!({})).expect(200);
+    let first = granted(&mut bob, "bob");
+    // It is released at a server to which the next is connected, and then at the other one.
+    one.user("bob").release("w", &json!({ "fence": first["fence"] })).expect(200);
+    let second = granted(&mut carol, "carol");
+    one.user("carol").release("w", &json!({ "fence": second["fence"] })).expect(200);
+    let third = granted(&mut dave, "dave");
+    assert!(third["fence"].as_i64() > second["fence"].as_i64());
+    line_becomes(&other, &[]);
+}
+
+#[test]
+fn a_waiter_that_leaves_or_whose_wait_is_over_is_passed_over() {
+    let [one, other] = two();
+    let mut alice = one.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let bob = wait(&other, "bob");
+    line_becomes(&one, &["bob"]);
+    let mut carol = wait(&other, "carol");
+    line_becomes(&one, &["bob", "carol"]);
+    drop(bob);
+    line_becomes(&one, &["carol"]);
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut carol, "carol");
+}
+
+#[test]
+fn a_waiter_that_asks_again_at_the_other_server_keeps_the_place() {
+    let [one, other] = two();
+    let mut alice = one.user("alice");
+    alice.acquire("w", &json!({})).expect(200);
+    let mut earlier = wait(&one, "bob");
+    line_becomes(&one, &["bob"]);
+    let _carol = wait(&one, "carol");
+    line_becomes(&one, &["bob", "carol"]);
+    let mut bob = wait(&other, "bob");
+    // The earlier request is answered with the lock of the holder.
+    earlier.receive("POST").unwrap().expect(409);
+    assert_eq!(line(&other), ["bob", "carol"]);
+    alice.release("w", &json!({})).expect(200);
+    granted(&mut bob, "bob");
+}
+
+#[test]
+fn locks_and_fences_stay_when_a_server_stops() {
+    let [mut one, other] = two();
+    let lock = one.user("alice").acquire("w", &json!({})).expect(200)["lock"].clone();
+    one.stop();
+    assert_eq!(other.client().lock("w"), lock);
+    other.user("alice").heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
+    one.start_again();
+    one.user("bob").acquire("w", &json!({})).expect(409);
+}
