@@ -148,14 +148,16 @@ impl Queue {
     /// An empty queue for one transaction, which loads the waiters that it needs. It counts those of this server.
     pub(super) fn for_transaction(&self) -> Self {
         let queue = Self::new(self.limits);
-        lock(&queue.waiting).count = self.len();
+        lock(&queue.waiting).count = lock(&self.waiting).count;
         queue
     }
 
     /// Adds a waiter to the queue of a transaction.
     pub(super) fn load(&self, workspace_id: &WorkspaceId, queued: QueuedWaiter) {
         let mut waiting = lock(&self.waiting);
-        waiting.count += usize::from(queued.waiter.is_elsewhere);
+        if queued.waiter.is_elsewhere {
+            waiting.count = waiting.count.replaced(&[], std::slice::from_ref(&queued));
+        }
         waiting.queues.entry(workspace_id.clone()).or_default().push(queued);
     }
 

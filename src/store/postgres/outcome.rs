@@ -59,11 +59,12 @@ fn lock_value(lock: &Lock) -> Value {
         json!({
             "user_id": knock.user_id.as_str(), "name": knock.name.as_ref().map(DisplayName::as_str),
             "session_id": knock.session_id.as_ref().map(SessionId::as_str), "message": knock.message,
-            "at": knock.knocked_at.0, "kind": knock.kind.as_str(),
+            "for_name": knock.for_name.as_ref().map(DisplayName::as_str), "at": knock.knocked_at.0, "kind": knock.kind.as_str(),
         })
     };
     json!({
         "workspace_id": lock.workspace_id.as_str(), "kind": lock.kind.as_str(), "user_id": lock.user_id.as_str(),
+        "for_name": lock.for_name.as_ref().map(DisplayName::as_str),
         "user_name": lock.user_name.as_ref().map(DisplayName::as_str),
         "session_id": lock.session_id.as_ref().map(SessionId::as_str), "fence": lock.fence.0,
         "acquired_at": lock.acquired_at.0, "renewed_at": lock.renewed_at.0,
@@ -107,6 +108,7 @@ fn lock_of(value: &Value) -> Option<Lock> {
         user_id: UserId::trusted(fields.text("user_id")?),
         user_name: fields.text("user_name").map(DisplayName::trusted),
         session_id: fields.text("session_id").map(SessionId::trusted),
+        for_name: fields.text("for_name").map(DisplayName::trusted),
         fence: Fence(fields.number("fence")?),
         acquired_at: fields.at("acquired_at")?,
         renewed_at: fields.at("renewed_at")?,
@@ -140,6 +142,7 @@ fn knock_of(value: &Value) -> Option<Knock> {
         name: fields.text("name").map(DisplayName::trusted),
         session_id: fields.text("session_id").map(SessionId::trusted),
         message: fields.text("message"),
+        for_name: fields.text("for_name").map(DisplayName::trusted),
         knocked_at: fields.at("at")?,
         // For the answer only.
         validity: Validity::Unlimited,

@@ -144,7 +144,7 @@ CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
     WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');
 CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
 
--- The requests that wait for a lock, on all nodes, in the order in which they get it.
+-- The requests that wait for a lock, on all nodes. People get it before agents, and otherwise in the order of place.
 CREATE TABLE waiters (
     place           bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workspace_id    text COLLATE "C" NOT NULL,
@@ -154,6 +154,7 @@ CREATE TABLE waiters (
     user_id         text COLLATE "C" NOT NULL,
     user_name       text,
     session_id      text COLLATE "C",
+    for_name        text,
     -- 0: none, 1: administrator of the workspace, 2: administrator of the server.
     privilege       bigint  NOT NULL,
     ttl_ms          bigint,

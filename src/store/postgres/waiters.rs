@@ -26,7 +26,7 @@ const GONE_MS: i64 = 15_000;
 
 macro_rules! columns {
     () => {
-        "w.place, w.node_id, w.waiter_id, w.workspace_id, w.user_id, w.user_name, w.session_id, w.privilege, w.ttl_ms, w.note, w.metadata, w.kind, w.token_hash, w.good_until, w.since, w.until"
+        "w.place, w.node_id, w.waiter_id, w.workspace_id, w.user_id, w.user_name, w.session_id, w.privilege, w.ttl_ms, w.note, w.metadata, w.kind, w.token_hash, w.good_until, w.since, w.until, w.for_name"
     };
 }
 
@@ -54,7 +54,7 @@ pub(super) fn load(workspaces: &[String]) -> Command {
             "SELECT ",
             columns!(),
             ", EXISTS (SELECT 1 FROM nodes n WHERE n.node_id = w.node_id AND n.seen_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2)
-             FROM waiters w WHERE w.workspace_id = ANY($1::text[]) AND w.outcome IS NULL ORDER BY w.place"
+             FROM waiters w WHERE w.workspace_id = ANY($1::text[]) AND w.outcome IS NULL ORDER BY w.kind = 'agent', w.place"
         ),
         parameters![workspaces.to_vec(), THERE_MS],
     )
@@ -94,7 +94,7 @@ impl<'n> Waiters<'n> {
             waiter
         } else {
             let validity = row::validity(get(row, 12)?, get(row, 13)?)?;
-            let is_there = node_id != self.node_id && get(row, 16)?;
+            let is_there = node_id != self.node_id && get(row, 17)?;
             Waiter::of_other_server(id, request, validity, is_there)
         };
         Ok(Stored { place, node_id, queued: QueuedWaiter { waiter, since, until } })
@@ -181,8 +181,8 @@ impl<'n> Waiters<'n> {
         let mut parameters = self.values(queued);
         parameters.push(parameter(queued.since.0));
         Command::new(
-            "INSERT INTO waiters (node_id, waiter_id, workspace_id, user_id, user_name, session_id, privilege, ttl_ms, note, metadata, kind, token_hash, good_until, until, since)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            "INSERT INTO waiters (node_id, waiter_id, workspace_id, user_id, user_name, session_id, privilege, ttl_ms, note, metadata, kind, token_hash, good_until, for_name, until, since)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             parameters,
         )
     }
@@ -191,8 +191,8 @@ impl<'n> Waiters<'n> {
         let mut parameters = self.values(queued);
         parameters.push(parameter(place));
         Command::new(
-            "UPDATE waiters SET (node_id, waiter_id, workspace_id, user_id, user_name, session_id, privilege, ttl_ms, note, metadata, kind, token_hash, good_until, until)
-             = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) WHERE place = $15",
+            "UPDATE waiters SET (node_id, waiter_id, workspace_id, user_id, user_name, session_id, privilege, ttl_ms, note, metadata, kind, token_hash, good_until, for_name, until)
+             = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) WHERE place = $16",
             parameters,
         )
     }
@@ -205,6 +205,7 @@ impl<'n> Waiters<'n> {
             user_id,
             user_name,
             session_id,
+            for_name,
             privilege,
             ttl,
             note,
@@ -227,6 +228,7 @@ impl<'n> Waiters<'n> {
             kind.as_str(),
             token_hash,
             good_until,
+            for_name.as_ref().map(|name| name.as_str().to_owned()),
             queued.until.0,
         ]
     }
@@ -243,6 +245,7 @@ fn request(row: &Row) -> Result<Acquire, Error> {
     Ok(Acquire {
         user_name: row::name(row, 5)?,
         session_id: row::session(row, 6)?,
+        for_name: row::name(row, 16)?,
         privilege: privilege(get(row, 7)?),
         ttl: get::<Option<i64>>(row, 8)?.map(Ttl::from_millis),
         note: get(row, 9)?,
