@@ -83,9 +83,9 @@ fn lock_value(lock: &Lock) -> Value {
 }
 
 /// The fields of an object.
-struct JsonFields<'v>(&'v Value);
+struct OutcomeFields<'v>(&'v Value);
 
-impl JsonFields<'_> {
+impl OutcomeFields<'_> {
     fn text(&self, name: &str) -> Option<String> {
         self.0.get(name)?.as_str().map(str::to_owned)
     }
@@ -100,7 +100,7 @@ impl JsonFields<'_> {
 }
 
 fn lock_of(value: &Value) -> Option<Lock> {
-    let fields = JsonFields(value);
+    let fields = OutcomeFields(value);
     let pending = value.get("knocks")?.as_array()?.iter().map(knock_of).collect::<Option<_>>()?;
     Some(Lock {
         workspace_id: WorkspaceId::trusted(fields.text("workspace_id")?),
@@ -135,7 +135,7 @@ fn lock_of(value: &Value) -> Option<Lock> {
 }
 
 fn knock_of(value: &Value) -> Option<Knock> {
-    let fields = JsonFields(value);
+    let fields = OutcomeFields(value);
     Some(Knock {
         kind: LockKind::parse(&fields.text("kind")?)?,
         user_id: UserId::trusted(fields.text("user_id")?),

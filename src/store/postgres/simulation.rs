@@ -56,7 +56,7 @@ struct Lease {
 
 /// What the tables have.
 #[derive(Clone)]
-struct Tables {
+struct SimulatedTables {
     seen: Seen,
     run: Run,
     restarts: Vec<Restart>,
@@ -77,7 +77,7 @@ struct Commit {
 }
 
 #[derive(Default)]
-struct Node {
+struct SimulatedNode {
     last: Option<Sample>,
     anchor: (i64, i64),
     latest: i64,
@@ -89,7 +89,7 @@ struct Node {
     asked: Option<u32>,
 }
 
-impl Node {
+impl SimulatedNode {
     fn lease_now(&mut self, monotonic: i64) -> Timestamp {
         self.latest = self.latest.max(self.anchor.0 + monotonic - self.anchor.1);
         Timestamp(self.latest)
@@ -111,10 +111,10 @@ struct World {
     away_until: i64,
     /// Answers are slow until then.
     slow_until: i64,
-    tables: Tables,
+    tables: SimulatedTables,
     /// The tables as they were, for a failover.
-    before: Vec<(i64, Tables)>,
-    nodes: [Node; NODES],
+    before: Vec<(i64, SimulatedTables)>,
+    nodes: [SimulatedNode; NODES],
     /// How far lease time was ahead of `time` at most. A fault may only hold it back.
     lead: i64,
     decisions: u32,
@@ -126,7 +126,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let lease = Lease { renewed: 0, expires_at: Timestamp(TTL), run: Run(1) };
-        let tables = Tables {
+        let tables = SimulatedTables {
             seen: Seen { offset_ms: NOON, lease: Timestamp(0), wall: WallTime(NOON) },
             run: Run(1),
             restarts: Vec::new(),
@@ -141,7 +141,7 @@ impl World {
             slow_until: 0,
             tables,
             before: Vec::new(),
-            nodes: std::array::from_fn(|_| Node::default()),
+            nodes: std::array::from_fn(|_| SimulatedNode::default()),
             lead: 0,
             decisions: 0,
             ended: 0,
@@ -158,13 +158,13 @@ impl World {
     fn restart(&mut self, node: usize) {
         let monotonic_base = self.random.between(0, 1_000_000) - self.time;
         let lease = self.tables.seen.lease.0;
-        self.nodes[node] = Node {
+        self.nodes[node] = SimulatedNode {
             anchor: (lease, monotonic_base + self.time),
             latest: lease,
             monotonic_base,
             free_at: self.time + self.random.between(0, 300),
             asked: Some(0),
-            ..Node::default()
+            ..SimulatedNode::default()
         };
     }
 
