@@ -19,4 +19,5 @@ mod failover;
 mod gone;
 mod proxy;
 mod telling;
+mod waiting;
 mod world;
