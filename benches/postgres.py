@@ -13,6 +13,7 @@ import argparse, glob, json, os, re, shutil, subprocess, tempfile, threading, ti
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICK = os.sysconf("SC_CLK_TCK")
+SETS = {"sqlite": [7441], "postgres x1": [7442], "postgres x2": [7443, 7444]}
 # What a heartbeat does, in a transaction of its own.
 POOLED = """\\set n random(0, 63)
 BEGIN;
@@ -86,7 +87,8 @@ def load(ports, kind, connections, seconds):
 
 def start(path, port, folder, url=None):
     environment = {**os.environ, "LOCKHOUSE_LIMITS_LOCKS_PER_USER": "100000", **({"LOCKHOUSE_DATABASE_URL": url} if url else {})}
-    command = [path, "serve", "--listen", f"127.0.0.1:{port}", "--database", f"{folder}/{port}.db"]
+    # The flag would go before the address.
+    command = [path, "serve", "--listen", f"127.0.0.1:{port}", *([] if url else ["--database", f"{folder}/{port}.db"])]
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     child.stdout.readline()
     return child
@@ -112,7 +114,7 @@ def main():
         postgres = Postgres(folder)
         children.append(postgres.child)
         print(f"{'engine':<12} {'request':<10} {'conn':>4} {'per s':>8} {'p50 ms':>7} {'p99 ms':>7} {'server us':>9} {'database us':>11}")
-        for name, ports in {"sqlite": [7441], "postgres x1": [7442], "postgres x2": [7443, 7444]}.items():
+        for name, ports in SETS.items():
             database = f"bench{len(children)}"
             if name != "sqlite":
                 postgres.sql("postgres", f"CREATE DATABASE {database}")
@@ -133,7 +135,8 @@ def main():
                     print(f"{name:<12} {kind:<10} {connections:>4} {rate:8.0f} {half:7.2f} {most:7.2f} {servers:9.1f} {engine:11.1f}", flush=True)
             if name == "sqlite":
                 continue
-            postgres.sql(database, "VACUUM ANALYZE locks; CHECKPOINT")
+            postgres.sql(database, "VACUUM ANALYZE locks")
+            postgres.sql(database, "CHECKPOINT")
             load(ports, "heartbeat", 64, 1)
             state = "SELECT (SELECT wal_bytes FROM pg_stat_wal), (SELECT wal_fpi FROM pg_stat_wal), n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'locks'"
             time.sleep(1.5)
