@@ -29,7 +29,7 @@ fn acquiring_a_free_workspace_uses_the_default_ttl() {
             "acquired_at": "2026-11-23T12:00:00.000Z", "renewed_at": "2026-11-23T12:00:00.000Z",
             "last_active_at": "2026-11-23T12:00:00.000Z", "expires_at": "2026-11-23T12:10:00.000Z",
             "expires_in_ms": 600_000, "ttl_ms": 600_000, "note": "the header",
-            "metadata": { "color": "red" }, "knock": null, "kind": "edit",
+            "metadata": { "color": "red" }, "knock": null, "kind": "edit", "agent": null,
         })
     );
     assert_eq!(alice.lock("design-42"), granted["lock"]);

@@ -120,12 +120,12 @@ story('an export has all matching entries, also unread pages, and no secrets', a
   assert.equal((await rows()).length, 12);
   await page.goto(server.url + '/#/tokens');
   const [, app] = await rows();
-  assert.match(app, /^\w+,'@app,service,,\d{4}-/);
+  assert.match(app, /^\w+,'@app,service,false,,\d{4}-/);
   assert.ok(!app.includes(token));
   await page.goto(server.url + '/#/activity');
   const [head, event] = await rows();
-  assert.equal(head, 'revision,at,type,workspace_id,user_id,by_user_id,by_name,fence,detail');
-  assert.match(event, /,lock\.acquired,w-1,alice,/);
+  assert.equal(head, 'revision,at,type,kind,workspace_id,user_id,by_user_id,by_name,fence,detail');
+  assert.match(event, /,lock\.acquired,edit,w-1,alice,/);
 });
 
 story('the activity of all workspaces can be filtered and read to its end', async ({ server, open }) => {
