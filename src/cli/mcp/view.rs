@@ -101,6 +101,7 @@ impl LockView {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "what is written in the tests is clearer")]
     fn lock(more: Value) -> LockView {
         let mut lock = json!({
             "workspace_id": "design-42", "locked_by_user_id": "alice", "locked_by_name": "Alice Martin", "session_id": "s",
