@@ -32,7 +32,7 @@ fn starts(url: &str) {
 
 #[track_caller]
 fn is_refused(url: &str, says: &str) {
-    let error = start(url).expect_err(url);
+    let error = start(url).unwrap_err();
     assert!(error.contains(says) && !error.contains(PASSWORD), "{url}: {error}");
 }
 
