@@ -5,8 +5,6 @@
 mod cli;
 mod common;
 
-use std::fs;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{Answer, Client, Server};
