@@ -35,7 +35,7 @@ pub struct Webhook {
     pub name: String,
     /// An absolute URL, `http` or `https`.
     pub url: String,
-    /// The key of the signatures. After [`super::load`] it is always there.
+    /// The key of the signatures. After [`super::load()`] it is always there.
     pub secret: Option<WebhookSecret>,
     /// The file with the secret.
     pub secret_file: Option<PathBuf>,

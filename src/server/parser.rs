@@ -2,7 +2,7 @@
 //!
 //! To prevent request smuggling, the server and a proxy in front of it must agree where each request ends. So parsing is
 //! strict (RFC 9112), and ambiguous input is refused: lines that do not end in CR LF, a `Content-Length` that is not a
-//! single number, any `Transfer-Encoding` but that of an empty body under [`TERRAFORM`].
+//! single number, any `Transfer-Encoding` but that of an empty body under `/terraform/`.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
