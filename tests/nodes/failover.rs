@@ -85,8 +85,11 @@ fn a_synchronous_standby_has_each_lock_that_was_acknowledged() {
     let acknowledged = acknowledged.into_inner().unwrap();
     let mut clients: Vec<_> = (0..6).map(|user| nodes[user % 2].user(&format!("user-{user}"))).collect();
     for (user, workspace, fence) in &acknowledged {
-        let renewed = clients[*user].heartbeat(workspace, &json!({ "fence": fence }));
-        renewed.expect(200);
+        // Shortly after the failover a server may still say 503: ask again.
+        eventually(|| {
+            let renewed = clients[*user].heartbeat(workspace, &json!({ "fence": fence }));
+            renewed.status != 503 && renewed.expect(200)["success"] == true
+        });
     }
     let highest = acknowledged.iter().map(|(_, _, fence)| *fence).max().unwrap();
     assert!(fence(&clients[0].acquire("new", &json!({})).expect(200)) > highest);
