@@ -121,7 +121,7 @@ fn a_server_without_tls_is_used_only_where_the_address_allows_it() {
     for mode in ["sslmode=disable", "sslmode=prefer&sslrootcert=tests/keys/ca.pem", ""] {
         starts(&at(mode));
     }
-    // It stays away from those who have no password, and says nothing of it.
+    // A wrong password and an unknown database are each named, without the password.
     is_refused(&at("").replace(PASSWORD, "wrong"), "password authentication failed for user \"app\"");
     is_refused(&at("").replace("/app?", "/none?"), "database \"none\" does not exist");
     drop(cluster);

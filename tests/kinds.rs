@@ -174,7 +174,7 @@ fn a_process_is_told_how_long_an_earlier_one_may_still_run() {
     server.pass(1_000);
     assert_eq!(drained(&server, "bob", "two"), (json!("renewed"), json!(14_000)), "the answer was lost");
 
-    // The next ones are told too, whatever came between, also after a restart.
+    // The next holders are told too, also after other leases and after a restart.
     server.user("bob").release("w", &json!({ "session_id": "two" })).expect(200);
     server.user("carol").acquire("w", &json!({})).expect(200);
     server.user("carol").release("w", &json!({})).expect(200);

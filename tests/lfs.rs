@@ -224,7 +224,7 @@ fn credentials_are_a_name_and_a_token() {
     let alice = server.token(Scope::User, Some("alice"));
     let service = server.token(Scope::Service, None);
     let reads = server.token(Scope::Read, None);
-    let lock = Lfs::new(&server, "whatever", &alice).lock("a").expect(201)["lock"].clone();
+    let lock = Lfs::new(&server, "any name", &alice).lock("a").expect(201)["lock"].clone();
     assert_eq!(lock["owner"]["name"], "alice");
     let lock = Lfs::new(&server, "Zoë", &service).lock("b").expect(201)["lock"].clone();
     assert_eq!(lock["owner"]["name"], "Zoë");
@@ -295,15 +295,15 @@ fn roles_on_the_repository_hold_for_its_files() {
     };
     let (mut editor, mut other) = (person("editor", Some("editor")), person("other", Some("editor")));
     let (mut viewer, mut admin) = (person("viewer", Some("viewer")), person("admin", Some("admin")));
-    let mut stranger = person("stranger", None);
+    let mut outsider = person("outsider", None);
     let lock = editor.lock("a").expect(201)["lock"].clone();
     viewer.lock("b").expect(403);
     assert_eq!(paths(&viewer.verify()["theirs"]), ["a"]);
     for path in [LOCKS, "/lfs/team/unknown/locks"] {
-        assert!(!stranger.get(path).expect(403)["message"].as_str().unwrap().is_empty());
-        stranger.post(&format!("{path}/verify"), &json!({})).expect(403);
-        stranger.post(path, &json!({ "path": "a" })).expect(403);
-        stranger.post(&format!("{path}/{}/unlock", lock["id"].as_str().unwrap()), &json!({})).expect(403);
+        assert!(!outsider.get(path).expect(403)["message"].as_str().unwrap().is_empty());
+        outsider.post(&format!("{path}/verify"), &json!({})).expect(403);
+        outsider.post(path, &json!({ "path": "a" })).expect(403);
+        outsider.post(&format!("{path}/{}/unlock", lock["id"].as_str().unwrap()), &json!({})).expect(403);
     }
     for refused in [&mut viewer, &mut other] {
         refused.unlock(&lock["id"], true).expect(403);

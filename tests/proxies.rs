@@ -370,7 +370,7 @@ fn chunks_pass_nginx_only_if_they_are_empty_and_for_terraform() {
         lock(&mut alice);
         let answer = send("/terraform/w", "0\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"released\":true"), "{answer}");
-        // A request in a chunk. It is a body, whatever is made of it: it must not be carried out.
+        // A request in a chunk. The chunk is a body, so this must not be carried out.
         lock(&mut alice);
         let smuggled = "DELETE /terraform/w/lock HTTP/1.1\r\nHost: h\r\nX-User-Id: alice\r\nX-Request-Id: smuggled\r\n\r\n";
         let chunk = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());

@@ -167,7 +167,7 @@ fn a_locked_state_is_423_with_seven_texts() {
         // A user cannot use the id of another.
         bob.send(lock, &format!("team%2Fprod{at}"), &info("one").to_string()).expect(423);
     }
-    // Whatever the holder sent, the answer can be read.
+    // The answer can be read for each body that the holder may have sent.
     for (created, shown) in [
         (r#""2026-11-23T13:00:00+01:00""#, "2026-11-23T13:00:00+01:00"),
         (r#""yesterday""#, "2026-11-23T12:00:00.000Z"),

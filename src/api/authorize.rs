@@ -120,10 +120,10 @@ impl Authorizer {
             AuthError::Failed(error) => error.into(),
         })?;
         let dialect = Dialect::of(&request.path);
-        // These clients send credentials only when they are asked for them.
         if dialect.takes_basic() && caller.is_agent {
             return Err(Problem::new(Code::Forbidden).detail(AGENTS_ONLY));
         }
+        // These clients send credentials only when they are asked for them.
         if dialect.takes_basic() && caller.user_id.is_none() && self.auth.mode() == AuthMode::None {
             return Err(dialect.unauthenticated(AuthMode::None));
         }

@@ -83,7 +83,7 @@ pub struct AcquireStateLock {
 /// For `unlock_address` of the `http` backend, whose default method is `UNLOCK` at `/terraform/{workspace_id}`. If nothing
 /// is locked, the answer is 200 too. The lock of another user needs the right to take locks over. Another `ID`, or a lock
 /// of another kind, is 409 with a lock info. Without an `ID`, as `terraform force-unlock` sends it, the lock of Terraform
-/// is ended whatever its id is.
+/// is ended, with any id.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct ReleaseStateLock {

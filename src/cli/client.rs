@@ -106,12 +106,12 @@ impl ApiClient {
         self.server.start(&self.request(method, path, Some(body)), timeout, done);
     }
 
-    /// Sends a request and waits for the response, whatever its status.
+    /// Sends a request and waits for the response, which may have an error status.
     pub(super) fn post(&self, path: &str, body: Value, timeout: Duration) -> Result<ServerAnswer, String> {
         self.server.call(&self.request("POST", path, Some(body)), timeout)
     }
 
-    /// Reads. Waits for the response, whatever its status.
+    /// Reads. Waits for the response, which may have an error status.
     pub(super) fn get(&self, path: &str) -> Result<ServerAnswer, String> {
         self.server.call(&self.request("GET", path, None), PATIENCE)
     }

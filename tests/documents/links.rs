@@ -112,7 +112,7 @@ fn files_named_on_pages_exist() {
     assert!(named > 15, "only {named} files are named");
 }
 
-/// Pages about one tool or client each, for those who use it. Their words are counted page by page.
+/// Pages about one tool or client each. Their words are counted page by page.
 const OF_ONE_TOOL: [&str; 9] = [
     "docs/agents.md",
     "docs/git-lfs.md",

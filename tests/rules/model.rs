@@ -176,8 +176,8 @@ impl Model {
         if agent && lease.kind != LockKind::Agent {
             return false;
         }
-        let whatever = by.session.is_none() && fence.is_none() && lease.user == by.user;
-        (whatever && !is_of_a_session(lease.kind)) || self.is_about(lease, agent, by, fence)
+        let names_nothing = by.session.is_none() && fence.is_none() && lease.user == by.user;
+        (names_nothing && !is_of_a_session(lease.kind)) || self.is_about(lease, agent, by, fence)
     }
 }
 

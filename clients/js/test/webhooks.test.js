@@ -55,7 +55,7 @@ story('the health page has no webhooks if there are none', async ({ open }) => {
   assert.equal(await page.getByRole('heading', { name: 'Webhooks' }).count(), 0);
 });
 
-story('those who look on see the numbers, and no webhooks', async ({ server, open }) => {
+story('a token that only reads shows the numbers, and no webhooks', async ({ server, open }) => {
   const page = await open('#/health');
   await signIn(page, await server.run('token', 'create', '--scope', 'read'));
   await page.getByRole('heading', { name: 'Numbers' }).waitFor();

@@ -114,7 +114,7 @@ class State:
         self.beat_at = self.deadline
 
     def failed(self, error: BaseException, at: float) -> None:
-        """A heartbeat had no answer. The next one is sent in time, whatever the server asks for."""
+        """A heartbeat had no answer. The next one is sent in time, also if the server asks for a pause."""
         self.beat_at = at + min(backoff(self.failures, error), max((self.deadline - at) / 3, 0.1))
         self.failures += 1
 
