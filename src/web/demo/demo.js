@@ -9,7 +9,7 @@ import { Person } from './person.js';
 const random = () => [...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 const workspaceId = new URLSearchParams(location.search).get('workspace') || 'demo-' + random();
 
-const believed = [
+const trusted = [
   { userId: 'alice', userName: 'Alice Martin' },
   { userId: 'bob', userName: 'Bob Dupont' },
 ];
@@ -23,8 +23,8 @@ for (const [id, path] of [['console', '/'], ['docs', '/docs']]) {
 }
 
 try {
-  await new WatchedClient(believed[0]).request('GET', '/api/v1/locks', { query: { limit: 1 } });
-  begin(believed);
+  await new WatchedClient(trusted[0]).request('GET', '/api/v1/locks', { query: { limit: 1 } });
+  begin(trusted);
 } catch (error) {
   if (!(error instanceof Refusal) || error.status !== 401) throw error;
   askForTokens();

@@ -8,7 +8,7 @@ const REASON_LENGTH = 500;
 /** `run` receives the reason. Its error is shown, and the dialog stays open. Without `reason` there is no field. */
 export function ask(app, { reason, run, ...question }) {
   const why = reason && h('input', { maxlength: REASON_LENGTH, autocomplete: 'off', name: 'reason' });
-  const about = 'It stays in the history, for whoever may see the workspace. You may leave it out.';
+  const about = 'It stays in the history, for all who may see the workspace. It is optional.';
   open(app, {
     ...question,
     kind: 'danger',

@@ -193,7 +193,7 @@ function showWho() {
     who.replaceChildren(
       h(
         'button',
-        { type: 'button', title: 'Everybody is believed here: what you do is done under this name.', onclick: rename },
+        { type: 'button', title: 'This server trusts the name that you give: what you do is recorded under it.', onclick: rename },
         'acting as ',
         h('strong', {}, session.shown),
       ),

@@ -130,7 +130,7 @@ function revoke(app, token, done) {
     title: `Revoke ${name ?? token_id}?`,
     text: isOver(token)
       ? 'It has expired, and lets nobody in. It goes from the list.'
-      : `Whoever uses ${whose} is refused from now on. The locks that were made with it stay.`,
+      : `Requests with ${whose} are refused from now on. The locks that were made with it stay.`,
     action: 'Revoke',
     run: async () => {
       await app.client.request('DELETE', `/api/v1/tokens/${encodeURIComponent(token_id)}`);

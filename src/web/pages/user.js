@@ -70,7 +70,7 @@ export function showUser(app, root, { id, signal }) {
 function releaseAll(app, id, locks) {
   ask(app, {
     title: `Release all locks of ${id}?`,
-    text: 'Each of them is free at once for whoever waits or comes next. What they have not saved yet may be refused.',
+    text: 'Each of them is free at once for the next in line, or for the next to come. What they have not saved yet may be refused.',
     action: 'Release all',
     reason: 'Reason',
     run: async (reason) => {

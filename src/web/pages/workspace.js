@@ -207,7 +207,7 @@ class LockCard {
   }
 
   #free() {
-    return [h('p', { class: 'state' }, 'Free'), h('p', { class: 'sub' }, 'Whoever comes next gets it.')];
+    return [h('p', { class: 'state' }, 'Free'), h('p', { class: 'sub' }, 'The next to ask gets it.')];
   }
 
   #held(lock) {
