@@ -171,7 +171,7 @@ impl Started {
         match session.run(&commands) {
             Ok(found) => set.flushed(found.get(..written).unwrap_or_default())?,
             Err(Failure::Lost(text)) => match in_doubt(node, &self.read) {
-                // The revisions of its events are not known here. The bell finds them.
+                // The revisions of its events are not known here. The listener finds them.
                 Some(true) => set.shift.set(Some(self.read.last_revision - effects.meta.last_revision)),
                 Some(false) => return Err(Failed::Lost(text)),
                 None => return Err(Failed::With(Error::Unknown(text))),
@@ -185,7 +185,7 @@ impl Started {
         }
         concerns_others |= effects.meta.last_revision > self.read.last_revision;
         if concerns_others {
-            node.rope.pull();
+            node.signals.notify_others();
         }
         if writes_time {
             node.ticked();

@@ -5,23 +5,23 @@
 
 mod address;
 mod batch;
-mod bell;
 mod changes;
 mod clock;
 mod fill;
 mod flush;
 mod keys;
+mod listener;
 mod listing;
 mod meta;
 mod node;
 mod outcome;
 mod queries;
 mod readers;
-mod rope;
 mod row;
 mod rows;
 mod session;
 mod set;
+mod signals;
 #[cfg(test)]
 mod simulation;
 mod start;
@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::batch::{Failed, Plan};
-use self::bell::Bell;
+use self::listener::Listener;
 use self::node::Node;
 pub(super) use self::readers::Readers;
 use self::session::{Command, Failure, Session, parameters};
@@ -54,7 +54,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) struct Postgres {
     node: Arc<Node>,
     session: Option<Session>,
-    bell: Bell,
+    listener: Listener,
 }
 
 impl Postgres {
@@ -154,7 +154,7 @@ impl Engine for Postgres {
     }
 
     fn finish(&mut self) {
-        self.bell.stop();
+        self.listener.stop();
         let (slot, node_id) = (self.node.slot(), self.node.id.clone());
         let leaving = [
             Command::new("BEGIN", Vec::new()),

@@ -1,4 +1,4 @@
-//! This node: its slot, its clock, and what it knows of the others. The writer, the readers and the bell share it.
+//! This node: its slot, its clock, and what it knows of the others. The writer, the readers and the listener share it.
 
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,9 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::address::ServerAddress;
 use super::clock::{Sample, Seen, Settled, Witness, settle};
 use super::meta::{self, MetaRow};
-use super::rope::Rope;
 use super::row::get;
 use super::session::{Command, Session, parameters};
+use super::signals::Signals;
 use super::timeline;
 use crate::domain::grace::{Restart, RestartGrace, Run};
 use crate::error::Error;
@@ -34,7 +34,7 @@ pub(super) struct Node {
     pub(super) deadline: Duration,
     /// A random id of this process.
     pub(super) id: String,
-    pub(super) rope: Rope,
+    pub(super) signals: Signals,
     /// The waiters that are connected to this node.
     pub(super) queue: Arc<Queue>,
     slot: AtomicI32,
@@ -65,7 +65,7 @@ impl Node {
             address,
             deadline,
             id: random_id()?,
-            rope: Rope::default(),
+            signals: Signals::default(),
             queue,
             slot: AtomicI32::new(-1),
             clock,

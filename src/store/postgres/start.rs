@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use super::Postgres;
 use super::address::{POOLER, READ_ONLY, ServerAddress};
-use super::bell::Bell;
+use super::listener::Listener;
 use super::meta::{self, MetaRow};
 use super::node::Node;
 use super::queries::Queries;
@@ -61,8 +61,8 @@ pub(in crate::store) fn open(
     node.take_slot(&session)?;
     join(&node, &session)?;
     let readers = Readers::new(Arc::clone(&node));
-    let bell = Bell::start(&node, others)?;
-    Ok((Postgres { node, bell, session: Some(session) }, readers, clock))
+    let listener = Listener::start(&node, others)?;
+    Ok((Postgres { node, listener, session: Some(session) }, readers, clock))
 }
 
 /// What PostgreSQL says about itself.

@@ -1,7 +1,7 @@
 //! The waiters of all nodes, as rows. The order of the rows is the order in which waiters get the lock.
 //!
 //! The node that ends a wait writes the outcome into the row if the waiter is connected to another node. That node
-//! reads it when the bell rings, and answers the waiter.
+//! reads it when it is notified, and answers the waiter.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

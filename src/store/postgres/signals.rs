@@ -1,33 +1,33 @@
-//! What the thread of the bell waits for.
+//! What the listening thread waits for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// What the thread waits for.
+/// What the listening thread waits for.
 #[derive(Default)]
-pub(super) struct Rope {
+pub(super) struct Signals {
     /// This node has committed something that concerns others, or the thread has to stop.
-    pub(super) pulled: Notify,
+    pub(super) committed: Notify,
     /// Another node has notified.
-    pub(super) heard: Notify,
-    /// This node has heard itself.
+    pub(super) notified: Notify,
+    /// A notification of this node has come back to it.
     pub(super) hears_itself: AtomicBool,
     pub(super) is_stopping: AtomicBool,
 }
 
-impl Rope {
-    /// Tells the other nodes to look.
-    pub(super) fn pull(&self) {
-        self.pulled.notify_one();
+impl Signals {
+    /// Asks the thread to notify the other nodes.
+    pub(super) fn notify_others(&self) {
+        self.committed.notify_one();
     }
 
     /// A notification of `node_id` has arrived.
-    pub(super) fn hear(&self, node_id: &str, own_id: &str) {
+    pub(super) fn received(&self, node_id: &str, own_id: &str) {
         if node_id == own_id {
             self.hears_itself.store(true, Ordering::SeqCst);
         } else {
-            self.heard.notify_one();
+            self.notified.notify_one();
         }
     }
 }

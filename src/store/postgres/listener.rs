@@ -1,7 +1,7 @@
-//! The bell: tells the other nodes about commits, and hears of theirs.
+//! The listener: tells the other nodes about commits by NOTIFY, and hears of theirs by LISTEN.
 //!
 //! One thread with a connection of its own. NOTIFY is not part of the transactions of use cases, because commits
-//! with NOTIFY wait for each other. A bell that is not heard costs time only: each node also looks once a second.
+//! with NOTIFY wait for each other. A lost notification costs time only: each node also looks once a second.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,31 +34,31 @@ const RETRY: Duration = Duration::from_millis(500);
 const AFTER_THE_OTHERS: Ttl = Ttl::from_millis(200);
 
 /// The thread.
-pub(super) struct Bell {
+pub(super) struct Listener {
     node: Arc<Node>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Bell {
+impl Listener {
     pub(super) fn start(node: &Arc<Node>, shared: &OtherServers) -> Result<Self, Error> {
         let (on_thread, shared) = (Arc::clone(node), shared.clone());
         let thread = Builder::new()
-            .name("bell".to_owned())
-            .spawn(move || Ringer { node: on_thread, shared, revision: 0, looked: 0 }.work())
+            .name("listener".to_owned())
+            .spawn(move || ListenerThread { node: on_thread, shared, revision: 0, looked: 0 }.work())
             .map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
         Ok(Self { node: Arc::clone(node), thread: Some(thread) })
     }
 
     pub(super) fn stop(&mut self) {
-        self.node.rope.is_stopping.store(true, Ordering::SeqCst);
-        self.node.rope.pull();
+        self.node.signals.is_stopping.store(true, Ordering::SeqCst);
+        self.node.signals.notify_others();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread that listens to PostgreSQL has panicked");
         }
     }
 }
 
-struct Ringer {
+struct ListenerThread {
     node: Arc<Node>,
     shared: OtherServers,
     /// The last revision that was seen.
@@ -67,22 +67,22 @@ struct Ringer {
     looked: u64,
 }
 
-/// Hears while the connection lasts.
-struct Ears(Arc<Node>);
+/// Dropped when the connection has ended.
+struct WhileConnected(Arc<Node>);
 
-impl Drop for Ears {
-    /// The connection has ended. Looking finds that out.
+impl Drop for WhileConnected {
+    /// Wakes the thread. Its next look fails, and it connects again.
     fn drop(&mut self) {
-        self.0.rope.heard.notify_one();
+        self.0.signals.notified.notify_one();
     }
 }
 
-impl Ringer {
+impl ListenerThread {
     fn work(mut self) {
         while !self.is_stopping() {
             let looked = self.looked;
             if let Err(error) = self.listen() {
-                log::debug!("the bell is away: {error}");
+                log::debug!("the connection that listens is away: {error}");
                 // A connection that the server has ended is replaced at once.
                 if self.looked == looked {
                     std::thread::park_timeout(RETRY);
@@ -92,29 +92,29 @@ impl Ringer {
     }
 
     fn is_stopping(&self) -> bool {
-        self.node.rope.is_stopping.load(Ordering::SeqCst)
+        self.node.signals.is_stopping.load(Ordering::SeqCst)
     }
 
     /// Listens until the connection is lost or the node stops.
     fn listen(&mut self) -> Result<(), Error> {
         let node = Arc::clone(&self.node);
-        let ears = Ears(Arc::clone(&node));
+        let connected = WhileConnected(Arc::clone(&node));
         let session = Session::listening(&node.address, node.deadline, move |from| {
-            ears.0.rope.hear(from, &ears.0.id);
+            connected.0.signals.received(from, &connected.0.id);
         })?;
         session.script(&format!("LISTEN {CHANNEL}"))?;
         // What was notified before is found by looking.
         self.look(&session)?;
         let every = if self.hears_itself(&session)? { LOOK } else { LOOK_OFTEN };
         while !self.is_stopping() {
-            let is_pulled = session.wait(async {
+            let has_committed = session.wait(async {
                 tokio::select! {
-                    () = node.rope.pulled.notified() => true,
-                    () = node.rope.heard.notified() => false,
+                    () = node.signals.committed.notified() => true,
+                    () = node.signals.notified.notified() => false,
                     () = tokio::time::sleep(every) => false,
                 }
             });
-            if is_pulled {
+            if has_committed {
                 self.notify(&session)?;
             }
             self.look(&session)?;
@@ -129,11 +129,11 @@ impl Ringer {
     }
 
     fn hears_itself(&self, session: &Session) -> Result<bool, Error> {
-        let rope = &self.node.rope;
-        rope.hears_itself.store(false, Ordering::SeqCst);
+        let signals = &self.node.signals;
+        signals.hears_itself.store(false, Ordering::SeqCst);
         self.notify(session)?;
         let hearing = async {
-            while !rope.hears_itself.load(Ordering::SeqCst) {
+            while !signals.hears_itself.load(Ordering::SeqCst) {
                 tokio::time::sleep(PAUSE).await;
             }
         };
