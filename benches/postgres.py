@@ -94,14 +94,17 @@ def start(path, port, folder, url=None):
     return child
 
 
-def waits(postgres, database, stop, found):
-    """Samples what the writers do: (samples, waiting for the row of meta)."""
-    sql = """SELECT count(*) FILTER (WHERE state <> 'idle'), count(*) FILTER (WHERE wait_event_type = 'Lock' AND wait_event <> 'advisory')
-             FROM pg_stat_activity WHERE application_name = 'lockhouse' AND datname = current_database()"""
-    while not stop.is_set():
-        busy, waiting = map(int, postgres.sql(database, sql).split("|"))
-        found[0], found[1], found[2] = found[0] + 1, found[1] + busy, found[2] + waiting
-        stop.wait(0.03)
+# Samples what the writers do, 200 times a second: how often one was busy, and how often it waited for a row.
+SAMPLE = """DO $$ DECLARE busy int := 0; waiting int := 0; s record; BEGIN
+  FOR i IN 1..SECONDS * 200 LOOP
+    PERFORM pg_stat_clear_snapshot();
+    SELECT count(*) FILTER (WHERE state <> 'idle') b, count(*) FILTER (WHERE wait_event_type = 'Lock' AND wait_event <> 'advisory') w INTO s
+      FROM pg_stat_activity WHERE application_name = 'lockhouse' AND datname = current_database();
+    busy := busy + s.b; waiting := waiting + s.w;
+    PERFORM pg_sleep(0.005);
+  END LOOP;
+  RAISE WARNING 'busy % waiting %', busy, waiting;
+END $$"""
 
 
 def main():
@@ -145,19 +148,20 @@ def main():
             time.sleep(1.5)
             wal, pages, updated, hot = (int(later) - sooner for later, sooner in zip(postgres.sql(database, state).split("|"), before))
             print(f"{name}: {wal / total:.0f} bytes of WAL per heartbeat ({pages} full pages), {100 * hot / max(1, updated):.1f} % of {updated} updates are heap-only")
-            stop, found = threading.Event(), [0, 0, 0]
-            sampler = threading.Thread(target=waits, args=(postgres, database, stop, found))
-            sampler.start()
-            _, rate, *_ = load(ports, "pairs", 64, arguments.seconds)
-            stop.set()
-            sampler.join()
-            print(f"{name}: acquire and release at {rate:.0f}/s: a session waits for the row of meta in {100 * found[2] / max(1, found[1]):.0f} % of {found[1]} busy samples")
+            sampler = subprocess.Popen(["psql", "-h", folder, "-U", "lockhouse", "-d", database, "-c", SAMPLE.replace("SECONDS", str(arguments.seconds))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            _, rate, *_ = load(ports, "pairs", 64, arguments.seconds + 1)
+            busy, waiting = map(int, re.search(r"busy (\d+) waiting (\d+)", sampler.communicate()[1]).groups())
+            print(f"{name}: acquire and release at {rate:.0f}/s: a writer waits for the row of meta in {100 * waiting / max(1, busy):.1f} % of {busy} busy samples")
             if name == "postgres x1":
                 with open(f"{folder}/pooled.sql", "w") as file:
                     file.write(POOLED)
-                pooled = subprocess.run([f"{postgres.bin}/pgbench", "-n", "-M", "prepared", "-c", "16", "-j", "2", "-T", str(arguments.seconds), "-f", f"{folder}/pooled.sql",
-                                         "-h", folder, "-U", "lockhouse", database], capture_output=True, text=True, check=True, cwd=folder).stdout
-                print("pooled       heartbeat    16", re.search(r"tps = ([\d.]+)", pooled)[1], "per s,", re.search(r"latency average = ([\d.]+) ms", pooled)[1], "ms on average")
+                before = cpu({postgres.child.pid})
+                subprocess.run([f"{postgres.bin}/pgbench", "-n", "-M", "prepared", "-c", "16", "-j", "2", "-T", str(arguments.seconds), "-f", f"{folder}/pooled.sql",
+                                "-l", "--log-prefix", f"{folder}/pooled", "-h", folder, "-U", "lockhouse", database], stdout=subprocess.DEVNULL, check=True, cwd=folder)
+                took = sorted(int(line.split()[2]) / 1000 for path in glob.glob(f"{folder}/pooled.[0-9]*") for line in open(path))
+                used = 1e6 * (cpu({postgres.child.pid}) - before) / len(took)
+                print(f"{'pooled':<12} {'heartbeat':<10} {16:>4} {len(took) / arguments.seconds:8.0f} {took[len(took) // 2]:7.2f} {took[len(took) * 99 // 100]:7.2f} {0:9.1f} {used:11.1f}")
             for node in nodes:
                 node.terminate()
                 node.wait()
