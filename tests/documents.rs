@@ -54,6 +54,33 @@ fn ci_runs_the_test_command_of_the_readme() {
     assert!(read(".ci/run").contains("grep -m 1 '^cargo test' README.md"));
 }
 
+/// Each target has one line: it runs on both engines, or it says why it does not.
+#[test]
+fn ci_runs_the_tests_of_the_store_and_of_the_api_on_both_engines() {
+    let mut targets = Vec::new();
+    for entry in std::fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists() {
+            targets.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    targets.sort();
+    let listed = read("tests/engines.txt");
+    let listed: Vec<_> = listed
+        .lines()
+        .filter(|line| !line.starts_with("# "))
+        .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("{line}")))
+        .collect();
+    assert_eq!(listed.iter().map(|(target, _)| *target).collect::<Vec<_>>(), targets);
+    for (target, engines) in listed {
+        let reason = engines.strip_prefix("sqlite, because ");
+        assert!(engines == "both" || reason.is_some_and(|reason| !reason.is_empty()), "{target}: {engines}");
+    }
+    let selected = r"$(sed -n 's/^\(.*\): both$/--test \1/p' tests/engines.txt)";
+    let command = format!("\nCI=true LH_STORE=postgres cargo test --locked {selected}\n");
+    assert!(read(".ci/run").contains(&command), "{command}");
+}
+
 /// The words of a line of shell, as far as the README goes: spaces and single quotes.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);

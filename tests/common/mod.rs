@@ -37,11 +37,13 @@ use lockhouse::api::operation::Route;
 use lockhouse::api::routes::ROUTES;
 use lockhouse::auth::Scope;
 use lockhouse::cli::serve::{self, Running};
-use lockhouse::config::Config;
+use lockhouse::config::{Config, Secret};
 use lockhouse::domain::UserId;
 use lockhouse::ops::sweeper::{Swept, sweep_once};
 use lockhouse::store::tokens;
 use lockhouse::time::{Clock, ManualClock, WallTime};
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::types::Value as SqlValue;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -133,11 +135,20 @@ impl Server {
 
     /// With other operations.
     pub fn with_routes(routes: &'static [Route], set: impl FnOnce(&mut Config)) -> Self {
+        Self::on(postgres::new_database_if_asked(), routes, set)
+    }
+
+    /// On a SQLite file, whatever the other tests run on: for a test of what only the file has.
+    pub fn on_sqlite(set: impl FnOnce(&mut Config)) -> Self {
+        Self::on(None, ROUTES, set)
+    }
+
+    fn on(url: Option<Secret>, routes: &'static [Route], set: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.server.listen.set_port(0);
         config.database.path = directory.path().join("lockhouse.db");
-        config.database.url = postgres::new_database_if_asked();
+        config.database.url = url;
         config.sweeper.interval = None;
         set(&mut config);
         let clock = ManualClock::starting_at(NOON);
@@ -217,12 +228,47 @@ impl Server {
         self.config.database.path.clone()
     }
 
-    /// The database as another process sees it.
+    /// Runs statements in its database, on either engine, as another process. Returns the rows as text: a line for each,
+    /// `|` between the values, nothing for NULL.
+    #[track_caller]
+    pub fn query(&self, sql: &str) -> String {
+        match &self.config.database.url {
+            Some(url) => postgres::Cluster::of_this_process().sql(postgres::name_in(url), sql),
+            None => rows_as_text(&self.sql(), sql).unwrap_or_else(|error| panic!("{sql}: {error}")),
+        }
+    }
+
+    /// A connection of another process to its SQLite file.
+    #[track_caller]
     pub fn sql(&self) -> rusqlite::Connection {
+        assert!(self.config.database.url.is_none(), "it has no file: use `query`, or start it `on_sqlite`");
         let connection = rusqlite::Connection::open(self.database()).unwrap();
         connection.busy_timeout(Duration::from_secs(30)).unwrap();
         connection
     }
+}
+
+fn rows_as_text(connection: &rusqlite::Connection, sql: &str) -> rusqlite::Result<String> {
+    let mut text = String::new();
+    let mut statements = rusqlite::Batch::new(connection, sql);
+    while let Some(mut statement) = statements.next()? {
+        let columns = statement.column_count();
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let values = (0..columns).map(|column| {
+                Ok(match row.get(column)? {
+                    SqlValue::Null => String::new(),
+                    SqlValue::Integer(value) => value.to_string(),
+                    SqlValue::Real(value) => value.to_string(),
+                    SqlValue::Text(value) => value,
+                    SqlValue::Blob(value) => panic!("{value:?} is no text"),
+                })
+            });
+            text.push_str(&values.collect::<rusqlite::Result<Vec<_>>>()?.join("|"));
+            text.push('\n');
+        }
+    }
+    Ok(text)
 }
 
 impl Drop for Server {

@@ -32,6 +32,11 @@ pub fn new_database() -> Secret {
     cluster.url(&name)
 }
 
+/// The name of the database in an address.
+pub fn name_in(url: &Secret) -> &str {
+    url.as_str().rsplit('/').next().unwrap()
+}
+
 /// A PostgreSQL with a directory and a socket of its own. It ends when this is dropped, and with this process, however
 /// that ends.
 pub struct Cluster {
