@@ -185,6 +185,81 @@ fn a_waiter_that_asks_again_at_the_other_server_keeps_the_place() {
     granted(&mut bob, "bob");
 }
 
+/// Two servers, of which one has stopped. Alice holds the lock of `w`; bob and carol have waited at the one that stopped.
+fn after_a_stop() -> [Server; 2] {
+    let [mut stops, stays] = two();
+    stays.user("alice").acquire("w", &json!({})).expect(200);
+    let mut waiters = ["bob", "carol"].map(|user| {
+        let client = wait(&stops, user);
+        eventually(|| line(&stays).last().is_some_and(|last| last == user));
+        client
+    });
+    stops.stop();
+    for waiter in &mut waiters {
+        waiter.receive("POST").unwrap().expect(503);
+    }
+    [stops, stays]
+}
+
+#[test]
+fn waiters_of_a_server_that_stops_keep_their_places_when_they_ask_again() {
+    let [_stops, stays] = after_a_stop();
+    let mut dave = wait(&stays, "dave");
+    line_becomes(&stays, &["dave"]);
+    let mut carol = wait(&stays, "carol");
+    line_becomes(&stays, &["carol", "dave"]);
+    stays.pass(4_999);
+    let mut bob = wait(&stays, "bob");
+    line_becomes(&stays, &["bob", "carol", "dave"]);
+    // The places are theirs for good.
+    stays.pass(5_000);
+    stays.user("alice").release("w", &json!({})).expect(200);
+    for (client, user) in [(&mut bob, "bob"), (&mut carol, "carol"), (&mut dave, "dave")] {
+        let lock = granted(client, user);
+        stays.user(user).release("w", &json!({ "fence": lock["fence"] })).expect(200);
+    }
+}
+
+#[test]
+fn a_waiter_that_does_not_ask_again_within_5_s_loses_the_place() {
+    let [_stops, stays] = after_a_stop();
+    let _dave = wait(&stays, "dave");
+    line_becomes(&stays, &["dave"]);
+    stays.pass(5_000);
+    let _bob = wait(&stays, "bob");
+    line_becomes(&stays, &["dave", "bob"]);
+}
+
+#[test]
+fn waiters_that_have_not_asked_again_yet_hold_up_nobody() {
+    let [_stops, stays] = after_a_stop();
+    let mut dave = wait(&stays, "dave");
+    line_becomes(&stays, &["dave"]);
+    stays.user("alice").release("w", &json!({})).expect(200);
+    granted(&mut dave, "dave");
+    // They still come before those who have asked later.
+    let _erin = wait(&stays, "erin");
+    line_becomes(&stays, &["erin"]);
+    let mut bob = wait(&stays, "bob");
+    line_becomes(&stays, &["bob", "erin"]);
+    stays.user("dave").release("w", &json!({})).expect(200);
+    let fence = granted(&mut bob, "bob")["fence"].clone();
+    stays.user("bob").release("w", &json!({ "fence": fence })).expect(200);
+}
+
+#[test]
+fn a_lock_without_a_holder_is_free_although_waiters_may_come_back() {
+    let [mut stops, stays] = after_a_stop();
+    stays.user("alice").release("w", &json!({})).expect(200);
+    let lock = stays.user("dave").acquire("w", &json!({})).expect(200)["lock"].clone();
+    let _carol = wait(&stays, "carol");
+    // The server that has stopped is there again, as the only one would be.
+    stops.start_again();
+    let _bob = wait(&stops, "bob");
+    line_becomes(&stays, &["bob", "carol"]);
+    assert_eq!(stops.client().lock("w"), lock);
+}
+
 #[test]
 fn locks_and_fences_stay_when_a_server_stops() {
     let [mut one, other] = two();

@@ -333,6 +333,11 @@ impl Service {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// Prepares the stop: waiters keep their positions while they ask again at another server on the same database.
+    pub fn leave(&self) {
+        self.store.leave();
+    }
+
     /// Finishes and answers submitted work. Accepts no more.
     pub fn close(&self) {
         if let Err(error) = self.tidy_tokens() {

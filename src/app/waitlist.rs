@@ -86,11 +86,12 @@ pub fn acquire(
     let now = set.now();
     let until = now.plus(waiter.wait);
     let mut waiters = set.queue().waiters(&request.workspace_id);
-    if let Some(queued) = rule::position_of(&waiters, request).and_then(|position| waiters.get_mut(position))
+    if let Some(queued) =
+        rule::position_of(&waiters, request, now).and_then(|position| waiters.get_mut(position))
     {
         // The new request replaces the earlier one; the client of the earlier request is answered.
         let before = std::mem::replace(&mut queued.waiter, Arc::clone(waiter));
-        queued.until = until;
+        (queued.until, queued.is_leaving) = (until, false);
         set.queue().answer(before, outcome);
     } else {
         waiters = remove_overdue(set, waiters, lock, rules)?;
@@ -100,14 +101,15 @@ pub fn acquire(
             return Ok(WaitOutcome::LimitReached(limit));
         }
         let place = rule::new_position(&waiters, request);
-        waiters.insert(place, QueuedWaiter { waiter: Arc::clone(waiter), since: now, until });
+        waiters
+            .insert(place, QueuedWaiter { waiter: Arc::clone(waiter), since: now, until, is_leaving: false });
     }
     set.queue().replace(&request.workspace_id, waiters);
     set.queue().joined(waiter);
     Ok(WaitOutcome::Waiting)
 }
 
-/// Removes the waiters whose wait is over, and answers them with the current lock.
+/// Removes the waiters who do not keep their positions, and answers them with the current lock.
 fn remove_overdue(
     set: &WorkingSet<'_>,
     waiters: Vec<QueuedWaiter>,
@@ -115,7 +117,7 @@ fn remove_overdue(
     rules: &Rules,
 ) -> Result<Vec<QueuedWaiter>, Error> {
     let (waiting, leaving): (Vec<_>, Vec<_>) =
-        waiters.into_iter().partition(|queued| queued.waits(set.now()));
+        waiters.into_iter().partition(|queued| queued.keeps_position(set.now()));
     for QueuedWaiter { waiter, .. } in leaving {
         let held = rules::held(lock.clone(), &waiter.request, rules, set.moment());
         answer_if_allowed(set, waiter, rules, held)?;
@@ -155,11 +157,13 @@ pub fn remove_leavers(set: &WorkingSet<'_>, workspaces: &[WorkspaceId], rules: &
         let waiters = if let Some(lock) = &lock {
             remove_overdue(set, waiters, lock, rules)?
         } else {
-            // The grant skipped only disconnected clients, so the remaining waiters are gone.
-            for QueuedWaiter { waiter, .. } in waiters {
+            // The grant skipped only disconnected clients. The others have left for another server.
+            let (leaving, gone): (Vec<_>, Vec<_>) =
+                waiters.into_iter().partition(|queued| queued.keeps_position(set.now()));
+            for QueuedWaiter { waiter, .. } in gone {
                 set.queue().reject(waiter, Error::Busy);
             }
-            Vec::new()
+            leaving
         };
         set.queue().replace(workspace_id, waiters);
     }

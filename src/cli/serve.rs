@@ -363,6 +363,7 @@ impl Running {
     /// database and closes the file.
     pub fn stop(self) {
         let clock = Clock::system();
+        self.service.leave();
         self.server.stop(self.grace);
         self.receiver.stop();
         self.workers.stop(self.grace.saturating_sub(clock.monotonic()).max(MIN_STOP_WAIT));

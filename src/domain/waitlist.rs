@@ -17,9 +17,17 @@ pub trait QueueEntry {
     /// Whether the client has disconnected.
     fn is_gone(&self) -> bool;
 
+    /// Whether the waiter's server stops. The waiter can ask again at another server, until the end of the wait.
+    fn is_leaving(&self) -> bool;
+
     /// Whether the waiter is connected at `at` and its wait is not over.
     fn waits(&self, at: Timestamp) -> bool {
         at < self.until() && !self.is_gone()
+    }
+
+    /// Whether the waiter keeps its position at `at`, although it may not be connected.
+    fn keeps_position(&self, at: Timestamp) -> bool {
+        at < self.until() && (self.is_leaving() || !self.is_gone())
     }
 }
 
@@ -34,12 +42,14 @@ pub struct WaitlistLimits {
     pub total: usize,
 }
 
-/// Position of the waiter with the same user, session and kind of lock. A repeated request keeps this position.
+/// Position of the waiter with the same user, session and kind of lock. A request that is repeated at `at` keeps this
+/// position.
 #[must_use]
-pub fn position_of(line: &[impl QueueEntry], request: &Acquire) -> Option<usize> {
+pub fn position_of(line: &[impl QueueEntry], request: &Acquire, at: Timestamp) -> Option<usize> {
     line.iter().position(|waiting| {
         let waits = waiting.request();
-        waits.user_id == request.user_id
+        (!waiting.is_leaving() || waiting.keeps_position(at))
+            && waits.user_id == request.user_id
             && waits.kind == request.kind
             && is_same_session(waits.kind, waits.session_id.as_ref(), request.session_id.as_ref())
     })

@@ -40,6 +40,9 @@ pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit, WebhookPo
 pub use set::{Effects, FenceSlot, Meta, StepBudget, TransactionStart, WorkingSet};
 use sqlite::{Guard, Opened, Readers, Time};
 
+/// Maximum time that a stop waits for [`Store::leave`].
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Options for opening a store.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -368,6 +371,27 @@ impl Store {
     /// Errors of SQLite, and [`Error::Busy`] while another connection reads from the log.
     pub fn checkpoint_if_over(&self, bytes: u64) -> Result<(), Error> {
         if self.guard.is_none() || self.sizes().1 <= bytes { Ok(()) } else { self.writer.checkpoint() }
+    }
+
+    /// Prepares the stop of a server that shares its database: its waiters keep their positions for 5 s, so that they
+    /// can ask again at another server. Call it before they are answered.
+    pub fn leave(&self) {
+        if self.guard.is_some() {
+            return;
+        }
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.submit(
+            Keys::default(),
+            |set| {
+                set.leave();
+                Ok(())
+            },
+            move |answer| drop(sender.send(answer)),
+        );
+        // A database that does not answer does not hold up the stop.
+        if !matches!(receiver.recv_timeout(LEAVE_TIMEOUT), Ok(Ok(_))) {
+            log::warn!("the database does not answer: waiters lose their positions by this stop");
+        }
     }
 
     /// Stops the writer. It finishes and answers the queued use cases, writes down the time, and folds the

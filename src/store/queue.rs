@@ -105,6 +105,8 @@ pub struct QueuedWaiter {
     /// When the wait ends (lease time). If another holder has the lock then, the waiter is answered
     /// with that lock.
     pub until: Timestamp,
+    /// Whether the server of the waiter stops.
+    pub is_leaving: bool,
 }
 
 impl QueueEntry for QueuedWaiter {
@@ -118,6 +120,10 @@ impl QueueEntry for QueuedWaiter {
 
     fn is_gone(&self) -> bool {
         self.waiter.is_gone()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 }
 

@@ -247,4 +247,8 @@ pub trait Changes: Rows {
     fn put_webhook(&self, webhook: &WebhookPosition) -> Result<(), Error>;
     /// Deletes the position of a webhook.
     fn delete_webhook(&self, name: &str) -> Result<(), Error>;
+
+    /// This server stops: its waiters keep their positions for a moment, to ask again at another server. On a
+    /// database without other servers this does nothing.
+    fn leave(&self) {}
 }

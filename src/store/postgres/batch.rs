@@ -95,7 +95,7 @@ impl Plan {
         }
         let now = node.now(&mut read).ok_or(Failed::TimeIsUnsettled)?;
         let queries = Queries::new(session, now, node.grace(session, read.run)?);
-        let waiters = Waiters::new(&node.id, &node.queue);
+        let waiters = Waiters::of(node);
         let set = BatchRows::new(queries, waiters, self.locked.into_iter().collect());
         set.loaded(self.named, found.get(3..).unwrap_or_default())?;
         let outcome = work.run(&set, start(node, &read), Some(&set.waiters.queue));
@@ -146,7 +146,7 @@ impl Started {
             ));
         }
         if writes_time {
-            commands.push(waiters::delete_gone());
+            commands.push(waiters::delete_gone(*now));
         }
         (commands, writes_time)
     }
@@ -160,7 +160,7 @@ impl Started {
         effects: &mut Effects,
     ) -> Result<(), Failed> {
         let (mut commands, writes_time) = self.of_node(node, set, effects);
-        let (of_waiters, mut concerns_others) = set.waiters.commands(&effects.queue_changes);
+        let (of_waiters, mut concerns_others) = set.waiters.commands(&effects.queue_changes, self.now);
         effects.queue_changes.keep_own();
         commands.extend(of_waiters);
         // The command that writes events must be the last.
@@ -186,6 +186,9 @@ impl Started {
         concerns_others |= effects.meta.last_revision > self.read.last_revision;
         if concerns_others {
             node.signals.notify_others();
+        }
+        if set.waiters.leaves.get() {
+            node.is_leaving.store(true, Ordering::SeqCst);
         }
         if writes_time {
             node.ticked();

@@ -186,6 +186,10 @@ impl Changes for BatchRows<'_> {
         )?;
         Ok(rows.len())
     }
+    fn leave(&self) {
+        self.waiters.leaves.set(true);
+    }
+
     fn put_webhook(&self, webhook: &WebhookPosition) -> Result<(), Error> {
         self.queries.session.query(
             "INSERT INTO webhooks (name, position, owner, until, removed_at) VALUES ($1, $2, $3, $4, $5)

@@ -1,6 +1,6 @@
 //! This node: its slot, its clock, and what it knows of the others. The writer, the readers and the listener share it.
 
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(super) struct Node {
     pub(super) signals: Signals,
     /// The waiters that are connected to this node.
     pub(super) queue: Arc<Queue>,
+    /// Whether this node stops.
+    pub(super) is_leaving: AtomicBool,
     slot: AtomicI32,
     pub(super) clock: Arc<LeaseClock>,
     restart_grace: Ttl,
@@ -67,6 +69,7 @@ impl Node {
             id: random_id()?,
             signals: Signals::default(),
             queue,
+            is_leaving: AtomicBool::new(false),
             slot: AtomicI32::new(-1),
             clock,
             restart_grace,

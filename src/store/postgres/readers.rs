@@ -64,7 +64,7 @@ impl Readers {
     pub(in crate::store) fn waiters(&self, workspace_id: &WorkspaceId) -> Result<Vec<QueuedWaiter>, Error> {
         let session = self.session()?;
         let found = session.run(&[waiters::load(&[workspace_id.as_str().to_owned()])])?;
-        let waiters = Waiters::new(&self.node.id, &self.node.queue);
+        let waiters = Waiters::of(&self.node);
         waiters.loaded(found.first().map_or(&[], Vec::as_slice))?;
         lock(&self.free).push(session);
         Ok(waiters.queue.waiters(workspace_id))

@@ -167,6 +167,8 @@ CREATE TABLE waiters (
     -- Lease time.
     since           bigint  NOT NULL,
     until           bigint  NOT NULL,
+    -- Whether the node stops. Then the row keeps the place until `until`, for a waiter that asks again elsewhere.
+    is_leaving      boolean NOT NULL DEFAULT false,
     -- JSON. The node that ended the wait writes it for the node that has the connection.
     outcome         text,
     UNIQUE (node_id, waiter_id)

@@ -3,12 +3,14 @@
 //! The node that ends a wait writes the outcome into the row if the waiter is connected to another node. That node
 //! reads it when it is notified, and answers the waiter.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio_postgres::Row;
 
+use super::node::Node;
 use super::outcome;
 use super::row::{self, get};
 use super::session::{Command, Parameter, parameter, parameters};
@@ -23,10 +25,12 @@ use crate::time::{Timestamp, Ttl};
 const THERE_MS: i64 = 5_000;
 /// The rows of a node that was not seen for this time are deleted (milliseconds).
 const GONE_MS: i64 = 15_000;
+/// How long the waiters of a node that stops keep their places.
+const LEAVING: Ttl = Ttl::from_millis(5_000);
 
 macro_rules! columns {
     () => {
-        "w.place, w.node_id, w.waiter_id, w.workspace_id, w.user_id, w.user_name, w.session_id, w.privilege, w.ttl_ms, w.note, w.metadata, w.kind, w.token_hash, w.good_until, w.since, w.until, w.for_name"
+        "w.place, w.node_id, w.waiter_id, w.workspace_id, w.user_id, w.user_name, w.session_id, w.privilege, w.ttl_ms, w.note, w.metadata, w.kind, w.token_hash, w.good_until, w.since, w.until, w.for_name, w.is_leaving"
     };
 }
 
@@ -45,6 +49,8 @@ pub(super) struct Waiters<'n> {
     /// The waiters of the loaded workspaces, for the use cases.
     pub(super) queue: Queue,
     stored: RefCell<HashMap<WorkspaceId, Vec<Stored>>>,
+    /// Whether this node stops.
+    pub(super) leaves: Cell<bool>,
 }
 
 /// The command that loads the waiters of workspaces.
@@ -60,18 +66,26 @@ pub(super) fn load(workspaces: &[String]) -> Command {
     )
 }
 
-/// The command that deletes the rows of nodes that are gone.
-pub(super) fn delete_gone() -> Command {
+/// The command that deletes the rows of nodes that are gone, or have stopped a while ago.
+pub(super) fn delete_gone(now: Timestamp) -> Command {
     Command::new(
-        "DELETE FROM waiters WHERE node_id NOT IN
-         (SELECT node_id FROM nodes WHERE seen_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1)",
-        parameters![GONE_MS],
+        "DELETE FROM waiters WHERE CASE WHEN is_leaving THEN until <= $2 ELSE node_id NOT IN
+         (SELECT node_id FROM nodes WHERE seen_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1) END",
+        parameters![GONE_MS, now.0],
     )
 }
 
 impl<'n> Waiters<'n> {
+    /// The waiters as `node` sees them.
+    pub(super) fn of(node: &'n Node) -> Self {
+        let waiters = Self::new(&node.id, &node.queue);
+        waiters.leaves.set(node.is_leaving.load(Ordering::SeqCst));
+        waiters
+    }
+
     pub(super) fn new(node_id: &'n str, local: &'n Queue) -> Self {
-        Self { node_id, local, queue: local.for_transaction(), stored: RefCell::default() }
+        let queue = local.for_transaction();
+        Self { node_id, local, queue, stored: RefCell::default(), leaves: Cell::new(false) }
     }
 
     /// Takes the rows of [`load`] for these workspaces.
@@ -89,25 +103,26 @@ impl<'n> Waiters<'n> {
         let (place, node_id, id): (i64, String, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
         let request = request(row)?;
         let (since, until) = (Timestamp(get(row, 14)?), Timestamp(get(row, 15)?));
+        let is_leaving: bool = get(row, 17)?;
         let known = if node_id == self.node_id { self.local.find(&request.workspace_id, id) } else { None };
         let waiter = if let Some(waiter) = known {
             waiter
         } else {
             let validity = row::validity(get(row, 12)?, get(row, 13)?)?;
-            let is_there = node_id != self.node_id && get(row, 17)?;
+            let is_there = node_id != self.node_id && !is_leaving && get(row, 18)?;
             Waiter::of_other_server(id, request, validity, is_there)
         };
-        Ok(Stored { place, node_id, queued: QueuedWaiter { waiter, since, until } })
+        Ok(Stored { place, node_id, queued: QueuedWaiter { waiter, since, until, is_leaving } })
     }
 
     /// The commands that write the changes, and whether another node has to look.
-    pub(super) fn commands(&self, changes: &QueueChanges) -> (Vec<Command>, bool) {
+    pub(super) fn commands(&self, changes: &QueueChanges, now: Timestamp) -> (Vec<Command>, bool) {
         let (mut commands, mut concerns_others) = (Vec::new(), false);
         let stored = self.stored.borrow();
-        for (workspace_id, now) in &changes.changed {
+        for (workspace_id, line) in &changes.changed {
             let mut before: Vec<&Stored> = stored.get(workspace_id).into_iter().flatten().collect();
             let mut new = Vec::new();
-            for queued in now {
+            for queued in line {
                 let known =
                     before.iter().position(|stored| Arc::ptr_eq(&stored.queued.waiter, &queued.waiter));
                 match known.map(|at| before.remove(at)) {
@@ -131,7 +146,19 @@ impl<'n> Waiters<'n> {
                 concerns_others |= self.leave(stored, Some(stored.place), changes, &mut commands);
             }
         }
+        if self.leaves.get() {
+            commands.push(self.leave_all(now));
+        }
         (commands, concerns_others)
+    }
+
+    /// The command that keeps the places of this node's waiters for those who ask again at another node.
+    fn leave_all(&self, now: Timestamp) -> Command {
+        Command::new(
+            "UPDATE waiters SET is_leaving = true, until = least(until, $2)
+             WHERE node_id = $1 AND outcome IS NULL AND NOT is_leaving",
+            parameters![self.node_id.to_owned(), now.plus(LEAVING).0],
+        )
     }
 
     /// Adds the command for a waiter that leaves the row at `place`, or whose row another has. Returns whether its
@@ -191,8 +218,8 @@ impl<'n> Waiters<'n> {
         let mut parameters = self.values(queued);
         parameters.push(parameter(place));
         Command::new(
-            "UPDATE waiters SET (node_id, waiter_id, workspace_id, user_id, user_name, session_id, privilege, ttl_ms, note, metadata, kind, token_hash, good_until, for_name, until)
-             = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) WHERE place = $16",
+            "UPDATE waiters SET (node_id, waiter_id, workspace_id, user_id, user_name, session_id, privilege, ttl_ms, note, metadata, kind, token_hash, good_until, for_name, until, is_leaving)
+             = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, false) WHERE place = $16",
             parameters,
         )
     }
@@ -234,9 +261,10 @@ impl<'n> Waiters<'n> {
     }
 }
 
+/// Whether `queued` has taken the position of `stored`.
 fn is_same(stored: &Stored, queued: &QueuedWaiter) -> bool {
     let (one, other) = (&stored.queued.waiter.request, &queued.waiter.request);
-    one.user_id == other.user_id && one.session_id == other.session_id
+    stored.queued.since == queued.since && one.user_id == other.user_id && one.session_id == other.session_id
 }
 
 /// The request of a waiter. A request that waits does not take over.
