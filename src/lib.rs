@@ -12,6 +12,7 @@
 //! | [`time`] | instants, durations, and the only place that reads a clock |
 //! | [`error`] | the errors of the use cases, without HTTP |
 //! | [`percent`] | percent-encoding, by one strict rule |
+//! | [`tls`] | TLS of the connections that Lockhouse opens |
 //! | [`domain`] | the rules, pure: [`domain::rules`] decides about locks, [`domain::rights`] who may do what |
 //! | [`config`] | one table of settings, read from file, environment and flags |
 //! | [`metrics`] | the metrics, as one table |
@@ -66,6 +67,8 @@ pub mod time;
 pub mod error;
 
 pub mod percent;
+
+pub mod tls;
 
 pub mod domain;
 

@@ -22,7 +22,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// The flags that select the server.
 #[derive(Debug, Args)]
 pub(super) struct ServerFlags {
-    /// The server: http://HOST:PORT or unix:PATH [default: LOCKHOUSE_URL, else server.listen of the settings].
+    /// The server: http://HOST:PORT, the same with https, or unix:PATH [default: LOCKHOUSE_URL, else server.listen of the settings].
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Read server.listen from this TOML file.

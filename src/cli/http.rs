@@ -1,12 +1,11 @@
 //! An HTTP client for the commands that call a running server.
 //!
-//! One connection per request, over TCP or a Unix socket. The request is HTTP/1.0, so the response has no chunks and
-//! ends with the connection. There is no TLS.
+//! One connection per request, over TCP, TLS or a Unix socket. The request is HTTP/1.0, so the response has no chunks
+//! and ends with the connection.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::socket::Socket;
 use crate::config::Listen;
 use crate::time::since_boot;
 
@@ -40,8 +40,8 @@ pub(super) struct ApiRequest {
 /// A server that can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RemoteServer {
-    /// `http://AUTHORITY` and a path, which is empty or begins with a slash.
-    Tcp { authority: String, path: String },
+    /// `http://AUTHORITY` or `https://AUTHORITY`, and a path, which is empty or begins with a slash.
+    Tcp { is_tls: bool, authority: String, path: String },
     /// A Unix socket.
     Unix(PathBuf),
 }
@@ -78,26 +78,25 @@ struct LostLease {
 impl fmt::Display for RemoteServer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { authority, path } => write!(formatter, "http://{authority}{path}"),
+            Self::Tcp { is_tls, authority, path } => {
+                write!(formatter, "{}://{authority}{path}", if *is_tls { "https" } else { "http" })
+            }
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
         }
     }
 }
 
 impl RemoteServer {
-    /// Parses `http://HOST[:PORT][/PATH]` or `unix:PATH`.
+    /// Parses `http://HOST[:PORT][/PATH]`, the same with `https`, or `unix:PATH`.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("the URL {url:?} cannot be used: {why}"));
         if let Some(path) = url.strip_prefix("unix:") {
             return if path.is_empty() { wrong("the path is missing") } else { Ok(Self::Unix(path.into())) };
         }
-        if url.starts_with("https://") {
-            return wrong(
-                "this program has no TLS; give the address of the server itself, http://HOST:PORT or unix:PATH",
-            );
-        }
-        let Some(rest) = url.strip_prefix("http://") else {
-            return wrong("it takes http://HOST:PORT or unix:PATH");
+        let (is_tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return wrong("it takes http://HOST:PORT, https://HOST:PORT or unix:PATH"),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if authority.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -106,7 +105,7 @@ impl RemoteServer {
         if rest.contains(['?', '#', '@']) {
             return wrong("it has a query, a fragment or a user; credentials go into LOCKHOUSE_TOKEN");
         }
-        Ok(Self::Tcp { authority: authority.to_owned(), path: path.trim_end_matches('/').to_owned() })
+        Ok(Self::Tcp { is_tls, authority: authority.to_owned(), path: path.trim_end_matches('/').to_owned() })
     }
 
     /// The server that listens on `server.listen`.
@@ -124,7 +123,7 @@ impl RemoteServer {
             ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
         };
         let authority = SocketAddr::new(ip, address.port()).to_string();
-        Ok(Self::Tcp { authority, path: String::new() })
+        Ok(Self::Tcp { is_tls: false, authority, path: String::new() })
     }
 
     /// Sends a request and waits for the response. The error is the end of a sentence that begins with the server.
@@ -184,7 +183,7 @@ impl RemoteServer {
     /// The request as it is sent.
     fn text(&self, request: &ApiRequest) -> String {
         let (authority, base) = match self {
-            Self::Tcp { authority, path } => (authority.as_str(), path.as_str()),
+            Self::Tcp { authority, path, .. } => (authority.as_str(), path.as_str()),
             Self::Unix(_) => ("localhost", ""),
         };
         let ApiRequest { method, path, headers, body } = request;
@@ -225,62 +224,10 @@ impl RemoteServer {
 
     /// Connects. Each read and write on the socket is limited by `timeout`.
     fn connect(&self, timeout: Duration) -> io::Result<Socket> {
-        let socket = match self {
-            Self::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
-            Self::Tcp { authority, .. } => {
-                let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
-                let authority = if has_port { authority.clone() } else { format!("{authority}:80") };
-                let mut error = io::Error::from(io::ErrorKind::NotFound);
-                let connected = authority.to_socket_addrs()?.find_map(|address| {
-                    TcpStream::connect_timeout(&address, timeout).map_err(|failed| error = failed).ok()
-                });
-                Socket::Tcp(connected.ok_or(error)?)
-            }
-        };
-        socket.limit(timeout)?;
-        Ok(socket)
-    }
-}
-
-/// A connection to a server.
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    /// Limits each read and write.
-    fn limit(&self, timeout: Duration) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => {
-                socket.set_read_timeout(Some(timeout)).and_then(|()| socket.set_write_timeout(Some(timeout)))
-            }
-            Self::Unix(socket) => {
-                socket.set_read_timeout(Some(timeout)).and_then(|()| socket.set_write_timeout(Some(timeout)))
-            }
+            Self::Unix(path) => Socket::unix(path, timeout),
+            Self::Tcp { is_tls, authority, .. } => Socket::tcp(authority, *is_tls, timeout),
         }
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.read(into),
-            Self::Unix(socket) => socket.read(into),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.write(bytes),
-            Self::Unix(socket) => socket.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -290,7 +237,14 @@ fn failure(error: &io::Error, timeout: Duration) -> String {
     if [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&error.kind()) {
         return silent(timeout);
     }
-    format!("does not answer: {error}")
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            format!(
+                "is not trusted: its certificate is refused ({why}); SSL_CERT_FILE can name the certificates to trust"
+            )
+        }
+        _ => format!("does not answer: {error}"),
+    }
 }
 
 fn silent(timeout: Duration) -> String {
@@ -351,12 +305,13 @@ mod tests {
             ("http://127.0.0.1:7311", "http://127.0.0.1:7311"),
             ("http://[::1]:7311/", "http://[::1]:7311"),
             ("http://locks.example/base/", "http://locks.example/base"),
+            ("https://locks.example/", "https://locks.example"),
             ("unix:/run/lockhouse/lockhouse.sock", "unix:/run/lockhouse/lockhouse.sock"),
         ] {
             assert_eq!(RemoteServer::parse(url).unwrap().to_string(), shown);
         }
         for (url, says) in [
-            ("https://locks.example", "no TLS"),
+            ("https://", "host is missing"),
             ("127.0.0.1:7311", "http://HOST:PORT"),
             ("ftp://x", "http://HOST:PORT"),
             ("unix:", "path is missing"),

@@ -14,6 +14,7 @@ mod restore;
 mod run;
 mod scratch;
 pub mod serve;
+mod socket;
 mod token;
 
 use std::path::PathBuf;

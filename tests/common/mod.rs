@@ -26,6 +26,7 @@ pub mod raw;
 pub mod reading;
 pub mod receiver;
 pub mod shim;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

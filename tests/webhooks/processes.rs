@@ -175,19 +175,10 @@ fn a_stop_does_not_wait_for_a_silent_receiver() {
 
 /// A receiver with TLS that answers each connection with 200. Returns its port.
 fn with_tls(directory: &Path) -> u16 {
-    let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
-    let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(subject)
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-keyout", &at("key"), "-out", &at("certificate")])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = super::common::tls::of_localhost(directory);
     let certificates =
-        CertificateDer::pem_file_iter(at("certificate")).unwrap().map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_file(at("key")).unwrap();
+        CertificateDer::pem_file_iter(&made.certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&made.key).unwrap();
     let config =
         rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustls::crypto::ring::default_provider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio_postgres::Config;
@@ -16,6 +15,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::Error;
+use crate::tls;
 
 /// A transaction of a server that hangs ends after this time, so that the others go on.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
@@ -171,8 +171,8 @@ fn is_here(host: &Host) -> bool {
 
 /// The certificates that are trusted: those of a file, else those of this machine.
 fn roots(file: Option<&str>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
     if let Some(file) = file.filter(|file| *file != "system") {
+        let mut roots = RootCertStore::empty();
         let cannot = |why: &dyn std::fmt::Display| format!("sslrootcert {file}: {why}");
         for certificate in CertificateDer::pem_file_iter(file).map_err(|error| cannot(&error))? {
             let certificate = certificate.map_err(|error| cannot(&error))?;
@@ -180,22 +180,12 @@ fn roots(file: Option<&str>) -> Result<RootCertStore, String> {
         }
         return if roots.is_empty() { Err(cannot(&"it has no certificate in PEM")) } else { Ok(roots) };
     }
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(
-            "this machine has no certificates to check that of PostgreSQL with; install ca-certificates, or add sslrootcert=FILE"
-                .to_owned(),
-        );
-    }
-    Ok(roots)
+    tls::machine_roots()
+        .map_err(|why| format!("the certificate of PostgreSQL {why}, or add sslrootcert=FILE"))
 }
 
 fn connector(roots: RootCertStore) -> Result<MakeRustlsConnect, Error> {
-    let config = ClientConfig::builder_with_provider(default_provider().into())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Internal(format!("TLS cannot be used: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = tls::client_config(roots).map_err(Error::Internal)?;
     Ok(MakeRustlsConnect::new(config))
 }
 
