@@ -1,7 +1,17 @@
 //! The PostgreSQL engine: any number of nodes, up to [`meta::SLOTS`], on one database.
 //!
-//! A batch is one transaction with two round trips (`batch.rs`): lock the keys and load the rows; decide in
-//! memory; write the changes and commit.
+//! - **A batch** is one transaction with two round trips (`batch.rs`): lock the keys by advisory locks, in order, and
+//!   load the rows; decide in memory; write the changes and commit.
+//! - **Time** (`clock.rs`) is the database's clock, and each node's monotonic clock checks it. Where they disagree, a
+//!   node settles the time in `meta` before anyone decides.
+//! - **Fences** of a node are equal to its slot modulo [`meta::SLOTS`], so no two nodes give the same.
+//! - **A failover** (`timeline.rs`) shows in a new timeline. Fences and revisions then go on far above all that may be
+//!   lost.
+//! - **A commit without an answer** is asked for by `pg_xact_status` on a new connection.
+//! - **Notifications** (`listener.rs`) tell nodes of each other's commits. They are not part of the batches: commits
+//!   with NOTIFY wait for each other.
+//! - **Waiters** (`waiters.rs`) of all nodes are rows. The node that ends a wait writes the outcome, and the node of
+//!   the waiter answers.
 
 mod address;
 mod batch;
