@@ -100,6 +100,8 @@ metrics! {
         "database_size" [Bytes], "Size of the database file";
     wal_size: Level = Gauge::default(),
         "wal_size" [Bytes], "Size of the database's write-ahead log";
+    oldest_transaction: Level = Gauge::default(),
+        "postgres_oldest_transaction_age", "Transactions since the oldest one for which PostgreSQL keeps dead rows";
     acquisitions: CountBy<OutcomeLabels> = Family::default(),
         "acquisitions", "Attempts to acquire a lock, by outcome";
     limited: CountBy<LimitLabels> = Family::default(),

@@ -86,7 +86,7 @@ fn promtool_accepts_rules_scrape_settings_and_queries() {
         .replace("/etc/prometheus/lockhouse-alerts.yml", path("packaging/alerts.yml").to_str().unwrap())
         .replace("/etc/prometheus/lockhouse.token", token.to_str().unwrap());
     let checked = promtool(&["check", "config"], &file("prometheus.yml", settings));
-    assert!(String::from_utf8_lossy(&checked.stdout).contains("10 rules found"), "{checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("11 rules found"), "{checked:?}");
     let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
     for query in queries() {
         let _ = writeln!(rules, "  - {{ record: q, expr: {query:?}, labels: {{ q: {query:?} }} }}");
@@ -121,6 +121,11 @@ fn alerts_fire_exactly_on_their_conditions() {
             "LockhouseSlowCommits",
         ),
         ("lockhouse_writer_queue_depth{instance=\"i\"}", "2000x60", "LockhouseWriterBehind"),
+        (
+            "lockhouse_postgres_oldest_transaction_age{instance=\"i\"}",
+            "2000000x60",
+            "LockhousePostgresKeepsDeadRows",
+        ),
         ("lockhouse_connections{instance=\"i\"}", "9000x60", "LockhouseConnectionsNearLimit"),
         ("lockhouse_limited_total{instance=\"i\",limit=\"requests\"}", "0+60x60", "LockhouseClientsLimited"),
         ("lockhouse_webhook_failing{instance=\"i\",webhook=\"app\"}", "1x60", "LockhouseWebhookFails"),

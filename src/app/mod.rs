@@ -135,9 +135,10 @@ impl Service {
     /// An error of the store when it cannot read.
     pub fn updated_metrics(&self) -> Result<&Metrics, Error> {
         let shown = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let (database, log) = self.store.sizes();
-        self.metrics.database_size.set(shown(database));
-        self.metrics.wal_size.set(shown(log));
+        let sizes = self.store.sizes();
+        self.metrics.database_size.set(shown(sizes.database));
+        self.metrics.wal_size.set(shown(sizes.log));
+        self.metrics.oldest_transaction.set(shown(sizes.oldest_transaction));
         self.metrics.live_locks.set(self.count_locks()?);
         self.webhooks.show_metrics();
         Ok(&self.metrics)

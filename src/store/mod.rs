@@ -62,6 +62,17 @@ pub struct Options {
     pub waiters: WaitlistLimits,
 }
 
+/// Sizes for the metrics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sizes {
+    /// Size of the database, in bytes.
+    pub database: u64,
+    /// Size of its write-ahead log, in bytes. 0 with PostgreSQL.
+    pub log: u64,
+    /// Transactions since the oldest one for which PostgreSQL keeps dead rows. 0 with SQLite.
+    pub oldest_transaction: u64,
+}
+
 /// An open database: one writer, some readers.
 #[derive(Debug)]
 pub struct Store {
@@ -189,19 +200,18 @@ impl Store {
         Ok(store)
     }
 
-    /// The sizes of the database and of its write-ahead log, in bytes. 0 for what cannot be read, and for the log of
-    /// PostgreSQL.
+    /// The sizes. 0 for what cannot be read.
     #[must_use]
-    pub fn sizes(&self) -> (u64, u64) {
+    pub fn sizes(&self) -> Sizes {
         #[cfg(feature = "postgres")]
         if let Connections::Postgres(readers) = &self.readers {
-            return (readers.size().unwrap_or_default(), 0);
+            return readers.sizes().unwrap_or_default();
         }
-        let Some(path) = self.guard.as_ref().map(|guard| guard.path()) else { return (0, 0) };
+        let Some(path) = self.guard.as_ref().map(|guard| guard.path()) else { return Sizes::default() };
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        (size(path), size(Path::new(&log)))
+        Sizes { database: size(path), log: size(Path::new(&log)), oldest_transaction: 0 }
     }
 
     /// Writes the process id and `address` of this server into the lock file. A second server that tries to
@@ -370,7 +380,7 @@ impl Store {
     /// # Errors
     /// Errors of SQLite, and [`Error::Busy`] while another connection reads from the log.
     pub fn checkpoint_if_over(&self, bytes: u64) -> Result<(), Error> {
-        if self.guard.is_none() || self.sizes().1 <= bytes { Ok(()) } else { self.writer.checkpoint() }
+        if self.guard.is_none() || self.sizes().log <= bytes { Ok(()) } else { self.writer.checkpoint() }
     }
 
     /// Prepares the stop of a server that shares its database: its waiters keep their positions for 5 s, so that they

@@ -79,9 +79,14 @@ pub fn is_well(server: &Server) {
 
 /// The value of the metric with this name and labels; 0 if it is missing. Tries again if the connection is closed.
 pub fn metric(server: &Server, line: &str) -> f64 {
+    metric_at(server.address(), line)
+}
+
+/// The same, of the server at this address.
+pub fn metric_at(address: SocketAddr, line: &str) -> f64 {
     let mut answer = None;
     eventually(|| {
-        answer = server.client().try_request("GET", "/metrics", &[], b"").ok();
+        answer = Client::connect(address).try_request("GET", "/metrics", &[], b"").ok();
         answer.is_some()
     });
     let answer = answer.unwrap();

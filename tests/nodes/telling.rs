@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::eventually;
 use crate::common::postgres::{Cluster, new_database};
 use crate::common::process::Process;
+use crate::common::{eventually, metric_at};
 use crate::world::{Roamer, Seen, Stopwatch, fence, lock_path, node, take_turn, usual_or_slow};
 
 /// Follows the events of a server: workspace and fence of each lease that begins, in order.
@@ -176,6 +176,8 @@ fn a_snapshot_that_is_held_open_stops_nothing() {
     let mut line = String::new();
     BufReader::new(holds.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line.trim(), "held|1");
+    let ages =
+        || nodes.each_ref().map(|node| metric_at(node.address, "lockhouse_postgres_oldest_transaction_age"));
     let (began, duration) = (Stopwatch::start(), usual_or_slow(3_000, 180_000));
     let mut renewed = 0;
     while began.ms() < duration || renewed < 100 {
@@ -184,7 +186,10 @@ fn a_snapshot_that_is_held_open_stops_nothing() {
             renewed += 1;
         }
     }
+    // Each node has made some transactions since, and shows it.
+    assert!(ages().iter().all(|age| *age >= 100.0), "{:?}", ages());
     drop(input);
     assert!(holds.wait().unwrap().success());
+    eventually(|| ages().iter().all(|age| *age < 100.0));
     println!("{renewed} heartbeats beside a snapshot");
 }

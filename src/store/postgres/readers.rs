@@ -11,13 +11,19 @@ use super::session::Session;
 use super::waiters::{self, Waiters};
 use crate::domain::WorkspaceId;
 use crate::error::Error;
-use crate::store::lock;
 use crate::store::queue::QueuedWaiter;
 use crate::store::rows::{AsOf, ReadResult, Rows};
+use crate::store::{Sizes, lock};
 use crate::time::Ttl;
 
 /// After a connection could not be made, further reads fail at once for this time (milliseconds).
 const AWAY_MS: i64 = 1_000;
+
+/// The size of the database in bytes, and the age of the oldest transaction that any part of PostgreSQL keeps rows for.
+const SIZES: &str = "SELECT pg_database_size(current_database()), greatest(
+ (SELECT max(age(backend_xmin)) FROM pg_stat_activity),
+ (SELECT max(age(transaction)) FROM pg_prepared_xacts),
+ (SELECT max(age(xmin)) FROM pg_replication_slots), 0)::bigint";
 
 /// The connections that read. Each thread that reads takes one, so there are at most as many as such threads.
 pub(in crate::store) struct Readers {
@@ -70,13 +76,13 @@ impl Readers {
         Ok(waiters.queue.waiters(workspace_id))
     }
 
-    /// The size of the database, in bytes.
-    pub(in crate::store) fn size(&self) -> Result<u64, Error> {
+    /// The sizes. The write-ahead log is that of all databases of PostgreSQL, so it has none.
+    pub(in crate::store) fn sizes(&self) -> Result<Sizes, Error> {
         let session = self.session()?;
-        let rows = session.query("SELECT pg_database_size(current_database())", Vec::new())?;
+        let rows = session.query(SIZES, Vec::new())?;
         lock(&self.free).push(session);
-        let size: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
-        Ok(size.unsigned_abs())
+        let number = |place| rows.first().map_or(Ok(0), |row| get::<i64>(row, place)).map(i64::unsigned_abs);
+        Ok(Sizes { database: number(0)?, log: 0, oldest_transaction: number(1)? })
     }
 
     /// Reads committed data.
