@@ -21,6 +21,14 @@ impl Fence {
     /// Greatest fence that is derived from a clock: the start of the year 2250, in microseconds since 1970. A
     /// later clock value is not trusted.
     pub const GREATEST_BY_CLOCK: i64 = 8_835_955_200_000_000;
+    /// The greatest fence that is given. Up to 2^53, where JavaScript numbers end, 7 * 10^12 are left.
+    pub const GREATEST: Self = Self(9_000_000_000_000_000);
+
+    /// The least fence by a clock that shows these microseconds since 1970. 0 if that is not trusted.
+    #[must_use]
+    pub const fn by_clock(wall_micros: i64) -> i64 {
+        if wall_micros <= Self::GREATEST_BY_CLOCK { wall_micros } else { 0 }
+    }
 }
 
 /// Lease on a workspace. A workspace has at most one. It ends at `expires_at` unless it is renewed.

@@ -188,9 +188,8 @@ impl<'c> WorkingSet<'c> {
     #[must_use]
     pub fn moment(&self) -> Moment {
         let Meta { last_fence, opened_at, .. } = self.meta();
-        // A clock beyond the range of JavaScript numbers is ignored.
-        let fence_by_clock = if self.wall_micros <= Fence::GREATEST_BY_CLOCK { self.wall_micros } else { 0 };
-        let next_fence = self.fences.at_least(last_fence.0.saturating_add(1).max(fence_by_clock));
+        let least = last_fence.0.saturating_add(1).max(Fence::by_clock(self.wall_micros));
+        let next_fence = self.fences.at_least(least);
         Moment { now: self.now(), opened_at, next_fence }
     }
 
@@ -203,14 +202,14 @@ impl<'c> WorkingSet<'c> {
     /// Records that `fence` was given out.
     ///
     /// # Errors
-    /// [`Error::Internal`] if it is not above the last fence: then no fence is left. No fence is given out
-    /// twice.
+    /// [`Error::Internal`] if it is not above the last fence, or too great: then no fence is left. No fence is
+    /// given out twice.
     pub fn give_fence(&self, fence: Fence) -> Result<(), Error> {
         let meta = self.meta();
-        if fence <= meta.last_fence {
-            let last = meta.last_fence.0;
+        if fence <= meta.last_fence || fence > Fence::GREATEST {
+            let (last, greatest) = (meta.last_fence.0, Fence::GREATEST.0);
             return Err(Error::Internal(format!(
-                "there is no fence above {last}, which meta.last_fence has"
+                "no fence is left: the last one is {last}, and the greatest is {greatest}"
             )));
         }
         self.effects.borrow_mut().meta.last_fence = fence;

@@ -4,6 +4,7 @@
 use super::meta::{MetaRow, SLOTS};
 use super::row::get;
 use super::session::{Command, Session, parameters};
+use crate::domain::Fence;
 use crate::error::Error;
 use crate::time::Timestamp;
 
@@ -33,7 +34,8 @@ pub(super) fn follow(session: &Session, meta: &MetaRow, now: Timestamp) -> Resul
     if meta.known.id.is_empty() || meta.known.id == id {
         return Ok(());
     }
-    let mut floor = meta.highest_fence.0.max(meta.wall_micros).saturating_add(FENCES_LOST);
+    let known = meta.highest_fence.0.max(Fence::by_clock(meta.wall_micros));
+    let mut floor = known.saturating_add(FENCES_LOST);
     if !meta.known.is_synchronous {
         floor = give_new_fences(session, floor)?;
     }

@@ -21,8 +21,6 @@ use crate::error::Error;
 
 /// How far the floor is raised ahead: one minute, in microseconds.
 const BLOCK: i64 = 60_000_000;
-/// The greatest floor. Up to 2^53, where JavaScript numbers end, 7 * 10^12 more fences are left.
-pub(super) const GREATEST: Fence = Fence(9_000_000_000_000_000);
 /// Read limit for the file, in bytes. It is larger than any valid file.
 const MOST_BYTES: u64 = 1024;
 
@@ -46,7 +44,7 @@ fn text(floor: Fence) -> String {
 
 fn parse(file: &str) -> Option<Fence> {
     let floor = Fence(file.lines().nth(1)?.parse().ok()?);
-    ((Fence(1)..=GREATEST).contains(&floor) && file == text(floor)).then_some(floor)
+    ((Fence(1)..=Fence::GREATEST).contains(&floor) && file == text(floor)).then_some(floor)
 }
 
 impl Floor {
@@ -78,7 +76,7 @@ impl Floor {
                 std::str::from_utf8(&bytes).ok().and_then(parse).ok_or_else(|| unusable("is damaged"))?
             }
         };
-        if value == GREATEST {
+        if value == Fence::GREATEST {
             return Err(unusable("is the greatest, above which no fence is left"));
         }
         Ok(Self { path, value, given: value })
@@ -114,17 +112,11 @@ impl Floor {
     /// Makes sure, before `fence` is given, that the floor on disk is not below it.
     ///
     /// # Errors
-    /// [`Error::StorageFull`]; [`Error::Disk`] if the file cannot be written; [`Error::Internal`] if no fence
-    /// is left. After an error the fence must not be given.
+    /// [`Error::StorageFull`]; [`Error::Disk`] if the file cannot be written. After an error the fence must not
+    /// be given.
     pub(super) fn reserve(&mut self, fence: Fence) -> Result<(), Error> {
-        if fence > GREATEST {
-            let (Fence(fence), Fence(greatest)) = (fence, GREATEST);
-            return Err(Error::Internal(format!(
-                "the fence {fence} is not given: the greatest is {greatest}"
-            )));
-        }
         if fence > self.value {
-            self.write(Fence(fence.0.saturating_add(BLOCK)).min(GREATEST))?;
+            self.write(Fence(fence.0.saturating_add(BLOCK)).min(Fence::GREATEST))?;
         }
         self.given = self.given.max(fence);
         Ok(())
@@ -135,7 +127,7 @@ impl Floor {
     /// # Errors
     /// As [`Self::reserve`].
     pub(super) fn raise_to(&mut self, fence: Fence) -> Result<(), Error> {
-        if fence <= self.value { Ok(()) } else { self.write(fence.min(GREATEST)) }
+        if fence <= self.value { Ok(()) } else { self.write(fence.min(Fence::GREATEST)) }
     }
 
     /// Lowers the floor to the last fence that was given. For a normal stop.
@@ -199,9 +191,9 @@ mod tests {
                 assert!(damaged == whole || parse(&damaged).is_none(), "{damaged:?}");
             }
         }
-        for outside in [i64::MIN, -1, 0, GREATEST.0 + 1, i64::MAX] {
+        for outside in [i64::MIN, -1, 0, Fence::GREATEST.0 + 1, i64::MAX] {
             assert_eq!(parse(&text(Fence(outside))), None, "{outside}");
         }
-        assert_eq!(parse(&text(GREATEST)), Some(GREATEST));
+        assert_eq!(parse(&text(Fence::GREATEST)), Some(Fence::GREATEST));
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi, params};
 
 use super::backup::{Contents, cannot_write, is_whole, sync};
-use super::floor::{Floor, GREATEST};
+use super::floor::Floor;
 use super::guard::{Guard, Inode, give, resolve};
 use super::open;
 use crate::domain::Fence;
@@ -180,7 +180,7 @@ impl Restore {
     /// A fence above all that were given.
     fn floor_above(&self, new: &Connection, clock: &Clock) -> Result<Fence, Error> {
         let given = highest(new)?.max(self.given).max(self.floor.value());
-        let floor = Fence(given.0.max(clock.wall_micros()).saturating_add(JUMP).min(GREATEST.0 - 1));
+        let floor = Fence(given.0.max(clock.wall_micros()).saturating_add(JUMP).min(Fence::GREATEST.0 - 1));
         if floor > given {
             Ok(floor)
         } else {
