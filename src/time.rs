@@ -139,6 +139,18 @@ impl Clock {
         }
     }
 
+    /// The monotonic clock, and the wall clock in microseconds since 1970, at one moment. Manual clocks are not
+    /// moved in between.
+    #[must_use]
+    pub fn both(&self) -> (Duration, i64) {
+        let monotonic = self.monotonic();
+        let wall_micros = match self {
+            Self::System(_) => self.wall_micros(),
+            Self::Manual(clock) => clock.wall_micros_at(Ttl::from_duration(monotonic).as_millis()),
+        };
+        (monotonic, wall_micros)
+    }
+
     /// The wall clock now. A clock that is set before 1970 reads as 1970.
     #[must_use]
     pub fn wall(&self) -> WallTime {
@@ -153,7 +165,7 @@ impl Clock {
             Self::System(_) => SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
-            Self::Manual(clock) => clock.wall_ms.load(Ordering::SeqCst).saturating_mul(1_000),
+            Self::Manual(clock) => clock.wall_micros_at(clock.monotonic_ms.load(Ordering::SeqCst)),
         }
     }
 }
@@ -162,7 +174,8 @@ impl Clock {
 #[derive(Default)]
 pub struct ManualClock {
     monotonic_ms: AtomicI64,
-    wall_ms: AtomicI64,
+    /// How far the wall clock is ahead of the monotonic one.
+    ahead_ms: AtomicI64,
     moved: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
 
@@ -179,14 +192,13 @@ impl ManualClock {
     /// Manual clocks that start at `wall`.
     #[must_use]
     pub fn starting_at(wall: WallTime) -> Arc<Self> {
-        Arc::new(Self { wall_ms: AtomicI64::new(wall.0), ..Self::default() })
+        Arc::new(Self { ahead_ms: AtomicI64::new(wall.0), ..Self::default() })
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let milliseconds = Ttl::from_duration(by).as_millis();
         self.monotonic_ms.fetch_add(milliseconds, Ordering::SeqCst);
-        self.wall_ms.fetch_add(milliseconds, Ordering::SeqCst);
         for moved in self.moved.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             moved();
         }
@@ -194,7 +206,11 @@ impl ManualClock {
 
     /// Sets the wall clock forward, or back if negative, by `milliseconds`. The monotonic clock stays.
     pub fn set_wall_by(&self, milliseconds: i64) {
-        self.wall_ms.fetch_add(milliseconds, Ordering::SeqCst);
+        self.ahead_ms.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    fn wall_micros_at(&self, monotonic_ms: i64) -> i64 {
+        monotonic_ms.saturating_add(self.ahead_ms.load(Ordering::SeqCst)).saturating_mul(1_000)
     }
 }
 
@@ -218,9 +234,9 @@ impl LeaseClock {
     /// time continues from `last_seen`, and the wall offset changes instead.
     #[must_use]
     pub fn resume(clock: Clock, last_seen: Timestamp, wall_offset_ms: i64) -> Self {
-        // The two clocks are read together: time that passes in between would be lost from lease time.
-        let (anchored_at, wall) = (clock.monotonic(), clock.wall());
-        let (anchor, wall_offset_ms) = go_on(last_seen, wall_offset_ms, wall);
+        // Time that passes in between would be lost from lease time.
+        let (anchored_at, wall_micros) = clock.both();
+        let (anchor, wall_offset_ms) = go_on(last_seen, wall_offset_ms, WallTime(wall_micros / 1_000));
         Self::anchored(clock, anchor, anchored_at, wall_offset_ms)
     }
 
@@ -313,6 +329,19 @@ mod tests {
 
     fn lease_clock(manual: &Arc<ManualClock>) -> LeaseClock {
         LeaseClock::resume(Clock::Manual(Arc::clone(manual)), Timestamp(0), 0)
+    }
+
+    #[test]
+    fn both_clocks_are_read_at_one_moment() {
+        let manual = ManualClock::starting_at(NOON);
+        let clock = Clock::Manual(Arc::clone(&manual));
+        let moves =
+            std::thread::spawn(move || (0..10_000).for_each(|_| manual.advance(Duration::from_secs(3))));
+        while !moves.is_finished() {
+            let (monotonic, wall_micros) = clock.both();
+            assert_eq!(wall_micros / 1_000 - NOON.0, Ttl::from_duration(monotonic).as_millis());
+        }
+        moves.join().unwrap();
     }
 
     #[test]

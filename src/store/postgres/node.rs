@@ -135,8 +135,22 @@ impl Node {
 
     /// The clocks, where `meta` was asked for at `asked_ms` of the monotonic one.
     fn sample(&self, meta: &MetaRow, asked_ms: i64) -> Sample {
-        let (wall, monotonic_ms) = (self.wall_micros(meta).div_euclid(1_000), self.monotonic_ms());
-        Sample { wall: WallTime(wall), monotonic_ms, took_ms: monotonic_ms.saturating_sub(asked_ms) }
+        let sample = |wall_micros: i64, monotonic_ms, took_ms| Sample {
+            wall: WallTime(wall_micros.div_euclid(1_000)),
+            monotonic_ms,
+            took_ms,
+        };
+        match self.clock.clock() {
+            Clock::System(_) => {
+                let monotonic_ms = self.monotonic_ms();
+                sample(meta.wall_micros, monotonic_ms, monotonic_ms.saturating_sub(asked_ms))
+            }
+            // Manual clocks are read here, not by the database. A test may have moved them since it was asked.
+            manual @ Clock::Manual(_) => {
+                let (monotonic, wall_micros) = manual.both();
+                sample(wall_micros, Ttl::from_duration(monotonic).as_millis(), 0)
+            }
+        }
     }
 
     /// What this node remembers at `sample`.
