@@ -255,6 +255,11 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // A child process has these descriptors too until it executes its program. To close them here would
+        // not be enough.
+        for file in [&self.file, &self.name] {
+            let _ = file.unlock();
+        }
         held_files().remove(&self.inode);
     }
 }
@@ -290,5 +295,22 @@ impl SharedAccess {
             }
         }
         Ok(Self { path, _file: Some(file) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_is_given_up_although_a_child_process_still_has_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("lockhouse.db");
+        let guard = Guard::take(&database).unwrap();
+        let of_child = [guard.name.try_clone().unwrap(), guard.file.try_clone().unwrap()];
+        assert!(Guard::take(&database).is_err());
+        drop(guard);
+        Guard::take(&database).unwrap();
+        drop(of_child);
     }
 }
