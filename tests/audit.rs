@@ -7,7 +7,6 @@ use common::{Client, Server};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config};
 use lockhouse::domain::access::Membership;
-use rusqlite::params;
 use serde_json::{Value, json};
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
@@ -132,18 +131,12 @@ fn an_audit_log_page_reads_at_most_10_000_rows() {
     let server = Server::start();
     let mut alice = server.user("alice");
     alice.acquire("w", &json!({})).expect(200);
-    let mut connection = server.sql();
-    let transaction = connection.transaction().unwrap();
-    for revision in 2..=25_000 {
-        transaction
-            .execute(
-                "INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id) VALUES (?1, 'v', 'lock.knocked', 0, 0, 'bob')",
-                params![revision],
-            )
-            .unwrap();
-    }
-    transaction.execute("UPDATE meta SET last_revision = 25000", []).unwrap();
-    transaction.commit().unwrap();
+    server.query(
+        "WITH RECURSIVE numbers (number) AS (SELECT 2 UNION ALL SELECT number + 1 FROM numbers WHERE number < 25000)
+         INSERT INTO events (revision, workspace_id, type, at, lease_at, user_id, reclaimed, kind, yielded)
+         SELECT number, 'v', 'lock.knocked', 0, 0, 'bob', FALSE, 'edit', FALSE FROM numbers;
+         UPDATE meta SET last_revision = 25000;",
+    );
     let next = |page: &Value| page["next_cursor"].as_str().map(str::to_owned);
     let first = page(&mut alice, "?user_id=alice");
     assert_eq!((workspaces(&first).len(), next(&first).as_deref()), (0, Some("15001")));

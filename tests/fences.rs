@@ -36,8 +36,23 @@ fn new_fence(client: &mut Client, workspace: &str) -> i64 {
 }
 
 #[test]
-fn fences_grow_after_database_loss_and_clock_changes() {
+fn fences_grow_while_the_clock_is_set_back() {
     let mut server = Server::start();
+    let mut last = new_fence(&mut server.user("alice"), "w");
+    for round in 0..4 {
+        server.clock.set_wall_by(-3_600_000);
+        if round % 2 > 0 {
+            server.restart();
+        }
+        let next = new_fence(&mut server.user("alice"), &format!("w{round}"));
+        assert!(next > last, "round {round}");
+        last = next;
+    }
+}
+
+#[test]
+fn fences_grow_after_database_loss_and_clock_changes() {
+    let mut server = Server::on_sqlite(|_| {});
     let database = server.database();
     server.clock.set_wall_by(3_600_000);
     let mut last = new_fence(&mut server.user("alice"), "w");
@@ -74,7 +89,7 @@ fn fences_grow_after_database_loss_and_clock_changes() {
 
 #[test]
 fn the_fence_floor_is_raised_ahead_and_rarely() {
-    let server = Server::start();
+    let server = Server::on_sqlite(|_| {});
     let database = server.database();
     let mut alice = server.user("alice");
     let first = new_fence(&mut alice, "first");

@@ -273,7 +273,7 @@ fn terraform_owns_by_its_lock_id_and_git_lfs_by_the_user() {
     let clock = ManualClock::starting_at(common::NOON);
     let config = Config::default();
     let options = Options {
-        url: None,
+        url: common::postgres::new_database_if_asked(),
         path: directory.path().join("lockhouse.db"),
         busy_timeout: Duration::from_secs(5),
         max_size: None,

@@ -55,6 +55,7 @@ fn a_grant_during_sigstop_still_answers_the_waiter() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = lockhouse();
     command.env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER", "400ms");
+    common::postgres::use_if_asked(&mut command);
     let server = Process::start(&mut command, &directory.path().join("lockhouse.db"));
     let signal = |name: &str| {
         assert!(Command::new("kill").args([name, &server.id().to_string()]).status().unwrap().success());
@@ -131,10 +132,7 @@ fn credentials(server: &Server, end: End) -> String {
 }
 
 fn end_credentials(server: &Server, end: End) {
-    let id = || -> String {
-        let sql = "SELECT token_id FROM tokens WHERE user_id = 'alice'";
-        server.sql().query_row(sql, [], |row| row.get(0)).unwrap()
-    };
+    let id = || server.query("SELECT token_id FROM tokens WHERE user_id = 'alice'");
     match end {
         End::RevokedBeside => tokens::beside(&server.config.database.location(), |rows| {
             assert!(rows.delete_token(&id(), None)?.is_some());

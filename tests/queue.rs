@@ -123,7 +123,7 @@ impl Play {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
-            url: None,
+            url: common::postgres::new_database_if_asked(),
             path: directory.path().join("lockhouse.db"),
             busy_timeout: Duration::from_secs(30),
             max_size: None,

@@ -234,14 +234,19 @@ impl Server {
         self.config.database.path.clone()
     }
 
+    pub const fn is_on_postgres(&self) -> bool {
+        self.config.database.url.is_some()
+    }
+
     /// Runs statements in its database, on either engine, as another process. Returns the rows as text: a line for each,
     /// `|` between the values, nothing for NULL.
     #[track_caller]
     pub fn query(&self, sql: &str) -> String {
-        match &self.config.database.url {
+        let rows = match &self.config.database.url {
             Some(url) => postgres::Cluster::of_this_process().sql(postgres::name_in(url), sql),
             None => rows_as_text(&self.sql(), sql).unwrap_or_else(|error| panic!("{sql}: {error}")),
-        }
+        };
+        rows.trim_end_matches('\n').to_owned()
     }
 
     /// A connection of another process to its SQLite file.

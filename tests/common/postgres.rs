@@ -1,5 +1,6 @@
 //! A real PostgreSQL for the tests: one for each test binary, with a database for each server.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -30,6 +31,13 @@ pub fn new_database() -> Secret {
     let cluster = Cluster::of_this_process();
     cluster.sql("postgres", &format!("CREATE DATABASE {name}"));
     cluster.url(&name)
+}
+
+/// Lets a command serve an empty database, if the tests run on PostgreSQL.
+pub fn use_if_asked(command: &mut Command) {
+    if let Some(url) = new_database_if_asked() {
+        command.env("LOCKHOUSE_DATABASE_URL", url.as_str());
+    }
 }
 
 /// The name of the database in an address.
@@ -151,7 +159,8 @@ impl Cluster {
 
     pub fn try_sql(&self, database: &str, sql: &str) -> Option<String> {
         let directory = self.directory.to_str().unwrap();
-        let asked = Command::new("psql")
+        // Long statements are no arguments.
+        let mut psql = Command::new("psql")
             .args([
                 "-qAt",
                 "-v",
@@ -162,12 +171,17 @@ impl Cluster {
                 "lockhouse",
                 "-d",
                 database,
-                "-c",
-                sql,
+                "-f",
+                "-",
             ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .output()
+            .spawn()
             .expect("psql must be installed");
+        // It does not read it if it cannot connect.
+        let _ = psql.stdin.take().unwrap().write_all(sql.as_bytes());
+        let asked = psql.wait_with_output().unwrap();
         asked.status.success().then(|| String::from_utf8(asked.stdout).unwrap())
     }
 }

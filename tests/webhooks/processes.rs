@@ -7,22 +7,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use lockhouse::config::Secret;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::common::postgres::new_database_if_asked;
+use super::common::postgres::{new_database, new_database_if_asked};
 use super::common::process::{Process, is_missing, lockhouse};
 use super::common::receiver::{Delivered, Receiver, Reply, SECRET, TELLTALE};
 use super::common::{Client, eventually};
 
-/// A directory with a settings file of one webhook, whose secret is in a file.
-struct Home(TempDir);
+/// A directory with a settings file of one webhook, whose secret is in a file. And a database.
+struct Home {
+    directory: TempDir,
+    database: Option<Secret>,
+}
 
 impl Home {
     fn of(url: &str) -> Self {
-        let home = Self(tempfile::tempdir().unwrap());
+        let home = Self { directory: tempfile::tempdir().unwrap(), database: new_database_if_asked() };
         fs::write(home.at("secret"), format!("{SECRET}\n")).unwrap();
         let text = format!(
             "[[webhooks]]\nname = \"app\"\nurl = \"{url}\"\nsecret_file = \"{}\"\n",
@@ -33,11 +37,14 @@ impl Home {
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn start(&self, command: &mut Command) -> Process {
         command.arg("serve").arg("--config").arg(self.at("lockhouse.toml"));
+        if let Some(url) = &self.database {
+            command.env("LOCKHOUSE_DATABASE_URL", url.as_str());
+        }
         Process::start_with(command, &self.at("lockhouse.db"))
     }
 }
@@ -88,13 +95,10 @@ fn nothing_is_missing_after_kill_9() {
 
 #[test]
 fn when_the_server_that_sends_is_killed_another_goes_on() {
-    let Some(url) = new_database_if_asked() else {
-        eprintln!("skipped: servers share a database with LH_STORE=postgres only");
-        return;
-    };
     let receiver = Receiver::start(Reply::Status(200));
-    let home = Home::of(&receiver.url());
-    let start = || home.start(traced().env("LOCKHOUSE_DATABASE_URL", url.as_str()));
+    // Servers share only a PostgreSQL.
+    let home = Home { database: Some(new_database()), ..Home::of(&receiver.url()) };
+    let start = || home.start(&mut traced());
     let (first, second) = (start(), start());
     assert_eq!(status(second.address)["state"], "elsewhere");
     let acquire = |process: &Process, workspace: &str| {
