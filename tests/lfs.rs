@@ -299,6 +299,30 @@ fn roles_on_the_repository_hold_for_its_files() {
     let lock = editor.lock("a").expect(201)["lock"].clone();
     viewer.lock("b").expect(403);
     assert_eq!(paths(&viewer.verify()["theirs"]), ["a"]);
+    let mut owner = server.with_token(Scope::Admin, Some("owner"));
+    // Members see the files among all locks that they may see, in the order of the ids; outsiders do not.
+    for workspace in ["before", "lfs/team/other", "lfs/zoo", "zoo"] {
+        let path = format!("/api/v1/workspaces/{}", workspace.replace('/', "%2F"));
+        service.call("PUT", &path, Some(&json!({}))).expect(200);
+        let members = ["owner", "viewer"].into_iter().take(if workspace == "lfs/zoo" { 1 } else { 2 });
+        for member in members {
+            let path = format!("{path}/members/{member}");
+            service.call("PUT", &path, Some(&json!({ "role": "editor" }))).expect(200);
+        }
+        owner.call("POST", &format!("{path}/lock"), Some(&json!({}))).expect(200);
+    }
+    let listed = |user: &str, query: &str| -> Vec<String> {
+        let token = server.token(Scope::User, Some(user));
+        let page = server.client().with_token(&token).get(&format!("/api/v1/locks{query}")).expect(200);
+        let ids = page["locks"].as_array().unwrap().iter().map(|lock| lock["workspace_id"].as_str().unwrap());
+        ids.map(str::to_owned).collect()
+    };
+    assert_eq!(listed("viewer", ""), ["before", "lfs/team/game:a", "lfs/team/other", "zoo"]);
+    assert_eq!(listed("viewer", "?kind=lfs"), ["lfs/team/game:a"]);
+    assert_eq!(listed("viewer", "?prefix=lfs%2Fteam%2Fgame"), ["lfs/team/game:a"]);
+    assert_eq!(listed("viewer", "?limit=2"), ["before", "lfs/team/game:a"]);
+    assert_eq!(listed("editor", ""), ["lfs/team/game:a"]);
+    assert_eq!(listed("outsider", ""), [""; 0]);
     for path in [LOCKS, "/lfs/team/unknown/locks"] {
         assert!(!outsider.get(path).expect(403)["message"].as_str().unwrap().is_empty());
         outsider.post(&format!("{path}/verify"), &json!({})).expect(403);

@@ -12,7 +12,7 @@ use crate::store::rows::Rows as _;
 
 /// Maximum number of rows that are read for one page.
 const MAX_ROWS: usize = 2_000;
-/// A text after all ids, which have at most 255 bytes.
+/// A text after all ids.
 const AFTER_ALL: char = char::MAX;
 
 const ALL: &str = concat!(
@@ -35,7 +35,9 @@ const OF_USER: &str = concat!(
 const FOR_MEMBER: &str = concat!(
     "SELECT ",
     row::locks!(),
-    " FROM locks WHERE workspace_id IN (SELECT workspace_id FROM members WHERE user_id = $5)
+    " FROM locks WHERE (workspace_id IN (SELECT workspace_id FROM members WHERE user_id = $5)
+      OR (workspace_id >= 'lfs/' AND workspace_id < 'lfs0' AND split_part(workspace_id, ':', 1) IN
+      (SELECT workspace_id FROM members WHERE user_id = $5)))
      AND workspace_id > $1 AND workspace_id >= $2 AND workspace_id < $3 ORDER BY workspace_id LIMIT $4"
 );
 

@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 
 use super::row;
 use super::tables::Tables;
-use crate::domain::{Lock, WorkspaceId};
+use crate::domain::{Lock, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery, successor};
 use crate::store::rows::Rows as _;
@@ -18,9 +18,13 @@ use crate::store::rows::Rows as _;
 /// caller may not see, are not shown.
 const MAX_ROWS: usize = 2_000;
 
+/// The workspaces of a member.
+const OF_MEMBER: &str = "SELECT workspace_id FROM members WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id";
+
 /// A page of the live locks that match `listing`.
 pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks, Error> {
-    let (from, until) = range(&listing.prefix, &listing.after);
+    let range = Range::of(&listing.prefix, &listing.after);
+    let Range { from, until } = &range;
     let connection = read.connection();
     if let Some(fence) = listing.fence {
         // The bounds in the text let SQLite use the index `locks_by_fence`.
@@ -47,19 +51,7 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
                 },
             )
         }
-        (None, Some(member)) => {
-            let mut statement = connection.prepare_cached(
-                "SELECT workspace_id FROM members WHERE user_id = ?1 AND workspace_id >= ?2 AND workspace_id < ?3 ORDER BY workspace_id",
-            )?;
-            let mut rows = statement.query(params![member, from, until])?;
-            let next = || {
-                let Some(row) = rows.next()? else { return Ok(None) };
-                let workspace_id: WorkspaceId = row.get(0)?;
-                let lock = read.lock(&workspace_id)?;
-                Ok(Some((workspace_id, live(read, lock))))
-            };
-            page(listing.limit, next, |lock| Ok(listing.has_kind(lock.kind)))
-        }
+        (None, Some(member)) => list_for_member(read, listing, member, &range),
         (None, None) => {
             let mut statement = connection.prepare_cached(row::locks!(
                 "WHERE workspace_id >= ?1 AND workspace_id < ?2 ORDER BY workspace_id"
@@ -68,6 +60,40 @@ pub(super) fn list(read: &Tables<'_>, listing: &LockQuery) -> Result<FoundLocks,
             page(listing.limit, || next_lock(read, &mut rows), |lock| Ok(listing.has_kind(lock.kind)))
         }
     }
+}
+
+/// The locks on workspaces of which `member` is a member. Roles on a repository hold for its files, which are not in
+/// `members`.
+fn list_for_member(
+    read: &Tables<'_>,
+    listing: &LockQuery,
+    member: &UserId,
+    range: &Range,
+) -> Result<FoundLocks, Error> {
+    let connection = read.connection();
+    // Three parts, in the order of the ids.
+    let mut before = connection.prepare_cached(OF_MEMBER)?;
+    let mut files = connection.prepare_cached(row::locks!(
+        "WHERE workspace_id >= ?1 AND workspace_id < ?2 ORDER BY workspace_id"
+    ))?;
+    let mut after = connection.prepare_cached(OF_MEMBER)?;
+    let Range { from, until } = range.before("lfs/");
+    let mut before = before.query(params![member, from, until])?;
+    let Range { from, until } = range.since("lfs/").before("lfs0");
+    let mut files = files.query(params![from, until])?;
+    let Range { from, until } = range.since("lfs0");
+    let mut after = after.query(params![member, from, until])?;
+    let next = || {
+        if let Some(row) = before.next()? {
+            return next_of_member(read, row).map(Some);
+        }
+        if let Some((workspace_id, lock)) = next_lock(read, &mut files)? {
+            let is_seen = read.role(&workspace_id.with_roles(), member)?.is_some();
+            return Ok(Some((workspace_id, lock.filter(|_| is_seen))));
+        }
+        after.next()?.map(|row| next_of_member(read, row)).transpose()
+    };
+    page(listing.limit, next, |lock| Ok(listing.has_kind(lock.kind)))
 }
 
 /// A row that was read: its workspace, and the live lock on it if there is one.
@@ -98,6 +124,12 @@ fn page(
     Ok(FoundLocks { locks, next: None })
 }
 
+fn next_of_member(read: &Tables<'_>, row: &rusqlite::Row<'_>) -> Result<ListedRow, Error> {
+    let workspace_id: WorkspaceId = row.get(0)?;
+    let lock = read.lock(&workspace_id)?;
+    Ok((workspace_id, live(read, lock)))
+}
+
 fn next_lock(read: &Tables<'_>, rows: &mut rusqlite::Rows<'_>) -> Result<Option<ListedRow>, Error> {
     let Some(found) = rows.next()? else { return Ok(None) };
     let lock = row::lock(read, found)?;
@@ -108,17 +140,36 @@ fn live(read: &Tables<'_>, lock: Option<Lock>) -> Option<Lock> {
     lock.filter(|lock| lock.is_live(read.now()))
 }
 
-/// The first id of the requested range, and the bound that all ids of the range come before.
+/// The workspace ids from `from` to before `until`.
 ///
 /// SQLite compares text byte by byte, which is the order of the code points. So ids with the same prefix are
 /// adjacent.
-fn range(prefix: &str, after: &str) -> (String, Value) {
-    // No id is between an id and the same id followed by a NUL.
-    let beyond = if after.is_empty() { String::new() } else { format!("{after}\0") };
-    let from = beyond.max(prefix.to_owned());
-    // Every text sorts before every blob (https://www.sqlite.org/datatype3.html, section 4.1).
-    let until = successor(prefix).map_or_else(|| Value::Blob(Vec::new()), Value::Text);
-    (from, until)
+struct Range {
+    from: String,
+    /// A text, or a blob, which every text sorts before (<https://www.sqlite.org/datatype3.html>, section 4.1).
+    until: Value,
+}
+
+impl Range {
+    /// The ids with this prefix after `after`.
+    fn of(prefix: &str, after: &str) -> Self {
+        // No id is between an id and the same id followed by a NUL.
+        let beyond = if after.is_empty() { String::new() } else { format!("{after}\0") };
+        let from = beyond.max(prefix.to_owned());
+        let until = successor(prefix).map_or_else(|| Value::Blob(Vec::new()), Value::Text);
+        Self { from, until }
+    }
+
+    /// The part of it before `until`.
+    fn before(&self, until: &str) -> Self {
+        let earlier = if let Value::Text(text) = &self.until { until.min(text) } else { until };
+        Self { from: self.from.clone(), until: Value::Text(earlier.to_owned()) }
+    }
+
+    /// The part of it from `from` on.
+    fn since(&self, from: &str) -> Self {
+        Self { from: self.from.clone().max(from.to_owned()), until: self.until.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_page_starts_at_the_later_of_prefix_and_cursor() {
-        let from = |prefix, after| range(prefix, after).0;
+        let from = |prefix, after| Range::of(prefix, after).from;
         assert_eq!(from("b", ""), "b");
         assert_eq!(from("b", "a"), "b");
         assert_eq!(from("b", "b"), "b\0");
