@@ -12,6 +12,9 @@
 -- the offset changes, and the remaining time of every lease stays the same. The cost does not depend on the
 -- number of leases.
 
+-- Conditions. SQLite makes a temporary table for each IN of more than two values in a CHECK or a partial index, for each
+-- row that is written. So the tables that are written often have none.
+
 -- One row: the data that outlives every lock.
 CREATE TABLE meta (
     id             INTEGER PRIMARY KEY CHECK (id = 1),
@@ -68,7 +71,7 @@ CREATE TABLE locks (
     metadata       TEXT    NOT NULL DEFAULT '{}',
     -- 0 after the holder has asked for the lock or renewed it. Until then: 1 if it was given to one of the
     -- holder's sessions (which waited or knocked), 2 if it was given to the person (by a handover).
-    given          INTEGER NOT NULL DEFAULT 0 CHECK (given IN (0, 1, 2)),
+    given          INTEGER NOT NULL DEFAULT 0 CHECK (given BETWEEN 0 AND 2),
     -- The number of rows of `knocks` for this lease.
     knocks         INTEGER NOT NULL DEFAULT 0,
     -- When the lock passes to the user who knocked first, unless the holder answers or is active.
@@ -83,7 +86,7 @@ CREATE TABLE locks (
     -- The latest time to which activity of the holder can postpone grant_at. NULL with a grant_at: no limit.
     grant_at_latest INTEGER,
     -- Who has the lock: a person, an AI agent, a process, Terraform, or Git LFS.
-    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind = 'edit' OR kind = 'agent' OR kind = 'run' OR kind = 'terraform' OR kind = 'lfs'),
     -- Until when the process of an earlier lease may still be running, because that lease was ended by force or
     -- handed over before it would have expired. NULL when there is none.
     drain_until    INTEGER,
@@ -117,7 +120,7 @@ CREATE TABLE knocks (
     token_hash     BLOB,
     good_until     INTEGER,
     -- The kind of the lock that the user asks for.
-    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind = 'edit' OR kind = 'agent' OR kind = 'run' OR kind = 'terraform' OR kind = 'lfs'),
     -- For an agent: the name of the user for whom it acts.
     for_name       TEXT,
     PRIMARY KEY (workspace_id, place, user_id)
@@ -203,7 +206,7 @@ CREATE TABLE events (
     -- fence again.
     reclaimed      INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1)),
     -- The kind of the lease, and `drain_until` of the next lease (lease time) if this ended one.
-    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs')),
+    kind           TEXT    NOT NULL DEFAULT 'edit' CHECK (kind = 'edit' OR kind = 'agent' OR kind = 'run' OR kind = 'terraform' OR kind = 'lfs'),
     drain_until    INTEGER,
     -- 1 if the lease was an agent's and was taken over because agents yield to people.
     yielded        INTEGER NOT NULL DEFAULT 0 CHECK (yielded IN (0, 1))
@@ -213,7 +216,7 @@ CREATE TABLE events (
 CREATE INDEX events_by_workspace ON events (workspace_id, revision);
 -- For `lost`: how a user's last lease on a workspace ended.
 CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
-    WHERE type NOT IN ('lock.acquired', 'lock.knocked', 'lock.knock_declined');
+    WHERE type <> 'lock.acquired' AND type <> 'lock.knocked' AND type <> 'lock.knock_declined';
 -- For the last deletion of a workspace: events up to it are for administrators only.
 CREATE INDEX deletions ON events (workspace_id, revision) WHERE type = 'workspace.deleted';
 

@@ -70,6 +70,24 @@ fn no_statement_scans_or_sorts_a_growing_table() {
     assert!(text == expected, "tests/plans.txt is to have:\n{text}");
 }
 
+#[test]
+fn no_write_of_a_lock_or_an_event_makes_a_temporary_table() {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(include_str!("../schema.sql")).unwrap();
+    let statements = statements(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store")));
+    let writes = ["INSERT INTO locks", "INSERT INTO knocks", "INSERT INTO events", "UPDATE locks"];
+    for begins in writes {
+        let mut statements = statements.iter().filter(|sql| sql.starts_with(begins)).peekable();
+        assert!(statements.peek().is_some(), "{begins}");
+        for sql in statements {
+            let mut program = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
+            let steps = program.raw_query().mapped(|row| row.get::<_, String>(1));
+            let steps: Vec<_> = steps.map(Result::unwrap).collect();
+            assert!(!steps.iter().any(|step| step == "OpenEphemeral"), "{sql}: {steps:?}");
+        }
+    }
+}
+
 fn plan(connection: &Connection, sql: &str) -> Vec<String> {
     let explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"));
     let mut explained = explained.unwrap_or_else(|error| panic!("{sql}\nis not understood: {error}"));

@@ -143,6 +143,7 @@ pub fn apply(set: &WorkingSet<'_>, change: Change, by: Option<&Author>, rules: &
             set.record(&NewEvent { by, reclaimed: true, ..event })?;
             answer_satisfied(set, &lock, rules)?;
         }
+        Change::Extend(lock) => set.extend(&lock)?,
         Change::Renew(lock) => set.renew(&lock)?,
         Change::Postpone(lock) => {
             set.renew(&lock)?;

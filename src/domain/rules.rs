@@ -41,6 +41,9 @@ pub enum Change {
     Grant(Lock),
     /// An expired lease resumes.
     Reclaim(Lock),
+    /// The live lease is renewed. Nothing changes but `renewed_at`, `last_active_at`, `expires_at` and `ttl`. Most
+    /// heartbeats do this.
+    Extend(Lock),
     /// The live lease is renewed or updated. It keeps its fence.
     Renew(Lock),
     /// Like `Renew`, with an event: the holder is active, so the grant to the first knock is postponed.
@@ -149,6 +152,7 @@ impl Change {
         match self {
             Self::Grant(lock) | Self::TakeOver { lock, .. } | Self::Reclaim(lock) => Some(lock),
             Self::Nothing
+            | Self::Extend(_)
             | Self::Renew(_)
             | Self::Postpone(_)
             | Self::End(..)
@@ -232,6 +236,10 @@ pub fn heartbeat(
     let (change, outcome) = match found {
         WorkspaceState::Free { .. } => (Change::Nothing, HeartbeatOutcome::NoLock),
         WorkspaceState::Locked(lock) if holds(&request.claim, &lock, rules) => {
+            let knocks = &lock.knocks;
+            let is_plain = lock.grant_state == GrantState::Claimed
+                && knocks.grant_at.is_none()
+                && knocks.grant_at_latest.is_none();
             let mut lock = renewed_lease(lock, request.ttl, rules, now);
             if lock.grant_state == GrantState::ToUser {
                 lock.session_id.clone_from(&request.claim.session_id);
@@ -245,6 +253,7 @@ pub fn heartbeat(
                 lock.last_active_at = now;
             }
             let change = match postponed {
+                Postponement::None | Postponement::Silent if is_plain => Change::Extend(lock.clone()),
                 Postponement::None | Postponement::Silent => Change::Renew(lock.clone()),
                 Postponement::Announced => Change::Postpone(lock.clone()),
             };

@@ -205,6 +205,11 @@ pub trait Changes: Rows {
     fn insert_lock(&self, lock: &Lock) -> Result<(), Error>;
     /// Updates the fields of a lease that can change while it lasts, except its knocks.
     fn update_lock(&self, lock: &Lock) -> Result<(), Error>;
+    /// Updates `renewed_at`, `last_active_at`, `expires_at` and `ttl` of a lease without `grant_at` and
+    /// `grant_at_latest`. The other fields are as they were read.
+    fn update_lock_times(&self, lock: &Lock) -> Result<(), Error> {
+        self.update_lock(lock)
+    }
     /// Updates a lease and its knocks.
     fn update_lock_and_knocks(&self, lock: &Lock) -> Result<(), Error>;
     /// Sets when the timer checks a lock next, and nothing else.

@@ -235,6 +235,15 @@ impl<'c> WorkingSet<'c> {
         self.rows.insert_lock(lock)
     }
 
+    /// Writes the times of a lease that is renewed.
+    ///
+    /// # Errors
+    /// Errors of the engine.
+    pub fn extend(&self, lock: &Lock) -> Result<(), Error> {
+        self.due_at(lock.due_at());
+        self.rows.update_lock_times(lock)
+    }
+
     /// Writes the fields of a lease that can change while it lasts.
     ///
     /// # Errors

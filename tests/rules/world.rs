@@ -101,6 +101,14 @@ impl World {
                 assert!(!self.rows.contains_key(&at), "a lease begins where there is none");
                 self.put(at, lock);
             }
+            Change::Extend(lock) => {
+                let before = self.row(at);
+                let Lock { renewed_at, last_active_at, expires_at, ttl, .. } = lock;
+                let only_times =
+                    before.map(|before| Lock { renewed_at, last_active_at, expires_at, ttl, ..before });
+                assert_eq!(only_times.as_ref(), Some(&lock), "nothing but the times changes");
+                self.put(at, lock);
+            }
             Change::Renew(lock)
             | Change::Postpone(lock)
             | Change::Knock(lock, _)

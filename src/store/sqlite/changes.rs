@@ -16,6 +16,14 @@ impl Tables<'_> {
     fn delete_knocks(&self, workspace_id: &WorkspaceId) -> Result<(), Error> {
         self.execute("DELETE FROM knocks WHERE workspace_id = ?1", [workspace_id]).map(drop)
     }
+
+    /// Updates `check_at`, and so the index, only if the next expiry or grant has become earlier.
+    fn lower_check_at(&self, lock: &Lock) -> Result<(), Error> {
+        if lock.due_at() < lock.check_at {
+            self.set_check_at(&lock.workspace_id, lock.due_at())?;
+        }
+        Ok(())
+    }
 }
 
 impl Changes for Tables<'_> {
@@ -68,11 +76,23 @@ impl Changes for Tables<'_> {
                 lock.knocks.grant_at_latest,
                 lock.for_name,
             ])?;
-        // The index is not updated unless the next expiry or grant has become earlier.
-        if lock.due_at() < lock.check_at {
-            self.set_check_at(&lock.workspace_id, lock.due_at())?;
-        }
-        Ok(())
+        self.lower_check_at(lock)
+    }
+
+    fn update_lock_times(&self, lock: &Lock) -> Result<(), Error> {
+        self.execute(
+            "UPDATE locks SET renewed_at = ?2, last_active_at = ?3, expires_at = ?4, ttl_ms = ?5, run = ?6
+             WHERE workspace_id = ?1",
+            params![
+                lock.workspace_id,
+                lock.renewed_at,
+                lock.last_active_at,
+                lock.expires_at,
+                lock.ttl,
+                self.grace().run(),
+            ],
+        )?;
+        self.lower_check_at(lock)
     }
 
     fn update_lock_and_knocks(&self, lock: &Lock) -> Result<(), Error> {

@@ -44,11 +44,11 @@ const STEPS: &[&str] = &[
      ALTER TABLE meta ADD COLUMN opened_at INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE meta ADD COLUMN mark BLOB NOT NULL DEFAULT x'00';",
     // Locks have a kind.
-    "ALTER TABLE locks ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs'));
+    "ALTER TABLE locks ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind = 'edit' OR kind = 'agent' OR kind = 'run' OR kind = 'terraform' OR kind = 'lfs');
      ALTER TABLE locks ADD COLUMN drain_until INTEGER;
      CREATE INDEX locks_by_user_and_kind ON locks (user_id, kind);
-     ALTER TABLE knocks ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs'));
-     ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind IN ('edit', 'agent', 'run', 'terraform', 'lfs'));
+     ALTER TABLE knocks ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind = 'edit' OR kind = 'agent' OR kind = 'run' OR kind = 'terraform' OR kind = 'lfs');
+     ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit' CHECK (kind = 'edit' OR kind = 'agent' OR kind = 'run' OR kind = 'terraform' OR kind = 'lfs');
      ALTER TABLE events ADD COLUMN drain_until INTEGER;",
     // Git LFS names a lock by its fence.
     "CREATE INDEX locks_by_fence ON locks (fence) WHERE workspace_id >= 'lfs/' AND workspace_id < 'lfs0';",
@@ -59,8 +59,11 @@ const STEPS: &[&str] = &[
          until          INTEGER NOT NULL,
          removed_at     INTEGER
      ) STRICT, WITHOUT ROWID;",
-    // Agents.
-    "ALTER TABLE locks ADD COLUMN for_name TEXT;
+    // Agents. The index gets a condition that is faster to check: see `schema.sql`.
+    "DROP INDEX endings_by_user;
+     CREATE INDEX endings_by_user ON events (workspace_id, user_id, revision)
+         WHERE type <> 'lock.acquired' AND type <> 'lock.knocked' AND type <> 'lock.knock_declined';
+     ALTER TABLE locks ADD COLUMN for_name TEXT;
      ALTER TABLE knocks ADD COLUMN for_name TEXT;
      ALTER TABLE tokens ADD COLUMN agent INTEGER NOT NULL DEFAULT 0 CHECK (agent IN (0, 1));
      ALTER TABLE events ADD COLUMN yielded INTEGER NOT NULL DEFAULT 0 CHECK (yielded IN (0, 1));",

@@ -199,12 +199,13 @@ impl Sqlite {
         };
         let tables = Tables::new(&self.connection, self.clock.now(), &self.grace);
         let effects = work.run(&tables, begin, None)?;
-        let now = effects.now;
+        let (now, latest_due) = (effects.now, tables.latest_due());
+        drop(tables);
         let mut after = Row { meta: effects.meta, ..before };
         if effects.meta != before.meta
             || effects.is_touched
             || self.is_unsettled
-            || tables.latest_due() > Some(before.last_seen_at)
+            || latest_due > Some(before.last_seen_at)
             || now.since(before.last_seen_at) >= SEEN_EVERY_MS
         {
             after.last_seen_at = now;

@@ -1,9 +1,9 @@
 //! The tables, as one transaction or one read sees them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 use crate::domain::grace::RestartGrace;
 use crate::error::Error;
@@ -14,17 +14,25 @@ use crate::time::Timestamp;
 /// A lease can have ended without a record of it on disk. An answer must not depend on such an end: after a
 /// crash the lease would be live again. So this remembers the latest end that was read. The answer is sent
 /// only after the store has written a time (`last_seen_at`) that is not before that end.
-#[derive(Debug)]
 pub(super) struct Tables<'c> {
     connection: &'c Connection,
     now: Timestamp,
     grace: &'c RestartGrace,
     latest_due: Cell<Option<Timestamp>>,
+    statements: RefCell<Vec<Prepared<'c>>>,
+}
+
+/// A statement that has run, with its text. A batch runs a few statements many times. The cache of the connection copies
+/// and hashes the text each time.
+struct Prepared<'c> {
+    sql: &'static str,
+    statement: CachedStatement<'c>,
 }
 
 impl<'c> Tables<'c> {
     pub(super) const fn new(connection: &'c Connection, now: Timestamp, grace: &'c RestartGrace) -> Self {
-        Self { connection, now, grace, latest_due: Cell::new(None) }
+        let statements = RefCell::new(Vec::new());
+        Self { connection, now, grace, latest_due: Cell::new(None), statements }
     }
 
     pub(super) const fn now(&self) -> Timestamp {
@@ -39,6 +47,23 @@ impl<'c> Tables<'c> {
         self.grace
     }
 
+    /// Runs `work` with a prepared statement, and keeps the statement for the next time.
+    fn with<T>(
+        &self,
+        sql: &'static str,
+        work: impl FnOnce(&mut CachedStatement<'c>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let kept = {
+            let mut statements = self.statements.borrow_mut();
+            let place = statements.iter().position(|kept| std::ptr::eq(kept.sql, sql));
+            place.map(|place| statements.swap_remove(place).statement)
+        };
+        let mut statement = kept.map_or_else(|| self.connection.prepare_cached(sql), Ok)?;
+        let outcome = work(&mut statement);
+        self.statements.borrow_mut().push(Prepared { sql, statement });
+        Ok(outcome?)
+    }
+
     /// The first row of a query, if there is one.
     pub(super) fn first<T>(
         &self,
@@ -46,12 +71,12 @@ impl<'c> Tables<'c> {
         params: impl Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, Error> {
-        Ok(self.connection.prepare_cached(sql)?.query_row(params, read).optional()?)
+        self.with(sql, |statement| statement.query_row(params, read).optional())
     }
 
     /// The value of a query that always has one row of one column.
     pub(super) fn value<T: FromSql>(&self, sql: &'static str, params: impl Params) -> Result<T, Error> {
-        Ok(self.connection.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
+        self.with(sql, |statement| statement.query_row(params, |row| row.get(0)))
     }
 
     /// All rows of a query.
@@ -61,12 +86,12 @@ impl<'c> Tables<'c> {
         params: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<C, Error> {
-        Ok(self.connection.prepare_cached(sql)?.query_map(params, read)?.collect::<rusqlite::Result<_>>()?)
+        self.with(sql, |statement| statement.query_map(params, read)?.collect())
     }
 
     /// Runs a statement. Returns the number of changed rows.
     pub(super) fn execute(&self, sql: &'static str, params: impl Params) -> Result<usize, Error> {
-        Ok(self.connection.prepare_cached(sql)?.execute(params)?)
+        self.with(sql, |statement| statement.execute(params))
     }
 
     /// Records that an expiry or grant at `at` was read. If `at` has come, the answer depends on it.
