@@ -1,6 +1,6 @@
 //! A real PostgreSQL for the tests: one for each test binary, with a database for each server.
 
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -157,6 +157,20 @@ impl Cluster {
         self.try_sql(database, sql).unwrap_or_else(|| panic!("PostgreSQL refuses {sql}"))
     }
 
+    /// Runs statements in a transaction, and leaves it open.
+    pub fn hold(&self, database: &str, sql: &str) -> Held {
+        let mut psql = Command::new("psql")
+            .args(["-qAt", "-h", self.directory.to_str().unwrap(), "-U", "lockhouse", "-d", database])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(psql.stdin.as_mut().unwrap(), "BEGIN;\n{sql};\nSELECT 'held';").unwrap();
+        let lines = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "held"), "PostgreSQL refuses {sql}");
+        Held(psql)
+    }
+
     pub fn try_sql(&self, database: &str, sql: &str) -> Option<String> {
         let directory = self.directory.to_str().unwrap();
         // Long statements are no arguments.
@@ -183,6 +197,16 @@ impl Cluster {
         let _ = psql.stdin.take().unwrap().write_all(sql.as_bytes());
         let asked = psql.wait_with_output().unwrap();
         asked.status.success().then(|| String::from_utf8(asked.stdout).unwrap())
+    }
+}
+
+/// A transaction that stays open until this is dropped.
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -163,19 +162,8 @@ fn a_snapshot_that_is_held_open_stops_nothing() {
     let nodes = [node(&url, &[]), node(&url, &[])];
     let mut clients = nodes.each_ref().map(|node| node.user("alice"));
     let lease = fence(&clients[0].acquire("w", &json!({})).expect(200));
-    let mut holds = Command::new("psql")
-        .args(["-qAt", "-h", cluster.directory().to_str().unwrap(), "-U", "lockhouse", "-d", database])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = holds.stdin.take().unwrap();
-    input
-        .write_all(b"BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 'held', count(*) FROM locks;\n")
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(holds.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "held|1");
+    let held = cluster
+        .hold(database, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;\nSELECT count(*) FROM locks");
     let ages =
         || nodes.each_ref().map(|node| metric_at(node.address, "lockhouse_postgres_oldest_transaction_age"));
     let (began, duration) = (Stopwatch::start(), usual_or_slow(3_000, 180_000));
@@ -188,8 +176,7 @@ fn a_snapshot_that_is_held_open_stops_nothing() {
     }
     // Each node has made some transactions since, and shows it.
     assert!(ages().iter().all(|age| *age >= 100.0), "{:?}", ages());
-    drop(input);
-    assert!(holds.wait().unwrap().success());
+    drop(held);
     eventually(|| ages().iter().all(|age| *age < 100.0));
     println!("{renewed} heartbeats beside a snapshot");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::keys;
 use super::meta::{self, MetaRow, SLOTS};
+use super::migrations;
 use super::node::Node;
 use super::queries::Queries;
 use super::row;
@@ -34,6 +35,8 @@ pub(super) enum Failed {
     TimeIsUnsettled,
     /// This node was away for so long that another has its slot. Take one, then run again.
     SlotIsTaken,
+    /// A newer server has migrated the tables. Only programs that know this version can use them.
+    TablesAreNewer(i32),
     /// The connection was lost, and nothing is committed.
     Lost(String),
     /// Give up.
@@ -90,6 +93,9 @@ impl Plan {
         commands.extend(self.named.loads());
         let found = session.run(&commands)?;
         let mut read = MetaRow::of(found.get(2).map_or(&[], Vec::as_slice))?;
+        if read.usable_from > migrations::newest() {
+            return Err(Failed::TablesAreNewer(read.usable_from));
+        }
         if read.slot_of.as_deref() != Some(&node.id) {
             return Err(Failed::SlotIsTaken);
         }

@@ -18,7 +18,7 @@ pub(in crate::store) fn fill(url: &str, source: &Dump) -> Result<(), Error> {
     let address = ServerAddress::parse(url, BESIDE)?;
     let session =
         Session::connect(&address, TABLE).map_err(|failure| address.cannot_connect(failure.text()))?;
-    prepare(&session, &Clock::system())?;
+    prepare(&address, &session, &Clock::system())?;
     // Without a commit the server rolls back when the connection ends. A server that starts meanwhile waits
     // for the advisory lock, to take its slot.
     session.script(

@@ -21,9 +21,9 @@ macro_rules! columns {
          pg_current_xact_id()::text, last_revision, wall_offset_ms, seen_lease, seen_wall, run, opened_at,
          greatest(fence_floor, (SELECT max(highest_fence) FROM nodes)),
          (SELECT node_id FROM nodes WHERE slot = $1),
-         EXISTS (SELECT 1 FROM nodes n WHERE n.slot <> $1 AND n.node_id <> '' AND n.seen_at >= seen_wall - $2),
+         seen_wall > 0 AND EXISTS (SELECT 1 FROM nodes n WHERE n.slot <> $1 AND n.node_id <> '' AND n.seen_at >= seen_wall - $2),
          timeline, is_synchronous, left(pg_walfile_name(pg_current_wal_lsn()), 8),
-         current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') NOT IN ('off', 'local')
+         current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') NOT IN ('off', 'local'), usable_from
          FROM meta WHERE id = 1"
     };
 }
@@ -43,12 +43,15 @@ pub(super) struct MetaRow {
     pub(super) highest_fence: Fence,
     /// The node that has the slot of this one.
     pub(super) slot_of: Option<String>,
-    /// Whether another node was there when the time was last written down.
+    /// Whether another node was there when the time was last written down. The last node that stops leaves 0 behind: of
+    /// several that start then, the first settles the time.
     pub(super) another_is_there: bool,
     /// What was written down about the history of this database.
     pub(super) known: Timeline,
     /// What is so now.
     pub(super) timeline: Timeline,
+    /// The oldest version whose programs can use the tables.
+    pub(super) usable_from: i32,
 }
 
 /// The history of a PostgreSQL. A standby that is promoted begins a new one.
@@ -90,6 +93,7 @@ impl MetaRow {
             another_is_there: get(row, 10)?,
             known: Timeline { id: get(row, 11)?, is_synchronous: get(row, 12)? },
             timeline: Timeline { id: get(row, 13)?, is_synchronous: get(row, 14)? },
+            usable_from: get(row, 15)?,
         })
     }
 }

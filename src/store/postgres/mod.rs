@@ -23,6 +23,7 @@ mod keys;
 mod listener;
 mod listing;
 mod meta;
+mod migrations;
 mod node;
 mod outcome;
 mod queries;
@@ -89,6 +90,11 @@ impl Postgres {
             Err(Failed::TimeIsUnsettled) => {
                 node.settle(session).map_err(Failed::With).and(Err(Failed::Passing))
             }
+            Err(Failed::TablesAreNewer(usable_from)) => {
+                log::error!("{}", migrations::too_old(usable_from));
+                self.session = None;
+                return Err(Failed::With(Error::Busy));
+            }
             Err(Failed::SlotIsTaken) => {
                 node.take_slot(session).map_err(Failed::With).and(Err(Failed::Passing))
             }
@@ -113,7 +119,12 @@ impl Postgres {
                 Err(Failed::Needs(key)) => {
                     more.insert(key);
                 }
-                Err(Failed::Passing | Failed::TimeIsUnsettled | Failed::SlotIsTaken) => {}
+                Err(
+                    Failed::Passing
+                    | Failed::TimeIsUnsettled
+                    | Failed::SlotIsTaken
+                    | Failed::TablesAreNewer(_),
+                ) => {}
                 // A connection that was ended by the server is replaced at once.
                 Err(Failed::Lost(text)) if !is_replaced && self.node.clock.clock().monotonic() < soon => {
                     is_replaced = true;

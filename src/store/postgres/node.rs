@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::address::ServerAddress;
 use super::clock::{Sample, Seen, Settled, Witness, settle};
 use super::meta::{self, MetaRow};
+use super::migrations;
 use super::row::get;
 use super::session::{Command, Session, parameters};
 use super::signals::Signals;
@@ -267,11 +268,16 @@ impl Node {
             Command::new("SELECT pg_advisory_lock(0)", Vec::new()),
             Command::new(
                 "WITH wall AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms)
-                 UPDATE nodes SET node_id = $1, version = $2, seen_at = ms FROM wall WHERE slot =
+                 UPDATE nodes SET node_id = $1, version = $2, knows = $4, seen_at = ms FROM wall WHERE slot =
                  (SELECT slot FROM nodes, wall WHERE node_id = '' OR seen_at < ms - $3 OR seen_at > ms + $3
                   ORDER BY node_id <> '', slot LIMIT 1)
                  RETURNING slot",
-                parameters![self.id.clone(), env!("CARGO_PKG_VERSION").to_owned(), FREE_AFTER_MS],
+                parameters![
+                    self.id.clone(),
+                    env!("CARGO_PKG_VERSION").to_owned(),
+                    FREE_AFTER_MS,
+                    migrations::newest()
+                ],
             ),
             Command::new("SELECT pg_advisory_unlock(0)", Vec::new()),
         ])?;

@@ -1,12 +1,14 @@
--- The data of Lockhouse in PostgreSQL. See schema.sql for what each column means; what differs is said here.
+-- The data of Lockhouse in PostgreSQL, version 1: `migrations.rs` has what came later. See schema.sql at the root for
+-- what each column means; what differs is said here.
 --
 -- Ids are compared byte by byte (COLLATE "C"), as SQLite does. Times are milliseconds.
 
 -- One row.
 CREATE TABLE meta (
     id              integer PRIMARY KEY CHECK (id = 1),
-    -- The version of this schema.
+    -- The version of the tables, and the oldest version whose programs can use them.
     version         integer NOT NULL,
+    usable_from     integer NOT NULL,
     last_revision   bigint  NOT NULL,
     -- wall time of the database = lease time + this.
     wall_offset_ms  bigint  NOT NULL,
@@ -31,13 +33,15 @@ CREATE TABLE nodes (
     slot            integer PRIMARY KEY CHECK (slot BETWEEN 0 AND 15),
     node_id         text    NOT NULL,
     version         text    NOT NULL,
+    -- The version of the tables that its program knows.
+    knows           integer NOT NULL,
     address         text    NOT NULL,
     -- The highest fence that was given out in this slot.
     highest_fence   bigint  NOT NULL,
     -- The database's wall time when the node was last seen.
     seen_at         bigint  NOT NULL
 );
-INSERT INTO nodes SELECT slot, '', '', '', 0, 0 FROM generate_series(0, 15) slot;
+INSERT INTO nodes SELECT slot, '', '', 0, '', 0, 0 FROM generate_series(0, 15) slot;
 
 CREATE TABLE restarts (
     run             bigint  PRIMARY KEY,
@@ -167,8 +171,6 @@ CREATE TABLE waiters (
     -- Lease time.
     since           bigint  NOT NULL,
     until           bigint  NOT NULL,
-    -- Whether the node stops. Then the row keeps the place until `until`, for a waiter that asks again elsewhere.
-    is_leaving      boolean NOT NULL DEFAULT false,
     -- JSON. The node that ended the wait writes it for the node that has the connection.
     outcome         text,
     UNIQUE (node_id, waiter_id)

@@ -4,17 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
-
 use super::Postgres;
 use super::address::{POOLER, READ_ONLY, ServerAddress};
 use super::listener::Listener;
 use super::meta::{self, MetaRow};
+use super::migrations;
 use super::node::Node;
 use super::queries::Queries;
 use super::readers::Readers;
 use super::row::get;
-use super::session::{Failure, Session, parameters};
+use super::session::{Session, parameters};
 use super::set::BatchRows;
 use super::waiters::Waiters;
 use crate::domain::Fence;
@@ -28,8 +27,6 @@ use crate::store::rows::Changes;
 use crate::store::{Options, OtherServers};
 use crate::time::{Clock, LeaseClock, Timestamp, Ttl};
 
-/// The version of the tables.
-const SCHEMA_VERSION: i32 = 1;
 /// The oldest PostgreSQL that is supported.
 const OLDEST: i32 = 140_000;
 /// How long another process waits for an answer.
@@ -51,7 +48,7 @@ pub(in crate::store) fn open(
     let deadline = deadline.saturating_mul(2);
     let session =
         Session::connect(&address, deadline).map_err(|failure| address.cannot_connect(failure.text()))?;
-    let seen = prepare(&session, &clock)?;
+    let seen = prepare(&address, &session, &clock)?;
     warn_about_replication(&session)?;
     let clock = Arc::new(LeaseClock::starting_at(clock, seen));
     let grace = Ttl::from_duration(options.restart_grace);
@@ -92,12 +89,12 @@ impl Found {
     }
 }
 
-/// Checks the server, and makes the tables. Returns the lease time that was last written down.
-pub(super) fn prepare(session: &Session, clock: &Clock) -> Result<Timestamp, Error> {
+/// Checks the server, and makes or migrates the tables. Returns the lease time that was last written down.
+pub(super) fn prepare(address: &ServerAddress, session: &Session, clock: &Clock) -> Result<Timestamp, Error> {
     let rows = session.query(
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
          pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
-         (SELECT source = 'client' FROM pg_settings WHERE name = 'lock_timeout'), to_regclass('meta')::text",
+         (SELECT source = 'client' FROM pg_settings WHERE name = 'lock_timeout')",
         Vec::new(),
     )?;
     let row = rows.first().ok_or(Error::Busy)?;
@@ -106,38 +103,10 @@ pub(super) fn prepare(session: &Session, clock: &Clock) -> Result<Timestamp, Err
     if let Some(refusal) = found.refusal() {
         return Err(Error::Internal(refusal));
     }
-    if get::<Option<String>>(row, 4)?.is_none() {
-        create(session, clock)?;
-    }
-    let rows = session.query("SELECT version, seen_lease FROM meta", Vec::new())?;
-    let row =
-        rows.first().ok_or_else(|| Error::Internal("the row of meta is missing in PostgreSQL".to_owned()))?;
-    let version: i32 = get(row, 0)?;
-    if version != SCHEMA_VERSION {
-        return Err(Error::Internal(format!(
-            "the tables have version {version}, and this Lockhouse knows {SCHEMA_VERSION}"
-        )));
-    }
-    get(row, 1).map(Timestamp)
-}
-
-/// Makes the tables. Another node may do so at the same time.
-fn create(session: &Session, clock: &Clock) -> Result<(), Error> {
-    let wall_ms = match clock {
-        Clock::System(_) => "(extract(epoch FROM clock_timestamp()) * 1000)::bigint".to_owned(),
-        Clock::Manual(_) => clock.wall().0.to_string(),
-    };
-    session.script("BEGIN; SELECT pg_advisory_xact_lock(0)")?;
-    let rows = session.query("SELECT to_regclass('meta')::text", Vec::new())?;
-    let is_there = rows.first().map_or(Ok(None), |row| get::<Option<String>>(row, 0))?.is_some();
-    if !is_there {
-        session.script(include_str!("schema.sql")).map_err(no_right)?;
-        session.script(&format!(
-            "INSERT INTO meta SELECT 1, {SCHEMA_VERSION}, 0, 0, {wall_ms}, 0, 0, {wall_ms}, 0, '', false, 0"
-        ))?;
-    }
-    session.script("COMMIT")?;
-    Ok(())
+    migrations::migrate(address, session, clock)?;
+    let rows = session.query("SELECT seen_lease FROM meta", Vec::new())?;
+    let row = rows.first().ok_or(Error::Busy)?;
+    get(row, 0).map(Timestamp)
 }
 
 /// Warns if a failover or a crash could lose commits that were answered.
@@ -156,18 +125,6 @@ fn warn_about_replication(session: &Session) -> Result<(), Error> {
         "PostgreSQL does not replicate synchronously, as far as it shows ({why}): a failover may forget the locks of the last moments; their fences are not given again"
     );
     Ok(())
-}
-
-/// The sentence about tables that must not be made.
-fn no_right(failure: Failure) -> Error {
-    match failure {
-        Failure::Refused(state, text) if state == SqlState::INSUFFICIENT_PRIVILEGE => {
-            Error::Internal(format!(
-                "the tables cannot be made: {text}; make the user of database.url the owner of the database"
-            ))
-        }
-        Failure::Refused(..) | Failure::Lost(_) => failure.into(),
-    }
 }
 
 /// Takes the time over from the other nodes, or settles it if there are none.
@@ -203,7 +160,7 @@ fn connect_beside(url: &str) -> Result<Session, Error> {
     let address = ServerAddress::parse(url, BESIDE)?;
     let session =
         Session::connect(&address, BESIDE).map_err(|failure| address.cannot_connect(failure.text()))?;
-    prepare(&session, &Clock::system())?;
+    prepare(&address, &session, &Clock::system())?;
     Ok(session)
 }
 
