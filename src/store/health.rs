@@ -22,8 +22,10 @@ pub(super) struct Health {
     full: Mutex<Option<Duration>>,
     /// When a read last failed because of the disk, on the monotonic clock.
     unreadable: Mutex<Option<Duration>>,
-    /// From when on a database on another machine counts as away, on the monotonic clock.
+    /// From when on a database on another machine counts as away, on the clock of this machine.
     away_from: Mutex<Option<Duration>>,
+    /// The clock of this machine. A network is not faster because a manual clock is moved.
+    system: Clock,
     gone: AtomicBool,
     tell: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -37,7 +39,8 @@ impl std::fmt::Debug for Health {
 impl Health {
     pub(super) fn new(clock: Clock) -> Self {
         let (full, unreadable, away_from) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { clock, full, unreadable, away_from, gone: AtomicBool::new(false), tell: Mutex::default() }
+        let (system, gone, tell) = (Clock::system(), AtomicBool::new(false), Mutex::default());
+        Self { clock, full, unreadable, away_from, system, gone, tell }
     }
 
     /// Records the outcome of a use case.
@@ -63,7 +66,7 @@ impl Health {
 
     /// Records that a database on another machine was asked.
     pub(super) fn asked(&self) {
-        lock(&self.away_from).get_or_insert_with(|| self.clock.monotonic() + AWAY);
+        lock(&self.away_from).get_or_insert_with(|| self.system.monotonic() + AWAY);
     }
 
     /// Records that it cannot be reached.
@@ -79,7 +82,7 @@ impl Health {
     /// Whether the database on another machine cannot be reached, or has not answered for a while. Then nothing is asked
     /// but whether it is back.
     pub(super) fn is_away(&self) -> bool {
-        lock(&self.away_from).is_some_and(|from| self.clock.monotonic() >= from)
+        lock(&self.away_from).is_some_and(|from| self.system.monotonic() >= from)
     }
 
     pub(super) fn was_full(&self) -> bool {

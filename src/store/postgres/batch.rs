@@ -173,7 +173,7 @@ impl Started {
         commands.extend(set.flush());
         let written = commands.len();
         commands.push(Command::new("COMMIT", Vec::new()));
-        let began = node.clock.clock().monotonic();
+        let began = node.system.monotonic();
         match session.run(&commands) {
             Ok(found) => set.flushed(found.get(..written).unwrap_or_default())?,
             Err(Failure::Lost(text)) => match in_doubt(node, &self.read) {
@@ -184,7 +184,7 @@ impl Started {
             },
             Err(refused) => return Err(refused.into()),
         }
-        let took = node.clock.clock().monotonic().saturating_sub(began);
+        let took = node.system.monotonic().saturating_sub(began);
         node.metrics.commit_seconds.observe(took.as_secs_f64());
         if let Some(shift) = set.shift.get() {
             effects.shift_revisions(shift);

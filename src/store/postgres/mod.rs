@@ -112,7 +112,7 @@ impl Postgres {
     /// Runs `work` until it succeeds, unless it fails for good.
     fn transact_again(&mut self, work: &mut dyn Work) -> Result<Effects, Error> {
         let mut more = BTreeSet::new();
-        let (soon, mut is_replaced) = (self.node.clock.clock().monotonic() + SOON, false);
+        let (soon, mut is_replaced) = (self.node.system.monotonic() + SOON, false);
         for _ in 0..ATTEMPTS {
             match self.attempt(work, &more) {
                 Ok(effects) => return Ok(effects),
@@ -126,7 +126,7 @@ impl Postgres {
                     | Failed::TablesAreNewer(_),
                 ) => {}
                 // A connection that was ended by the server is replaced at once.
-                Err(Failed::Lost(text)) if !is_replaced && self.node.clock.clock().monotonic() < soon => {
+                Err(Failed::Lost(text)) if !is_replaced && self.node.system.monotonic() < soon => {
                     is_replaced = true;
                     log::info!("a connection to PostgreSQL was lost, and is replaced: {text}");
                 }

@@ -50,8 +50,9 @@ pub(super) struct Node {
     pub(super) seen: AtomicI64,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
-    /// The machine's clock, and when this node last wrote down the time, by its monotonic time (milliseconds).
-    system: Clock,
+    /// The machine's clock, which measures the network and pauses also where lease time is that of a manual clock.
+    pub(super) system: Clock,
+    /// When this node last wrote down the time, by the machine's monotonic time (milliseconds).
     ticked_ms: AtomicI64,
 }
 
@@ -94,7 +95,8 @@ impl Node {
         self.ticked_ms.store(self.system_ms(), Ordering::SeqCst);
     }
 
-    fn system_ms(&self) -> i64 {
+    /// The machine's monotonic time (milliseconds).
+    pub(super) fn system_ms(&self) -> i64 {
         Ttl::from_duration(self.system.monotonic()).as_millis()
     }
 

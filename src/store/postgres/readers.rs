@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::store::queue::QueuedWaiter;
 use crate::store::rows::{AsOf, ReadResult, Rows};
 use crate::store::{Sizes, lock};
-use crate::time::Ttl;
 
 /// After a connection could not be made, further reads fail at once for this time (milliseconds).
 const AWAY_MS: i64 = 1_000;
@@ -29,7 +28,7 @@ const SIZES: &str = "SELECT pg_database_size(current_database()), greatest(
 pub(in crate::store) struct Readers {
     node: Arc<Node>,
     free: Mutex<Vec<Session>>,
-    /// Until this monotonic time (milliseconds) the database counts as away.
+    /// Until this monotonic time of the machine (milliseconds) the database counts as away.
     away_until: AtomicI64,
 }
 
@@ -44,10 +43,6 @@ impl Readers {
         Self { node, free: Mutex::default(), away_until: AtomicI64::new(i64::MIN) }
     }
 
-    fn monotonic_ms(&self) -> i64 {
-        Ttl::from_duration(self.node.clock.clock().monotonic()).as_millis()
-    }
-
     /// A connection that is free and works, or a new one.
     fn session(&self) -> Result<Session, Error> {
         loop {
@@ -58,11 +53,11 @@ impl Readers {
                 None => break,
             }
         }
-        if self.monotonic_ms() < self.away_until.load(Ordering::SeqCst) {
+        if self.node.system_ms() < self.away_until.load(Ordering::SeqCst) {
             return Err(Error::Busy);
         }
         self.node.connect().inspect_err(|_| {
-            self.away_until.store(self.monotonic_ms().saturating_add(AWAY_MS), Ordering::SeqCst);
+            self.away_until.store(self.node.system_ms().saturating_add(AWAY_MS), Ordering::SeqCst);
         })
     }
 
