@@ -4,6 +4,10 @@
 //! writer (`writer.rs`), which runs many use cases together. It sees rows ([`Rows`], [`Changes`]), never a
 //! connection. An [`engine::Engine`] implements the row functions; SQLite is one, and all SQL is in
 //! [`sqlite`]; the other is `postgres`, for several servers on one database. Reads see committed data only.
+#![cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "what servers on one database tell each other is used by PostgreSQL only")
+)]
 
 pub mod commit_notifier;
 pub mod copy;
