@@ -12,8 +12,9 @@ use lockhouse::auth::Scope;
 use lockhouse::config::AuthMode;
 use lockhouse::domain::access::{Membership, Takeover};
 
+use common::held::{self, Held};
 use common::process::Process;
-use common::{Answer, Client, Server, contract, eventually};
+use common::{Answer, Client, Server, contract, eventually, postgres};
 use lockhouse::api::dialect::Dialect;
 use lockhouse::api::operation::{BodyKind, Right, Route, StoreAccess};
 use lockhouse::api::routes::ROUTES;
@@ -69,9 +70,9 @@ fn lock_a_state(client: &mut Client) {
 }
 
 /// Locks a file by Git LFS, with a lease that is due for renewal.
-fn lock_a_file(client: &mut Client, sql: &rusqlite::Connection) {
+fn lock_a_file(client: &mut Client, run: &dyn Fn(&str)) {
     assert!([201, 409].contains(&client.post("/lfs/game/locks", &json!({ "path": "a" })).status));
-    sql.execute_batch("UPDATE locks SET ttl_ms = ttl_ms * 4 WHERE workspace_id = 'lfs/game:a'").unwrap();
+    run("UPDATE locks SET ttl_ms = ttl_ms * 4 WHERE workspace_id = 'lfs/game:a'");
 }
 
 /// A call with an input that the operation does not take.
@@ -115,7 +116,7 @@ fn responses_of_all_routes() {
             continue;
         }
         if route.name == "unlockFile" {
-            lock_a_file(&mut alice, &server.sql());
+            lock_a_file(&mut alice, &|sql| drop(server.query(sql)));
         }
         // A stream needs a connection of its own, and users cannot knock on their own lock.
         let mut own = server.user(if route.name == "knock" { "bob" } else { "alice" });
@@ -263,61 +264,67 @@ fn conflicts() {
     }
 }
 
+/// Gives each operation something to write.
+fn something_to_write(alice: &mut Client, run: &dyn Fn(&str)) {
+    alice.acquire("w", &json!({})).expect(200);
+    lock_a_state(alice);
+    // Changed in the database, because the timer would settle it first.
+    run("UPDATE locks SET expires_at = 1");
+    let hash = if postgres::is_asked_for() { "decode(repeat('00', 32), 'hex')" } else { "zeroblob(32)" };
+    run(&format!(
+        "INSERT INTO workspaces VALUES ('w', NULL, 0) ON CONFLICT DO NOTHING;
+         INSERT INTO members VALUES ('w', 'alice', 'viewer') ON CONFLICT DO NOTHING;
+         INSERT INTO tokens (token_id, hash, scope, created_at, agent) VALUES ('t', {hash}, 'read', 0, FALSE) ON CONFLICT DO NOTHING"
+    ));
+    lock_a_file(alice, run);
+}
+
 /// Another process holds the database.
 fn busy() {
     let server = Server::with(|config| config.database.busy_timeout = Duration::from_millis(5));
     let mut alice = server.user("alice");
-    for route in writes() {
-        add_due_expiry(&server);
-        let other = server.sql();
-        lock_a_file(&mut alice, &other);
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ready = ROUTES.iter().find(|route| route.name == "isReady").unwrap();
+    // A node of PostgreSQL does not try a write to tell whether it is ready.
+    for route in writes().filter(|route| !postgres::is_asked_for() || route.name != ready.name) {
+        something_to_write(&mut alice, &|sql| drop(server.query(sql)));
+        server.pass(2_000);
+        let _held = Held::on(&server);
         let answer = fine(&mut alice, route);
         answer.refused(503, "busy");
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
-}
-
-/// There is no room: the system lets the server's files grow no further.
-fn full() {
-    let directory = tempfile::tempdir().unwrap();
-    let database = directory.path().join("lockhouse.db");
-    let server = Process::serve(&database);
-    let limit = |bytes: &str| {
-        let (pid, size) = (server.id().to_string(), format!("--fsize={bytes}:unlimited"));
-        assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
-    };
-    let mut alice = server.user("alice");
-    for route in writes() {
-        // Each of them has something to write.
-        alice.acquire("w", &json!({})).expect(200);
-        lock_a_state(&mut alice);
-        let sql = rusqlite::Connection::open(&database).unwrap();
-        expire_all(&sql);
-        sql.execute_batch(
-            "INSERT OR IGNORE INTO workspaces VALUES ('w', NULL, 0);
-             INSERT OR IGNORE INTO members VALUES ('w', 'alice', 'viewer');
-             INSERT OR IGNORE INTO tokens (token_id, hash, scope, created_at) VALUES ('t', zeroblob(32), 'read', 0);",
-        )
-        .unwrap();
-        lock_a_file(&mut alice, &sql);
-        limit("1");
-        fine(&mut alice, route).refused(507, "storage_full");
-        limit("unlimited");
+    if postgres::is_asked_for() {
+        held::cut_off(&server);
+        eventually(|| fine(&mut alice, ready).status == 503);
     }
 }
 
-/// Leaves an expired lease of alice that was not swept, so that each write has something to write.
-fn add_due_expiry(server: &Server) {
-    let mut alice = server.user("alice");
-    alice.acquire("w", &json!({})).expect(200);
-    // Changed in the database, because the timer would settle it first.
-    expire_all(&server.sql());
-    server.pass(2_000);
+/// There is no room on the disk. SQLite: the system lets the server's files grow no further.
+fn full() {
+    if postgres::is_asked_for() {
+        let server = Server::start();
+        let fill = |is_full| if is_full { held::fill_disk(&server) } else { held::free_disk(&server) };
+        return full_disk(&mut server.user("alice"), &|sql| drop(server.query(sql)), &fill);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("lockhouse.db");
+    let server = Process::serve(&database);
+    let fill = |is_full| {
+        let bytes = if is_full { "1" } else { "unlimited" };
+        let (pid, size) = (server.id().to_string(), format!("--fsize={bytes}:unlimited"));
+        assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
+    };
+    let run = |sql: &str| rusqlite::Connection::open(&database).unwrap().execute_batch(sql).unwrap();
+    full_disk(&mut server.user("alice"), &run, &fill);
 }
 
-fn expire_all(sql: &rusqlite::Connection) {
-    sql.execute_batch("UPDATE locks SET expires_at = 1").unwrap();
+fn full_disk(alice: &mut Client, run: &dyn Fn(&str), fill: &dyn Fn(bool)) {
+    for route in writes() {
+        something_to_write(alice, run);
+        fill(true);
+        fine(alice, route).refused(507, "storage_full");
+        fill(false);
+    }
 }
 
 /// Handlers fail with an internal error.

@@ -5,6 +5,7 @@ mod common;
 
 use std::net::Shutdown;
 
+use common::held::Held;
 use common::{Client, Server, eventually};
 use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
@@ -297,11 +298,10 @@ fn a_locked_database_does_not_extend_waits() {
     let server = Server::with(|config| config.database.busy_timeout = std::time::Duration::from_millis(5));
     server.user("alice").acquire("w", &json!({})).expect(200);
     let mut bob = wait(&server, "bob", 1_000);
-    let other = server.sql();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = Held::on(&server);
     server.pass(1_000);
     bob.receive("POST").unwrap().refused(503, "busy");
-    other.execute_batch("ROLLBACK").unwrap();
+    drop(held);
     server.user("alice").release("w", &json!({})).expect(200);
     assert_eq!(server.client().lock("w"), Value::Null, "nothing is given to one who was sent away");
 }
@@ -376,13 +376,12 @@ fn outcomes_of_waits_are_counted() {
 #[test]
 fn clients_gone_before_queueing_leave_no_place() {
     let (server, _alice) = locked();
-    let other = server.sql();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = Held::on(&server);
     for number in 0..20 {
         drop(ask(&server, &format!("user-{number}"), &json!({ "wait_ms": 60_000 })));
     }
     eventually(|| server.client().get("/metrics").text().contains("lockhouse_held_requests 0\n"));
-    other.execute_batch("ROLLBACK").unwrap();
+    drop(held);
     server.user("alice").heartbeat("w", &json!({})).expect(200);
     eventually(|| server.client().get("/metrics").text().contains("lockhouse_waiters 0\n"));
 }

@@ -229,7 +229,8 @@ settings! {
         /// A file with the address, in place of `url`, such as a secret of Docker or Kubernetes.
         url_file: Option<PathBuf> = None, path("the path of a file").or("");
         /// How long a write waits while another process holds the database, such as a backup, before it is
-        /// answered with 503.
+        /// answered with 503. With PostgreSQL it is at least 1s. A PostgreSQL that has not answered for three fifths of it, and
+        /// for 3s, counts as away: reads are answered with 503, too.
         busy_timeout: Duration = 5 * SECOND, duration(MILLISECOND, HOUR);
         /// The size that the database file may grow to, so that it leaves room on the disk. At the limit,
         /// writes that need more room are answered with 507; reads go on.

@@ -12,12 +12,14 @@ use crate::time::Clock;
 const FULL: Duration = Duration::from_secs(60);
 /// After a read failed, the store counts as unreadable for this time.
 const UNREADABLE: Duration = Duration::from_secs(10);
-/// After a database on another machine has not answered for this time, it counts as away.
+/// After a database on another machine has not answered for this time, it counts as away. If writes may wait longer than
+/// by default, it is three fifths of that time.
 const AWAY: Duration = Duration::from_secs(3);
 
 /// The known faults of the store.
 pub(super) struct Health {
     clock: Clock,
+    away_after: Duration,
     /// When a write last failed because the disk was full, on the monotonic clock.
     full: Mutex<Option<Duration>>,
     /// When a read last failed because of the disk, on the monotonic clock.
@@ -37,10 +39,12 @@ impl std::fmt::Debug for Health {
 }
 
 impl Health {
-    pub(super) fn new(clock: Clock) -> Self {
+    /// `busy_timeout` is how long a write may wait.
+    pub(super) fn new(clock: Clock, busy_timeout: Duration) -> Self {
         let (full, unreadable, away_from) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (system, gone, tell) = (Clock::system(), AtomicBool::new(false), Mutex::default());
-        Self { clock, full, unreadable, away_from, system, gone, tell }
+        let away_after = AWAY.max(busy_timeout * 3 / 5);
+        Self { clock, away_after, full, unreadable, away_from, system, gone, tell }
     }
 
     /// Records the outcome of a use case.
@@ -66,7 +70,7 @@ impl Health {
 
     /// Records that a database on another machine was asked.
     pub(super) fn asked(&self) {
-        lock(&self.away_from).get_or_insert_with(|| self.system.monotonic() + AWAY);
+        lock(&self.away_from).get_or_insert_with(|| self.system.monotonic() + self.away_after);
     }
 
     /// Records that it cannot be reached.

@@ -134,7 +134,7 @@ impl OpenStore {
         let Time::Runs(clock) = time else {
             return Err(Error::Internal("a PostgreSQL database is checked by a running server".to_owned()));
         };
-        let health = Arc::new(Health::new(clock.clone()));
+        let health = Arc::new(Health::new(clock.clone(), options.busy_timeout));
         let (engine, readers, clock) = postgres::open(url, options, metrics, clock, (others, &health))?;
         let readers = Connections::Postgres(readers);
         Ok(Self { engine: Box::new(engine), readers, clock, health, guard: None })

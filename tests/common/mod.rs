@@ -17,6 +17,7 @@ pub mod client;
 pub mod contract;
 pub mod disk;
 pub mod docs;
+pub mod held;
 pub mod jwt;
 pub mod load;
 pub mod nginx;
@@ -147,6 +148,11 @@ impl Server {
     /// On a SQLite file, whatever the other tests run on: for a test of what only the file has.
     pub fn on_sqlite(set: impl FnOnce(&mut Config)) -> Self {
         Self::on(None, ROUTES, set)
+    }
+
+    /// On PostgreSQL, whatever the other tests run on.
+    pub fn on_postgres() -> Self {
+        Self::on(Some(postgres::new_database()), ROUTES, |_| {})
     }
 
     fn on(url: Option<Secret>, routes: &'static [Route], set: impl FnOnce(&mut Config)) -> Self {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -38,6 +38,22 @@ pub fn use_if_asked(command: &mut Command) {
     if let Some(url) = new_database_if_asked() {
         command.env("LOCKHOUSE_DATABASE_URL", url.as_str());
     }
+}
+
+/// A database that has what `database` has now. Its nodes were last seen long ago.
+pub fn copy_of(database: &Secret) -> Secret {
+    let (cluster, copy) = (Cluster::of_this_process(), new_database());
+    let mut dump = Command::new("pg_dump")
+        .args(["-U", "lockhouse", "-d", name_in(database), "-h"])
+        .arg(cluster.directory())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pg_dump must be installed");
+    let mut load = cluster.psql(name_in(&copy));
+    assert!(load.stdin(dump.stdout.take().unwrap()).stdout(Stdio::null()).status().unwrap().success());
+    assert!(dump.wait().unwrap().success());
+    cluster.sql(name_in(&copy), "UPDATE nodes SET seen_at = 0");
+    copy
 }
 
 /// The name of the database in an address.
@@ -154,7 +170,9 @@ impl Cluster {
     /// Runs statements. Returns the rows as text.
     #[track_caller]
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        self.try_sql(database, sql).unwrap_or_else(|| panic!("PostgreSQL refuses {sql}"))
+        let asked = self.ask(database, sql);
+        assert!(asked.status.success(), "{sql}: {}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8(asked.stdout).unwrap()
     }
 
     /// Runs statements in a transaction, and leaves it open.
@@ -172,31 +190,29 @@ impl Cluster {
     }
 
     pub fn try_sql(&self, database: &str, sql: &str) -> Option<String> {
-        let directory = self.directory.to_str().unwrap();
-        // Long statements are no arguments.
-        let mut psql = Command::new("psql")
-            .args([
-                "-qAt",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-h",
-                directory,
-                "-U",
-                "lockhouse",
-                "-d",
-                database,
-                "-f",
-                "-",
-            ])
+        let asked = self.ask(database, sql);
+        asked.status.success().then(|| String::from_utf8(asked.stdout).unwrap())
+    }
+
+    fn ask(&self, database: &str, sql: &str) -> Output {
+        let mut psql = self
+            .psql(database)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
-            .expect("psql must be installed");
-        // It does not read it if it cannot connect.
+            .unwrap();
+        // Long statements are no arguments. It does not read them if it cannot connect.
         let _ = psql.stdin.take().unwrap().write_all(sql.as_bytes());
-        let asked = psql.wait_with_output().unwrap();
-        asked.status.success().then(|| String::from_utf8(asked.stdout).unwrap())
+        psql.wait_with_output().unwrap()
+    }
+
+    /// `psql` on a database, which reads statements. It ends at the first error.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new("psql");
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "lockhouse", "-d", database, "-h"]);
+        psql.arg(&self.directory);
+        psql
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn open(options: &Options, metrics: &Arc<Metrics>, time: Time) -> Res
     let housekeeping = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
     let (connection, clock, grace) = open::writer(options, clock, &housekeeping)?;
     let (clock, grace) = (Arc::new(clock), Arc::new(grace));
-    let health = Arc::new(Health::new(clock.clock().clone()));
+    let health = Arc::new(Health::new(clock.clock().clone(), options.busy_timeout));
     let files = Files::of(Arc::clone(&guard), Arc::clone(&health), Arc::clone(metrics), &connection)?;
     // The first transaction sets the value that is on disk.
     let seen = Arc::new(AtomicI64::new(i64::MIN));
