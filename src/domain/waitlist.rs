@@ -47,12 +47,16 @@ pub struct WaitlistLimits {
 #[must_use]
 pub fn position_of(line: &[impl QueueEntry], request: &Acquire, at: Timestamp) -> Option<usize> {
     line.iter().position(|waiting| {
-        let waits = waiting.request();
-        (!waiting.is_leaving() || waiting.keeps_position(at))
-            && waits.user_id == request.user_id
-            && waits.kind == request.kind
-            && is_same_session(waits.kind, waits.session_id.as_ref(), request.session_id.as_ref())
+        (!waiting.is_leaving() || waiting.keeps_position(at)) && is_repeated(waiting.request(), request)
     })
+}
+
+/// Whether the second request repeats the first one.
+#[must_use]
+pub fn is_repeated(first: &Acquire, second: &Acquire) -> bool {
+    first.user_id == second.user_id
+        && first.kind == second.kind
+        && is_same_session(first.kind, first.session_id.as_ref(), second.session_id.as_ref())
 }
 
 /// Position of a new waiter: at the end, but before the agents, unless it is one.

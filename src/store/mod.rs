@@ -25,6 +25,7 @@ mod rows;
 mod set;
 pub mod sqlite;
 pub mod tokens;
+mod waiter;
 pub mod writer;
 
 use std::path::{Path, PathBuf};

@@ -6,126 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
-use super::rows::AsOf;
-use crate::domain::token::Validity;
-use crate::domain::waitlist::{QueueEntry, WaiterCount, WaitlistLimits};
-use crate::domain::{Acquire, Acquired, UserId, WorkspaceId};
+pub use super::waiter::{Client, QueuedWaiter, Waiter};
+use crate::domain::waitlist::{WaiterCount, WaitlistLimits};
+use crate::domain::{Acquired, UserId, WorkspaceId};
 use crate::error::Error;
-use crate::time::{Timestamp, Ttl};
-
-/// The connection of a waiter.
-pub trait Client: Send {
-    /// Whether the client has disconnected or was answered.
-    fn is_gone(&self) -> bool;
-    /// Calls `callback` once when the client disconnects, unless it was answered before. `callback` must not
-    /// block.
-    fn when_gone(&self, callback: Box<dyn FnOnce() + Send>);
-    /// Sends the final answer.
-    fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>);
-}
-
-/// A request for a lock that may wait.
-pub struct Waiter {
-    /// The number of the waiter on its server.
-    pub id: i64,
-    /// Whether the waiter is connected to another server on the same database.
-    is_elsewhere: bool,
-    /// The request.
-    pub request: Acquire,
-    /// Maximum waiting time.
-    pub wait: Ttl,
-    /// How long the credentials of the request are valid.
-    pub validity: Validity,
-    client: Mutex<Option<Box<dyn Client>>>,
-}
-
-impl std::fmt::Debug for Waiter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Waiter").field("request", &self.request).finish_non_exhaustive()
-    }
-}
-
-impl Waiter {
-    /// Creates a waiter for `request`.
-    #[must_use]
-    pub fn new(request: Acquire, wait: Ttl, validity: Validity, client: Box<dyn Client>) -> Arc<Self> {
-        static LAST_ID: AtomicI64 = AtomicI64::new(0);
-        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Mutex::new(Some(client));
-        Arc::new(Self { id, is_elsewhere: false, request, wait, validity, client })
-    }
-
-    /// A waiter that is connected to another server. That server answers it.
-    #[must_use]
-    pub fn of_other_server(id: i64, request: Acquire, validity: Validity, is_there: bool) -> Arc<Self> {
-        let client: Box<dyn Client> = Box::new(OtherServer);
-        let client = Mutex::new(is_there.then_some(client));
-        Arc::new(Self { id, is_elsewhere: true, request, wait: Ttl::from_millis(0), validity, client })
-    }
-
-    /// Sends the answer, unless one was sent before.
-    pub fn answer(&self, answer: Result<AsOf<Acquired>, Error>) {
-        let client = lock(&self.client).take();
-        if let Some(client) = client {
-            client.answer(answer);
-        }
-    }
-
-    /// Whether the client has disconnected or was answered.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        lock(&self.client).as_ref().is_none_or(|client| client.is_gone())
-    }
-}
-
-/// The client of a waiter that is connected to another server.
-struct OtherServer;
-
-impl Client for OtherServer {
-    fn is_gone(&self) -> bool {
-        false
-    }
-
-    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
-
-    fn answer(self: Box<Self>, _: Result<AsOf<Acquired>, Error>) {}
-}
-
-/// A waiter in the queue of a lock.
-#[derive(Debug, Clone)]
-pub struct QueuedWaiter {
-    /// The waiter.
-    pub waiter: Arc<Waiter>,
-    /// When the wait began (lease time).
-    pub since: Timestamp,
-    /// When the wait ends (lease time). If another holder has the lock then, the waiter is answered
-    /// with that lock.
-    pub until: Timestamp,
-    /// Whether the server of the waiter stops.
-    pub is_leaving: bool,
-}
-
-impl QueueEntry for QueuedWaiter {
-    fn request(&self) -> &Acquire {
-        &self.waiter.request
-    }
-
-    fn until(&self) -> Timestamp {
-        self.until
-    }
-
-    fn is_gone(&self) -> bool {
-        self.waiter.is_gone()
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.is_leaving
-    }
-}
+use crate::time::Timestamp;
 
 /// All waiters: one queue per workspace.
 #[derive(Debug)]
@@ -134,6 +22,9 @@ pub struct Queue {
     waiting: Mutex<QueueState>,
     /// Workspaces whose queue a waiter has left since the last [`Queue::workspaces_with_leavers`].
     left: Mutex<BTreeSet<WorkspaceId>>,
+    /// The waiters that join with the transaction that is being committed. Another server may answer them before the
+    /// commit is known here.
+    joining: Mutex<Vec<Arc<Waiter>>>,
 }
 
 #[derive(Debug, Default)]
@@ -144,11 +35,30 @@ struct QueueState {
     ends: BTreeSet<(Timestamp, WorkspaceId)>,
 }
 
+impl QueueState {
+    /// Replaces the queue of a workspace by what `new` makes of it.
+    fn replace(&mut self, workspace_id: WorkspaceId, new: impl FnOnce(&[QueuedWaiter]) -> Vec<QueuedWaiter>) {
+        let end = |waiters: &[QueuedWaiter]| waiters.iter().map(|queued| queued.until).min();
+        let before = self.queues.remove(&workspace_id).unwrap_or_default();
+        let waiters = new(&before);
+        if let Some(end) = end(&before) {
+            self.ends.remove(&(end, workspace_id.clone()));
+        }
+        if let Some(end) = end(&waiters) {
+            self.ends.insert((end, workspace_id.clone()));
+        }
+        self.count = self.count.replaced(&before, &waiters);
+        if !waiters.is_empty() {
+            self.queues.insert(workspace_id, waiters);
+        }
+    }
+}
+
 impl Queue {
     /// Creates an empty queue.
     #[must_use]
     pub fn new(limits: WaitlistLimits) -> Self {
-        Self { limits, waiting: Mutex::default(), left: Mutex::default() }
+        Self { limits, waiting: Mutex::default(), left: Mutex::default(), joining: Mutex::default() }
     }
 
     /// An empty queue for one transaction, which loads the waiters that it needs. It counts those of this server.
@@ -170,16 +80,22 @@ impl Queue {
     /// The waiter with this id.
     pub(super) fn find(&self, workspace_id: &WorkspaceId, id: i64) -> Option<Arc<Waiter>> {
         let waiting = lock(&self.waiting);
-        let found = waiting.queues.get(workspace_id)?.iter().find(|queued| queued.waiter.id == id)?;
-        Some(Arc::clone(&found.waiter))
+        let queued = waiting.queues.get(workspace_id).into_iter().flatten().map(|queued| &queued.waiter);
+        let joining = lock(&self.joining);
+        queued.chain(joining.iter()).find(|waiter| waiter.id == id).cloned()
     }
 
     /// Removes a waiter that another server has granted the lock or told why not.
     pub(super) fn remove(&self, workspace_id: &WorkspaceId, id: i64) {
-        let mut waiters = self.waiters(workspace_id);
-        waiters.retain(|queued| queued.waiter.id != id);
-        let changed = HashMap::from([(workspace_id.clone(), waiters)]);
-        self.commit(QueueChanges { changed, ..QueueChanges::default() });
+        let others = |waiters: &[QueuedWaiter]| {
+            waiters.iter().filter(|queued| queued.waiter.id != id).cloned().collect()
+        };
+        lock(&self.waiting).replace(workspace_id.clone(), others);
+    }
+
+    /// Makes the waiters that join with a transaction known before its commit.
+    pub(super) fn joining(&self, queue_changes: &QueueChanges) {
+        lock(&self.joining).clone_from(&queue_changes.joined);
     }
 
     /// The number of waiters.
@@ -245,27 +161,24 @@ impl Queue {
 
     /// Applies the changes of a committed transaction. Returns whether anything has changed.
     pub(super) fn commit(&self, queue_changes: QueueChanges) -> bool {
-        let QueueChanges { changed, joined, answers: _ } = queue_changes;
+        let QueueChanges { changed, joined, loaded, answers: _ } = queue_changes;
         if changed.is_empty() {
             return false;
         }
         let mut waiting = lock(&self.waiting);
-        let QueueState { queues, count, ends } = &mut *waiting;
-        let end = |waiters: &[QueuedWaiter]| waiters.iter().map(|queued| queued.until).min();
-        for (workspace_id, waiters) in changed {
-            let before = queues.remove(&workspace_id).unwrap_or_default();
-            if let Some(end) = end(&before) {
-                ends.remove(&(end, workspace_id.clone()));
-            }
-            if let Some(end) = end(&waiters) {
-                ends.insert((end, workspace_id.clone()));
-            }
-            *count = count.replaced(&before, &waiters);
-            if !waiters.is_empty() {
-                queues.insert(workspace_id, waiters);
-            }
+        for (workspace_id, mut waiters) in changed {
+            let loaded = loaded.get(&workspace_id);
+            waiting.replace(workspace_id, |before| {
+                let is_hidden = |queued: &&QueuedWaiter| {
+                    loaded.is_some_and(|loaded| !loaded.contains(&queued.waiter.id))
+                        && !queued.waiter.is_gone()
+                };
+                waiters.extend(before.iter().filter(is_hidden).cloned());
+                waiters
+            });
         }
         drop(waiting);
+        lock(&self.joining).clear();
         // A client that disconnected during the commit may have been recorded before its queue existed.
         for waiter in joined.iter().filter(|waiter| waiter.is_gone()) {
             self.client_left(&waiter.request.workspace_id);
@@ -292,13 +205,18 @@ pub(super) struct QueueChanges {
     pub(super) changed: HashMap<WorkspaceId, Vec<QueuedWaiter>>,
     joined: Vec<Arc<Waiter>>,
     pub(super) answers: Vec<WaiterAnswer>,
+    /// The waiters that the transaction has loaded, where other servers change them too. A waiter of this server that is
+    /// not among them has an outcome, and stays until it is answered.
+    loaded: HashMap<WorkspaceId, Vec<i64>>,
 }
 
 impl QueueChanges {
-    /// Leaves out the waiters that are connected to other servers.
-    pub(super) fn keep_own(&mut self) {
-        for waiters in self.changed.values_mut() {
+    /// Leaves out the waiters that are connected to other servers. `queue` is the one that the transaction has loaded.
+    pub(super) fn keep_own(&mut self, queue: &Queue) {
+        for (workspace_id, waiters) in &mut self.changed {
             waiters.retain(|queued| !queued.waiter.is_elsewhere);
+            let loaded = queue.waiters(workspace_id).iter().map(|queued| queued.waiter.id).collect();
+            self.loaded.insert(workspace_id.clone(), loaded);
         }
     }
 }
@@ -389,6 +307,90 @@ impl<'q> QueueView<'q> {
             changed: self.changed.into_inner(),
             joined: self.joined.into_inner(),
             answers: self.answers.into_inner(),
+            loaded: HashMap::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Acquire;
+    use crate::domain::token::Validity;
+    use crate::store::rows::AsOf;
+    use crate::time::Ttl;
+
+    /// A client that stays.
+    struct Connected;
+
+    impl Client for Connected {
+        fn is_gone(&self) -> bool {
+            false
+        }
+
+        fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
+
+        fn answer(self: Box<Self>, _: Result<AsOf<Acquired>, Error>) {}
+    }
+
+    fn workspace() -> WorkspaceId {
+        WorkspaceId::parse("w").unwrap()
+    }
+
+    fn queued() -> QueuedWaiter {
+        let request = Acquire::new(workspace(), UserId::parse("alice").unwrap());
+        let waiter = Waiter::new(request, Ttl::from_millis(9), Validity::Unlimited, Box::new(Connected));
+        QueuedWaiter { waiter, since: Timestamp(0), until: Timestamp(9), is_leaving: false }
+    }
+
+    /// The changes of a transaction on a database that other servers share. It has loaded a line, and leaves another.
+    fn changes(node: &Queue, loaded: &[&QueuedWaiter], line: &[&QueuedWaiter]) -> QueueChanges {
+        let queue = node.for_transaction();
+        for queued in loaded {
+            queue.load(&workspace(), (*queued).clone());
+        }
+        let view = QueueView::of(&queue);
+        view.replace(&workspace(), line.iter().map(|queued| (*queued).clone()).collect());
+        for queued in line.iter().filter(|queued| node.find(&workspace(), queued.waiter.id).is_none()) {
+            view.joined(&queued.waiter);
+        }
+        let mut changes = view.into_changes();
+        changes.keep_own(&queue);
+        changes
+    }
+
+    #[test]
+    fn a_waiter_whom_another_server_has_given_an_outcome_stays_until_it_is_answered() {
+        let node = Queue::new(WaitlistLimits { per_workspace: 9, per_user: 9, total: 9 });
+        let (first, second) = (queued(), queued());
+        node.commit(changes(&node, &[], &[&first]));
+        // The row of the first one has an outcome, so it is not loaded.
+        node.commit(changes(&node, &[], &[&second]));
+        let found = node.find(&workspace(), first.waiter.id).unwrap();
+        assert_eq!(node.len(), 2);
+        found.answer(Err(Error::Busy));
+        node.remove(&workspace(), found.id);
+        assert_eq!((node.len(), node.find(&workspace(), found.id).is_none()), (1, true));
+        node.commit(changes(&node, &[&second], &[]));
+        assert!(node.is_empty(), "a waiter that was loaded leaves");
+    }
+
+    #[test]
+    fn a_waiter_can_be_answered_before_its_server_knows_of_the_commit() {
+        let node = Queue::new(WaitlistLimits { per_workspace: 9, per_user: 9, total: 9 });
+        let joins = queued();
+        let joined = changes(&node, &[], &[&joins]);
+        node.joining(&joined);
+        let found = node.find(&workspace(), joins.waiter.id).unwrap();
+        found.answer(Err(Error::Busy));
+        node.remove(&workspace(), found.id);
+        node.commit(joined);
+        assert_eq!(
+            node.workspaces_with_leavers(Timestamp(0), 9),
+            [workspace()],
+            "it is removed as one that has left"
+        );
+        node.commit(changes(&node, &[], &[]));
+        assert!(node.is_empty());
     }
 }

@@ -167,7 +167,8 @@ impl Started {
     ) -> Result<(), Failed> {
         let (mut commands, writes_time) = self.of_node(node, set, effects);
         let (of_waiters, mut concerns_others) = set.waiters.commands(&effects.queue_changes, self.now);
-        effects.queue_changes.keep_own();
+        effects.queue_changes.keep_own(&set.waiters.queue);
+        node.queue.joining(&effects.queue_changes);
         commands.extend(of_waiters);
         // The command that writes events must be the last.
         commands.extend(set.flush());

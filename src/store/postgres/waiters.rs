@@ -15,6 +15,7 @@ use super::outcome;
 use super::row::{self, get};
 use super::session::{Command, Parameter, parameter, parameters};
 use crate::domain::access::Privilege;
+use crate::domain::waitlist::is_repeated;
 use crate::domain::{Acquire, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::queue::{Queue, QueueChanges, QueuedWaiter, Waiter};
@@ -132,7 +133,7 @@ impl<'n> Waiters<'n> {
                 }
             }
             for queued in new {
-                // Who asks again keeps the place.
+                // A repeated request keeps the place.
                 let same = before.iter().position(|stored| is_same(stored, queued));
                 match same.map(|at| before.remove(at)) {
                     Some(stored) => {
@@ -263,8 +264,8 @@ impl<'n> Waiters<'n> {
 
 /// Whether `queued` has taken the position of `stored`.
 fn is_same(stored: &Stored, queued: &QueuedWaiter) -> bool {
-    let (one, other) = (&stored.queued.waiter.request, &queued.waiter.request);
-    stored.queued.since == queued.since && one.user_id == other.user_id && one.session_id == other.session_id
+    let (first, second) = (&stored.queued.waiter.request, &queued.waiter.request);
+    stored.queued.since == queued.since && is_repeated(first, second)
 }
 
 /// The request of a waiter. A request that waits does not take over.
