@@ -7,8 +7,9 @@ use lockhouse::domain::token::Validity;
 use lockhouse::time::Timestamp;
 
 use crate::model::Lease;
+use crate::play::Play;
 use crate::steps::Who;
-use crate::{Play, session, user, workspace};
+use crate::{session, user, workspace};
 
 impl Play {
     pub fn knock(&mut self, kind: LockKind, by: Who, at: usize) {

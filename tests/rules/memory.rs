@@ -1,4 +1,4 @@
-//! A second engine: rows in memory, loaded in batches. What a use case touches without having named it is a miss; then it is
+//! An engine for the tests: rows in memory, loaded in batches. What a use case touches without having named it is a miss; then it is
 //! loaded, and all use cases of the batch run again. Every third batch loads nothing of what was named, on purpose.
 
 mod changes;
@@ -13,18 +13,22 @@ use lockhouse::domain::event::Event;
 use lockhouse::domain::grace::{RestartGrace, Run};
 use lockhouse::domain::member::{Role, Workspace};
 use lockhouse::domain::token::{Hash, Token};
+use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Fence, Lock, UserId, WorkspaceId};
 use lockhouse::error::Error;
+use lockhouse::store::commit_notifier::CommitNotifier;
 use lockhouse::store::engine::{Engine, Work};
+use lockhouse::store::queue::Queue;
+use lockhouse::store::writer::Writer;
 use lockhouse::store::{Effects, FenceSlot, Meta, TransactionStart, WebhookPosition};
-use lockhouse::time::{LeaseClock, Timestamp};
+use lockhouse::time::{Clock, LeaseClock, Timestamp, Ttl};
 
 /// What is kept over a restart.
 #[derive(Clone)]
 pub struct Tables {
-    pub meta: Meta,
-    pub last_seen: Timestamp,
-    pub grace: RestartGrace,
+    meta: Meta,
+    last_seen: Timestamp,
+    grace: RestartGrace,
     /// With the run in which each was written.
     locks: BTreeMap<WorkspaceId, (Lock, Run)>,
     /// With the lease time of each, and its `drain_until`.
@@ -51,14 +55,40 @@ impl Tables {
             webhooks: BTreeMap::new(),
         }
     }
+
+    /// A server starts at `now`. Leases get the restart grace.
+    pub fn restart(&mut self, now: Timestamp, grace: Ttl) {
+        let run = Run(self.grace.run().0 + 1);
+        let recorded = self.grace.restarts().to_vec();
+        self.grace = RestartGrace::at_start(recorded, run, self.last_seen, now, grace);
+        self.meta.opened_at = now;
+    }
 }
 
 pub struct Memory {
-    pub tables: Arc<Mutex<Tables>>,
-    pub clock: Arc<LeaseClock>,
+    tables: Arc<Mutex<Tables>>,
+    clock: LeaseClock,
     /// How often use cases have run again.
-    pub misses: Arc<AtomicUsize>,
-    pub batches: usize,
+    misses: Arc<AtomicUsize>,
+    batches: usize,
+}
+
+impl Memory {
+    /// Starts a server on the tables.
+    pub fn start(
+        tables: &Arc<Mutex<Tables>>,
+        misses: &Arc<AtomicUsize>,
+        clock: Clock,
+        limits: WaitlistLimits,
+    ) -> (Writer, Arc<Queue>) {
+        let last_seen = tables.lock().unwrap().last_seen;
+        let (tables, misses) = (Arc::clone(tables), Arc::clone(misses));
+        let memory =
+            Self { tables, clock: LeaseClock::resume(clock.clone(), last_seen, 0), misses, batches: 0 };
+        let (notifier, queue) = (Arc::new(CommitNotifier::default()), Arc::new(Queue::new(limits)));
+        let writer = Writer::start(Box::new(memory), clock, Arc::default(), notifier, Arc::clone(&queue));
+        (writer.unwrap(), queue)
+    }
 }
 
 impl Engine for Memory {

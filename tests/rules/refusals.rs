@@ -1,5 +1,5 @@
 //! No waiter is refused because of its own lock, or because of a lock that has ended: random histories of waits, knocks,
-//! renewals and releases by several sessions of several users, on both engines.
+//! renewals and releases by several sessions of several users, on all engines.
 
 use lockhouse::config::Config;
 use lockhouse::domain::access::{Rules, SameUser};
@@ -7,7 +7,7 @@ use lockhouse::domain::{Acquired, LockKind};
 use lockhouse::time::Ttl;
 use proptest::prelude::*;
 
-use crate::engines::{Both, EngineStep};
+use crate::engines::{EngineStep, Engines, Servers, on};
 use crate::steps::{FenceStep, Step, Who};
 use crate::waiters::WaiterAnswer;
 
@@ -75,29 +75,32 @@ pub fn check((request, answer): &WaiterAnswer, rules: &Rules) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::cases(60), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(30), ..ProptestConfig::default() })]
 
     #[test]
     fn no_waiter_is_refused_because_of_its_own_lock_or_one_that_has_ended(
         separate in any::<bool>(),
-        steps in prop::collection::vec(step(), 1..60),
+        (number, is_prompt) in (1_usize..=2, any::<bool>()),
+        steps in prop::collection::vec((on(), step()), 1..60),
     ) {
-        let mut both = Both::new(Rules {
+        let rules = Rules {
             same_user: if separate { SameUser::Separate } else { SameUser::Share },
             min_ttl: Ttl::from_millis(1),
             claim_within: Ttl::from_millis(CLAIM),
             knock_grant_after: Some(Ttl::from_millis(GRANT)),
             knock_grant_at_latest: Some(Ttl::from_millis(2 * GRANT)),
             ..Config::default().rules()
-        });
+        };
+        let mut engines = Engines::new(rules, Servers { number, is_prompt });
         let end = [EngineStep::Rules(Step::Pass(1_000)), EngineStep::Rules(Step::Sweep), EngineStep::Leave];
-        for step in steps.iter().chain(end.iter().cycle().take(30)) {
-            for answer in both.take(step) {
+        let end = end.map(|step| (0, step));
+        for (on, step) in steps.iter().chain(end.iter().cycle().take(30)) {
+            for answer in engines.take(*on, step) {
                 assert!(answer.1.is_ok() && !matches!(&answer.1, Ok(found) if found.value == Acquired::TooMany));
-                check(&answer, &both.rules);
+                check(&answer, &engines.rules);
             }
         }
-        prop_assert_eq!(both.waiting, 0, "every waiter is answered");
-        both.stop();
+        prop_assert!(engines.waiting.is_empty(), "every waiter is answered");
+        engines.settle(true);
     }
 }

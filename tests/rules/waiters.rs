@@ -1,5 +1,7 @@
 //! The clients that wait on an engine, and what they are answered.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -11,39 +13,50 @@ use lockhouse::store::queue::Client;
 /// The answer to a waiter, with its request.
 pub type WaiterAnswer = (Acquire, Result<AsOf<Acquired>, Error>);
 
-/// The answers to the waiters of one engine.
+/// The answers to the waiters of one engine, by the number of the waiter.
 #[derive(Default)]
 pub struct Answers {
-    received: Mutex<Vec<WaiterAnswer>>,
+    received: Mutex<BTreeMap<usize, WaiterAnswer>>,
     more: Condvar,
 }
 
 impl Answers {
-    /// Waits until this number of answers was received, and takes them.
-    pub fn take(&self, count: usize) -> Vec<WaiterAnswer> {
+    /// Waits until at least this number of answers was received, and takes all.
+    #[track_caller]
+    pub fn take(&self, count: usize) -> BTreeMap<usize, WaiterAnswer> {
         let received = self.received.lock().unwrap();
-        let enough = |received: &mut Vec<WaiterAnswer>| received.len() < count;
+        let too_few = |received: &mut BTreeMap<_, _>| received.len() < count;
         let (mut received, _) =
-            self.more.wait_timeout_while(received, Duration::from_secs(20), enough).unwrap();
-        assert_eq!(received.len(), count, "each waiter that left the queue is answered once");
+            self.more.wait_timeout_while(received, Duration::from_secs(20), too_few).unwrap();
+        assert!(
+            received.len() >= count,
+            "each waiter that left the queue is answered: {received:?} of {count}"
+        );
         std::mem::take(&mut *received)
     }
 }
 
 pub struct WaitingClient {
+    pub number: usize,
     pub request: Acquire,
     pub answers: Arc<Answers>,
+    /// Whether its server has stopped.
+    pub is_gone: Arc<AtomicBool>,
 }
 
 impl Client for WaitingClient {
     fn is_gone(&self) -> bool {
-        false
+        self.is_gone.load(Ordering::SeqCst)
     }
 
     fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 
     fn answer(self: Box<Self>, answer: Result<AsOf<Acquired>, Error>) {
-        self.answers.received.lock().unwrap().push((self.request, answer));
+        if self.is_gone() {
+            return;
+        }
+        let before = self.answers.received.lock().unwrap().insert(self.number, (self.request, answer));
+        assert!(before.is_none(), "a waiter is answered once");
         self.answers.more.notify_all();
     }
 }
