@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
 use lockhouse::config::Secret;
 
@@ -61,6 +61,30 @@ pub fn name_in(url: &Secret) -> &str {
     url.as_str().rsplit('/').next().unwrap()
 }
 
+/// The programs of the newest PostgreSQL of this machine. `psql` in the path is a script that takes longer.
+fn programs() -> &'static Path {
+    static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+        let versions = installed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let newest = versions.max().expect("PostgreSQL must be installed: apt install postgresql");
+        format!("/usr/lib/postgresql/{newest}/bin").into()
+    });
+    &PROGRAMS
+}
+
+/// Makes the files of a new cluster. They are copied: `initdb` takes most of the time of a short test.
+const NEW: &str = concat!(
+    "made=",
+    env!("CARGO_TARGET_TMPDIR"),
+    r#"/postgres$(echo "$bin" | tr / -)-$(id -u)
+    if [ ! -d "$made" ]; then
+      $as "$bin/initdb" -U lockhouse -A trust -E UTF8 --locale=C --no-sync -D new >/dev/null
+      cp -a new "$made.$$"
+      mv -T "$made.$$" "$made" 2>/dev/null || rm -rf "$made.$$"
+    fi
+    cp -a "$made" data"#
+);
+
 /// A PostgreSQL with a directory and a socket of its own. It ends when this is dropped, and with this process, however
 /// that ends.
 pub struct Cluster {
@@ -79,14 +103,13 @@ impl Cluster {
     /// Starts one with further settings, such as `-c wal_level=logical`. They are words of a shell, in which `$dir`
     /// is its directory and `$as` runs a command as its user.
     pub fn start(settings: &str) -> Self {
-        let initdb = "initdb -U lockhouse -A trust -E UTF8 --locale=C --no-sync";
-        Self::start_as(initdb, "", settings)
+        Self::start_as(NEW, "", settings)
     }
 
     /// Starts a standby, which follows this one.
     pub fn standby(&self) -> Self {
         let copy = format!(
-            "pg_basebackup -h {} -U lockhouse -R -X stream --checkpoint=fast --no-sync",
+            r#"$as "$bin/pg_basebackup" -D data -h {} -U lockhouse -R -X stream --checkpoint=fast --no-sync"#,
             self.directory.display()
         );
         Self::start_as(&copy, "", "")
@@ -97,8 +120,7 @@ impl Cluster {
         let environment = format!(
             "LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=$PWD/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1"
         );
-        let initdb = "initdb -U lockhouse -A trust -E UTF8 --locale=C --no-sync";
-        Self::start_as(initdb, &environment, "")
+        Self::start_as(NEW, &environment, "")
     }
 
     /// Sets the clock to the real time and this much.
@@ -116,10 +138,10 @@ impl Cluster {
         eventually(|| self.try_sql("postgres", "SELECT 1").is_none());
     }
 
-    /// `make` is the program that makes the files.
+    /// `make` makes the files in `data`.
     fn start_as(make: &str, environment: &str, settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
-        let shown = directory.display();
+        let (shown, bin) = (directory.display(), programs().display());
         // PostgreSQL refuses to run as root. The shell stops it when this process ends, which closes the pipe.
         let script = format!(
             r#"set -e
@@ -127,10 +149,10 @@ impl Cluster {
             chmod 0777 {shown}
             cd {shown}
             echo +0 >clock
-            bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+            bin={bin}
             as=
             if [ "$(id -u)" = 0 ]; then as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
-            $as "$bin"/{make} -D {shown}/data >/dev/null
+            {make}
             $as env {environment} "$bin/postgres" -D {shown}/data -k {shown} -c listen_addresses= -c fsync=off -c max_connections=400 \
               -c shared_buffers=64MB -c max_wal_size=1GB {settings} >{shown}/log 2>&1 &
             pid=$!
@@ -148,8 +170,13 @@ impl Cluster {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        let cluster = Self { directory, shell };
-        eventually(|| cluster.try_sql("postgres", "SELECT 1").is_some());
+        let mut cluster = Self { directory, shell };
+        eventually(|| {
+            assert!(cluster.shell.try_wait().unwrap().is_none(), "PostgreSQL does not start");
+            let status = std::fs::read_to_string(cluster.directory.join("data/postmaster.pid"));
+            let status = status.unwrap_or_default().lines().nth(7).unwrap_or_default().trim().to_owned();
+            ["ready", "standby"].contains(&status.as_str())
+        });
         cluster
     }
 
@@ -177,7 +204,7 @@ impl Cluster {
 
     /// Runs statements in a transaction, and leaves it open.
     pub fn hold(&self, database: &str, sql: &str) -> Held {
-        let mut psql = Command::new("psql")
+        let mut psql = Command::new(programs().join("psql"))
             .args(["-qAt", "-h", self.directory.to_str().unwrap(), "-U", "lockhouse", "-d", database])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -209,7 +236,7 @@ impl Cluster {
 
     /// `psql` on a database, which reads statements. It ends at the first error.
     pub fn psql(&self, database: &str) -> Command {
-        let mut psql = Command::new("psql");
+        let mut psql = Command::new(programs().join("psql"));
         psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "lockhouse", "-d", database, "-h"]);
         psql.arg(&self.directory);
         psql
