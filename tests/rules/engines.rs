@@ -5,7 +5,7 @@ mod engine;
 mod histories;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -18,7 +18,7 @@ use lockhouse::domain::{Lock, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::store::listing::LockQuery;
 use lockhouse::store::{AsOf, Keys, Rows, Store, WorkingSet};
-use lockhouse::time::Timestamp;
+use lockhouse::time::{Timestamp, Ttl};
 
 use crate::common::NOON;
 use crate::common::postgres::new_database;
@@ -29,6 +29,8 @@ use crate::workspace;
 use engine::{Engine, Place, Server};
 pub use step::{EngineStep, on};
 
+/// How long the waiters of a server that stops keep their places.
+const LEAVING: Ttl = Ttl::from_millis(5_000);
 /// SQLite, which the others are compared with.
 const SQLITE: usize = 0;
 
@@ -239,8 +241,11 @@ impl Engines {
     }
 
     /// One of two servers stops, and starts after `away`. The other one goes on, and nobody gets a grace.
-    fn replace(&mut self, server: usize, away: i64) {
+    fn replace(&mut self, server: usize, away: i64, leaves: bool) {
         self.settle(true);
+        if leaves {
+            self.keep_places(server);
+        }
         self.disconnect(server);
         for engine in self.all.iter().filter(|engine| engine.servers.len() > 1) {
             engine.servers[server].stop();
@@ -256,6 +261,32 @@ impl Engines {
         for engine in self.all.iter_mut().filter(|engine| engine.servers.len() > 1) {
             engine.replace(server);
         }
+    }
+
+    /// Marks the waiters that are connected to a server. Engines that know only one are told here what PostgreSQL does.
+    fn keep_places(&self, server: usize) {
+        let leaving = |engine: &Engine| -> HashSet<i64> {
+            let waiters = engine.waiters.borrow();
+            let leaves = |number: &usize| self.waiting.get(number) == Some(&server);
+            waiters.iter().filter(|(_, number)| leaves(number)).map(|(id, _)| *id).collect()
+        };
+        let leaving: Vec<_> =
+            self.all.iter().map(|engine| (engine.servers.len() == 1).then(|| leaving(engine))).collect();
+        self.run_each(server, &Keys::default(), move |engine, set| {
+            let Some(leaving) = &leaving[engine] else {
+                set.leave();
+                return Ok(());
+            };
+            for workspace_id in (0..WORKSPACES).map(workspace) {
+                let mut waiters = set.queue().waiters(&workspace_id);
+                for queued in waiters.iter_mut().filter(|queued| leaving.contains(&queued.waiter.id)) {
+                    queued.is_leaving = true;
+                    queued.until = queued.until.min(set.now().plus(LEAVING));
+                }
+                set.queue().replace(&workspace_id, waiters);
+            }
+            Ok(())
+        });
     }
 
     /// The clients of a server have lost their connections.

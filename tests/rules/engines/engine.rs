@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockhouse::config::Secret;
-use lockhouse::domain::waitlist::WaitlistLimits;
+use lockhouse::domain::waitlist::{QueueEntry as _, WaitlistLimits};
 use lockhouse::domain::{Fence, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
@@ -223,11 +223,11 @@ impl Engine {
     pub fn line(&self, server: usize, at: usize) -> Vec<(usize, String)> {
         let numbers = self.waiters.borrow();
         let waiters = self.server(server).waiters(&workspace(at)).into_iter();
-        let there = waiters.filter(|queued| !queued.waiter.is_gone());
-        let shown = |QueuedWaiter { waiter, since, until, is_leaving: _ }| {
-            (numbers[&waiter.id], self.shown(&(&waiter.request, since, until)))
+        let is_shown = |queued: &QueuedWaiter| queued.keeps_position(self.now()) || !queued.waiter.is_gone();
+        let shown = |QueuedWaiter { waiter, since, until, is_leaving }| {
+            (numbers[&waiter.id], self.shown(&(&waiter.request, since, until, is_leaving)))
         };
-        there.map(shown).collect()
+        waiters.filter(is_shown).map(shown).collect()
     }
 
     /// Compares the answers that have arrived with those that are owed. Waits for all if it `is_prompt`.

@@ -41,9 +41,11 @@ pub enum EngineStep {
         by: Who,
         at: usize,
     },
-    /// One server stops, and starts after `away`. The waiters that are connected to it are gone.
+    /// One server stops, and starts after `away`. The waiters that are connected to it are gone. They keep their places
+    /// for a while if it `leaves` in order.
     Replace {
         away: i64,
+        leaves: bool,
     },
 }
 
@@ -54,7 +56,7 @@ pub fn engine_step() -> impl Strategy<Value = EngineStep> {
             .prop_map(|(kind, by, at, ttl, wait)| EngineStep::Wait { kind, by, at, ttl, wait }),
         1 => Just(EngineStep::Leave),
         2 => (who(), 0..WORKSPACES).prop_map(|(by, at)| EngineStep::Unlock { by, at }),
-        1 => (0_i64..200).prop_map(|away| EngineStep::Replace { away }),
+        1 => (0_i64..200, any::<bool>()).prop_map(|(away, leaves)| EngineStep::Replace { away, leaves }),
     ]
 }
 
@@ -80,8 +82,8 @@ impl Engines {
             }
             EngineStep::Leave => self.leave(),
             EngineStep::Unlock { by, at } => self.unlock(on, *by, *at),
-            EngineStep::Replace { away } if self.servers.number == 1 => self.restart(*away, 0),
-            EngineStep::Replace { away } => self.replace(on, *away),
+            EngineStep::Replace { away, .. } if self.servers.number == 1 => self.restart(*away, 0),
+            EngineStep::Replace { away, leaves } => self.replace(on, *away, *leaves),
         }
         answers.extend(self.compare(on + 1));
         for (at, before) in before.iter().enumerate() {
