@@ -6,7 +6,8 @@ mod common;
 use std::collections::HashSet;
 use std::thread;
 
-use common::postgres::new_database;
+use common::postgres::{Cluster, new_database};
+use common::proxy::{Cut, Proxy};
 use common::{Client, Server, eventually, follow, told};
 use lockhouse::config::{Config, Secret};
 use serde_json::{Value, json};
@@ -269,4 +270,95 @@ fn locks_and_fences_stay_when_a_server_stops() {
     other.user("alice").heartbeat("w", &json!({ "fence": lock["fence"] })).expect(200);
     one.start_again();
     one.user("bob").acquire("w", &json!({})).expect(409);
+}
+
+/// The name of the database in an address.
+fn database(url: &Secret) -> &str {
+    url.as_str().rsplit_once('/').unwrap().1
+}
+
+#[track_caller]
+fn sql(url: &Secret, sql: &str) -> String {
+    Cluster::of_this_process().sql(database(url), sql).trim().to_owned()
+}
+
+#[test]
+fn after_a_failover_that_lost_commits_a_lease_is_acquired_again() {
+    let url = new_database();
+    let server = node(&url, |_| {});
+    let mut alice = server.user("alice");
+    let before = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
+    // Of the same user, by a request that names no lease.
+    alice.heartbeat("w", &json!({})).expect(200);
+    // What is known is another timeline than that of PostgreSQL.
+    sql(&url, "UPDATE meta SET timeline = '00000000'");
+    let new = server.client().lock("w")["fence"].as_i64().unwrap();
+    for claim in [json!({}), json!({ "fence": before }), json!({ "fence": new })] {
+        alice.heartbeat("w", &claim).refused(404, "lock_not_found");
+    }
+    server.user("bob").heartbeat("w", &json!({})).expect(403);
+    server.user("bob").acquire("w", &json!({})).refused(409, "lock_held");
+    let again = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].as_i64().unwrap();
+    assert!(again > before);
+    alice.heartbeat("w", &json!({})).expect(200);
+    alice.heartbeat("w", &json!({ "fence": again })).expect(200);
+}
+
+/// Each combination: whether the commit reached PostgreSQL, and whether it can be asked what became of it.
+const DOUBTS: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (false, false)];
+
+#[test]
+fn a_commit_in_doubt_is_answered_as_it_went() {
+    let url = new_database();
+    let proxy = Proxy::before(Cluster::of_this_process());
+    let server = node(&proxy.url(database(&url)), |_| {});
+    let holds =
+        |workspace: &str| sql(&url, &format!("SELECT fence FROM locks WHERE workspace_id = '{workspace}'"));
+    let told = |workspace: &str| {
+        sql(
+            &url,
+            &format!(
+                "SELECT string_agg(type, ' ' ORDER BY revision) FROM events WHERE workspace_id = '{workspace}'"
+            ),
+        )
+    };
+    for (is_carried_out, can_be_asked) in DOUBTS {
+        let workspace = format!("doubt-{is_carried_out}-{can_be_asked}");
+        let case = format!("carried out: {is_carried_out}, can be asked: {can_be_asked}");
+        let in_doubt =
+            || proxy.cut(Cut { workspace: workspace.clone(), is_carried_out, is_away_then: !can_be_asked });
+        let mut alice = server.user("alice");
+        in_doubt();
+        let mut answer = alice.acquire(&workspace, &json!({}));
+        assert!(proxy.has_cut(), "{case}: {}", answer.text());
+        if !can_be_asked {
+            // Nobody knows, and the client is told so. What it repeats is done once.
+            assert_eq!(answer.status, 503, "{case}");
+            assert_eq!(holds(&workspace).is_empty(), !is_carried_out, "{case}");
+            proxy.go_on();
+            eventually(|| {
+                answer = alice.acquire(&workspace, &json!({}));
+                answer.status != 503
+            });
+        }
+        let lock = answer.expect(200)["lock"].clone();
+        assert_eq!(holds(&workspace), lock["fence"].to_string(), "{case}");
+        assert_eq!(told(&workspace), "lock.acquired", "{case}");
+        in_doubt();
+        let release = json!({ "fence": lock["fence"] });
+        let mut answer = alice.release(&workspace, &release);
+        assert!(proxy.has_cut(), "{case}: {}", answer.text());
+        if !can_be_asked {
+            assert_eq!(answer.status, 503, "{case}");
+            assert_eq!(holds(&workspace).is_empty(), is_carried_out, "{case}");
+            proxy.go_on();
+            eventually(|| {
+                answer = alice.release(&workspace, &release);
+                answer.status != 503
+            });
+        }
+        answer.expect(200);
+        assert_eq!(holds(&workspace), "", "{case}");
+        assert_eq!(told(&workspace), "lock.acquired lock.released", "{case}");
+    }
 }

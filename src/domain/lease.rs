@@ -84,6 +84,8 @@ pub enum GrantState {
     /// The lease was granted to a user in any session. The first session that renews it becomes the holder's
     /// session.
     ToUser,
+    /// The database has failed over and may have lost what came after this lease. Its holder must acquire it again.
+    InDoubt,
 }
 
 impl Lock {

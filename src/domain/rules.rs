@@ -235,6 +235,11 @@ pub fn heartbeat(
 ) -> Decision<HeartbeatOutcome> {
     let (change, outcome) = match found {
         WorkspaceState::Free { .. } => (Change::Nothing, HeartbeatOutcome::NoLock),
+        WorkspaceState::Locked(lock)
+            if lock.grant_state == GrantState::InDoubt && lock.user_id == request.claim.user_id =>
+        {
+            (Change::Nothing, HeartbeatOutcome::NoLock)
+        }
         WorkspaceState::Locked(lock) if holds(&request.claim, &lock, rules) => {
             let knocks = &lock.knocks;
             let is_plain = lock.grant_state == GrantState::Claimed

@@ -199,7 +199,7 @@ pub fn satisfies(request: &Acquire, lock: &Lock, rules: &Rules) -> bool {
 #[must_use]
 pub fn outcome_when_satisfied(request: &Acquire, lock: &Lock) -> Acquired {
     let is_theirs = match lock.grant_state {
-        GrantState::Claimed => false,
+        GrantState::Claimed | GrantState::InDoubt => false,
         GrantState::ToSession => lock.session_id == request.session_id,
         GrantState::ToUser => true,
     };

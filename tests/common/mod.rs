@@ -23,6 +23,7 @@ pub mod load;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod reading;
 pub mod receiver;

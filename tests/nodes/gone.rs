@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::eventually;
 use crate::common::postgres::{Cluster, new_database};
 use crate::common::process::Process;
-use crate::proxy::Proxy;
+use crate::common::proxy::Proxy;
 use crate::world::{Roamer, Seen, Stopwatch, fence, lock_path, node, take_turn, usual_or_slow};
 
 fn database(url: &lockhouse::config::Secret) -> &str {

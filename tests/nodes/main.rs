@@ -17,7 +17,6 @@ mod clocks;
 mod exclusion;
 mod failover;
 mod gone;
-mod proxy;
 mod telling;
 mod waiting;
 mod world;

@@ -36,6 +36,7 @@ fn columns(locks: &[(bool, &Lock)], run: Run) -> Vec<Parameter> {
             GrantState::Claimed => 0,
             GrantState::ToSession => 1,
             GrantState::ToUser => 2,
+            GrantState::InDoubt => 3,
         }),
         numbers(&|lock| {
             i64::try_from(lock.knocks.pending.len() + lock.knocks.declined.len()).unwrap_or(i64::MAX)

@@ -74,6 +74,7 @@ fn lock_value(lock: &Lock) -> Value {
             GrantState::Claimed => 0,
             GrantState::ToSession => 1,
             GrantState::ToUser => 2,
+            GrantState::InDoubt => 3,
         },
         "check_at": lock.check_at.0, "drain_until": lock.drain_until.map(|until| until.0),
         "knocks": lock.knocks.pending.iter().map(knock).collect::<Vec<_>>(),
@@ -120,6 +121,7 @@ fn lock_of(value: &Value) -> Option<Lock> {
         grant_state: match fields.number("granted")? {
             0 => GrantState::Claimed,
             1 => GrantState::ToSession,
+            3 => GrantState::InDoubt,
             _ => GrantState::ToUser,
         },
         knocks: Knocks {

@@ -92,6 +92,7 @@ pub(super) fn lock(row: &Row, grace: &RestartGrace) -> Result<(Lock, bool), Erro
         grant_state: match get::<i64>(row, 12)? {
             0 => GrantState::Claimed,
             1 => GrantState::ToSession,
+            3 => GrantState::InDoubt,
             _ => GrantState::ToUser,
         },
         knocks,

@@ -63,7 +63,8 @@ CREATE TABLE locks (
     ttl_ms          bigint  NOT NULL CHECK (ttl_ms >= 0),
     note            text,
     metadata        text    NOT NULL,
-    given           bigint  NOT NULL CHECK (given IN (0, 1, 2)),
+    -- 3: a failover may have lost what came after this lease, so its holder must acquire it again.
+    given           bigint  NOT NULL CHECK (given IN (0, 1, 2, 3)),
     knocks          bigint  NOT NULL,
     grant_at        bigint,
     run             bigint  NOT NULL,

@@ -18,7 +18,7 @@ const REVISIONS_LOST: i64 = 1_000_000;
 ///
 /// On a new timeline fences and revisions go on far above the known ones, and followers of the events are told to read
 /// again. If commits did not wait for a standby, each lease gets a new fence: what came after it may be lost. Its
-/// holder cannot renew it by the old fence, but can acquire it again, with the new one.
+/// holder cannot renew it, but can acquire it again, with the new fence.
 pub(super) fn follow(session: &Session, meta: &MetaRow, now: Timestamp) -> Result<(), Error> {
     if meta.known == meta.timeline {
         return Ok(());
@@ -48,10 +48,10 @@ pub(super) fn follow(session: &Session, meta: &MetaRow, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// Gives each lease a new fence above `floor`. Returns the highest.
+/// Gives each lease, which is in doubt now, a new fence above `floor`. Returns the highest.
 fn give_new_fences(session: &Session, floor: i64) -> Result<i64, Error> {
     let rows = session.query(
-        "WITH given AS (UPDATE locks SET fence = n.fence FROM
+        "WITH given AS (UPDATE locks SET fence = n.fence, given = 3 FROM
          (SELECT workspace_id, $1 + $2 * row_number() OVER (ORDER BY workspace_id) AS fence FROM locks) n
          WHERE locks.workspace_id = n.workspace_id RETURNING locks.fence)
          SELECT coalesce(max(fence), $1) FROM given",

@@ -41,6 +41,8 @@ const fn grant_state_number(state: GrantState) -> i64 {
         GrantState::Claimed => 0,
         GrantState::ToSession => 1,
         GrantState::ToUser => 2,
+        // On PostgreSQL only.
+        GrantState::InDoubt => 3,
     }
 }
 
