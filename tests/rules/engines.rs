@@ -148,12 +148,6 @@ impl Engines {
         first.unwrap().0
     }
 
-    /// Compares what is there. Returns the answers to the waiters that have left the line since.
-    fn compare(&mut self, on: usize) -> Vec<WaiterAnswer> {
-        self.look(on);
-        self.answers()
-    }
-
     /// Compares the locks and the events, after due changes. It is seen as a use case sees it, and nothing of that is kept.
     fn look(&mut self, on: usize) {
         for at in 0..WORKSPACES {
@@ -240,7 +234,7 @@ impl Engines {
         }
     }
 
-    /// One of two servers stops, and starts after `away`. The other one goes on, and nobody gets a grace.
+    /// One of two servers stops, and starts after `away`. The other one goes on, and no lease gets a grace.
     fn replace(&mut self, server: usize, away: i64, leaves: bool) {
         self.settle(true);
         if leaves {
@@ -251,7 +245,7 @@ impl Engines {
             engine.servers[server].stop();
         }
         self.pass(away);
-        // The other one finds that those who waited at this one are gone, and writes down the time.
+        // The other one removes the waiters of this one that keep no place, and writes down the time.
         let rules = Arc::clone(&self.rules);
         self.run_each(1 - server, &Keys::default(), move |_, set| {
             set.force_write();

@@ -75,7 +75,7 @@ pub fn check((request, answer): &WaiterAnswer, rules: &Rules) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::cases(30), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(30, 150), ..ProptestConfig::default() })]
 
     #[test]
     fn no_waiter_is_refused_because_of_its_own_lock_or_one_that_has_ended(

@@ -1,20 +1,17 @@
 //! Random histories on all engines.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use lockhouse::app::{invariants, members};
+use lockhouse::app::invariants;
 use lockhouse::domain::Lock;
 use lockhouse::domain::access::{Membership, Rules};
-use lockhouse::domain::member::{Member, Role};
-use lockhouse::store::Keys;
+use lockhouse::domain::member::Role;
 use proptest::prelude::*;
 
 use super::step::engine_step;
 use super::{EngineStep, Engines, SQLITE, Servers, on};
-use crate::common::NOON;
 use crate::steps::{Step, WORKSPACES, limited_to, rules};
-use crate::{refusals, user, workspace};
+use crate::{refusals, workspace};
 
 impl Engines {
     /// Agents stand behind all others in the line, and no person stands in line for what an agent has. No agent gets the
@@ -27,7 +24,10 @@ impl Engines {
         {
             let is_given = matches!(
                 step,
-                EngineStep::Rules(Step::HandOver { .. } | Step::Release { .. }) | EngineStep::Unlock { .. }
+                EngineStep::Rules(Step::HandOver { .. } | Step::Release { .. })
+                    | EngineStep::Unlock { .. }
+                    | EngineStep::ReleaseUser(_)
+                    | EngineStep::Member { .. }
             );
             // In one step the lock may pass to a person by a knock, and that lease may end unclaimed.
             let unclaimed = before.knocks.grant_at.is_some_and(|at| {
@@ -48,7 +48,7 @@ impl Engines {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::cases(24), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(24, 120), ..ProptestConfig::default() })]
 
     #[test]
     fn all_engines_give_the_same_outcomes(
@@ -64,25 +64,15 @@ proptest! {
         let mut engines = Engines::new(Rules { membership, kinds, ..rules }, Servers { number, is_prompt });
         for at in 0..WORKSPACES {
             for (number, role) in roles.iter().enumerate() {
-                let Some(role) = Role::ALL.get(*role).copied() else { continue };
-                let (member, rules) = (Member { user_id: user(number), role }, Arc::clone(&engines.rules));
-                engines.run(0, &Keys::default(), move |set| {
-                    set.put_workspace(&workspace(at), None, false, NOON)?;
-                    Ok(format!("{:?}", members::put_member(set, &workspace(at), &member, None, &rules)?))
-                });
+                if let Some(role) = Role::ALL.get(*role) {
+                    engines.put_member(0, number, at, Some(*role));
+                }
             }
         }
         for (on, step) in &steps {
             for answer in engines.take(*on, step) {
                 refusals::check(&answer, &engines.rules);
             }
-        }
-        let rules = Arc::clone(&engines.rules);
-        engines.run(0, &Keys::workspace(&workspace(0)), move |set| {
-            Ok(format!("{:?}", members::remove_member(set, &workspace(0), &user(0), None, &rules)?))
-        });
-        for answer in engines.compare(0) {
-            refusals::check(&answer, &engines.rules);
         }
         engines.settle(true);
         for store in engines.stores() {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use lockhouse::app::terraform::{self, Unlock};
 use lockhouse::app::waitlist::{self, WaitOutcome};
-use lockhouse::app::{handoff, locks, sweep};
+use lockhouse::app::{handoff, locks, members, release_user, sweep};
 use lockhouse::domain::access::Privilege;
 use lockhouse::domain::event::Author;
 use lockhouse::domain::handoff::{KnockReply, KnockRequest};
+use lockhouse::domain::member::{Member, Role};
 use lockhouse::domain::token::Validity;
 use lockhouse::domain::{Acquire, Activity, Authority, Claim, Fence, Force, Heartbeat, LockKind, Release};
 use lockhouse::error::Error;
@@ -18,7 +19,8 @@ use proptest::prelude::*;
 
 use super::engine::Engine;
 use super::{Engines, SQLITE};
-use crate::steps::{FenceStep, ForceStep, Step, WORKSPACES, Who, kind, step, ttl, who};
+use crate::common::NOON;
+use crate::steps::{FenceStep, ForceStep, Step, USERS, WORKSPACES, Who, kind, step, ttl, who};
 use crate::waiters::{WaiterAnswer, WaitingClient};
 use crate::{session, user, workspace};
 
@@ -41,6 +43,14 @@ pub enum EngineStep {
         by: Who,
         at: usize,
     },
+    /// All leases of a user are ended.
+    ReleaseUser(usize),
+    /// A user gets a role in a workspace, or loses it.
+    Member {
+        whose: usize,
+        at: usize,
+        role: Option<Role>,
+    },
     /// One server stops, and starts after `away`. The waiters that are connected to it are gone. They keep their places
     /// for a while if it `leaves` in order.
     Replace {
@@ -56,6 +66,9 @@ pub fn engine_step() -> impl Strategy<Value = EngineStep> {
             .prop_map(|(kind, by, at, ttl, wait)| EngineStep::Wait { kind, by, at, ttl, wait }),
         1 => Just(EngineStep::Leave),
         2 => (who(), 0..WORKSPACES).prop_map(|(by, at)| EngineStep::Unlock { by, at }),
+        1 => (0..USERS).prop_map(EngineStep::ReleaseUser),
+        1 => (0..USERS, 0..WORKSPACES, prop::option::of(prop::sample::select(Role::ALL.to_vec())))
+            .prop_map(|(whose, at, role)| EngineStep::Member { whose, at, role }),
         1 => (0_i64..200, any::<bool>()).prop_map(|(away, leaves)| EngineStep::Replace { away, leaves }),
     ]
 }
@@ -82,10 +95,13 @@ impl Engines {
             }
             EngineStep::Leave => self.leave(),
             EngineStep::Unlock { by, at } => self.unlock(on, *by, *at),
+            EngineStep::ReleaseUser(whose) => self.release_user(on, *whose),
+            EngineStep::Member { whose, at, role } => self.put_member(on, *whose, *at, *role),
             EngineStep::Replace { away, .. } if self.servers.number == 1 => self.restart(*away, 0),
             EngineStep::Replace { away, leaves } => self.replace(on, *away, *leaves),
         }
-        answers.extend(self.compare(on + 1));
+        self.look(on + 1);
+        answers.extend(self.answers());
         for (at, before) in before.iter().enumerate() {
             self.people_go_first(at, before.as_ref(), step);
         }
@@ -149,6 +165,29 @@ impl Engines {
         let rules = Arc::clone(&self.rules);
         self.run(on, &keys(at), move |set| {
             Ok(format!("{:?}", terraform::unlock(set, &request, Privilege::Ordinary, &rules)?))
+        });
+    }
+
+    fn release_user(&self, on: usize, whose: usize) {
+        let (rules, by) = (Arc::clone(&self.rules), Author::new(user(whose), None));
+        self.run(on, &Keys::default(), move |set| {
+            let ended = release_user::release_user(set, &user(whose), &LockKind::ALL, &by, &rules, "")?;
+            Ok(format!("{ended:?}"))
+        });
+    }
+
+    /// Gives a user a role in a workspace, or takes it.
+    pub(super) fn put_member(&self, on: usize, whose: usize, at: usize, role: Option<Role>) {
+        let rules = Arc::clone(&self.rules);
+        self.run(on, &keys(at), move |set| {
+            let workspace_id = workspace(at);
+            let Some(role) = role else {
+                let removed = members::remove_member(set, &workspace_id, &user(whose), None, &rules)?;
+                return Ok(format!("{removed:?}"));
+            };
+            set.put_workspace(&workspace_id, None, false, NOON)?;
+            let member = Member { user_id: user(whose), role };
+            Ok(format!("{:?}", members::put_member(set, &workspace_id, &member, None, &rules)?))
         });
     }
 
