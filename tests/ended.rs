@@ -6,16 +6,15 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{NOON, Server, postgres};
+use common::{NOON, Server, options, postgres};
 use lockhouse::app::locks::{self, StoredLock};
 use lockhouse::app::release_user;
 use lockhouse::app::{current, handoff};
-use lockhouse::config::{Config, Secret};
+use lockhouse::config::Config;
 use lockhouse::domain::access::Rules;
 use lockhouse::domain::event::Author;
 use lockhouse::domain::handoff::{KnockRequest, Knocked};
 use lockhouse::domain::token::Validity;
-use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{Acquire, Acquired, Lock, LockKind, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
@@ -29,43 +28,38 @@ const GRACE: u64 = 30_000;
 
 /// A database of either engine.
 struct Database {
-    directory: TempDir,
-    url: Option<Secret>,
+    _directory: TempDir,
+    options: Options,
 }
 
 impl Database {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), url: postgres::new_database_if_asked() }
+        let directory = tempfile::tempdir().unwrap();
+        Self { options: options(directory.path()), _directory: directory }
     }
 
     fn on_sqlite() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), url: None }
+        let directory = tempfile::tempdir().unwrap();
+        Self { options: Options { url: None, ..options(directory.path()) }, _directory: directory }
     }
 
     fn open(&self, clock: &Arc<ManualClock>) -> Store {
-        let options = Options {
-            url: self.url.clone(),
-            path: self.directory.path().join("lockhouse.db"),
-            busy_timeout: Duration::from_secs(5),
-            max_size: None,
-            restart_grace: Duration::from_millis(GRACE),
-            readers: 1,
-            waiters: WaitlistLimits { per_workspace: 1, per_user: 1, total: 1 },
-        };
-        Store::open(&options, Clock::Manual(Arc::clone(clock)), &Arc::new(Metrics::default())).unwrap()
+        let clock = Clock::Manual(Arc::clone(clock));
+        Store::open(&self.options, clock, &Arc::new(Metrics::default())).unwrap()
     }
 
     /// A copy of the database as a crash of the server would leave it now.
     fn crash(&self) -> Self {
-        let after = Self::on_sqlite();
-        if let Some(url) = &self.url {
-            return Self { url: Some(postgres::copy_of(url)), ..after };
+        let mut after = Self::on_sqlite();
+        if let Some(url) = &self.options.url {
+            after.options.url = Some(postgres::copy_of(url));
+            return after;
         }
         for file in ["lockhouse.db", "lockhouse.db-wal"] {
             // Not by this process: closing the file would take SQLite's locks away.
-            let from = self.directory.path().join(file);
-            let copied = std::process::Command::new("cp").arg(&from).arg(after.directory.path()).status();
-            assert!(copied.unwrap().success(), "{}", from.display());
+            let [from, to] = [self, &after].map(|database| database.options.path.with_file_name(file));
+            let copied = std::process::Command::new("cp").arg(&from).arg(to).status().unwrap();
+            assert!(copied.success(), "{}", from.display());
         }
         after
     }

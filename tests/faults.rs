@@ -4,8 +4,8 @@
 mod common;
 
 use common::disk::{DATABASE, Disk, EIO, ENOSPC, FOR_EVER, LOG, READ, SYNC};
-use common::eventually;
 use common::process::Process;
+use common::{Client, eventually};
 use serde_json::json;
 
 #[test]
@@ -98,4 +98,21 @@ fn failing_reads_make_the_server_not_ready_without_stopping_it() {
     let (code, log) = process.terminate();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("Input/output error"), "{log}");
+}
+
+#[test]
+fn a_takeover_that_failed_to_sync_is_not_logged() {
+    let Some(disk) = Disk::new() else { return };
+    let mut command = disk.lockhouse();
+    command.env("LOCKHOUSE_LOCKS_TAKEOVER", "anyone");
+    let process = Process::start(&mut command, &disk.database());
+    process.user("alice").acquire("w", &json!({})).expect(200);
+    disk.fail(SYNC, LOG, EIO, 1);
+    let mut bob = process.user("bob");
+    let take_over = |bob: &mut Client| bob.post("/api/v1/workspaces/w/lock?force=true", &json!({}));
+    take_over(&mut bob).refused(503, "busy");
+    disk.heal();
+    take_over(&mut bob).expect(200);
+    let (_, log) = process.terminate();
+    assert_eq!(log.matches("lock.taken_over").count(), 1, "{log}");
 }

@@ -4,18 +4,17 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use common::disk::{Disk, EIO, LOG, SYNC};
 use common::process::{Process, lockhouse};
-use common::{Client, NOON};
+use common::{Client, NOON, options, postgres};
 use lockhouse::app::locks;
 use lockhouse::config::Config;
 use lockhouse::domain::{Acquire, UserId, WorkspaceId};
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
-use lockhouse::store::{Keys, Options, Store, WorkingSet};
+use lockhouse::store::{Keys, Store, WorkingSet};
 use lockhouse::time::{Clock, ManualClock};
 use serde_json::{Value, json};
 
@@ -25,7 +24,12 @@ fn serve(directory: &tempfile::TempDir, level: &str, format: &str) -> Process {
         .env("LOCKHOUSE_LOG_LEVEL", level)
         .env("LOCKHOUSE_LOG_FORMAT", format)
         .env("LOCKHOUSE_LOCKS_IDLE_TAKEOVER_AFTER", "15m");
-    Process::start(&mut command, &directory.path().join("lockhouse.db"))
+    start(&mut command, directory)
+}
+
+fn start(command: &mut Command, directory: &tempfile::TempDir) -> Process {
+    postgres::use_if_asked(command);
+    Process::start(command, &directory.path().join("lockhouse.db"))
 }
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -51,9 +55,13 @@ fn log_of_a_run(level: &str, format: &str) -> String {
 #[test]
 fn the_info_log_has_changes_and_refusals_but_no_heartbeats_and_reads() {
     let log = log_of_a_run("info", "text");
+    // PostgreSQL is described before that.
+    let begins_above = |line: &&str| postgres::is_asked_for() && !line.contains(" is listening on ");
+    let lines: Vec<_> = log.lines().skip_while(begins_above).collect();
+    let database = if postgres::is_asked_for() { "database.url = (not shown)" } else { "database.path = \"" };
     let expected: [&[&str]; 9] = [
         &["[INFO] lockhouse ", env!("CARGO_PKG_VERSION"), " is listening on http://127.0.0.1:"],
-        &["defaults: ", "database.path = \"", "locks.idle_takeover_after = \"15m\""],
+        &["defaults: ", database, "locks.idle_takeover_after = \"15m\""],
         &["[INFO] lock.acquired workspace_id=\"w\" user_id=\"alice\" fence=", " revision=1 request_id="],
         &["[INFO] 127.0.0.1 POST /api/v1/workspaces/w/lock 409 lock_held ", "bob\\u{202e}\" request_id="],
         &["lock.taken_over workspace_id=\"w\" user_id=\"alice\" fence=", " by_user_id=\"bob\\u{202e}\""],
@@ -62,8 +70,8 @@ fn the_info_log_has_changes_and_refusals_but_no_heartbeats_and_reads() {
         &["SIGTERM: stopping"],
         &["[INFO] lockhouse ", env!("CARGO_PKG_VERSION"), " has stopped"],
     ];
-    assert_eq!(log.lines().count(), expected.len(), "{log}");
-    for (line, parts) in log.lines().zip(expected) {
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, parts) in lines.into_iter().zip(expected) {
         for part in parts {
             assert!(line.contains(part), "{part} is missing in {line}\n{log}");
         }
@@ -164,7 +172,7 @@ fn the_settings_are_logged_without_secrets() {
     let mut command = lockhouse();
     let secret = "a secret of more than thirty-two bytes";
     command.env("LOCKHOUSE_AUTH_MODE", "jwt").env("LOCKHOUSE_AUTH_JWT_SECRET", secret);
-    let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
+    let process = start(&mut command, &directory);
     let (_, log) = process.terminate();
     assert!(log.contains("auth.mode = \"jwt\"") && log.contains("auth.jwt_secret = (not shown)"), "{log}");
     assert!(!log.contains(secret), "{log}");
@@ -178,7 +186,7 @@ fn every_end_of_a_lock_is_logged_with_its_author() {
         .env("LOCKHOUSE_LOG_FORMAT", "json")
         .env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AFTER", "1s")
         .env("LOCKHOUSE_LOCKS_KNOCK_GRANT_AT_LATEST", "1s");
-    let process = Process::start(&mut command, &directory.path().join("lockhouse.db"));
+    let process = start(&mut command, &directory);
     let (mut alice, mut bob) = (process.user("alice"), process.user("bob"));
     alice.acquire("revoked", &json!({})).expect(200);
     bob.request("DELETE", "/api/v1/workspaces/revoked/lock?force=true", &[], b"").expect(200);
@@ -219,15 +227,18 @@ fn every_end_of_a_lock_is_logged_with_its_author() {
 #[test]
 fn token_secrets_are_not_logged() {
     let directory = tempfile::tempdir().unwrap();
-    let database = directory.path().join("lockhouse.db");
-    let made = lockhouse()
-        .args(["token", "create", "--scope", "admin", "--database", database.to_str().unwrap()])
-        .output()
-        .unwrap();
+    let database = options(directory.path());
+    let [mut create, mut serve] = [lockhouse(), lockhouse()];
+    for command in [&mut create, &mut serve] {
+        match &database.url {
+            Some(url) => command.env("LOCKHOUSE_DATABASE_URL", url.as_str()),
+            None => command.env("LOCKHOUSE_DATABASE_PATH", &database.path),
+        };
+    }
+    let made = create.args(["token", "create", "--scope", "admin"]).output().unwrap();
     let admin = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
-    let mut command = lockhouse();
-    command.env("LOCKHOUSE_AUTH_MODE", "token").env("LOCKHOUSE_LOG_LEVEL", "trace");
-    let process = Process::start(&mut command, &database);
+    serve.env("LOCKHOUSE_AUTH_MODE", "token").env("LOCKHOUSE_LOG_LEVEL", "trace");
+    let process = Process::start(&mut serve, &database.path);
     let mut client = Client::connect(process.address).with_token(&admin);
     let token = client.post("/api/v1/tokens", &json!({ "scope": "user", "user_id": "alice" })).expect(201);
     let (secret, id) = (token["token"].as_str().unwrap(), token["token_id"].as_str().unwrap());
@@ -246,23 +257,6 @@ fn token_secrets_are_not_logged() {
     for secret in [secret, &admin] {
         assert!(secret.len() > 20 && !log.contains(secret.rsplit('_').next().unwrap()), "{log}");
     }
-}
-
-#[test]
-fn a_takeover_that_failed_to_sync_is_not_logged() {
-    let Some(disk) = Disk::new() else { return };
-    let mut command = disk.lockhouse();
-    command.env("LOCKHOUSE_LOCKS_TAKEOVER", "anyone");
-    let process = Process::start(&mut command, &disk.database());
-    process.user("alice").acquire("w", &json!({})).expect(200);
-    disk.fail(SYNC, LOG, EIO, 1);
-    let mut bob = process.user("bob");
-    let take_over = |bob: &mut Client| bob.post("/api/v1/workspaces/w/lock?force=true", &json!({}));
-    take_over(&mut bob).refused(503, "busy");
-    disk.heal();
-    take_over(&mut bob).expect(200);
-    let (_, log) = process.terminate();
-    assert_eq!(log.matches("lock.taken_over").count(), 1, "{log}");
 }
 
 /// Keeps what is logged about locks by this process.
@@ -289,15 +283,7 @@ fn rolled_back_changes_are_not_logged_and_others_once() {
     log::set_logger(&KEPT).unwrap();
     log::set_max_level(log::LevelFilter::Debug);
     let directory = tempfile::tempdir().unwrap();
-    let options = Options {
-        url: None,
-        path: directory.path().join("lockhouse.db"),
-        busy_timeout: Duration::from_millis(50),
-        max_size: None,
-        restart_grace: Duration::from_secs(30),
-        readers: 1,
-        waiters: lockhouse::domain::waitlist::WaitlistLimits { per_workspace: 10, per_user: 10, total: 20 },
-    };
+    let options = options(directory.path());
     let clock = Clock::Manual(ManualClock::starting_at(NOON));
     let store = Store::open(&options, clock, &Arc::new(Metrics::default())).unwrap();
     let acquire = |workspace: &'static str| {

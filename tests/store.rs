@@ -9,18 +9,17 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use common::held::{self, Held};
-use common::{NOON, Server, eventually, postgres};
+use common::{NOON, Server, eventually, options};
 use lockhouse::app::locks;
 use lockhouse::config::Config;
 use lockhouse::domain::token::{Scope, Token};
-use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::domain::{
     Acquire, Acquired, Activity, Claim, Heartbeat, HeartbeatOutcome, UserId, WorkspaceId,
 };
 use lockhouse::error::Error;
 use lockhouse::metrics::Metrics;
 use lockhouse::store::listing::{FoundLocks, LockQuery};
-use lockhouse::store::{Keys, Options, Store, WorkingSet};
+use lockhouse::store::{Keys, Store, WorkingSet};
 use lockhouse::time::{Clock, ManualClock, Ttl};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,15 +27,7 @@ use tempfile::TempDir;
 /// A new, empty store, its clock, and the directory of its file.
 fn open() -> (Store, Arc<ManualClock>, TempDir) {
     let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::starting_at(NOON));
-    let options = Options {
-        url: postgres::new_database_if_asked(),
-        path: directory.path().join("lockhouse.db"),
-        busy_timeout: Duration::from_secs(5),
-        max_size: None,
-        restart_grace: Duration::from_secs(30),
-        readers: 3,
-        waiters: WaitlistLimits { per_workspace: 10, per_user: 10, total: 20 },
-    };
+    let options = options(directory.path());
     let store =
         Store::open(&options, Clock::Manual(Arc::clone(&clock)), &Arc::new(Metrics::default())).unwrap();
     (store, clock, directory)

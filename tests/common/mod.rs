@@ -32,7 +32,7 @@ pub mod tls;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +42,9 @@ use lockhouse::auth::Scope;
 use lockhouse::cli::serve::{self, Running};
 use lockhouse::config::{Config, Secret};
 use lockhouse::domain::UserId;
+use lockhouse::domain::waitlist::WaitlistLimits;
 use lockhouse::ops::sweeper::{Swept, sweep_once};
-use lockhouse::store::tokens;
+use lockhouse::store::{Options, tokens};
 use lockhouse::time::{Clock, ManualClock, WallTime};
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::types::Value as SqlValue;
@@ -55,6 +56,19 @@ pub use raw::Raw;
 
 /// 2026-11-23T12:00:00Z
 pub const NOON: WallTime = WallTime(1_795_435_200_000);
+
+/// Options of a store: a new database of the engine that the tests run on, or a file in `directory`.
+pub fn options(directory: &Path) -> Options {
+    Options {
+        url: postgres::new_database_if_asked(),
+        path: directory.join("lockhouse.db"),
+        busy_timeout: Duration::from_secs(5),
+        max_size: None,
+        restart_grace: Duration::from_secs(30),
+        readers: 3,
+        waiters: WaitlistLimits { per_workspace: 10, per_user: 10, total: 20 },
+    }
+}
 
 /// Waits until `condition` is true, for at least 30 seconds.
 #[track_caller]
