@@ -184,9 +184,11 @@ impl<'de> SeqAccess<'de> for Entries<'_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Invalid> {
         let Some(entry) = self.entries.next() else { return Ok(None) };
-        let place = self.place.map(|place| format!("[{place}]")).unwrap_or_default();
-        self.place = self.place.map(|place| place + 1);
-        seed.deserialize(entry).map(Some).map_err(|invalid| invalid.under(&place))
+        let place = self.place;
+        self.place = place.map(|place| place + 1);
+        seed.deserialize(entry)
+            .map(Some)
+            .map_err(|invalid| invalid.under(&place.map(|place| format!("[{place}]")).unwrap_or_default()))
     }
 }
 

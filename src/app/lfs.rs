@@ -1,18 +1,16 @@
 //! Use cases on the locks of files in Git LFS repositories. The locks are those of workspaces: see
 //! [`crate::domain::lfs`].
 
-use std::sync::Arc;
-
 use super::Service;
 use super::current::load_current;
-use super::locks::{HeartbeatReport, acquire, count, heartbeat};
+use super::locks::{HeartbeatReport, acquire, heartbeat};
 use crate::domain::access::Rules;
 use crate::domain::lfs::Repository;
-use crate::domain::rights::{Actor, Need};
+use crate::domain::rights::Actor;
 use crate::domain::{Acquire, Acquired, Activity, Claim, Fence, Heartbeat, Lock, LockKind, UserId};
 use crate::error::{Denied, Error};
 use crate::store::listing::{FoundLocks, LockQuery};
-use crate::store::{AsOf, Keys, Reply, WorkingSet};
+use crate::store::{AsOf, Reply, WorkingSet};
 use crate::time::{Timestamp, Ttl};
 
 /// A lease is renewed when less than this part of it is left: 60 of 90 days.
@@ -55,18 +53,7 @@ fn renewal(lock: &Lock, user_id: &UserId, now: Timestamp) -> Option<Heartbeat> {
 impl Service {
     /// Locks a file for a caller. See [`lock_file`].
     pub fn lock_file(&self, actor: Actor, request: Acquire, reply: impl Reply<Acquired>) {
-        let metrics = Arc::clone(&self.metrics);
-        let keys = Keys::workspace(&request.workspace_id).and_user(&request.user_id);
-        self.submit_as(
-            actor,
-            keys,
-            Need::Edit,
-            move |set, rules, privilege| lock_file(set, &Acquire { privilege, ..request.clone() }, rules),
-            move |answer| {
-                count(&metrics, &answer);
-                reply(answer);
-            },
-        );
+        self.acquire_by(lock_file, actor, request, reply);
     }
 
     /// Returns a page of the live locks on files of a repository, ordered by path.

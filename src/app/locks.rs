@@ -143,6 +143,17 @@ pub fn stored_lock(rows: &dyn Rows, workspace_id: &WorkspaceId) -> Result<Stored
 impl Service {
     /// Acquires the lock of a workspace for a caller.
     pub fn acquire(&self, actor: Actor, request: Acquire, reply: impl Reply<Acquired>) {
+        self.acquire_by(acquire, actor, request, reply);
+    }
+
+    /// Runs `acquire` for a caller who may edit the workspace, and counts its outcome.
+    pub(super) fn acquire_by(
+        &self,
+        acquire: fn(&WorkingSet<'_>, &Acquire, &Rules) -> Result<Acquired, Error>,
+        actor: Actor,
+        request: Acquire,
+        reply: impl Reply<Acquired>,
+    ) {
         let metrics = Arc::clone(&self.metrics);
         let keys = Keys::workspace(&request.workspace_id).and_user(&request.user_id);
         self.submit_as(
