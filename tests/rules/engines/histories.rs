@@ -38,8 +38,9 @@ impl Engines {
             assert!(is_given || has_ended || unclaimed, "{before:?} and then {lock:?}");
         }
         let queue = self.all[SQLITE].server(0).queue();
-        let kinds: Vec<_> =
-            queue.waiters(&workspace(at)).iter().map(|place| place.waiter.request.kind).collect();
+        // The waiters of a server that stops keep their places, but get no lock.
+        let waiters = queue.waiters(&workspace(at)).into_iter().filter(|queued| !queued.waiter.is_gone());
+        let kinds: Vec<_> = waiters.map(|queued| queued.waiter.request.kind).collect();
         assert!(kinds.is_sorted_by_key(|kind| kind.is_agent()), "{kinds:?}");
         if let Some(lock) = &lock {
             assert!(!kinds.iter().any(|kind| self.rules.yields(lock.kind, *kind)), "{lock:?} and {kinds:?}");
