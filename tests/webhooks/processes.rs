@@ -70,7 +70,8 @@ fn nothing_is_missing_after_kill_9() {
     let receiver = Receiver::start(Reply::Status(200));
     let home = Home::of(&receiver.url());
     let mut events = 0;
-    for round in 0..4 {
+    // On PostgreSQL each killed server leaves a claim that is good for 15 s.
+    for round in 0..if home.database.is_some() { 2 } else { 4 } {
         let process = home.start(&mut traced());
         let mut alice = process.user("alice");
         for number in 0..10 {
