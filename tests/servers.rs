@@ -9,7 +9,9 @@ use std::thread;
 use common::postgres::{Cluster, new_database};
 use common::proxy::{Cut, Proxy};
 use common::{Client, Server, eventually, follow, told};
-use lockhouse::config::{Config, Secret};
+use lockhouse::auth::Scope;
+use lockhouse::config::{AuthMode, Config, Secret};
+use lockhouse::domain::access::Membership;
 use serde_json::{Value, json};
 
 fn node(url: &Secret, set: impl FnOnce(&mut Config)) -> Server {
@@ -360,5 +362,40 @@ fn a_commit_in_doubt_is_answered_as_it_went() {
         answer.expect(200);
         assert_eq!(holds(&workspace), "", "{case}");
         assert_eq!(told(&workspace), "lock.acquired lock.released", "{case}");
+    }
+}
+
+#[test]
+fn a_member_costs_no_round_trip_more_than_others() {
+    let url = new_database();
+    let proxy = Proxy::before(Cluster::of_this_process());
+    let through_proxy = proxy.url(database(&url));
+    for membership in [Membership::Open, Membership::Enforced] {
+        let server = node(&through_proxy, |config| {
+            config.workspaces.membership = membership;
+            config.auth.mode = AuthMode::Token;
+        });
+        let workspace = format!("counted-{membership:?}");
+        sql(&url, &format!("INSERT INTO workspaces VALUES ('{workspace}', NULL, 0)"));
+        for user in ["alice", "bob"] {
+            sql(&url, &format!("INSERT INTO members VALUES ('{workspace}', '{user}', 'editor')"));
+        }
+        let mut alice = server.with_token(Scope::User, Some("alice"));
+        let mut bob = server.with_token(Scope::User, Some("bob"));
+        // The statements of the first ones are prepared.
+        let mut counted = |work: &mut dyn FnMut(&mut Client)| {
+            proxy.round_trips(&workspace, || (0..5).for_each(|_| work(&mut alice)))
+        };
+        let mut fence = Value::Null;
+        let acquires = counted(&mut |alice| {
+            fence = alice.acquire(&workspace, &json!({})).expect(200)["lock"]["fence"].clone();
+        });
+        let heartbeats = counted(&mut |alice| {
+            alice.heartbeat(&workspace, &json!({ "fence": fence })).expect(200);
+        });
+        let refused = counted(&mut |_| {
+            bob.acquire(&workspace, &json!({})).refused(409, "lock_held");
+        });
+        assert_eq!((acquires, heartbeats, refused), (2, 2, 2), "{membership:?}");
     }
 }

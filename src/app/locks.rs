@@ -176,13 +176,14 @@ impl Service {
         reply: impl Reply<Vec<Result<HeartbeatReport, Denied>>>,
     ) {
         let rules = Arc::clone(&self.rules);
+        let by = actor.clone();
         let workspaces = requests.iter().map(|request| request.claim.workspace_id.clone()).collect();
         let beat = move |set: &WorkingSet<'_>, request: &Heartbeat| {
             let beat = || heartbeat(set, request, &rules);
             super::as_holder(set, &actor, &request.claim, &rules, beat, HeartbeatReport::lost)
         };
         self.store.submit(
-            Keys { workspaces, users: Vec::new() },
+            self.with_roles(Keys { workspaces, ..Keys::default() }, &by, Need::See),
             move |set| requests.iter().map(|request| beat(set, request)).collect(),
             reply,
         );

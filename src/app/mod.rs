@@ -205,6 +205,7 @@ impl Service {
         reply: impl Reply<T>,
     ) {
         let (rules, workspaces) = (Arc::clone(&self.rules), keys.workspaces.clone());
+        let keys = self.with_roles(keys, &actor, need);
         let work = move |set: &WorkingSet<'_>| {
             let mut privilege = actor.scope.privilege();
             for workspace_id in &workspaces {
@@ -218,6 +219,12 @@ impl Service {
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));
     }
 
+    /// Adds the caller to `keys`, if roles matter.
+    fn with_roles(&self, keys: Keys, actor: &Actor, need: Need) -> Keys {
+        let caller = actor.user_id.clone().filter(|_| depends_on_role(need, &self.rules));
+        Keys { caller, ..keys }
+    }
+
     /// Like [`Self::submit_as`], for callers who claim to hold the lock. See [`as_holder`].
     fn submit_as_holder<T: Send + 'static>(
         &self,
@@ -228,7 +235,7 @@ impl Service {
         reply: impl Reply<T>,
     ) {
         let rules = Arc::clone(&self.rules);
-        let keys = Keys::workspace(&claim.workspace_id);
+        let keys = self.with_roles(Keys::workspace(&claim.workspace_id), &actor, Need::See);
         let work =
             move |set: &WorkingSet<'_>| as_holder(set, &actor, &claim, &rules, || work(set, &rules), &lost);
         self.store.submit(keys, work, move |answer| reply(allowed(answer)));

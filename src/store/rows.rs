@@ -22,13 +22,15 @@ pub struct Keys {
     pub workspaces: Vec<WorkspaceId>,
     /// Users whose locks are counted.
     pub users: Vec<UserId>,
+    /// The caller, if the roles of the caller and of the holders matter.
+    pub caller: Option<UserId>,
 }
 
 impl Keys {
     /// The keys of one workspace.
     #[must_use]
     pub fn workspace(workspace_id: &WorkspaceId) -> Self {
-        Self { workspaces: vec![workspace_id.clone()], users: Vec::new() }
+        Self { workspaces: vec![workspace_id.clone()], ..Self::default() }
     }
 
     /// Adds a user.

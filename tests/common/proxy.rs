@@ -26,6 +26,8 @@ struct State {
     is_stalled: bool,
     is_away: bool,
     cut: Option<Cut>,
+    /// The workspace whose transactions are counted, and the fewest round trips of one.
+    counted: Option<(String, usize)>,
 }
 
 #[derive(Default)]
@@ -46,7 +48,14 @@ impl Gate {
     }
 
     fn cuts_after(&self, commit: &Commit, answer: &[u8]) -> bool {
-        contains(answer, b"COMMIT\0") && self.cuts(commit, true)
+        let is_committed = contains(answer, b"COMMIT\0");
+        if let Some((workspace, least)) = &mut self.state.lock().unwrap().counted
+            && is_committed
+            && commit.is_of(workspace)
+        {
+            *least = (*least).min(commit.round_trips);
+        }
+        is_committed && self.cuts(commit, true)
     }
 
     fn cuts(&self, commit: &Commit, is_carried_out: bool) -> bool {
@@ -70,10 +79,14 @@ struct Commit {
     statement: Vec<u8>,
     /// What was sent since the last transaction.
     sent: Vec<u8>,
+    /// How often something was sent after an answer, since the last transaction.
+    round_trips: usize,
+    is_answered: bool,
 }
 
 impl Commit {
     fn sends(&mut self, bytes: &[u8]) {
+        self.round_trips += usize::from(std::mem::take(&mut self.is_answered));
         self.sent.extend_from_slice(bytes);
         let text = b"\0COMMIT\0";
         if let Some(at) = self.sent.windows(text.len()).position(|window| window == text) {
@@ -143,6 +156,13 @@ impl Proxy {
         self.gate.state.lock().unwrap().cut.is_none()
     }
 
+    /// Runs `work`. Returns the fewest round trips of a transaction that names `workspace`.
+    pub fn round_trips(&self, workspace: &str, work: impl FnOnce()) -> usize {
+        self.gate.state.lock().unwrap().counted = Some((workspace.to_owned(), usize::MAX));
+        work();
+        self.gate.state.lock().unwrap().counted.take().unwrap().1
+    }
+
     pub fn go_on(&self) {
         let mut state = self.gate.state.lock().unwrap();
         (state.is_stalled, state.is_away) = (false, false);
@@ -177,8 +197,10 @@ fn connect(client: TcpStream, server: UnixStream, gate: &Arc<Gate>) {
         forward(&from_server, &to_client, &gate_back, |bytes| {
             let mut commit = commit.lock().unwrap();
             let cuts = gate_back.cuts_after(&commit, bytes);
+            commit.is_answered = true;
             if contains(bytes, b"COMMIT\0") || contains(bytes, b"ROLLBACK\0") {
                 commit.sent.clear();
+                commit.round_trips = 0;
             }
             cuts
         });

@@ -116,6 +116,7 @@ impl Changes for BatchRows<'_> {
     }
 
     fn delete_workspace(&self, workspace_id: &WorkspaceId) -> Result<bool, Error> {
+        self.roles.borrow_mut().clear();
         self.deleted(
             "DELETE FROM workspaces WHERE workspace_id = $1 RETURNING 1",
             parameters![text(workspace_id.as_str())],
@@ -123,6 +124,7 @@ impl Changes for BatchRows<'_> {
     }
 
     fn put_member(&self, workspace_id: &WorkspaceId, member: &Member) -> Result<(), Error> {
+        self.roles.borrow_mut().clear();
         self.queries.session.query(
             "INSERT INTO members (workspace_id, user_id, role) VALUES ($1, $2, $3)
              ON CONFLICT (workspace_id, user_id) DO UPDATE SET role = excluded.role",
@@ -136,6 +138,7 @@ impl Changes for BatchRows<'_> {
     }
 
     fn delete_member(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<bool, Error> {
+        self.roles.borrow_mut().clear();
         self.deleted(
             "DELETE FROM members WHERE workspace_id = $1 AND user_id = $2 RETURNING 1",
             parameters![text(workspace_id.as_str()), text(user_id.as_str())],

@@ -24,6 +24,7 @@ mod listener;
 mod listing;
 mod meta;
 mod migrations;
+mod named;
 mod node;
 mod outcome;
 mod queries;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::flush::{self, LoadedLock, PendingEvent};
 use super::keys::{of_user, of_webhook, of_workspace};
-use super::queries::{LAST_LEASES, Queries, load};
+use super::named::{COUNTED, Named};
+use super::queries::{Queries, load};
 use super::row::{self, get};
 use super::session::{Command, parameters};
 use super::waiters::{self, Waiters};
@@ -16,11 +17,8 @@ use crate::domain::token::{Hash, Token};
 use crate::domain::{Fence, LastLease, Lock, LockKind, UserId, WorkspaceId};
 use crate::error::Error;
 use crate::store::listing::{FoundLocks, LockQuery};
-use crate::store::rows::{Keys, RevisionRange, Rows, Visit, WebhookPosition};
+use crate::store::rows::{RevisionRange, Rows, Visit, WebhookPosition};
 use crate::time::{Timestamp, WallTime};
-
-/// Locks of a user are counted exactly only beyond this number.
-const COUNTED: i64 = 10_000;
 
 /// The rows of one transaction.
 pub(super) struct BatchRows<'s> {
@@ -32,6 +30,7 @@ pub(super) struct BatchRows<'s> {
     pub(super) locks: RefCell<BTreeMap<WorkspaceId, LoadedLock>>,
     last_leases: RefCell<HashMap<WorkspaceId, Option<LastLease>>>,
     counts: RefCell<HashMap<UserId, i64>>,
+    pub(super) roles: RefCell<HashMap<(WorkspaceId, UserId), Option<Role>>>,
     pub(super) events: RefCell<Vec<PendingEvent>>,
     pub(super) waiters: Waiters<'s>,
     /// What must be added to the revisions that the use cases were given.
@@ -47,6 +46,7 @@ impl<'s> BatchRows<'s> {
             locks: RefCell::default(),
             last_leases: RefCell::default(),
             counts: RefCell::default(),
+            roles: RefCell::default(),
             events: RefCell::default(),
             waiters,
             shift: Cell::new(None),
@@ -59,7 +59,7 @@ impl<'s> BatchRows<'s> {
 
     /// Takes what the commands of [`Named::loads`] have found.
     pub(super) fn loaded(&self, named: Named, found: &[Vec<tokio_postgres::Row>]) -> Result<(), Error> {
-        let [locks, knocks, waiters, last_leases, counts] = found else {
+        let [locks, knocks, waiters, last_leases, counts, roles @ ..] = found else {
             return Err(Error::Internal("the rows of a batch are not complete".to_owned()));
         };
         self.waiters.loaded(waiters)?;
@@ -80,6 +80,11 @@ impl<'s> BatchRows<'s> {
         }
         for row in counts {
             self.counts.borrow_mut().insert(UserId::trusted(get(row, 0)?), get(row, 1)?);
+        }
+        for row in roles.iter().flatten() {
+            let role = get::<Option<String>>(row, 2)?.as_deref().and_then(Role::parse);
+            let key = (WorkspaceId::trusted(get(row, 0)?), UserId::trusted(get(row, 1)?));
+            self.roles.borrow_mut().insert(key, role);
         }
         Ok(())
     }
@@ -174,40 +179,6 @@ impl<'s> BatchRows<'s> {
             self.last_leases.borrow_mut().clear();
         }
         Ok(())
-    }
-}
-
-/// What use cases have named.
-pub(super) struct Named {
-    workspaces: Vec<String>,
-    /// The workspaces of acquires.
-    acquired: Vec<String>,
-    users: Vec<String>,
-}
-
-impl Named {
-    pub(super) fn by(keys: &[&Keys]) -> Self {
-        fn texts<'k>(ids: impl Iterator<Item = &'k str>) -> Vec<String> {
-            ids.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
-        }
-        let acquires = keys.iter().filter(|keys| !keys.users.is_empty());
-        Self {
-            workspaces: texts(keys.iter().flat_map(|keys| &keys.workspaces).map(WorkspaceId::as_str)),
-            acquired: texts(acquires.flat_map(|keys| &keys.workspaces).map(WorkspaceId::as_str)),
-            users: texts(keys.iter().flat_map(|keys| &keys.users).map(UserId::as_str)),
-        }
-    }
-
-    /// The commands that load it.
-    pub(super) fn loads(&self) -> Vec<Command> {
-        let mut commands: Vec<_> = load(&self.workspaces).into();
-        commands.push(waiters::load(&self.workspaces));
-        commands.push(Command::new(LAST_LEASES, parameters![self.acquired.clone()]));
-        commands.push(Command::new(
-            "SELECT u.id, (SELECT count(*) FROM (SELECT 1 FROM locks WHERE user_id = u.id LIMIT $2) l) FROM unnest($1::text[]) u(id)",
-            parameters![self.users.clone(), COUNTED],
-        ));
-        commands
     }
 }
 
@@ -335,7 +306,8 @@ impl Rows for BatchRows<'_> {
     }
 
     fn role(&self, workspace_id: &WorkspaceId, user_id: &UserId) -> Result<Option<Role>, Error> {
-        self.queries.role(workspace_id, user_id)
+        let loaded = self.roles.borrow().get(&(workspace_id.clone(), user_id.clone())).copied();
+        loaded.map_or_else(|| self.queries.role(workspace_id, user_id), Ok)
     }
 
     fn workspace(&self, workspace_id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
