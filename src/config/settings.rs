@@ -326,7 +326,7 @@ settings! {
         waiters_per_workspace: usize = 100, number(1, 1_000);
         /// Maximum number of sessions of one user that wait for one lock. Further ones are answered with 429.
         waiters_per_user: usize = 10, number(1, 1_000);
-        /// Maximum number of waiting requests for all locks. Further ones are answered with 429.
+        /// Maximum number of requests that wait for any lock at one server. Further ones are answered with 429.
         waiters: usize = 10_000, number(1, 1_000_000);
     }
     sweeper "sweeper": SweeperConfig {

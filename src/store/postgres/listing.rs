@@ -47,7 +47,7 @@ const IDS_FOR_MEMBER: &str = "(SELECT workspace_id FROM members
      ORDER BY workspace_id LIMIT $4";
 
 /// Rows that were read at once.
-struct Batch {
+struct FoundRows {
     locks: Vec<Lock>,
     /// The number of rows, and the workspace of the last one.
     count: usize,
@@ -81,7 +81,7 @@ pub(super) fn list(read: &Queries<'_>, listing: &LockQuery) -> Result<FoundLocks
     Ok(FoundLocks { locks, next: Some(after) })
 }
 
-fn batch(read: &Queries<'_>, listing: &LockQuery, after: &str, limit: usize) -> Result<Batch, Error> {
+fn batch(read: &Queries<'_>, listing: &LockQuery, after: &str, limit: usize) -> Result<FoundRows, Error> {
     let LockQuery { user_id, fence, prefix, member, .. } = listing;
     let until = successor(prefix).unwrap_or_else(|| AFTER_ALL.to_string().repeat(64));
     let mut parameters: Vec<Parameter> = parameters![after.to_owned(), prefix.clone(), until, at_most(limit)];
@@ -99,7 +99,7 @@ fn batch(read: &Queries<'_>, listing: &LockQuery, after: &str, limit: usize) -> 
         let ids = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<String>, _>>()?;
         rows = read.session.query(OF_IDS, parameters![ids])?;
     }
-    Ok(Batch { locks: read.locks(&rows, None)?, count, last })
+    Ok(FoundRows { locks: read.locks(&rows, None)?, count, last })
 }
 
 /// Removes the locks that are not shown: they have ended, or `listing` does not ask for them.
