@@ -140,7 +140,7 @@ fn fences_grow_after_a_rollback() {
 
 #[test]
 fn a_database_locked_by_another_process_is_busy() {
-    let server = Server::with(|config| config.database.busy_timeout = Duration::from_millis(20));
+    let server = Server::with(held::hardly_wait);
     let mut alice = server.user("alice");
     let fence = alice.acquire("w", &json!({})).expect(200)["lock"]["fence"].clone();
     let held = Held::on(&server);

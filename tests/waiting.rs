@@ -5,7 +5,7 @@ mod common;
 
 use std::net::Shutdown;
 
-use common::held::Held;
+use common::held::{Held, hardly_wait};
 use common::{Client, Server, eventually};
 use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
@@ -295,7 +295,7 @@ fn waits_are_limited_by_max_wait() {
 
 #[test]
 fn a_locked_database_does_not_extend_waits() {
-    let server = Server::with(|config| config.database.busy_timeout = std::time::Duration::from_millis(5));
+    let server = Server::with(hardly_wait);
     server.user("alice").acquire("w", &json!({})).expect(200);
     let mut bob = wait(&server, "bob", 1_000);
     let held = Held::on(&server);

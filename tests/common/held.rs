@@ -3,6 +3,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use lockhouse::config::Config;
 
 use super::postgres::{Cluster, name_in};
 use super::{Server, eventually};
@@ -64,6 +67,13 @@ impl Drop for Held {
             }
         }
     }
+}
+
+/// Writes hardly wait for a database that is held. PostgreSQL must answer in this time on a slow machine, too; and for
+/// longer than 3 s it would count as away.
+pub fn hardly_wait(config: &mut Config) {
+    let on_postgres = config.database.url.is_some();
+    config.database.busy_timeout = Duration::from_millis(if on_postgres { 2_000 } else { 5 });
 }
 
 /// Lets each change in the PostgreSQL of this server fail as on a full disk.
