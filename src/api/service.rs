@@ -189,6 +189,7 @@ pub struct Checked<'a> {
 
 #[derive(Serialize, JsonSchema)]
 struct Violation<'a> {
+    /// Only SQLite has `wrong_lock_count`: PostgreSQL counts the rows.
     kind: invariants::FindingKind,
     workspace_id: Option<&'a WorkspaceId>,
     fence: Option<Fence>,

@@ -30,7 +30,7 @@ pub enum FindingKind {
     ExpiredLock,
     /// The fence of a lock is above the fence counter, so it could be assigned again.
     FenceAboveCounter,
-    /// The lock counter differs from the number of locks.
+    /// The lock counter differs from the number of locks. Only SQLite has one.
     WrongLockCount,
 }
 
