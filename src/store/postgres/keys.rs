@@ -22,7 +22,10 @@ pub(super) fn of_webhook(name: &str) -> i64 {
 pub(super) fn of_all(keys: &[&Keys]) -> Vec<i64> {
     let workspaces = keys.iter().flat_map(|keys| &keys.workspaces).map(of_workspace);
     let users = keys.iter().flat_map(|keys| &keys.users).map(of_user);
-    let mut all: Vec<_> = workspaces.chain(users).collect();
+    // Where roles matter, nobody changes them meanwhile. Those of a file are its repository's.
+    let with_roles = keys.iter().filter(|keys| keys.caller.is_some()).flat_map(|keys| &keys.workspaces);
+    let with_roles = with_roles.map(|id| of_workspace(&id.with_roles()));
+    let mut all: Vec<_> = workspaces.chain(with_roles).chain(users).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -40,6 +43,17 @@ fn key(kind: &str, id: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_locked_with_its_repository_where_roles_matter() {
+        let ids = ["lfs/game:a", "lfs/game"].map(|id| WorkspaceId::parse(id).unwrap());
+        let mut keys = Keys::workspace(&ids[0]);
+        assert_eq!(of_all(&[&keys]), [of_workspace(&ids[0])]);
+        keys.caller = Some(UserId::parse("alice").unwrap());
+        let mut both = ids.each_ref().map(of_workspace);
+        both.sort_unstable();
+        assert_eq!(of_all(&[&keys]), both);
+    }
 
     #[test]
     fn keys_stay_the_same_between_versions() {
