@@ -226,6 +226,7 @@ impl Engines {
     /// All servers stop, and start after `away`. Their clients are gone.
     fn restart(&mut self, away: i64, grace: i64) {
         self.settle(true);
+        self.forget_places();
         for server in 0..self.servers.number {
             self.disconnect(server);
         }
@@ -277,6 +278,20 @@ impl Engines {
                     queued.is_leaving = true;
                     queued.until = queued.until.min(set.now().plus(LEAVING));
                 }
+                set.queue().replace(&workspace_id, waiters);
+            }
+            Ok(())
+        });
+    }
+
+    /// Removes the waiters of servers that have stopped. PostgreSQL keeps their places also while all servers restart, and
+    /// the other engines keep no line then.
+    fn forget_places(&self) {
+        let keys = Keys { workspaces: (0..WORKSPACES).map(workspace).collect(), ..Keys::default() };
+        self.run_each(0, &keys, |_, set| {
+            for workspace_id in (0..WORKSPACES).map(workspace) {
+                let mut waiters = set.queue().waiters(&workspace_id);
+                waiters.retain(|queued| !queued.is_leaving);
                 set.queue().replace(&workspace_id, waiters);
             }
             Ok(())
