@@ -8,6 +8,7 @@ use std::thread;
 
 use common::postgres::{Cluster, new_database};
 use common::proxy::{Cut, Proxy};
+use common::waiting::{ask, line, line_becomes};
 use common::{Client, Server, eventually, follow, told};
 use lockhouse::auth::Scope;
 use lockhouse::config::{AuthMode, Config, Secret};
@@ -32,28 +33,7 @@ fn two() -> [Server; 2] {
 
 /// Waits for the lock of `w` at this server.
 fn wait(server: &Server, user: &str) -> Client {
-    let mut client = server.client();
-    let body = json!({ "wait_ms": 60_000 }).to_string();
-    client.send(
-        format!(
-            "POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: test\r\nX-User-Id: {user}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .as_bytes(),
-    );
-    client
-}
-
-/// The users who wait for `w`, in order.
-fn line(server: &Server) -> Vec<String> {
-    let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
-    let waiting = presence["waiting"].as_array().unwrap();
-    waiting.iter().map(|person| person["user_id"].as_str().unwrap().to_owned()).collect()
-}
-
-#[track_caller]
-fn line_becomes(server: &Server, users: &[&str]) {
-    eventually(|| line(server) == users);
+    ask(server, user, &json!({ "wait_ms": 60_000 }))
 }
 
 #[track_caller]
@@ -240,7 +220,7 @@ fn waiters_that_have_not_asked_again_yet_hold_up_nobody() {
     line_becomes(&stays, &["dave"]);
     stays.user("alice").release("w", &json!({})).expect(200);
     granted(&mut dave, "dave");
-    // They still come before those who have asked later.
+    // They still come before waiters that have asked later.
     let _erin = wait(&stays, "erin");
     line_becomes(&stays, &["erin"]);
     let mut bob = wait(&stays, "bob");

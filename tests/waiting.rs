@@ -6,35 +6,10 @@ mod common;
 use std::net::Shutdown;
 
 use common::held::{Held, hardly_wait};
+use common::waiting::{ask, line, line_becomes};
 use common::{Client, Server, eventually};
 use lockhouse::domain::access::SameUser;
 use serde_json::{Value, json};
-
-/// Sends an acquire request without reading the answer.
-fn ask(server: &Server, user: &str, body: &Value) -> Client {
-    let mut client = server.client();
-    let body = body.to_string();
-    client.send(
-        format!(
-            "POST /api/v1/workspaces/w/lock HTTP/1.1\r\nHost: test\r\nX-User-Id: {user}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .as_bytes(),
-    );
-    client
-}
-
-/// The user ids of the queue, in order.
-fn line(server: &Server) -> Vec<String> {
-    let presence = server.client().get("/api/v1/workspaces/w/presence").expect(200);
-    let waiting = presence["waiting"].as_array().unwrap();
-    waiting.iter().map(|person| person["user_id"].as_str().unwrap().to_owned()).collect()
-}
-
-#[track_caller]
-fn line_becomes(server: &Server, users: &[&str]) {
-    eventually(|| line(server) == users);
-}
 
 /// Joins the end of the queue.
 #[track_caller]

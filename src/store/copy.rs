@@ -34,5 +34,5 @@ pub fn copy(file: &Path, url: &Secret) -> Result<Copied, Error> {
 /// Always.
 #[cfg(not(feature = "postgres"))]
 pub fn copy(_: &Path, _: &Secret) -> Result<Copied, Error> {
-    Err(super::no_postgres())
+    Err(super::open::no_postgres())
 }

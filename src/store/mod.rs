@@ -16,6 +16,7 @@ mod health;
 mod jobs;
 pub mod listing;
 mod note;
+mod open;
 pub mod origin;
 pub mod pace;
 #[cfg(feature = "postgres")]
@@ -40,10 +41,11 @@ use crate::metrics::Metrics;
 use crate::time::{Clock, LeaseClock, Timestamp};
 use commit_notifier::CommitNotifier;
 use health::Health;
+use open::{Connections, OpenStore};
 use queue::{Queue, QueuedWaiter};
 pub use rows::{AsOf, Changes, Keys, Reply, RevisionRange, Rows, Visit, WebhookPosition};
 pub use set::{Effects, FenceSlot, Meta, StepBudget, TransactionStart, WorkingSet};
-use sqlite::{Guard, Opened, Readers, Time};
+use sqlite::{Guard, Readers, Time};
 
 /// Maximum time that a stop waits for [`Store::leave`].
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,72 +92,6 @@ pub struct Store {
     health: Arc<Health>,
     // Must be closed after SQLite has closed the database.
     guard: Option<Arc<Guard>>,
-}
-
-/// The connections that read.
-#[derive(Debug)]
-enum Connections {
-    Sqlite(Readers),
-    #[cfg(feature = "postgres")]
-    Postgres(postgres::Readers),
-}
-
-/// An open database, and the parts of it that each engine has.
-struct OpenStore {
-    engine: Box<dyn engine::Engine>,
-    readers: Connections,
-    clock: Arc<LeaseClock>,
-    health: Arc<Health>,
-    guard: Option<Arc<Guard>>,
-}
-
-impl OpenStore {
-    fn open(
-        options: &Options,
-        metrics: &Arc<Metrics>,
-        time: Time,
-        others: &OtherServers,
-    ) -> Result<Self, Error> {
-        if let Some(url) = &options.url {
-            return Self::open_postgres(url.as_str(), options, metrics, time, others);
-        }
-        let Opened { engine, readers, clock, health, guard } = sqlite::open(options, metrics, time)?;
-        let readers = Connections::Sqlite(readers);
-        Ok(Self { engine: Box::new(engine), readers, clock, health, guard: Some(guard) })
-    }
-
-    #[cfg(feature = "postgres")]
-    fn open_postgres(
-        url: &str,
-        options: &Options,
-        metrics: &Arc<Metrics>,
-        time: Time,
-        others: &OtherServers,
-    ) -> Result<Self, Error> {
-        let Time::Runs(clock) = time else {
-            return Err(Error::Internal("a PostgreSQL database is checked by a running server".to_owned()));
-        };
-        let health = Arc::new(Health::new(clock.clone(), options.busy_timeout));
-        let (engine, readers, clock) = postgres::open(url, options, metrics, clock, (others, &health))?;
-        let readers = Connections::Postgres(readers);
-        Ok(Self { engine: Box::new(engine), readers, clock, health, guard: None })
-    }
-
-    #[cfg(not(feature = "postgres"))]
-    fn open_postgres(
-        _: &str,
-        _: &Options,
-        _: &Arc<Metrics>,
-        _: Time,
-        _: &OtherServers,
-    ) -> Result<Self, Error> {
-        Err(no_postgres())
-    }
-}
-
-#[cfg(not(feature = "postgres"))]
-fn no_postgres() -> Error {
-    Error::Internal("this lockhouse was built without PostgreSQL: database.url cannot be used".to_owned())
 }
 
 /// What an engine tells when other servers on the same database have committed.

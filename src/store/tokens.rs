@@ -47,7 +47,7 @@ impl Location {
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => super::postgres::fence_at_least(url.as_str(), fence),
             #[cfg(not(feature = "postgres"))]
-            Self::Postgres(_) => Err(super::no_postgres()),
+            Self::Postgres(_) => Err(super::open::no_postgres()),
         }
     }
 
@@ -79,6 +79,6 @@ pub fn beside<T>(
         #[cfg(feature = "postgres")]
         Location::Postgres(url) => super::postgres::beside(url.as_str(), work),
         #[cfg(not(feature = "postgres"))]
-        Location::Postgres(_) => Err(super::no_postgres()),
+        Location::Postgres(_) => Err(super::open::no_postgres()),
     }
 }

@@ -29,6 +29,7 @@ pub mod reading;
 pub mod receiver;
 pub mod shim;
 pub mod tls;
+pub mod waiting;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -160,12 +161,12 @@ impl Server {
         Self::on(postgres::new_database_if_asked(), routes, set)
     }
 
-    /// On a SQLite file, whatever the other tests run on: for a test of what only the file has.
+    /// On a SQLite file, also where `LH_STORE` is postgres: for a test of what only the file has.
     pub fn on_sqlite(set: impl FnOnce(&mut Config)) -> Self {
         Self::on(None, ROUTES, set)
     }
 
-    /// On PostgreSQL, whatever the other tests run on.
+    /// On PostgreSQL, also where `LH_STORE` is not set.
     pub fn on_postgres() -> Self {
         Self::on(Some(postgres::new_database()), ROUTES, |_| {})
     }

@@ -153,7 +153,7 @@ impl<'n> Waiters<'n> {
         (commands, concerns_others)
     }
 
-    /// The command that keeps the places of this node's waiters for those who ask again at another node.
+    /// The command that keeps the places of this node's waiters while they ask again at another node.
     fn leave_all(&self, now: Timestamp) -> Command {
         Command::new(
             "UPDATE waiters SET is_leaving = true, until = least(until, $2)

@@ -30,7 +30,7 @@ impl Changes for Set {
         Ok(())
     }
 
-    /// Loses whatever is not a time, so that a test fails if a use case has changed more.
+    /// Loses all fields but the times, so that a test fails if a use case has changed more.
     fn update_lock_times(&self, lock: &Lock) -> Result<(), Error> {
         self.of_workspace(&lock.workspace_id)?;
         let before = self.tables.borrow().locks.get(&lock.workspace_id).map(|(before, _)| before.clone());
